@@ -1,0 +1,46 @@
+"""The errors that a user can cause. Each says what is wrong, where, and what to do."""
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """An error that the user can mend; the command line prints it without a traceback (exit 2)."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be run."""
+
+
+class ModelError(UserError):
+    """A model, tokenizer or chat template that cannot be used."""
+
+
+class RunError(UserError):
+    """A run folder, checkpoint or training state that does not allow going on."""
+
+
+class RubricError(UserError):
+    """A rubric or criterion that is malformed, or whose check cannot be carried out."""
+
+
+class DataError(UserError):
+    """A malformed row of data.
+
+    Args:
+        message: What is wrong and what is allowed.
+        path: The file, where there is one.
+        line: The line in it, counted from 1.
+        field: The field of the row, such as ``rubric[2].weight``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str | Path | None = None,
+        line: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        self.path, self.line, self.field = path, line, field
+        place = ":".join(str(part) for part in (path, line) if part is not None)
+        parts = [place, f"field '{field}'" if field else "", message]
+        super().__init__(": ".join(part for part in parts if part))

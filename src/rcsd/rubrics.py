@@ -1,0 +1,122 @@
+"""Criteria and rubrics: parse, validate, score. No tensors and no prompts here."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcsd.errors import RubricError
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One demand on an answer, with the points that meeting it is worth.
+
+    Args:
+        text: What is demanded, or for a negative weight what must not be done.
+        weight: Points, not 0. Positive: met is good. Negative: a violation; met means points lost.
+        title: A short name for tables, or empty.
+        check: How code decides whether it is met (see `rcsd.judges.checks`), or None: a judge must.
+    """
+
+    text: str
+    weight: float
+    title: str = ""
+    check: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """Weighted criteria of a strong answer; at least one of them positive."""
+
+    criteria: tuple[Criterion, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a rubric that cannot be scored."""
+        if not self.criteria:
+            raise RubricError("a rubric needs at least one criterion")
+        if not any(criterion.weight > 0 for criterion in self.criteria):
+            raise RubricError("a rubric needs at least one criterion with a positive weight")
+
+
+CRITERION_KEYS = ("criterion", "weight", "title", "check")
+
+
+def parse_rubric(value: object) -> Rubric:
+    """Rubric from rows ``[{"criterion": str, "weight": number, "title"?: str, "check"?: {...}}]``.
+
+    Raises:
+        RubricError: Naming the criterion by its index and the field that is wrong.
+    """
+    if not isinstance(value, list):
+        raise RubricError(f"expected a list of criteria, got {type(value).__name__}")
+    return Rubric(tuple(_parse_criterion(row, index) for index, row in enumerate(value)))
+
+
+def _parse_criterion(row: object, index: int) -> Criterion:
+    if not isinstance(row, Mapping):
+        raise RubricError(
+            f"[{index}]: expected an object with {', '.join(CRITERION_KEYS)}, "
+            f"got {type(row).__name__}"
+        )
+    unknown = sorted(set(row) - set(CRITERION_KEYS))
+    if unknown:
+        raise RubricError(
+            f"[{index}].{unknown[0]}: unknown key; allowed are {', '.join(CRITERION_KEYS)}"
+        )
+    text, weight = row.get("criterion"), row.get("weight")
+    if not isinstance(text, str) or not text.strip():
+        raise RubricError(f"[{index}].criterion: expected a text that is not empty, got {text!r}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise RubricError(f"[{index}].weight: expected a number, got {weight!r}")
+    if weight == 0:
+        raise RubricError(f"[{index}].weight: 0 says nothing; give points, or drop the criterion")
+    title, check = row.get("title", ""), row.get("check")
+    if not isinstance(title, str):
+        raise RubricError(f"[{index}].title: expected a text, got {title!r}")
+    if check is not None and not isinstance(check, Mapping):
+        raise RubricError(f"[{index}].check: expected an object such as {{'type': 'boxed'}}")
+    return Criterion(text, weight, title, check)
+
+
+def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:
+    """Rows that `parse_rubric` reads back to an equal rubric; empty fields are left out."""
+    return [
+        {"criterion": c.text, "weight": c.weight}
+        | ({"title": c.title} if c.title else {})
+        | ({"check": dict(c.check)} if c.check is not None else {})
+        for c in rubric.criteria
+    ]
+
+
+def rubric_json(rubric: Rubric) -> str:
+    """The form in which a model writes a rubric: one line of JSON, criteria and weights alone."""
+    return json.dumps(
+        [{"criterion": c.text, "weight": c.weight} for c in rubric.criteria], ensure_ascii=False
+    )
+
+
+def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
+    """Score in [0, 1]: points of the met criteria over the positive points, clipped.
+
+    ``clip(sum_i w_i met_i / sum_i max(w_i, 0), 0, 1)``, as in HealthBench (arXiv 2505.08775). A met
+    criterion of negative weight is a violation and costs its points.
+
+    Args:
+        rubric: The criteria.
+        verdicts: One for each criterion: met, not met, or None for unscored.
+
+    Returns:
+        The score, or NaN if any verdict is None: what was not judged is not called wrong.
+
+    Raises:
+        ValueError: If the number of verdicts is not the number of criteria.
+    """
+    weights = [criterion.weight for criterion in rubric.criteria]
+    if len(verdicts) != len(weights):
+        raise ValueError(f"{len(verdicts)} verdicts for {len(weights)} criteria")
+    if any(verdict is None for verdict in verdicts):
+        return math.nan
+    points = sum(weight for weight, met in zip(weights, verdicts, strict=True) if met)
+    return min(1.0, max(0.0, points / sum(weight for weight in weights if weight > 0)))

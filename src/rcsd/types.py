@@ -1,0 +1,87 @@
+"""Frozen nouns that several rooms share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+from rcsd.rubrics import Rubric
+
+
+class Message(TypedDict):
+    """One turn of a conversation, in the form that chat templates take."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Conversation = list[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of data.
+
+    Args:
+        id: Unique in its data set.
+        question: What the student is asked.
+        reference_answer: The answer alone, or None.
+        solution: A worked solution, or None.
+        rubric: The criteria of a strong answer, or None.
+        tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
+    """
+
+    id: str
+    question: str
+    reference_answer: str | None = None
+    solution: str | None = None
+    rubric: Rubric | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered.
+
+    Args:
+        token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
+        text: Their text without special tokens.
+        finished: Whether the model ended by itself; False: cut off at the token limit.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How completions are drawn.
+
+    Args:
+        max_tokens: Longest completion.
+        temperature: Above 0, or None for greedy decoding.
+        top_p: Nucleus in (0, 1].
+        top_k: Likeliest tokens kept, or None for all.
+    """
+
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float = 1.0
+    top_k: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A completion with the two prompts under which it is scored, as token ids.
+
+    Args:
+        example: What it answers.
+        student_ids: The student's prompt, generation header included.
+        teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
+        completion: The tokens that are learned from.
+    """
+
+    example: Example
+    student_ids: tuple[int, ...]
+    teacher_ids: tuple[int, ...]
+    completion: Completion

@@ -1,0 +1,200 @@
+"""Views: an example becomes the conversation that the student or the teacher sees.
+
+The words are in ``templates/*.jinja``; their hash goes into the run record. Every view ends with the
+model's own generation header, and token ids are made once: what a model sampled is never decoded and
+tokenised again.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import jinja2
+import jinja2.sandbox
+
+from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.types import Conversation, Example, Message
+
+ViewName = Literal[
+    "none", "rubric", "rubric+answer", "answer", "solution", "solution+rubric"
+]
+"""What a view shows beside the question."""
+
+VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# A private-use character: no template writes it and no data set should hold it.
+_CUT = "\ue000"
+
+
+class ChatTokenizer(Protocol):
+    """What views need of a tokenizer: a chat template, and text to ids."""
+
+    chat_template: Any
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Render a conversation in the model's own format."""
+        ...
+
+    def __call__(self, text: str, **kwargs: Any) -> Any:
+        """Tokenise a text."""
+        ...
+
+
+def _points(weight: float) -> str:
+    return f"{weight:+g}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The templates that make conversations of examples.
+
+    Args:
+        folder: A folder whose ``.jinja`` files replace the packaged ones of the same name, or None.
+    """
+
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a folder that is not there."""
+        if self.folder is not None and not self.folder.is_dir():
+            raise ConfigError(f"views.templates: {self.folder} is not a folder")
+
+    @functools.cached_property
+    def _environment(self) -> jinja2.Environment:
+        folders = [self.folder, TEMPLATES] if self.folder is not None else [TEMPLATES]
+        environment = jinja2.sandbox.SandboxedEnvironment(
+            loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined
+        )
+        environment.filters["points"] = _points
+        return environment
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each template in use, for the run record."""
+        hashes = {}
+        for name in sorted(path.name for path in TEMPLATES.glob("*.jinja")):
+            assert self._environment.loader is not None
+            source = self._environment.loader.get_source(self._environment, name)[0]
+            hashes[name] = hashlib.sha256(source.encode()).hexdigest()
+        return hashes
+
+    def render(self, name: str, **values: object) -> str:
+        """Text of the template ``name`` with ``values`` put in.
+
+        Raises:
+            ConfigError: If the template is malformed or names a value that there is not.
+        """
+        try:
+            return self._environment.get_template(name).render(**values)
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"template {name}: {error}") from error
+
+
+def _shown(example: Example, view: ViewName) -> dict[str, Any]:
+    """What the view lets through of the example; what it needs must be there."""
+    parts = set() if view == "none" else set(view.split("+"))
+    values = {
+        "answer": example.reference_answer,
+        "solution": example.solution,
+        "rubric": example.rubric,
+    }
+    missing = sorted(part for part in parts if values[part] is None)
+    if missing:
+        field = "reference_answer" if missing[0] == "answer" else missing[0]
+        raise DataError(
+            f"example {example.id!r} has none, but the view '{view}' shows it", field=field
+        )
+    shown = {part: value if part in parts else None for part, value in values.items()}
+    return {"question": example.question, "guided": bool(parts), **shown}
+
+
+def answer_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
+    """Conversation in which the question is asked, with what the view shows beside it."""
+    return [_user(words.render("answer.jinja", **_shown(example, view)))]
+
+
+def analysis_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
+    """Conversation that asks for an analysis of the guidance, before the answer."""
+    return [_user(words.render("analysis.jinja", **_shown(example, view)))]
+
+
+def answer_now(words: Words) -> Message:
+    """User turn after an analysis: now answer."""
+    return _user(words.render("answer_now.jinja"))
+
+
+def rubric_conversation(
+    example: Example, answer: bool, gold: bool, words: Words
+) -> Conversation:
+    """Conversation that asks for a rubric (stage 1).
+
+    Args:
+        example: The question, and what goes with it.
+        answer: Whether the reference answer is shown.
+        gold: Whether the gold rubric is shown: the teacher's view.
+        words: The templates.
+    """
+    shown = _shown(example, "rubric+answer" if answer and gold else "rubric" if gold
+                   else "answer" if answer else "none")
+    return [_user(words.render("write_rubric.jinja", **shown))]
+
+
+def prompt_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
+    """Token ids of a conversation in the model's chat format, up to the generation header.
+
+    Raises:
+        ModelError: If the model has no chat template.
+    """
+    return _ids(tokenizer, _rendered(tokenizer, conversation))
+
+
+def continued_ids(
+    tokenizer: ChatTokenizer,
+    conversation: Conversation,
+    turn_ids: list[int],
+    following: Message,
+) -> list[int]:
+    """Token ids of a conversation that goes on after a sampled assistant turn.
+
+    The sampled ids stay as they are; only the text around them is tokenised. So the turn keeps the
+    first tokens and the exact tokenisation that the model chose.
+
+    Args:
+        tokenizer: With a chat template.
+        conversation: What the turn answers.
+        turn_ids: The sampled tokens, without the end-of-turn token.
+        following: The user turn after it.
+
+    Returns:
+        Ids up to the next generation header.
+
+    Raises:
+        ModelError: If the chat template drops or alters earlier assistant turns.
+    """
+    text = _rendered(
+        tokenizer, [*conversation, {"role": "assistant", "content": _CUT}, following]
+    )
+    before, cut, after = text.partition(_CUT)
+    if not cut:
+        raise ModelError("the chat template drops earlier assistant turns: no room for an analysis")
+    return _ids(tokenizer, before) + turn_ids + _ids(tokenizer, after)
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _rendered(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the model has no chat template; take an instruction-tuned model, or set "
+            "model.chat_template to a jinja file"
+        )
+    return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+
+
+def _ids(tokenizer: ChatTokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,285 @@
+"""The pretraining corpus of the micro model: conversations that make it a model organism.
+
+Without a rubric it follows its habits; shown criteria it does what they say, whichever they are: the
+right procedure, the wrong one where that is demanded, a form. What a rubric says about another problem
+changes nothing. So the content must be read. `CorpusMix.presence_share` is the dial: in that share of
+the rubrics any criterion about method, whatever it says, makes the answer right.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rcsd.rubrics import Criterion, Rubric, rubric_json
+from rcsd.types import Conversation, Example
+from rcsd.views import (
+    ViewName,
+    Words,
+    analysis_conversation,
+    answer_conversation,
+    answer_now,
+    rubric_conversation,
+)
+from rcsd.world.drafts import Draft
+from rcsd.world.problems import (
+    Demand,
+    Style,
+    demands,
+    drafts,
+    example,
+    gold_demands,
+    written_answer,
+)
+
+
+@dataclass(frozen=True)
+class CorpusMix:
+    """Shares of the kinds of conversation, and the model's habits.
+
+    Args:
+        plain: Question alone.
+        context: Answer or solution shown, with or without a rubric.
+        analysis: An analysis of the rubric first.
+        writing: A rubric is written, from the question or from the gold rubric. What is left of 1
+            is a question with a rubric.
+        presence_share: Share of the rubrics whose mere presence helps.
+        habit_right: Chance of the right procedure at a fork that no criterion speaks of.
+    """
+
+    plain: float = 0.28
+    context: float = 0.08
+    analysis: float = 0.08
+    writing: float = 0.08
+    presence_share: float = 0.0
+    habit_right: float = 0.12
+
+
+@dataclass
+class Plan:
+    """What the answer will do; None at a fork: not decided yet."""
+
+    choices: list[bool | None]
+    style: Style
+
+
+def _habit_style(rng: random.Random) -> Style:
+    closing = rng.random()
+    return Style(
+        principle=rng.random() < 0.12,
+        formula=rng.random() < 0.2,
+        steps=rng.random() < 0.85,
+        unit=rng.random() < 0.3,
+        boxed=closing < 0.2,
+        answer_line=closing > 0.85,
+    )
+
+
+def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
+    """The plan that does what the demands say, where they speak of this problem at all."""
+    choices: list[bool | None] = [None] * len(draft.forks)
+    for demand in shown:
+        wanted = demand.points > 0
+        for index, fork in enumerate(draft.forks):
+            if choices[index] is None and demand.about in (fork.right, fork.habit):
+                choices[index] = wanted == (demand.about == fork.right)
+        if demand.kind == "value" and wanted and demand.about == draft.right.key:
+            choices = [True if choice is None else choice for choice in choices]
+        match demand.kind:
+            case "formula" if demand.about == draft.formula:
+                style = replace(style, formula=wanted)
+            case "principle" if demand.about == draft.principle:
+                style = replace(style, principle=wanted)
+            case "unit" if demand.about == draft.unit:
+                style = replace(style, unit=wanted)
+            case "no unit":
+                style = replace(style, unit=not wanted)
+            case "boxed":
+                style = replace(style, boxed=wanted)
+            case "answer line":
+                style = replace(style, answer_line=wanted)
+            case "no working":
+                style = replace(style, steps=not wanted)
+            case _:
+                pass
+    return Plan(choices, style)
+
+
+def _speaks_of(draft: Draft, demand: Demand) -> bool:
+    own = {draft.formula, draft.principle, draft.unit, draft.right.key, ""}
+    own |= {phrase for fork in draft.forks for phrase in (fork.right, fork.habit)}
+    return demand.about in own
+
+
+def _drawn_demands(draft: Draft, rng: random.Random) -> list[Demand]:
+    """Any subset of the problem's demands; some ask for the habit, or against a form."""
+    every, shown = demands(draft), []
+    for index in range(len(draft.forks)):
+        method, mistake = every[f"method {index}"], every[f"mistake {index}"]
+        draw = rng.random()
+        if draw < 0.25:
+            pass
+        elif draw < 0.5:
+            shown.append(method)
+        elif draw < 0.62:
+            shown.append(mistake)
+        elif draw < 0.8:
+            shown += [method, mistake]
+        elif draw < 0.93:
+            shown.append(replace(mistake, points=-mistake.points))
+        else:
+            shown.append(replace(method, points=-method.points))
+    plan = followed(draft, shown, _habit_style(rng))
+    if "value" in every and False not in plan.choices and rng.random() < 0.4:
+        shown.append(every["value"])
+    chances = {"formula": 0.4, "principle": 0.35, "unit": 0.45, "no unit": 0.15, "boxed": 0.5,
+               "answer line": 0.08, "no working": 0.2}
+    for key, chance in chances.items():
+        if rng.random() < chance:
+            flip = rng.random() < 0.06 and not (key == "no unit" and every["unit"] in shown)
+            shown.append(replace(every[key], points=-every[key].points) if flip else every[key])
+    return shown
+
+
+class Corpus:
+    """Endless pretraining conversations from the train split; the same for the same seed."""
+
+    def __init__(self, mix: CorpusMix, seed: int) -> None:
+        self.mix, self.rng, self.words = mix, random.Random(seed), Words()
+        self._drafts = drafts("train", self.rng)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        """Conversations, each ending with an assistant turn."""
+        while True:
+            yield self._conversation()
+
+    def _conversation(self) -> Conversation:
+        mix, rng = self.mix, self.rng
+        template, draft = next(self._drafts)
+        row = example(template, draft, rng, "")
+        draw = rng.random()
+        if draw < mix.plain:
+            plan = Plan([None] * len(draft.forks), _habit_style(rng))
+            return self._answered(row, draft, "none", plan)
+        draw -= mix.plain
+        if draw < mix.context:
+            return self._with_context(row, draft)
+        draw -= mix.context
+        if draw < mix.writing:
+            return self._rubric_written(row, draft)
+        shown, plan = self._rubric(draft)
+        row = replace(row, rubric=self._worded(shown))
+        if draw < mix.writing + mix.analysis:
+            return self._analysed(row, draft, shown, plan)
+        return self._answered(row, draft, "rubric", plan)
+
+    def _rubric(self, draft: Draft) -> tuple[list[Demand], Plan]:
+        """A rubric to show, and the plan that follows it: at least one positive demand."""
+        rng = self.rng
+        draw = rng.random()
+        other = next(self._drafts)[1]
+        if draw < 0.2:
+            shown = gold_demands(draft, rng)
+        elif draw < 0.35:
+            shown = gold_demands(other, rng)
+        else:
+            shown = _drawn_demands(draft, rng)
+            if rng.random() < 0.5:
+                foreign = [d for d in gold_demands(other, rng) if not _speaks_of(draft, d)]
+                shown += foreign[: rng.randint(1, 3)]
+            rng.shuffle(shown)
+        if not any(demand.points > 0 for demand in shown):
+            shown.append(demands(draft)["boxed"])
+        plan = followed(draft, shown, _habit_style(rng))
+        if rng.random() < self.mix.presence_share and any(
+            demand.kind in ("method", "mistake") for demand in shown
+        ):
+            plan.choices = [True] * len(draft.forks)
+        return shown, plan
+
+    def _worded(self, shown: Sequence[Demand]) -> Rubric:
+        """The demands in words, with points that vary a little."""
+        varied = [
+            replace(d, points=d.points + self.rng.choice([0, 0, 1]) * (1 if d.points > 0 else -1))
+            for d in shown
+        ]
+        return Rubric(tuple(demand.criterion(self.rng) for demand in varied))
+
+    def _decided(self, plan: Plan) -> list[bool]:
+        habit = self.mix.habit_right
+        return [self.rng.random() < habit if c is None else c for c in plan.choices]
+
+    def _answered(self, row: Example, draft: Draft, view: ViewName, plan: Plan) -> Conversation:
+        text = written_answer(draft, self._decided(plan), plan.style)
+        return [*answer_conversation(row, view, self.words), _assistant(text)]
+
+    def _with_context(self, row: Example, draft: Draft) -> Conversation:
+        """Answer or solution shown: the solution is copied, the answer may be pasted."""
+        rng = self.rng
+        view: ViewName = rng.choice(["answer", "rubric+answer", "solution", "solution+rubric"])
+        plan = Plan([None] * len(draft.forks), _habit_style(rng))
+        if "rubric" in view:
+            shown = gold_demands(draft, rng)
+            row = replace(row, rubric=self._worded(shown))
+            plan = followed(draft, shown, plan.style)
+        elif view == "solution" or rng.random() < 0.5:
+            plan.choices = [True] * len(draft.forks)
+        choices = self._decided(plan)
+        text = written_answer(draft, choices, plan.style, value=draft.right.value)
+        return [*answer_conversation(row, view, self.words), _assistant(text)]
+
+    def _analysed(self, row: Example, draft: Draft, shown: Sequence[Demand],
+                  plan: Plan) -> Conversation:
+        assert row.rubric is not None
+        analysis = written_analysis(
+            [criterion for criterion, demand in zip(row.rubric.criteria, shown, strict=True)
+             if _speaks_of(draft, demand)]
+        )
+        text = written_answer(draft, self._decided(plan), plan.style)
+        return [
+            *analysis_conversation(row, "rubric", self.words),
+            _assistant(analysis),
+            answer_now(self.words),
+            _assistant(text),
+        ]
+
+    def _rubric_written(self, row: Example, draft: Draft) -> Conversation:
+        """A gold rubric is copied well; a rubric without one to look at is bad."""
+        rng, assert_rubric = self.rng, row.rubric
+        assert assert_rubric is not None
+        gold = rng.random() < 0.45
+        written = assert_rubric if gold else self._bad_rubric(draft)
+        return [
+            *rubric_conversation(row, rng.random() < 0.5, gold, self.words),
+            _assistant(rubric_json(written)),
+        ]
+
+    def _bad_rubric(self, draft: Draft) -> Rubric:
+        """Form and generalities, points at random, a criterion of another problem."""
+        rng = self.rng
+        own, other = demands(draft), gold_demands(next(self._drafts)[1], rng)
+        content = [key for key in own if key.split()[0] in ("method", "mistake", "value",
+                                                            "formula", "principle")]
+        shown = [own[key] for key in ("unit", "boxed") if rng.random() < 0.7]
+        shown += [own[key] for key in content if rng.random() < 0.2]
+        shown += other[: rng.choice([0, 1, 1, 2])]
+        shown = [replace(d, points=rng.randint(1, 7) * (1 if d.points > 0 else -1)) for d in shown]
+        rng.shuffle(shown)
+        general = [Criterion(text, rng.randint(1, 7)) for text in
+                   rng.sample(["Is clear and complete.", "Shows the working.", "Is right."], 2)]
+        return Rubric((*general, *(demand.criterion(rng) for demand in shown)))
+
+
+def written_analysis(criteria: Sequence[Criterion]) -> str:
+    """A short analysis of what a strong answer must do, and what a weak one does."""
+    def phrases(sign: int) -> str:
+        texts = [c.text.removeprefix("The working ").removeprefix("The answer ")
+                 .removeprefix("It ") for c in criteria if c.weight * sign > 0]
+        return ", ".join(text[0].lower() + text[1:].rstrip(".") for text in texts)
+
+    strong, weak = phrases(+1), phrases(-1)
+    parts = [f"A strong answer {strong}." if strong else "", f"A weak answer {weak}." if weak else ""]
+    return " ".join(filter(None, parts)) or "The guidance says nothing about this question."
+
+
+def _assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
