@@ -7,6 +7,7 @@ from rcsd.world.drafts import (
     Fork,
     Working,
     expression,
+    final_number,
     number,
     product,
     quotient,
@@ -40,8 +41,7 @@ def _doubling(rng: Random, kind: str, formula: str, principle: str) -> Draft:
         question, formula, principle, kind,
         **single(
             Fork("doubles once per hour", "doubles only once",
-                 expression(f"{end // 2} * 2"),
-                 {"type": "not", "check": expression(f"{once} * 2")}),
+                 expression(f"{end // 2} * 2"), final_number(once)),
             Working(steps, str(end), str(once)),
             Working((product(start, 2),), str(once)),
         ),
@@ -61,7 +61,7 @@ def heartbeats(rng: Random) -> Draft:
         question, "N = f t", "a rate counts events per time", "beats",
         **single(
             Fork("converts the hours to minutes", "keeps the time in hours",
-                 number(minutes), expression(f"{rate} * {hours}")),
+                 expression(f"{hours} h = {minutes} min"), expression(f"{rate} * {hours}")),
             Working((f"{hours} h = {minutes} min", product(rate, minutes)),
                     str(rate * minutes), f"{minutes} min"),
             Working((product(rate, hours),), str(rate * hours)),
@@ -173,8 +173,7 @@ def food_chain(rng: Random) -> Draft:
         question, "E = E0 / 10^n", "each level passes on a tenth", "kJ",
         **single(
             Fork("divides by ten once per level", "divides by ten only once",
-                 expression(f"{value * 10} / 10"),
-                 {"type": "not", "check": expression(f"{energy // 10} / 10")}),
+                 expression(f"{value * 10} / 10"), final_number(energy // 10)),
             Working(steps, str(value), str(energy // 10)),
             Working((quotient(energy, 10),), str(energy // 10)),
         ),
@@ -218,8 +217,7 @@ def dose(rng: Random) -> Draft:
         question, "m1 = r m / n", "all doses together make the daily amount", "mg",
         **single(
             Fork("divides by the number of doses", "gives the daily amount at once",
-                 expression(f"{daily} / {doses}"),
-                 {"type": "not", "check": expression(f"{daily} / {doses}")}),
+                 expression(f"{daily} / {doses}"), final_number(daily)),
             Working((product(rate, mass), quotient(daily, doses)), str(daily // doses),
                     f"{daily} mg"),
             Working((product(rate, mass),), str(daily)),

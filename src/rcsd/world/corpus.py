@@ -172,6 +172,14 @@ class Corpus:
             return self._analysed(row, draft, shown, plan)
         return self._answered(row, draft, "rubric", plan)
 
+    def followed_example(self, id: str) -> Example:
+        """An example whose rubric is any subset of criteria, with a solution that does what they say."""
+        template, draft = next(self._drafts)
+        shown, plan = self._rubric(draft)
+        solution = written_answer(draft, self._decided(plan), plan.style)
+        row = example(template, draft, self.rng, id)
+        return replace(row, rubric=self._worded(shown), solution=solution)
+
     def _rubric(self, draft: Draft) -> tuple[list[Demand], Plan]:
         """A rubric to show, and the plan that follows it: at least one positive demand."""
         rng = self.rng
@@ -244,10 +252,10 @@ class Corpus:
 
     def _rubric_written(self, row: Example, draft: Draft) -> Conversation:
         """A gold rubric is copied well; a rubric without one to look at is bad."""
-        rng, assert_rubric = self.rng, row.rubric
-        assert assert_rubric is not None
+        rng = self.rng
+        assert row.rubric is not None
         gold = rng.random() < 0.45
-        written = assert_rubric if gold else self._bad_rubric(draft)
+        written = row.rubric if gold else self._bad_rubric(draft)
         return [
             *rubric_conversation(row, rng.random() < 0.5, gold, self.words),
             _assistant(rubric_json(written)),

@@ -102,6 +102,11 @@ def number(value: float) -> dict[str, Any]:
     return {"type": "number", "value": value}
 
 
+def final_number(value: float) -> dict[str, Any]:
+    """Check that an answer ends in a number."""
+    return {"type": "final_number", "value": value}
+
+
 def single(fork: Fork, right: Working, habit: Working) -> dict[str, Any]:
     """The fields ``forks`` and ``workings`` of a draft with one fork."""
     return {"forks": (fork,), "workings": {(True,): right, (False,): habit}}

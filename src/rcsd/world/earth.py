@@ -7,7 +7,7 @@ from rcsd.world.drafts import (
     Fork,
     Working,
     expression,
-    number,
+    final_number,
     product,
     quotient,
     single,
@@ -121,7 +121,9 @@ def lapse_rate(rng: Random) -> Draft:
 @template("earth science")
 def river_flow(rng: Random) -> Draft:
     """Width times depth times speed."""
-    width, depth, speed = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9)
+    width = rng.randint(2, 9)
+    # Unequal, or leaving out the depth would not show.
+    depth, speed = rng.sample(range(2, 10), 2)
     area = width * depth
     question = rng.choice([
         f"A river is {width} m wide and {depth} m deep and moves at {speed} m/s. "
@@ -155,8 +157,7 @@ def plate_motion(rng: Random) -> Draft:
         question, "d = v t", "distance is speed times time", "m",
         **single(
             Fork("converts the centimetres to metres", "keeps the distance in centimetres",
-                 expression(f"{total} cm = {metres} m"),
-                 {"type": "not", "check": expression(f"{total} cm = {metres} m")}),
+                 expression(f"{total} cm = {metres} m"), final_number(total)),
             Working((product(rate, years), f"{total} cm = {metres} m"), str(metres),
                     f"{total} cm"),
             Working((product(rate, years),), str(total)),
@@ -200,8 +201,7 @@ def map_scale(rng: Random) -> Draft:
         question, "d = s x", "a map keeps the ratio of lengths", "km",
         **single(
             Fork("converts the metres to kilometres", "keeps the distance in metres",
-                 expression(f"{total} m = {km} km"),
-                 {"type": "not", "check": expression(f"{total} m = {km} km")}),
+                 expression(f"{total} m = {km} km"), final_number(total)),
             Working((product(length, scale * 1000), f"{total} m = {km} km"), str(km),
                     f"{total} m"),
             Working((product(length, scale * 1000),), str(total)),
@@ -222,8 +222,7 @@ def moon_weight(rng: Random) -> Draft:
         question, "W = m g / 6", "the Moon pulls with a sixth", "N",
         **single(
             Fork("divides by six for the Moon", "uses the weight on Earth",
-                 expression(f"{earth} / 6"),
-                 {"type": "not", "check": expression(f"{earth} / 6")}),
+                 expression(f"{earth} / 6"), final_number(earth)),
             Working((product(mass, 10), quotient(earth, 6)), str(earth // 6), f"{earth} N"),
             Working((product(mass, 10),), str(earth)),
         ),

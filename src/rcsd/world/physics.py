@@ -175,7 +175,8 @@ def pressure(rng: Random) -> Draft:
 @template("physics")
 def momentum(rng: Random) -> Draft:
     """Mass times speed; the habit squares the speed."""
-    mass, speed = rng.randint(2, 9), rng.randint(2, 9)
+    # Unequal, or the habit's square would look like the right product.
+    mass, speed = rng.sample(range(2, 10), 2)
     body = rng.choice(["ball", "cart", "stone"])
     question = rng.choice([
         f"A {mass} kg {body} moves at {speed} m/s. What is its momentum?",
@@ -217,7 +218,8 @@ def current(rng: Random) -> Draft:
 @template("physics")
 def series_voltage(rng: Random) -> Draft:
     """Resistors in series add; then Ohm's law."""
-    first, second, amps = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9)
+    # At least 3: two times two is two plus two.
+    first, second, amps = rng.randint(3, 9), rng.randint(2, 9), rng.randint(2, 9)
     total, wrong = first + second, first * second
     question = rng.choice([
         f"Resistors of {first} Ohm and {second} Ohm in series carry {amps} A. "
@@ -296,7 +298,7 @@ def highway(rng: Random) -> Draft:
         question, "d = v t", "distance is speed times time", "m",
         **single(
             Fork("converts the speed to m/s", "keeps the speed in km/h",
-                 number(speed), expression(f"{fast} * {time}")),
+                 expression(f"{fast} km/h = {speed} m/s"), expression(f"{fast} * {time}")),
             Working((f"{fast} km/h = {speed} m/s", product(speed, time)),
                     str(speed * time), f"{speed} m/s"),
             Working((product(fast, time),), str(fast * time)),

@@ -61,7 +61,8 @@ class Demand:
 
 _BOXED = {"type": "boxed"}
 _ANSWER_LINE = {"type": "matches", "pattern": r"(?m)^Answer:"}
-_NO_WORKING = {"type": "not", "check": {"type": "contains", "text": "="}}
+# Working shows in a number that is equated with a number, as in "4 * 180 = 720".
+_NO_WORKING = {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
 
 
 def demands(draft: Draft) -> dict[str, Demand]:
@@ -155,7 +156,11 @@ def split_of(template: Template, draft: Draft) -> Split:
 
 
 def drafts(split: Split, rng: random.Random) -> Iterator[tuple[Template, Draft]]:
-    """Problems of a split without end, each template as often as any other."""
+    """Problems of a split without end.
+
+    In ``train`` and ``new_templates`` each template comes about as often as any other; in
+    ``new_numbers`` as often as its held-out numbers are many.
+    """
     templates = [t for t in TEMPLATES.values() if t.held_out == (split == "new_templates")]
     while True:
         template = rng.choice(templates)

@@ -1,0 +1,5 @@
+"""``python -m rcsd``."""
+
+from rcsd.cli import main
+
+main()

@@ -1,0 +1,160 @@
+"""The command line: parse, load, call. The only file that prints."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from rcsd.errors import UserError
+
+app = typer.Typer(
+    help="Post-train a language model from rubrics, without a reward model or a judge in the loop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="Models that can be had by name.", no_args_is_help=False)
+app.add_typer(models_app, name="models")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Bars:
+    """Progress bars with the time left, one a stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, int] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show how much of a stage is done."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(escape(stage), total=total, note="")
+        task = self._progress.tasks[self._tasks[stage]]
+        self._progress.update(task.id, completed=done, total=total, note=escape(note))
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Progress bars on the terminal; plain lines where there is none."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=errors) as progress:
+        yield Bars(progress)
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path | None, typer.Option(help="Run folder; must not exist.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    model: Annotated[str, typer.Option(help="micro or smollm2; see 'rcsd models'.")] = "micro",
+    quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
+) -> None:
+    """Train on the rubric world, with a placebo arm, and write a report."""
+    from rcsd.quickstart import run  # noqa: PLC0415 (torch takes seconds)
+
+    with bars() as shown:
+        outcome = run(out, seed, model, quick, shown)
+    console.print(outcome.table)
+    for sentence in outcome.findings:
+        console.print(f"- {escape(sentence)}", highlight=False)
+    console.print(f"\nReport: {escape(str(outcome.report))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(help="YAML file of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+) -> None:
+    """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    settings = load_config(file, overrides or [])
+    from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.train import run  # noqa: PLC0415
+
+    with bars() as shown:
+
+        def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:
+            losses = [f"{value:.4f}" for name, value in metrics.items() if name.startswith("loss/")]
+            shown("train", num_steps, settings.steps, f"loss {losses[0]}" if losses else "")
+
+        folder = run(settings, resume, on_step)
+    report = write_run_report(folder)
+    record = folder.read_record()
+    if record["dropped"]:
+        console.print(f"Left out: {len(record['dropped'])} examples; see {folder.record}")
+    console.print(f"Model: {escape(str(folder.model))}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
+) -> None:
+    """Merge a run's adapter into its base: a plain model folder."""
+    from rcsd.models import export_merged  # noqa: PLC0415 (torch takes seconds)
+
+    export_merged(run_folder / "model", out)
+    console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
+
+
+@models_app.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    """List the models that can be had by name."""
+    from rcsd.zoo import ENTRIES  # noqa: PLC0415
+
+    if context.invoked_subcommand is not None:
+        return
+    table = Table("model.path", "what it is", "here")
+    for entry in ENTRIES.values():
+        here = str(entry.folder) if entry.is_here else f"no: rcsd models fetch {entry.name}"
+        table.add_row(f"builtin:{entry.name}", entry.description, here)
+    console.print(table)
+
+
+@models_app.command("fetch")
+def fetch(name: Annotated[str, typer.Argument(help="Such as smollm2.")]) -> None:
+    """Bring a model onto this machine."""
+    from rcsd.zoo import fetch_model  # noqa: PLC0415
+
+    console.print(f"Model: {escape(str(fetch_model(name)))}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend ends with exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

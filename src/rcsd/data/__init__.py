@@ -1,0 +1,1 @@
+"""Data: rows become examples, strictly; importers and placebos."""

@@ -1,0 +1,70 @@
+"""transformers' generate: slow, exact, the yardstick."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from transformers import GenerationConfig
+
+from rcsd.batching import left_padded, through_end
+from rcsd.models import Policy, evaluating
+from rcsd.types import Completion, Decoding
+
+
+class HfEngine:
+    """Samples from the policy's present weights, in the process that trains them.
+
+    Args:
+        policy: What is sampled from.
+        batch_size: Prompts generated together; prompts of like length share a batch.
+    """
+
+    def __init__(self, policy: Policy, batch_size: int) -> None:
+        self.policy, self.batch_size = policy, batch_size
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Completion]:
+        """One completion for each prompt, in the same order; the same for the same seed."""
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        completions: list[Completion | None] = [None] * len(prompts)
+        devices = [self.policy.device] if self.policy.device.type == "cuda" else []
+        with evaluating(self.policy.model), torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                sampled = self._batch([prompts[index] for index in batch], decoding)
+                for index, completion in zip(batch, sampled, strict=True):
+                    completions[index] = completion
+        return [completion for completion in completions if completion is not None]
+
+    def _batch(self, prompts: list[Sequence[int]], decoding: Decoding) -> list[Completion]:
+        policy = self.policy
+        ids_BL, mask_BL = left_padded(prompts, policy.pad_id, policy.device)
+        drawn = {"do_sample": False}
+        if decoding.temperature is not None:
+            drawn = {
+                "do_sample": True,
+                "temperature": decoding.temperature,
+                "top_p": decoding.top_p,
+                "top_k": decoding.top_k or 0,
+            }
+        # A configuration of our own: the model's might add penalties that no view of ours knows.
+        generation = GenerationConfig(
+            max_new_tokens=decoding.max_tokens,
+            eos_token_id=list(policy.end_ids),
+            pad_token_id=policy.pad_id,
+            **drawn,
+        )
+        output_BL = policy.model.generate(
+            input_ids=ids_BL, attention_mask=mask_BL, generation_config=generation
+        )
+        return [
+            Completion(ids, policy.tokenizer.decode(ids, skip_special_tokens=True), finished)
+            for ids, finished in through_end(output_BL[:, ids_BL.shape[1] :], policy.end_ids)
+        ]
+
+
+def sampling_seed(seed: int, step: int) -> int:
+    """A seed for each step of a run, so that a resumed run draws what an unbroken one would."""
+    return (seed * 1_000_003 + step) % int(math.pow(2, 31) - 1)

@@ -1,0 +1,1 @@
+"""Judges: which criteria of a rubric a text meets, and whether its answer is right."""

@@ -1,0 +1,62 @@
+"""Methods say what is learned from; the loop does not know which method runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from rcsd.batching import parts
+from rcsd.prompting import Prompted
+from rcsd.types import Rollout
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimizer step learns from.
+
+    Args:
+        rollouts: Completions with their prompts.
+        metrics: What is known before the loss, by metric name.
+    """
+
+    rollouts: Sequence[Rollout]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def num_learned_tokens(self) -> int:
+        """Completion tokens of all rollouts."""
+        return sum(len(rollout.completion.token_ids) for rollout in self.rollouts)
+
+    def split(self, tokens_per_part: int) -> list[list[Rollout]]:
+        """Parts that fit into memory; see `rcsd.batching.parts`."""
+        return parts(self.rollouts, tokens_per_part)
+
+
+class Method(Protocol):
+    """A way of learning."""
+
+    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+        """What the step learns from: completions, and what the method needs to know of them."""
+        ...
+
+    def loss(
+        self, part: Sequence[Rollout], num_tokens: float
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The part's share of the step's loss and metrics, both divided by ``num_tokens``.
+
+        ``num_tokens`` counts the learned tokens of the whole step, over all parts and ranks. So the
+        shares of all parts add up to the step's mean, however it was split.
+        """
+        ...
+
+
+def completion_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Length and truncation of the sampled completions."""
+    lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+    cut = sum(not rollout.completion.finished for rollout in rollouts)
+    return {
+        "completion/length_tokens_mean": sum(lengths) / len(lengths),
+        "completion/length_tokens_max": float(max(lengths)),
+        "completion/truncated_share": cut / len(rollouts),
+    }

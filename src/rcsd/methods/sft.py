@@ -1,0 +1,88 @@
+"""Supervised fine-tuning on solutions, and on the model's own habits."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from rcsd import config
+from rcsd.batching import scored
+from rcsd.divergences import token_mean
+from rcsd.engines import Engine
+from rcsd.engines.hf import sampling_seed
+from rcsd.errors import DataError
+from rcsd.methods import Batch, completion_metrics
+from rcsd.models import Policy
+from rcsd.prompting import Prompted
+from rcsd.teachers import Teacher
+from rcsd.types import Completion, Decoding, Rollout
+
+
+class Sft:
+    """Negative log-likelihood of the examples' solutions: ``-1/N sum_t log q(y_t | x, y_<t)``.
+
+    The prompt of a solution is the teacher's view, which the builder sets to ``method.view``. A share
+    of the examples is answered by the frozen weights in the student's view instead, and learned as
+    it is: so a warm start can teach a model to follow rubrics without changing what it does when
+    there is none.
+
+    Args:
+        section: The share of habits.
+        policy: Tokens of padding and end.
+        scorer: Logits of completion tokens.
+        teacher: The frozen weights, which answer in the student's view.
+        engine: Samples their answers.
+        decoding: How they are drawn.
+        seed: Of the run.
+    """
+
+    def __init__(  # noqa: PLR0913 (a method is handed its parts)
+        self,
+        section: config.Sft,
+        policy: Policy,
+        scorer: nn.Module,
+        teacher: Teacher,
+        engine: Engine,
+        decoding: Decoding,
+        seed: int,
+    ) -> None:
+        self.section, self.policy, self.scorer, self.teacher = section, policy, scorer, teacher
+        self.engine, self.decoding, self.seed = engine, decoding, seed
+
+    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+        """Solutions, and the frozen weights' own answers."""
+        num_habits = round(self.section.habit_share * len(prompts))
+        habits, taught = prompts[:num_habits], prompts[num_habits:]
+        rollouts = [
+            Rollout(p.example, p.teacher_ids, p.teacher_ids, self._solution(p)) for p in taught
+        ]
+        if habits:
+            with self.teacher.weights():
+                answers = self.engine.sample(
+                    [p.student_ids for p in habits], self.decoding, sampling_seed(self.seed, step)
+                )
+            rollouts += [
+                Rollout(p.example, p.student_ids, p.student_ids, answer)
+                for p, answer in zip(habits, answers, strict=True)
+            ]
+        return Batch(rollouts, completion_metrics(rollouts))
+
+    def loss(
+        self, part: Sequence[Rollout], num_tokens: float
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Negative log-likelihood of the completions, in nats."""
+        rows = scored(
+            [rollout.student_ids for rollout in part],
+            [rollout.completion.token_ids for rollout in part],
+            self.policy.pad_id,
+            self.policy.device,
+        )
+        loss_T = nn.functional.cross_entropy(self.scorer(rows), rows.target_T, reduction="none")
+        loss = token_mean(loss_T, num_tokens)
+        return loss, {"loss/nll_nats_mean": loss.detach()}
+
+    def _solution(self, prompt: Prompted) -> Completion:
+        text = prompt.example.solution
+        if text is None:
+            raise DataError(f"example {prompt.example.id!r} has none to learn", field="solution")
+        ids = self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Completion((*ids, self.policy.tokenizer.eos_token_id), text, finished=True)

@@ -1,0 +1,199 @@
+"""The policy: load it, score completions under it, save it.
+
+Axes: B sequences, L tokens of a padded row, T completion tokens of all rows, V vocabulary, H hidden.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from rcsd import config
+from rcsd.batching import Scored
+from rcsd.errors import ModelError
+from rcsd.zoo import model_folder
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that is trained, and what goes with it.
+
+    Args:
+        model: A causal language model of transformers, with adapters around it for LoRA.
+        tokenizer: With a chat template.
+        end_ids: Tokens that end a turn.
+        pad_id: Fills padding; may be an end token.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    end_ids: tuple[int, ...]
+    pad_id: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether switching adapters off gives the initial weights back."""
+        return isinstance(self.model, PeftModel)
+
+
+class Scorer(nn.Module):
+    """Logits of completion tokens, and of no others.
+
+    Where the model's head is a plain linear layer on the decoder's hidden states, it is applied to the
+    T positions alone, and nothing of size [B, L, V] is made. Where it is not (a soft cap or a scale on
+    the logits), the whole model runs and the positions are picked afterwards: slower, the same
+    numbers. Which of both holds is measured on load.
+    """
+
+    def __init__(self, policy: Policy, head: Literal["picked", "whole"] | None = None) -> None:
+        super().__init__()
+        self.model = policy.model
+        self.head = head or ("picked" if _has_plain_head(policy.model) else "whole")
+
+    def forward(self, scored: Scored) -> Float[Tensor, "T V"]:
+        """Logits that predict each completion token.
+
+        Returns:
+            In float32 or wider; row t belongs to ``scored.target_T[t]``.
+        """
+        inputs = {"input_ids": scored.ids_BL, "attention_mask": scored.mask_BL, "use_cache": False}
+        if self.head == "whole":
+            picked = self.model(**inputs).logits[scored.row_T, scored.before_T]
+        else:
+            causal = _causal(self.model)
+            hidden_BLH = causal.base_model(**inputs).last_hidden_state
+            picked = causal.get_output_embeddings()(hidden_BLH[scored.row_T, scored.before_T])
+        return picked if picked.dtype == torch.float64 else picked.float()
+
+
+def _causal(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@torch.no_grad()
+def _has_plain_head(model: Any) -> bool:
+    """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
+    causal = _causal(model)
+    ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
+    training = model.training
+    model.eval()
+    whole = model(input_ids=ids_BL, use_cache=False).logits
+    hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
+    model.train(training)
+    return torch.equal(causal.get_output_embeddings()(hidden), whole)
+
+
+def load_policy(section: config.Model) -> Policy:
+    """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
+
+    Raises:
+        ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
+    """
+    path = model_folder(section.path)
+    if (Path(path) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
+            "into its base model"
+        )
+    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, section.dtype),
+            attn_implementation=section.attention,
+            **options,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"model.path: cannot load {path!r}: {error}") from error
+    if section.chat_template is not None:
+        tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
+    return policy_of(model, tokenizer, section.training)
+
+
+def policy_of(
+    model: Any, tokenizer: PreTrainedTokenizerBase, training: config.Lora | config.FullFineTuning
+) -> Policy:
+    """Policy from a model and a tokenizer in memory.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template, or no token ends a turn.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the model has no chat template; take an instruction-tuned model, or set "
+            "model.chat_template to a jinja file"
+        )
+    given = model.generation_config.eos_token_id
+    end_ids = {tokenizer.eos_token_id, *(given if isinstance(given, list) else [given])} - {None}
+    if not end_ids:
+        raise ModelError("neither tokenizer nor generation config name an end token")
+    pad_id = tokenizer.pad_token_id
+    if training.type == "lora":
+        lora = LoraConfig(
+            r=training.rank,
+            lora_alpha=training.alpha,
+            lora_dropout=training.dropout,
+            target_modules=training.target_modules,
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(model, lora)
+    return Policy(
+        model, tokenizer, tuple(sorted(end_ids)), min(end_ids) if pad_id is None else pad_id
+    )
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; the mode is given back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def save_model(policy: Policy, folder: Path, card: str) -> None:
+    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card."""
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def export_merged(adapter: Path, out: Path) -> None:
+    """Write a plain model: the adapter in ``adapter`` merged into its base.
+
+    Raises:
+        ModelError: If the folder holds no adapter, or its base cannot be loaded.
+    """
+    description = adapter / "adapter_config.json"
+    if not description.is_file():
+        raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no export")
+    base = json.loads(description.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the adapter {adapter} on {base}: {error}") from error
+    merged.save_pretrained(out)
+    AutoTokenizer.from_pretrained(adapter).save_pretrained(out)

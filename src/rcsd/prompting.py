@@ -1,0 +1,168 @@
+"""Examples become prompts: token ids of both views, made once for the whole run.
+
+With analysis first, the frozen weights write an analysis of the teacher's view, once for each example
+and cached on disk; its tokens become a turn of the teacher's prompt as they were sampled.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rcsd import config
+from rcsd.engines import Engine
+from rcsd.errors import DataError
+from rcsd.models import Policy
+from rcsd.types import Completion, Decoding, Example
+from rcsd.views import (
+    Words,
+    analysis_conversation,
+    answer_conversation,
+    answer_now,
+    continued_ids,
+    prompt_ids,
+)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """An example with the prompts of both views, as token ids."""
+
+    example: Example
+    student_ids: tuple[int, ...]
+    teacher_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An example that is left out, and why."""
+
+    id: str
+    reason: str
+
+
+def prompted(
+    examples: Iterable[Example], views: config.Views, policy: Policy, max_tokens: int
+) -> tuple[list[Prompted], list[Dropped]]:
+    """Prompts of all examples whose prompts fit; the others are listed.
+
+    With ``views.analysis`` the teacher's prompt asks for the analysis: `with_analyses` goes on from it.
+
+    Raises:
+        DataError: If a view shows what an example lacks, or no example is left.
+    """
+    words = Words(views.templates)
+    kept, dropped = [], []
+    teacher_conversation = analysis_conversation if views.analysis else answer_conversation
+    for example in examples:
+        student = prompt_ids(policy.tokenizer, answer_conversation(example, views.student, words))
+        asked = teacher_conversation(example, views.teacher, words)
+        teacher = prompt_ids(policy.tokenizer, asked)
+        longest = max(len(student), len(teacher))
+        if longest > max_tokens:
+            reason = f"a prompt of {longest} tokens; sampling.max_prompt_tokens is {max_tokens}"
+            dropped.append(Dropped(example.id, reason))
+        else:
+            kept.append(Prompted(example, tuple(student), tuple(teacher)))
+    if not kept:
+        why = f"; the first: {dropped[0].reason}" if dropped else ""
+        raise DataError(f"no example is left to train on{why}")
+    return kept, dropped
+
+
+def with_analyses(
+    prompts: Sequence[Prompted], views: config.Views, policy: Policy, engine: Engine, cache: Path
+) -> tuple[list[Prompted], int]:
+    """Teacher prompts that go on after the teacher's own analysis.
+
+    Must be called while the policy has the frozen weights.
+
+    Args:
+        prompts: Of `prompted`; the teacher's prompt asks for the analysis.
+        views: The views.
+        policy: Its weights are part of the cache's fingerprint.
+        engine: Writes what the cache lacks, greedily.
+        cache: Folder of cached analyses.
+
+    Returns:
+        The prompts, and how many analyses were cut off at ``views.max_analysis_tokens``.
+    """
+    words = Words(views.templates)
+    analyses = AnalysisCache(cache, policy, views.max_analysis_tokens)
+    missing = [p for p in prompts if p.teacher_ids not in analyses]
+    for start in range(0, len(missing), 256):
+        asked = [p.teacher_ids for p in missing[start : start + 256]]
+        decoding = Decoding(max_tokens=views.max_analysis_tokens)
+        for ids, completion in zip(asked, engine.sample(asked, decoding, seed=0), strict=True):
+            analyses[ids] = completion
+    continued, num_cut = [], 0
+    for prompt in prompts:
+        analysis = analyses[prompt.teacher_ids]
+        num_cut += not analysis.finished
+        turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
+        conversation = analysis_conversation(prompt.example, views.teacher, words)
+        ids = continued_ids(policy.tokenizer, conversation, list(turn), answer_now(words))
+        continued.append(Prompted(prompt.example, prompt.student_ids, tuple(ids)))
+    return continued, num_cut
+
+
+class AnalysisCache:
+    """Analyses on disk, one JSON row each, keyed by the prompt's token ids.
+
+    The file's name is a fingerprint of the weights and the token limit; prompt ids hold the template,
+    the chat format and the example. So nothing stale is ever found.
+
+    Raises:
+        DataError: If a line of the file cannot be read.
+    """
+
+    def __init__(self, folder: Path, policy: Policy, max_tokens: int) -> None:
+        fingerprint = f"{weights_fingerprint(policy.model)} {max_tokens} greedy"
+        self._path = folder / f"{_sha256(fingerprint)[:24]}.jsonl"
+        self._rows: dict[str, Completion] = {}
+        if self._path.is_file():
+            for line, text in enumerate(self._path.read_text(encoding="utf-8").splitlines(), 1):
+                try:
+                    row = json.loads(text)
+                    found = Completion(tuple(row["token_ids"]), row["text"], row["finished"])
+                    self._rows[row["key"]] = found
+                except (ValueError, KeyError, TypeError) as error:
+                    raise DataError(
+                        "a broken line of the cache; delete the file", self._path, line
+                    ) from error
+
+    def __contains__(self, prompt: Sequence[int]) -> bool:
+        return _key(prompt) in self._rows
+
+    def __getitem__(self, prompt: Sequence[int]) -> Completion:
+        return self._rows[_key(prompt)]
+
+    def __setitem__(self, prompt: Sequence[int], analysis: Completion) -> None:
+        self._rows[_key(prompt)] = analysis
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        row = {"key": _key(prompt), "token_ids": list(analysis.token_ids),
+               "text": analysis.text, "finished": analysis.finished}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names and values of the parameters that are not adapters."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" not in name:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _key(prompt: Sequence[int]) -> str:
+    return _sha256(",".join(map(str, prompt)))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,33 @@
+"""Rows -> tables, figures and one HTML file that loads nothing. Imports no torch."""
+
+from rcsd.report.html import FIGURES, figure_svg, write_report
+from rcsd.report.page import (
+    Arm,
+    CriterionShares,
+    Curve,
+    Difference,
+    Estimate,
+    HeadroomRow,
+    ReportPage,
+    Sample,
+    SampleAnswer,
+    SampleCriterion,
+)
+from rcsd.report.tables import terminal_table
+
+__all__ = [
+    "FIGURES",
+    "Arm",
+    "CriterionShares",
+    "Curve",
+    "Difference",
+    "Estimate",
+    "HeadroomRow",
+    "ReportPage",
+    "Sample",
+    "SampleAnswer",
+    "SampleCriterion",
+    "figure_svg",
+    "terminal_table",
+    "write_report",
+]

@@ -1,0 +1,333 @@
+"""A run: builds every part in sight, then the one loop, which does not know which method runs."""
+
+import functools
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import get_scheduler
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.placebos import shuffled
+from rcsd.engines import Engine
+from rcsd.engines.hf import HfEngine
+from rcsd.errors import RunError
+from rcsd.evaluate import graded, write_graded
+from rcsd.judges.code import CodeJudge
+from rcsd.methods import Batch, Method
+from rcsd.methods.distill import Distill
+from rcsd.methods.sft import Sft
+from rcsd.models import Policy, Scorer, load_policy, save_model
+from rcsd.prompting import Prompted, prompted, with_analyses
+from rcsd.runs import RunFolder, is_finite
+from rcsd.teachers import Teacher, teacher_of
+from rcsd.types import Decoding, Example
+from rcsd.zoo import cache_folder
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+def _quietly(step: int, metrics: Mapping[str, float]) -> None:
+    """Tell nobody."""
+
+
+def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietly) -> RunFolder:
+    """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
+
+    Args:
+        settings: The run.
+        resume: Go on from the newest checkpoint, as if the run had never stopped.
+        on_step: Told the number of steps done and the metrics, after each step.
+
+    Raises:
+        UserError: If something is wrong that the user can mend; nothing written is lost.
+    """
+    folder = RunFolder(settings.out)
+    rows, imported = load_examples(settings.data)
+    examples = _with_placebo(rows, settings.placebo)
+    folder.check_same(settings, examples) if resume else folder.create(settings, examples)
+    folder.add_to_record(imported=imported)
+    set_seed(settings.seed)
+    accelerator = _accelerator(settings, folder)
+    policy = load_policy(settings.model)
+    optimizer, schedule = _optimizer(settings, policy)
+    scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
+    teacher = teacher_of(settings.teacher, policy)
+    _register_state(accelerator, policy, schedule, teacher)
+    engine = HfEngine(policy, settings.engine.batch_size)
+    # Analyses are written here, before any step is taken or taken up: by the frozen weights.
+    stream = _stream(settings, examples, policy, engine, folder)
+    method = _method(settings, policy, scorer, teacher, engine)
+    evaluation = _evaluation(settings, policy, engine, folder)
+    start = folder.load_newest_checkpoint(accelerator) if resume else 0
+
+    for step in range(start, settings.steps):
+        began = time.perf_counter()
+        set_seed(settings.seed * 1_000_003 + step)
+        batch = method.collect(stream.take(step), step)
+        metrics = dict(batch.metrics) | {"time/sampling_seconds": time.perf_counter() - began}
+        num_tokens = _mean_over_ranks(accelerator, batch.num_learned_tokens)
+        for part in batch.split(settings.tokens_per_part):
+            loss, shares = method.loss(part, num_tokens)
+            accelerator.backward(loss)
+            for name, share in shares.items():
+                metrics[name] = metrics.get(name, 0.0) + share.item()
+        metrics["optim/grad_norm"] = _clipped_grad_norm(accelerator, policy, settings.optim)
+        _refuse_nan(metrics, step, batch, folder)
+        metrics["optim/lr"] = schedule.get_last_lr()[0]
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        teacher.update()
+        metrics["time/step_seconds"] = time.perf_counter() - began
+        metrics |= evaluation.metrics_if_due(step + 1)
+        folder.log(step + 1, metrics, batch.rollouts)
+        accelerator.log(metrics, step=step + 1)
+        if (step + 1) % settings.save_every_steps == 0 or step + 1 == settings.steps:
+            folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
+        on_step(step + 1, metrics)
+    save_model(policy, folder.model, _card(settings))
+    accelerator.end_training()
+    return folder
+
+
+class Stream:
+    """Examples in a new random order each epoch; the same for the same seed and step.
+
+    Args:
+        prompts: All examples.
+        per_step: How many of them each step takes.
+        seed: Of the order.
+    """
+
+    def __init__(self, prompts: Sequence[Prompted], per_step: int, seed: int) -> None:
+        self._prompts, self._per_step, self._seed = prompts, per_step, seed
+
+    def take(self, step: int) -> list[Prompted]:
+        """The step's examples."""
+        return [self._prompts[index] for index in self._indices(step)]
+
+    def used(self, num_steps: int) -> list[int]:
+        """Indices of the examples that the first steps take."""
+        return sorted({index for step in range(num_steps) for index in self._indices(step)})
+
+    def _indices(self, step: int) -> list[int]:
+        size = len(self._prompts)
+        places = range(step * self._per_step, (step + 1) * self._per_step)
+        return [self._order(place // size)[place % size] for place in places]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self._prompts)))
+        random.Random(f"{self._seed} {epoch}").shuffle(order)
+        return order
+
+
+class HeldOut:
+    """The held-out set, answered greedily in the student's view and graded by checks in code.
+
+    Args:
+        prompts: The held-out examples; none: nothing is ever due.
+        engine: Answers.
+        decoding: Greedy.
+        is_due: Whether an evaluation follows a number of steps.
+        folder: Gets the graded completions.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompted],
+        engine: Engine,
+        decoding: Decoding,
+        is_due: Callable[[int], bool],
+        folder: RunFolder,
+    ) -> None:
+        self._prompts, self._engine, self._decoding = prompts, engine, decoding
+        self._is_due, self._folder = is_due, folder
+
+    def metrics_if_due(self, num_steps: int) -> dict[str, float]:
+        """Score, accuracy, and the share that neither checks nor references could grade."""
+        if not self._prompts or not self._is_due(num_steps):
+            return {}
+        shown = [prompt.student_ids for prompt in self._prompts]
+        rows = graded(self._prompts, shown, self._engine, CodeJudge(), self._decoding)
+        path = self._folder.path / "evaluations" / f"step-{num_steps:06d}.jsonl"
+        write_graded(rows, path, step=num_steps)
+        scores = [row.score for row in rows if row.score is not None and row.score == row.score]
+        rights = [row.right for row in rows if row.right is not None]
+        metrics = {"eval/unscored_share": 1 - len(scores) / len(rows),
+                   "eval/ungraded_share": 1 - len(rights) / len(rows)}
+        if scores:
+            metrics["eval/score_mean"] = sum(scores) / len(scores)
+        if rights:
+            metrics["eval/accuracy_mean"] = sum(rights) / len(rights)
+        return metrics
+
+
+def _evaluation(
+    settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder
+) -> HeldOut:
+    section = settings.evaluation
+    if section is None:
+        return HeldOut([], engine, Decoding(1), lambda _: False, folder)
+    every = section.every_steps or settings.steps
+    views = settings.views.model_copy(update={"teacher": "none", "analysis": False})
+    limit = settings.sampling.max_prompt_tokens
+    prompts, dropped = prompted(load_examples(section.data)[0], views, policy, limit)
+    folder.add_to_record(dropped_from_evaluation=[vars(drop) for drop in dropped])
+    return HeldOut(
+        prompts,
+        engine,
+        Decoding(section.max_tokens),
+        lambda num_steps: num_steps % every == 0 or num_steps == settings.steps,
+        folder,
+    )
+
+
+def _with_placebo(examples: list[Example], placebo: config.Placebo) -> list[Example]:
+    return shuffled(examples, placebo.seed) if placebo.type == "shuffled" else examples
+
+
+def _accelerator(settings: config.Config, folder: RunFolder) -> Accelerator:
+    accelerator = Accelerator(
+        mixed_precision=settings.precision,
+        log_with=list(settings.trackers) or None,
+        project_dir=str(folder.path),
+        # The loop counts tokens and steps itself.
+        step_scheduler_with_optimizer=False,
+    )
+    if settings.trackers:
+        accelerator.init_trackers("rcsd", config=settings.model_dump(mode="json"))
+    return accelerator
+
+
+def _optimizer(
+    settings: config.Config, policy: Policy
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optim = settings.optim
+    optimizer = torch.optim.AdamW(
+        list(policy.trainable.values()),
+        lr=optim.lr,
+        betas=optim.betas,
+        weight_decay=optim.weight_decay,
+    )
+    name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule
+    return optimizer, get_scheduler(name, optimizer, optim.warmup_steps, settings.steps)
+
+
+def _register_state(accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher
+                    ) -> None:
+    """Make checkpoints hold the trained weights alone, the schedule and the teacher."""
+
+    def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
+        weights.clear()
+        state = {name: p.detach().contiguous() for name, p in policy.trainable.items()}
+        save_file(state, Path(folder) / "trained.safetensors")
+
+    def load(models: list[nn.Module], folder: str) -> None:
+        models.clear()
+        state = load_file(Path(folder) / "trained.safetensors")
+        for name, parameter in policy.trainable.items():
+            parameter.data.copy_(state[name])
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+    accelerator.register_for_checkpointing(schedule, teacher)
+
+
+def _stream(
+    settings: config.Config,
+    examples: Sequence[Example],
+    policy: Policy,
+    engine: HfEngine,
+    folder: RunFolder,
+) -> Stream:
+    """The prompts of the run, those that do not fit left out, counted and listed in its record."""
+    views = settings.views
+    if settings.method.type == "sft":
+        views = views.model_copy(update={"teacher": settings.method.view, "analysis": False})
+    limit = settings.sampling.max_prompt_tokens
+    prompts, dropped = prompted(examples, views, policy, limit)
+    stream = Stream(prompts, settings.examples_per_step, settings.seed)
+    num_cut = 0
+    if views.analysis:
+        used = stream.used(settings.steps)
+        cache = cache_folder() / "analyses"
+        chosen = [prompts[index] for index in used]
+        continued, num_cut = with_analyses(chosen, views, policy, engine, cache)
+        for index, prompt in zip(used, continued, strict=True):
+            prompts[index] = prompt
+    folder.add_to_record(
+        dropped=[vars(drop) for drop in dropped], num_analyses_cut_off=num_cut
+    )
+    return stream
+
+
+def _method(
+    settings: config.Config, policy: Policy, scorer: nn.Module, teacher: Teacher, engine: HfEngine
+) -> Method:
+    sampling = settings.sampling
+    decoding = Decoding(
+        sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k
+    )
+    if settings.method.type == "sft":
+        return Sft(settings.method, policy, scorer, teacher, engine, decoding, settings.seed)
+    return Distill(
+        settings.method,
+        policy,
+        scorer,
+        teacher,
+        engine,
+        decoding,
+        settings.completions_per_example,
+        settings.seed,
+    )
+
+
+def _mean_over_ranks(accelerator: Accelerator, num_tokens: int) -> float:
+    """The step's denominator: gradients are averaged over ranks, so tokens are, too."""
+    counted = torch.tensor(float(num_tokens), device=accelerator.device)
+    return float(accelerator.reduce(counted, reduction="mean"))
+
+
+def _clipped_grad_norm(
+    accelerator: Accelerator, policy: Policy, optim: config.Optim
+) -> float:
+    limit = float("inf") if optim.max_grad_norm is None else optim.max_grad_norm
+    return float(accelerator.clip_grad_norm_(list(policy.trainable.values()), limit))
+
+
+def _refuse_nan(
+    metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder
+) -> None:
+    if is_finite(metrics):
+        return
+    bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+    ids = ", ".join(dict.fromkeys(rollout.example.id for rollout in batch.rollouts))
+    kept = folder.checkpoints()
+    last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+    raise RunError(
+        f"step {step + 1}: {', '.join(bad)} is not a number; the weights were not changed; {last}. "
+        f"The batch: {ids}. A smaller optim.lr or method.clip may help"
+    )
+
+
+def _card(settings: config.Config) -> str:
+    """The model card."""
+    return (
+        "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
+        f"base_model: {settings.model.path}\n---\n\n"
+        f"# {settings.out.name}\n\n"
+        f"Trained by `rcsd` with the method `{settings.method.type}` for {settings.steps} steps "
+        f"from `{settings.model.path}`; student's view: {settings.views.student}, teacher's view: "
+        f"{settings.views.teacher}. The whole configuration is in `run.json` of the run's folder.\n"
+    )

