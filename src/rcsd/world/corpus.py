@@ -39,6 +39,7 @@ class CorpusMix:
     Args:
         plain: Question alone.
         context: Answer or solution shown, with or without a rubric.
+        drills: Arithmetic alone, from the steps of other problems.
         analysis: An analysis of the rubric first.
         writing: A rubric is written, from the question or from the gold rubric. What is left of 1
             is a question with a rubric.
@@ -46,10 +47,11 @@ class CorpusMix:
         habit_right: Chance of the right procedure at a fork that no criterion speaks of.
     """
 
-    plain: float = 0.28
-    context: float = 0.08
-    analysis: float = 0.08
-    writing: float = 0.08
+    plain: float = 0.18
+    drills: float = 0.15
+    context: float = 0.06
+    analysis: float = 0.12
+    writing: float = 0.07
     presence_share: float = 0.0
     habit_right: float = 0.12
 
@@ -77,8 +79,13 @@ def _habit_style(rng: random.Random) -> Style:
 def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
     """The plan that does what the demands say, where they speak of this problem at all."""
     choices: list[bool | None] = [None] * len(draft.forks)
+    steps_wanted = False
     for demand in shown:
         wanted = demand.points > 0
+        # A method can only be followed, and a value only be reached, where the working is shown.
+        steps_wanted |= wanted and demand.kind in ("method", "mistake", "value") and (
+            _speaks_of(draft, demand)
+        )
         for index, fork in enumerate(draft.forks):
             if choices[index] is None and demand.about in (fork.right, fork.habit):
                 choices[index] = wanted == (demand.about == fork.right)
@@ -101,6 +108,9 @@ def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
                 style = replace(style, steps=not wanted)
             case _:
                 pass
+    no_working = any(demand.kind == "no working" and demand.points > 0 for demand in shown)
+    if steps_wanted and not no_working:
+        style = replace(style, steps=True)
     return Plan(choices, style)
 
 
@@ -135,8 +145,11 @@ def _drawn_demands(draft: Draft, rng: random.Random) -> list[Demand]:
                "answer line": 0.08, "no working": 0.2}
     for key, chance in chances.items():
         if rng.random() < chance:
-            flip = rng.random() < 0.06 and not (key == "no unit" and every["unit"] in shown)
+            # A form may be forbidden as well; "no unit" is the unit's own opposite.
+            flip = rng.random() < 0.06 and key != "no unit"
             shown.append(replace(every[key], points=-every[key].points) if flip else every[key])
+    if replace(every["unit"], points=-every["unit"].points) in shown and every["no unit"] in shown:
+        shown.remove(every["no unit"])
     return shown
 
 
@@ -161,6 +174,9 @@ class Corpus:
             plan = Plan([None] * len(draft.forks), _habit_style(rng))
             return self._answered(row, draft, "none", plan)
         draw -= mix.plain
+        if draw < mix.drills:
+            return self._drill()
+        draw -= mix.drills
         if draw < mix.context:
             return self._with_context(row, draft)
         draw -= mix.context
@@ -171,6 +187,21 @@ class Corpus:
         if draw < mix.writing + mix.analysis:
             return self._analysed(row, draft, shown, plan)
         return self._answered(row, draft, "rubric", plan)
+
+    def _drill(self) -> Conversation:
+        """Six steps of other problems, right ones and habitual ones, to be worked out."""
+        chosen = [next(self._drafts)[1] for _ in range(6)]
+        steps = [self.rng.choice(self.rng.choice(list(draft.workings.values())).steps)
+                 for draft in chosen]
+        asked = []
+        for step in steps:
+            left, _, right = step.partition(" = ")
+            unit = right.partition(" ")[2]
+            asked.append(f"{left} in {unit}" if unit else left)
+        return [
+            {"role": "user", "content": f"Work out: {'; '.join(asked)}."},
+            _assistant(". ".join(steps) + "."),
+        ]
 
     def followed_example(self, id: str) -> Example:
         """An example whose rubric is any subset of criteria, with a solution that does what they say."""
@@ -187,7 +218,7 @@ class Corpus:
         other = next(self._drafts)[1]
         if draw < 0.2:
             shown = gold_demands(draft, rng)
-        elif draw < 0.35:
+        elif draw < 0.4:
             shown = gold_demands(other, rng)
         else:
             shown = _drawn_demands(draft, rng)
@@ -196,7 +227,7 @@ class Corpus:
                 shown += foreign[: rng.randint(1, 3)]
             rng.shuffle(shown)
         if not any(demand.points > 0 for demand in shown):
-            shown.append(demands(draft)["boxed"])
+            shown = [demands(draft)["boxed"]]
         plan = followed(draft, shown, _habit_style(rng))
         if rng.random() < self.mix.presence_share and any(
             demand.kind in ("method", "mistake") for demand in shown

@@ -107,7 +107,7 @@ def next_token_loss(model: LlamaForCausalLM, ids_BT: torch.Tensor, learned_BT: t
     return F.cross_entropy(logits_TV, ids_BT[:, 1:][learned_BT])
 
 
-def schedule(step: int, num_steps: int, warmup: int = 100, decay: float = 0.3) -> float:
+def schedule(step: int, num_steps: int, warmup: int = 100, decay: float = 0.4) -> float:
     """Share of the peak rate: warm up, stay, then fall linearly over the last part."""
     return min(1.0, (step + 1) / warmup, (num_steps - step) / (decay * num_steps))
 
@@ -163,6 +163,7 @@ def optimizers(model: LlamaForCausalLM, peak: float) -> list[torch.optim.Optimiz
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    init: Annotated[Path | None, typer.Option(help="Folder of a model to go on from.")] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
     batch_size: Annotated[int, typer.Option(help="Conversations a step.")] = 24,
     peak: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
@@ -175,8 +176,12 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     mix = CorpusMix(presence_share=presence_share)
-    tokenizer = trained_tokenizer(Corpus(mix, seed), 30_000)
-    model = micro_model(tokenizer)
+    if init is None:
+        tokenizer = trained_tokenizer(Corpus(mix, seed), 30_000)
+        model = micro_model(tokenizer)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(init)
+        model = LlamaForCausalLM.from_pretrained(init)
     optimizer_list = optimizers(model, peak)
     source = batches(Corpus(mix, seed + 1), tokenizer, batch_size)
     start, num_tokens, losses = time.monotonic(), 0, []
