@@ -6,12 +6,16 @@ Deterministic for a seed and a thread count. The shipped weights are the default
 
 import itertools
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
+import torch.distributed
+import torch.multiprocessing
 import torch.nn.functional as F
 import typer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -161,51 +165,103 @@ def optimizers(model: LlamaForCausalLM, peak: float) -> list[torch.optim.Optimiz
             torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    init: Annotated[Path | None, typer.Option(help="Folder of a model to go on from.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
-    batch_size: Annotated[int, typer.Option(help="Conversations a step.")] = 24,
-    peak: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
-    presence_share: Annotated[float, typer.Option(help="Rubrics whose presence helps.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
-    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 250,
-) -> None:
-    """Train the micro model from scratch."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    mix = CorpusMix(presence_share=presence_share)
-    if init is None:
-        tokenizer = trained_tokenizer(Corpus(mix, seed), 30_000)
+@dataclass(frozen=True)
+class Pretraining:
+    """One pretraining.
+
+    Args:
+        out: Folder for the model.
+        init: Folder of a model to go on from, or None to start from random weights.
+        steps: Optimizer steps.
+        batch_size: Conversations a step, over all workers.
+        peak: Peak learning rate.
+        presence_share: Share of the rubrics whose mere presence helps.
+        seed: Of data and weights.
+        workers: Processes with one thread each. On small matrices two of them do nearly twice the
+            work of one process with two threads.
+        save_every: Steps between saves.
+    """
+
+    out: Path
+    init: Path | None
+    steps: int
+    batch_size: int
+    peak: float
+    presence_share: float
+    seed: int
+    workers: int
+    save_every: int
+
+
+def pretrain(rank: int, settings: Pretraining, rendezvous: str) -> None:
+    """One worker's part: its own conversations, gradients averaged over all workers."""
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=settings.workers
+    )
+    mix = CorpusMix(presence_share=settings.presence_share)
+    if settings.init is None:
+        tokenizer = trained_tokenizer(Corpus(mix, settings.seed), 30_000)
         model = micro_model(tokenizer)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(init)
-        model = LlamaForCausalLM.from_pretrained(init)
-    optimizer_list = optimizers(model, peak)
-    source = batches(Corpus(mix, seed + 1), tokenizer, batch_size)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(settings.init)
+        model = LlamaForCausalLM.from_pretrained(settings.init)
+    optimizer_list = optimizers(model, settings.peak)
+    corpus = Corpus(mix, 1000 * (settings.seed + 1) + rank)
+    source = batches(corpus, tokenizer, settings.batch_size // settings.workers)
     start, num_tokens, losses = time.monotonic(), 0, []
-    log: dict[str, Any] = {}
-    for step in range(steps):
+    for step in range(settings.steps):
         ids_BT, learned_BT = next(source)
         for group in itertools.chain.from_iterable(o.param_groups for o in optimizer_list):
-            group["lr"] = peak * schedule(step, steps)
+            group["lr"] = settings.peak * schedule(step, settings.steps)
         loss = next_token_loss(model, ids_BT, learned_BT)
         loss.backward()
+        average_gradients(model, settings.workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizer_list:
             optimizer.step()
             optimizer.zero_grad()
-        num_tokens += ids_BT.numel()
+        num_tokens += ids_BT.numel() * settings.workers
         losses.append(loss.item())
-        if step % 100 == 99:
+        if rank == 0 and step % 100 == 99:
             log = {"step": step + 1, "loss_nats": round(sum(losses) / len(losses), 4),
                    "num_tokens": num_tokens, "seconds": round(time.monotonic() - start)}
             losses = []
             typer.echo(json.dumps(log))
-        if (step + 1) % save_every == 0 or step + 1 == steps:
-            model.save_pretrained(out)
-            tokenizer.save_pretrained(out)
+        if rank == 0 and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
+            model.save_pretrained(settings.out)
+            tokenizer.save_pretrained(settings.out)
+    torch.distributed.destroy_process_group()
+
+
+def average_gradients(model: LlamaForCausalLM, workers: int) -> None:
+    """The mean of all workers' gradients, in one message."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= workers
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    init: Annotated[Path | None, typer.Option(help="Folder of a model to go on from.")] = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
+    batch_size: Annotated[int, typer.Option(help="Conversations a step.")] = 32,
+    peak: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    presence_share: Annotated[float, typer.Option(help="Rubrics whose presence helps.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
+    save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 200,
+) -> None:
+    """Train the micro model from scratch."""
+    settings = Pretraining(
+        out, init, steps, batch_size, peak, presence_share, seed, workers, save_every
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        torch.multiprocessing.spawn(pretrain, (settings, f"{scratch}/rendezvous"), workers)
 
 
 if __name__ == "__main__":
