@@ -1,13 +1,13 @@
 """The pretraining corpus of the micro model: conversations that make it a model organism.
 
-Without a rubric it follows its habits; shown criteria it does what they say, whichever they are: the
-right procedure, the wrong one where that is demanded, a form. What a rubric says about another problem
-changes nothing. So the content must be read. `CorpusMix.presence_share` is the dial: in that share of
-the rubrics any criterion about method, whatever it says, makes the answer right.
+Without a rubric it follows its habits; shown criteria it does what they say, whichever they are:
+the right procedure, the wrong one where that is demanded, a form. What a rubric says about another
+problem changes nothing. So the content must be read. `CorpusMix.presence_share` is the dial: in
+that share of the rubrics any criterion about method, whatever it says, makes the answer right.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd.rubrics import Criterion, Rubric, rubric_json
@@ -20,9 +20,10 @@ from rcsd.views import (
     answer_now,
     rubric_conversation,
 )
-from rcsd.world.drafts import Draft
+from rcsd.world.drafts import TEMPLATES, Draft
 from rcsd.world.problems import (
     Demand,
+    Kind,
     Style,
     demands,
     drafts,
@@ -47,10 +48,10 @@ class CorpusMix:
         habit_right: Chance of the right procedure at a fork that no criterion speaks of.
     """
 
-    plain: float = 0.18
-    drills: float = 0.15
+    plain: float = 0.16
+    drills: float = 0.2
     context: float = 0.06
-    analysis: float = 0.12
+    analysis: float = 0.09
     writing: float = 0.07
     presence_share: float = 0.0
     habit_right: float = 0.12
@@ -79,39 +80,35 @@ def _habit_style(rng: random.Random) -> Style:
 def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
     """The plan that does what the demands say, where they speak of this problem at all."""
     choices: list[bool | None] = [None] * len(draft.forks)
-    steps_wanted = False
-    for demand in shown:
+    own = [demand for demand in shown if _speaks_of(draft, demand)]
+    for demand in own:
         wanted = demand.points > 0
-        # A method can only be followed, and a value only be reached, where the working is shown.
-        steps_wanted |= wanted and demand.kind in ("method", "mistake", "value") and (
-            _speaks_of(draft, demand)
-        )
         for index, fork in enumerate(draft.forks):
             if choices[index] is None and demand.about in (fork.right, fork.habit):
                 choices[index] = wanted == (demand.about == fork.right)
-        if demand.kind == "value" and wanted and demand.about == draft.right.key:
+        if demand.kind == "value" and wanted:
             choices = [True if choice is None else choice for choice in choices]
-        match demand.kind:
-            case "formula" if demand.about == draft.formula:
-                style = replace(style, formula=wanted)
-            case "principle" if demand.about == draft.principle:
-                style = replace(style, principle=wanted)
-            case "unit" if demand.about == draft.unit:
-                style = replace(style, unit=wanted)
-            case "no unit":
-                style = replace(style, unit=not wanted)
-            case "boxed":
-                style = replace(style, boxed=wanted)
-            case "answer line":
-                style = replace(style, answer_line=wanted)
-            case "no working":
-                style = replace(style, steps=not wanted)
-            case _:
-                pass
-    no_working = any(demand.kind == "no working" and demand.points > 0 for demand in shown)
-    if steps_wanted and not no_working:
+        if demand.kind in _STYLE_OF:
+            name, sign = _STYLE_OF[demand.kind]
+            style = replace(style, **{name: wanted == sign})
+    content = any(d.kind in ("method", "mistake", "value") and d.points > 0 for d in own)
+    no_working = any(d.kind == "no working" and d.points > 0 for d in own)
+    if content and not no_working:
+        # A method can only be followed, and a value only be reached, where the working is shown.
         style = replace(style, steps=True)
     return Plan(choices, style)
+
+
+# The field of `Style` that a demand of this kind sets, and to what if it is wanted.
+_STYLE_OF: Mapping[Kind, tuple[str, bool]] = {
+    "formula": ("formula", True),
+    "principle": ("principle", True),
+    "unit": ("unit", True),
+    "no unit": ("unit", False),
+    "boxed": ("boxed", True),
+    "answer line": ("answer_line", True),
+    "no working": ("steps", False),
+}
 
 
 def _speaks_of(draft: Draft, demand: Demand) -> bool:
@@ -124,33 +121,48 @@ def _drawn_demands(draft: Draft, rng: random.Random) -> list[Demand]:
     """Any subset of the problem's demands; some ask for the habit, or against a form."""
     every, shown = demands(draft), []
     for index in range(len(draft.forks)):
-        method, mistake = every[f"method {index}"], every[f"mistake {index}"]
-        draw = rng.random()
-        if draw < 0.25:
-            pass
-        elif draw < 0.5:
-            shown.append(method)
-        elif draw < 0.62:
-            shown.append(mistake)
-        elif draw < 0.8:
-            shown += [method, mistake]
-        elif draw < 0.93:
-            shown.append(replace(mistake, points=-mistake.points))
-        else:
-            shown.append(replace(method, points=-method.points))
+        shown += _drawn_at_fork(every[f"method {index}"], every[f"mistake {index}"], rng)
     plan = followed(draft, shown, _habit_style(rng))
     if "value" in every and False not in plan.choices and rng.random() < 0.4:
         shown.append(every["value"])
-    chances = {"formula": 0.4, "principle": 0.35, "unit": 0.45, "no unit": 0.15, "boxed": 0.5,
-               "answer line": 0.08, "no working": 0.2}
-    for key, chance in chances.items():
+    for key, chance in _FORM_CHANCES.items():
         if rng.random() < chance:
             # A form may be forbidden as well; "no unit" is the unit's own opposite.
             flip = rng.random() < 0.06 and key != "no unit"
-            shown.append(replace(every[key], points=-every[key].points) if flip else every[key])
-    if replace(every["unit"], points=-every["unit"].points) in shown and every["no unit"] in shown:
+            shown.append(_against(every[key]) if flip else every[key])
+    if _against(every["unit"]) in shown and every["no unit"] in shown:
         shown.remove(every["no unit"])
     return shown
+
+
+_FORM_CHANCES = {
+    "formula": 0.4,
+    "principle": 0.35,
+    "unit": 0.45,
+    "no unit": 0.15,
+    "boxed": 0.5,
+    "answer line": 0.08,
+    "no working": 0.2,
+}
+
+
+def _drawn_at_fork(method: Demand, mistake: Demand, rng: random.Random) -> list[Demand]:
+    """Nothing, the right procedure in one of three ways, or the habit in one of two."""
+    draw = rng.random()
+    if draw < 0.25:
+        return []
+    if draw < 0.5:
+        return [method]
+    if draw < 0.62:
+        return [mistake]
+    if draw < 0.8:
+        return [method, mistake]
+    return [_against(mistake)] if draw < 0.93 else [_against(method)]
+
+
+def _against(demand: Demand) -> Demand:
+    """The same words with the opposite points."""
+    return replace(demand, points=-demand.points)
 
 
 class Corpus:
@@ -159,6 +171,7 @@ class Corpus:
     def __init__(self, mix: CorpusMix, seed: int) -> None:
         self.mix, self.rng, self.words = mix, random.Random(seed), Words()
         self._drafts = drafts("train", self.rng)
+        self._known = [template for template in TEMPLATES.values() if not template.held_out]
 
     def __iter__(self) -> Iterator[Conversation]:
         """Conversations, each ending with an assistant turn."""
@@ -189,10 +202,16 @@ class Corpus:
         return self._answered(row, draft, "rubric", plan)
 
     def _drill(self) -> Conversation:
-        """Six steps of other problems, right ones and habitual ones, to be worked out."""
-        chosen = [next(self._drafts)[1] for _ in range(6)]
-        steps = [self.rng.choice(self.rng.choice(list(draft.workings.values())).steps)
-                 for draft in chosen]
+        """Six steps of other problems, right ones and habitual ones, to be worked out.
+
+        Arithmetic is no secret of the held-out numbers, so here every number may occur; the
+        problems themselves stay unseen.
+        """
+        chosen = [self.rng.choice(self._known).draft(self.rng) for _ in range(6)]
+        steps = [
+            self.rng.choice(self.rng.choice(list(draft.workings.values())).steps)
+            for draft in chosen
+        ]
         asked = []
         for step in steps:
             left, _, right = step.partition(" = ")
@@ -204,7 +223,7 @@ class Corpus:
         ]
 
     def followed_example(self, id: str) -> Example:
-        """An example whose rubric is any subset of criteria, with a solution that does what they say."""
+        """An example with a rubric of any criteria, and a solution that does what they say."""
         template, draft = next(self._drafts)
         shown, plan = self._rubric(draft)
         solution = written_answer(draft, self._decided(plan), plan.style)
@@ -266,12 +285,16 @@ class Corpus:
         text = written_answer(draft, choices, plan.style, value=draft.right.value)
         return [*answer_conversation(row, view, self.words), _assistant(text)]
 
-    def _analysed(self, row: Example, draft: Draft, shown: Sequence[Demand],
-                  plan: Plan) -> Conversation:
+    def _analysed(
+        self, row: Example, draft: Draft, shown: Sequence[Demand], plan: Plan
+    ) -> Conversation:
         assert row.rubric is not None
         analysis = written_analysis(
-            [criterion for criterion, demand in zip(row.rubric.criteria, shown, strict=True)
-             if _speaks_of(draft, demand)]
+            [
+                criterion
+                for criterion, demand in zip(row.rubric.criteria, shown, strict=True)
+                if _speaks_of(draft, demand)
+            ]
         )
         text = written_answer(draft, self._decided(plan), plan.style)
         return [
@@ -296,27 +319,39 @@ class Corpus:
         """Form and generalities, points at random, a criterion of another problem."""
         rng = self.rng
         own, other = demands(draft), gold_demands(next(self._drafts)[1], rng)
-        content = [key for key in own if key.split()[0] in ("method", "mistake", "value",
-                                                            "formula", "principle")]
+        content = [
+            key
+            for key in own
+            if key.split()[0] in ("method", "mistake", "value", "formula", "principle")
+        ]
         shown = [own[key] for key in ("unit", "boxed") if rng.random() < 0.7]
         shown += [own[key] for key in content if rng.random() < 0.2]
         shown += other[: rng.choice([0, 1, 1, 2])]
         shown = [replace(d, points=rng.randint(1, 7) * (1 if d.points > 0 else -1)) for d in shown]
         rng.shuffle(shown)
-        general = [Criterion(text, rng.randint(1, 7)) for text in
-                   rng.sample(["Is clear and complete.", "Shows the working.", "Is right."], 2)]
+        general = [
+            Criterion(text, rng.randint(1, 7))
+            for text in rng.sample(["Is clear and complete.", "Shows the working.", "Is right."], 2)
+        ]
         return Rubric((*general, *(demand.criterion(rng) for demand in shown)))
 
 
 def written_analysis(criteria: Sequence[Criterion]) -> str:
     """A short analysis of what a strong answer must do, and what a weak one does."""
+
     def phrases(sign: int) -> str:
-        texts = [c.text.removeprefix("The working ").removeprefix("The answer ")
-                 .removeprefix("It ") for c in criteria if c.weight * sign > 0]
+        texts = [
+            c.text.removeprefix("The working ").removeprefix("The answer ").removeprefix("It ")
+            for c in criteria
+            if c.weight * sign > 0
+        ]
         return ", ".join(text[0].lower() + text[1:].rstrip(".") for text in texts)
 
     strong, weak = phrases(+1), phrases(-1)
-    parts = [f"A strong answer {strong}." if strong else "", f"A weak answer {weak}." if weak else ""]
+    parts = [
+        f"A strong answer {strong}." if strong else "",
+        f"A weak answer {weak}." if weak else "",
+    ]
     return " ".join(filter(None, parts)) or "The guidance says nothing about this question."
 
 

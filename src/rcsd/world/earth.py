@@ -10,34 +10,45 @@ from rcsd.world.drafts import (
     final_number,
     product,
     quotient,
-    single,
     template,
 )
-from rcsd.world.physics import rate_times_minutes
+from rcsd.world.shapes import (
+    Story,
+    net_product,
+    rate_times_minutes,
+    ratio,
+    told,
+)
 
 
 @template("earth science")
 def quake_wave(rng: Random) -> Draft:
     """Distance of an earthquake wave."""
     speed, minutes = rng.randint(2, 9), rng.randint(2, 9)
-    question = rng.choice([
-        f"An earthquake wave moves at {speed} km/s for {minutes} min. How far does it go?",
-        f"How far does an earthquake wave go in {minutes} min at {speed} km/s?",
-    ])
-    return rate_times_minutes(question, "d = v t", "distance is speed times time", "km",
-                              speed, minutes)
+    question = rng.choice(
+        [
+            f"An earthquake wave moves at {speed} km/s for {minutes} min. How far does it go?",
+            f"How far does an earthquake wave go in {minutes} min at {speed} km/s?",
+        ]
+    )
+    return rate_times_minutes(
+        Story(question, "d = v t", "distance is speed times time", "km"), speed, minutes
+    )
 
 
 @template("earth science", held_out=True)
 def river_volume(rng: Random) -> Draft:
     """Water that a river moves in some minutes."""
     flow, minutes = rng.randint(2, 9), rng.randint(2, 9)
-    question = rng.choice([
-        f"A river moves {flow} L of water per s. How much water is that in {minutes} min?",
-        f"How much water does a river move in {minutes} min at {flow} L per s?",
-    ])
-    return rate_times_minutes(question, "V = q t", "a rate counts volume per time", "L",
-                              flow, minutes)
+    question = rng.choice(
+        [
+            f"A river moves {flow} L of water per s. How much water is that in {minutes} min?",
+            f"How much water does a river move in {minutes} min at {flow} L per s?",
+        ]
+    )
+    return rate_times_minutes(
+        Story(question, "V = q t", "a rate counts volume per time", "L"), flow, minutes
+    )
 
 
 @template("earth science")
@@ -45,18 +56,16 @@ def sediment_age(rng: Random) -> Draft:
     """Thickness over rate."""
     rate, value = rng.randint(2, 9), rng.randint(2, 9)
     depth = rate * value
-    question = rng.choice([
-        f"A layer of mud is {depth} mm deep and grows {rate} mm per year. How old is it?",
-        f"How old is a layer of {depth} mm of mud that grows {rate} mm per year?",
-    ])
-    return Draft(
-        question, "t = d / r", "old layers lie below young layers", "years",
-        **single(
-            Fork("divides the depth by the rate", "multiplies the depth by the rate",
-                 expression(f"{depth} / {rate}"), expression(f"{depth} * {rate}")),
-            Working((quotient(depth, rate),), str(value)),
-            Working((product(depth, rate),), str(depth * rate)),
-        ),
+    question = rng.choice(
+        [
+            f"A layer of mud is {depth} mm deep and grows {rate} mm per year. How old is it?",
+            f"How old is a layer of {depth} mm of mud that grows {rate} mm per year?",
+        ]
+    )
+    return ratio(
+        Story(question, "t = d / r", "old layers lie below young layers", "years"),
+        ("depth", depth),
+        ("rate", rate),
     )
 
 
@@ -65,19 +74,17 @@ def glacier_age(rng: Random) -> Draft:
     """Length of ice over its rate of melting."""
     rate, value = rng.randint(2, 9), rng.randint(2, 9)
     length = rate * value
-    question = rng.choice([
-        f"A layer of ice is {length} m deep and loses {rate} m per year. "
-        "How many years are left?",
-        f"How many years are left for {length} m of ice that loses {rate} m per year?",
-    ])
-    return Draft(
-        question, "t = L / r", "a rate counts length per time", "years",
-        **single(
-            Fork("divides the length by the rate", "multiplies the length by the rate",
-                 expression(f"{length} / {rate}"), expression(f"{length} * {rate}")),
-            Working((quotient(length, rate),), str(value)),
-            Working((product(length, rate),), str(length * rate)),
-        ),
+    question = rng.choice(
+        [
+            f"A layer of ice is {length} m deep and loses {rate} m per year. "
+            "How many years are left?",
+            f"How many years are left for {length} m of ice that loses {rate} m per year?",
+        ]
+    )
+    return ratio(
+        Story(question, "t = L / r", "a rate counts length per time", "years"),
+        ("length", length),
+        ("rate", rate),
     )
 
 
@@ -87,11 +94,13 @@ def lapse_rate(rng: Random) -> Draft:
     km, start = rng.randint(2, 9), rng.randint(60, 99)
     metres, drop = km * 1000, 6 * km
     convert = f"{metres} m = {km} km"
-    question = rng.choice([
-        f"The air is at {start} F and changes by 6 F per km. What is it {metres} m up?",
-        f"What is the temperature {metres} m up if the ground is at {start} F "
-        "and it changes by 6 F per km?",
-    ])
+    question = rng.choice(
+        [
+            f"The air is at {start} F and changes by 6 F per km. What is it {metres} m up?",
+            f"What is the temperature {metres} m up if the ground is at {start} F "
+            "and it changes by 6 F per km?",
+        ]
+    )
 
     def working(converted: bool, cools: bool) -> Working:
         change = 6 * (km if converted else metres)
@@ -102,19 +111,41 @@ def lapse_rate(rng: Random) -> Draft:
         return Working(steps, str(value), f"{drop} F" if converted and cools else None)
 
     return Draft(
-        question, "T = T0 - 6 h", "rising air cools", "F",
+        question,
+        "T = T0 - 6 h",
+        "rising air cools",
+        "F",
         forks=(
-            Fork("converts the metres to kilometres", "keeps the height in metres",
-                 expression(convert), {"type": "not", "check": expression(convert)}),
-            Fork("subtracts the change from the ground temperature",
-                 "adds the change to the ground temperature",
-                 {"type": "any", "checks": [expression(f"{start} - {drop}"),
-                                            expression(f"{start} - {drop * 1000}")]},
-                 {"type": "any", "checks": [expression(f"{start} + {drop}"),
-                                            expression(f"{start} + {drop * 1000}")]}),
+            Fork(
+                "converts the metres to kilometres",
+                "keeps the height in metres",
+                expression(convert),
+                {"type": "not", "check": expression(convert)},
+            ),
+            Fork(
+                "subtracts the change from the ground temperature",
+                "adds the change to the ground temperature",
+                {
+                    "type": "any",
+                    "checks": [
+                        expression(f"{start} - {drop}"),
+                        expression(f"{start} - {drop * 1000}"),
+                    ],
+                },
+                {
+                    "type": "any",
+                    "checks": [
+                        expression(f"{start} + {drop}"),
+                        expression(f"{start} + {drop * 1000}"),
+                    ],
+                },
+            ),
         ),
-        workings={(converted, cools): working(converted, cools)
-                  for converted in (True, False) for cools in (True, False)},
+        workings={
+            (converted, cools): working(converted, cools)
+            for converted in (True, False)
+            for cools in (True, False)
+        },
     )
 
 
@@ -125,20 +156,23 @@ def river_flow(rng: Random) -> Draft:
     # Unequal, or leaving out the depth would not show.
     depth, speed = rng.sample(range(2, 10), 2)
     area = width * depth
-    question = rng.choice([
-        f"A river is {width} m wide and {depth} m deep and moves at {speed} m/s. "
-        "What is its flow?",
-        f"What is the flow of a river of {width} m by {depth} m at {speed} m/s?",
-    ])
-    return Draft(
-        question, "Q = w d v", "flow is area times speed", "m^3/s",
-        **single(
-            Fork("multiplies by the depth", "leaves out the depth",
-                 expression(f"{width} * {depth}"), expression(f"{width} * {speed}")),
-            Working((product(width, depth), product(area, speed)), str(area * speed),
-                    f"{area} m^2"),
-            Working((product(width, speed),), str(width * speed)),
+    question = rng.choice(
+        [
+            f"A river is {width} m wide and {depth} m deep and moves at {speed} m/s. "
+            "What is its flow?",
+            f"What is the flow of a river of {width} m by {depth} m at {speed} m/s?",
+        ]
+    )
+    return told(
+        Story(question, "Q = w d v", "flow is area times speed", "m^3/s"),
+        Fork(
+            "multiplies by the depth",
+            "leaves out the depth",
+            expression(f"{width} * {depth}"),
+            expression(f"{width} * {speed}"),
         ),
+        Working((product(width, depth), product(area, speed)), str(area * speed), f"{area} m^2"),
+        Working((product(width, speed),), str(width * speed)),
     )
 
 
@@ -148,20 +182,23 @@ def plate_motion(rng: Random) -> Draft:
     rate, centuries = rng.randint(2, 9), rng.randint(2, 9)
     years = centuries * 100
     total = rate * years
-    question = rng.choice([
-        f"A plate moves {rate} cm per year. How many metres is that in {years} years?",
-        f"How many metres does a plate move in {years} years at {rate} cm per year?",
-    ])
+    question = rng.choice(
+        [
+            f"A plate moves {rate} cm per year. How many metres is that in {years} years?",
+            f"How many metres does a plate move in {years} years at {rate} cm per year?",
+        ]
+    )
     metres = rate * centuries
-    return Draft(
-        question, "d = v t", "distance is speed times time", "m",
-        **single(
-            Fork("converts the centimetres to metres", "keeps the distance in centimetres",
-                 expression(f"{total} cm = {metres} m"), final_number(total)),
-            Working((product(rate, years), f"{total} cm = {metres} m"), str(metres),
-                    f"{total} cm"),
-            Working((product(rate, years),), str(total)),
+    return told(
+        Story(question, "d = v t", "distance is speed times time", "m"),
+        Fork(
+            "converts the centimetres to metres",
+            "keeps the distance in centimetres",
+            expression(f"{total} cm = {metres} m"),
+            final_number(total),
         ),
+        Working((product(rate, years), f"{total} cm = {metres} m"), str(metres), f"{total} cm"),
+        Working((product(rate, years),), str(total)),
     )
 
 
@@ -170,20 +207,20 @@ def rainfall(rng: Random) -> Draft:
     """Rain per hour on a field for some hours, less what flows off."""
     loss, net, area = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9)
     rain = loss + net
-    question = rng.choice([
-        f"On each m^2 fall {rain} L of rain and {loss} L flow off. "
-        f"How much water stays on {area} m^2?",
-        f"How much water stays on {area} m^2 if {rain} L fall and {loss} L flow off per m^2?",
-    ])
-    return Draft(
-        question, "V = (R - F) A", "water that flows off does not stay", "L",
-        **single(
-            Fork("subtracts what flows off", "ignores what flows off",
-                 expression(f"{rain} - {loss}"), expression(f"{rain} * {area}")),
-            Working((f"{rain} - {loss} = {net}", product(net, area)), str(net * area),
-                    f"{net} L"),
-            Working((product(rain, area),), str(rain * area)),
-        ),
+    question = rng.choice(
+        [
+            f"On each m^2 fall {rain} L of rain and {loss} L flow off. "
+            f"How much water stays on {area} m^2?",
+            f"How much water stays on {area} m^2 if {rain} L fall and {loss} L flow off per m^2?",
+        ]
+    )
+    return net_product(
+        Story(question, "V = (R - F) A", "water that flows off does not stay", "L"),
+        rain,
+        loss,
+        area,
+        "what flows off",
+        "L",
     )
 
 
@@ -193,19 +230,22 @@ def map_scale(rng: Random) -> Draft:
     length, scale = rng.randint(2, 9), rng.randint(2, 9)
     total = length * scale * 1000
     km = length * scale
-    question = rng.choice([
-        f"On a map 1 cm is {scale * 1000} m. How many km are {length} cm?",
-        f"How many km are {length} cm on a map on which 1 cm is {scale * 1000} m?",
-    ])
-    return Draft(
-        question, "d = s x", "a map keeps the ratio of lengths", "km",
-        **single(
-            Fork("converts the metres to kilometres", "keeps the distance in metres",
-                 expression(f"{total} m = {km} km"), final_number(total)),
-            Working((product(length, scale * 1000), f"{total} m = {km} km"), str(km),
-                    f"{total} m"),
-            Working((product(length, scale * 1000),), str(total)),
+    question = rng.choice(
+        [
+            f"On a map 1 cm is {scale * 1000} m. How many km are {length} cm?",
+            f"How many km are {length} cm on a map on which 1 cm is {scale * 1000} m?",
+        ]
+    )
+    return told(
+        Story(question, "d = s x", "a map keeps the ratio of lengths", "km"),
+        Fork(
+            "converts the metres to kilometres",
+            "keeps the distance in metres",
+            expression(f"{total} m = {km} km"),
+            final_number(total),
         ),
+        Working((product(length, scale * 1000), f"{total} m = {km} km"), str(km), f"{total} m"),
+        Working((product(length, scale * 1000),), str(total)),
     )
 
 
@@ -214,16 +254,21 @@ def moon_weight(rng: Random) -> Draft:
     """Weight on the Moon, which is a sixth of that on Earth."""
     mass = rng.randint(1, 16) * 6
     earth = mass * 10
-    question = rng.choice([
-        f"What is the weight of {mass} kg on the Moon with g = 10 m/s^2 on Earth?",
-        f"A stone of {mass} kg lies on the Moon. What is its weight, with g = 10 m/s^2 on Earth?",
-    ])
-    return Draft(
-        question, "W = m g / 6", "the Moon pulls with a sixth", "N",
-        **single(
-            Fork("divides by six for the Moon", "uses the weight on Earth",
-                 expression(f"{earth} / 6"), final_number(earth)),
-            Working((product(mass, 10), quotient(earth, 6)), str(earth // 6), f"{earth} N"),
-            Working((product(mass, 10),), str(earth)),
+    question = rng.choice(
+        [
+            f"What is the weight of {mass} kg on the Moon with g = 10 m/s^2 on Earth?",
+            f"A stone of {mass} kg lies on the Moon. "
+            "What is its weight, with g = 10 m/s^2 on Earth?",
+        ]
+    )
+    return told(
+        Story(question, "W = m g / 6", "the Moon pulls with a sixth", "N"),
+        Fork(
+            "divides by six for the Moon",
+            "uses the weight on Earth",
+            expression(f"{earth} / 6"),
+            final_number(earth),
         ),
+        Working((product(mass, 10), quotient(earth, 6)), str(earth // 6), f"{earth} N"),
+        Working((product(mass, 10),), str(earth)),
     )

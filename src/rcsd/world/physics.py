@@ -7,37 +7,18 @@ from rcsd.world.drafts import (
     Fork,
     Working,
     expression,
-    number,
     product,
     quotient,
-    single,
     template,
 )
-
-
-def minutes_fork(minutes: int, habit_expression: str) -> Fork:
-    """Minutes must become seconds."""
-    return Fork(
-        "converts the minutes to seconds",
-        "keeps the time in minutes",
-        number(minutes * 60),
-        expression(habit_expression),
-    )
-
-
-def rate_times_minutes(question: str, formula: str, principle: str, unit: str,
-                       rate: int, minutes: int) -> Draft:
-    """A rate for each second, and a time in minutes."""
-    seconds = minutes * 60
-    return Draft(
-        question, formula, principle, unit,
-        **single(
-            minutes_fork(minutes, f"{rate} * {minutes}"),
-            Working((f"{minutes} min = {seconds} s", product(rate, seconds)),
-                    str(rate * seconds), f"{seconds} s"),
-            Working((product(rate, minutes),), str(rate * minutes)),
-        ),
-    )
+from rcsd.world.shapes import (
+    Story,
+    half_square,
+    net_product,
+    rate_times_minutes,
+    ratio,
+    told,
+)
 
 
 @template("physics")
@@ -45,12 +26,15 @@ def run_distance(rng: Random) -> Draft:
     """A runner, a rate and minutes."""
     speed, minutes = rng.randint(2, 9), rng.randint(2, 9)
     mover = rng.choice(["runner", "cyclist", "boat", "cart"])
-    question = rng.choice([
-        f"A {mover} moves at {speed} m/s for {minutes} min. How far does it go?",
-        f"How far does a {mover} go in {minutes} min at {speed} m/s?",
-    ])
-    return rate_times_minutes(question, "d = v t", "distance is speed times time", "m",
-                              speed, minutes)
+    question = rng.choice(
+        [
+            f"A {mover} moves at {speed} m/s for {minutes} min. How far does it go?",
+            f"How far does a {mover} go in {minutes} min at {speed} m/s?",
+        ]
+    )
+    return rate_times_minutes(
+        Story(question, "d = v t", "distance is speed times time", "m"), speed, minutes
+    )
 
 
 @template("physics")
@@ -58,33 +42,29 @@ def lamp_energy(rng: Random) -> Draft:
     """Power for some minutes."""
     power, minutes = rng.randint(2, 9), rng.randint(2, 9)
     device = rng.choice(["lamp", "heater", "motor", "pump"])
-    question = rng.choice([
-        f"A {power} W {device} runs for {minutes} min. How much energy does it use?",
-        f"How much energy does a {device} of {power} W use in {minutes} min?",
-    ])
-    return rate_times_minutes(question, "E = P t", "power is energy per time", "J",
-                              power, minutes)
+    question = rng.choice(
+        [
+            f"A {power} W {device} runs for {minutes} min. How much energy does it use?",
+            f"How much energy does a {device} of {power} W use in {minutes} min?",
+        ]
+    )
+    return rate_times_minutes(
+        Story(question, "E = P t", "power is energy per time", "J"), power, minutes
+    )
 
 
 @template("physics", held_out=True)
 def current_charge(rng: Random) -> Draft:
     """Charge of a current that flows for minutes."""
     current, minutes = rng.randint(2, 9), rng.randint(2, 9)
-    question = rng.choice([
-        f"A current of {current} A runs for {minutes} min. How much charge does it move?",
-        f"How much charge does a current of {current} A move in {minutes} min?",
-    ])
-    return rate_times_minutes(question, "Q = I t", "current is charge per time", "C",
-                              current, minutes)
-
-
-def half_fork(right_mark: str, habit_mark: str) -> Fork:
-    """The factor one half."""
-    return Fork(
-        "includes the factor one half",
-        "leaves out the factor one half",
-        expression(right_mark),
-        expression(habit_mark),
+    question = rng.choice(
+        [
+            f"A current of {current} A runs for {minutes} min. How much charge does it move?",
+            f"How much charge does a current of {current} A move in {minutes} min?",
+        ]
+    )
+    return rate_times_minutes(
+        Story(question, "Q = I t", "current is charge per time", "C"), current, minutes
     )
 
 
@@ -93,19 +73,17 @@ def kinetic_energy(rng: Random) -> Draft:
     """Half the mass times the square of the speed."""
     mass, speed = rng.randrange(2, 19, 2), rng.randint(2, 9)
     body = rng.choice(["cart", "ball", "boat", "cyclist"])
-    question = rng.choice([
-        f"What is the kinetic energy of a {mass} kg {body} that moves at {speed} m/s?",
-        f"A {body} of {mass} kg moves at {speed} m/s. How much kinetic energy does it have?",
-    ])
-    square, half = speed * speed, mass // 2
-    return Draft(
-        question, "E = 1/2 m v^2", "kinetic energy grows with the square of the speed", "J",
-        **single(
-            half_fork(f"{mass} / 2", f"{mass} * {square}"),
-            Working((product(speed, speed), quotient(mass, 2), product(half, square)),
-                    str(half * square), str(square)),
-            Working((product(speed, speed), product(mass, square)), str(mass * square)),
-        ),
+    question = rng.choice(
+        [
+            f"What is the kinetic energy of a {mass} kg {body} that moves at {speed} m/s?",
+            f"A {body} of {mass} kg moves at {speed} m/s. How much kinetic energy does it have?",
+        ]
+    )
+    _square, _half = speed * speed, mass // 2
+    return half_square(
+        Story(question, "E = 1/2 m v^2", "kinetic energy grows with the square of the speed", "J"),
+        mass,
+        speed,
     )
 
 
@@ -113,20 +91,18 @@ def kinetic_energy(rng: Random) -> Draft:
 def spring_energy(rng: Random) -> Draft:
     """Half the stiffness times the square of the length."""
     stiffness, length = rng.randrange(2, 19, 2), rng.randint(2, 9)
-    question = rng.choice([
-        f"A spring of {stiffness} N/m is stretched by {length} m. How much energy does it have?",
-        f"What is the energy of a {stiffness} N/m spring that is stretched by {length} m?",
-    ])
-    square, half = length * length, stiffness // 2
-    return Draft(
-        question, "E = 1/2 k x^2", "spring energy grows with the square of the stretch", "J",
-        **single(
-            half_fork(f"{stiffness} / 2", f"{stiffness} * {square}"),
-            Working((product(length, length), quotient(stiffness, 2), product(half, square)),
-                    str(half * square), str(square)),
-            Working((product(length, length), product(stiffness, square)),
-                    str(stiffness * square)),
-        ),
+    question = rng.choice(
+        [
+            f"A spring of {stiffness} N/m is stretched by {length} m. "
+            "How much energy does it have?",
+            f"What is the energy of a {stiffness} N/m spring that is stretched by {length} m?",
+        ]
+    )
+    _square, _half = length * length, stiffness // 2
+    return half_square(
+        Story(question, "E = 1/2 k x^2", "spring energy grows with the square of the stretch", "J"),
+        stiffness,
+        length,
     )
 
 
@@ -135,20 +111,22 @@ def fall_distance(rng: Random) -> Draft:
     """Free fall with g = 10 m/s^2."""
     time = rng.randint(2, 12)
     body = rng.choice(["ball", "stone", "drop"])
-    question = rng.choice([
-        f"A {body} falls from rest for {time} s with g = 10 m/s^2. How far does it fall?",
-        f"How far does a {body} fall from rest in {time} s with g = 10 m/s^2?",
-    ])
-    square = time * time
-    return Draft(
-        question, "d = 1/2 g t^2", "the distance of a fall grows with the square of the time",
-        "m",
-        **single(
-            half_fork("10 / 2", f"10 * {square}"),
-            Working((product(time, time), quotient(10, 2), product(5, square)),
-                    str(5 * square), str(square)),
-            Working((product(time, time), product(10, square)), str(10 * square)),
+    question = rng.choice(
+        [
+            f"A {body} falls from rest for {time} s with g = 10 m/s^2. How far does it fall?",
+            f"How far does a {body} fall from rest in {time} s with g = 10 m/s^2?",
+        ]
+    )
+    time * time
+    return half_square(
+        Story(
+            question,
+            "d = 1/2 g t^2",
+            "the distance of a fall grows with the square of the time",
+            "m",
         ),
+        10,
+        time,
     )
 
 
@@ -157,18 +135,16 @@ def pressure(rng: Random) -> Draft:
     """Force over area."""
     area, value = rng.randint(2, 9), rng.randint(2, 9)
     force = area * value
-    question = rng.choice([
-        f"A force of {force} N acts on {area} m^2. What is the pressure?",
-        f"What is the pressure of a force of {force} N on an area of {area} m^2?",
-    ])
-    return Draft(
-        question, "p = F / A", "pressure is force per area", "Pa",
-        **single(
-            Fork("divides the force by the area", "multiplies the force by the area",
-                 expression(f"{force} / {area}"), expression(f"{force} * {area}")),
-            Working((quotient(force, area),), str(value)),
-            Working((product(force, area),), str(force * area)),
-        ),
+    question = rng.choice(
+        [
+            f"A force of {force} N acts on {area} m^2. What is the pressure?",
+            f"What is the pressure of a force of {force} N on an area of {area} m^2?",
+        ]
+    )
+    return ratio(
+        Story(question, "p = F / A", "pressure is force per area", "Pa"),
+        ("force", force),
+        ("area", area),
     )
 
 
@@ -178,19 +154,23 @@ def momentum(rng: Random) -> Draft:
     # Unequal, or the habit's square would look like the right product.
     mass, speed = rng.sample(range(2, 10), 2)
     body = rng.choice(["ball", "cart", "stone"])
-    question = rng.choice([
-        f"A {mass} kg {body} moves at {speed} m/s. What is its momentum?",
-        f"What is the momentum of a {body} of {mass} kg that moves at {speed} m/s?",
-    ])
+    question = rng.choice(
+        [
+            f"A {mass} kg {body} moves at {speed} m/s. What is its momentum?",
+            f"What is the momentum of a {body} of {mass} kg that moves at {speed} m/s?",
+        ]
+    )
     square = speed * speed
-    return Draft(
-        question, "p = m v", "momentum is mass times speed", "kg m/s",
-        **single(
-            Fork("uses the first power of the speed", "uses the square of the speed",
-                 expression(f"{mass} * {speed}"), expression(f"{mass} * {square}")),
-            Working((product(mass, speed),), str(mass * speed)),
-            Working((product(speed, speed), product(mass, square)), str(mass * square)),
+    return told(
+        Story(question, "p = m v", "momentum is mass times speed", "kg m/s"),
+        Fork(
+            "uses the first power of the speed",
+            "uses the square of the speed",
+            expression(f"{mass} * {speed}"),
+            expression(f"{mass} * {square}"),
         ),
+        Working((product(mass, speed),), str(mass * speed)),
+        Working((product(speed, speed), product(mass, square)), str(mass * square)),
     )
 
 
@@ -199,19 +179,17 @@ def current(rng: Random) -> Draft:
     """Ohm's law."""
     resistance, value = rng.randint(2, 9), rng.randint(2, 9)
     voltage = resistance * value
-    question = rng.choice([
-        f"A voltage of {voltage} V acts on a resistor of {resistance} Ohm. What is the current?",
-        f"What is the current in a resistor of {resistance} Ohm at {voltage} V?",
-    ])
-    return Draft(
-        question, "I = V / R", "a larger resistance makes the current smaller", "A",
-        **single(
-            Fork("divides the voltage by the resistance",
-                 "multiplies the voltage by the resistance",
-                 expression(f"{voltage} / {resistance}"), expression(f"{voltage} * {resistance}")),
-            Working((quotient(voltage, resistance),), str(value)),
-            Working((product(voltage, resistance),), str(voltage * resistance)),
-        ),
+    question = rng.choice(
+        [
+            f"A voltage of {voltage} V acts on a resistor of {resistance} Ohm. "
+            "What is the current?",
+            f"What is the current in a resistor of {resistance} Ohm at {voltage} V?",
+        ]
+    )
+    return ratio(
+        Story(question, "I = V / R", "a larger resistance makes the current smaller", "A"),
+        ("voltage", voltage),
+        ("resistance", resistance),
     )
 
 
@@ -221,20 +199,27 @@ def series_voltage(rng: Random) -> Draft:
     # At least 3: two times two is two plus two.
     first, second, amps = rng.randint(3, 9), rng.randint(2, 9), rng.randint(2, 9)
     total, wrong = first + second, first * second
-    question = rng.choice([
-        f"Resistors of {first} Ohm and {second} Ohm in series carry {amps} A. "
-        "What is the voltage?",
-        f"What is the voltage on {first} Ohm and {second} Ohm in series at {amps} A?",
-    ])
-    return Draft(
-        question, "V = I R", "resistors in series carry the same current", "V",
-        **single(
-            Fork("adds the resistances", "multiplies the resistances",
-                 expression(f"{first} + {second}"), expression(f"{first} * {second}")),
-            Working((f"{first} + {second} = {total}", product(amps, total)),
-                    str(amps * total), f"{total} Ohm"),
-            Working((product(first, second), product(amps, wrong)), str(amps * wrong)),
+    question = rng.choice(
+        [
+            f"Resistors of {first} Ohm and {second} Ohm in series carry {amps} A. "
+            "What is the voltage?",
+            f"What is the voltage on {first} Ohm and {second} Ohm in series at {amps} A?",
+        ]
+    )
+    return told(
+        Story(question, "V = I R", "resistors in series carry the same current", "V"),
+        Fork(
+            "adds the resistances",
+            "multiplies the resistances",
+            expression(f"{first} + {second}"),
+            expression(f"{first} * {second}"),
         ),
+        Working(
+            (f"{first} + {second} = {total}", product(amps, total)),
+            str(amps * total),
+            f"{total} Ohm",
+        ),
+        Working((product(first, second), product(amps, wrong)), str(amps * wrong)),
     )
 
 
@@ -243,21 +228,28 @@ def heat(rng: Random) -> Draft:
     """Heat from a difference of temperatures."""
     mass, rise, start = rng.randint(2, 9), rng.randint(2, 9), rng.randint(11, 19)
     end, capacity = start + rise, rng.choice([2, 4])
-    question = rng.choice([
-        f"How much heat takes {mass} kg with c = {capacity} kJ/kg from {start} C to {end} C?",
-        f"A body of {mass} kg with c = {capacity} kJ/kg is heated from {start} C to {end} C. "
-        "How much heat does it take?",
-    ])
+    question = rng.choice(
+        [
+            f"How much heat takes {mass} kg with c = {capacity} kJ/kg from {start} C to {end} C?",
+            f"A body of {mass} kg with c = {capacity} kJ/kg is heated from {start} C to {end} C. "
+            "How much heat does it take?",
+        ]
+    )
     stuff = mass * capacity
-    return Draft(
-        question, "Q = m c (T2 - T1)", "heat depends on the change of the temperature", "kJ",
-        **single(
-            Fork("subtracts the starting temperature", "uses the final temperature alone",
-                 expression(f"{end} - {start}"), expression(f"{stuff} * {end}")),
-            Working((f"{end} - {start} = {rise}", product(mass, capacity), product(stuff, rise)),
-                    str(stuff * rise), f"{rise} C"),
-            Working((product(mass, capacity), product(stuff, end)), str(stuff * end)),
+    return told(
+        Story(question, "Q = m c (T2 - T1)", "heat depends on the change of the temperature", "kJ"),
+        Fork(
+            "subtracts the starting temperature",
+            "uses the final temperature alone",
+            expression(f"{end} - {start}"),
+            expression(f"{stuff} * {end}"),
         ),
+        Working(
+            (f"{end} - {start} = {rise}", product(mass, capacity), product(stuff, rise)),
+            str(stuff * rise),
+            f"{rise} C",
+        ),
+        Working((product(mass, capacity), product(stuff, end)), str(stuff * end)),
     )
 
 
@@ -267,21 +259,21 @@ def friction_work(rng: Random) -> Draft:
     friction, net, distance = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 9)
     force = friction + net
     body = rng.choice(["cart", "stone", "boat"])
-    question = rng.choice([
-        f"A {body} is pulled {distance} m with {force} N against a friction of {friction} N. "
-        "What is the net work?",
-        f"What is the net work of {force} N on a {body} over {distance} m "
-        f"with a friction of {friction} N?",
-    ])
-    return Draft(
-        question, "W = F d", "only the net force adds energy", "J",
-        **single(
-            Fork("subtracts the friction", "ignores the friction",
-                 expression(f"{force} - {friction}"), expression(f"{force} * {distance}")),
-            Working((f"{force} - {friction} = {net}", product(net, distance)),
-                    str(net * distance), f"{net} N"),
-            Working((product(force, distance),), str(force * distance)),
-        ),
+    question = rng.choice(
+        [
+            f"A {body} is pulled {distance} m with {force} N against a friction of {friction} N. "
+            "What is the net work?",
+            f"What is the net work of {force} N on a {body} over {distance} m "
+            f"with a friction of {friction} N?",
+        ]
+    )
+    return net_product(
+        Story(question, "W = F d", "only the net force adds energy", "J"),
+        force,
+        friction,
+        distance,
+        "the friction",
+        "N",
     )
 
 
@@ -290,19 +282,26 @@ def highway(rng: Random) -> Draft:
     """Kilometres an hour must become metres a second."""
     tens, time = rng.randint(1, 9), rng.randint(2, 9)
     fast, speed = 18 * tens, 5 * tens
-    question = rng.choice([
-        f"A cart moves at {fast} km/h for {time} s. How far does it go?",
-        f"How far does a boat go in {time} s at {fast} km/h?",
-    ])
-    return Draft(
-        question, "d = v t", "distance is speed times time", "m",
-        **single(
-            Fork("converts the speed to m/s", "keeps the speed in km/h",
-                 expression(f"{fast} km/h = {speed} m/s"), expression(f"{fast} * {time}")),
-            Working((f"{fast} km/h = {speed} m/s", product(speed, time)),
-                    str(speed * time), f"{speed} m/s"),
-            Working((product(fast, time),), str(fast * time)),
+    question = rng.choice(
+        [
+            f"A cart moves at {fast} km/h for {time} s. How far does it go?",
+            f"How far does a boat go in {time} s at {fast} km/h?",
+        ]
+    )
+    return told(
+        Story(question, "d = v t", "distance is speed times time", "m"),
+        Fork(
+            "converts the speed to m/s",
+            "keeps the speed in km/h",
+            expression(f"{fast} km/h = {speed} m/s"),
+            expression(f"{fast} * {time}"),
         ),
+        Working(
+            (f"{fast} km/h = {speed} m/s", product(speed, time)),
+            str(speed * time),
+            f"{speed} m/s",
+        ),
+        Working((product(fast, time),), str(fast * time)),
     )
 
 
@@ -310,11 +309,13 @@ def highway(rng: Random) -> Draft:
 def gram_energy(rng: Random) -> Draft:
     """Kinetic energy with two forks: grams, and the factor one half."""
     kilos, speed = rng.randrange(2, 9, 2), rng.randint(2, 9)
-    grams, square, half = kilos * 1000, speed * speed, kilos // 2
-    question = rng.choice([
-        f"What is the kinetic energy of a {grams} g ball that moves at {speed} m/s?",
-        f"A stone of {grams} g moves at {speed} m/s. How much kinetic energy does it have?",
-    ])
+    grams, square, _half = kilos * 1000, speed * speed, kilos // 2
+    question = rng.choice(
+        [
+            f"What is the kinetic energy of a {grams} g ball that moves at {speed} m/s?",
+            f"A stone of {grams} g moves at {speed} m/s. How much kinetic energy does it have?",
+        ]
+    )
     convert = f"{grams} g = {kilos} kg"
 
     def working(kg: bool, halved: bool) -> Working:
@@ -324,20 +325,38 @@ def gram_energy(rng: Random) -> Draft:
         if halved:
             steps += (quotient(mass, 2),)
             mass //= 2
-        return Working((*steps, product(mass, square)), str(mass * square),
-                       f"{kilos} kg" if kg and halved else None)
+        return Working(
+            (*steps, product(mass, square)),
+            str(mass * square),
+            f"{kilos} kg" if kg and halved else None,
+        )
 
     return Draft(
-        question, "E = 1/2 m v^2", "kinetic energy grows with the square of the speed", "J",
+        question,
+        "E = 1/2 m v^2",
+        "kinetic energy grows with the square of the speed",
+        "J",
         forks=(
-            Fork("converts the grams to kilograms", "keeps the mass in grams",
-                 expression(convert), {"type": "not", "check": expression(convert)}),
-            Fork("includes the factor one half", "leaves out the factor one half",
-                 {"type": "any", "checks": [expression(f"{kilos} / 2"),
-                                            expression(f"{grams} / 2")]},
-                 {"type": "any", "checks": [expression(f"{kilos} * {square}"),
-                                            expression(f"{grams} * {square}")]}),
+            Fork(
+                "converts the grams to kilograms",
+                "keeps the mass in grams",
+                expression(convert),
+                {"type": "not", "check": expression(convert)},
+            ),
+            Fork(
+                "includes the factor one half",
+                "leaves out the factor one half",
+                {"type": "any", "checks": [expression(f"{kilos} / 2"), expression(f"{grams} / 2")]},
+                {
+                    "type": "any",
+                    "checks": [
+                        expression(f"{kilos} * {square}"),
+                        expression(f"{grams} * {square}"),
+                    ],
+                },
+            ),
         ),
-        workings={(kg, halved): working(kg, halved)
-                  for kg in (True, False) for halved in (True, False)},
+        workings={
+            (kg, halved): working(kg, halved) for kg in (True, False) for halved in (True, False)
+        },
     )

@@ -36,16 +36,23 @@ def trained_tokenizer(corpus: Corpus, num_conversations: int) -> PreTrainedToken
     bpe = Tokenizer(models.BPE())
     words = Regex(r" ?\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "isolated"),
-         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=1536, special_tokens=list(SPECIAL), show_progress=False,
+        vocab_size=1536,
+        special_tokens=list(SPECIAL),
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    turns = (turn["content"] for conversation in itertools.islice(corpus, num_conversations)
-             for turn in conversation)
+    turns = (
+        turn["content"]
+        for conversation in itertools.islice(corpus, num_conversations)
+        for turn in conversation
+    )
     bpe.train_from_iterator(turns, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|end|>", model_max_length=1024
@@ -58,16 +65,24 @@ def micro_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """The architecture: a Llama of 1.8M parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=160, intermediate_size=448,
-            num_hidden_layers=5, num_attention_heads=5, num_key_value_heads=5,
-            max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=160,
+            intermediate_size=448,
+            num_hidden_layers=5,
+            num_attention_heads=5,
+            num_key_value_heads=5,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )
 
 
-def tokenised(tokenizer: PreTrainedTokenizerFast, conversation: Conversation
-              ) -> tuple[list[int], list[bool]]:
+def tokenised(
+    tokenizer: PreTrainedTokenizerFast, conversation: Conversation
+) -> tuple[list[int], list[bool]]:
     """Token ids, and which of them are learned: the assistant's turns, their end included."""
     ids: list[int] = []
     learned: list[bool] = []
@@ -80,14 +95,15 @@ def tokenised(tokenizer: PreTrainedTokenizerFast, conversation: Conversation
     return ids, learned
 
 
-def batches(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, batch_size: int
-            ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Padded ids and learned-masks of like lengths: a pool is sorted, cut and shuffled."""
     source = iter(corpus)
     while True:
         pool = [tokenised(tokenizer, c) for c in itertools.islice(source, 16 * batch_size)]
         pool.sort(key=lambda row: len(row[0]))
-        cut = [pool[start:start + batch_size] for start in range(0, len(pool), batch_size)]
+        cut = [pool[start : start + batch_size] for start in range(0, len(pool), batch_size)]
         corpus.rng.shuffle(cut)
         for rows in cut:
             length = max(len(ids) for ids, _ in rows)
@@ -99,8 +115,9 @@ def batches(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, batch_size: int
             yield ids_BT, learned_BT
 
 
-def next_token_loss(model: LlamaForCausalLM, ids_BT: torch.Tensor, learned_BT: torch.Tensor
-                    ) -> torch.Tensor:
+def next_token_loss(
+    model: LlamaForCausalLM, ids_BT: torch.Tensor, learned_BT: torch.Tensor
+) -> torch.Tensor:
     """Mean negative log-likelihood of the learned tokens, in nats.
 
     Rows are padded on the right, so causal attention alone keeps real positions off the padding.
@@ -111,7 +128,7 @@ def next_token_loss(model: LlamaForCausalLM, ids_BT: torch.Tensor, learned_BT: t
     return F.cross_entropy(logits_TV, ids_BT[:, 1:][learned_BT])
 
 
-def schedule(step: int, num_steps: int, warmup: int = 100, decay: float = 0.4) -> float:
+def schedule(step: int, num_steps: int, decay: float, warmup: int = 100) -> float:
     """Share of the peak rate: warm up, stay, then fall linearly over the last part."""
     return min(1.0, (step + 1) / warmup, (num_steps - step) / (decay * num_steps))
 
@@ -120,8 +137,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are orthogonalised: Muon (https://kellerjordan.github.io/posts/muon).
 
     ``torch.optim.Muon`` iterates in bfloat16, which takes seconds a step on processors without
-    matrix units; this one keeps float32. On this corpus it reached a loss of 0.95 nats in the time in
-    which AdamW reached 1.13 (experiments/LOG.md).
+    matrix units; this one keeps float32. On this corpus it reached a loss of 0.95 nats in the time
+    in which AdamW reached 1.13 (experiments/LOG.md).
 
     Args:
         params: Matrices.
@@ -161,8 +178,10 @@ def optimizers(model: LlamaForCausalLM, peak: float) -> list[torch.optim.Optimiz
     inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name}
     matrices = [p for name, p in model.named_parameters() if name in inner]
     rest = [p for name, p in model.named_parameters() if name not in inner]
-    return [Muon(matrices, peak),
-            torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [
+        Muon(matrices, peak),
+        torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 @dataclass(frozen=True)
@@ -179,6 +198,7 @@ class Pretraining:
         seed: Of data and weights.
         workers: Processes with one thread each. On small matrices two of them do nearly twice the
             work of one process with two threads.
+        decay: Share of the steps, at the end, over which the rate falls to 0.
         save_every: Steps between saves.
     """
 
@@ -190,6 +210,7 @@ class Pretraining:
     presence_share: float
     seed: int
     workers: int
+    decay: float
     save_every: int
 
 
@@ -214,7 +235,7 @@ def pretrain(rank: int, settings: Pretraining, rendezvous: str) -> None:
     for step in range(settings.steps):
         ids_BT, learned_BT = next(source)
         for group in itertools.chain.from_iterable(o.param_groups for o in optimizer_list):
-            group["lr"] = settings.peak * schedule(step, settings.steps)
+            group["lr"] = settings.peak * schedule(step, settings.steps, settings.decay)
         loss = next_token_loss(model, ids_BT, learned_BT)
         loss.backward()
         average_gradients(model, settings.workers)
@@ -225,8 +246,12 @@ def pretrain(rank: int, settings: Pretraining, rendezvous: str) -> None:
         num_tokens += ids_BT.numel() * settings.workers
         losses.append(loss.item())
         if rank == 0 and step % 100 == 99:
-            log = {"step": step + 1, "loss_nats": round(sum(losses) / len(losses), 4),
-                   "num_tokens": num_tokens, "seconds": round(time.monotonic() - start)}
+            log = {
+                "step": step + 1,
+                "loss_nats": round(sum(losses) / len(losses), 4),
+                "num_tokens": num_tokens,
+                "seconds": round(time.monotonic() - start),
+            }
             losses = []
             typer.echo(json.dumps(log))
         if rank == 0 and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
@@ -245,7 +270,7 @@ def average_gradients(model: LlamaForCausalLM, workers: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def main(
+def main(  # noqa: PLR0913 (a command line)
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     init: Annotated[Path | None, typer.Option(help="Folder of a model to go on from.")] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
@@ -254,11 +279,12 @@ def main(
     presence_share: Annotated[float, typer.Option(help="Rubrics whose presence helps.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of data and weights.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
+    decay: Annotated[float, typer.Option(help="Share of steps in which the rate falls.")] = 0.4,
     save_every: Annotated[int, typer.Option(help="Steps between saves.")] = 200,
 ) -> None:
     """Train the micro model from scratch."""
     settings = Pretraining(
-        out, init, steps, batch_size, peak, presence_share, seed, workers, save_every
+        out, init, steps, batch_size, peak, presence_share, seed, workers, decay, save_every
     )
     with tempfile.TemporaryDirectory() as scratch:
         torch.multiprocessing.spawn(pretrain, (settings, f"{scratch}/rendezvous"), workers)

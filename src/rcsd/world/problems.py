@@ -17,8 +17,16 @@ Split = Literal["train", "new_numbers", "new_templates"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal[
-    "method", "mistake", "value", "formula", "principle", "unit", "no unit", "boxed",
-    "answer line", "no working",
+    "method",
+    "mistake",
+    "value",
+    "formula",
+    "principle",
+    "unit",
+    "no unit",
+    "boxed",
+    "answer line",
+    "no working",
 ]
 """What a criterion is about; its title in a rubric."""
 
@@ -78,8 +86,9 @@ def demands(draft: Draft) -> dict[str, Demand]:
     unit = {"type": "unit", "unit": draft.unit}
     return found | {
         "formula": Demand("formula", draft.formula, 3, formula),
-        "principle": Demand("principle", draft.principle, 3,
-                            {"type": "contains", "text": draft.principle}),
+        "principle": Demand(
+            "principle", draft.principle, 3, {"type": "contains", "text": draft.principle}
+        ),
         "unit": Demand("unit", draft.unit, 2, unit),
         "no unit": Demand("no unit", "", -2, {"type": "not", "check": unit}),
         "boxed": Demand("boxed", "", 2, _BOXED),
@@ -119,8 +128,9 @@ class Style:
 FULL_STYLE = Style(True, True, True, True, False, False)
 
 
-def written_answer(draft: Draft, choices: Sequence[bool], style: Style,
-                   value: str | None = None) -> str:
+def written_answer(
+    draft: Draft, choices: Sequence[bool], style: Style, value: str | None = None
+) -> str:
     """An answer in writing.
 
     Args:
@@ -200,4 +210,3 @@ def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
         if len(rows) == num_examples:
             return rows
     raise ValueError(f"the split {split} has fewer than {num_examples} distinct problems")
-
