@@ -94,25 +94,28 @@ def parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollou
     speed, never the gradient.
     """
     divided: list[list[Rollout]] = []
-    for rollout in sorted(rollouts, key=_num_tokens):
-        # In ascending order the newest is the longest, so it alone sets the padded size.
-        size = _num_tokens(rollout) * (len(divided[-1]) + 1 if divided else 1)
-        if divided and size <= tokens_per_part:
+    for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
+        if divided and _padded_tokens([*divided[-1], rollout]) <= tokens_per_part:
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
     return divided
 
 
-def _num_tokens(rollout: Rollout) -> int:
-    prompts = len(rollout.student_ids) + len(rollout.teacher_ids)
-    return prompts + 2 * len(rollout.completion.token_ids)
+def _padded_tokens(part: Sequence[Rollout]) -> int:
+    students, teachers = zip(*map(_row_lengths, part), strict=True)
+    return len(part) * (max(students) + max(teachers))
+
+
+def _row_lengths(rollout: Rollout) -> tuple[int, int]:
+    num_completion = len(rollout.completion.token_ids)
+    return len(rollout.student_ids) + num_completion, len(rollout.teacher_ids) + num_completion
 
 
 def through_end(
     generated_BL: Int[Tensor, "B L"], end_ids: Sequence[int]
 ) -> list[tuple[tuple[int, ...], bool]]:
-    """Generated tokens of each row up to its first end token, included, and whether there is one."""
+    """Each row up to its first end token, included, and whether it has one."""
     is_end_BL: Bool[Tensor, "B L"] = torch.isin(
         generated_BL, torch.tensor(list(end_ids), device=generated_BL.device)
     )

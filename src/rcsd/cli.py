@@ -65,6 +65,13 @@ def bars() -> Iterator[Bars]:
         yield Bars(progress)
 
 
+def _silence_loading_bars() -> None:
+    """Transformers' bars for reading weights would tear ours apart; downloads keep theirs."""
+    from transformers.utils import logging  # noqa: PLC0415 (torch takes seconds)
+
+    logging.disable_progress_bar()
+
+
 @app.command()
 def quickstart(
     out: Annotated[Path | None, typer.Option(help="Run folder; must not exist.")] = None,
@@ -75,6 +82,7 @@ def quickstart(
     """Train on the rubric world, with a placebo arm, and write a report."""
     from rcsd.quickstart import run  # noqa: PLC0415 (torch takes seconds)
 
+    _silence_loading_bars()
     with bars() as shown:
         outcome = run(out, seed, model, quick, shown)
     console.print(outcome.table)
@@ -98,6 +106,7 @@ def train(
     from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
     from rcsd.train import run  # noqa: PLC0415
 
+    _silence_loading_bars()
     with bars() as shown:
 
         def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:
@@ -108,7 +117,8 @@ def train(
     report = write_run_report(folder)
     record = folder.read_record()
     if record["dropped"]:
-        console.print(f"Left out: {len(record['dropped'])} examples; see {folder.record}")
+        left_out = f"Left out: {len(record['dropped'])} examples; see {folder.record}"
+        console.print(escape(left_out), highlight=False, soft_wrap=True)
     console.print(f"Model: {escape(str(folder.model))}", highlight=False, soft_wrap=True)
     console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
 
@@ -119,9 +129,15 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
+    from rcsd.config import Model  # noqa: PLC0415
     from rcsd.models import export_merged  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.runs import RunFolder  # noqa: PLC0415
 
-    export_merged(run_folder / "model", out)
+    folder = RunFolder(run_folder)
+    folder.check_resumable()
+    _silence_loading_bars()
+    section = Model.model_validate(folder.read_record()["config"]["model"])
+    export_merged(section, folder.model, out)
     console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
 
 

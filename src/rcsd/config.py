@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcsd.errors import ConfigError
+from rcsd.types import ViewName
 
 
 class Section(BaseModel):
@@ -29,7 +30,7 @@ class Lora(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout in the adapters; 0 keeps student and teacher comparable token by token."""
     target_modules: str | list[str] = "all-linear"
-    """Names of the layers, as PEFT takes them; ``all-linear`` is every linear layer but the head."""
+    """Names of the layers, as PEFT takes them; ``all-linear`` is all linear layers but the head."""
 
 
 class FullFineTuning(Section):
@@ -50,16 +51,27 @@ class Model(Section):
     """Type of the weights."""
     chat_template: Path | None = None
     """A jinja file that replaces the tokenizer's chat template; None keeps it."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation of transformers."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Values that the chat template takes, such as ``enable_thinking: false`` for Qwen3."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """Attention implementation of transformers; None takes the model's own choice."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()
     """What is trained."""
 
+    @model_validator(mode="after")
+    def _can_take_small_steps(self) -> "Model":
+        if self.dtype == "bfloat16" and self.training.type == "full":
+            raise ValueError(
+                "small updates of bfloat16 weights round to nothing; for full fine-tuning take "
+                "dtype: float32 and precision: bf16"
+            )
+        return self
+
 
 class JsonlData(Section):
-    """Rows in our own form: question, and optionally reference_answer, solution, rubric, id, tags."""
+    """Rows in our own form: question; optionally reference_answer, solution, rubric, id, tags."""
 
     type: Literal["jsonl"] = "jsonl"
     """Selects JSONL."""
@@ -94,15 +106,13 @@ class WorldData(Section):
 
 Data = Annotated[JsonlData | RarData | WorldData, Field(discriminator="type")]
 
-View = Literal["none", "rubric", "rubric+answer", "answer", "solution", "solution+rubric"]
-
 
 class Views(Section):
     """What student and teacher see beside the question."""
 
-    student: View = "none"
+    student: ViewName = "none"
     """The student's view."""
-    teacher: View = "rubric"
+    teacher: ViewName = "rubric"
     """The teacher's view. Rubric only is the default: PaperGym (arXiv 2608.31119) measured rubric
     14.2 > rubric+answer 13.8 > answer 13.1."""
     analysis: bool = False
@@ -183,6 +193,15 @@ class TopK(Section):
     """The mass outside: forgotten (the paper), or kept as one more bucket (a lower bound of the
     full divergence)."""
 
+    @model_validator(mode="after")
+    def _is_not_constant(self) -> "TopK":
+        if self.k == 1 and self.outside == "renormalise":
+            raise ValueError(
+                "one renormalised token has probability 1 for teacher and student, so the loss is "
+                "always zero; take k of 2 or more, or outside: tail"
+            )
+        return self
+
 
 class NoClip(Section):
     """No clipping."""
@@ -225,13 +244,20 @@ class Distill(Section):
     temperature: float = Field(1.0, gt=0)
     """Temperature of both distributions in the loss; that of sampling is a knob of its own."""
 
+    @model_validator(mode="after")
+    def _is_meaningful(self) -> "Distill":
+        ignored = sorted({"support", "clip"} & self.model_fields_set)
+        if self.divergence.type == "sampled_token" and ignored:
+            raise ValueError(f"sampled_token takes no {' and no '.join(ignored)}; leave it out")
+        return self
+
 
 class Sft(Section):
     """Supervised fine-tuning on the examples' solutions; also the warm start of a distillation."""
 
     type: Literal["sft"] = "sft"
     """Selects supervised fine-tuning."""
-    view: View = "none"
+    view: ViewName = "none"
     """What is shown beside the question whose solution is learned; ``rubric`` teaches a model to
     follow the rubric when it is shown."""
     habit_share: float = Field(0.0, ge=0, lt=1)
@@ -283,7 +309,7 @@ class Sampling(Section):
     max_tokens: int = Field(1024, ge=1)
     """Longest completion, in tokens; a longer one is cut off there and counted."""
     max_prompt_tokens: int = Field(4096, ge=1)
-    """Longest prompt of any view, in tokens; an example with a longer one is dropped and counted."""
+    """Longest prompt of any view, in tokens; examples with a longer one are dropped and counted."""
 
 
 class Optim(Section):
@@ -297,7 +323,10 @@ class Optim(Section):
     """How the rate goes on after the warm-up; the latter two end at 0."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.95,
+    )
     """Decay of the gradient's first and second moment."""
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Norm to which a larger gradient is scaled down; None lets it be."""
@@ -350,16 +379,26 @@ class Config(Section):
     tokens_per_part: int = Field(16384, ge=1)
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
     and speed, never the gradient."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision of accelerate."""
+    precision: Literal["bf16"] | None = None
+    """Mixed precision of accelerate: bf16 computes in bfloat16 and keeps the type of the weights;
+    None computes in the type of the weights."""
     save_every_steps: int = Field(50, ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many of the newest checkpoints stay."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers of accelerate that get the metrics too; metrics.jsonl is always written."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of everything drawn."""
+
+    @model_validator(mode="after")
+    def _is_meaningful(self) -> "Config":
+        if self.method.type == "sft" and (self.views.analysis or self.teacher.type != "frozen"):
+            raise ValueError(
+                "sft writes no analysis and its habits are the frozen weights'; "
+                "leave views.analysis and teacher out"
+            )
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -373,6 +412,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(tree, dict):
@@ -391,7 +432,7 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        lines = [_explained(detail, tree) for detail in error.errors()]
+        lines = [_explained(detail) for detail in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
@@ -412,39 +453,39 @@ def _override(tree: dict[str, Any], override: str) -> None:
     tree[last] = parsed
 
 
-def _explained(detail: Any, tree: Mapping[str, Any]) -> str:
-    place = [part for part in detail["loc"] if not _is_tag(part, detail["loc"], tree)]
-    name = ".".join(str(part) for part in place)
-    if detail["type"] != "extra_forbidden":
+def _explained(detail: Any) -> str:
+    keys, section = _place(detail["loc"])
+    name = ".".join(keys)
+    if detail["type"] != "extra_forbidden" or section is None:
         given = "" if detail["type"] == "missing" else f", got {detail['input']!r}"
         return f"{name}: {detail['msg']}{given}"
-    section = _section_fields(place[:-1], tree)
-    close = difflib.get_close_matches(str(place[-1]), section, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{name}: unknown key{hint}"
 
 
-def _is_tag(part: Any, loc: tuple[Any, ...], tree: Mapping[str, Any]) -> bool:
-    """Whether a part of pydantic's location is a union's tag, which no user wrote as a key."""
-    value: Any = tree
-    for step in loc[: loc.index(part)]:
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int):
-            value = value[step]
-    return isinstance(value, Mapping) and part not in value and value.get("type") == part
+def _place(loc: Sequence[str | int]) -> tuple[list[str], type[Section] | None]:
+    """The keys that a user wrote, and the section where they end.
 
-
-def _section_fields(place: Sequence[Any], tree: Mapping[str, Any]) -> list[str]:
-    """Names of the fields that a section of the tree may have."""
-    section: Any = Config
-    value: Any = tree
-    for part in place:
-        value = value[part]
-        options = _sections(section.model_fields[part].annotation)
-        tag = value.get("type") if isinstance(value, Mapping) else None
-        section = next((o for o in options if _tags(o) and tag in _tags(o)), options[0])
-    return list(section.model_fields)
+    Pydantic's location also holds the tag of each union that it passes, and the branch that it took
+    of a plain value; no user wrote those as keys.
+    """
+    keys: list[str] = []
+    section: type[Section] | None = Config
+    steps = iter(loc)
+    for step in steps:
+        if section is None and isinstance(step, str):
+            continue
+        keys.append(str(step))
+        field = section.model_fields.get(str(step)) if section is not None else None
+        if field is None:
+            continue
+        options = _sections(field.annotation)
+        if field.discriminator is not None:
+            tag = next(steps, None)
+            options = [option for option in options if tag in _tags(option)]
+        section = options[0] if options else None
+    return keys, section
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
@@ -454,5 +495,4 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _tags(section: type[Section]) -> tuple[str, ...]:
-    field = section.model_fields.get("type")
-    return getattr(field.annotation, "__args__", ()) if field is not None else ()
+    return getattr(section.model_fields["type"].annotation, "__args__", ())

@@ -1,16 +1,17 @@
 """Generate, grade, one row a completion; no averages here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rcsd.engines import Engine
+from rcsd.files import write_rows
 from rcsd.judges.answers import answer_verdict
 from rcsd.judges.base import Judge
 from rcsd.prompting import Prompted
 from rcsd.rubrics import rubric_score
-from rcsd.runs import write_rows
 from rcsd.types import Decoding
 
 
@@ -87,5 +88,10 @@ def graded(
 
 def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
     """Write one JSON row a completion, with labels such as ``arm="base"`` on each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(path, [labels | asdict(row) for row in rows])
+    write_rows(path, [labels | _jsonable(row) for row in rows])
+
+
+def _jsonable(row: Graded) -> dict[str, Any]:
+    """An unscored row's NaN becomes null: NaN is not JSON."""
+    unscored = row.score is not None and math.isnan(row.score)
+    return asdict(row) | ({"score": None} if unscored else {})

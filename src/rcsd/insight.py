@@ -1,10 +1,24 @@
-"""What a run's numbers mean: curves and facts of one run, and its report."""
+"""What numbers mean: curves and facts of a run, differences between arms, criteria."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-from rcsd.report import Curve, ReportPage, Sample, SampleAnswer, write_report
+from rcsd.evaluate import Graded
+from rcsd.report import (
+    CriterionShares,
+    Curve,
+    Difference,
+    ReportPage,
+    Sample,
+    SampleAnswer,
+    SampleCriterion,
+    write_report,
+)
 from rcsd.runs import RunFolder
+from rcsd.stats import paired_difference, permutation_p_value
+from rcsd.types import Example
 
 # Metric, its name in the report, its unit.
 _CURVES = (
@@ -65,3 +79,70 @@ def facts(record: Mapping[str, object]) -> dict[str, object]:
     for key in ("config", "versions", "num_examples", "dropped", "git_revision", "data_sha256"):
         add("" if key == "config" else key, record.get(key))
     return flat
+
+
+def metric_values(rows: Sequence[Graded], metric: Literal["score", "accuracy"]) -> list[float]:
+    """Scores, or whether each answer is right, of completions that are all graded.
+
+    Raises:
+        ValueError: If one is not: the caller must say what an ungraded completion counts.
+    """
+    values = [row.score if metric == "score" else row.right for row in rows]
+    if any(value is None or math.isnan(value) for value in values):
+        raise ValueError(f"a completion without {metric}")
+    return [float(value) for value in values if value is not None]
+
+
+def difference(
+    label: str,
+    left: Sequence[Graded],
+    right: Sequence[Graded],
+    split: str,
+    metric: Literal["score", "accuracy"],
+    seed: int,
+) -> Difference:
+    """Mean of left - right over the same problems, with interval and permutation test."""
+    a, b = metric_values(left, metric), metric_values(right, metric)
+    interval = paired_difference(a, b, seed=seed)
+    return Difference(label, split, metric, interval, permutation_p_value(a, b, seed=seed))
+
+
+def criterion_shares(
+    rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example]
+) -> list[CriterionShares]:
+    """For each kind of criterion (its title), the share of answers that meet it, by arm."""
+    found: dict[tuple[bool, str], dict[str, list[bool]]] = {}
+    for arm, graded_rows in rows.items():
+        for row, problem in zip(graded_rows, problems, strict=True):
+            criteria = problem.rubric.criteria if problem.rubric is not None else ()
+            for criterion, verdict in zip(criteria, row.verdicts, strict=True):
+                kind = found.setdefault((criterion.weight < 0, criterion.title), {})
+                if verdict is not None:
+                    kind.setdefault(arm, []).append(verdict)
+    return [
+        CriterionShares(
+            kind,
+            {arm: sum(met) / len(met) for arm, met in arms.items()},
+            violation,
+            len(next(iter(arms.values()))),
+        )
+        for (violation, kind), arms in sorted(found.items())
+    ]
+
+
+def side_by_side(
+    rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example], num_samples: int = 4
+) -> list[Sample]:
+    """The first problem of each of the first templates, so that nobody can have picked them."""
+    first = {problem.tags["template"]: n for n, problem in reversed(list(enumerate(problems)))}
+    samples = []
+    for index in sorted(first.values())[:num_samples]:
+        problem = problems[index]
+        answers = tuple(
+            SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
+            for arm, row in ((arm, graded_rows[index]) for arm, graded_rows in rows.items())
+        )
+        criteria = problem.rubric.criteria if problem.rubric is not None else ()
+        shown = tuple(SampleCriterion(c.text, c.weight) for c in criteria)
+        samples.append(Sample(problem.question, answers, shown, problem.reference_answer))
+    return samples

@@ -1,24 +1,32 @@
 """The policy: load it, score completions under it, save it.
 
-Axes: B sequences, L tokens of a padded row, T completion tokens of all rows, V vocabulary, H hidden.
+Axes: B sequences, L tokens of a padded row, T completion tokens of all rows, V vocabulary, H
+hidden.
 """
 
 import contextlib
-import json
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 
 from rcsd import config
 from rcsd.batching import Scored
 from rcsd.errors import ModelError
+from rcsd.views import turn_end_id
 from rcsd.zoo import model_folder
 
 
@@ -29,14 +37,24 @@ class Policy:
     Args:
         model: A causal language model of transformers, with adapters around it for LoRA.
         tokenizer: With a chat template.
-        end_ids: Tokens that end a turn.
+        end_ids: Tokens that end a completion.
+        turn_end_id: The one with which the chat template ends an assistant's turn.
         pad_id: Fills padding; may be an end token.
+        generation_config: The model's own, for saving; the model in memory has a bare one, since
+            penalties and the like would make samples that are not the policy's.
     """
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
     end_ids: tuple[int, ...]
+    turn_end_id: int
     pad_id: int
+    generation_config: GenerationConfig
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence that the model was made for, or None where it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
 
     @property
     def device(self) -> torch.device:
@@ -57,10 +75,10 @@ class Policy:
 class Scorer(nn.Module):
     """Logits of completion tokens, and of no others.
 
-    Where the model's head is a plain linear layer on the decoder's hidden states, it is applied to the
-    T positions alone, and nothing of size [B, L, V] is made. Where it is not (a soft cap or a scale on
-    the logits), the whole model runs and the positions are picked afterwards: slower, the same
-    numbers. Which of both holds is measured on load.
+    Where the model's head is a plain linear layer on the decoder's hidden states, it is applied to
+    the T positions alone, and nothing of size [B, L, V] is made. Where it is not (a soft cap or a
+    scale on the logits), the whole model runs and the positions are picked afterwards: slower, the
+    same numbers. Which of both holds is measured on load.
     """
 
     def __init__(self, policy: Policy, head: Literal["picked", "whole"] | None = None) -> None:
@@ -108,6 +126,8 @@ def load_policy(section: config.Model) -> Policy:
         ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
     """
     path = model_folder(section.path)
+    # An adapter's record of its base must not depend on the folder that the run was started in.
+    path = str(Path(path).resolve()) if Path(path).is_dir() else path
     if (Path(path) / "adapter_config.json").is_file():
         raise ModelError(
             f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
@@ -125,27 +145,35 @@ def load_policy(section: config.Model) -> Policy:
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"model.path: cannot load {path!r}: {error}") from error
     if section.chat_template is not None:
-        tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
-    return policy_of(model, tokenizer, section.training)
+        try:
+            tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
+    if section.chat_template_kwargs:
+        tokenizer.apply_chat_template = functools.partial(
+            tokenizer.apply_chat_template, **section.chat_template_kwargs
+        )
+    return policy_of(model.to(PartialState().device), tokenizer, section.training, section.revision)
 
 
 def policy_of(
-    model: Any, tokenizer: PreTrainedTokenizerBase, training: config.Lora | config.FullFineTuning
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    training: config.Lora | config.FullFineTuning,
+    revision: str | None = None,
 ) -> Policy:
-    """Policy from a model and a tokenizer in memory.
+    """Policy from a model and a tokenizer in memory; the model is put into training mode.
 
     Raises:
         ModelError: If the tokenizer has no chat template, or no token ends a turn.
     """
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the model has no chat template; take an instruction-tuned model, or set "
-            "model.chat_template to a jinja file"
-        )
-    given = model.generation_config.eos_token_id
-    end_ids = {tokenizer.eos_token_id, *(given if isinstance(given, list) else [given])} - {None}
-    if not end_ids:
-        raise ModelError("neither tokenizer nor generation config name an end token")
+    turn_end = turn_end_id(tokenizer)
+    turn_end = tokenizer.eos_token_id if turn_end is None else turn_end
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    given = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    end_ids = {turn_end, tokenizer.eos_token_id, *given} - {None}
+    if turn_end is None:
+        raise ModelError("neither the chat template nor the tokenizer name an end token")
     pad_id = tokenizer.pad_token_id
     if training.type == "lora":
         lora = LoraConfig(
@@ -155,10 +183,13 @@ def policy_of(
             target_modules=training.target_modules,
             task_type="CAUSAL_LM",
         )
-        model = get_peft_model(model, lora)
-    return Policy(
-        model, tokenizer, tuple(sorted(end_ids)), min(end_ids) if pad_id is None else pad_id
-    )
+        try:
+            model = get_peft_model(model, lora, revision=revision)
+        except ValueError as error:
+            raise ModelError(f"model.training.target_modules: {error}") from error
+    model.train()
+    pad_id = turn_end if pad_id is None else pad_id
+    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own)
 
 
 @contextlib.contextmanager
@@ -175,25 +206,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def save_model(policy: Policy, folder: Path, card: str) -> None:
     """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card."""
-    policy.model.save_pretrained(folder)
+    causal = _causal(policy.model)
+    bare, causal.generation_config = causal.generation_config, policy.generation_config
+    try:
+        policy.model.save_pretrained(folder)
+    finally:
+        causal.generation_config = bare
     policy.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def export_merged(adapter: Path, out: Path) -> None:
-    """Write a plain model: the adapter in ``adapter`` merged into its base.
+def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
+    """Write a plain model: the adapter merged into the base that it was trained on.
+
+    Args:
+        section: The run's model: its revision and its type of weights count.
+        adapter: Folder of the adapter.
+        out: Folder of the merged model.
 
     Raises:
-        ModelError: If the folder holds no adapter, or its base cannot be loaded.
+        ModelError: If ``out`` exists, there is no adapter, or the base cannot be loaded.
     """
-    description = adapter / "adapter_config.json"
-    if not description.is_file():
+    if out.exists():
+        raise ModelError(f"{out} exists; choose another folder")
+    if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no export")
-    base = json.loads(description.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the adapter {adapter} on {base}: {error}") from error
+    base = load_policy(section.model_copy(update={"training": config.FullFineTuning()}))
+    merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
+    merged.generation_config = base.generation_config
     merged.save_pretrained(out)
-    AutoTokenizer.from_pretrained(adapter).save_pretrained(out)
+    base.tokenizer.save_pretrained(out)

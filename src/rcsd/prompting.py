@@ -1,11 +1,10 @@
 """Examples become prompts: token ids of both views, made once for the whole run.
 
-With analysis first, the frozen weights write an analysis of the teacher's view, once for each example
-and cached on disk; its tokens become a turn of the teacher's prompt as they were sampled.
+With analysis first, the frozen weights write an analysis of the teacher's view, once for each
+example and cached on disk; its tokens become a turn of the teacher's prompt as they were sampled.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from rcsd import config
 from rcsd.engines import Engine
 from rcsd.errors import DataError
+from rcsd.files import append_rows, read_rows, write_rows
 from rcsd.models import Policy
 from rcsd.types import Completion, Decoding, Example
 from rcsd.views import (
@@ -24,6 +24,7 @@ from rcsd.views import (
     answer_conversation,
     answer_now,
     continued_ids,
+    control_token_in,
     prompt_ids,
 )
 
@@ -50,7 +51,8 @@ def prompted(
 ) -> tuple[list[Prompted], list[Dropped]]:
     """Prompts of all examples whose prompts fit; the others are listed.
 
-    With ``views.analysis`` the teacher's prompt asks for the analysis: `with_analyses` goes on from it.
+    With ``views.analysis`` the teacher's prompt asks for the analysis: `with_analyses` goes on from
+    it.
 
     Raises:
         DataError: If a view shows what an example lacks, or no example is left.
@@ -59,23 +61,46 @@ def prompted(
     kept, dropped = [], []
     teacher_conversation = analysis_conversation if views.analysis else answer_conversation
     for example in examples:
-        student = prompt_ids(policy.tokenizer, answer_conversation(example, views.student, words))
-        asked = teacher_conversation(example, views.teacher, words)
-        teacher = prompt_ids(policy.tokenizer, asked)
+        asked = answer_conversation(example, views.student, words)
+        taught = teacher_conversation(example, views.teacher, words)
+        student, teacher = (prompt_ids(policy.tokenizer, c) for c in (asked, taught))
         longest = max(len(student), len(teacher))
+        token = control_token_in(policy.tokenizer, [*asked, *taught])
         if longest > max_tokens:
-            reason = f"a prompt of {longest} tokens; sampling.max_prompt_tokens is {max_tokens}"
+            reason = f"a prompt of {longest} tokens, and there is room for {max_tokens}"
             dropped.append(Dropped(example.id, reason))
+        elif token is not None:
+            dropped.append(Dropped(example.id, f"its text holds the control token {token}"))
         else:
             kept.append(Prompted(example, tuple(student), tuple(teacher)))
     if not kept:
         why = f"; the first: {dropped[0].reason}" if dropped else ""
-        raise DataError(f"no example is left to train on{why}")
+        raise DataError(f"no example is left{why}")
     return kept, dropped
 
 
+def prompt_room(policy: Policy, max_prompt_tokens: int, max_tokens: int) -> int:
+    """Longest prompt, in tokens: the given limit, or less where the model's positions end."""
+    if policy.max_positions is None:
+        return max_prompt_tokens
+    return min(max_prompt_tokens, policy.max_positions - max_tokens)
+
+
+def prompts_fingerprint(prompts: Iterable[Prompted]) -> str:
+    """SHA-256 of all prompts' token ids: data, words, chat format and analyses in one."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(repr((prompt.student_ids, prompt.teacher_ids)).encode())
+    return digest.hexdigest()
+
+
 def with_analyses(
-    prompts: Sequence[Prompted], views: config.Views, policy: Policy, engine: Engine, cache: Path
+    prompts: Sequence[Prompted],
+    views: config.Views,
+    policy: Policy,
+    engine: Engine,
+    cache: Path,
+    max_tokens: int,
 ) -> tuple[list[Prompted], int]:
     """Teacher prompts that go on after the teacher's own analysis.
 
@@ -87,6 +112,7 @@ def with_analyses(
         policy: Its weights are part of the cache's fingerprint.
         engine: Writes what the cache lacks, greedily.
         cache: Folder of cached analyses.
+        max_tokens: Longest teacher prompt.
 
     Returns:
         The prompts, and how many analyses were cut off at ``views.max_analysis_tokens``.
@@ -106,6 +132,13 @@ def with_analyses(
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
         conversation = analysis_conversation(prompt.example, views.teacher, words)
         ids = continued_ids(policy.tokenizer, conversation, list(turn), answer_now(words))
+        if len(ids) > max_tokens:
+            raise DataError(
+                f"example {prompt.example.id!r}: with its analysis the teacher's prompt has "
+                f"{len(ids)} tokens, and there is room for {max_tokens}; lower "
+                "views.max_analysis_tokens or sampling.max_prompt_tokens",
+                field="views.analysis",
+            )
         continued.append(Prompted(prompt.example, prompt.student_ids, tuple(ids)))
     return continued, num_cut
 
@@ -113,8 +146,9 @@ def with_analyses(
 class AnalysisCache:
     """Analyses on disk, one JSON row each, keyed by the prompt's token ids.
 
-    The file's name is a fingerprint of the weights and the token limit; prompt ids hold the template,
-    the chat format and the example. So nothing stale is ever found.
+    The file's name is a fingerprint of the weights and the token limit; prompt ids hold the words,
+    the chat format and the example. So what was written by other weights or for other words is
+    never found.
 
     Raises:
         DataError: If a line of the file cannot be read.
@@ -124,16 +158,16 @@ class AnalysisCache:
         fingerprint = f"{weights_fingerprint(policy.model)} {max_tokens} greedy"
         self._path = folder / f"{_sha256(fingerprint)[:24]}.jsonl"
         self._rows: dict[str, Completion] = {}
-        if self._path.is_file():
-            for line, text in enumerate(self._path.read_text(encoding="utf-8").splitlines(), 1):
-                try:
-                    row = json.loads(text)
-                    found = Completion(tuple(row["token_ids"]), row["text"], row["finished"])
-                    self._rows[row["key"]] = found
-                except (ValueError, KeyError, TypeError) as error:
-                    raise DataError(
-                        "a broken line of the cache; delete the file", self._path, line
-                    ) from error
+        try:
+            rows = read_rows(self._path)
+            # What a kill cut off is dropped, and written anew.
+            write_rows(self._path, rows)
+            for row in rows:
+                found = Completion(tuple(row["token_ids"]), row["text"], row["finished"])
+                self._rows[row["key"]] = found
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"the cache is broken ({error}); delete the file"
+            raise DataError(message, self._path) from error
 
     def __contains__(self, prompt: Sequence[int]) -> bool:
         return _key(prompt) in self._rows
@@ -143,11 +177,13 @@ class AnalysisCache:
 
     def __setitem__(self, prompt: Sequence[int], analysis: Completion) -> None:
         self._rows[_key(prompt)] = analysis
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        row = {"key": _key(prompt), "token_ids": list(analysis.token_ids),
-               "text": analysis.text, "finished": analysis.finished}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        row = {
+            "key": _key(prompt),
+            "token_ids": list(analysis.token_ids),
+            "text": analysis.text,
+            "finished": analysis.finished,
+        }
+        append_rows(self._path, [row])
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -1,6 +1,5 @@
 """The pipeline on the rubric world: probe, distil, placebo, evaluate, report."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,25 +14,28 @@ from rcsd.engines import Engine
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ConfigError, RunError
 from rcsd.evaluate import Graded, graded, write_graded
-from rcsd.insight import curves, facts
+from rcsd.insight import (
+    criterion_shares,
+    curves,
+    difference,
+    facts,
+    metric_values,
+    side_by_side,
+)
 from rcsd.judges.code import CodeJudge
 from rcsd.models import Policy, export_merged, load_policy
 from rcsd.prompting import Prompted, prompted
 from rcsd.report import (
     Arm,
-    CriterionShares,
     Difference,
     Estimate,
     HeadroomRow,
     ReportPage,
-    Sample,
-    SampleAnswer,
-    SampleCriterion,
     terminal_table,
     write_report,
 )
 from rcsd.runs import RunFolder, write_json
-from rcsd.stats import Interval, bootstrap_interval, paired_difference, permutation_p_value
+from rcsd.stats import Interval, bootstrap_interval
 from rcsd.train import run as train
 from rcsd.types import Decoding, Example
 from rcsd.world.problems import SPLITS, examples
@@ -44,13 +46,22 @@ Progress = Callable[[str, int, int, str], None]
 
 HELD_OUT = SPLITS[1:]
 ARMS = (
-    Arm("base", "before training, no rubric shown"),
+    Arm("base", "before distillation, no rubric shown"),
     Arm("teacher", "the same weights, each problem's own rubric shown"),
     Arm("rcsd", "distilled from the teacher; no rubric shown", highlight=True),
     Arm("shuffled", "placebo: distilled with other problems' rubrics; no rubric shown"),
 )
 # The placebo shown to the untrained model, for the headroom alone.
 _MISLED = "teacher, shuffled rubric"
+# What is added to an arm's name before the warm start.
+_GIVEN = ", before the warm start"
+_HEADROOM = {
+    f"base{_GIVEN}": "before the warm start, no rubric shown",
+    f"teacher{_GIVEN}": "before the warm start, own rubric shown",
+    "base": "no rubric shown",
+    "teacher": "own rubric shown",
+    _MISLED: "another problem's rubric shown",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,18 @@ SCALES = {
     "micro": Scale(config.FullFineTuning(), 3e-4, 2000, 250, 60, 32, 96, 128),
     "smollm2": Scale(_LORA, 2e-4, 1000, 40, 20, 16, 128, 40, warm_start_steps=50),
 }
-QUICK = {"num_train": 200, "num_eval": 24, "num_steps": 6, "examples_per_step": 8}
+
+
+def _quick(scale: Scale) -> Scale:
+    """A first look within a minute: too small to show anything but that everything runs."""
+    return replace(
+        scale,
+        num_train=200,
+        num_eval=24,
+        num_steps=6,
+        examples_per_step=8,
+        warm_start_steps=min(scale.warm_start_steps, 4),
+    )
 
 
 @dataclass(frozen=True)
@@ -112,28 +134,39 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
         UserError: If the folder exists, or there is no such model.
     """
     began = time.perf_counter()
-    if model not in SCALES:
-        raise ConfigError(f"--model: no model {model!r}; there are {', '.join(SCALES)}")
-    scale = replace(SCALES[model], **QUICK) if quick else SCALES[model]
-    out = out or _free_folder(Path("runs"), f"quickstart-{model}")
+    if model not in SCALES and not Path(model).is_dir():
+        names = ", ".join(SCALES)
+        raise ConfigError(f"--model: no model or folder {model!r}; there are {names}")
+    # A folder's model is taken for a real one, of smollm2's kind.
+    scale = SCALES.get(model, SCALES["smollm2"])
+    scale = _quick(scale) if quick else scale
+    out = out or _free_folder(Path("runs"), f"quickstart-{Path(model).name}")
     if out.exists():
         raise RunError(f"{out} exists; choose another folder with --out")
-    fetch_model(model)
-    start = _warm_started(out, seed, f"builtin:{model}", scale, progress)
+    if model in SCALES:
+        fetch_model(model)
+    start = f"builtin:{model}" if model in SCALES else model
     held_out = {split: examples(split, scale.num_eval, seed=seed + 1) for split in HELD_OUT}
 
-    rows = _untrained(start, scale, held_out, progress)
-    folders = {}
+    rows: Rows = {}
+    folders: dict[str, RunFolder] = {}
+    if scale.warm_start_steps:
+        given = _probed(start, scale, held_out, progress, "probe the given model")
+        rows |= {f"{arm}{_GIVEN}": splits for arm, splits in given.items()}
+        folders["warm start"] = _warm_start(out, seed, start, scale, progress)
+        start = _merged(folders["warm start"], out / "warm-start-merged")
+    rows |= _probed(start, scale, held_out, progress, "probe the headroom")
     for arm, placebo in (
         ("rcsd", config.NoPlacebo()),
         ("shuffled", config.ShuffledRubrics(seed=seed)),
     ):
         settings = _settings(out / arm, seed, start, scale, placebo)
         folders[arm] = train(settings, on_step=_shown(progress, f"train {arm}", scale.num_steps))
-        rows[arm] = _trained(folders[arm], scale, held_out, progress)
+        rows[arm] = _trained(folders[arm], out / f"{arm}-merged", scale, held_out, progress)
     for arm, splits in rows.items():
         for split, graded_rows in splits.items():
-            path = out / "evaluations" / f"{arm.replace(', ', '-').replace(' ', '-')}-{split}.jsonl"
+            name = arm.replace(",", "").replace(" ", "-")
+            path = out / "evaluations" / f"{name}-{split}.jsonl"
             write_graded(graded_rows, path, arm=arm, split=split)
     seconds = round(time.perf_counter() - began, 1)
     return _reported(out, seed, model, scale, held_out, rows, folders, seconds)
@@ -177,10 +210,8 @@ def _settings(
     )
 
 
-def _warm_started(out: Path, seed: int, start: str, scale: Scale, progress: Progress) -> str:
-    """The weights that all arms start from: the model's own, or taught to follow rubrics first."""
-    if not scale.warm_start_steps:
-        return start
+def _warm_start(out: Path, seed: int, start: str, scale: Scale, progress: Progress) -> RunFolder:
+    """Teach a model to follow rubrics when they are shown, and keep its habits without."""
     stage2 = _settings(out / "warm-start", seed, start, scale, config.NoPlacebo())
     settings = stage2.model_copy(
         update={
@@ -190,18 +221,28 @@ def _warm_started(out: Path, seed: int, start: str, scale: Scale, progress: Prog
             "save_every_steps": scale.warm_start_steps,
         }
     )
-    folder = train(settings, on_step=_shown(progress, "warm start", scale.warm_start_steps))
-    merged = folder.path / "merged"
-    export_merged(folder.model, merged)
-    return str(merged)
+    return train(settings, on_step=_shown(progress, "warm start", scale.warm_start_steps))
+
+
+def _merged(folder: RunFolder, out: Path) -> str:
+    """Folder of a run's model as a plain one."""
+    section = config.Model.model_validate(folder.read_record()["config"]["model"])
+    if section.training.type == "full":
+        return str(folder.model)
+    export_merged(section, folder.model, out)
+    return str(out)
 
 
 Rows = dict[str, dict[str, list[Graded]]]
 """Graded completions of each arm and split."""
 
 
-def _untrained(
-    start: str, scale: Scale, held_out: Mapping[str, Sequence[Example]], progress: Progress
+def _probed(
+    start: str,
+    scale: Scale,
+    held_out: Mapping[str, Sequence[Example]],
+    progress: Progress,
+    stage: str,
 ) -> Rows:
     """The probe: what the model does without a rubric, with its own, and with another's."""
     policy = load_policy(config.Model(path=start, training=config.FullFineTuning()))
@@ -216,24 +257,22 @@ def _untrained(
             _MISLED: [p.teacher_ids for p in misled],
         }
         for nth, (arm, ids) in enumerate(shown.items()):
-            progress("probe the headroom", 3 * done + nth, 3 * len(held_out), arm)
+            progress(stage, 3 * done + nth, 3 * len(held_out), arm)
             rows[arm][split] = _graded(prompts, ids, engine, scale)
-    progress("probe the headroom", 3 * len(held_out), 3 * len(held_out), "")
+    progress(stage, 3 * len(held_out), 3 * len(held_out), "")
     return rows
 
 
 def _trained(
     folder: RunFolder,
+    merged: Path,
     scale: Scale,
     held_out: Mapping[str, Sequence[Example]],
     progress: Progress,
 ) -> dict[str, list[Graded]]:
     """The distilled model's answers, without a rubric."""
-    path = folder.model
-    if scale.training.type == "lora":
-        path = folder.path / "merged"
-        export_merged(folder.model, path)
-    policy = load_policy(config.Model(path=str(path), training=config.FullFineTuning()))
+    path = _merged(folder, merged)
+    policy = load_policy(config.Model(path=path, training=config.FullFineTuning()))
     engine, rows = HfEngine(policy, scale.batch_size), {}
     stage = f"evaluate {folder.path.name}"
     for done, (split, problems) in enumerate(held_out.items()):
@@ -260,14 +299,6 @@ def _graded(
     return graded(prompts, shown, engine, CodeJudge(), Decoding(scale.max_tokens))
 
 
-def _values(rows: Sequence[Graded], metric: str) -> list[float]:
-    """Scores or answers right; in the rubric world every one is graded."""
-    values = [row.score if metric == "score" else row.right for row in rows]
-    if any(value is None or math.isnan(value) for value in values):
-        raise ValueError("a problem of the rubric world went ungraded")
-    return [float(value) for value in values if value is not None]
-
-
 def _reported(  # noqa: PLR0913 (everything that was found)
     out: Path,
     seed: int,
@@ -280,18 +311,21 @@ def _reported(  # noqa: PLR0913 (everything that was found)
 ) -> Outcome:
     """Statistics, summary, page."""
     estimates = {
-        (arm, split, metric): bootstrap_interval(_values(rows[arm][split], metric), seed=seed)
+        (arm, split, metric): bootstrap_interval(metric_values(rows[arm][split], metric), seed=seed)
         for arm in rows
         for split in HELD_OUT
         for metric in ("score", "accuracy")
     }
     differences = [
-        _difference(rows, left, right, split, metric, seed)
+        difference(f"{left} - {right}", rows[left][split], rows[right][split], split, metric, seed)
         for left, right in (("rcsd", "base"), ("rcsd", "shuffled"), ("teacher", "rcsd"))
         for split in HELD_OUT
         for metric in ("score", "accuracy")
     ]
-    criteria = _criteria(rows, held_out["new_numbers"])
+    criteria = criterion_shares(
+        {arm: rows[arm]["new_numbers"] for arm in ("base", "rcsd", "shuffled", "teacher")},
+        held_out["new_numbers"],
+    )
     summary = {
         "arms": {
             arm.name: {
@@ -304,6 +338,17 @@ def _reported(  # noqa: PLR0913 (everything that was found)
             for arm in ARMS
         },
         "criteria": {c.kind: dict(c.shares) for c in criteria},
+        "before_warm_start": {
+            arm.removesuffix(_GIVEN): {
+                split: {
+                    metric: asdict(estimates[arm, split, metric])
+                    for metric in ("score", "accuracy")
+                }
+                for split in HELD_OUT
+            }
+            for arm in rows
+            if arm.endswith(_GIVEN)
+        },
         "seconds": seconds,
         "model": model,
         "seed": seed,
@@ -325,74 +370,20 @@ def _reported(  # noqa: PLR0913 (everything that was found)
         differences=tuple(differences),
         headroom=tuple(
             HeadroomRow(label, estimates[arm, "new_numbers", "score"])
-            for arm, label in (
-                ("base", "no rubric shown"),
-                ("teacher", "own rubric shown"),
-                (_MISLED, "another problem's rubric shown"),
-            )
+            for arm, label in _HEADROOM.items()
+            if arm in rows
         ),
         curves=tuple(c for arm, f in folders.items() for c in curves(arm, f.metrics())),
         criteria=tuple(criteria),
-        samples=tuple(_samples(rows, held_out["new_numbers"])),
+        samples=tuple(
+            side_by_side(
+                {arm.name: rows[arm.name]["new_numbers"] for arm in ARMS}, held_out["new_numbers"]
+            )
+        ),
         facts=facts(folders["rcsd"].read_record()),
     )
     write_report(page, out / "report.html")
     return Outcome(summary, findings, terminal_table(page), out / "report.html")
-
-
-def _difference(
-    rows: Rows, left: str, right: str, split: str, metric: str, seed: int
-) -> Difference:
-    a, b = _values(rows[left][split], metric), _values(rows[right][split], metric)
-    return Difference(
-        f"{left} - {right}",
-        split,
-        metric,
-        paired_difference(a, b, seed=seed),
-        permutation_p_value(a, b, seed=seed),
-    )
-
-
-def _criteria(rows: Rows, problems: Sequence[Example]) -> list[CriterionShares]:
-    """For each kind of criterion, the share of answers that meet it, by arm."""
-    found: dict[tuple[str, bool], dict[str, list[bool]]] = {}
-    for arm in ("base", "rcsd", "shuffled", "teacher"):
-        for row, problem in zip(rows[arm]["new_numbers"], problems, strict=True):
-            assert problem.rubric is not None
-            for criterion, verdict in zip(problem.rubric.criteria, row.verdicts, strict=True):
-                kind = found.setdefault((criterion.title, criterion.weight < 0), {})
-                kind.setdefault(arm, []).append(bool(verdict))
-    return [
-        CriterionShares(
-            kind,
-            {arm: sum(met) / len(met) for arm, met in arms.items()},
-            violation,
-            len(arms["base"]),
-        )
-        for (kind, violation), arms in sorted(found.items(), key=lambda item: item[0][::-1])
-    ]
-
-
-def _samples(rows: Rows, problems: Sequence[Example]) -> list[Sample]:
-    """The first problem of each of four templates, so that nobody can have picked them."""
-    first = {problem.tags["template"]: n for n, problem in reversed(list(enumerate(problems)))}
-    samples = []
-    for index in sorted(first.values())[:4]:
-        problem = problems[index]
-        assert problem.rubric is not None
-        answers = [(arm.name, rows[arm.name]["new_numbers"][index]) for arm in ARMS]
-        samples.append(
-            Sample(
-                problem.question,
-                tuple(
-                    SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
-                    for arm, row in answers
-                ),
-                tuple(SampleCriterion(c.text, c.weight) for c in problem.rubric.criteria),
-                problem.reference_answer,
-            )
-        )
-    return samples
 
 
 def _findings(
@@ -418,10 +409,17 @@ def _findings(
         if gap.low > 0 and gain.low > 0
         else "so this run does not show that the rubrics' content helps"
     )
+    before = []
+    if (f"base{_GIVEN}", "new_numbers", "score") in estimates:
+        before = [
+            f"Before the warm start the model scores {score('base' + _GIVEN)} without a rubric and "
+            f"{score('teacher' + _GIVEN)} when it is shown its own."
+        ]
     return [
-        f"Headroom: shown its rubric, the untrained model's score on new numbers is "
-        f"{score('teacher')}; without, {score('base')}; with another problem's rubric, "
-        f"{score(_MISLED)}.",
+        *before,
+        f"Headroom: shown its rubric, the model that distillation starts from scores "
+        f"{score('teacher')} on new numbers; without, {score('base')}; with another problem's "
+        f"rubric, {score(_MISLED)}.",
         f"After distillation the student, which sees no rubric, scores {score('rcsd')}; "
         f"the gain over the base is {_written(gain)}.",
         f"The placebo, distilled with shuffled rubrics, scores {score('shuffled')}; the difference "

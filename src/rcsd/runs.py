@@ -1,14 +1,14 @@
 """A run is a folder: its record, metrics, completions, checkpoints and model."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import math
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from accelerate import Accelerator
 
 from rcsd.config import Config
 from rcsd.errors import RunError
+from rcsd.files import append_rows, read_rows, write_json, write_rows
 from rcsd.types import Example, Rollout
 from rcsd.views import Words
 
 # What a resumed run may change: nothing that the metrics depend on.
-_MAY_CHANGE = {"save_every_steps", "keep_checkpoints", "trackers", "out"}
+_MAY_CHANGE = {"save_every_steps", "keep_checkpoints", "trackers", "out", "evaluation"}
 _LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
 
 
@@ -44,17 +45,31 @@ class RunFolder:
         """The file ``run.json``."""
         return self.path / "run.json"
 
-    def create(self, config: Config, examples: Sequence[Example]) -> None:
-        """Make the folder and write the run's record.
+    def check_new(self) -> None:
+        """Refuse a folder that exists.
 
         Raises:
-            RunError: If the folder exists.
+            RunError: If it does.
         """
         if self.path.exists():
             raise RunError(
                 f"{self.path} exists; go on with --resume, or choose another name with out=FOLDER"
             )
-        self.path.mkdir(parents=True)
+
+    def create(
+        self, config: Config, examples: Sequence[Example], found: Mapping[str, object]
+    ) -> None:
+        """Make the folder and write the run's record.
+
+        Args:
+            config: The run.
+            examples: What is trained on.
+            found: Further facts, such as what was left out.
+
+        Raises:
+            RunError: If the folder exists.
+        """
+        self.check_new()
         record = {
             "config": config.model_dump(mode="json"),
             "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -63,40 +78,65 @@ class RunFolder:
             "template_sha256": Words(config.views.templates).hashes(),
             "data_sha256": fingerprint(examples),
             "num_examples": len(examples),
+            **found,
         }
-        write_json(self.record, record)
+        # The folder takes its name with the record in it: no kill leaves one without the other.
+        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_json(unfinished / self.record.name, record)
+        unfinished.rename(self.path)
 
-    def check_same(self, config: Config, examples: Sequence[Example]) -> None:
-        """Refuse to resume a run with another configuration or other data.
+    def check_same(
+        self, config: Config, examples: Sequence[Example], found: Mapping[str, object]
+    ) -> None:
+        """Refuse to resume a run with another configuration, data, words or weights.
+
+        Args:
+            config: The run.
+            examples: What is trained on.
+            found: As in `create`; what both records have must be the same.
 
         Raises:
             RunError: If there is no such run, or naming what differs.
         """
-        if not self.record.is_file():
-            raise RunError(f"{self.path} holds no run to resume; start it without --resume")
+        self.check_resumable()
         record = self.read_record()
         now = config.model_dump(mode="json")
         keys = sorted(
-            key for key in now
-            if key not in _MAY_CHANGE and now[key] != record["config"].get(key)
+            key for key in now if key not in _MAY_CHANGE and now[key] != record["config"].get(key)
         )
         if keys:
             raise RunError(f"{self.path} was started with another {', '.join(keys)}; cannot resume")
-        if record["data_sha256"] != fingerprint(examples):
-            raise RunError(f"the data has changed since {self.path} was started; cannot resume")
+        same = {
+            "template_sha256": Words(config.views.templates).hashes(),
+            "data_sha256": fingerprint(examples),
+            **found,
+        }
+        # As JSON has them: tuples come back as lists.
+        same = json.loads(json.dumps(same))
+        changed = sorted(key for key in same if same[key] != record.get(key))
+        if changed:
+            what = ", ".join(changed)
+            raise RunError(f"{what} changed since {self.path} was started; cannot resume")
+
+    def check_resumable(self) -> None:
+        """Refuse to resume what is not a run.
+
+        Raises:
+            RunError: If the folder holds no run.
+        """
+        if not self.record.is_file():
+            raise RunError(f"{self.path} holds no run to resume; start it without --resume")
 
     def read_record(self) -> dict[str, Any]:
         """The run's record."""
         return json.loads(self.record.read_text(encoding="utf-8"))
 
-    def add_to_record(self, **values: object) -> None:
-        """Put further values into the run's record."""
-        write_json(self.record, self.read_record() | values)
-
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
-        """Append a row to ``metrics.jsonl``, and the step's completions to ``completions.jsonl``."""
-        _append(self.path / "metrics.jsonl", [{"step": step, **metrics}])
-        _append(
+        """Append to ``metrics.jsonl`` and ``completions.jsonl``."""
+        append_rows(self.path / "metrics.jsonl", [{"step": step, **metrics}])
+        append_rows(
             self.path / "completions.jsonl",
             [
                 {
@@ -111,13 +151,22 @@ class RunFolder:
             ],
         )
 
+    @contextlib.contextmanager
+    def new_model(self) -> Iterator[Path]:
+        """A folder that becomes ``model/`` once what is written in it is whole."""
+        unfinished = self.path / "model.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        yield unfinished
+        shutil.rmtree(self.model, ignore_errors=True)
+        unfinished.rename(self.model)
+
     def completions(self) -> list[dict[str, Any]]:
         """All rows of ``completions.jsonl``."""
-        return _rows(self.path / "completions.jsonl")
+        return read_rows(self.path / "completions.jsonl")
 
     def metrics(self) -> list[dict[str, float]]:
         """All rows of ``metrics.jsonl``."""
-        return _rows(self.path / "metrics.jsonl")
+        return read_rows(self.path / "metrics.jsonl")
 
     def save_checkpoint(self, accelerator: Accelerator, step: int, keep: int) -> None:
         """Save everything that going on needs; it takes its name only once it is whole."""
@@ -149,7 +198,7 @@ class RunFolder:
             accelerator.load_state(str(found[-1]))
         if accelerator.is_main_process:
             for name in ("metrics.jsonl", "completions.jsonl"):
-                kept = [row for row in _rows(self.path / name) if row["step"] <= step]
+                kept = [row for row in read_rows(self.path / name) if row["step"] <= step]
                 write_rows(self.path / name, kept)
         return step
 
@@ -163,42 +212,12 @@ def fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a JSON file that is whole or not there."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(path)
-
-
-def is_finite(metrics: Mapping[str, float]) -> bool:
-    """Whether no metric is NaN or infinite."""
-    return all(math.isfinite(value) for value in metrics.values())
-
-
-def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file that a kill may have cut off: its last line counts only if it is whole."""
-    if not path.is_file():
-        return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in whole]
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a file of JSON rows that is whole or not there."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("", encoding="utf-8")
-    _append(unfinished, rows)
-    unfinished.replace(path)
-
-
 def _git_revision() -> str | None:
-    """Commit of the checkout that the package runs from, or None."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """Commit of the checkout that the package runs from, or None where it is installed."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from rcsd import config
 from rcsd.models import Policy
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """What says with which weights the teacher's part is played."""
 
@@ -97,8 +98,8 @@ class ShadowTeacher:
                 self._copy[name].lerp_(parameter.data, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Any]:
-        """The copy."""
-        return dict(self._copy)
+        """The copy; nothing where it is kept, since a resumed run makes it again."""
+        return dict(self._copy) if self.decay is not None else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a copy."""

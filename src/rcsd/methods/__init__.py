@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class Batch:
         return parts(self.rollouts, tokens_per_part)
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way of learning."""
 

@@ -21,8 +21,7 @@ from rcsd.divergences import (
     token_mean,
     top_k_ids,
 )
-from rcsd.engines import Engine
-from rcsd.engines.hf import sampling_seed
+from rcsd.engines import Engine, sampling_seed
 from rcsd.methods import Batch, completion_metrics
 from rcsd.models import Policy, evaluating
 from rcsd.prompting import Prompted
@@ -35,8 +34,8 @@ class Distill:
 
     ``L = E_{y ~ q(.|x)} 1/|y| sum_t D(p(.|x, r, y_<t) || q(.|x, y_<t))``, with p the teacher, which
     sees the rubric r, and q the student, which does not; one mean over all tokens of the step. With
-    other views it is OPSD (arXiv 2601.18734: ``views.teacher: solution``) or RGSD (arXiv 2606.12507:
-    JSD with beta 0.5).
+    other views it is OPSD (arXiv 2601.18734: ``views.teacher: solution``) or RGSD (arXiv
+    2606.12507: JSD with beta 0.5).
 
     What differs from the paper's released code:
 
@@ -100,7 +99,9 @@ class Distill:
         loss_T, metrics = self._divergence(teacher, logits_TV, rows.target_T)
         with torch.no_grad():
             metrics["student/entropy_nats_mean"] = entropy(logits_TV.log_softmax(-1))
-            shares = {name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()}
+            shares = {
+                name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()
+            }
         return token_mean(loss_T, num_tokens), shares
 
     def _support(
@@ -124,7 +125,8 @@ class Distill:
         log_p, ids_TK = teacher
         if self.section.divergence.type == "sampled_token":
             log_p_T, log_q_T = (
-                log.gather(-1, target_T[:, None])[:, 0] for log in (log_p, logits_TV.log_softmax(-1))
+                log.gather(-1, target_T[:, None])[:, 0]
+                for log in (log_p, logits_TV.log_softmax(-1))
             )
             gap_T = log_q_T - log_p_T
             return sampled_token_terms(log_p_T, log_q_T), {"loss/reverse_kl_nats_mean": gap_T}
@@ -137,7 +139,10 @@ class Distill:
             case _:
                 terms = forward_kl_terms(log_p, log_q)
         divergence_T = terms.sum(-1)
-        metrics = {"loss/divergence_nats_mean": divergence_T, "teacher/entropy_nats_mean": entropy(log_p)}
+        metrics = {
+            "loss/divergence_nats_mean": divergence_T,
+            "teacher/support_entropy_nats_mean": entropy(log_p),
+        }
         match self.section.clip:
             case config.TokenClip(max_nats=limit):
                 metrics["loss/clipped_share"] = (divergence_T > limit).float()
@@ -153,8 +158,8 @@ class Distill:
         log_p: Float[Tensor, "T L"],
         ids_TK: Int[Tensor, "T K"] | None,
         logits_TV: Float[Tensor, "T V"],
-    ) -> tuple[Float[Tensor, "T L"], Float[Tensor, "T L"]]:
-        """Both distributions on the same support."""
+    ) -> tuple[Float[Tensor, "T M"], Float[Tensor, "T M"]]:
+        """Both distributions on the same M buckets: the support, with the tail where it is kept."""
         support = self.section.support
         if support.type == "full":
             return log_p, logits_TV.log_softmax(-1)

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from rcsd import config
 from rcsd.batching import scored
 from rcsd.divergences import token_mean
-from rcsd.engines import Engine
-from rcsd.engines.hf import sampling_seed
+from rcsd.engines import Engine, sampling_seed
 from rcsd.errors import DataError
 from rcsd.methods import Batch, completion_metrics
 from rcsd.models import Policy
@@ -20,10 +19,10 @@ from rcsd.types import Completion, Decoding, Rollout
 class Sft:
     """Negative log-likelihood of the examples' solutions: ``-1/N sum_t log q(y_t | x, y_<t)``.
 
-    The prompt of a solution is the teacher's view, which the builder sets to ``method.view``. A share
-    of the examples is answered by the frozen weights in the student's view instead, and learned as
-    it is: so a warm start can teach a model to follow rubrics without changing what it does when
-    there is none.
+    The prompt of a solution is the teacher's view, which the builder sets to ``method.view``. A
+    share of the examples is answered by the frozen weights in the student's view instead, and
+    learned as it is: so a warm start can teach a model to follow rubrics without changing what it
+    does when there is none.
 
     Args:
         section: The share of habits.
@@ -35,7 +34,7 @@ class Sft:
         seed: Of the run.
     """
 
-    def __init__(  # noqa: PLR0913 (a method is handed its parts)
+    def __init__(
         self,
         section: config.Sft,
         policy: Policy,
@@ -85,4 +84,4 @@ class Sft:
         if text is None:
             raise DataError(f"example {prompt.example.id!r} has none to learn", field="solution")
         ids = self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Completion((*ids, self.policy.tokenizer.eos_token_id), text, finished=True)
+        return Completion((*ids, self.policy.turn_end_id), text, finished=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from rcsd.errors import DataError
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Example
 from rcsd.world import biology, chemistry, earth, physics
@@ -197,7 +198,7 @@ def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
     """Examples of a split, without repeated questions; the same for the same seed.
 
     Raises:
-        ValueError: If the split has too few distinct problems.
+        DataError: If the split has too few distinct problems.
     """
     rng = random.Random(f"{split} {seed}")
     source, seen, rows = drafts(split, rng), set(), []
@@ -209,4 +210,6 @@ def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
             rows.append(row)
         if len(rows) == num_examples:
             return rows
-    raise ValueError(f"the split {split} has fewer than {num_examples} distinct problems")
+    raise DataError(
+        f"the split {split} has fewer than {num_examples} distinct problems", field="num_examples"
+    )

@@ -1,0 +1,107 @@
+"""What the documents and the folders say of the code is true."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rcsd import config, divergences
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "rcsd"
+# pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
+TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
+
+
+def relative(paths: Any) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
+
+
+@pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
+def test_every_config_in_the_repository_loads(name: str) -> None:
+    config.load_config(ROOT / name)
+
+
+def test_there_are_configs() -> None:
+    assert relative((ROOT / "configs").rglob("*.yaml"))
+
+
+def listed_in_readme() -> list[str]:
+    """Names that the README's tree lists under ``src/rcsd``, folders with a slash."""
+    blocks = re.findall(
+        r"^```[^\n]*\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
+    trees = [block for block in blocks if re.search(r"^src/rcsd/", block, re.M)]
+    assert len(trees) == 1, "the README needs one fenced tree with a line 'src/rcsd/'"
+    under = re.split(r"^src/rcsd/.*\n", trees[0], flags=re.M)[1]
+    names = []
+    for line in under.splitlines():
+        entry = re.fullmatch(r"  (\S+)(?:  +\S.*)?", line)
+        if entry is not None:
+            names.append(entry[1])
+        elif line.strip() and not line.startswith("   "):
+            break  # the tree goes on beside the package
+    return names
+
+
+def test_readmes_tree_equals_the_files() -> None:
+    entries = [
+        path for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__")
+    ]
+    names = [path.name + "/" if path.is_dir() else path.name for path in entries]
+    assert sorted(listed_in_readme()) == sorted(names)
+
+
+def named_in(document: Path) -> list[str]:
+    return re.findall(r"`(rcsd(?:\.\w+)+)", document.read_text("utf-8"))
+
+
+def resolved(name: str) -> Any:
+    """The module, class, function or attribute of a dotted name."""
+    parts = name.split(".")
+    value: Any = importlib.import_module(parts[0])
+    for index, part in enumerate(parts[1:], 2):
+        if not hasattr(value, part):
+            importlib.import_module(".".join(parts[:index]))
+        value = getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize("name", relative((ROOT / "docs").rglob("*.md")))
+def test_what_documents_name_exists(name: str) -> None:
+    for dotted in named_in(ROOT / name):
+        assert resolved(dotted) is not None
+
+
+def test_the_method_page_names_every_divergence() -> None:
+    public = {
+        f"rcsd.divergences.{name}"
+        for name, value in vars(divergences).items()
+        if callable(value)
+        and getattr(value, "__module__", "") == divergences.__name__
+        and not name.startswith("_")
+    }
+    unnamed = public - set(named_in(ROOT / "docs" / "method.md"))
+    assert unnamed <= {"rcsd.divergences.entropy", "rcsd.divergences.token_clip_weights"}
+
+
+@pytest.mark.parametrize("page", relative((ROOT / "docs" / "decisions").glob("*.md")))
+def test_a_decision_has_context_decision_and_consequences(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert re.findall(r"^## (.*)$", text, re.M) == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) < 30
+
+
+def test_text_and_numbers_are_imported_without_torch() -> None:
+    modules = ", ".join(f"rcsd.{name}" for name in TORCH_FREE)
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    code = "import sys, rcsd.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,169 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rcsd.stats import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    pass_at_k,
+    permutation_p_value,
+)
+
+# By hand
+
+
+def test_interval_of_two_values_spans_them():
+    # Resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    assert bootstrap_interval([0, 1]) == Interval(0.5, 0.0, 1.0, 2)
+    assert bootstrap_interval([0, 1], level=0.4) == Interval(0.5, 0.5, 0.5, 2)
+
+
+def test_interval_of_many_coin_flips_is_the_normal_one():
+    interval = bootstrap_interval([0.0] * 300 + [1.0] * 100)
+    half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
+    assert interval.mean == 0.25
+    assert interval.low == pytest.approx(0.25 - half, abs=0.004)
+    assert interval.high == pytest.approx(0.25 + half, abs=0.004)
+
+
+def test_clusters_are_resampled_whole():
+    # Two questions with four equal answers each hold two pieces of information, not eight.
+    values, questions = [0, 0, 0, 0, 1, 1, 1, 1], list("aaaabbbb")
+    assert bootstrap_interval(values, questions) == Interval(0.5, 0.0, 1.0, 2)
+    naive = bootstrap_interval(values)
+    assert 0 < naive.low < naive.high < 1
+
+
+def test_mean_of_unequal_clusters_is_the_mean_of_the_values():
+    # Clusters (1, 1, 1) and (0): resampled means 1, 3/4, 0.
+    assert bootstrap_interval([1, 0, 1, 1], ["a", "b", "a", "a"]) == Interval(0.75, 0.0, 1.0, 2)
+
+
+def test_cluster_ids_may_be_of_any_hashable_kind():
+    ids = [("q", 1), ("q", 2), None, ("q", 1)]
+    assert bootstrap_interval([1, 2, 3, 4], ids).n == 3
+    assert bootstrap_interval([1, 2, 3, 4], np.array([7, 7, 8, 8])).n == 2
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1] * 3, [0.1] * 1000])
+def test_values_without_spread_give_a_point(values):
+    assert bootstrap_interval(values) == Interval(0.1, 0.1, 0.1, len(values))
+
+
+def test_paired_difference_is_a_minus_b():
+    assert paired_difference([3, 5, 9], [1, 3, 7]) == Interval(2.0, 2.0, 2.0, 3)
+    a, b = [1, 1, 0, 1, 1], [0, 1, 0, 0, 1]
+    assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
+
+
+def test_pairing_narrows_the_interval():
+    difficulty = np.linspace(0, 1, 50)
+    noise = np.tile([0.0, 0.02], 25)
+    paired = paired_difference(difficulty + 0.1 + noise, difficulty)
+    alone = bootstrap_interval(difficulty)
+    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
+
+
+def test_sign_flip_test_counts_the_patterns():
+    # Differences (1, 2, 3): |sum| >= 6 for two of the eight sign patterns.
+    assert permutation_p_value([1, 2, 3], [0, 0, 0]) == pytest.approx(2 / 8)
+    # Differences (1, 2, -1): sums +-1+-2+-1 reach |2| for +2 (3 ways: 4, 2, 2) and mirrored.
+    assert permutation_p_value([1, 2, 0], [0, 0, 1]) == pytest.approx(6 / 8)
+
+
+def test_sign_flip_test_flips_clusters_whole():
+    assert permutation_p_value([1, 1, 1, 1], [0] * 4) == pytest.approx(2 / 16)
+    assert permutation_p_value([1, 1, 1, 1], [0] * 4, clusters=list("aabb")) == pytest.approx(2 / 4)
+
+
+def test_sampled_p_value_is_never_zero():
+    p = permutation_p_value(np.ones(60), np.zeros(60), num_resamples=999)
+    assert p == pytest.approx(2 / 1000)
+
+
+def test_equal_arms_have_p_value_one():
+    assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
+
+
+def test_pass_at_k_by_hand():
+    # 5 samples, 2 right, 2 drawn: 1 - C(3,2)/C(5,2) = 1 - 3/10.
+    assert pass_at_k(5, 2, 2) == pytest.approx(0.7)
+    assert pass_at_k([4, 4, 4, 8], [0, 1, 4, 2], 1) == pytest.approx([0, 0.25, 1, 0.25])
+    assert pass_at_k(10, 8, 3) == 1.0  # only two wrong ones: three draws cannot miss
+
+
+# Laws
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(6, 0, 3), (6, 1, 3), (6, 4, 2), (6, 6, 6), (5, 3, 3)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int, k: int):
+    subsets = list(itertools.combinations(range(n), k))
+    share = sum(any(i < c for i in subset) for subset in subsets) / len(subsets)
+    assert pass_at_k(n, c, k) == pytest.approx(share)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 5))
+def test_interval_stays_inside_the_range_of_the_values(values: list[float], seed: int):
+    interval = bootstrap_interval(values, seed=seed, num_resamples=200)
+    assert min(values) - 1e-12 <= interval.low <= interval.high <= max(values) + 1e-12
+    assert interval.n == len(values)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+def test_exact_p_value_equals_enumeration(differences: list[int]):
+    observed = abs(sum(differences))
+    flips = itertools.product((-1, 1), repeat=len(differences))
+    sums = [abs(sum(s * d for s, d in zip(f, differences, strict=True))) for f in flips]
+    expected = sum(value >= observed for value in sums) / len(sums)
+    assert permutation_p_value(differences, [0] * len(differences)) == pytest.approx(expected)
+
+
+def test_same_seed_same_interval_other_seed_other():
+    values = np.random.default_rng(0).random(40)
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(0).random(40)
+    whole = bootstrap_interval(values), permutation_p_value(values, values[::-1])
+    monkeypatch.setattr("rcsd.stats.MAX_DRAWS_AT_ONCE", 1000)
+    assert (bootstrap_interval(values), permutation_p_value(values, values[::-1])) == whole
+
+
+# Errors
+
+
+def test_unscored_values_are_the_callers_to_count():
+    with pytest.raises(ValueError, match="1 of values are not finite"):
+        bootstrap_interval([0.5, float("nan")])
+    with pytest.raises(ValueError, match="not finite"):
+        permutation_p_value([1.0, float("inf")], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_interval([]), "at least one"),
+        (lambda: bootstrap_interval([[1.0]]), "one axis"),
+        (lambda: bootstrap_interval([1.0, 2.0], ["a"]), "expected 2 cluster ids"),
+        (lambda: bootstrap_interval([1.0], level=1.0), "level"),
+        (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
+        (lambda: permutation_p_value([1.0], [0.0], num_resamples=0), "num_resamples"),
+        (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
+        (lambda: pass_at_k(4, 1, 5), "k must lie"),
+        (lambda: pass_at_k(4, 1, 0), "k must lie"),
+        (lambda: pass_at_k(4, 5, 1), "num_right"),
+        (lambda: pass_at_k(4, 0.5, 1), "whole"),
+    ],
+)
+def test_nonsense_is_refused(call, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,187 @@
+"""The loop: exact resume, the golden trajectory, splitting, errors that lose nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_folder
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.errors import DataError, RunError
+from rcsd.runs import RunFolder
+from rcsd.train import Stream, run
+
+FULL = {"type": "full"}
+LORA = {"type": "lora", "rank": 4, "alpha": 8}
+
+
+def settings(folder: Path, name: str, **changes: Any) -> config.Config:
+    """A run of five steps on a random two-layer model."""
+    model = folder / "model"
+    if not model.exists():
+        tiny_folder(model)
+    tree: dict[str, Any] = {
+        "model": {"path": str(model), "training": FULL},
+        "data": {"type": "world", "num_examples": 12},
+        "method": {"type": "distill"},
+        "optim": {"lr": 1e-3, "warmup_steps": 2},
+        "sampling": {"max_tokens": 12},
+        "steps": 5,
+        "examples_per_step": 4,
+        "save_every_steps": 2,
+        "out": str(folder / name),
+    }
+    return config.parse_config(tree | changes)
+
+
+def trajectory(folder: RunFolder) -> list[dict[str, float]]:
+    """Metrics without the clock's."""
+    rows = folder.metrics()
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+class KilledError(Exception):
+    """A kill in the middle of a run."""
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+@pytest.mark.parametrize("teacher", ["frozen", "ema", "live"])
+def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, training: dict[str, Any], teacher: str
+) -> None:
+    changes = {
+        "model": {"path": str(tmp_path / "model"), "training": training},
+        "teacher": {"type": teacher},
+    }
+    whole = run(settings(tmp_path, "whole", **changes))
+
+    def kill(step: int, metrics: object) -> None:
+        if step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(settings(tmp_path, "broken", **changes), on_step=kill)
+    assert len(RunFolder(tmp_path / "broken").metrics()) == 3
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+    assert resumed.completions() == whole.completions()
+    name = "adapter_model.safetensors" if training is LORA else "model.safetensors"
+    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
+    rows = trajectory(run(settings(tmp_path, "golden")))
+    golden = json.loads((Path(__file__).parent / "golden_trajectory.json").read_text())
+    assert len(rows) == len(golden)
+    for row, expected in zip(rows, golden, strict=True):
+        assert row == pytest.approx(expected, rel=2e-3)
+
+
+def test_splitting_the_step_into_parts_changes_nothing(tmp_path: Path) -> None:
+    whole = trajectory(run(settings(tmp_path, "whole", steps=3)))
+    split = trajectory(run(settings(tmp_path, "split", steps=3, tokens_per_part=1)))
+    for row, expected in zip(split, whole, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"divergence": {"type": "reverse_kl"}, "support": {"type": "full"}},
+        {"divergence": {"type": "jsd", "beta": 0.3}, "support": {"type": "student_top_k", "k": 5}},
+        {"divergence": {"type": "sampled_token"}},
+        {"support": {"type": "teacher_top_k", "k": 5, "outside": "tail"}},
+        {"clip": {"type": "token", "max_nats": 0.1}},
+        {"clip": {"type": "entry"}, "temperature": 2.0},
+    ],
+)
+def test_every_loss_has_a_gradient_and_says_what_it_clipped(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    method = {"type": "distill", **changes}
+    folder = run(settings(tmp_path, "run", method=method, steps=2))
+    rows = trajectory(folder)
+    assert all(row["optim/grad_norm"] > 0 for row in rows)
+    assert ("loss/clipped_share" in rows[0]) == ("clip" in changes)
+
+
+def test_top_k_of_the_whole_vocabulary_equals_full_support(tmp_path: Path) -> None:
+    size = len(AutoTokenizer.from_pretrained(tiny_folder(tmp_path / "model")))
+    full = {"type": "distill", "support": {"type": "full"}}
+    top = {"type": "distill", "support": {"type": "teacher_top_k", "k": size}}
+    one = trajectory(run(settings(tmp_path, "full", method=full, steps=2)))
+    other = trajectory(run(settings(tmp_path, "top", method=top, steps=2)))
+    for row, expected in zip(other, one, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_sft_learns_solutions_and_keeps_habits(tmp_path: Path) -> None:
+    method = {"type": "sft", "view": "rubric", "habit_share": 0.5}
+    data = {"type": "world", "num_examples": 12, "rubrics": "drawn"}
+    folder = run(settings(tmp_path, "sft", method=method, data=data, steps=4))
+    losses = [row["loss/nll_nats_mean"] for row in folder.metrics()]
+    assert losses[-1] < losses[0]
+    solutions = {e.solution for e in load_examples(config.WorldData.model_validate(data))[0]}
+    first = [row for row in folder.completions() if row["step"] == 1]
+    assert sum(row["text"] in solutions for row in first) == 2
+
+
+def test_the_model_loads_with_transformers_as_it_is(tmp_path: Path) -> None:
+    folder = run(settings(tmp_path, "run", steps=1))
+    AutoModelForCausalLM.from_pretrained(folder.model)
+    assert AutoTokenizer.from_pretrained(folder.model).chat_template
+    record = folder.read_record()
+    assert record["config"]["steps"] == 1
+    assert record["num_examples"] == 12
+
+
+def test_held_out_examples_are_graded_as_the_run_goes_on(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    evaluation = {"data": held_out, "every_steps": 2, "max_tokens": 8}
+    rows = run(settings(tmp_path, "run", steps=3, evaluation=evaluation)).metrics()
+    assert ["eval/score_mean" in row for row in rows] == [False, True, True]
+    assert len(list((tmp_path / "run" / "evaluations").iterdir())) == 2
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
+    run(settings(tmp_path, "run", steps=1))
+    with pytest.raises(RunError, match="--resume"):
+        run(settings(tmp_path, "run", steps=1))
+
+
+def test_a_run_is_not_resumed_with_another_configuration_or_other_data(tmp_path: Path) -> None:
+    run(settings(tmp_path, "run", steps=1))
+    with pytest.raises(RunError, match="another optim"):
+        run(settings(tmp_path, "run", steps=1, optim={"lr": 1e-2}), resume=True)
+    with pytest.raises(RunError, match="no run to resume"):
+        run(settings(tmp_path, "other", steps=1), resume=True)
+
+
+def test_nan_stops_the_run_names_the_batch_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    huge = {"lr": 1e30}
+    with pytest.raises(RunError, match=r"step 2: .*not.* numbers?; .*step-000001.*train-0-"):
+        run(settings(tmp_path, "run", optim=huge, save_every_steps=1))
+    folder = RunFolder(tmp_path / "run")
+    assert [path.name for path in folder.checkpoints()] == ["step-000001"]
+    assert len(folder.metrics()) == 1
+
+
+def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path: Path) -> None:
+    lengths = {"max_tokens": 4, "max_prompt_tokens": 150}
+    folder = run(settings(tmp_path, "run", steps=1, sampling=lengths))
+    dropped = folder.read_record()["dropped"]
+    assert 0 < len(dropped) < 12
+    assert "max_prompt_tokens is 150" in dropped[0]["reason"]
+    with pytest.raises(DataError, match="no example is left"):
+        run(settings(tmp_path, "none", sampling={"max_tokens": 4, "max_prompt_tokens": 3}))
+
+
+def test_a_stream_takes_every_example_once_an_epoch() -> None:
+    stream: Stream = Stream(list(range(10)), per_step=4, seed=0)  # pyright: ignore[reportArgumentType]
+    taken = [item for step in range(5) for item in stream.take(step)]
+    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
+    assert taken[:10] != taken[10:]
+    assert stream.used(5) == list(range(10))

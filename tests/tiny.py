@@ -1,0 +1,46 @@
+"""A random two-layer model, small enough for every test."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rcsd.world.corpus import Corpus, CorpusMix
+from rcsd.world.pretrain import trained_tokenizer
+
+
+@cache
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of the rubric world's words."""
+    return trained_tokenizer(Corpus(CorpusMix(), 0), 300)
+
+
+def tiny_model(seed: int = 0, pad_is_end: bool = False) -> LlamaForCausalLM:
+    """Two layers of random weights; large enough that views differ in their predictions."""
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    end = tokenizer.eos_token_id
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            initializer_range=0.3,
+            bos_token_id=None,
+            eos_token_id=end,
+            pad_token_id=end if pad_is_end else tokenizer.pad_token_id,
+        )
+    ).eval()
+
+
+def tiny_folder(folder: Path, seed: int = 0) -> str:
+    """The model and its tokenizer, saved."""
+    tiny_model(seed).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
