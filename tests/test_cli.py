@@ -60,7 +60,7 @@ def test_train_writes_a_model_and_a_report(
 
 GOOD = {"criterion": "a", "weight": 1}
 BAD_ROWS: list[tuple[list[Any], str]] = [
-    ([], "no example"),
+    ([], "holds no rows"),
     ([{"question": " "}], "rows.jsonl:1"),
     ([{"question": "a?", "rubric": [GOOD]}, {"qestion": "b"}], "rows.jsonl:2"),
     ([{"question": "a?", "rubric": []}], "at least one criterion"),

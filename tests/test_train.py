@@ -11,8 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.errors import DataError, RunError
+from rcsd.prompting import Prompted
 from rcsd.runs import RunFolder
 from rcsd.train import Stream, run
+from rcsd.types import Example
 
 FULL = {"type": "full"}
 LORA = {"type": "lora", "rank": 4, "alpha": 8}
@@ -174,14 +176,15 @@ def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path:
     folder = run(settings(tmp_path, "run", steps=1, sampling=lengths))
     dropped = folder.read_record()["dropped"]
     assert 0 < len(dropped) < 12
-    assert "max_prompt_tokens is 150" in dropped[0]["reason"]
+    assert "room for 150" in dropped[0]["reason"]
     with pytest.raises(DataError, match="no example is left"):
         run(settings(tmp_path, "none", sampling={"max_tokens": 4, "max_prompt_tokens": 3}))
 
 
 def test_a_stream_takes_every_example_once_an_epoch() -> None:
-    stream: Stream = Stream(list(range(10)), per_step=4, seed=0)  # pyright: ignore[reportArgumentType]
-    taken = [item for step in range(5) for item in stream.take(step)]
+    prompts = [Prompted(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
+    stream = Stream(prompts, per_step=4, seed=0)
+    taken = [item.student_ids[0] for step in range(5) for item in stream.take(step)]
     assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
     assert taken[:10] != taken[10:]
     assert stream.used(5) == list(range(10))

@@ -27,8 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-models_app = typer.Typer(help="Models that can be had by name.", no_args_is_help=False)
-app.add_typer(models_app, name="models")
 
 console = Console()
 errors = Console(stderr=True)
@@ -141,26 +139,22 @@ def export(
     console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
 
 
-@models_app.callback(invoke_without_command=True)
-def list_models(context: typer.Context) -> None:
-    """List the models that can be had by name."""
-    from rcsd.zoo import ENTRIES  # noqa: PLC0415
+@app.command()
+def models(
+    fetch: Annotated[str | None, typer.Option(help="Bring a model here, such as smollm2.")] = None,
+) -> None:
+    """List the models that can be had by name, or fetch one."""
+    from rcsd.zoo import ENTRIES, fetch_model  # noqa: PLC0415
 
-    if context.invoked_subcommand is not None:
+    if fetch is not None:
+        _silence_loading_bars()
+        console.print(f"Model: {escape(str(fetch_model(fetch)))}", highlight=False, soft_wrap=True)
         return
     table = Table("model.path", "what it is", "here")
     for entry in ENTRIES.values():
-        here = str(entry.folder) if entry.is_here else f"no: rcsd models fetch {entry.name}"
+        here = str(entry.folder) if entry.is_here else f"no: rcsd models --fetch {entry.name}"
         table.add_row(f"builtin:{entry.name}", entry.description, here)
     console.print(table)
-
-
-@models_app.command("fetch")
-def fetch(name: Annotated[str, typer.Argument(help="Such as smollm2.")]) -> None:
-    """Bring a model onto this machine."""
-    from rcsd.zoo import fetch_model  # noqa: PLC0415
-
-    console.print(f"Model: {escape(str(fetch_model(name)))}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def model_folder(path: str) -> str:
     if name not in ENTRIES:
         raise ModelError(f"{path}: no such model; there are {', '.join(ENTRIES)}")
     if not ENTRIES[name].is_here:
-        raise ModelError(f"{path} has not been fetched; run: rcsd models fetch {name}")
+        raise ModelError(f"{path} has not been fetched; run: rcsd models --fetch {name}")
     return str(ENTRIES[name].folder)
 
 
