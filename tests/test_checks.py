@@ -167,9 +167,8 @@ def test_a_pattern_that_backtracks_without_end_is_an_error(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("part", [" ", "\n", "1,", "4 x ", r"\boxed{", "answer is ", "-", "^", "*"])
 def test_long_texts_take_no_longer_than_their_length(part: str):
-    for check, _ in MET:
-        if check["type"] not in ("matches", "before"):
-            met(check, part * 4_000)
+    for check in (contains("a b"), number(3), expression("4 * 180"), BOXED, unit("m")):
+        met(check, part * 4_000)
 
 
 def test_a_check_that_raises_is_never_a_verdict(monkeypatch: pytest.MonkeyPatch):
