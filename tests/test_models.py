@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
     assert Scorer(policy_of(model, tiny_tokenizer(), FULL)).head == "picked"
     forward = model.forward
 
-    def capped(*args: object, **kwargs: object) -> object:
+    def capped(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
         output.logits = 3 * torch.tanh(output.logits / 3)
         return output

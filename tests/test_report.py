@@ -4,6 +4,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -495,6 +496,6 @@ def test_terminal_table_obeys_no_markup_and_no_escapes():
         ),
     ],
 )
-def test_rows_that_would_mislead_are_refused(build, message: str):
+def test_rows_that_would_mislead_are_refused(build: Any, message: str):
     with pytest.raises(ValueError, match=message):
         build()

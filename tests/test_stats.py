@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_cluster_ids_may_be_of_any_hashable_kind():
 
 
 @pytest.mark.parametrize("values", [[0.1], [0.1] * 3, [0.1] * 1000])
-def test_values_without_spread_give_a_point(values):
+def test_values_without_spread_give_a_point(values: list[float]):
     assert bootstrap_interval(values) == Interval(0.1, 0.1, 0.1, len(values))
 
 
@@ -164,6 +165,6 @@ def test_unscored_values_are_the_callers_to_count():
         (lambda: pass_at_k(4, 0.5, 1), "whole"),
     ],
 )
-def test_nonsense_is_refused(call, message: str):
+def test_nonsense_is_refused(call: Any, message: str):
     with pytest.raises(ValueError, match=message):
         call()

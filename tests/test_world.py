@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from rcsd.errors import DataError
 from rcsd.judges.answers import answer_verdict
 from rcsd.judges.checks import met
 from rcsd.judges.code import CodeJudge
@@ -148,7 +149,7 @@ def drawn_from(split: Split) -> list[tuple[Template, Draft]]:
 
 def test_no_more_problems_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("rcsd.world.problems.TEMPLATES", {"kelvin": TEMPLATES["kelvin"]})
-    with pytest.raises(ValueError, match="fewer than 40 distinct problems"):
+    with pytest.raises(DataError, match="fewer than 40 distinct problems"):
         examples("new_numbers", 40, 0)
 
 

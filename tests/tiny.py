@@ -2,21 +2,22 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from rcsd.world.corpus import Corpus, CorpusMix
 from rcsd.world.pretrain import trained_tokenizer
 
 
 @cache
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def tiny_tokenizer() -> Any:
     """A tokenizer of the rubric world's words."""
     return trained_tokenizer(Corpus(CorpusMix(), 0), 300)
 
 
-def tiny_model(seed: int = 0, pad_is_end: bool = False) -> LlamaForCausalLM:
+def tiny_model(seed: int = 0, pad_is_end: bool = False) -> Any:
     """Two layers of random weights; large enough that views differ in their predictions."""
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)

@@ -23,11 +23,11 @@ class Lora(Section):
 
     type: Literal["lora"] = "lora"
     """Selects LoRA."""
-    rank: int = Field(64, ge=1)
+    rank: int = Field(default=64, ge=1)
     """Rank of the adapters. Source: RCSD (arXiv 2606.19327)."""
-    alpha: int = Field(128, ge=1)
+    alpha: int = Field(default=128, ge=1)
     """Scale: the adapters' outcome is multiplied by alpha / rank. Source: RCSD."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the adapters; 0 keeps student and teacher comparable token by token."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers, as PEFT takes them; ``all-linear`` is all linear layers but the head."""
@@ -117,7 +117,7 @@ class Views(Section):
     14.2 > rubric+answer 13.8 > answer 13.1."""
     analysis: bool = False
     """Whether the frozen teacher first writes an analysis of its view, once for each example."""
-    max_analysis_tokens: int = Field(512, ge=1)
+    max_analysis_tokens: int = Field(default=512, ge=1)
     """Longest analysis, in tokens; a longer one is cut off there and counted."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged words; None takes the packaged ones."""
@@ -161,7 +161,7 @@ class JSD(Section):
 
     type: Literal["jsd"] = "jsd"
     """Selects the Jensen-Shannon divergence."""
-    beta: float = Field(0.5, gt=0, lt=1)
+    beta: float = Field(default=0.5, gt=0, lt=1)
     """Weight of the teacher in the mixture."""
 
 
@@ -187,7 +187,7 @@ class TopK(Section):
 
     type: Literal["teacher_top_k", "student_top_k"] = "teacher_top_k"
     """Whose likeliest tokens."""
-    k: int = Field(20, ge=1)
+    k: int = Field(default=20, ge=1)
     """How many tokens. Source: RCSD."""
     outside: Literal["renormalise", "tail"] = "renormalise"
     """The mass outside: forgotten (the paper), or kept as one more bucket (a lower bound of the
@@ -215,7 +215,7 @@ class TokenClip(Section):
 
     type: Literal["token"] = "token"
     """Selects clipping by position: the gradient keeps its direction."""
-    max_nats: float = Field(2.0, gt=0)
+    max_nats: float = Field(default=2.0, gt=0)
     """Largest divergence of a position, in nats."""
 
 
@@ -224,7 +224,7 @@ class EntryClip(Section):
 
     type: Literal["entry"] = "entry"
     """Selects clipping by vocabulary entry, for faithful reproduction only."""
-    max_nats: float = Field(0.05, gt=0)
+    max_nats: float = Field(default=0.05, gt=0)
     """Largest term of an entry, in nats. Source: RCSD's released code."""
 
 
@@ -241,7 +241,7 @@ class Distill(Section):
     """The vocabulary entries that it compares."""
     clip: Annotated[NoClip | TokenClip | EntryClip, Field(discriminator="type")] = NoClip()
     """How large disagreements are limited."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Temperature of both distributions in the loss; that of sampling is a knob of its own."""
 
     @model_validator(mode="after")
@@ -260,7 +260,7 @@ class Sft(Section):
     view: ViewName = "none"
     """What is shown beside the question whose solution is learned; ``rubric`` teaches a model to
     follow the rubric when it is shown."""
-    habit_share: float = Field(0.0, ge=0, lt=1)
+    habit_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of each step's examples that are answered in the student's view by the frozen weights
     and learned as they are: what the model does without a rubric stays."""
 
@@ -277,7 +277,7 @@ class EmaTeacher(Section):
 
     type: Literal["ema"] = "ema"
     """Selects the moving average."""
-    decay: float = Field(0.99, gt=0, lt=1)
+    decay: float = Field(default=0.99, gt=0, lt=1)
     """Share of the old average that each optimizer step keeps."""
 
 
@@ -293,22 +293,22 @@ class HfEngine(Section):
 
     type: Literal["hf"] = "hf"
     """Selects transformers."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Prompts generated together."""
 
 
 class Sampling(Section):
     """How completions are drawn in training."""
 
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Temperature; the paper takes 1.2."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus; 1 is all. The paper takes 0.95."""
-    top_k: int | None = Field(None, ge=1)
+    top_k: int | None = Field(default=None, ge=1)
     """Likeliest tokens kept; None is all. The paper takes 20."""
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens; a longer one is cut off there and counted."""
-    max_prompt_tokens: int = Field(4096, ge=1)
+    max_prompt_tokens: int = Field(default=4096, ge=1)
     """Longest prompt of any view, in tokens; examples with a longer one are dropped and counted."""
 
 
@@ -317,18 +317,18 @@ class Optim(Section):
 
     lr: float = Field(gt=0)
     """Peak learning rate; the paper takes 5e-6 with LoRA on 8B parameters."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the rate rises from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the rate goes on after the warm-up; the latter two end at 0."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.95,
     )
     """Decay of the gradient's first and second moment."""
-    max_grad_norm: float | None = Field(1.0, gt=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Norm to which a larger gradient is scaled down; None lets it be."""
 
 
@@ -337,9 +337,9 @@ class Evaluation(Section):
 
     data: Data
     """The held-out examples."""
-    every_steps: int | None = Field(None, ge=1)
+    every_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations; None evaluates at the end only."""
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
 
 
@@ -372,23 +372,23 @@ class Config(Section):
     """How they are sampled."""
     evaluation: Evaluation | None = None
     """Held-out evaluation; None goes without."""
-    examples_per_step: int = Field(32, ge=1)
+    examples_per_step: int = Field(default=32, ge=1)
     """Examples of each optimizer step. Source: RCSD."""
-    completions_per_example: int = Field(1, ge=1)
+    completions_per_example: int = Field(default=1, ge=1)
     """Completions sampled of each example. Source: RCSD."""
-    tokens_per_part: int = Field(16384, ge=1)
+    tokens_per_part: int = Field(default=16384, ge=1)
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
     and speed, never the gradient."""
     precision: Literal["bf16"] | None = None
     """Mixed precision of accelerate: bf16 computes in bfloat16 and keeps the type of the weights;
     None computes in the type of the weights."""
-    save_every_steps: int = Field(50, ge=1)
+    save_every_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers of accelerate that get the metrics too; metrics.jsonl is always written."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of everything drawn."""
 
     @model_validator(mode="after")

@@ -229,7 +229,7 @@ def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:
     return terms_TK.clamp(max=max_nats)
 
 
-def token_mean(loss_T: PerToken, num_tokens: float) -> Float[Tensor, ""]:
+def token_mean(loss_T: PerToken, num_tokens: int) -> Float[Tensor, ""]:
     """Share of these positions in the mean over a whole optimizer step: sum_t loss_t / num_tokens.
 
     The shares of all parts add up to the mean over all tokens, however the step was split. A mean

@@ -16,12 +16,7 @@ from accelerate import PartialState
 from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
 from rcsd.batching import Scored
@@ -36,7 +31,7 @@ class Policy:
 
     Args:
         model: A causal language model of transformers, with adapters around it for LoRA.
-        tokenizer: With a chat template.
+        tokenizer: Of transformers, with a chat template.
         end_ids: Tokens that end a completion.
         turn_end_id: The one with which the chat template ends an assistant's turn.
         pad_id: Fills padding; may be an end token.
@@ -45,7 +40,7 @@ class Policy:
     """
 
     model: Any
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
     end_ids: tuple[int, ...]
     turn_end_id: int
     pad_id: int
@@ -135,8 +130,8 @@ def load_policy(section: config.Model) -> Policy:
         )
     options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, section.dtype),
             attn_implementation=section.attention,
@@ -158,7 +153,7 @@ def load_policy(section: config.Model) -> Policy:
 
 def policy_of(
     model: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     training: config.Lora | config.FullFineTuning,
     revision: str | None = None,
 ) -> Policy:

@@ -192,7 +192,8 @@ def weights_fingerprint(model: nn.Module) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if "lora_" not in name:
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            values = parameter.detach().cpu().contiguous().flatten()
+            digest.update(values.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -424,6 +424,10 @@ def _findings(
         f"the gain over the base is {_written(gain)}.",
         f"The placebo, distilled with shuffled rubrics, scores {score('shuffled')}; the difference "
         f"is {_written(gap)}, {content}.",
+        f"On families of problems that no training ever saw: shown "
+        f"its rubric the model scores {_written(estimates['teacher', 'new_templates', 'score'])}, "
+        f"after distillation {_written(estimates['rcsd', 'new_templates', 'score'])} (accuracy "
+        f"{_written(estimates['rcsd', 'new_templates', 'accuracy'])}).",
     ]
 
 

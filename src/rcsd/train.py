@@ -71,7 +71,7 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
     _register_state(accelerator, policy, schedule, teacher)
-    engine = HfEngine(policy, settings.engine.batch_size, accelerator.autocast)
+    engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
     stream, found = _stream(settings, examples, policy, engine)
     found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
@@ -86,10 +86,11 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
         began = time.perf_counter()
         set_seed(sampling_seed(settings.seed, step))
         batch = _collected(method, stream.take(step), step, folder)
-        metrics = dict(batch.metrics) | {"time/sampling_seconds": time.perf_counter() - began}
-        num_tokens = _mean_over_ranks(accelerator, batch.num_learned_tokens)
+        metrics: dict[str, float] = dict(batch.metrics) | {
+            "time/sampling_seconds": time.perf_counter() - began
+        }
         for part in batch.split(settings.tokens_per_part):
-            loss, shares = method.loss(part, num_tokens)
+            loss, shares = method.loss(part, batch.num_learned_tokens)
             accelerator.backward(loss)
             for name, share in shares.items():
                 metrics[name] = metrics.get(name, 0.0) + share.item()
@@ -319,15 +320,11 @@ def _method(
     )
 
 
-def _mean_over_ranks(accelerator: Accelerator, num_tokens: int) -> float:
-    """The step's denominator: gradients are averaged over ranks, so tokens are, too."""
-    counted = torch.tensor(float(num_tokens), device=accelerator.device)
-    return float(accelerator.reduce(counted, reduction="mean"))
-
-
 def _clipped_grad_norm(accelerator: Accelerator, policy: Policy, optim: config.Optim) -> float:
     limit = float("inf") if optim.max_grad_norm is None else optim.max_grad_norm
-    return float(accelerator.clip_grad_norm_(list(policy.trainable.values()), limit))
+    norm = accelerator.clip_grad_norm_(list(policy.trainable.values()), limit)
+    assert norm is not None  # it is for engines that clip by themselves, and none runs here
+    return float(norm)
 
 
 def _collected(method: Method, prompts: Sequence[Prompted], step: int, folder: RunFolder) -> Batch:

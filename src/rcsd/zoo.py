@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rcsd.errors import ModelError
 
@@ -174,7 +175,9 @@ def _convert_gguf(quantised: Path, plain: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
     source = {"gguf_file": quantised.name}
-    model = AutoModelForCausalLM.from_pretrained(quantised.parent, dtype=torch.float32, **source)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        quantised.parent, dtype=torch.float32, **source
+    )
     # The weights are dequantised, but marked as if they were not, and could not be saved.
     model.hf_quantizer = None
     model.is_quantized = False

@@ -41,9 +41,7 @@ class Method(Protocol):
         """What the step learns from: completions, and what the method needs to know of them."""
         ...
 
-    def loss(
-        self, part: Sequence[Rollout], num_tokens: float
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The part's share of the step's loss and metrics, both divided by ``num_tokens``.
 
         ``num_tokens`` counts the learned tokens of the whole step, over all parts and ranks. So the

@@ -84,9 +84,7 @@ class Distill:
         ]
         return Batch(rollouts, completion_metrics(rollouts))
 
-    def loss(
-        self, part: Sequence[Rollout], num_tokens: float
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Divergence of the teacher's and the student's next-token distributions."""
         completions = [rollout.completion.token_ids for rollout in part]
         device, pad = self.policy.device, self.policy.pad_id

@@ -65,9 +65,7 @@ class Sft:
             ]
         return Batch(rollouts, completion_metrics(rollouts))
 
-    def loss(
-        self, part: Sequence[Rollout], num_tokens: float
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
         rows = scored(
             [rollout.student_ids for rollout in part],

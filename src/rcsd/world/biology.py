@@ -53,7 +53,6 @@ def _doubling(rng: Random, kind: str, formula: str, principle: str) -> Draft:
 def heartbeats(rng: Random) -> Draft:
     """Beats for each minute, and a time in hours."""
     rate, hours = rng.randint(2, 9) * 10, rng.randint(2, 9)
-    hours * 60
     question = rng.choice(
         [
             f"A heart beats {rate} times per min. How many beats are there in {hours} h?",
@@ -69,7 +68,6 @@ def heartbeats(rng: Random) -> Draft:
 def breaths(rng: Random) -> Draft:
     """Air breathed in some hours."""
     rate, hours = rng.randint(2, 9), rng.randint(2, 9)
-    hours * 60
     animal = rng.choice(["runner", "horse", "cyclist"])
     question = rng.choice(
         [

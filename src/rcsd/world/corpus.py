@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd.rubrics import Criterion, Rubric, rubric_json
-from rcsd.types import Conversation, Example
+from rcsd.types import Conversation, Example, Message
 from rcsd.views import (
     ViewName,
     Words,
@@ -355,5 +355,5 @@ def written_analysis(criteria: Sequence[Criterion]) -> str:
     return " ".join(filter(None, parts)) or "The guidance says nothing about this question."
 
 
-def _assistant(text: str) -> dict[str, str]:
+def _assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}

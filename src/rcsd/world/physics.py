@@ -117,7 +117,6 @@ def fall_distance(rng: Random) -> Draft:
             f"How far does a {body} fall from rest in {time} s with g = 10 m/s^2?",
         ]
     )
-    time * time
     return half_square(
         Story(
             question,

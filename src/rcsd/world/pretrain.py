@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.distributed
@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def trained_tokenizer(corpus: Corpus, num_conversations: int) -> PreTrainedTokenizerFast:
+def trained_tokenizer(corpus: Corpus, num_conversations: int) -> Any:
     """Byte-level BPE whose tokens are words with their space, single digits, and punctuation."""
     bpe = Tokenizer(models.BPE())
     words = Regex(r" ?\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+")
@@ -61,7 +61,7 @@ def trained_tokenizer(corpus: Corpus, num_conversations: int) -> PreTrainedToken
     return tokenizer
 
 
-def micro_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def micro_model(tokenizer: Any) -> LlamaForCausalLM:
     """The architecture: a Llama of 1.8M parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
@@ -80,9 +80,7 @@ def micro_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def tokenised(
-    tokenizer: PreTrainedTokenizerFast, conversation: Conversation
-) -> tuple[list[int], list[bool]]:
+def tokenised(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[bool]]:
     """Token ids, and which of them are learned: the assistant's turns, their end included."""
     ids: list[int] = []
     learned: list[bool] = []
@@ -96,7 +94,7 @@ def tokenised(
 
 
 def batches(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, batch_size: int
+    corpus: Corpus, tokenizer: Any, batch_size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Padded ids and learned-masks of like lengths: a pool is sorted, cut and shuffled."""
     source = iter(corpus)
