@@ -94,7 +94,7 @@ class Scale:
 _LORA = config.Lora(rank=16, alpha=32)
 SCALES = {
     "micro": Scale(config.FullFineTuning(), 3e-4, 2000, 250, 60, 32, 96, 128),
-    "smollm2": Scale(_LORA, 2e-4, 1000, 40, 20, 16, 128, 40, warm_start_steps=50),
+    "smollm2": Scale(_LORA, 5e-4, 1000, 24, 12, 12, 128, 24, warm_start_steps=40),
 }
 
 

@@ -86,9 +86,7 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
         began = time.perf_counter()
         set_seed(sampling_seed(settings.seed, step))
         batch = _collected(method, stream.take(step), step, folder)
-        metrics: dict[str, float] = dict(batch.metrics) | {
-            "time/sampling_seconds": time.perf_counter() - began
-        }
+        metrics = dict(batch.metrics) | {"time/sampling_seconds": time.perf_counter() - began}
         for part in batch.split(settings.tokens_per_part):
             loss, shares = method.loss(part, batch.num_learned_tokens)
             accelerator.backward(loss)
@@ -96,7 +94,7 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
                 metrics[name] = metrics.get(name, 0.0) + share.item()
         metrics["optim/grad_norm"] = _clipped_grad_norm(accelerator, policy, settings.optim)
         _refuse_nan(metrics, step, batch, folder)
-        metrics["optim/lr"] = schedule.get_last_lr()[0]
+        metrics["optim/lr"] = float(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
