@@ -31,6 +31,7 @@ from rcsd.report import (
     Estimate,
     HeadroomRow,
     ReportPage,
+    figure_svg,
     terminal_table,
     write_report,
 )
@@ -383,6 +384,7 @@ def _reported(  # noqa: PLR0913 (everything that was found)
         facts=facts(folders["rcsd"].read_record()),
     )
     write_report(page, out / "report.html")
+    (out / "scores.svg").write_text(figure_svg(page, "scores"), encoding="utf-8")
     return Outcome(summary, findings, terminal_table(page), out / "report.html")
 
 
