@@ -1,6 +1,7 @@
 """The loop: exact resume, the golden trajectory, splitting, errors that lose nothing."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,25 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert resumed.completions() == whole.completions()
     name = "adapter_model.safetensors" if training is LORA else "model.safetensors"
     assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+def test_the_frozen_weights_write_the_analyses_even_if_they_are_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"views": {"analysis": True, "max_analysis_tokens": 8}, "optim": {"lr": 1e-2}}
+    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
+    whole = run(settings(tmp_path, "whole", **changes))
+
+    def kill(step: int, metrics: object) -> None:
+        if step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(settings(tmp_path, "broken", **changes), on_step=kill)
+    shutil.rmtree(tmp_path / "cache")
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert resumed.read_record()["prompts_sha256"] == whole.read_record()["prompts_sha256"]
+    assert trajectory(resumed) == trajectory(whole)
 
 
 def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
