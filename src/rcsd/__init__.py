@@ -1,0 +1,9 @@
+"""Rubric-conditioned self-distillation: post-train a language model from rubrics.
+
+`rcsd.config.load_config` and `rcsd.train.run` are ``rcsd train`` in Python; nothing heavy is imported
+here.
+"""
+
+from importlib.metadata import version
+
+__version__ = version("rcsd")
