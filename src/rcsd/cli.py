@@ -1,6 +1,7 @@
 """The command line: parse, load, call. The only file that prints."""
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +64,13 @@ def bars() -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def _silence_loading_bars() -> None:
-    """Transformers' bars for reading weights would tear ours apart; downloads keep theirs."""
+def _quieten_libraries() -> None:
+    """Keep other libraries' lines from tearing our progress bars apart; downloads keep theirs."""
     from transformers.utils import logging  # noqa: PLC0415 (torch takes seconds)
 
     logging.disable_progress_bar()
+    # PEFT 0.21 asks transformers 5.23 for an attribute by its old name: no news for a user.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 
 @app.command()
@@ -80,7 +83,7 @@ def quickstart(
     """Train on the rubric world, with a placebo arm, and write a report."""
     from rcsd.quickstart import run  # noqa: PLC0415 (torch takes seconds)
 
-    _silence_loading_bars()
+    _quieten_libraries()
     with bars() as shown:
         outcome = run(out, seed, model, quick, shown)
     console.print(outcome.table)
@@ -104,7 +107,7 @@ def train(
     from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
     from rcsd.train import run  # noqa: PLC0415
 
-    _silence_loading_bars()
+    _quieten_libraries()
     with bars() as shown:
 
         def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:
@@ -133,7 +136,7 @@ def export(
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
-    _silence_loading_bars()
+    _quieten_libraries()
     section = Model.model_validate(folder.read_record()["config"]["model"])
     export_merged(section, folder.model, out)
     console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
@@ -147,7 +150,7 @@ def models(
     from rcsd.zoo import ENTRIES, fetch_model  # noqa: PLC0415
 
     if fetch is not None:
-        _silence_loading_bars()
+        _quieten_libraries()
         console.print(f"Model: {escape(str(fetch_model(fetch)))}", highlight=False, soft_wrap=True)
         return
     table = Table("model.path", "what it is", "here")
