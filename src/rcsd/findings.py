@@ -96,33 +96,16 @@ def reported(  # noqa: PLR0913 (everything that was found)
         for split in HELD_OUT
         for metric in ("score", "accuracy")
     ]
+    shown = [arm.name for arm in ARMS]
     criteria = criterion_shares(
-        {arm: rows[arm]["new_numbers"] for arm in ("base", "rcsd", "shuffled", "teacher")},
-        held_out["new_numbers"],
+        {arm: rows[arm]["new_numbers"] for arm in shown}, held_out["new_numbers"]
     )
     summary = {
-        "arms": {
-            arm.name: {
-                split: {
-                    metric: asdict(estimates[arm.name, split, metric])
-                    for metric in ("score", "accuracy")
-                }
-                for split in HELD_OUT
-            }
-            for arm in ARMS
-        },
+        "arms": _by_split(estimates, {arm.name: arm.name for arm in ARMS}),
         "criteria": {c.kind: dict(c.shares) for c in criteria},
-        "before_warm_start": {
-            arm.removesuffix(GIVEN): {
-                split: {
-                    metric: asdict(estimates[arm, split, metric])
-                    for metric in ("score", "accuracy")
-                }
-                for split in HELD_OUT
-            }
-            for arm in rows
-            if arm.endswith(GIVEN)
-        },
+        "before_warm_start": _by_split(
+            estimates, {arm: arm.removesuffix(GIVEN) for arm in rows if arm.endswith(GIVEN)}
+        ),
         "seconds": seconds,
         "model": model,
         "seed": seed,
@@ -136,10 +119,7 @@ def reported(  # noqa: PLR0913 (everything that was found)
         lead=tuple(findings),
         arms=ARMS,
         estimates=tuple(
-            Estimate(arm.name, split, metric, estimates[arm.name, split, metric])
-            for arm in ARMS
-            for split in HELD_OUT
-            for metric in ("score", "accuracy")
+            Estimate(*key, interval) for key, interval in estimates.items() if key[0] in shown
         ),
         differences=tuple(differences),
         headroom=tuple(
@@ -150,15 +130,30 @@ def reported(  # noqa: PLR0913 (everything that was found)
         curves=tuple(c for arm, f in folders.items() for c in curves(arm, f.metrics())),
         criteria=tuple(criteria),
         samples=tuple(
-            side_by_side(
-                {arm.name: rows[arm.name]["new_numbers"] for arm in ARMS}, held_out["new_numbers"]
-            )
+            side_by_side({arm: rows[arm]["new_numbers"] for arm in shown}, held_out["new_numbers"])
         ),
         facts=facts(folders["rcsd"].read_record()),
     )
     write_report(page, out / "report.html")
     (out / "scores.svg").write_text(figure_svg(page, "scores"), encoding="utf-8")
     return Outcome(summary, findings, terminal_table(page), out / "report.html")
+
+
+Estimates = dict[tuple[str, str, str], Interval]
+"""Interval of each arm, split and metric."""
+
+
+def _by_split(estimates: Estimates, names: Mapping[str, str]) -> dict[str, Any]:
+    """Estimates as ``summary.json`` nests them, under the arms' names there."""
+    return {
+        name: {
+            split: {
+                metric: asdict(estimates[arm, split, metric]) for metric in ("score", "accuracy")
+            }
+            for split in HELD_OUT
+        }
+        for arm, name in names.items()
+    }
 
 
 def _findings(
