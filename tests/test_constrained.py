@@ -17,6 +17,8 @@ from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
 from rcsd.grammars import rubric_regex
 from rcsd.methods.distill import Distill
+from rcsd.methods.on_policy import OnPolicy
+from rcsd.methods.student import Student
 from rcsd.models import Policy, Scorer, policy_of
 from rcsd.prompting import prompted, regex_of
 from rcsd.rubrics import parse_rubric
@@ -278,18 +280,11 @@ def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
 # Training
 
 
-def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> Distill:
+def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
     section = config.Distill(divergence=divergence, support=support)
-    return Distill(
-        section,
-        policy,
-        Scorer(policy),
-        teacher_of(config.FrozenTeacher(), policy),
-        HfEngine(policy, 8),
-        decoding,
-        num_completions=2,
-        seed=0,
-    )
+    student = Student(policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, 10_000, seed=0)
+    teacher = teacher_of(config.FrozenTeacher(), policy)
+    return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
 
 
 @pytest.mark.parametrize("support", [config.FullSupport(), config.TopK(k=20)])

@@ -15,7 +15,8 @@ from rcsd.batching import parts
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.judges.rewards import Reward
 from rcsd.methods import Batch
-from rcsd.methods.grpo import Grpo, signal_of
+from rcsd.methods.grpo import Grpo
+from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.student import Student
 from rcsd.models import Policy, Scorer, policy_of
 from rcsd.prompting import Prompted
@@ -82,7 +83,7 @@ def sampled_by(trainer: Any) -> dict[str, torch.Tensor]:
 
 def ours(
     policy: Policy, batch: dict[str, torch.Tensor], section: config.Grpo
-) -> tuple[Grpo, Batch]:
+) -> tuple[OnPolicy, Batch]:
     """Our method, and what it collects where the engine says what TRL's model said."""
     prompt_ids = [
         tuple(row[mask.bool()].tolist())
@@ -96,7 +97,7 @@ def ours(
     engine = ScriptedEngine(completions)
     student = Student(policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, 10_000, 0)
     scripted: Reward = Scripted()
-    method = Grpo(section, student, LiveTeacher(), [scripted])
+    method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
     prompts = [
         Prompted(Example(question, question), ids, ids)
         for question, ids in zip(QUESTIONS, prompt_ids[::NUM_COMPLETIONS], strict=True)
@@ -113,9 +114,9 @@ def gradient(model: Any, loss: torch.Tensor) -> torch.Tensor:
 def with_given(rollout: Rollout, old: list[float], frozen: list[float]) -> Rollout:
     num = len(rollout.completion.token_ids)
     signal = replace(
-        signal_of(rollout), sampled_log_q=tuple(old[:num]), frozen_log_q=tuple(frozen[:num])
+        rollout.signals[0], sampled_log_q=tuple(old[:num]), frozen_log_q=tuple(frozen[:num])
     )
-    return replace(rollout, signal=signal)
+    return replace(rollout, signals=(signal,))
 
 
 CASES = {
@@ -152,7 +153,7 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     policy = policy_of(model, tokenizer, config.FullFineTuning())
     method, batch = ours(policy, theirs, section)
 
-    advantages = torch.tensor([signal_of(r).advantages[0] for r in batch.rollouts])
+    advantages = torch.tensor([r.signals[0].advantages[0] for r in batch.rollouts])
     torch.testing.assert_close(advantages, theirs["advantages"], atol=1e-5, rtol=0)
 
     # The same log-probabilities, for both: far enough from the present ones to be clipped.
@@ -181,7 +182,7 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     torch.testing.assert_close(found_gradient, expected_gradient, atol=1e-5, rtol=1e-4)
     shown = trainer._metrics["train"]["clip_ratio/region_mean"][-1]
-    assert metrics["loss/clipped_share"].item() == pytest.approx(shown, abs=1e-6)
+    assert metrics["loss/ratio_clipped_share"].item() == pytest.approx(shown, abs=1e-6)
     assert (shown > 0) == (updates > 1)
 
     # In parts, too: TRL's whole batch is our sum over parts.

@@ -17,7 +17,8 @@ from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.rewards import AnswerReward, Reward, RubricReward, rewards_of, weighted_sums
 from rcsd.judges.scripted import ScriptedJudge
-from rcsd.methods.grpo import Grpo, signal_of
+from rcsd.methods.grpo import Grpo
+from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.student import Student
 from rcsd.methods.suppress import Suppress
 from rcsd.models import Scorer, policy_of
@@ -52,6 +53,10 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
 
 def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
     return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
+
+
+def grpo(section: config.Grpo, student: Student, rewards: Sequence[Reward]) -> OnPolicy:
+    return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
 
 # Rewards
@@ -105,9 +110,9 @@ def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() ->
     texts = ["both", "no", "odd", "yes", "yes", "yes"]
     student = student_of(texts, num=3)
     section = config.Grpo(rewards=[config.RubricReward()], normalise_by_deviation=False)
-    method = Grpo(section, student, LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
+    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
     batch = method.collect(asked("a", "b"), 0)
-    signals = [signal_of(rollout) for rollout in batch.rollouts]
+    signals = [rollout.signals[0] for rollout in batch.rollouts]
     assert [s.advantages for s in signals[:3]] == [(0.5,) * 3, (-0.5,) * 3, (0.0,) * 3]
     assert [s.advantages for s in signals[3:]] == [(0.0,) * 3] * 3
     assert [s.reward for s in signals] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
@@ -125,7 +130,7 @@ def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() ->
 def test_groups_without_spread_have_no_gradient() -> None:
     student = student_of(["yes"] * 4, num=2)
     section = config.Grpo(rewards=[config.RubricReward()])
-    method = Grpo(section, student, LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
+    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
     batch = method.collect(asked("a", "b"), 0)
     method.loss(batch.rollouts, batch.num_learned_tokens)[0].backward()
     gradients = [p.grad for p in student.policy.model.parameters() if p.grad is not None]
@@ -137,7 +142,7 @@ def test_several_rewards_are_shown_one_by_one() -> None:
     student = student_of(["both", "no"], num=2)
     section = config.Grpo(rewards=[config.RubricReward(), config.AnswerReward(weight=2)])
     rewards = [RubricReward(ScriptedJudge(VERDICTS)), AnswerReward()]
-    metrics = Grpo(section, student, LiveTeacher(), rewards).collect(asked("a"), 0).metrics
+    metrics = grpo(section, student, rewards).collect(asked("a"), 0).metrics
     assert metrics["reward/rubric_mean"] == metrics["reward/score_mean"] == 0.5
     assert metrics["reward/answer_mean"] == 0
 
@@ -146,7 +151,7 @@ def test_several_rewards_are_shown_one_by_one() -> None:
 @pytest.mark.parametrize("method", ["grpo", "suppress"])
 def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any) -> None:
     student = student_of(["both", "no", "yes", "no"], num=2, lengths=[2, 8, 5, 1])
-    made: Grpo | Suppress = Suppress(config.Suppress(share=0.4), student)
+    made = OnPolicy(student, [(1.0, Suppress(config.Suppress(share=0.4), student))])
     if method == "grpo":
         section = config.Grpo(
             rewards=[config.RubricReward()],
@@ -155,7 +160,7 @@ def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any
             kl_weight=0.1,
         )
         rewards = [RubricReward(ScriptedJudge(VERDICTS))]
-        made = Grpo(section, student, LiveTeacher(), rewards)
+        made = grpo(section, student, rewards)
     batch = made.collect(asked("a", "b"), 0)
     model = student.policy.model
 
@@ -250,7 +255,7 @@ def test_a_reward_that_can_be_learned_is_learned(tmp_path: Path, updates: int) -
     rows = run(settings(tmp_path, "run", **changes)).metrics()
     means = [row["reward/score_mean"] for row in rows]
     assert sum(means[-3:]) / 3 > sum(means[:3]) / 3 + 0.3
-    assert (max(row["loss/clipped_share"] for row in rows) > 0) == (updates > 1)
+    assert (max(row["loss/ratio_clipped_share"] for row in rows) > 0) == (updates > 1)
     assert "loss/frozen_kl_nats_mean" not in rows[0]
 
 
@@ -271,10 +276,11 @@ def test_the_kl_term_starts_at_zero_and_holds_the_student(tmp_path: Path) -> Non
 
 def test_the_least_likely_tokens_of_the_step_become_less_likely() -> None:
     student = student_of(["a", "b"], num=2, lengths=[8, 2])
-    method = Suppress(config.Suppress(share=0.3, penalty=0.5), student)
+    section = config.Suppress(share=0.3, penalty=0.5)
+    method = OnPolicy(student, [(1.0, Suppress(section, student))])
     batch = method.collect(asked("a", rubric=None), 0)
     before = torch.tensor([x for row in student.sampled_log_q(batch.rollouts) for x in row])
-    marks = torch.tensor([a for r in batch.rollouts for a in signal_of(r).advantages])
+    marks = torch.tensor([a for r in batch.rollouts for a in r.signals[0].advantages])
     chosen = marks == -0.5
     assert chosen.sum() == 3
     assert (marks[~chosen] == 0).all()

@@ -209,7 +209,7 @@ def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path:
 
 def test_a_stream_takes_every_example_once_an_epoch() -> None:
     prompts = [Prompted(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
-    stream = Stream(prompts, per_step=4, seed=0)
+    stream = Stream(prompts, per_step=[4] * 5, seed=0)
     taken = [item.student_ids[0] for step in range(5) for item in stream.take(step)]
     assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
     assert taken[:10] != taken[10:]
@@ -271,7 +271,7 @@ def test_held_out_rubrics_are_measured_against_gold(tmp_path: Path) -> None:
     folder = run(settings(tmp_path, "run", steps=3, evaluation=evaluation, **WRITER))
     assert ["eval/f1_mean" in row for row in folder.metrics()] == [False, True, True]
     last = folder.metrics()[-1]
-    written = read_rows(tmp_path / "run" / "evaluations" / "step-000003.jsonl")
+    written = read_rows(tmp_path / "run" / "evaluations" / "step-000003-held_out.jsonl")
     valid = [row for row in written if row["rubric"] is not None]
     assert last["eval/valid_share"] == len(valid) / 3
     assert 0 <= last["eval/f1_mean"] <= 1
@@ -282,9 +282,9 @@ def test_a_written_copy_of_gold_agrees_with_it_fully(tmp_path: Path) -> None:
     texts = [rubric_json(e.rubric) for e in examples if e.rubric is not None]
     prompts = [Prompted(example, (1,), (1,)) for example in examples]
     engine = ScriptedEngine([Completion((1,), text, finished=True) for text in texts])
-    held_out = HeldOutRubrics(prompts, engine, Decoding(10), RunFolder(tmp_path))
+    held_out = HeldOutRubrics("set", prompts, engine, Decoding(10))
     expected = dict.fromkeys(("valid_share", "precision_mean", "recall_mean", "f1_mean"), 1.0)
-    assert held_out.metrics(1) == {f"eval/{name}": value for name, value in expected.items()}
+    assert held_out.metrics(tmp_path / "whole.jsonl", 1) == expected
     cut = [Completion((1,), text[: text.index("}") + 1], finished=False) for text in texts]
-    part = HeldOutRubrics(prompts, ScriptedEngine(cut), Decoding(10), RunFolder(tmp_path))
-    assert part.metrics(2)["eval/recall_mean"] < 1
+    part = HeldOutRubrics("set", prompts, ScriptedEngine(cut), Decoding(10))
+    assert part.metrics(tmp_path / "part.jsonl", 2)["recall_mean"] < 1

@@ -1,6 +1,6 @@
 """The held-out set of a run: answered, or given rubrics, as the run goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rcsd import config
@@ -25,44 +25,37 @@ class HeldOut:
     """What is sampled for questions that are not learned from, as the run goes on.
 
     Args:
+        name: Of the set.
         prompts: The held-out examples; for rubrics all with gold ones.
         engine: Samples.
         decoding: Greedy; for rubrics held to the run's grammar where it has one.
-        folder: Gets what was sampled, one row each.
     """
 
     def __init__(
-        self,
-        prompts: Sequence[Prompted],
-        engine: Engine,
-        decoding: Decoding,
-        folder: RunFolder,
+        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
     ) -> None:
-        self._engine, self._decoding, self._folder = engine, decoding, folder
+        self.name, self._engine, self._decoding = name, engine, decoding
         self._examples = [prompt.example for prompt in prompts]
         self._shown = [prompt.student_ids for prompt in prompts]
-
-    def _path(self, num_steps: int) -> Path:
-        return self._folder.path / "evaluations" / f"step-{num_steps:06d}.jsonl"
 
 
 class HeldOutAnswers(HeldOut):
     """Answers to questions that are not learned from, graded by checks in code."""
 
-    def metrics(self, num_steps: int) -> dict[str, float]:
+    def metrics(self, path: Path, num_steps: int) -> dict[str, float]:
         """Score, accuracy, and the share that neither checks nor references could grade."""
         rows = graded(self._examples, self._shown, self._engine, CodeJudge(), self._decoding)
-        write_graded(rows, self._path(num_steps), step=num_steps)
+        write_graded(rows, path, step=num_steps)
         scores = [row.score for row in rows if row.score is not None and row.score == row.score]
         rights = [row.right for row in rows if row.right is not None]
         metrics = {
-            "eval/unscored_share": 1 - len(scores) / len(rows),
-            "eval/ungraded_share": 1 - len(rights) / len(rows),
+            "unscored_share": 1 - len(scores) / len(rows),
+            "ungraded_share": 1 - len(rights) / len(rows),
         }
         if scores:
-            metrics["eval/score_mean"] = sum(scores) / len(scores)
+            metrics["score_mean"] = sum(scores) / len(scores)
         if rights:
-            metrics["eval/accuracy_mean"] = sum(rights) / len(rights)
+            metrics["accuracy_mean"] = sum(rights) / len(rights)
         return metrics
 
 
@@ -74,18 +67,14 @@ class HeldOutRubrics(HeldOut):
     """
 
     def __init__(
-        self,
-        prompts: Sequence[Prompted],
-        engine: Engine,
-        decoding: Decoding,
-        folder: RunFolder,
+        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
     ) -> None:
-        super().__init__(prompts, engine, decoding, folder)
+        super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
             rubric_of(example)
         self._matcher = chosen_matcher(self._examples, None, None)
 
-    def metrics(self, num_steps: int) -> dict[str, float]:
+    def metrics(self, path: Path, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
         completions = self._engine.sample(self._shown, self._decoding, seed=0)
         drawn = [whole_criteria(c.text, c.finished) for c in completions]
@@ -104,24 +93,66 @@ class HeldOutRubrics(HeldOut):
             }
             for example, completion, rubric in zip(self._examples, completions, drawn, strict=True)
         ]
-        write_rows(self._path(num_steps), rows)
+        write_rows(path, rows)
         written = read_rubrics(self._examples, rubrics)
         found = row_agreements(self._examples, written, self._matcher, {}, CodeJudge())
         return {
-            "eval/valid_share": len(rubrics) / len(rows),
-            "eval/precision_mean": sum(row.precision for row in found) / len(found),
-            "eval/recall_mean": sum(row.recall for row in found) / len(found),
-            "eval/f1_mean": sum(row.f1 for row in found) / len(found),
+            "valid_share": len(rubrics) / len(rows),
+            "precision_mean": sum(row.precision for row in found) / len(found),
+            "recall_mean": sum(row.recall for row in found) / len(found),
+            "f1_mean": sum(row.f1 for row in found) / len(found),
         }
 
 
-MetricsIfDue = Callable[[int], dict[str, float]]
-"""Metrics after a number of steps; empty where no evaluation is due."""
+class Evaluations:
+    """All held-out sets of a run, and when they are due.
+
+    Args:
+        sets: The sets; metrics of the first are called ``eval/...``, of another ``eval-NAME/...``.
+        folder: Gets what was sampled: one file for each evaluation and set.
+        every_steps: Steps between evaluations, or None.
+        every_tokens: Completion tokens between evaluations, or None.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[HeldOutAnswers | HeldOutRubrics],
+        folder: RunFolder,
+        every_steps: int | None,
+        every_tokens: int | None,
+    ) -> None:
+        self._sets, self._folder = sets, folder
+        self._every_steps, self._every_tokens = every_steps, every_tokens
+
+    def metrics_if_due(
+        self, num_steps: int, tokens: tuple[int, int], last: bool
+    ) -> dict[str, float]:
+        """Metrics after a step; empty where no evaluation is due.
+
+        Args:
+            num_steps: Steps done.
+            tokens: Completion tokens learned from before the step, and after it.
+            last: Whether the run ends with it; then it is always due.
+        """
+        due = last
+        if self._every_steps is not None:
+            due |= num_steps % self._every_steps == 0
+        if self._every_tokens is not None:
+            due |= tokens[0] // self._every_tokens < tokens[1] // self._every_tokens
+        if not due:
+            return {}
+        return {
+            f"{'eval' if index == 0 else f'eval-{held_out.name}'}/{name}": value
+            for index, held_out in enumerate(self._sets)
+            for name, value in held_out.metrics(
+                self._folder.evaluation(num_steps, held_out.name), num_steps
+            ).items()
+        }
 
 
-def held_out_of(
+def evaluations_of(
     settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder
-) -> MetricsIfDue:
+) -> Evaluations:
     """What a run measures on held-out examples, and when.
 
     Raises:
@@ -129,23 +160,19 @@ def held_out_of(
     """
     section = settings.evaluation
     if section is None:
-        return lambda _: {}
-    every = section.every_steps or settings.steps
+        return Evaluations([], folder, None, None)
     seen = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**seen, "analysis": False})
     room = prompt_room(policy, settings.sampling.max_prompt_tokens, section.max_tokens)
-    prompts, dropped = prompted(load_examples(section.data)[0], views, policy, room)
-    if dropped:
-        # A held-out set that silently shrinks would compare unlike things.
-        raise DataError(
-            f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
-        )
     decoding = Decoding(section.max_tokens, regex=regex_of(settings.sampling.grammar))
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
-    held_out = kind(prompts, engine, decoding, folder)
-
-    def metrics_if_due(num_steps: int) -> dict[str, float]:
-        due = num_steps % every == 0 or num_steps == settings.steps
-        return held_out.metrics(num_steps) if due else {}
-
-    return metrics_if_due
+    sets = []
+    for name, data in section.by_name.items():
+        prompts, dropped = prompted(load_examples(data)[0], views, policy, room)
+        if dropped:
+            # A held-out set that silently shrinks would compare unlike things.
+            raise DataError(
+                f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
+            )
+        sets.append(kind(name, prompts, engine, decoding))
+    return Evaluations(sets, folder, section.every_steps, section.every_tokens)

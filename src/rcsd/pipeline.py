@@ -164,7 +164,8 @@ class Plan:
         everything = [rows, settings.model_dump(mode="json", exclude={"data", "model", "out"})]
         everything += [Words(settings.views.templates).hashes()]
         if settings.evaluation is not None:
-            everything += [fingerprint(load_examples(settings.evaluation.data)[0])]
+            held_out = settings.evaluation.by_name.values()
+            everything += [fingerprint(load_examples(data)[0]) for data in held_out]
         return settings.model_copy(update={"out": self._folder(name, *everything)})
 
     def _warm_start(self, stage: config.Stage) -> None:

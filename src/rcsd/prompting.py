@@ -5,7 +5,7 @@ example and cached on disk; its tokens become a turn of the teacher's prompt as 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rcsd.errors import ConfigError, DataError
 from rcsd.files import append_rows, read_rows, write_rows
 from rcsd.grammars import rubric_regex
 from rcsd.models import Policy
-from rcsd.types import Completion, Decoding, Example
+from rcsd.types import Completion, Decoding, Example, ViewName
 from rcsd.views import (
     Words,
     analysis_conversation,
@@ -88,6 +88,34 @@ def prompted(
         why = f"; the first: {dropped[0].reason}" if dropped else ""
         raise DataError(f"no example is left{why}")
     return kept, dropped
+
+
+class TeacherPrompts:
+    """Prompts of teachers who are shown less than the run's own.
+
+    Args:
+        views: The run's; without analysis, which would be another for each.
+        policy: Its tokenizer and chat format.
+    """
+
+    def __init__(self, views: config.Views, policy: Policy) -> None:
+        self._views, self._policy, self._words = views, policy, Words(views.templates)
+
+    def of(self, example: Example) -> tuple[int, ...]:
+        """The teacher's prompt; of an example without a rubric, what its view shows besides it."""
+        view = self._views.teacher
+        if example.rubric is None:
+            view = WITHOUT_RUBRIC.get(view, view)
+        conversation = _CONVERSATIONS[self._views.writes][0](example, view, self._words)
+        return tuple(prompt_ids(self._policy.tokenizer, conversation))
+
+
+WITHOUT_RUBRIC: Mapping[ViewName, ViewName] = {
+    "rubric": "none",
+    "rubric+answer": "answer",
+    "solution+rubric": "solution",
+}
+"""What is left of a view that shows the rubric, where there is none."""
 
 
 def prompt_room(policy: Policy, max_prompt_tokens: int, max_tokens: int) -> int:

@@ -149,10 +149,14 @@ class RunFolder:
                     "num_tokens": len(rollout.completion.token_ids),
                     "finished": rollout.completion.finished,
                 }
-                | ({"reward": rollout.signal.reward} if rollout.signal is not None else {})
+                | _reward(rollout)
                 for rollout in rollouts
             ],
         )
+
+    def evaluation(self, num_steps: int, held_out: str) -> Path:
+        """File of what was sampled for a held-out set after a number of steps."""
+        return self.path / "evaluations" / f"step-{num_steps:06d}-{held_out}.jsonl"
 
     @contextlib.contextmanager
     def new_model(self) -> Iterator[Path]:
@@ -227,6 +231,12 @@ def load_trained(section: Model) -> tuple[Policy, str]:
         return load_merged(section, folder.model), path
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})
     return load_policy(trained), path
+
+
+def _reward(rollout: Rollout) -> dict[str, float | None]:
+    """What a completion earned, where it was reinforced; None is unscored."""
+    earned = [signal.reward for signal in rollout.signals if signal.advantages]
+    return {"reward": earned[0]} if earned else {}
 
 
 def fingerprint(examples: Sequence[Example]) -> str:

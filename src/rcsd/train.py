@@ -4,9 +4,9 @@ import functools
 import importlib.util
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,23 @@ from rcsd.data.placebos import with_placebo
 from rcsd.engines import sampling_seed
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ConfigError, RunError
-from rcsd.held_out import held_out_of
-from rcsd.judges.rewards import rewards_of
+from rcsd.held_out import evaluations_of
+from rcsd.ledger import Ledger
 from rcsd.methods import Batch, Method
-from rcsd.methods.distill import Distill
-from rcsd.methods.grpo import Grpo
-from rcsd.methods.sft import Sft, written_target
-from rcsd.methods.student import Student
-from rcsd.methods.suppress import Suppress
+from rcsd.methods.building import Parts, method_at
+from rcsd.methods.sft import written_target
 from rcsd.models import Policy, Scorer, load_policy, save_model
 from rcsd.prompting import (
     Prompted,
     prompt_room,
     prompted,
     prompts_fingerprint,
-    regex_of,
     weights_fingerprint,
     with_analyses,
 )
 from rcsd.runs import RunFolder
 from rcsd.teachers import Teacher, teacher_of
-from rcsd.types import Decoding, Example
+from rcsd.types import Example
 from rcsd.views import Words
 from rcsd.zoo import cache_folder, hub_name
 
@@ -81,36 +77,34 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
     stream, found = _stream(settings, examples, policy, engine)
     found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
-    method = _method(settings, examples, policy, scorer, teacher, engine)
-    held_out = held_out_of(settings, policy, engine, folder)
+    methods = method_at(settings, Parts(examples, policy, scorer, teacher, engine))
+    evaluations = evaluations_of(settings, policy, engine, folder)
     # Only now, so that a run that cannot start leaves no folder behind.
     (folder.check_same if resume else folder.create)(settings, examples, found)
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
     start = folder.load_newest_checkpoint(accelerator) if resume else 0
+    ledger = Ledger(settings.budget, folder.metrics())
 
     for step in range(start, settings.steps):
-        began = time.perf_counter()
+        if ledger.is_spent:
+            break
+        began, tokens_before = ledger.now(), ledger.tokens
         set_seed(sampling_seed(settings.seed, step))
+        method = methods(step)
         batch = _collected(method, stream.take(step), step, folder)
-        metrics = dict(batch.metrics) | {"time/sampling_seconds": time.perf_counter() - began}
-        for _ in range(batch.num_updates):  # metrics are means over them
-            for part in batch.split(settings.tokens_per_part):
-                loss, shares = method.loss(part, batch.num_learned_tokens)
-                accelerator.backward(loss)
-                _add(metrics, shares, batch.num_updates)
-            norm = _clipped_grad_norm(accelerator, policy, settings.optim)
-            _add(metrics, {"optim/grad_norm": norm}, batch.num_updates)
-            _refuse_nan(metrics, step, batch, folder)
-            optimizer.step()
-            optimizer.zero_grad()
+        metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
+        metrics |= _learned(method, batch, settings, accelerator, policy, optimizer)
+        _refuse_nan(metrics, step, batch, folder)
         metrics["optim/lr"] = float(schedule.get_last_lr()[0])
         schedule.step()
         teacher.update()
-        metrics["time/step_seconds"] = time.perf_counter() - began
-        metrics |= held_out(step + 1)
+        metrics["time/step_seconds"] = ledger.now() - began
+        metrics |= ledger.add(batch.num_learned_tokens, began)
+        last = step + 1 == settings.steps or ledger.is_spent
+        metrics |= evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
         folder.log(step + 1, metrics, batch.rollouts)
         accelerator.log(metrics, step=step + 1)
-        if (step + 1) % settings.save_every_steps == 0 or step + 1 == settings.steps:
+        if (step + 1) % settings.save_every_steps == 0 or last:
             _refuse_blown_up_weights(policy, step, batch, folder)
             folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
         on_step(step + 1, metrics)
@@ -129,8 +123,9 @@ class Stream:
         seed: Of the order.
     """
 
-    def __init__(self, prompts: Sequence[Prompted], per_step: int, seed: int) -> None:
-        self._prompts, self._per_step, self._seed = prompts, per_step, seed
+    def __init__(self, prompts: Sequence[Prompted], per_step: Sequence[int], seed: int) -> None:
+        self._prompts, self._seed = prompts, seed
+        self._ends = list(accumulate(per_step, initial=0))
 
     def take(self, step: int) -> list[Prompted]:
         """The step's examples."""
@@ -142,7 +137,7 @@ class Stream:
 
     def _indices(self, step: int) -> list[int]:
         size = len(self._prompts)
-        places = range(step * self._per_step, (step + 1) * self._per_step)
+        places = range(self._ends[step], self._ends[step + 1])
         return [self._order(place // size)[place % size] for place in places]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
@@ -208,7 +203,7 @@ def _stream(
 ) -> tuple[Stream, dict[str, object]]:
     """The prompts of the run, and for its record what was left out or cut off."""
     views = settings.views
-    if settings.method.type != "distill":
+    if not settings.has_teacher_view:
         views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
     if settings.method.type == "sft":
         for example in examples:
@@ -216,7 +211,7 @@ def _stream(
     sampling = settings.sampling
     room = prompt_room(policy, sampling.max_prompt_tokens, sampling.max_tokens)
     prompts, dropped = prompted(examples, views, policy, room)
-    stream = Stream(prompts, settings.examples_per_step, settings.seed)
+    stream = Stream(prompts, _examples_per_step(settings), settings.seed)
     num_cut = 0
     if views.analysis:
         used = stream.used(settings.steps)
@@ -232,60 +227,35 @@ def _stream(
     }
 
 
-def _method(
+def _examples_per_step(settings: config.Config) -> list[int]:
+    """How many examples each step takes; a phase may say otherwise than the run."""
+    counts: list[int] = []
+    for phase in settings.phases:
+        num_steps = phase.steps or settings.steps
+        counts += [phase.examples_per_step or settings.examples_per_step] * num_steps
+    return (counts or [settings.examples_per_step] * settings.steps)[: settings.steps]
+
+
+def _learned(
+    method: Method,
+    batch: Batch,
     settings: config.Config,
-    examples: Sequence[Example],
+    accelerator: Accelerator,
     policy: Policy,
-    scorer: nn.Module,
-    teacher: Teacher,
-    engine: HfEngine,
-) -> Method:
-    sampling = settings.sampling
-    decoding = Decoding(
-        sampling.max_tokens,
-        sampling.temperature,
-        sampling.top_p,
-        sampling.top_k,
-        regex_of(sampling.grammar),
-    )
-    if settings.method.type == "sft":
-        return Sft(
-            settings.method,
-            settings.views.writes,
-            policy,
-            scorer,
-            teacher,
-            engine,
-            decoding,
-            settings.seed,
-        )
-    if settings.method.type != "distill":
-        student = Student(
-            policy,
-            scorer,
-            engine,
-            decoding,
-            settings.completions_per_example,
-            settings.tokens_per_part,
-            settings.seed,
-        )
-        if settings.method.type == "suppress":
-            return Suppress(settings.method, student)
-        rewards = rewards_of(settings.method.rewards, examples)
-        return Grpo(settings.method, student, teacher, rewards)
-    support, size = settings.method.support, policy.model.config.vocab_size
-    if support.type != "full" and support.k > size:
-        raise ConfigError(f"method.support.k: {support.k}, but the vocabulary has {size} tokens")
-    return Distill(
-        settings.method,
-        policy,
-        scorer,
-        teacher,
-        engine,
-        decoding,
-        settings.completions_per_example,
-        settings.seed,
-    )
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """Move the weights, as often as the batch asks for; metrics are means over the updates."""
+    metrics: dict[str, float] = {}
+    for _ in range(batch.num_updates):
+        for part in batch.split(settings.tokens_per_part):
+            loss, shares = method.loss(part, batch.num_learned_tokens)
+            accelerator.backward(loss)
+            _add(metrics, shares, batch.num_updates)
+        norm = _clipped_grad_norm(accelerator, policy, settings.optim)
+        _add(metrics, {"optim/grad_norm": norm}, batch.num_updates)
+        optimizer.step()
+        optimizer.zero_grad()
+    return metrics
 
 
 def _add(metrics: dict[str, float], shares: Mapping[str, Tensor | float], num: int) -> None:
@@ -335,7 +305,7 @@ def _blown_up(what: str, batch: Sequence[Example], step: int, folder: RunFolder)
 def _card(settings: config.Config) -> str:
     """The model card."""
     views = f"the model's view: {settings.learned_view}"
-    if settings.method.type == "distill":
+    if settings.has_teacher_view:
         views = (
             f"student's view: {settings.views.student}, teacher's view: {settings.views.teacher}"
         )

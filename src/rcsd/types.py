@@ -77,19 +77,22 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What reinforcement says of a completion.
+    """What an objective knows of a completion before any loss.
 
     Args:
-        advantages: One for each of its tokens: above 0 makes the token likelier.
+        advantages: One for each of its tokens: above 0 makes the token likelier. Empty where the
+            objective reinforces nothing.
         weight: What each of its tokens counts in the mean over the step's tokens.
+        distilled: What the divergence at each of its tokens counts; empty: all of it.
         sampled_log_q: Log-probability of each token when it was sampled, in nats, where a method
             learns from the same completion more than once; else empty.
         frozen_log_q: The same under the frozen weights, where a method stays near them; else empty.
         reward: What it earned, or None: unscored, or the method has no rewards.
     """
 
-    advantages: tuple[float, ...]
+    advantages: tuple[float, ...] = ()
     weight: float = 1.0
+    distilled: tuple[float, ...] = ()
     sampled_log_q: tuple[float, ...] = ()
     frozen_log_q: tuple[float, ...] = ()
     reward: float | None = None
@@ -104,11 +107,11 @@ class Rollout:
         student_ids: The student's prompt, generation header included.
         teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
         completion: The tokens that are learned from.
-        signal: What reinforcement says of it, or None where a method has another source.
+        signals: What each objective of the method knows of it; empty where it has none.
     """
 
     example: Example
     student_ids: tuple[int, ...]
     teacher_ids: tuple[int, ...]
     completion: Completion
-    signal: Signal | None = None
+    signals: tuple[Signal, ...] = ()

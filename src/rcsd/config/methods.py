@@ -1,9 +1,11 @@
 """Methods, and the alternatives inside them."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rcsd.config.presets import PRESETS, PresetName, filled
 from rcsd.config.section import Section
 from rcsd.types import ViewName
 
@@ -99,6 +101,9 @@ class Distill(Section):
 
     type: Literal["distill"] = "distill"
     """Selects distillation."""
+    preset: PresetName | None = None
+    """Whose choices fill this section, ``views`` and ``sampling`` (`rcsd.config.presets`); None:
+    the defaults, which are those of ``rcsd``."""
     divergence: Annotated[
         ForwardKL | ReverseKL | JSD | SampledToken, Field(discriminator="type")
     ] = ForwardKL()
@@ -109,6 +114,22 @@ class Distill(Section):
     """How large disagreements are limited."""
     temperature: float = Field(default=1.0, gt=0)
     """Temperature of both distributions in the loss; that of sampling is a knob of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, tree: Any) -> Any:
+        return filled(tree, tree.get("preset"), "method") if isinstance(tree, dict) else tree
+
+    @model_validator(mode="after")
+    def _is_its_preset(self) -> "Distill":
+        if self.preset is not None:
+            expected = Distill.model_validate(dict(PRESETS[self.preset]["method"]))
+            for key in PRESETS[self.preset]["method"]:
+                if getattr(self, key) != getattr(expected, key):
+                    raise ValueError(
+                        f"the preset {self.preset} has another {key}: leave that out, or the preset"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Distill":
@@ -194,6 +215,96 @@ class Suppress(Section):
     """Size of their negative advantage; all have the same."""
 
 
+class Srpo(Section):
+    """Reward where a completion is right, distillation where it is wrong (SRPO)."""
+
+    type: Literal["srpo"] = "srpo"
+    """Selects the routing."""
+    reward: Grpo
+    """How the right ones are reinforced, and what right is measured by."""
+    distill: Distill = Distill()
+    """How the wrong ones are distilled."""
+    right_share: float = Field(default=1.0, gt=0, le=1)
+    """From which share of the highest possible reward on a completion is right."""
+    entropy_weight: float = Field(default=1.0, ge=0)
+    """beta of exp(-beta H), the weight of a position whose teacher has the entropy H in nats; 0
+    weighs all alike. Ours: the paper (arXiv 2604.02288) gives the idea, and its value is unknown
+    to us."""
+
+
+class Criterion(Section):
+    """Distillation at those tokens alone that the failed criteria are about."""
+
+    type: Literal["criterion"] = "criterion"
+    """Selects distillation by criterion."""
+    distill: Distill = Distill()
+    """The divergence at those tokens."""
+    min_nats: float = Field(default=0.1, ge=0)
+    """How much the teacher's log-probability of a sampled token must change, in nats, when the
+    failed criteria are taken out of the rubric. Ours."""
+
+
+class Term(Section):
+    """One of several objectives that are added."""
+
+    method: Annotated[Distill | Grpo | Criterion | Suppress, Field(discriminator="type")]
+    """The objective."""
+    weight: float = Field(default=1.0, gt=0)
+    """Factor of its loss."""
+
+
+class Sum(Section):
+    """Several objectives on the same completions, such as distillation and reward."""
+
+    type: Literal["sum"] = "sum"
+    """Selects the sum."""
+    terms: list[Term] = Field(min_length=2)
+    """What is added."""
+
+    @field_validator("terms")
+    @classmethod
+    def _are_different(cls, terms: list[Term]) -> list[Term]:
+        kinds = [term.method.type for term in terms]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("an objective stands there twice; give it a larger weight")
+        return terms
+
+
+PhaseMethod = Distill | Grpo | Srpo | Criterion | Suppress | Sum
+"""What learns from the student's own samples."""
+
+
+class Phase(Section):
+    """A part of a schedule."""
+
+    method: Annotated[PhaseMethod, Field(discriminator="type")]
+    """How is learned in it."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; None, for the last phase alone: until the run ends."""
+    examples_per_step: int | None = Field(default=None, ge=1)
+    """Examples of each step; None takes the run's."""
+    completions_per_example: int | None = Field(default=None, ge=1)
+    """Completions of each example; None takes the run's."""
+
+
+class Schedule(Section):
+    """Methods one after the other in one run, such as distillation and then reward."""
+
+    type: Literal["schedule"] = "schedule"
+    """Selects the schedule."""
+    phases: list[Phase] = Field(min_length=2)
+    """In their order. Optimizer, frozen weights and learning rate go on from one to the next."""
+
+    @field_validator("phases")
+    @classmethod
+    def _end_one_after_the_other(cls, phases: list[Phase]) -> list[Phase]:
+        if any(phase.steps is None for phase in phases[:-1]):
+            raise ValueError("every phase but the last needs its steps")
+        if phases[-1].steps is not None:
+            raise ValueError("the last phase goes on until the run ends: leave its steps out")
+        return phases
+
+
 class Sft(Section):
     """Supervised fine-tuning on the examples' solutions; also the warm start of a distillation."""
 
@@ -205,3 +316,20 @@ class Sft(Section):
     habit_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of each step's examples that are answered in the student's view by the frozen weights
     and learned as they are: what the model does without a rubric stays."""
+
+
+AnyMethod = Annotated[
+    Distill | Grpo | Srpo | Criterion | Suppress | Sum | Schedule | Sft, Field(discriminator="type")
+]
+"""What a run may learn by."""
+
+
+def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | Sft]:
+    """What a method is made of: the methods of its phases, the terms of its sums, or itself."""
+    match method:
+        case Schedule():
+            return [leaf for phase in method.phases for leaf in objectives(phase.method)]
+        case Sum():
+            return [term.method for term in method.terms]
+        case _:
+            return [method]

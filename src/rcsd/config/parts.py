@@ -304,12 +304,51 @@ class Optim(Section):
     """Norm to which a larger gradient is scaled down; None lets it be."""
 
 
-class Evaluation(Section):
-    """A held-out set that is answered and graded as the run goes on."""
+class Budget(Section):
+    """What a run may use up: it ends after the first step at which both bounds are reached.
 
-    data: Data
+    So that methods can be compared that sample different numbers of completions a step.
+    """
+
+    tokens: int = Field(ge=1)
+    """Completion tokens learned from, over all steps."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Seconds of sampling and learning, without evaluation; None: tokens alone. A run that ends by
+    the clock is not the same a second time."""
+    clock: Literal["wall", "process"] = "wall"
+    """Which seconds: those that pass, or those that the process's threads compute, for runs that
+    share a processor."""
+
+
+SetName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+"""Name of a held-out set: letters, digits, ``_`` and ``-``, since files are named after it."""
+
+
+class Evaluation(Section):
+    """Held-out examples that are answered and graded as the run goes on."""
+
+    data: Data | None = None
     """The held-out examples."""
+    sets: dict[SetName, Data] = Field(default_factory=dict)
+    """Several held-out sets by name, instead of ``data``; the first counts where one number is
+    wanted."""
     every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between evaluations; None evaluates at the end only."""
+    """Optimizer steps between evaluations; None evaluates at the end only, or by tokens."""
+    every_tokens: int | None = Field(default=None, ge=1)
+    """Completion tokens between evaluations, for runs that are compared by what they sampled; None
+    goes by steps."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
+
+    @model_validator(mode="after")
+    def _says_what_and_when(self) -> "Evaluation":
+        if (self.data is None) == (not self.sets):
+            raise ValueError("say what is held out: either data, or sets by their names")
+        if self.every_steps is not None and self.every_tokens is not None:
+            raise ValueError("either every_steps or every_tokens")
+        return self
+
+    @property
+    def by_name(self) -> dict[str, Data]:
+        """The sets by name; ``data`` alone is called ``held_out``."""
+        return dict(self.sets) if self.data is None else {"held_out": self.data}

@@ -1,12 +1,24 @@
 """What a command is given: a run, or a pipeline of two stages."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rcsd.config.methods import Distill, Grpo, Sft, Suppress
+from rcsd.config.methods import (
+    AnyMethod,
+    Criterion,
+    Distill,
+    Grpo,
+    Phase,
+    RubricReward,
+    Schedule,
+    Sft,
+    Srpo,
+    objectives,
+)
 from rcsd.config.parts import (
+    Budget,
     Data,
     EmaTeacher,
     Evaluation,
@@ -20,6 +32,7 @@ from rcsd.config.parts import (
     Sampling,
     Views,
 )
+from rcsd.config.presets import PRESETS, filled, named
 from rcsd.config.section import Section
 from rcsd.types import ViewName
 
@@ -29,7 +42,7 @@ class Stage(Section):
 
     data: Data
     """What is trained on."""
-    method: Annotated[Distill | Grpo | Sft | Suppress, Field(discriminator="type")]
+    method: AnyMethod
     """How is learned from it."""
     optim: Optim
     """The optimizer."""
@@ -51,8 +64,10 @@ class Stage(Section):
     examples_per_step: int = Field(default=32, ge=1)
     """Examples of each optimizer step. Source: RCSD."""
     completions_per_example: int = Field(default=1, ge=1)
-    """Completions sampled of each example. Source: RCSD. At least 2 for grpo, whose paper takes
-    64."""
+    """Completions sampled of each example. Source: RCSD. At least 2 for grpo and srpo; GRPO's paper
+    takes 64."""
+    budget: Budget | None = None
+    """Ends the run before ``steps`` where enough was learned from; None goes by steps alone."""
     tokens_per_part: int = Field(default=16384, ge=1)
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
     and speed, never the gradient."""
@@ -65,6 +80,31 @@ class Stage(Section):
     """How many of the newest checkpoints stay."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     """Trackers of accelerate that get the metrics too; metrics.jsonl is always written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, tree: Any) -> Any:
+        presets = set(named(tree.get("method"))) if isinstance(tree, dict) else set()
+        if len(presets) > 1:
+            raise ValueError(f"one preset a run, not {' and '.join(sorted(presets))}")
+        for name in presets:
+            for section in ("views", "sampling"):
+                if isinstance(given := tree.get(section, {}), dict):
+                    tree = {**tree, section: filled(given, name, section)}
+        return tree
+
+    @model_validator(mode="after")
+    def _is_its_preset(self) -> "Stage":
+        leaves = [method for method in objectives(self.method) if isinstance(method, Distill)]
+        for name in {method.preset for method in leaves if method.preset is not None}:
+            for section in ("views", "sampling"):
+                for key, value in PRESETS[name].get(section, {}).items():
+                    if getattr(getattr(self, section), key) != value:
+                        raise ValueError(
+                            f"the preset {name} has {section}.{key}: {value}; "
+                            "leave that out, or the preset"
+                        )
+        return self
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Stage":
@@ -85,52 +125,83 @@ class Stage(Section):
             and "solution" in f"{self.views.student} {self.views.teacher}"
         ):
             raise ValueError("with views.writes: rubric a view shows answer and rubric at most")
-        if (
-            self.sampling.grammar is not None
-            and self.method.type == "distill"
-            and self.method.divergence.type == "sampled_token"
-        ):
-            raise ValueError(
-                "sampled_token needs samples of the student itself, and a grammar masks its "
-                "tokens; take another divergence, or leave sampling.grammar out"
-            )
+        if not self.has_teacher_view and self.method.type != "sft":
+            self._refuse_teachers()
         return self
 
     @model_validator(mode="after")
-    def _reinforces_its_own_samples(self) -> "Stage":
-        kind = self.method.type
-        if kind not in ("grpo", "suppress"):
-            return self
-        if self.views.analysis or self.teacher.type != "frozen":
-            raise ValueError(
-                f"{kind} has no teacher's view and no other teacher than the frozen weights; "
-                "leave views.analysis and teacher out"
-            )
-        if self.sampling.grammar is not None:
-            raise ValueError(
-                f"{kind} needs samples of the student itself, and a grammar masks its tokens; "
-                "leave sampling.grammar out"
-            )
-        if kind == "grpo" and self.views.writes == "rubric":
-            raise ValueError("grpo rewards answers: leave views.writes out")
-        if kind == "grpo" and self.completions_per_example < 2:
-            raise ValueError(
-                "grpo compares the completions of an example: set completions_per_example to 2 or "
-                "more"
-            )
+    def _asks_for_what_there_is(self) -> "Stage":
+        for phase in self.phases:
+            num = phase.completions_per_example or self.completions_per_example
+            for method in objectives(phase.method):
+                self._refuse_impossible(method, num)
         return self
 
+    def _refuse_teachers(self) -> None:
+        if self.views.analysis or self.teacher.type != "frozen":
+            raise ValueError(
+                f"{self.method.type} has no teacher's view and no other teacher than the frozen "
+                "weights; leave views.analysis and teacher out"
+            )
+
+    def _refuse_impossible(self, method: Section, num_completions: int) -> None:
+        """What an objective cannot do with the rest of the run."""
+        kind = getattr(method, "type", "")
+        sampled = isinstance(method, Distill) and method.divergence.type == "sampled_token"
+        if self.sampling.grammar is not None and (sampled or not isinstance(method, Distill)):
+            raise ValueError(
+                f"{'sampled_token' if sampled else kind} needs samples of the student itself, and "
+                "a grammar masks its tokens; leave sampling.grammar out"
+            )
+        if isinstance(method, Grpo | Srpo):
+            if self.views.writes == "rubric":
+                raise ValueError(f"{kind} rewards answers: leave views.writes out")
+            if num_completions < 2:
+                raise ValueError(
+                    f"{kind} compares the completions of an example: set completions_per_example "
+                    "to 2 or more"
+                )
+        if isinstance(method, Criterion):
+            if self.views.writes == "rubric" or "rubric" not in self.views.teacher:
+                raise ValueError("criterion judges answers by the rubric that the teacher is shown")
+            if self.views.analysis:
+                raise ValueError(
+                    "criterion takes criteria out of the teacher's view, whose analysis would "
+                    "still tell of them; leave views.analysis out"
+                )
+
     @property
-    def shows_rubrics(self) -> bool:
-        """Whether anything that is shown or learned holds the examples' rubrics."""
-        sft = self.method.type == "sft"
-        views = self.learned_view if sft else f"{self.views.student} {self.views.teacher}"
-        return "rubric" in views or (sft and self.views.writes == "rubric")
+    def phases(self) -> list[Phase]:
+        """The schedule's phases; one for any other method that learns from its own samples."""
+        if isinstance(self.method, Sft):
+            return []
+        if isinstance(self.method, Schedule):
+            return self.method.phases
+        return [Phase(method=self.method)]
+
+    @property
+    def has_teacher_view(self) -> bool:
+        """Whether completions are scored in the teacher's view."""
+        return any(isinstance(m, Distill | Srpo | Criterion) for m in objectives(self.method))
+
+    @property
+    def uses_rubrics(self) -> bool:
+        """Whether anything that is shown, learned or rewarded holds the examples' rubrics."""
+        if isinstance(self.method, Sft):
+            return "rubric" in self.method.view or self.views.writes == "rubric"
+        shown = self.views.student + (self.views.teacher if self.has_teacher_view else "")
+        rewards = [
+            reward
+            for method in objectives(self.method)
+            if isinstance(method, Grpo | Srpo)
+            for reward in (method.reward if isinstance(method, Srpo) else method).rewards
+        ]
+        return "rubric" in shown or any(isinstance(reward, RubricReward) for reward in rewards)
 
     @property
     def learned_view(self) -> ViewName:
         """What the trained model is shown beside the question when it is used."""
-        return self.method.view if self.method.type == "sft" else self.views.student
+        return self.method.view if isinstance(self.method, Sft) else self.views.student
 
 
 class Config(Stage):
@@ -147,10 +218,10 @@ class Config(Stage):
 
     @model_validator(mode="after")
     def _has_what_a_placebo_replaces(self) -> "Config":
-        if self.rubrics.placebo.type != "none" and not self.shows_rubrics:
+        if self.rubrics.placebo.type != "none" and not self.uses_rubrics:
             raise ValueError(
-                "no view shows the rubric, so a placebo replaces nothing: leave rubrics.placebo "
-                "out, or take a view with rubric"
+                "no view shows the rubric and no reward goes by it, so a placebo replaces nothing: "
+                "leave rubrics.placebo out, or take a view with rubric"
             )
         return self
 
@@ -245,7 +316,7 @@ class Pipeline(Section):
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("an arm stands there twice")
         placebos = [arm for arm in self.arms if arm in get_args(PlaceboArm)]
-        if placebos and not self.reasoner.shows_rubrics:
+        if placebos and not self.reasoner.uses_rubrics:
             raise ValueError(
                 f"no view of the reasoner shows the rubric, so the arm '{placebos[0]}' replaces "
                 "nothing; set reasoner.views.teacher"

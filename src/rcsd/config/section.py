@@ -1,10 +1,11 @@
 """The base of all sections, and how a file becomes one of them."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -119,7 +120,9 @@ def _place(root: type[Section], loc: Sequence[str | int]) -> tuple[list[str], ty
         if field is None:
             continue
         options = _sections(field.annotation)
-        if field.discriminator is not None:
+        if get_origin(field.annotation) in (dict, list):
+            keys += [str(inner) for inner in itertools.islice(steps, 1)]
+        if len(options) > 1:
             tag = next(steps, None)
             options = [option for option in options if tag in _tags(option)]
         section = options[0] if options else None

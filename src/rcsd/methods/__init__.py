@@ -7,9 +7,8 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from rcsd.batching import parts
-from rcsd.engines import Engine
 from rcsd.prompting import Prompted
-from rcsd.types import Decoding, Rollout
+from rcsd.types import Rollout
 
 
 @dataclass(frozen=True)
@@ -51,22 +50,6 @@ class Method(Protocol):
         shares of all parts add up to the step's mean, however it was split.
         """
         ...
-
-
-def sampled_rollouts(
-    engine: Engine,
-    prompts: Sequence[Prompted],
-    num_completions: int,
-    decoding: Decoding,
-    seed: int,
-) -> list[Rollout]:
-    """Completions of all prompts in the student's view; those of one prompt stand together."""
-    asked = [prompt for prompt in prompts for _ in range(num_completions)]
-    completions = engine.sample([prompt.student_ids for prompt in asked], decoding, seed)
-    return [
-        Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-        for prompt, completion in zip(asked, completions, strict=True)
-    ]
 
 
 def completion_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

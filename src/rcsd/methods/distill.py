@@ -1,13 +1,13 @@
 """Distillation from the same model's other view, on the student's own completions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcsd import config
-from rcsd.batching import scored
 from rcsd.divergences import (
     clip_entries,
     clip_tokens,
@@ -18,15 +18,33 @@ from rcsd.divergences import (
     restrict,
     reverse_kl_terms,
     sampled_token_terms,
-    token_mean,
     top_k_ids,
 )
-from rcsd.engines import Engine, sampling_seed
-from rcsd.methods import Batch, completion_metrics, sampled_rollouts
-from rcsd.models import Policy, evaluating
-from rcsd.prompting import Prompted
+from rcsd.methods.on_policy import Known
+from rcsd.methods.student import Student, gathered
+from rcsd.models import evaluating
 from rcsd.teachers import Teacher
-from rcsd.types import Decoding, Rollout
+from rcsd.types import Rollout, Signal
+
+OVERLAP_K = 20
+"""Likeliest tokens of both views that ``teacher/top_k_overlap_share`` compares; RCSD's support."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the teacher says at each completion position.
+
+    Args:
+        log_p_TL: Its log-probabilities, on its support or on the whole vocabulary.
+        ids_TK: The tokens of its support, or None: the whole vocabulary.
+        likeliest_TM: Its M likeliest tokens.
+        end_T: Its probability of the end token.
+    """
+
+    log_p_TL: Float[Tensor, "T L"]
+    ids_TK: Int[Tensor, "T K"] | None
+    likeliest_TM: Int[Tensor, "T M"]
+    end_T: Float[Tensor, " T"]
 
 
 class Distill:
@@ -46,78 +64,61 @@ class Distill:
 
     Args:
         section: Divergence, support, clip and temperature.
-        policy: Tokens of padding and end.
-        scorer: Logits of completion tokens, under the weights that the policy has at the moment.
+        student: Scores completions.
         teacher: With which weights the teacher's part is played.
-        engine: Samples from the student.
-        decoding: How completions are drawn.
-        num_completions: Completions of each example.
-        seed: Of the run.
     """
 
-    def __init__(  # noqa: PLR0913 (a method is handed its parts)
+    name = "distill"
+    has_teacher = True
+
+    def __init__(self, section: config.Distill, student: Student, teacher: Teacher) -> None:
+        self.section, self.student, self.teacher = section, student, teacher
+
+    def known(self, rollouts: Sequence[Rollout]) -> Known:
+        """Nothing: every token counts alike."""
+        return Known([Signal()] * len(rollouts), {})
+
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
+        """The teacher's distributions, reduced to its top k where the student does not choose."""
+        with self.teacher.weights(), evaluating(self.student.scorer):
+            logits_TV, _ = self.student.logits([r.teacher_ids for r in part], part)
+            log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
+            likeliest_TM = top_k_ids(log_p_TV, min(OVERLAP_K, log_p_TV.shape[-1]))
+            end_T = log_p_TV[:, self.student.policy.turn_end_id].exp()
+            support = self.section.support
+            if self.section.divergence.type == "sampled_token" or support.type != "teacher_top_k":
+                return Targets(log_p_TV, None, likeliest_TM, end_T)
+            ids_TK = top_k_ids(log_p_TV, support.k)
+            log_p_TL = restrict(log_p_TV, ids_TK, support.outside)
+            return Targets(log_p_TL, ids_TK, likeliest_TM, end_T)
+
+    def terms(
         self,
-        section: config.Distill,
-        policy: Policy,
-        scorer: nn.Module,
-        teacher: Teacher,
-        engine: Engine,
-        decoding: Decoding,
-        num_completions: int,
-        seed: int,
-    ) -> None:
-        self.section, self.policy, self.scorer, self.teacher = section, policy, scorer, teacher
-        self.engine, self.decoding = engine, decoding
-        self.num_completions, self.seed = num_completions, seed
-
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
-        """The student answers every question."""
-        seed = sampling_seed(self.seed, step)
-        rollouts = sampled_rollouts(self.engine, prompts, self.num_completions, self.decoding, seed)
-        return Batch(rollouts, completion_metrics(rollouts))
-
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        signals: Sequence[Signal],
+        targets: Targets,
+        logits_TV: Float[Tensor, "T V"],
+        target_T: Int[Tensor, " T"],
+    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Divergence of the teacher's and the student's next-token distributions."""
-        completions = [rollout.completion.token_ids for rollout in part]
-        device, pad = self.policy.device, self.policy.pad_id
-        temperature = self.section.temperature
-        with self.teacher.weights(), evaluating(self.scorer):
-            rows = scored([r.teacher_ids for r in part], completions, pad, device)
-            teacher = self._support(self.scorer(rows) / temperature)
-        rows = scored([r.student_ids for r in part], completions, pad, device)
-        logits_TV = self.scorer(rows) / temperature
-        loss_T, metrics = self._divergence(teacher, logits_TV, rows.target_T)
+        loss_T, metrics = self._divergence(targets, logits_TV / self.section.temperature, target_T)
         with torch.no_grad():
-            metrics["student/entropy_nats_mean"] = entropy(logits_TV.log_softmax(-1))
-            shares = {
-                name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()
-            }
-        return token_mean(loss_T, num_tokens), shares
-
-    def _support(
-        self, logits_TV: Float[Tensor, "T V"]
-    ) -> tuple[Float[Tensor, "T L"], Int[Tensor, "T K"] | None]:
-        """The teacher's targets: reduced to its top k where the student's tokens do not choose."""
-        log_p_TV = logits_TV.log_softmax(-1)
-        support = self.section.support
-        if self.section.divergence.type == "sampled_token" or support.type != "teacher_top_k":
-            return log_p_TV, None
-        ids_TK = top_k_ids(log_p_TV, support.k)
-        return restrict(log_p_TV, ids_TK, support.outside), ids_TK
+            metrics["teacher/top_k_overlap_share"] = overlap(targets.likeliest_TM, logits_TV)
+            metrics["teacher/end_probability_mean"] = targets.end_T
+        if signals[0].distilled:
+            loss_T = loss_T * self.student.per_token([s.distilled for s in signals])
+        return loss_T, metrics
 
     def _divergence(
         self,
-        teacher: tuple[Float[Tensor, "T L"], Int[Tensor, "T K"] | None],
+        targets: Targets,
         logits_TV: Float[Tensor, "T V"],
         target_T: Int[Tensor, " T"],
     ) -> tuple[Float[Tensor, " T"], dict[str, Tensor]]:
         """Loss of each position, clipped, and what is shown of it."""
-        log_p, ids_TK = teacher
+        log_p, ids_TK = targets.log_p_TL, targets.ids_TK
         if self.section.divergence.type == "sampled_token":
-            log_p_T, log_q_T = (
-                log.gather(-1, target_T[:, None])[:, 0]
-                for log in (log_p, logits_TV.log_softmax(-1))
-            )
+            log_p_T = gathered(log_p, target_T)
+            log_q_T = gathered(logits_TV.log_softmax(-1), target_T)
             gap_T = log_q_T - log_p_T
             return sampled_token_terms(log_p_T, log_q_T), {"loss/reverse_kl_nats_mean": gap_T}
         log_p, log_q = self._restricted(log_p, ids_TK, logits_TV)
@@ -159,3 +160,11 @@ class Distill:
         if support.outside == "renormalise":
             return log_p, renormalised_from_logits(logits_TV.gather(-1, ids_TK))
         return log_p, restrict(logits_TV.log_softmax(-1), ids_TK, support.outside)
+
+
+def overlap(
+    likeliest_TM: Int[Tensor, "T M"], logits_TV: Float[Tensor, "T V"]
+) -> Float[Tensor, " T"]:
+    """Share of the teacher's likeliest M tokens that are among the student's, in [0, 1]."""
+    ours_TM = top_k_ids(logits_TV, likeliest_TM.shape[-1])
+    return (likeliest_TM[:, :, None] == ours_TM[:, None, :]).any(-1).float().mean(-1)

@@ -1,15 +1,14 @@
 """Reinforcement from rewards, with the group of an example's completions as the baseline."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.divergences import entropy, token_mean
 from rcsd.judges.rewards import Reward, weighted_sums
-from rcsd.methods import Batch, completion_metrics
+from rcsd.methods.on_policy import Known
 from rcsd.methods.student import Student, gathered
 from rcsd.policy_gradients import (
     clipped_surrogate,
@@ -18,7 +17,6 @@ from rcsd.policy_gradients import (
     is_clipped,
     reduction_weights,
 )
-from rcsd.prompting import Prompted
 from rcsd.teachers import Teacher
 from rcsd.types import Rollout, Signal
 
@@ -48,10 +46,13 @@ class Grpo:
 
     Args:
         section: Rewards, clip, normalisation, reduction and KL weight.
-        student: Samples and scores completions.
+        student: Scores completions; its number of completions is the size of a group.
         teacher: The frozen weights, for the KL term.
         rewards: One for each of the section's.
     """
+
+    name = "grpo"
+    has_teacher = False
 
     def __init__(
         self, section: config.Grpo, student: Student, teacher: Teacher, rewards: Sequence[Reward]
@@ -59,51 +60,48 @@ class Grpo:
         self.section, self.student, self.teacher = section, student, teacher
         self.rewards = rewards
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
-        """The student answers every question several times, and what each answer is worth."""
-        rollouts = self.student.rollouts(prompts, step)
+    def known(self, rollouts: Sequence[Rollout]) -> Known:
+        """What each answer is worth, and its advantage over the others of its example."""
         answers = [(rollout.example, rollout.completion.text) for rollout in rollouts]
         scores = [reward.scores(answers) for reward in self.rewards]
         totals = weighted_sums([reward.weight for reward in self.section.rewards], scores)
-        reward_NG = torch.tensor(totals, dtype=torch.float64).view(len(prompts), -1)
+        reward_NG = torch.tensor(totals, dtype=torch.float64)
+        reward_NG = reward_NG.view(-1, self.student.num_completions)
         advantage_NG, deviation_N = group_advantages(reward_NG, self.section.normalise_by_deviation)
-        metrics = completion_metrics(rollouts) | self._reward_metrics(scores, totals)
+        metrics = self._reward_metrics(scores, totals)
         metrics["reward/std_mean"] = deviation_N.mean().item()
         metrics["reward/no_spread_share"] = (deviation_N == 0).double().mean().item()
-        rollouts = self._with_signals(rollouts, totals, advantage_NG.flatten().tolist())
-        return Batch(rollouts, metrics, self.section.updates_per_batch)
+        signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
+        return Known(signals, metrics, self.section.updates_per_batch)
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> None:
+        """Nobody teaches; the frozen weights have spoken in `known`."""
+
+    def terms(
+        self,
+        signals: Sequence[Signal],
+        targets: None,
+        logits_TV: Float[Tensor, "T V"],
+        target_T: Int[Tensor, " T"],
+    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Clipped surrogate and KL term, each token with its completion's weight."""
-        section, signals = self.section, [signal_of(rollout) for rollout in part]
-        log_q_TV, target_T = self.student.log_probabilities(part)
-        log_q_T = gathered(log_q_TV, target_T)
-        lengths = [len(rollout.completion.token_ids) for rollout in part]
+        section = self.section
+        log_q_T = gathered((logits_TV / self.student.temperature).log_softmax(-1), target_T)
         advantage_T = self.student.per_token([s.advantages for s in signals])
-        weight_T = self.student.per_token(
-            [[s.weight] * n for s, n in zip(signals, lengths, strict=True)]
-        )
+        weight_T = self.student.per_token([[s.weight] * len(s.advantages) for s in signals])
         sampled_T = log_q_T.detach()
         if section.updates_per_batch > 1:
             sampled_T = self.student.per_token([s.sampled_log_q for s in signals])
         bounds = (section.clip_low, section.clip_high)
-        policy_T = weight_T * clipped_surrogate(log_q_T, sampled_T, advantage_T, *bounds)
-        metrics = {
-            "loss/policy_mean": policy_T,
-            "loss/clipped_share": is_clipped(log_q_T, sampled_T, advantage_T, *bounds).float(),
-        }
-        loss_T = policy_T
+        loss_T = weight_T * clipped_surrogate(log_q_T, sampled_T, advantage_T, *bounds)
+        clipped_T = is_clipped(log_q_T, sampled_T, advantage_T, *bounds).float()
+        metrics = {"loss/policy_mean": loss_T, "loss/ratio_clipped_share": clipped_T}
         if section.kl_weight > 0:
             log_p_T = self.student.per_token([s.frozen_log_q for s in signals])
             kl_T = frozen_kl_terms(log_p_T, log_q_T, sampled_T if section.kl_by_ratio else None)
-            loss_T = policy_T + section.kl_weight * weight_T * kl_T
+            loss_T = loss_T + section.kl_weight * weight_T * kl_T
             metrics["loss/frozen_kl_nats_mean"] = kl_T
-        with torch.no_grad():
-            metrics["student/entropy_nats_mean"] = entropy(log_q_TV)
-            shares = {
-                name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()
-            }
-        return token_mean(loss_T, num_tokens), shares
+        return loss_T, metrics
 
     def _reward_metrics(
         self, scores: Sequence[Sequence[float]], totals: Sequence[float]
@@ -120,10 +118,10 @@ class Grpo:
                 metrics[f"reward/{name}_mean"] = sum(known) / len(known)
         return metrics
 
-    def _with_signals(
+    def _signals(
         self, rollouts: Sequence[Rollout], totals: Sequence[float], advantages: Sequence[float]
-    ) -> list[Rollout]:
-        """The rollouts with all that their loss needs of the whole step."""
+    ) -> list[Signal]:
+        """All that the loss needs to know of the whole step."""
         section, student = self.section, self.student
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
         weights = reduction_weights(lengths, section.reduction, student.decoding.max_tokens)
@@ -134,21 +132,12 @@ class Grpo:
             with self.teacher.weights():
                 frozen = student.sampled_log_q(rollouts)
         return [
-            replace(
-                rollout,
-                signal=Signal(
-                    advantages=(advantages[index],) * lengths[index],
-                    weight=weights[index],
-                    sampled_log_q=sampled[index],
-                    frozen_log_q=frozen[index],
-                    reward=None if totals[index] != totals[index] else totals[index],
-                ),
+            Signal(
+                advantages=(advantages[index],) * lengths[index],
+                weight=weights[index],
+                sampled_log_q=sampled[index],
+                frozen_log_q=frozen[index],
+                reward=None if totals[index] != totals[index] else totals[index],
             )
-            for index, rollout in enumerate(rollouts)
+            for index in range(len(rollouts))
         ]
-
-
-def signal_of(rollout: Rollout) -> Signal:
-    """What reinforcement says of a rollout; the method's ``collect`` has put it there."""
-    assert rollout.signal is not None
-    return rollout.signal

@@ -1,21 +1,20 @@
 """Supervised fine-tuning on solutions or gold rubrics, and on the model's own habits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor, nn
 
 from rcsd import config
-from rcsd.batching import scored
 from rcsd.divergences import token_mean
-from rcsd.engines import Engine, sampling_seed
 from rcsd.errors import DataError
 from rcsd.methods import Batch, completion_metrics
-from rcsd.models import Policy
+from rcsd.methods.student import Student
 from rcsd.prompting import Prompted
 from rcsd.rubrics import rubric_json
 from rcsd.teachers import Teacher
-from rcsd.types import Completion, Decoding, Example, Rollout
+from rcsd.types import Completion, Example, Rollout
 
 
 class Sft:
@@ -30,29 +29,19 @@ class Sft:
     Args:
         section: The share of habits.
         writes: Whether solutions or rubrics are learned.
-        policy: Tokens of padding and end.
-        scorer: Logits of completion tokens.
+        student: Scores solutions, and samples habits.
         teacher: The frozen weights, which answer in the student's view.
-        engine: Samples their answers.
-        decoding: How they are drawn.
-        seed: Of the run.
     """
 
-    def __init__(  # noqa: PLR0913 (a method is handed its parts)
+    def __init__(
         self,
         section: config.Sft,
         writes: Literal["answer", "rubric"],
-        policy: Policy,
-        scorer: nn.Module,
+        student: Student,
         teacher: Teacher,
-        engine: Engine,
-        decoding: Decoding,
-        seed: int,
     ) -> None:
-        self.section, self.policy = section, policy
+        self.section, self.student, self.teacher = section, student, teacher
         self.writes: Literal["answer", "rubric"] = writes
-        self.scorer, self.teacher = scorer, teacher
-        self.engine, self.decoding, self.seed = engine, decoding, seed
 
     def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
         """Solutions, and the frozen weights' own answers."""
@@ -63,31 +52,22 @@ class Sft:
         ]
         if habits:
             with self.teacher.weights():
-                answers = self.engine.sample(
-                    [p.student_ids for p in habits], self.decoding, sampling_seed(self.seed, step)
-                )
-            rollouts += [
-                Rollout(p.example, p.student_ids, p.student_ids, answer)
-                for p, answer in zip(habits, answers, strict=True)
-            ]
+                answers = replace(self.student, num_completions=1).rollouts(habits, step)
+            rollouts += [replace(rollout, teacher_ids=rollout.student_ids) for rollout in answers]
         return Batch(rollouts, completion_metrics(rollouts))
 
     def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
-        rows = scored(
-            [rollout.student_ids for rollout in part],
-            [rollout.completion.token_ids for rollout in part],
-            self.policy.pad_id,
-            self.policy.device,
-        )
-        loss_T = nn.functional.cross_entropy(self.scorer(rows), rows.target_T, reduction="none")
+        logits_TV, target_T = self.student.logits([r.student_ids for r in part], part)
+        loss_T = nn.functional.cross_entropy(logits_TV, target_T, reduction="none")
         loss = token_mean(loss_T, num_tokens)
         return loss, {"loss/nll_nats_mean": loss.detach()}
 
     def _solution(self, prompt: Prompted) -> Completion:
         text = written_target(prompt.example, self.writes)
-        ids = self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Completion((*ids, self.policy.turn_end_id), text, finished=True)
+        policy = self.student.policy
+        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Completion((*ids, policy.turn_end_id), text, finished=True)
 
 
 def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str:

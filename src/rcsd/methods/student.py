@@ -1,10 +1,10 @@
-"""What methods without a teacher's view need of the student: its samples, and how likely they are.
+"""The student's part of every method that learns from its samples: drawing and scoring them.
 
 Axes: T completion tokens of all rows, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rcsd.batching import parts, scored
 from rcsd.engines import Engine, sampling_seed
-from rcsd.methods import sampled_rollouts
 from rcsd.models import Policy, evaluating
 from rcsd.prompting import Prompted
 from rcsd.types import Decoding, Rollout
@@ -20,7 +19,7 @@ from rcsd.types import Decoding, Rollout
 
 @dataclass(frozen=True)
 class Student:
-    """Samples completions in the student's view, and scores them as they were sampled.
+    """Samples completions in the student's view, and scores tokens in either view.
 
     Args:
         policy: Tokens of padding and end.
@@ -40,34 +39,51 @@ class Student:
     tokens_per_part: int
     seed: int
 
+    @property
+    def temperature(self) -> float:
+        """Of sampling; 1 where it is greedy."""
+        return self.decoding.temperature or 1.0
+
     def rollouts(self, prompts: Sequence[Prompted], step: int) -> list[Rollout]:
         """Completions of all prompts; those of one prompt stand together."""
-        seed = sampling_seed(self.seed, step)
-        sampled = sampled_rollouts(self.engine, prompts, self.num_completions, self.decoding, seed)
-        return [replace(rollout, teacher_ids=rollout.student_ids) for rollout in sampled]
-
-    def log_probabilities(
-        self, part: Sequence[Rollout]
-    ) -> tuple[Float[Tensor, "T V"], Int[Tensor, " T"]]:
-        """Log-probabilities of all tokens at each completion position, and the sampled tokens."""
-        rows = scored(
-            [rollout.student_ids for rollout in part],
-            [rollout.completion.token_ids for rollout in part],
-            self.policy.pad_id,
-            self.policy.device,
+        asked = [prompt for prompt in prompts for _ in range(self.num_completions)]
+        completions = self.engine.sample(
+            [prompt.student_ids for prompt in asked], self.decoding, sampling_seed(self.seed, step)
         )
-        logits_TV = self.scorer(rows) / (self.decoding.temperature or 1.0)
-        return logits_TV.log_softmax(-1), rows.target_T
+        return [
+            Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
+            for prompt, completion in zip(asked, completions, strict=True)
+        ]
 
-    def sampled_log_q(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
+    def logits(
+        self, prompts: Sequence[Sequence[int]], part: Sequence[Rollout]
+    ) -> tuple[Float[Tensor, "T V"], Int[Tensor, " T"]]:
+        """Logits at each completion position after these prompts, and the sampled tokens."""
+        completions = [rollout.completion.token_ids for rollout in part]
+        rows = scored(prompts, completions, self.policy.pad_id, self.policy.device)
+        return self.scorer(rows), rows.target_T
+
+    def sampled_log_q(
+        self,
+        rollouts: Sequence[Rollout],
+        prompts: Sequence[Sequence[int]] | None = None,
+    ) -> list[tuple[float, ...]]:
         """Log-probabilities of the sampled tokens of each completion, in nats, without gradient.
 
         Under the policy's present weights, so inside ``teacher.weights()`` under the teacher's.
+
+        Args:
+            rollouts: The completions.
+            prompts: After which prompt each is scored; None takes the student's.
         """
+        shown = {id(r): r.student_ids for r in rollouts}
+        if prompts is not None:
+            shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
         found: dict[int, tuple[float, ...]] = {}
         for part in parts(rollouts, self.tokens_per_part):
             with evaluating(self.scorer):
-                log_q_T = gathered(*self.log_probabilities(part))
+                logits_TV, target_T = self.logits([shown[id(r)] for r in part], part)
+                log_q_T = gathered((logits_TV / self.temperature).log_softmax(-1), target_T)
             lengths = [len(rollout.completion.token_ids) for rollout in part]
             for rollout, log_q in zip(part, log_q_T.split(lengths), strict=True):
                 found[id(rollout)] = tuple(log_q.tolist())

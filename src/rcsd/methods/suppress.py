@@ -1,18 +1,15 @@
 """The teacher-free control: the student's least likely tokens are made less likely still."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.divergences import entropy, token_mean
-from rcsd.methods import Batch, completion_metrics
-from rcsd.methods.grpo import signal_of
+from rcsd.methods.on_policy import Known
 from rcsd.methods.student import Student, gathered
 from rcsd.policy_gradients import least_likely, policy_gradient_terms
-from rcsd.prompting import Prompted
 from rcsd.types import Rollout, Signal
 
 
@@ -38,39 +35,39 @@ class Suppress:
 
     Args:
         section: Share and penalty.
-        student: Samples and scores completions.
+        student: Scores completions.
     """
+
+    name = "suppress"
+    has_teacher = False
 
     def __init__(self, section: config.Suppress, student: Student) -> None:
         self.section, self.student = section, student
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
-        """The student answers, and its least likely tokens are marked."""
-        rollouts = self.student.rollouts(prompts, step)
+    def known(self, rollouts: Sequence[Rollout]) -> Known:
+        """The least likely tokens of the step."""
         log_q = self.student.sampled_log_q(rollouts)
         log_q_T = self.student.per_token(log_q)
         chosen_T = least_likely(log_q_T, self.section.share)
         advantage_T = torch.where(chosen_T, -self.section.penalty, 0.0)
         rows = advantage_T.split([len(row) for row in log_q])
-        marked = [
-            replace(rollout, signal=Signal(advantages=tuple(row.tolist())))
-            for rollout, row in zip(rollouts, rows, strict=True)
-        ]
-        metrics = completion_metrics(rollouts)
-        metrics["suppress/chosen_share"] = chosen_T.float().mean().item()
+        metrics = {"suppress/chosen_share": chosen_T.float().mean().item()}
         if chosen_T.any():
             metrics["suppress/chosen_log_q_nats_max"] = log_q_T[chosen_T].max().item()
-        return Batch(marked, metrics)
+        return Known([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> None:
+        """Nobody teaches."""
+
+    def terms(
+        self,
+        signals: Sequence[Signal],
+        targets: None,
+        logits_TV: Float[Tensor, "T V"],
+        target_T: Int[Tensor, " T"],
+    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Policy gradient with the fixed advantages."""
-        log_q_TV, target_T = self.student.log_probabilities(part)
-        advantage_T = self.student.per_token([signal_of(r).advantages for r in part])
-        loss = token_mean(
-            policy_gradient_terms(gathered(log_q_TV, target_T), advantage_T), num_tokens
-        )
-        entropy_T = entropy(log_q_TV.detach())
-        return loss, {
-            "loss/policy_mean": loss.detach(),
-            "student/entropy_nats_mean": entropy_T.sum() / num_tokens,
-        }
+        log_q_TV = (logits_TV / self.student.temperature).log_softmax(-1)
+        advantage_T = self.student.per_token([signal.advantages for signal in signals])
+        loss_T = policy_gradient_terms(gathered(log_q_TV, target_T), advantage_T)
+        return loss_T, {"loss/suppress_mean": loss_T}

@@ -1,0 +1,130 @@
+"""From the configuration's method to the objects that carry it out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from torch import nn
+
+from rcsd import config
+from rcsd.engines import Engine
+from rcsd.errors import ConfigError
+from rcsd.judges.code import CodeJudge
+from rcsd.judges.rewards import rewards_of
+from rcsd.methods import Method
+from rcsd.methods.criterion import Criterion, refuse_undecidable
+from rcsd.methods.distill import Distill
+from rcsd.methods.grpo import Grpo
+from rcsd.methods.on_policy import Objective, OnPolicy
+from rcsd.methods.sft import Sft
+from rcsd.methods.srpo import Srpo
+from rcsd.methods.student import Student
+from rcsd.methods.suppress import Suppress
+from rcsd.models import Policy
+from rcsd.prompting import TeacherPrompts, regex_of
+from rcsd.teachers import Teacher
+from rcsd.types import Decoding, Example
+
+MethodAt = Callable[[int], Method]
+"""The method of a step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What methods are made of.
+
+    Args:
+        examples: What is trained on; rewards and judges are tried on them.
+        policy: The model.
+        scorer: Logits of completion tokens.
+        teacher: With which weights the teacher's part is played.
+        engine: Samples.
+    """
+
+    examples: Sequence[Example]
+    policy: Policy
+    scorer: nn.Module
+    teacher: Teacher
+    engine: Engine
+
+
+def method_at(settings: config.Config, parts: Parts) -> MethodAt:
+    """The methods of a run, by step.
+
+    Raises:
+        UserError: If the data or the model lacks what a method needs.
+    """
+    student = _student(settings, parts)
+    if isinstance(settings.method, config.Sft):
+        sft = Sft(settings.method, settings.views.writes, student, parts.teacher)
+        return lambda step: sft
+    made: list[Method] = []
+    for phase in settings.phases:
+        num = phase.completions_per_example or settings.completions_per_example
+        made.append(
+            _on_policy(phase.method, settings, parts, replace(student, num_completions=num))
+        )
+    ends = list(accumulate(phase.steps or 0 for phase in settings.phases[:-1]))
+    return lambda step: made[sum(step >= end for end in ends)]
+
+
+def _student(settings: config.Config, parts: Parts) -> Student:
+    sampling = settings.sampling
+    decoding = Decoding(
+        sampling.max_tokens,
+        sampling.temperature,
+        sampling.top_p,
+        sampling.top_k,
+        regex_of(sampling.grammar),
+    )
+    return Student(
+        parts.policy,
+        parts.scorer,
+        parts.engine,
+        decoding,
+        settings.completions_per_example,
+        settings.tokens_per_part,
+        settings.seed,
+    )
+
+
+def _on_policy(
+    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
+) -> OnPolicy:
+    terms = [(1.0, section)]
+    if isinstance(section, config.Sum):
+        terms = [(term.weight, term.method) for term in section.terms]
+    return OnPolicy(
+        student,
+        [(weight, _objective(method, settings, parts, student)) for weight, method in terms],
+    )
+
+
+def _objective(
+    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
+) -> Objective:
+    match section:
+        case config.Distill():
+            return _distill(section, parts, student)
+        case config.Grpo():
+            rewards = rewards_of(section.rewards, parts.examples)
+            return Grpo(section, student, parts.teacher, rewards)
+        case config.Srpo():
+            rewards = rewards_of(section.reward.rewards, parts.examples)
+            reward = Grpo(section.reward, student, parts.teacher, rewards)
+            return Srpo(section, reward, _distill(section.distill, parts, student))
+        case config.Criterion():
+            judge = CodeJudge()
+            refuse_undecidable(parts.examples, judge)
+            prompts = TeacherPrompts(settings.views, parts.policy)
+            return Criterion(section, _distill(section.distill, parts, student), judge, prompts)
+        case config.Suppress():
+            return Suppress(section, student)
+    raise AssertionError(f"no objective: {section}")
+
+
+def _distill(section: config.Distill, parts: Parts, student: Student) -> Distill:
+    support, size = section.support, parts.policy.model.config.vocab_size
+    if support.type != "full" and support.k > size:
+        raise ConfigError(f"method.support.k: {support.k}, but the vocabulary has {size} tokens")
+    return Distill(section, student, parts.teacher)

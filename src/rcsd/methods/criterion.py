@@ -1,0 +1,124 @@
+"""Distillation where a criterion that the completion failed makes a difference to the teacher."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rcsd import config
+from rcsd.errors import DataError
+from rcsd.judges.base import Judge, rubric_of
+from rcsd.methods.distill import Distill, Targets
+from rcsd.methods.on_policy import Known
+from rcsd.prompting import TeacherPrompts
+from rcsd.rubrics import Rubric
+from rcsd.types import Example, Rollout, Signal
+
+
+class Criterion:
+    """The divergence at those tokens alone that the failed criteria are about.
+
+    ``L = 1/T sum_t m_t D(p_t || q_t)``, with m_t = 1 where
+    ``|log p(y_t | x, r, y_<t) - log p(y_t | x, r without the failed criteria, y_<t)| > min_nats``
+    and 0 elsewhere. What a teacher moves for any other reason, such as its style when it is shown a
+    rubric at all, is left out: the difference of two teachers that both see a rubric cancels it.
+    After CriPO (arXiv 2607.18082), which weighs criteria by what the completions met, and VG-OPD,
+    which keeps the tokens where the privileged context speaks.
+
+    What differs from them, and what we chose:
+
+    1. CriPO reinforces; this distils. Which criteria are failed comes from a judge, here checks in
+       code.
+    2. All failed criteria of a completion are taken away at once: one more pass of the teacher, not
+       one for each criterion.
+    3. A criterion with negative points is failed where it is met; one without a verdict is not
+       failed, and counted.
+    4. The mean is over all tokens of the step, chosen or not. A completion that failed nothing
+       teaches nothing.
+    5. Where every criterion with positive points was failed, the teacher without them sees no
+       rubric.
+
+    Args:
+        section: The threshold.
+        distill: The divergence.
+        judge: Says which criteria were met.
+        prompts: Of teachers who see less.
+    """
+
+    name = "criterion"
+    has_teacher = True
+
+    def __init__(
+        self,
+        section: config.Criterion,
+        distill: Distill,
+        judge: Judge,
+        prompts: TeacherPrompts,
+    ) -> None:
+        self.section, self.distill = section, distill
+        self.judge, self.prompts = judge, prompts
+
+    def known(self, rollouts: Sequence[Rollout]) -> Known:
+        """Which tokens a failed criterion moves."""
+        student = self.distill.student
+        verdicts = [self.judge.verdicts(r.example, r.completion.text) for r in rollouts]
+        without = [
+            self.prompts.of(_passed_alone(rollout.example, found))
+            for rollout, found in zip(rollouts, verdicts, strict=True)
+        ]
+        with self.distill.teacher.weights():
+            full = student.sampled_log_q(rollouts, [r.teacher_ids for r in rollouts])
+            partial = student.sampled_log_q(rollouts, without)
+        signals = [
+            Signal(distilled=tuple(float(abs(a - b) > self.section.min_nats) for a, b in pairs))
+            for pairs in (zip(a, b, strict=True) for a, b in zip(full, partial, strict=True))
+        ]
+        chosen = [share for signal in signals for share in signal.distilled]
+        given = [verdict for found in verdicts for verdict in found]
+        unchanged = sum(
+            ids == rollout.teacher_ids for ids, rollout in zip(without, rollouts, strict=True)
+        )
+        return Known(
+            signals,
+            {
+                "criterion/chosen_share": sum(chosen) / len(chosen),
+                "criterion/nothing_failed_share": unchanged / len(rollouts),
+                "criterion/unscored_share": sum(v is None for v in given) / len(given),
+            },
+        )
+
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
+        """The distributions of the teacher who sees the whole rubric."""
+        return self.distill.targets(part, signals)
+
+    def terms(
+        self,
+        signals: Sequence[Signal],
+        targets: Targets,
+        logits_TV: Float[Tensor, "T V"],
+        target_T: Int[Tensor, " T"],
+    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        """Divergences at the chosen tokens."""
+        return self.distill.terms(signals, targets, logits_TV, target_T)
+
+
+def _passed_alone(example: Example, verdicts: Sequence[bool | None]) -> Example:
+    """The example with those criteria alone that the completion did not fail."""
+    kept = tuple(
+        criterion
+        for criterion, verdict in zip(rubric_of(example).criteria, verdicts, strict=True)
+        if verdict is None or verdict == (criterion.weight > 0)
+    )
+    positive = any(criterion.weight > 0 for criterion in kept)
+    return replace(example, rubric=Rubric(kept) if positive else None)
+
+
+def refuse_undecidable(examples: Sequence[Example], judge: Judge) -> None:
+    """Refuse data of which the judge can decide no criterion: nothing would ever be learned.
+
+    Raises:
+        DataError: If so, or if an example has no rubric.
+    """
+    if all(verdict is None for e in examples for verdict in judge.verdicts(e, "")):
+        raise DataError("no criterion has a check, so none is ever failed", field="rubric")
