@@ -48,7 +48,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 """By name: what each fills into the sections of a run."""
 
 
-def filled(tree: Mapping[str, Any], name: object, section: str) -> dict[str, Any]:
+def filled(tree: Mapping[str, Any], name: Any, section: str) -> dict[str, Any]:
     """A section's tree with what a preset says where the tree says nothing."""
     values = PRESETS[name].get(section, {}) if name in PRESETS else {}
     return {**values, **tree}
