@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.placebos import shuffled
+from rcsd.data.placebos import with_placebo
 from rcsd.data.reading import written_rubrics
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import DataError, RunError
@@ -20,32 +20,33 @@ from rcsd.prompting import Prompted, prompt_room, prompted, with_analyses
 from rcsd.runs import RunFolder, load_trained
 from rcsd.train import run
 from rcsd.types import Decoding, Example
+from rcsd.views import Words
 from rcsd.workers import Progress
 from rcsd.writing import write_rows_and_report, write_rubrics
 from rcsd.zoo import cache_folder
 
 Writer = Literal["learned", "direct"]
-Shown = Literal["nothing", "gold", "another's", "learned", "direct"]
-"""Whose rubric a model is shown when it answers held-out questions."""
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A model answers every held-out set.
+    """A model answers every held-out set in the teacher's view.
 
     Args:
         arm: Name of what is evaluated.
         model: Its ``path`` is a run's folder or a model.
-        shown: Whose rubrics it sees.
-        rubrics: Files of the written rubrics, by set; empty where none are shown.
+        views: What it sees.
         folder: Gets one file for each set.
+        rubrics: Files of the written rubrics that it is shown, by set; empty: the rows' own.
+        placebo: What becomes of the rows' own before they are shown.
     """
 
     arm: str
     model: config.Model
-    shown: Shown
-    rubrics: Mapping[str, Path]
+    views: config.Views
     folder: Path
+    rubrics: Mapping[str, Path] = field(default_factory=dict)
+    placebo: config.Placebo = config.NoPlacebo()  # noqa: RUF009 (frozen)
 
 
 def train(progress: Progress, stage: str, settings: config.Config) -> None:
@@ -141,7 +142,8 @@ def answer(progress: Progress, stage: str, answering: Answering, settings: confi
     engine = HfEngine(policy, settings.reasoner.engine.batch_size)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):
         examples = load_examples(settings.evaluation.data[name])[0]
-        prompts = _prompts(_guided(examples, answering, name), answering, settings, policy, engine)
+        guided = _guided(examples, answering, name)
+        prompts = _prompts(guided, answering.views, settings, policy, engine)
         shown = [prompt.teacher_ids for prompt in prompts]
         decoding = Decoding(settings.evaluation.max_tokens)
         rows = graded(examples, shown, engine, CodeJudge(), decoding)
@@ -162,10 +164,10 @@ def sample(
     policy, _ = load_trained(model)
     engine = HfEngine(policy, settings.reasoner.engine.batch_size)
     decoding = Decoding(settings.evaluation.max_tokens, temperature=1.0)
-    answering = Answering("samples", model, "nothing", {}, folder)
+    views = nothing_shown(settings.reasoner.views)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):
         examples = load_examples(settings.evaluation.data[name])[0]
-        prompts = _prompts(examples, answering, settings, policy, engine)
+        prompts = _prompts(examples, views, settings, policy, engine)
         asked = [p for p in prompts for _ in range(settings.evaluation.num_ordered)]
         shown = [prompt.student_ids for prompt in asked]
         completions = engine.sample(shown, decoding, settings.seed)
@@ -179,18 +181,21 @@ def sample(
         progress(stage, done, len(paths), name)
 
 
+def nothing_shown(views: config.Views) -> config.Views:
+    """Views whose teacher sees no more than the student."""
+    return views.model_copy(update={"teacher": views.student, "analysis": False})
+
+
 def _prompts(
     examples: list[Example],
-    answering: Answering,
+    views: config.Views,
     settings: config.Pipeline,
     policy: Policy,
     engine: HfEngine,
 ) -> list[Prompted]:
-    """The prompts that the arm answers, as the teacher's."""
-    views, sampling = settings.reasoner.views, settings.reasoner.sampling
-    if answering.shown == "nothing":
-        views = views.model_copy(update={"teacher": views.student, "analysis": False})
-    room = prompt_room(policy, sampling.max_prompt_tokens, settings.evaluation.max_tokens)
+    """The prompts that are answered, as the teacher's."""
+    longest = settings.reasoner.sampling.max_prompt_tokens
+    room = prompt_room(policy, longest, settings.evaluation.max_tokens)
     prompts, dropped = prompted(examples, views, policy, room)
     if dropped:
         # A held-out set that silently shrinks would compare unlike things.
@@ -205,9 +210,7 @@ def _prompts(
 
 def _guided(examples: list[Example], answering: Answering, name: str) -> list[Example]:
     """The examples with the rubrics that the model is shown; they are graded by their own."""
-    if answering.shown == "another's":
-        return shuffled(examples, seed=0)
-    if answering.shown in ("learned", "direct"):
+    if answering.rubrics:
         rubrics = written_rubrics(examples, answering.rubrics[name]).rubrics
         missing = [example.id for example in examples if example.id not in rubrics]
         if missing:
@@ -217,4 +220,4 @@ def _guided(examples: list[Example], answering: Answering, name: str) -> list[Ex
                 field=f"evaluation.data.{name}",
             )
         return [replace(example, rubric=rubrics[example.id]) for example in examples]
-    return examples
+    return with_placebo(examples, answering.placebo, Words(answering.views.templates))
