@@ -24,6 +24,7 @@ from rcsd.config.methods import (
 )
 from rcsd.config.parts import (
     Data,
+    EarlyStop,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
@@ -70,6 +71,7 @@ __all__ = [
     "Config",
     "Data",
     "Distill",
+    "EarlyStop",
     "EmaTeacher",
     "EntryClip",
     "Evaluation",

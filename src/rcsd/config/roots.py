@@ -97,6 +97,18 @@ class Stage(Section):
         return self
 
     @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> "Stage":
+        stop = self.evaluation.early_stop if self.evaluation is not None else None
+        rubrics = self.views.writes == "rubric"
+        if stop is not None and (stop.metric == "eval/f1_mean") != rubrics:
+            measured = "eval/f1_mean" if rubrics else "eval/score_mean or eval/accuracy_mean"
+            raise ValueError(
+                f"evaluation.early_stop.metric: {stop.metric} is not measured with views.writes: "
+                f"{self.views.writes}; take {measured}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reinforces_its_own_samples(self) -> "Stage":
         kind = self.method.type
         if kind not in ("grpo", "suppress"):
