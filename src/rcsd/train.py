@@ -38,6 +38,7 @@ from rcsd.prompting import (
     with_analyses,
 )
 from rcsd.runs import RunFolder
+from rcsd.stopping import EarlyStopping
 from rcsd.teachers import Teacher, teacher_of
 from rcsd.types import Example
 from rcsd.views import Words
@@ -86,7 +87,7 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     ledger = Ledger(settings.budget, folder.metrics())
 
     for step in range(start, settings.steps):
-        if ledger.is_spent:
+        if ledger.is_spent or _has_stopped(settings, folder):
             break
         began, tokens_before = ledger.now(), ledger.tokens
         set_seed(sampling_seed(settings.seed, step))
@@ -225,6 +226,14 @@ def _stream(
         "num_analyses_cut_off": num_cut,
         "prompts_sha256": prompts_fingerprint(prompts),
     }
+
+
+def _has_stopped(settings: config.Config, folder: RunFolder) -> bool:
+    """Whether the held-out metric has gained nothing for a while."""
+    stop = settings.evaluation.early_stop if settings.evaluation is not None else None
+    if stop is None:
+        return False
+    return EarlyStopping(stop.metric, stop.patience, stop.min_gain).should_stop(folder.metrics())
 
 
 def _examples_per_step(settings: config.Config) -> list[int]:

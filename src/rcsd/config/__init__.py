@@ -33,6 +33,7 @@ from rcsd.config.methods import (
 from rcsd.config.parts import (
     Budget,
     Data,
+    EarlyStop,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
@@ -81,6 +82,7 @@ __all__ = [
     "Criterion",
     "Data",
     "Distill",
+    "EarlyStop",
     "EmaTeacher",
     "EntryClip",
     "Evaluation",

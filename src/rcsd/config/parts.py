@@ -304,6 +304,18 @@ class Optim(Section):
     """Norm to which a larger gradient is scaled down; None lets it be."""
 
 
+class EarlyStop(Section):
+    """Ends a run early, once a held-out metric has gained nothing for a while."""
+
+    metric: Literal["eval/score_mean", "eval/accuracy_mean", "eval/f1_mean"]
+    """What is watched, in [0, 1], larger is better: score or accuracy of answers; F1 of rubrics
+    (``views.writes: rubric``)."""
+    patience: int = Field(ge=1)
+    """Evaluations without a gain after which the run stops; 1 stops at the first."""
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    """What a value must exceed the best before it by to count as a gain, in the metric's unit."""
+
+
 class Budget(Section):
     """What a run may use up: it ends after the first step at which both bounds are reached.
 
@@ -339,6 +351,8 @@ class Evaluation(Section):
     goes by steps."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
+    early_stop: EarlyStop | None = None
+    """When a run ends before its last step; None takes every step."""
 
     @model_validator(mode="after")
     def _says_what_and_when(self) -> "Evaluation":
@@ -346,6 +360,10 @@ class Evaluation(Section):
             raise ValueError("say what is held out: either data, or sets by their names")
         if self.every_steps is not None and self.every_tokens is not None:
             raise ValueError("either every_steps or every_tokens")
+        if self.early_stop is not None and self.every_steps is self.every_tokens is None:
+            raise ValueError(
+                "early_stop watches evaluations before the end: set every_steps or every_tokens"
+            )
         return self
 
     @property

@@ -130,6 +130,18 @@ class Stage(Section):
         return self
 
     @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> "Stage":
+        stop = self.evaluation.early_stop if self.evaluation is not None else None
+        rubrics = self.views.writes == "rubric"
+        if stop is not None and (stop.metric == "eval/f1_mean") != rubrics:
+            measured = "eval/f1_mean" if rubrics else "eval/score_mean or eval/accuracy_mean"
+            raise ValueError(
+                f"evaluation.early_stop.metric: {stop.metric} is not measured with views.writes: "
+                f"{self.views.writes}; take {measured}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _asks_for_what_there_is(self) -> "Stage":
         for phase in self.phases:
             num = phase.completions_per_example or self.completions_per_example

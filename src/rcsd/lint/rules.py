@@ -13,7 +13,7 @@ from typing import Literal
 
 from rapidfuzz import utils
 
-from rcsd.lint.words import PHRASING, content_words, normal_form, stems, text_similarity
+from rcsd.lint.words import PHRASING, content_words, normal_form, runs, stems, text_similarity
 from rcsd.rubrics import Rubric
 from rcsd.types import Example
 
@@ -35,9 +35,6 @@ unnecessary verbosity."; at 5%, 16."""
 
 MIN_ANSWER_CHARACTERS = 3
 """Shorter answers, such as "A", stand in texts by chance; a number of two digits seldom does."""
-
-QUOTED_WORDS = 8
-"""So many words in a row that are the reference's, and not the question's, are a quotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +146,8 @@ def _answer_pattern(answer: str, question: str) -> re.Pattern[str] | None:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    """Every run of `QUOTED_WORDS` words."""
-    words = re.findall(r"\w+", _unwrapped(text))
-    return {tuple(words[i : i + QUOTED_WORDS]) for i in range(len(words) - QUOTED_WORDS + 1)}
+    """See `rcsd.lint.words.runs`."""
+    return set(runs(re.findall(r"\w+", _unwrapped(text))))
 
 
 _WRAPPERS = (

@@ -1,6 +1,7 @@
 """The words of criteria: those that say something, and how alike two criteria are."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 from rapidfuzz import fuzz, utils
 
@@ -15,6 +16,15 @@ PHRASING = frozenset(
     discusses address addresses note notes use uses using avoid avoids omit omits ensure ensures
     require requires""".split()  # noqa: SIM905
 )
+
+QUOTED_WORDS = 8
+"""So many words in a row that are another text's, and not the question's, are a quotation."""
+
+
+def runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every run of `QUOTED_WORDS` words, in order; none where there are fewer words."""
+    # One after another in C: monitors look for them in every completion of every step.
+    return zip(*(words[start:] for start in range(QUOTED_WORDS)), strict=False)
 
 
 def content_words(text: str) -> list[str]:

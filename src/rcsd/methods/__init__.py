@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from rcsd.batching import parts
+from rcsd.monitors import text_monitors
 from rcsd.prompting import Prompted
 from rcsd.types import Rollout
 
@@ -53,11 +54,12 @@ class Method(Protocol):
 
 
 def completion_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Length and truncation of the sampled completions."""
+    """Length and truncation of the completions, and what their texts give away."""
     lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
     cut = sum(not rollout.completion.finished for rollout in rollouts)
     return {
         "completion/length_tokens_mean": sum(lengths) / len(lengths),
         "completion/length_tokens_max": float(max(lengths)),
         "completion/truncated_share": cut / len(rollouts),
+        **text_monitors([(rollout.example, rollout.completion.text) for rollout in rollouts]),
     }
