@@ -15,6 +15,7 @@ from rcsd.errors import DataError, RunError
 from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
+from rcsd.ledger import TOKENS
 from rcsd.models import Policy, export_merged
 from rcsd.prompting import Prompted, prompt_room, prompted, with_analyses
 from rcsd.runs import RunFolder, load_trained
@@ -59,7 +60,10 @@ def train(progress: Progress, stage: str, settings: config.Config) -> None:
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
         loss = next(value for name, value in metrics.items() if name.startswith("loss/"))
-        progress(stage, step, settings.steps, f"loss {loss:.3f}")
+        if settings.budget is None:
+            progress(stage, step, settings.steps, f"loss {loss:.3f}")
+        else:
+            progress(stage, int(metrics[TOKENS]), settings.budget.tokens, f"loss {loss:.3f}")
 
     if folder.model.is_dir():
         progress(stage, settings.steps, settings.steps, "done before")

@@ -72,6 +72,7 @@ from rcsd.config.section import (
     load,
     parse,
 )
+from rcsd.config.study import Study, StudyArm, StudyEvaluation
 
 __all__ = [
     "JSD",
@@ -123,6 +124,9 @@ __all__ = [
     "ShuffledRubrics",
     "Srpo",
     "Stage",
+    "Study",
+    "StudyArm",
+    "StudyEvaluation",
     "Sum",
     "Suppress",
     "Term",
@@ -133,6 +137,7 @@ __all__ = [
     "Writing",
     "load_config",
     "load_pipeline",
+    "load_study",
     "objectives",
     "parse_config",
 ]
@@ -154,6 +159,15 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         ConfigError: As `load_config`.
     """
     return load(Pipeline, path, overrides)
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Study from a YAML file and ``key=value`` overrides such as ``budget.tokens=20000``.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return load(Study, path, overrides)
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:

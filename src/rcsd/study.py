@@ -1,0 +1,167 @@
+"""A study: every method, kind of rubrics and seed once, on one budget.
+
+All runs are steps that need each other or do not (`rcsd.workers`), in folders that are named after
+what goes into them (`rcsd.products`), so a study that was cut off goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rcsd import config
+from rcsd.errors import RunError
+from rcsd.evaluate import Graded, read_graded
+from rcsd.ledger import SECONDS, TOKENS
+from rcsd.products import PLACEBOS, Products
+from rcsd.runs import RunFolder
+from rcsd.steps import Writer, nothing_shown
+from rcsd.types import Example
+from rcsd.workers import Progress, run_steps
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run after some of its budget.
+
+    Args:
+        tokens: Completion tokens learned from.
+        seconds: Of sampling and learning.
+        rows: Graded completions, by held-out set.
+    """
+
+    tokens: float
+    seconds: float
+    rows: Mapping[str, Sequence[Graded]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a study has made.
+
+    Args:
+        base: Answers of the model that all arms start from, without a rubric, by set.
+        teachers: Its answers in a teacher's view, by set, for each of them.
+        taught_by: The teacher of each arm that has one, by the arm's label.
+        runs: For each arm's label one list of points for each seed, by tokens.
+        folders: The runs, in the same order.
+        held_out: Examples of each set.
+        new_kinds: Sets none of whose ``tags["template"]`` is trained on.
+    """
+
+    base: Mapping[str, Sequence[Graded]]
+    teachers: Mapping[str, Mapping[str, Sequence[Graded]]]
+    taught_by: Mapping[str, str]
+    runs: Mapping[str, Sequence[Sequence[Point]]]
+    folders: Mapping[str, Sequence[RunFolder]]
+    held_out: Mapping[str, Sequence[Example]]
+    new_kinds: frozenset[str]
+
+
+def run(settings: config.Study, progress: Progress) -> Trained:
+    """Run what has not been done yet; returns all of it.
+
+    Raises:
+        UserError: If something is wrong that the user can mend; finished steps stay.
+    """
+    seeds = [_SeedPlan(settings, seed) for seed in settings.seeds]
+    first = seeds[0].products
+    taught_by = _teachers(settings, first)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    run_steps([step for plan in seeds for step in plan.products.steps], settings.jobs, progress)
+    answers = {
+        answering.arm: {
+            name: read_graded(answering.folder / f"{name}.jsonl") for name in first.sets
+        }
+        for answering in first.answerings
+    }
+    folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
+    return Trained(
+        answers.pop(BASE),
+        answers,
+        taught_by,
+        {
+            label: [list(_points(folder, list(first.sets), settings.budget)) for folder in of_seeds]
+            for label, of_seeds in folders.items()
+        },
+        folders,
+        first.sets,
+        first.new_kinds,
+    )
+
+
+class _SeedPlan:
+    """The steps of one seed.
+
+    Args:
+        settings: The study.
+        seed: Of all runs.
+    """
+
+    def __init__(self, settings: config.Study, seed: int) -> None:
+        arms = list(settings.labels.values())
+        reasoner = settings.stage(arms[0][0])
+        self.products = Products(
+            config.Pipeline(
+                model=settings.model,
+                writer=settings.writer,
+                writing=settings.writing,
+                reasoner=reasoner,
+                arms=["gold"],
+                evaluation=config.PipelineEvaluation(
+                    data=settings.evaluation.data, max_tokens=settings.evaluation.max_tokens
+                ),
+                out=settings.out,
+                seed=seed,
+            ),
+            label=f"seed {seed}: ",
+        )
+        writers: tuple[Writer, ...] = ("direct", "learned")
+        for writer in writers:
+            if writer in {self.products.source(rubrics) for _, rubrics in arms}:
+                self.products.writer(writer)
+        self.folders: dict[str, RunFolder] = {}
+        for label, (arm, rubrics) in settings.labels.items():
+            trained = self.products.train(label, settings.stage(arm), rubrics)
+            self.folders[label] = RunFolder(trained.out)
+
+
+def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
+    """Add the steps in which the base and every teacher answer; returns the arms' teachers."""
+    first = settings.stage(next(iter(settings.arms)))
+    products.answer(BASE, settings.model, nothing_shown(first.views), ())
+    taught_by: dict[str, str] = {}
+    for label, (arm, rubrics) in settings.labels.items():
+        stage = settings.stage(arm)
+        if not stage.has_teacher_view:
+            continue
+        views = stage.views
+        name = f"teacher: {views.teacher}" + (" after analysis" if views.analysis else "")
+        name += f", {rubrics}" if rubrics != "gold" else ""
+        taught_by[label] = name
+        if name in {answering.arm for answering in products.answerings}:
+            continue
+        writer = rubrics if rubrics in ("direct", "learned") else None
+        placebo = PLACEBOS[rubrics](settings.seeds[0]) if rubrics in PLACEBOS else None
+        needs = () if writer is None else (f"write {writer} rubrics",)
+        products.answer(name, settings.model, views, needs, writer=writer, placebo=placebo)
+    return taught_by
+
+
+def _points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> Iterator[Point]:
+    """A run at each of its evaluations.
+
+    Raises:
+        RunError: If it ended before its budget was used up.
+    """
+    rows = folder.metrics()
+    if rows[-1][TOKENS] < budget.tokens:
+        raise RunError(
+            f"{folder.path} ended after {rows[-1][TOKENS]:.0f} of {budget.tokens} tokens; raise "
+            "the arm's steps"
+        )
+    for row in rows:
+        paths = {name: folder.evaluation(int(row["step"]), name) for name in sets}
+        if all(path.is_file() for path in paths.values()):
+            graded = {name: read_graded(path) for name, path in paths.items()}
+            yield Point(row[TOKENS], row[SECONDS], graded)
