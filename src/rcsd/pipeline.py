@@ -6,7 +6,7 @@ went into it. A step whose product is there is not done again; one that was cut 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import rcsd
 from rcsd import config, steps
 from rcsd.data.load import load_examples
+from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import ConfigError, DataError
 from rcsd.evaluate import Graded, read_graded
 from rcsd.runs import RunFolder, fingerprint
@@ -22,15 +23,6 @@ from rcsd.types import Example
 from rcsd.views import Words
 from rcsd.workers import Progress, Step, run_steps
 from rcsd.zoo import model_digest
-
-_PLACEBOS: Mapping[config.Arm, Callable[[int], config.Placebo]] = {
-    "generic": lambda seed: config.GenericRubrics(),
-    "shuffled": lambda seed: config.ShuffledRubrics(seed=seed),
-    "random": lambda seed: config.RandomRubrics(seed=seed),
-    "reduced": lambda seed: config.ReducedRubrics(seed=seed),
-    "noisy": lambda seed: config.NoisyRubrics(seed=seed),
-}
-"""The placebo of an arm, for the pipeline's seed."""
 
 
 @dataclass(frozen=True)
@@ -262,8 +254,8 @@ class Plan:
             path = self.questions[source]
             changes["data"], rows = config.JsonlData(path=path), path.parent.name
             needs = (f"write {source} rubrics",)
-        if arm in _PLACEBOS:
-            changes["rubrics"] = config.Rubrics(placebo=_PLACEBOS[arm](self.settings.seed))
+        if arm in PLACEBOS:
+            changes["rubrics"] = config.Rubrics(placebo=PLACEBOS[arm](self.settings.seed))
         settings = self._run(f"reasoner-{arm}", self.settings.reasoner, rows, **changes)
         self.folders[arm] = RunFolder(settings.out)
         self._add(f"train {arm}", needs, steps.train, settings)

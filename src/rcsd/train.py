@@ -34,16 +34,16 @@ from rcsd.methods.suppress import Suppress
 from rcsd.models import Policy, Scorer, load_policy, save_model
 from rcsd.prompting import (
     Prompted,
+    decoding_of,
     prompt_room,
     prompted,
     prompts_fingerprint,
-    regex_of,
     weights_fingerprint,
     with_analyses,
 )
 from rcsd.runs import RunFolder
 from rcsd.teachers import Teacher, teacher_of
-from rcsd.types import Decoding, Example
+from rcsd.types import Example
 from rcsd.views import Words
 from rcsd.zoo import cache_folder, hub_name
 
@@ -240,14 +240,7 @@ def _method(
     teacher: Teacher,
     engine: HfEngine,
 ) -> Method:
-    sampling = settings.sampling
-    decoding = Decoding(
-        sampling.max_tokens,
-        sampling.temperature,
-        sampling.top_p,
-        sampling.top_k,
-        regex_of(sampling.grammar),
-    )
+    decoding = decoding_of(settings.sampling)
     if settings.method.type == "sft":
         return Sft(
             settings.method,
