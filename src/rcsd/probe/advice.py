@@ -89,9 +89,10 @@ def _verdict(measured: Measured) -> tuple[Verdict, list[str]]:
         return "fix the rubrics", [
             *reasons,
             *unread,
-            "So the model reacts to there being a rubric more than to what it says. Let criteria "
-            "name what the question asks for, or let the model learn to follow rubrics first "
-            "(method: {type: sft, view: rubric}).",
+            "As far as these questions show, the model reacts to there being a rubric more than to "
+            "what it says. Ask more of them (--num-examples), let criteria name what a question "
+            "asks for, or let the model learn to follow rubrics first (method: {type: sft, view: "
+            "rubric}).",
         ]
     return "train", reasons + [
         f"Of the headroom {said(found.share)} is lost with {found.placebo} rubrics: the model "
