@@ -73,14 +73,6 @@ class Probe:
         return tree
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """The parts of a run, without an optimizer."""
-
-    answerer: Answerer
-    pair: Pair
-
-
 def probe(
     settings: config.Config,
     num_examples: int = 64,
@@ -108,8 +100,7 @@ def probe(
         raise ConfigError("views.writes: a probe grades answers, and this run writes rubrics")
     evaluation, seed = settings.evaluation, settings.seed
     everyone, _ = load_examples(settings.data if evaluation is None else evaluation.data)
-    loaded = _loaded(settings, section)
-    pair, answerer = loaded.pair, loaded.answerer
+    pair, answerer = _loaded(settings, section)
     prompts, dropped = _prompts(sampled(everyone, num_examples, seed), answerer)
     examples = [prompt.example for prompt in prompts]
     contexts, impossible = contexts_of(
@@ -170,11 +161,16 @@ def write_probe(found: Probe, settings: config.Config, folder: Path) -> Path:
     return path
 
 
-def _loaded(settings: config.Config, section: config.Distill) -> _Loaded:
+def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Answerer]:
     """Policy, scorer, teacher and engine, as the run would have them before its first step."""
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
     policy = load_policy(settings.model)
+    size = policy.model.config.get_text_config().vocab_size
+    if section.support.type != "full" and section.support.k > size:
+        raise ConfigError(
+            f"method.support.k: {section.support.k}, but the vocabulary has {size} tokens"
+        )
     scorer = accelerator.prepare(Scorer(policy))
     engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
@@ -183,7 +179,7 @@ def _loaded(settings: config.Config, section: config.Distill) -> _Loaded:
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)
     room = prompt_room(policy, sampling.max_prompt_tokens, longest)
-    return _Loaded(Answerer(policy, engine, settings.views, Decoding(num_answer), room), pair)
+    return pair, Answerer(policy, engine, settings.views, Decoding(num_answer), room)
 
 
 def _prompts(examples: list[Example], answerer: Answerer) -> tuple[list[Prompted], list[Dropped]]:

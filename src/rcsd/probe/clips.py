@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rcsd import config
-from rcsd.errors import ConfigError
 from rcsd.methods import Batch, Method
 from rcsd.methods.distill import Distill
 from rcsd.probe.gaps import Pair
@@ -36,15 +35,7 @@ def clip_effects(
         decoding: How the student samples it.
         num_completions: Of each prompt.
         seed: Of the run; draws the batch, and the same dropout for each clip.
-
-    Raises:
-        ConfigError: If the support is larger than the vocabulary.
     """
-    size = pair.policy.model.config.get_text_config().vocab_size
-    if section.support.type != "full" and section.support.k > size:
-        raise ConfigError(
-            f"method.support.k: {section.support.k}; the vocabulary has {size} tokens"
-        )
     if section.divergence.type == "sampled_token":
         return ()
 
@@ -115,8 +106,10 @@ def _compared(
     norms = [_dot(gradient, gradient) ** 0.5 for gradient in (one, other)]
     if norms[1] == 0:
         return None, None
-    ratio = norms[0] / norms[1]
-    return (_dot(one, other) / (norms[0] * norms[1]) if ratio > 0 else None), ratio
+    if norms[0] == 0:
+        return None, 0.0
+    cosine = _dot(one, other) / (norms[0] * norms[1])
+    return max(-1.0, min(1.0, cosine)), norms[0] / norms[1]  # rounding may lead beyond 1
 
 
 def _dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
