@@ -143,7 +143,7 @@ def test_an_undefined_share_alone_condemns_nothing() -> None:
 def test_few_questions_support_no_verdict(num: int) -> None:
     found = advice_on(measured([context(TEACHER, interval(0.9, n=num))], READS))
     assert found.verdict == "cannot tell"
-    assert f"{num} questions" in found.reasons[0]
+    assert f"view: {num}; a verdict needs {MIN_QUESTIONS}" in found.reasons[0]
 
 
 def test_without_grades_nothing_can_be_told() -> None:

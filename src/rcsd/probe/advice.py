@@ -74,8 +74,8 @@ def _verdict(measured: Measured) -> tuple[Verdict, list[str]]:
     num = 0 if own is None else own.gain.n
     if own is None or num < MIN_QUESTIONS:
         return "cannot tell", [
-            f"{num} questions could be graded with and without the teacher's view, and a verdict "
-            f"needs {MIN_QUESTIONS}: give criteria checks, questions numeric reference answers, or "
+            f"Questions graded with and without the teacher's view: {num}; a verdict needs "
+            f"{MIN_QUESTIONS}: give criteria checks, questions numeric reference answers, or "
             "raise --num-examples."
         ]
     reasons = [
