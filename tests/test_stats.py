@@ -13,6 +13,7 @@ from rcsd.stats import (
     paired_difference,
     pass_at_k,
     permutation_p_value,
+    ratio_interval,
 )
 
 # By hand
@@ -70,6 +71,19 @@ def test_pairing_narrows_the_interval():
     assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
 
 
+def test_a_ratio_of_means_is_resampled_by_pairs():
+    # Pairs (1, 1) and (0, 1): resampled ratios are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    assert ratio_interval([1, 0], [1, 1]) == Interval(0.5, 0.0, 1.0, 2)
+    # The same share of every pair: no resample can differ.
+    assert ratio_interval([1, 2, 3], [2, 4, 6]) == Interval(0.5, 0.5, 0.5, 3)
+    assert ratio_interval([3], [2]) == Interval(1.5, 1.5, 1.5, 1)
+
+
+def test_a_ratio_is_not_the_mean_of_ratios():
+    assert ratio_interval([1, 3], [1, 1]).mean == 2
+    assert ratio_interval([1, 0], [3, 1]).mean == 0.25
+
+
 def test_sign_flip_test_counts_the_patterns():
     # Differences (1, 2, 3): |sum| >= 6 for two of the eight sign patterns.
     assert permutation_p_value([1, 2, 3], [0, 0, 0]) == pytest.approx(2 / 8)
@@ -99,6 +113,26 @@ def test_pass_at_k_by_hand():
 
 
 # Laws
+
+
+def test_a_ratio_stays_finite_where_a_few_resamples_have_no_denominator():
+    a = np.linspace(-1, 1, 30)
+    b = np.concatenate([np.full(20, 1.0), np.full(10, -1.1)])
+    low = bootstrap_interval(b).low
+    found = ratio_interval(a, b + 0.01 - low)
+    assert found.low < found.mean < found.high
+    assert max(abs(found.low), abs(found.high)) < 100
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.1, 10))
+def test_a_ratio_grows_with_its_numerator(values: list[float], factor: float):
+    a, b = np.array(values), np.linspace(1, 2, len(values))
+    one = ratio_interval(a, b, num_resamples=200)
+    other = ratio_interval(factor * a, b, num_resamples=200)
+    assert [other.mean, other.low, other.high] == pytest.approx(
+        [factor * one.mean, factor * one.low, factor * one.high]
+    )
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(6, 0, 3), (6, 1, 3), (6, 4, 2), (6, 6, 6), (5, 3, 3)])
@@ -163,6 +197,9 @@ def test_unscored_values_are_the_callers_to_count():
         (lambda: pass_at_k(4, 1, 0), "k must lie"),
         (lambda: pass_at_k(4, 5, 1), "num_right"),
         (lambda: pass_at_k(4, 0.5, 1), "whole"),
+        (lambda: ratio_interval([1, 1], [1, -1]), "the denominator may be 0"),
+        (lambda: ratio_interval([1, 1], [0, 0]), "the denominator may be 0"),
+        (lambda: ratio_interval([1, 1], [1]), "equal lengths"),
     ],
 )
 def test_nonsense_is_refused(call: Any, message: str):

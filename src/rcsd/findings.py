@@ -13,6 +13,7 @@ from rich.table import Table
 from rcsd import config
 from rcsd.agreement import Agreement, agreement
 from rcsd.agreement.matchers import chosen_matcher
+from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
 from rcsd.evaluate import Graded
@@ -37,7 +38,7 @@ from rcsd.report import (
     terminal_table,
     write_report,
 )
-from rcsd.sentences import EMPTY, GIVEN, PARTIAL, Estimates, findings_of
+from rcsd.sentences import GIVEN, Estimates, findings_of
 from rcsd.stats import Interval, bootstrap_interval
 from rcsd.steps import Writer
 from rcsd.workers import Progress

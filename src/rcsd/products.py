@@ -6,13 +6,14 @@ and settings. A step whose product is there is not done again; one that was cut 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import rcsd
 from rcsd import config, steps
 from rcsd.data.load import load_examples
+from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import ConfigError, DataError
 from rcsd.runs import RunFolder, fingerprint
 from rcsd.steps import Answering, Writer, WritingJob
@@ -20,15 +21,6 @@ from rcsd.types import Example
 from rcsd.views import Words
 from rcsd.workers import Step
 from rcsd.zoo import model_digest
-
-PLACEBOS: Mapping[config.Arm, Callable[[int], config.Placebo]] = {
-    "generic": lambda seed: config.GenericRubrics(),
-    "shuffled": lambda seed: config.ShuffledRubrics(seed=seed),
-    "random": lambda seed: config.RandomRubrics(seed=seed),
-    "reduced": lambda seed: config.ReducedRubrics(seed=seed),
-    "noisy": lambda seed: config.NoisyRubrics(seed=seed),
-}
-"""The placebo of an arm, for the pipeline's seed."""
 
 
 class Products:

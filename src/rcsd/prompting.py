@@ -139,6 +139,17 @@ def regex_of(grammar: config.RubricGrammar | None) -> str | None:
     return None if grammar is None else rubric_regex(grammar.max_criteria, grammar.max_characters)
 
 
+def decoding_of(section: config.Sampling) -> Decoding:
+    """How completions are drawn in training."""
+    return Decoding(
+        section.max_tokens,
+        section.temperature,
+        section.top_p,
+        section.top_k,
+        regex_of(section.grammar),
+    )
+
+
 def prompts_fingerprint(prompts: Iterable[Prompted]) -> str:
     """SHA-256 of all prompts' token ids: data, words, chat format and analyses in one."""
     digest = hashlib.sha256()

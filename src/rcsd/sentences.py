@@ -3,18 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from rcsd.agreement import Agreement, compared
-from rcsd.config import PlaceboArm
+from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.report import Difference
 from rcsd.stats import Interval
 
 GIVEN = ", before the warm start"
 """What is added to an arm's name before the warm start."""
-
-EMPTY: tuple[PlaceboArm, ...] = ("generic", "shuffled", "random")
-"""Placebos whose rubrics say nothing of their question: what gains no more has no content."""
-
-PARTIAL: tuple[PlaceboArm, ...] = ("reduced", "noisy")
-"""Placebos whose rubrics say a part of it: they show how much of a gain the rest is worth."""
 
 Estimates = dict[tuple[str, str, str], Interval]
 """Interval of each arm, set and metric."""

@@ -122,6 +122,57 @@ def paired_difference(
     return bootstrap_interval(_differences(a, b), clusters, seed, level, num_resamples)
 
 
+def ratio_interval(
+    a: ArrayLike,
+    b: ArrayLike,
+    seed: int = 0,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """``mean(a) / mean(b)`` with a percentile bootstrap interval, resampled by pairs.
+
+    A ratio means nothing where its denominator could be 0, so the interval of mean(b) must lie
+    above it. The few resamples whose mean(b) still is not above 0, fewer than (1 - level)/2 of all,
+    count as very large, with the sign of mean(a): no quantile hangs on how large.
+
+    Args:
+        a: One finite number a question.
+        b: The same questions in the same order.
+        seed: Of the resampling.
+        level: As in `bootstrap_interval`.
+        num_resamples: As in `bootstrap_interval`.
+
+    Raises:
+        ValueError: The interval of mean(b) does not lie above 0, different lengths, and all that
+            `bootstrap_interval` refuses.
+    """
+    a_n, b_n = _pairs(a, b)
+    below = bootstrap_interval(b_n, seed=seed, level=level, num_resamples=num_resamples)
+    if below.low <= 0:
+        raise ValueError(f"the denominator may be 0: its interval begins at {below.low:.3g}")
+    ratio = float(a_n.sum() / b_n.sum())
+    if np.ptp(a_n * b_n.sum() - b_n * a_n.sum()) == 0:  # every resample has the same ratio
+        return Interval(ratio, ratio, ratio, len(a_n))
+    smallest = 1e-9 * b_n.sum()
+
+    def ratio_above_zero(a_rn: FloatArray, b_rn: FloatArray, axis: int) -> FloatArray:
+        return a_rn.sum(axis=axis) / np.maximum(b_rn.sum(axis=axis), smallest)
+
+    result = stats.bootstrap(
+        (a_n, b_n),
+        ratio_above_zero,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=level,
+        n_resamples=num_resamples,
+        batch=max(1, MAX_DRAWS_AT_ONCE // len(a_n)),
+        rng=np.random.default_rng(seed),
+    )
+    bounds = result.confidence_interval
+    return Interval(ratio, float(bounds.low), float(bounds.high), len(a_n))
+
+
 def permutation_p_value(
     a: ArrayLike,
     b: ArrayLike,
@@ -205,10 +256,15 @@ def _ratio_of_sums(sums: FloatArray, counts: FloatArray, axis: int) -> FloatArra
 
 
 def _differences(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    a_n, b_n = _pairs(a, b)
+    return a_n - b_n
+
+
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     a_n, b_n = _finite_vector(a, "a"), _finite_vector(b, "b")
     if len(a_n) != len(b_n):
         raise ValueError(f"pairs need equal lengths, got {len(a_n)} and {len(b_n)}")
-    return a_n - b_n
+    return a_n, b_n
 
 
 def _finite_vector(values: ArrayLike, name: str) -> FloatArray:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcsd import config
+from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
 from rcsd.evaluate import Graded, read_graded
 from rcsd.ledger import SECONDS, TOKENS
-from rcsd.products import PLACEBOS, Products
+from rcsd.products import Products
 from rcsd.runs import RunFolder
 from rcsd.steps import Writer, nothing_shown
 from rcsd.types import Example

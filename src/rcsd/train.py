@@ -29,6 +29,7 @@ from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.methods.sft import written_target
 from rcsd.models import Policy, Scorer, load_policy, save_model
+from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import (
     Prompted,
     prompt_room,
@@ -40,9 +41,12 @@ from rcsd.prompting import (
 from rcsd.runs import RunFolder
 from rcsd.stopping import EarlyStopping
 from rcsd.teachers import Teacher, teacher_of
-from rcsd.types import Example
+from rcsd.types import Decoding, Example
 from rcsd.views import Words
 from rcsd.zoo import cache_folder, hub_name
+
+HEADROOM_EXAMPLES = 32
+"""Questions that are answered in both views before a run, to warn where there is no headroom."""
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -51,13 +55,20 @@ def _quietly(step: int, metrics: Mapping[str, float]) -> None:
     """Tell nobody."""
 
 
-def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietly) -> RunFolder:
+def run(
+    settings: config.Config,
+    resume: bool = False,
+    on_step: OnStep = _quietly,
+    on_warning: Callable[[str], None] | None = None,
+) -> RunFolder:
     """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
 
     Args:
         settings: The run.
         resume: Go on from the newest checkpoint, as if the run had never stopped.
         on_step: Told the number of steps done and the metrics, after each step.
+        on_warning: Told, before a new run, where the teacher's view has no headroom, which some
+            answers are sampled for; None samples none.
 
     Raises:
         UserError: If something is wrong that the user can mend; nothing written is lost.
@@ -80,6 +91,8 @@ def run(settings: config.Config, resume: bool = False, on_step: OnStep = _quietl
     found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
     methods = method_at(settings, Parts(examples, policy, scorer, teacher, engine))
     evaluations = evaluations_of(settings, policy, engine, folder)
+    if on_warning is not None and not resume:
+        _warn_without_headroom(settings, policy, engine, on_warning)
     # Only now, so that a run that cannot start leaves no folder behind.
     (folder.check_same if resume else folder.create)(settings, examples, found)
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
@@ -226,6 +239,27 @@ def _stream(
         "num_analyses_cut_off": num_cut,
         "prompts_sha256": prompts_fingerprint(prompts),
     }
+
+
+def _warn_without_headroom(
+    settings: config.Config, policy: Policy, engine: HfEngine, on_warning: Callable[[str], None]
+) -> None:
+    """Tell whoever starts a run that its teacher knows no better than its student."""
+    is_control = settings.rubrics.placebo.type != "none"
+    if is_control or not settings.has_teacher_view or settings.views.writes == "rubric":
+        return
+    sampling, evaluation = settings.sampling, settings.evaluation
+    max_tokens = sampling.max_tokens if evaluation is None else evaluation.max_tokens
+    room = prompt_room(policy, sampling.max_prompt_tokens, max_tokens)
+    answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
+    examples, _ = load_examples(settings.probed_data)
+    gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
+    if gain is not None and gain.low <= 0:
+        on_warning(
+            f"no headroom: in the view '{settings.views.teacher}' the model scores "
+            f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] over '{settings.views.student}' "
+            f"on {gain.n} examples, so there may be nothing to learn; 'rcsd probe' says more"
+        )
 
 
 def _has_stopped(settings: config.Config, folder: RunFolder) -> bool:

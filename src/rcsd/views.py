@@ -88,22 +88,32 @@ class Words:
             raise ConfigError(f"template {name}: {error}") from error
 
 
-def _shown(example: Example, view: ViewName) -> dict[str, Any]:
-    """What the view lets through of the example; what it needs must be there."""
-    parts = set() if view == "none" else set(view.split("+"))
+def missing_parts(example: Example, view: ViewName) -> list[str]:
+    """What the view shows, and the example does not have: ``answer``, ``rubric``, ``solution``."""
+    return [part for part, value in _parts(example, view).items() if value is None]
+
+
+def _parts(example: Example, view: ViewName) -> dict[str, Any]:
+    """What the view shows beside the question, by name; None where the example lacks it."""
     values = {
         "answer": example.reference_answer,
-        "solution": example.solution,
         "rubric": example.rubric,
+        "solution": example.solution,
     }
-    missing = sorted(part for part in parts if values[part] is None)
+    return {part: value for part, value in values.items() if part in view.split("+")}
+
+
+def _shown(example: Example, view: ViewName) -> dict[str, Any]:
+    """What the view lets through of the example; what it needs must be there."""
+    missing = missing_parts(example, view)
     if missing:
         field = "reference_answer" if missing[0] == "answer" else missing[0]
         raise DataError(
             f"example {example.id!r} has none, but the view '{view}' shows it", field=field
         )
-    shown = {part: value if part in parts else None for part, value in values.items()}
-    return {"question": example.question, "guided": bool(parts), **shown}
+    nothing = {"answer": None, "solution": None, "rubric": None}
+    parts = _parts(example, view)
+    return {"question": example.question, "guided": bool(parts), **nothing, **parts}
 
 
 def answer_conversation(example: Example, view: ViewName, words: Words) -> Conversation:

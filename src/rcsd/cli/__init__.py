@@ -80,6 +80,34 @@ def train(file: RunFile, overrides: Overrides = None, resume: Resume = False) ->
 
 
 @app.command()
+def probe(
+    file: RunFile,
+    overrides: Overrides = None,
+    num_examples: Annotated[int, typer.Option(min=1, help="Questions that are asked.")] = 64,
+    num_samples: Annotated[int, typer.Option(min=2, help="Completions sampled of each.")] = 4,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of probe.json; default: the run's, with -probe.")
+    ] = None,
+) -> None:
+    """Before training: is there anything to learn from these rubrics, with this model?"""
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    settings = load_config(file, overrides or [])
+    from rcsd.cli.probing import print_probe  # noqa: PLC0415
+    from rcsd.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.probe import probe as measured  # noqa: PLC0415
+
+    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
+    check_new(folder)
+    quieten_libraries()
+    with bars() as shown:
+        found = measured(settings, num_examples, num_samples, shown)
+    path = write_probe(found, settings, folder)
+    print_probe(found)
+    console.print(f"\nNumbers: {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from rcsd.cli.terminal import bars, console, quieten_libraries
+from rcsd.cli.terminal import bars, console, errors, quieten_libraries
 
 if TYPE_CHECKING:
     from rcsd.config import Config
@@ -31,7 +31,10 @@ def train_and_report(settings: Config, resume: bool) -> None:
             losses = [f"{value:.4f}" for name, value in metrics.items() if name.startswith("loss/")]
             shown("train", num_steps, settings.steps, f"loss {losses[0]}" if losses else "")
 
-        folder = run(settings, resume, on_step)
+        def on_warning(text: str) -> None:
+            errors.print(f"[bold yellow]warning:[/] {escape(text)}", highlight=False)
+
+        folder = run(settings, resume, on_step, on_warning)
     report = write_run_report(folder)
     record = folder.read_record()
     if record["dropped"]:

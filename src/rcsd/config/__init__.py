@@ -28,6 +28,7 @@ from rcsd.config.methods import (
     Term,
     TokenClip,
     TopK,
+    distillation,
     objectives,
 )
 from rcsd.config.parts import (
@@ -135,6 +136,7 @@ __all__ = [
     "Views",
     "WorldData",
     "Writing",
+    "distillation",
     "load_config",
     "load_pipeline",
     "load_study",

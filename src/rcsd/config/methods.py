@@ -333,3 +333,13 @@ def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | S
             return [term.method for term in method.terms]
         case _:
             return [method]
+
+
+def distillation(method: PhaseMethod | Schedule | Sft) -> Distill | None:
+    """The first distillation that a method holds, or None: it has no teacher's view."""
+    for leaf in objectives(method):
+        if isinstance(leaf, Distill):
+            return leaf
+        if isinstance(leaf, Srpo | Criterion):
+            return leaf.distill
+    return None

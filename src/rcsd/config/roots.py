@@ -15,6 +15,7 @@ from rcsd.config.methods import (
     Schedule,
     Sft,
     Srpo,
+    distillation,
     objectives,
 )
 from rcsd.config.parts import (
@@ -194,7 +195,14 @@ class Stage(Section):
     @property
     def has_teacher_view(self) -> bool:
         """Whether completions are scored in the teacher's view."""
-        return any(isinstance(m, Distill | Srpo | Criterion) for m in objectives(self.method))
+        return distillation(self.method) is not None
+
+    @property
+    def probed_data(self) -> Data:
+        """What is asked before training: the first held-out set, or what is trained on."""
+        return (
+            self.data if self.evaluation is None else next(iter(self.evaluation.by_name.values()))
+        )
 
     @property
     def uses_rubrics(self) -> bool:

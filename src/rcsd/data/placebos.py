@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd import config
@@ -20,6 +20,22 @@ from rcsd.types import Example
 from rcsd.views import Words
 
 GENERIC_TEMPLATE = "generic_rubric.jinja"
+
+EMPTY: tuple[config.PlaceboArm, ...] = ("generic", "shuffled", "random")
+"""Placebos whose rubrics say nothing of their question: what gains no more has no content."""
+
+PARTIAL: tuple[config.PlaceboArm, ...] = ("reduced", "noisy")
+"""Placebos whose rubrics say a part of it: they show how much of a gain the rest is worth."""
+
+PLACEBOS: Mapping[config.Arm, Callable[[int], config.Placebo]] = {
+    "generic": lambda seed: config.GenericRubrics(),
+    "shuffled": lambda seed: config.ShuffledRubrics(seed=seed),
+    "random": lambda seed: config.RandomRubrics(seed=seed),
+    "reduced": lambda seed: config.ReducedRubrics(seed=seed),
+    "noisy": lambda seed: config.NoisyRubrics(seed=seed),
+}
+"""Each placebo with the defaults of its section, for a seed."""
+
 _TRIES = 64
 """Draws before a whole pool is searched: rubrics of a file of any size in a time that is linear."""
 

@@ -21,9 +21,9 @@ from rcsd.methods.srpo import Srpo
 from rcsd.methods.student import Student
 from rcsd.methods.suppress import Suppress
 from rcsd.models import Policy
-from rcsd.prompting import TeacherPrompts, regex_of
+from rcsd.prompting import TeacherPrompts, decoding_of
 from rcsd.teachers import Teacher
-from rcsd.types import Decoding, Example
+from rcsd.types import Example
 
 MethodAt = Callable[[int], Method]
 """The method of a step, counted from 0."""
@@ -69,19 +69,11 @@ def method_at(settings: config.Config, parts: Parts) -> MethodAt:
 
 
 def _student(settings: config.Config, parts: Parts) -> Student:
-    sampling = settings.sampling
-    decoding = Decoding(
-        sampling.max_tokens,
-        sampling.temperature,
-        sampling.top_p,
-        sampling.top_k,
-        regex_of(sampling.grammar),
-    )
     return Student(
         parts.policy,
         parts.scorer,
         parts.engine,
-        decoding,
+        decoding_of(settings.sampling),
         settings.completions_per_example,
         settings.tokens_per_part,
         settings.seed,

@@ -1,0 +1,148 @@
+"""Headroom: how much better does a model answer when it is shown something beside the question?
+
+Headroom predicts what distillation gains (arXiv 2605.30070). The policy answers with its present
+weights; before training these are the teacher's and the student's alike.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rcsd import config
+from rcsd.engines import Engine
+from rcsd.errors import DataError
+from rcsd.evaluate import graded
+from rcsd.judges.base import Judge
+from rcsd.judges.code import CodeJudge
+from rcsd.models import Policy
+from rcsd.probe.contexts import STUDENT, TEACHER, Answers, Context
+from rcsd.probe.gains import Headroom, measured_headroom
+from rcsd.prompting import prompted, with_analyses
+from rcsd.stats import Interval
+from rcsd.types import Decoding, Example
+from rcsd.views import missing_parts
+from rcsd.workers import Progress
+from rcsd.zoo import cache_folder
+
+
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model that answers in one context or another, and a judge that grades it.
+
+    Args:
+        policy: The model, loaded.
+        engine: Samples from it.
+        views: Words and limits; which views are shown is the contexts' to say.
+        decoding: Greedy, for headroom.
+        room: Longest prompt, in tokens (`rcsd.prompting.prompt_room`).
+        judge: Gives verdicts on criteria.
+    """
+
+    policy: Policy
+    engine: Engine
+    views: config.Views
+    decoding: Decoding
+    room: int
+    judge: Judge = field(default_factory=CodeJudge)
+
+    def prompts(self, context: Context) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+        """Prompts by the example's id, as token ids, and by id why an example has none."""
+        left_out = {
+            example.id: f"it has no {' and no '.join(missing)}"
+            for example in context.examples
+            if (missing := missing_parts(example, context.view))
+        }
+        shown = {"student": context.view, "teacher": context.view, "analysis": context.analysis}
+        views = self.views.model_copy(update=shown)
+        whole = [example for example in context.examples if example.id not in left_out]
+        if not whole:
+            return {}, left_out
+        try:
+            prompts, dropped = prompted(whole, views, self.policy, self.room)
+            if context.analysis:
+                cache = cache_folder() / "analyses"
+                prompts, _ = with_analyses(
+                    prompts, views, self.policy, self.engine, cache, self.room
+                )
+        except DataError as error:  # in this context nothing fits
+            return {}, left_out | {example.id: str(error) for example in whole}
+        left_out |= {drop.id: drop.reason for drop in dropped}
+        return {prompt.example.id: prompt.teacher_ids for prompt in prompts}, left_out
+
+    def answers(self, examples: Sequence[Example], context: Context) -> Answers:
+        """Answers to the questions that fit, graded by the examples' own rubrics."""
+        prompts, left_out = self.prompts(context)
+        asked = [example for example in examples if example.id in prompts]
+        shown = [prompts[example.id] for example in asked]
+        rows = graded(asked, shown, self.engine, self.judge, self.decoding) if asked else []
+        return Answers(context.name, context.view, {row.id: row for row in rows}, left_out)
+
+
+def answered(
+    answerer: Answerer,
+    examples: Sequence[Example],
+    contexts: Sequence[Context],
+    progress: Progress = quietly,
+) -> tuple[Answers, list[Answers]]:
+    """Answers in the student's view, and in each context."""
+    asked = [Context(STUDENT, answerer.views.student, examples), *contexts]
+    found = []
+    for done, context in enumerate(asked):
+        progress("answers", done, len(asked), context.name)
+        found.append(answerer.answers(examples, context))
+    progress("answers", len(asked), len(asked), "")
+    return found[0], found[1:]
+
+
+def headroom_of(
+    answerer: Answerer,
+    examples: Sequence[Example],
+    contexts: Sequence[Context],
+    seed: int = 0,
+    progress: Progress = quietly,
+) -> Headroom:
+    """Headroom of contexts over the student's view.
+
+    Args:
+        answerer: Answers and grades.
+        examples: What is asked, with the rubrics that answers are graded by.
+        contexts: What is shown. For written rubrics, or a placebo, a context whose examples have
+            these instead of their own.
+        seed: Of the intervals.
+        progress: Told which context is asked.
+    """
+    student, answers = answered(answerer, examples, contexts, progress)
+    return measured_headroom(examples, student, answers, seed)
+
+
+def teacher_headroom(
+    answerer: Answerer, examples: Sequence[Example], num_examples: int, seed: int = 0
+) -> Interval | None:
+    """Headroom of the teacher's view over the student's, on a sample: a check before training.
+
+    Args:
+        answerer: Answers and grades; its views are the run's.
+        examples: With the rubrics that the teacher is shown and answers are graded by.
+        num_examples: Drawn from them; all if there are fewer.
+        seed: Of the draw and the interval.
+
+    Returns:
+        Mean of the paired differences, teacher's view - student's; None where neither checks nor
+        references can grade an answer.
+    """
+    views = answerer.views
+    chosen = sampled(examples, num_examples, seed)
+    context = Context(TEACHER, views.teacher, chosen, views.analysis)
+    gain = headroom_of(answerer, chosen, [context], seed).gain(TEACHER)
+    return None if gain is None else gain.gain
+
+
+def sampled(examples: Sequence[Example], num_examples: int, seed: int) -> list[Example]:
+    """So many of the examples at most, in their order; the same ones for the same seed."""
+    places = range(len(examples))
+    chosen = random.Random(seed).sample(places, min(num_examples, len(examples)))
+    return [examples[place] for place in sorted(chosen)]
