@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
 TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
-TORCH_FREE += ["grammars", "lint", "agreement"]
+TORCH_FREE += ["grammars", "lint", "agreement", "comparison"]
 
 
 def relative(paths: Any) -> list[str]:
