@@ -74,9 +74,7 @@ class RunFolder:
         self.check_new()
         record = {
             "config": config.model_dump(mode="json"),
-            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-            "git_revision": _git_revision(),
+            **surroundings(),
             "template_sha256": Words(config.views.templates).hashes(),
             "data_sha256": fingerprint(examples),
             "num_examples": len(examples),
@@ -227,6 +225,15 @@ def load_trained(section: Model) -> tuple[Policy, str]:
         return load_merged(section, folder.model), path
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})
     return load_policy(trained), path
+
+
+def surroundings() -> dict[str, Any]:
+    """What a record says of the code: versions of libraries, and the package's git revision."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "git_revision": _git_revision(),
+    }
 
 
 def fingerprint(examples: Sequence[Example]) -> str:

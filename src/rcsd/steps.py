@@ -16,7 +16,7 @@ from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.models import Policy, export_merged
-from rcsd.prompting import Prompted, prompt_room, prompted, with_analyses
+from rcsd.prompting import Prompted, prompt_room, whole_set, with_analyses
 from rcsd.runs import RunFolder, load_trained
 from rcsd.train import run
 from rcsd.types import Decoding, Example
@@ -191,12 +191,7 @@ def _prompts(
     if answering.shown == "nothing":
         views = views.model_copy(update={"teacher": views.student, "analysis": False})
     room = prompt_room(policy, sampling.max_prompt_tokens, settings.evaluation.max_tokens)
-    prompts, dropped = prompted(examples, views, policy, room)
-    if dropped:
-        # A held-out set that silently shrinks would compare unlike things.
-        raise DataError(
-            f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
-        )
+    prompts = whole_set(examples, views, policy, room, "evaluation.data")
     if views.analysis:
         cache = cache_folder() / "analyses"
         prompts, _ = with_analyses(prompts, views, policy, engine, cache, room)
