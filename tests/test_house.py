@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
 TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
-TORCH_FREE += ["grammars", "lint", "agreement", "comparison"]
+TORCH_FREE += ["grammars", "lint", "agreement", "comparison", "evaluations"]
 
 
 def relative(paths: Any) -> list[str]:
@@ -26,6 +26,8 @@ def relative(paths: Any) -> list[str]:
 def test_every_config_in_the_repository_loads(name: str) -> None:
     if "pipeline" in Path(name).stem:
         assert config.load_pipeline(ROOT / name).reasoner.steps >= 1
+    elif Path(name).stem.startswith("eval"):
+        assert config.load_evaluating(ROOT / name).data
     else:
         assert config.load_config(ROOT / name).steps >= 1
 

@@ -51,6 +51,7 @@ from rcsd.config.parts import (
 from rcsd.config.roots import (
     Arm,
     Config,
+    Evaluating,
     Pipeline,
     PipelineEvaluation,
     PlaceboArm,
@@ -72,6 +73,7 @@ __all__ = [
     "Distill",
     "EmaTeacher",
     "EntryClip",
+    "Evaluating",
     "Evaluation",
     "ForwardKL",
     "FrozenTeacher",
@@ -113,6 +115,7 @@ __all__ = [
     "WorldData",
     "Writing",
     "load_config",
+    "load_evaluating",
     "load_pipeline",
     "parse_config",
 ]
@@ -134,6 +137,15 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         ConfigError: As `load_config`.
     """
     return load(Pipeline, path, overrides)
+
+
+def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluating:
+    """Held-out sets and a model from a YAML file and overrides such as ``num_samples=8``.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return load(Evaluating, path, overrides)
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
