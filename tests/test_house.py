@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
 TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
-TORCH_FREE += ["grammars", "lint", "agreement", "monitors", "stopping"]
+TORCH_FREE += ["grammars", "lint", "agreement", "monitors", "stopping", "comparison"]
+TORCH_FREE += ["evaluations"]
 
 
 def relative(paths: Any) -> list[str]:
@@ -24,8 +25,13 @@ def relative(paths: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
 def test_every_config_in_the_repository_loads(name: str) -> None:
-    if "pipeline" in Path(name).stem:
+    if name.startswith("configs/studies/"):
+        study = config.load_study(ROOT / name)
+        assert all(study.stage(arm).budget == study.budget for arm in study.arms)
+    elif "pipeline" in Path(name).stem:
         assert config.load_pipeline(ROOT / name).reasoner.steps >= 1
+    elif "eval" in Path(name).stem:
+        assert config.load_evaluating(ROOT / name).data
     else:
         assert config.load_config(ROOT / name).steps >= 1
 

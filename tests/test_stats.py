@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from rcsd.stats import (
     Interval,
     bootstrap_interval,
+    crossed_interval,
+    holm,
+    paired_crossed_difference,
     paired_difference,
     pass_at_k,
     permutation_p_value,
@@ -105,6 +108,70 @@ def test_equal_arms_have_p_value_one():
     assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
 
 
+def test_seeds_are_resampled_as_well_as_questions():
+    # All spread is between the two seeds, or all between the two questions: in either case the
+    # resampled means are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    for matrix in ([[0, 0], [1, 1]], [[0, 1], [0, 1]]):
+        assert crossed_interval(matrix) == Interval(0.5, 0.0, 1.0, 2)
+        assert crossed_interval(matrix, level=0.4) == Interval(0.5, 0.5, 0.5, 2)
+
+
+def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_drawn():
+    # Only seed 0 is right, on question 0 alone: with v draws of that seed and w of that question
+    # the mean is vw/4; v and w are 0, 1, 2 with chances 1/4, 1/2, 1/4. So P(0) = 7/16,
+    # P(1/4) = 4/16, P(1/2) = 4/16, P(1) = 1/16.
+    matrix = [[1, 0], [0, 0]]
+    assert crossed_interval(matrix, level=0.9) == Interval(0.25, 0.0, 1.0, 2)
+    assert crossed_interval(matrix, level=0.8) == Interval(0.25, 0.0, 0.5, 2)
+    assert crossed_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
+
+
+def test_questions_of_a_cluster_are_resampled_together():
+    matrix = [[0, 0, 1], [0, 0, 1]]
+    # Clusters {0, 0} and {1}: resampled means 0, 1/3, 1.
+    assert crossed_interval(matrix, clusters=list("aab")) == Interval(1 / 3, 0.0, 1.0, 2)
+
+
+def test_with_one_seed_questions_alone_are_resampled():
+    values = np.random.default_rng(0).random(30)
+    clusters = [n % 7 for n in range(30)]
+    assert crossed_interval([values], 5, clusters) == bootstrap_interval(values, clusters, 5)
+
+
+@pytest.mark.parametrize("matrix", [[[0.1]], [[0.1, 0.1], [0.1, 0.1]], [[0.1]] * 3])
+def test_a_matrix_without_spread_gives_a_point(matrix: list[list[float]]):
+    assert crossed_interval(matrix) == Interval(0.1, 0.1, 0.1, len(matrix[0]))
+
+
+def test_paired_crossed_difference_is_a_minus_b():
+    a, b = np.array([[1, 0, 1], [1, 1, 1]]), np.array([[0, 0, 1], [1, 0, 0]])
+    assert paired_crossed_difference(a, b, seed=3) == crossed_interval(a - b, seed=3)
+    assert paired_crossed_difference([[3, 5]], [[1, 2]]) == paired_difference([3, 5], [1, 2])
+
+
+def test_a_model_without_a_training_seed_is_paired_with_every_seed():
+    trained, base = np.array([[1, 0.5], [0.75, 1]]), np.array([[0.25, 0.5]])
+    found = paired_crossed_difference(trained, base)
+    assert found == crossed_interval([[0.75, 0.0], [0.5, 0.5]])
+    assert paired_crossed_difference(base, trained).mean == -found.mean
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.6 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.6.
+    assert holm([0.03, 0.6, 0.01, 0.02]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
+    # 0.02 times 2 is less than what came before it, which it must not undercut.
+    assert holm([0.014, 0.02, 0.5]) == pytest.approx([0.042, 0.042, 0.5])
+    assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([]).shape == (0,)
+
+
+def test_a_questions_differences_of_all_seeds_keep_a_common_sign():
+    # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
+    a, questions = [1, 1, 1, 1], list("abab")
+    assert permutation_p_value(a, [0] * 4, clusters=questions) == pytest.approx(2 / 4)
+
+
 def test_pass_at_k_by_hand():
     # 5 samples, 2 right, 2 drawn: 1 - C(3,2)/C(5,2) = 1 - 3/10.
     assert pass_at_k(5, 2, 2) == pytest.approx(0.7)
@@ -160,6 +227,75 @@ def test_exact_p_value_equals_enumeration(differences: list[int]):
     assert permutation_p_value(differences, [0] * len(differences)) == pytest.approx(expected)
 
 
+MATRICES = st.integers(1, 5).flatmap(
+    lambda width: st.lists(
+        st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=4
+    )
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(MATRICES, st.integers(0, 5))
+def test_crossed_interval_stays_inside_the_range_of_the_values(
+    matrix: list[list[float]], seed: int
+):
+    interval = crossed_interval(matrix, seed=seed, num_resamples=200)
+    flat = [value for row in matrix for value in row]
+    assert min(flat) - 1e-12 <= interval.low <= interval.high <= max(flat) + 1e-12
+    assert interval.mean == pytest.approx(float(np.mean(matrix)))
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(MATRICES, st.floats(-2, 2))
+def test_crossed_interval_moves_with_its_values(matrix: list[list[float]], shift: float):
+    there = crossed_interval(np.array(matrix) + shift, num_resamples=200)
+    here = crossed_interval(matrix, num_resamples=200)
+    assert [there.low, there.high] == pytest.approx([here.low + shift, here.high + shift])
+
+
+def test_seeds_that_agree_add_nothing_and_seeds_that_differ_widen():
+    questions = np.random.default_rng(0).random(60)
+    alone = bootstrap_interval(questions)
+    same = crossed_interval([questions] * 4)
+    assert same.high - same.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    apart = crossed_interval([questions - 0.3, questions, questions + 0.3])
+    assert apart.high - apart.low > 3 * (alone.high - alone.low)
+
+
+def test_what_neither_seed_nor_question_explains_is_counted_three_times():
+    # Owen's theorem for noise alone: variance 3 / (40 * 200) instead of 1 / (40 * 200).
+    noise = np.random.default_rng(0).normal(size=(40, 200))
+    crossed, right = crossed_interval(noise), 2 * 1.96 / math.sqrt(noise.size)
+    assert (crossed.high - crossed.low) / right == pytest.approx(math.sqrt(3), rel=0.1)
+
+
+P_VALUES = st.lists(st.floats(0, 1), max_size=8)
+
+
+@settings(derandomize=True, deadline=None)
+@given(P_VALUES, st.randoms(use_true_random=False))
+def test_holm_lies_between_the_raw_and_bonferronis_and_keeps_their_order(p: list[float], rng: Any):
+    adjusted = holm(p)
+    for raw, corrected in zip(p, adjusted, strict=True):
+        assert raw <= corrected <= min(1, raw * len(p)) + 1e-12
+    by_size = [adjusted[n] for n in np.argsort(p, kind="stable")]
+    assert by_size == sorted(by_size)
+    places = list(range(len(p)))
+    rng.shuffle(places)
+    assert holm([p[n] for n in places]) == pytest.approx([adjusted[n] for n in places])
+
+
+@settings(derandomize=True, deadline=None)
+@given(P_VALUES)
+def test_holm_rejects_step_by_step_until_the_first_that_fails(p: list[float]):
+    level, rejected = 0.05, set()
+    for done, place in enumerate(sorted(range(len(p)), key=lambda n: p[n])):
+        if min(1, p[place] * (len(p) - done)) > level:
+            break
+        rejected.add(place)
+    assert {n for n, value in enumerate(holm(p)) if value <= level} == rejected
+
+
 def test_same_seed_same_interval_other_seed_other():
     values = np.random.default_rng(0).random(40)
     assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
@@ -169,8 +305,15 @@ def test_same_seed_same_interval_other_seed_other():
 def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     values = np.random.default_rng(0).random(40)
     whole = bootstrap_interval(values), permutation_p_value(values, values[::-1])
-    monkeypatch.setattr("rcsd.stats.MAX_DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("rcsd.stats.resampling.MAX_DRAWS_AT_ONCE", 1000)
     assert (bootstrap_interval(values), permutation_p_value(values, values[::-1])) == whole
+
+
+def test_a_small_memory_budget_changes_no_crossed_interval(monkeypatch: pytest.MonkeyPatch):
+    matrix = np.random.default_rng(0).random((3, 20))
+    whole = crossed_interval(matrix)
+    monkeypatch.setattr("rcsd.stats.crossed.MAX_DRAWS_AT_ONCE", 1000)
+    assert crossed_interval(matrix) == whole
 
 
 # Errors
@@ -193,6 +336,14 @@ def test_unscored_values_are_the_callers_to_count():
         (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
         (lambda: permutation_p_value([1.0], [0.0], num_resamples=0), "num_resamples"),
         (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
+        (lambda: crossed_interval([1.0]), "two axes"),
+        (lambda: crossed_interval([[1.0, math.nan]]), "not finite"),
+        (lambda: crossed_interval([[1.0], [2.0]], level=0), "level"),
+        (lambda: crossed_interval([[1.0], [2.0]], clusters=["a", "b"]), "expected 1 cluster ids"),
+        (lambda: paired_crossed_difference([[1.0]], [[1.0, 2.0]]), "same questions"),
+        (lambda: paired_crossed_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
+        (lambda: holm([0.5, 1.5]), "between 0 and 1"),
+        (lambda: holm([0.5, math.nan]), "between 0 and 1"),
         (lambda: pass_at_k(4, 1, 5), "k must lie"),
         (lambda: pass_at_k(4, 1, 0), "k must lie"),
         (lambda: pass_at_k(4, 5, 1), "num_right"),

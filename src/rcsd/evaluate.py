@@ -87,7 +87,7 @@ def graded(
 
 def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
     """Write one JSON row a completion, with labels such as ``arm="base"`` on each."""
-    write_rows(path, [labels | _jsonable(row) for row in rows])
+    write_rows(path, [labels | row_from_graded(row) for row in rows])
 
 
 def read_graded(path: Path) -> list[Graded]:
@@ -96,25 +96,27 @@ def read_graded(path: Path) -> list[Graded]:
     Raises:
         DataError: If a row is not whole.
     """
-    names = {field.name for field in fields(Graded)}
     try:
-        return [
-            _unjsonable({name: value for name, value in row.items() if name in names})
-            for row in read_rows(path)
-        ]
+        return [graded_from_row(row) for row in read_rows(path)]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"a graded completion is broken ({error}); delete the file", path
         ) from error
 
 
-def _unjsonable(row: dict[str, Any]) -> Graded:
-    unscored = row["score"] is None and row["verdicts"]
-    score = math.nan if unscored else row["score"]
-    return Graded(**row | {"verdicts": tuple(row["verdicts"]), "score": score})
+def graded_from_row(row: Mapping[str, Any]) -> Graded:
+    """What `row_from_graded` made a row of; other keys are labels, and left out.
+
+    Raises:
+        KeyError: If a field is missing.
+    """
+    values = {field.name: row[field.name] for field in fields(Graded)}
+    unscored = values["score"] is None and values["verdicts"]
+    score = math.nan if unscored else values["score"]
+    return Graded(**values | {"verdicts": tuple(values["verdicts"]), "score": score})
 
 
-def _jsonable(row: Graded) -> dict[str, Any]:
-    """An unscored row's NaN becomes null: NaN is not JSON."""
+def row_from_graded(row: Graded) -> dict[str, Any]:
+    """Plain values; an unscored row's NaN becomes null, since NaN is not JSON."""
     unscored = row.score is not None and math.isnan(row.score)
     return asdict(row) | ({"score": None} if unscored else {})

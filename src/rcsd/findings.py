@@ -1,29 +1,26 @@
 """What a pipeline's arms show: estimates, differences, sentences, summary and page."""
 
 import itertools
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
 from rcsd import config
 from rcsd.agreement import Agreement, agreement
 from rcsd.agreement.matchers import chosen_matcher
+from rcsd.comparison import ArmsCompared, compare_arms
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
-from rcsd.evaluate import Graded
 from rcsd.files import read_rows, write_json
 from rcsd.insight import (
     criterion_shares,
     curves,
-    difference,
     facts,
-    metric_values,
     side_by_side,
 )
 from rcsd.judges.code import CodeJudge
@@ -39,7 +36,7 @@ from rcsd.report import (
     write_report,
 )
 from rcsd.sentences import GIVEN, Estimates, findings_of
-from rcsd.stats import Interval, bootstrap_interval
+from rcsd.stats import Interval
 from rcsd.steps import Writer
 from rcsd.workers import Progress
 from rcsd.world.reading import read_rubrics
@@ -80,10 +77,9 @@ _PAIRS = (
     ("gold", "learned"),
     *((placebo, "base") for placebo in _PLACEBOS),
 )
-Metric = Literal["score", "accuracy"]
-METRICS: tuple[Metric, ...] = ("score", "accuracy")
-Compared = dict[tuple[str, Metric], list[int]]
-"""Places of the rows that are compared, for each set and metric."""
+METRICS = ("score", "accuracy")
+Compared = dict[tuple[str, str], ArmsCompared]
+"""The arms, by set and metric."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +137,9 @@ def reported(out: Path, title: str, found: Found, about: Mapping[str, Any]) -> O
     seed = about["seed"]
     shown = [arm for arm in ARMS if arm.name in found.rows]
     trained = [arm.name for arm in shown if arm.name in found.folders]
-    compared = _compared(found)
-    estimates = _estimates(found, compared, seed)
-    differences = _differences(found, compared, estimates, seed)
+    compared = _compared(found, seed)
+    estimates = {(row.arm, *key): row.interval for key, of in compared.items() for row in of.means}
+    differences = _differences(compared)
     written = agreements(found, seed)
     first = next(iter(found.held_out))
     problems = found.held_out[first]
@@ -164,8 +160,8 @@ def reported(out: Path, title: str, found: Found, about: Mapping[str, Any]) -> O
         },
         "writing": {writer: _counts(found, writer) for writer in found.written},
         "num_left_out": {
-            name: {metric: len(rows) - len(compared.get((name, metric), ())) for metric in METRICS}
-            for name, rows in found.held_out.items()
+            name: {metric: compared[name, metric].num_left_out for metric in METRICS}
+            for name in found.held_out
         },
         **about,
     }
@@ -236,61 +232,32 @@ def agreements(found: Found, seed: int) -> dict[str, dict[str, Agreement]]:
     return measured
 
 
-def _estimates(found: Found, compared: Compared, seed: int) -> Estimates:
-    """Of each arm, set and metric, over the rows that all arms have it for."""
+def _compared(found: Found, seed: int) -> Compared:
+    """Every set by every metric, over the rows that all arms have it for.
+
+    Where the claim is about new families of problems, families are resampled as a whole.
+    """
+    pairs = [pair for pair in _PAIRS if set(pair) <= set(found.rows)]
     return {
-        (arm, name, metric): bootstrap_interval(
-            metric_values([sets[name][n] for n in places], metric),
-            _clusters(found, name, places),
+        (name, metric): compare_arms(
+            {arm: [sets[name]] for arm, sets in found.rows.items()},
+            metric,
+            pairs,
+            "template" if name in found.new_kinds else None,
             seed,
         )
-        for (name, metric), places in compared.items()
-        for arm, sets in found.rows.items()
+        for name, metric in itertools.product(found.held_out, METRICS)
     }
 
 
-def _compared(found: Found) -> Compared:
-    """Places of the rows that every arm has a metric for: only like is compared."""
-    found_places: Compared = {}
-    for (name, examples), metric in itertools.product(found.held_out.items(), METRICS):
-        places = [
-            n
-            for n in range(len(examples))
-            if all(_is_graded(sets[name][n], metric) for sets in found.rows.values())
-        ]
-        if places:
-            found_places[name, metric] = places
-    return found_places
-
-
-def _is_graded(row: Graded, metric: Metric) -> bool:
-    value = row.right if metric == "accuracy" else row.score
-    return value is not None and not math.isnan(value)
-
-
-def _clusters(found: Found, name: str, places: Sequence[int]) -> list[str] | None:
-    """What is resampled as a whole: families of problems, where the claim is about new families."""
-    if name not in found.new_kinds:
-        return None
-    return [found.held_out[name][n].tags["template"] for n in places]
-
-
-def _differences(
-    found: Found, compared: Compared, estimates: Estimates, seed: int
-) -> list[Difference]:
+def _differences(compared: Compared) -> list[Difference]:
+    by_pair = {
+        (row.left, row.right, *key): row for key, of in compared.items() for row in of.differences
+    }
     return [
-        difference(
-            f"{left} - {right}",
-            [found.rows[left][name][n] for n in places],
-            [found.rows[right][name][n] for n in places],
-            name,
-            metric,
-            seed,
-            _clusters(found, name, places),
-        )
-        for left, right in _PAIRS
-        for (name, metric), places in compared.items()
-        if (left, name, metric) in estimates and (right, name, metric) in estimates
+        Difference(f"{left} - {right}", *key, row.interval, row.p_value)
+        for (left, right), key in itertools.product(_PAIRS, compared)
+        if (row := by_pair.get((left, right, *key))) is not None
     ]
 
 

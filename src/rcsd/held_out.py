@@ -8,13 +8,12 @@ from rcsd.agreement import row_agreements
 from rcsd.agreement.matchers import chosen_matcher
 from rcsd.data.load import load_examples
 from rcsd.engines import Engine
-from rcsd.errors import DataError
 from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
 from rcsd.judges.base import rubric_of
 from rcsd.judges.code import CodeJudge
 from rcsd.models import Policy
-from rcsd.prompting import Prompted, prompt_room, prompted, regex_of
+from rcsd.prompting import Prompted, prompt_room, regex_of, whole_set
 from rcsd.rubrics import rubric_rows, whole_criteria
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding
@@ -168,11 +167,6 @@ def evaluations_of(
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
-        prompts, dropped = prompted(load_examples(data)[0], views, policy, room)
-        if dropped:
-            # A held-out set that silently shrinks would compare unlike things.
-            raise DataError(
-                f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
-            )
+        prompts = whole_set(load_examples(data)[0], views, policy, room, f"evaluation.{name}")
         sets.append(kind(name, prompts, engine, decoding))
     return Evaluations(sets, folder, section.every_steps, section.every_tokens)

@@ -1,15 +1,15 @@
-"""What numbers mean: curves and facts of a run, differences between arms, criteria."""
+"""What numbers mean: curves and facts of a run, criteria, answers side by side."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
+
+from rcsd.comparison import criterion_verdicts
 from rcsd.evaluate import Graded
 from rcsd.report import (
     CriterionShares,
     Curve,
-    Difference,
     ReportPage,
     Sample,
     SampleAnswer,
@@ -17,7 +17,6 @@ from rcsd.report import (
     write_report,
 )
 from rcsd.runs import RunFolder
-from rcsd.stats import paired_difference, permutation_p_value
 from rcsd.types import Example
 
 # Metric, its name in the report, its unit.
@@ -92,55 +91,23 @@ def facts(record: Mapping[str, object]) -> dict[str, object]:
     return flat
 
 
-def metric_values(rows: Sequence[Graded], metric: Literal["score", "accuracy"]) -> list[float]:
-    """Scores, or whether each answer is right, of completions that are all graded.
-
-    Raises:
-        ValueError: If one is not: the caller must say what an ungraded completion counts.
-    """
-    values = [row.score if metric == "score" else row.right for row in rows]
-    if any(value is None or math.isnan(value) for value in values):
-        raise ValueError(f"a completion without {metric}")
-    return [float(value) for value in values if value is not None]
-
-
-def difference(
-    label: str,
-    left: Sequence[Graded],
-    right: Sequence[Graded],
-    split: str,
-    metric: Literal["score", "accuracy"],
-    seed: int,
-    clusters: Sequence[str] | None = None,
-) -> Difference:
-    """Mean of left - right over the same problems, with interval and permutation test."""
-    a, b = metric_values(left, metric), metric_values(right, metric)
-    interval = paired_difference(a, b, seed, clusters)
-    return Difference(label, split, metric, interval, permutation_p_value(a, b, seed, clusters))
-
-
 def criterion_shares(
     rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example]
 ) -> list[CriterionShares]:
-    """For each kind of criterion (its title), the share of answers that meet it, by arm."""
-    found: dict[tuple[bool, str], dict[str, list[bool]]] = {}
-    for arm, graded_rows in rows.items():
-        for row, problem in zip(graded_rows, problems, strict=True):
-            criteria = problem.rubric.criteria if problem.rubric is not None else ()
-            for criterion, verdict in zip(criteria, row.verdicts, strict=True):
-                kind = found.setdefault((criterion.weight < 0, criterion.title), {})
-                if verdict is not None:
-                    kind.setdefault(arm, []).append(verdict)
-    return [
-        CriterionShares(
-            kind,
-            {arm: sum(met) / len(met) for arm, met in arms.items()},
-            violation,
-            len(next(iter(arms.values()))),
-        )
-        for (violation, kind), arms in sorted(found.items())
-        if arms
-    ]
+    """For each kind of criterion (its title), the share of answers that meet it, by arm.
+
+    Over the verdicts that every arm has; kinds of which there are none are left out.
+    """
+    found = criterion_verdicts({arm: [of_arm] for arm, of_arm in rows.items()}, problems)
+    shares = []
+    for (violation, title), kind in found.items():
+        values = np.concatenate(list(kind.values.values()))
+        judged = np.isfinite(values).all(axis=0)
+        if judged.any():
+            met = values[:, judged].mean(axis=1)
+            by_arm = dict(zip(kind.values, met.tolist(), strict=True))
+            shares.append(CriterionShares(title, by_arm, violation, int(judged.sum())))
+    return shares
 
 
 def side_by_side(

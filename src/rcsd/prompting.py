@@ -118,6 +118,27 @@ WITHOUT_RUBRIC: Mapping[ViewName, ViewName] = {
 """What is left of a view that shows the rubric, where there is none."""
 
 
+def whole_set(
+    examples: Iterable[Example], views: config.Views, policy: Policy, max_tokens: int, field: str
+) -> list[Prompted]:
+    """Prompts of a held-out set; a set that silently shrinks would compare unlike things.
+
+    Args:
+        examples: The set.
+        views: As in `prompted`.
+        policy: As in `prompted`.
+        max_tokens: As in `prompted`.
+        field: Where the set stands in the configuration, for the error.
+
+    Raises:
+        DataError: If a prompt does not fit, and as `prompted`.
+    """
+    prompts, dropped = prompted(examples, views, policy, max_tokens)
+    if dropped:
+        raise DataError(f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field=field)
+    return prompts
+
+
 def prompt_room(policy: Policy, max_prompt_tokens: int, max_tokens: int) -> int:
     """Longest prompt, in tokens: the given limit, or less where the model's positions end.
 

@@ -74,9 +74,7 @@ class RunFolder:
         self.check_new()
         record = {
             "config": config.model_dump(mode="json"),
-            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-            "git_revision": _git_revision(),
+            **surroundings(),
             "template_sha256": Words(config.views.templates).hashes(),
             "data_sha256": fingerprint(examples),
             "num_examples": len(examples),
@@ -237,6 +235,15 @@ def _reward(rollout: Rollout) -> dict[str, float | None]:
     """What a completion earned, where it was reinforced; None is unscored."""
     earned = [signal.reward for signal in rollout.signals if signal.advantages]
     return {"reward": earned[0]} if earned else {}
+
+
+def surroundings() -> dict[str, Any]:
+    """What a record says of the code: versions of libraries, and the package's git revision."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "git_revision": _git_revision(),
+    }
 
 
 def fingerprint(examples: Sequence[Example]) -> str:

@@ -17,7 +17,7 @@ from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.ledger import TOKENS
 from rcsd.models import Policy, export_merged
-from rcsd.prompting import Prompted, prompt_room, prompted, with_analyses
+from rcsd.prompting import Prompted, prompt_room, whole_set, with_analyses
 from rcsd.runs import RunFolder, load_trained
 from rcsd.train import run
 from rcsd.types import Decoding, Example
@@ -200,12 +200,7 @@ def _prompts(
     """The prompts that are answered, as the teacher's."""
     longest = settings.reasoner.sampling.max_prompt_tokens
     room = prompt_room(policy, longest, settings.evaluation.max_tokens)
-    prompts, dropped = prompted(examples, views, policy, room)
-    if dropped:
-        # A held-out set that silently shrinks would compare unlike things.
-        raise DataError(
-            f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
-        )
+    prompts = whole_set(examples, views, policy, room, "evaluation.data")
     if views.analysis:
         cache = cache_folder() / "analyses"
         prompts, _ = with_analyses(prompts, views, policy, engine, cache, room)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd.config.evaluating import Evaluating
 from rcsd.config.methods import (
     JSD,
     AnswerReward,
@@ -87,6 +88,7 @@ __all__ = [
     "EarlyStop",
     "EmaTeacher",
     "EntryClip",
+    "Evaluating",
     "Evaluation",
     "ForwardKL",
     "FrozenTeacher",
@@ -138,6 +140,7 @@ __all__ = [
     "Writing",
     "distillation",
     "load_config",
+    "load_evaluating",
     "load_pipeline",
     "load_study",
     "objectives",
@@ -170,6 +173,15 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         ConfigError: As `load_config`.
     """
     return load(Study, path, overrides)
+
+
+def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluating:
+    """Held-out sets and a model from a YAML file and overrides such as ``num_samples=8``.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return load(Evaluating, path, overrides)
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:

@@ -206,7 +206,7 @@ Placebo = Annotated[
 
 
 class Rubrics(Section):
-    """What becomes of the rubrics of the training examples before anything is learned from them.
+    """What becomes of the rubrics of examples before a model is shown them or learns from them.
 
     Held-out answers are always graded by the rubrics of their own rows.
     """

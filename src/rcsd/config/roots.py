@@ -1,4 +1,4 @@
-"""What a command is given: a run, or a pipeline of two stages."""
+"""What a command is given: a run, a pipeline of two stages, or sets that a model answers."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -31,6 +31,7 @@ from rcsd.config.parts import (
     RubricGrammar,
     Rubrics,
     Sampling,
+    SetName,
     Views,
 )
 from rcsd.config.presets import PRESETS, filled, named
@@ -280,7 +281,7 @@ Arm = Literal["gold", "learned", "direct", PlaceboArm]
 class PipelineEvaluation(Section):
     """Held-out sets that every arm answers at the end."""
 
-    data: dict[Annotated[str, Field(pattern=r"^\w[\w-]*$")], Data] = Field(min_length=1)
+    data: dict[SetName, Data] = Field(min_length=1)
     """The sets, by name: letters, digits, ``_`` and ``-``, since files are named after them."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""

@@ -48,9 +48,18 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'data:'")
-    for override in overrides:
-        _override(tree, override)
+    override(tree, overrides)
     return tree
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set ``key=value`` overrides in a tree of plain values.
+
+    Raises:
+        ConfigError: If one is malformed.
+    """
+    for text in overrides:
+        _override(tree, text)
 
 
 def parse(root: type[Root], tree: Mapping[str, Any], source: str) -> Root:

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and pass@k: what turns rows of scores into a claim. No tensors here.
+"""Bootstrap intervals and paired tests, resampled by value or by cluster of values.
 
 Legend of axes: n values, c clusters, r resamples.
 """
@@ -68,11 +68,8 @@ def bootstrap_interval(
             to leave out and count), cluster ids of another length, level or num_resamples outside
             their domain.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    sums, counts = _cluster_sums(_finite_vector(values, "values"), clusters)
+    check_resampling(level, num_resamples)
+    sums, counts = cluster_sums(finite(values, "values", num_axes=1), clusters)
     mean = float(sums.sum() / counts.sum())
     if np.ptp(sums / counts) == 0:
         mean = float(sums[0] / counts[0])  # free of the rounding of a longer sum
@@ -205,7 +202,7 @@ def permutation_p_value(
     """
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    sums, _ = _cluster_sums(_differences(a, b), clusters)
+    sums, _ = cluster_sums(_differences(a, b), clusters)
     if len(sums) == 1 or not sums.any():
         return 1.0  # every sign pattern is as extreme as the observed one
     result = stats.permutation_test(
@@ -221,36 +218,6 @@ def permutation_p_value(
     return min(1.0, float(result.pvalue))
 
 
-def pass_at_k(num_samples: ArrayLike, num_right: ArrayLike, k: int) -> FloatArray:
-    """Chance that at least one of k samples is right, estimated without bias from n >= k samples.
-
-    ``1 - C(n - c, k) / C(n, k) = 1 - prod_{j<k} (n - c - j) / (n - j)``, n samples of which c are
-    right (Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374,
-    equation 1). The naive ``1 - (1 - c/n)^k`` is too low.
-
-    Args:
-        num_samples: n, at least k; a number, or an array with one a question.
-        num_right: c, 0 to n; broadcast against n.
-        k: At least 1.
-
-    Returns:
-        In [0, 1], of the broadcast shape; the mean over questions is the caller's.
-
-    Raises:
-        ValueError: k below 1 or above n, c below 0 or above n, or a count that is not whole.
-    """
-    n, c = np.broadcast_arrays(np.asarray(num_samples), np.asarray(num_right))
-    if not (np.issubdtype(n.dtype, np.integer) and np.issubdtype(c.dtype, np.integer)):
-        raise ValueError("num_samples and num_right must be whole numbers")
-    if k < 1 or np.any(k > n):
-        raise ValueError(f"k must lie between 1 and the number of samples, got k = {k}")
-    if np.any(c < 0) or np.any(c > n):
-        raise ValueError("num_right must lie between 0 and num_samples")
-    j = np.arange(k)
-    none_right = np.clip((n - c)[..., None] - j, 0, None) / (n[..., None] - j)
-    return np.asarray(1.0 - none_right.prod(axis=-1), dtype=np.float64)
-
-
 def _ratio_of_sums(sums: FloatArray, counts: FloatArray, axis: int) -> FloatArray:
     return sums.sum(axis=axis) / counts.sum(axis=axis)
 
@@ -261,25 +228,35 @@ def _differences(a: ArrayLike, b: ArrayLike) -> FloatArray:
 
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    a_n, b_n = _finite_vector(a, "a"), _finite_vector(b, "b")
+    a_n, b_n = finite(a, "a", num_axes=1), finite(b, "b", num_axes=1)
     if len(a_n) != len(b_n):
         raise ValueError(f"pairs need equal lengths, got {len(a_n)} and {len(b_n)}")
     return a_n, b_n
 
 
-def _finite_vector(values: ArrayLike, name: str) -> FloatArray:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1:
-        raise ValueError(f"{name} must have one axis, got shape {vector.shape}")
-    if vector.size == 0:
+def check_resampling(level: float, num_resamples: int) -> None:
+    """Refuse a coverage outside (0, 1), or no resamples, with a ValueError."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+
+
+def finite(values: ArrayLike, name: str, num_axes: int) -> FloatArray:
+    """The values as an array; other than finite numbers on so many axes is a ValueError."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != num_axes:
+        axes = {1: "one axis", 2: "two axes"}[num_axes]
+        raise ValueError(f"{name} must have {axes}, got shape {array.shape}")
+    if array.size == 0:
         raise ValueError(f"{name} must hold at least one number")
-    if not np.isfinite(vector).all():
-        num_bad = int(np.count_nonzero(~np.isfinite(vector)))
+    if not np.isfinite(array).all():
+        num_bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ValueError(f"{num_bad} of {name} are not finite; leave unscored ones out and count")
-    return vector
+    return array
 
 
-def _cluster_sums(
+def cluster_sums(
     values: FloatArray, clusters: Sequence[Hashable] | NDArray[np.generic] | None
 ) -> tuple[FloatArray, FloatArray]:
     """Sum and number of the values of each cluster, clusters in order of first appearance."""

@@ -1,0 +1,135 @@
+"""``rcsd eval`` and ``rcsd compare``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from rcsd.cli.terminal import bars, console, quieten_libraries
+from rcsd.cli.training import Overrides
+from rcsd.errors import ConfigError, DataError
+
+
+def eval_(
+    target: Annotated[Path, typer.Argument(help="YAML file, or the folder of a run.")],
+    overrides: Overrides = None,
+) -> None:
+    """Let a model answer held-out sets; one graded JSON row a completion, and a summary.
+
+    A run's folder is evaluated on its own section evaluation, into its folder 'eval'. OUT gets
+    completions.jsonl, summary.json, eval.json (configuration, versions, fingerprints) and the
+    questions in examples/.
+    """
+    from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
+    from rcsd.config import load_evaluating  # noqa: PLC0415
+
+    if target.is_dir():
+        from rcsd.evaluating import evaluating_of_run  # noqa: PLC0415 (torch takes seconds)
+
+        settings = evaluating_of_run(target, overrides or [])
+    else:
+        settings = load_evaluating(target, overrides or [])
+    from rcsd.evaluating import evaluate  # noqa: PLC0415
+
+    quieten_libraries()
+    with bars() as shown:
+        summary = evaluate(settings, shown)
+    for sheet in summary_sheets(summary):
+        console.print(sheet.table())
+    for line in counts_of(summary):
+        console.print(escape(line), highlight=False)
+    console.print(f"Evaluation: {escape(str(settings.out))}", highlight=False, soft_wrap=True)
+
+
+def compare(  # noqa: PLR0913 (each is an option)
+    arms: Annotated[
+        list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
+    ],
+    format: Annotated[
+        Literal["text", "markdown", "json"], typer.Option(help="Of what is shown or written.")
+    ] = "text",
+    against: Annotated[
+        str | None, typer.Option(help="Arm that the others are compared with. Default: the first.")
+    ] = None,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Such as score, accuracy_avg@8 or pass@4. Default: all but pass@k."),
+    ] = None,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(help="Tag to resample by, such as template. Default: by question."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+) -> None:
+    r"""Compare arms on the same questions: means, paired differences, corrected p-values.
+
+    Several folders of one NAME are training seeds of one arm. Intervals resample questions, and
+    seeds where an arm has several; p-values are of permutation tests over questions, corrected by
+    Holm over all metrics and sets, and over all kinds of criteria. A question with a completion
+    that could not be graded in any arm is left out of all, and counted.
+
+    The format json is one object:
+
+    \b
+    arms: NAME -> {folders, models, training_seeds}
+    pairs: [[LEFT, RIGHT], ...]; cluster_by: TAG or null
+    metrics: [{set, metric, num_compared, num_left_out,
+      means: [{arm, num_seeds, mean, low, high, n}],
+      differences: [{left, right, mean, low, high, n, p_value, holm_p_value}]}]
+    criteria: as metrics, with criterion (its title) and violation for metric
+    num_untitled_criteria: SET -> number; notes: a list of sentences
+
+    Of a difference mean is left - right; low and high are a 95% interval, n the units resampled.
+    """
+    import json  # noqa: PLC0415
+
+    from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
+    from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
+    from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms  # noqa: PLC0415
+    from rcsd.files import check_writable  # noqa: PLC0415
+
+    folders = parse_arms(arms)
+    pairs = _pairs(list(folders), against, all_pairs)
+    if out is not None:
+        check_writable(out)
+    read = read_arms(folders)
+    sets, notes = answered_sets(read)
+    compared = compare_sets(sets, pairs, metric or (), cluster_by, seed)
+    if format == "json":
+        about = {
+            arm: {
+                "folders": [str(one.path) for one in seeds],
+                "models": [one.model.path for one in seeds],
+                "training_seeds": [one.model.training_seed for one in seeds],
+            }
+            for arm, seeds in read.items()
+        }
+        found = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
+        text = json.dumps(found | {"notes": notes}, indent=2, ensure_ascii=False) + "\n"
+    else:
+        sheets, lines = sheets_of(compared, cluster_by, notes)
+        write = as_markdown if format == "markdown" else as_text
+        text = write(sheets, lines, console.width)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", out) from error
+    console.print(f"Comparison: {escape(str(out))}", highlight=False, soft_wrap=True)
+
+
+def _pairs(names: list[str], against: str | None, all_pairs: bool) -> list[tuple[str, str]]:
+    """Which arms are compared, the first named minus the second."""
+    if all_pairs:
+        if against is not None:
+            raise ConfigError("--all-pairs compares every two arms: leave --against out")
+        return [(b, a) for place, a in enumerate(names) for b in names[place + 1 :]]
+    first = names[0] if against is None else against
+    if first not in names:
+        raise ConfigError(f"--against {first}: no such arm; there are {', '.join(names)}")
+    return [(name, first) for name in names if name != first]

@@ -1,0 +1,214 @@
+"""Arms on several sets: every metric and every kind of criterion, corrected for being many."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rcsd.comparison import (
+    Arms,
+    ArmsCompared,
+    Pairs,
+    compare_arms,
+    compare_columns,
+    criterion_verdicts,
+    resampled_unit,
+)
+from rcsd.errors import DataError
+from rcsd.stats import holm
+from rcsd.types import Example
+
+
+@dataclass(frozen=True)
+class AnsweredSet:
+    """A held-out set and what all arms answered.
+
+    Args:
+        name: Of the set.
+        examples: Its questions.
+        greedy: The greedy answers; empty where an arm has none.
+        sampled: The samples; empty where an arm has none, or another number of them.
+    """
+
+    name: str
+    examples: Sequence[Example]
+    greedy: Arms
+    sampled: Arms
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of each question."""
+        rows = next((seeds[0] for seeds in self.sampled.values()), ())
+        return len(rows) // len(self.examples)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that there is for it; ``pass@k`` last."""
+        return metric_names(self.examples, bool(self.greedy), self.num_samples)
+
+
+def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) -> list[str]:
+    """The metrics of a set: scores where there are rubrics, accuracies where there are references.
+
+    Args:
+        examples: The set.
+        greedy: Whether there are greedy answers.
+        num_samples: Samples of each question: avg@k, and pass@k for powers of two up to that.
+    """
+    has_references = any(example.reference_answer is not None for example in examples)
+    measures = ["score"] if any(example.rubric is not None for example in examples) else []
+    measures += ["accuracy"] if has_references else []
+    names = measures if greedy else []
+    if num_samples:
+        names = names + [f"{measure}_avg@{num_samples}" for measure in measures]
+    if has_references:
+        names = names + [f"pass@{2**power}" for power in range(num_samples.bit_length())]
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCompared:
+    """A metric of a set."""
+
+    set: str
+    metric: str
+    compared: ArmsCompared
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionCompared:
+    """Share met of a kind of criterion of a set; the arms' columns are its criteria."""
+
+    set: str
+    criterion: str
+    violation: bool
+    compared: ArmsCompared
+
+
+@dataclass(frozen=True)
+class SetsCompared:
+    """All that is compared of several sets.
+
+    Args:
+        metrics: Sets x metrics; their differences are one family of Holm's correction.
+        criteria: Sets x kinds of criteria; their differences are another.
+        num_untitled: Set -> criteria without a title, which are of no kind and left out.
+    """
+
+    metrics: tuple[MetricCompared, ...]
+    criteria: tuple[CriterionCompared, ...]
+    num_untitled: Mapping[str, int]
+
+    def json(self) -> dict[str, Any]:
+        """Plain values, as ``rcsd compare`` documents them."""
+        return {
+            "metrics": [
+                {"set": row.set, "metric": row.metric, **_plain(row.compared)}
+                for row in self.metrics
+            ],
+            "criteria": [
+                {
+                    "set": row.set,
+                    "criterion": row.criterion,
+                    "violation": row.violation,
+                    **_plain(row.compared),
+                }
+                for row in self.criteria
+            ],
+            "num_untitled_criteria": dict(self.num_untitled),
+        }
+
+
+def _plain(compared: ArmsCompared) -> dict[str, Any]:
+    plain = asdict(compared)
+    for name in ("means", "differences"):
+        rows = [{**row, **row["interval"]} for row in plain[name]]
+        plain[name] = [{key: of for key, of in row.items() if key != "interval"} for row in rows]
+    return plain
+
+
+def compare_sets(
+    sets: Sequence[AnsweredSet],
+    pairs: Pairs,
+    metrics: Sequence[str] = (),
+    cluster_by: str | None = None,
+    seed: int = 0,
+) -> SetsCompared:
+    """Every set by every metric and every kind of criterion, p-values corrected.
+
+    Args:
+        sets: What was answered.
+        pairs: As in `compare_arms`.
+        metrics: Names of `AnsweredSet.metrics`; none are all but ``pass@k``, whose k are many.
+        cluster_by: As in `compare_arms`.
+        seed: Of the resampling.
+
+    Raises:
+        DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
+            several seeds each, and not as many.
+    """
+    there = list(dict.fromkeys(metric for answered in sets for metric in answered.metrics))
+    for metric in metrics:
+        if metric not in there:
+            raise DataError(f"no set has the metric '{metric}'; there are {', '.join(there)}")
+    for answered in sets:
+        _check_seeds(answered, pairs)
+    by_metric = [
+        MetricCompared(
+            answered.name,
+            metric,
+            compare_arms(
+                answered.sampled if "@" in metric else answered.greedy,
+                metric,
+                pairs,
+                cluster_by,
+                seed,
+            ),
+        )
+        for answered in sets
+        for metric in answered.metrics
+        if (metric in metrics if metrics else not metric.startswith("pass@"))
+    ]
+    by_criterion: list[CriterionCompared] = []
+    num_untitled = {}
+    for answered in sets:
+        found = criterion_verdicts(answered.greedy or answered.sampled, answered.examples)
+        units = [resampled_unit(e.id, e.tags, cluster_by) for e in answered.examples]
+        for (violation, title), kind in found.items():
+            if title:
+                clusters = [units[place] for place in kind.places]
+                compared = compare_columns(kind.values, clusters, pairs, seed)
+                by_criterion.append(CriterionCompared(answered.name, title, violation, compared))
+            else:
+                before = num_untitled.get(answered.name, 0)
+                num_untitled[answered.name] = before + len(kind.places)
+    return SetsCompared(_corrected(by_metric), _corrected(by_criterion), num_untitled)
+
+
+def _check_seeds(answered: AnsweredSet, pairs: Pairs) -> None:
+    arms = answered.greedy or answered.sampled
+    for left, right in pairs:
+        num_left, num_right = len(arms[left]), len(arms[right])
+        if num_left != num_right and 1 not in (num_left, num_right):
+            raise DataError(
+                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
+                "one of them a single one"
+            )
+
+
+def _corrected(rows: Sequence[Any]) -> tuple[Any, ...]:
+    """Rows whose differences are one family."""
+    p_values = [difference.p_value for row in rows for difference in row.compared.differences]
+    corrected = iter(holm(p_values).tolist())
+    return tuple(
+        replace(
+            row,
+            compared=replace(
+                row.compared,
+                differences=tuple(
+                    replace(difference, holm_p_value=next(corrected))
+                    for difference in row.compared.differences
+                ),
+            ),
+        )
+        for row in rows
+    )

@@ -1,0 +1,231 @@
+"""An evaluation is a folder: what a model answered, what that was, and its summary. No torch here.
+
+``completions.jsonl`` has one row for each completion, ``examples/SET.jsonl`` the questions with the
+rubrics that they were graded by, ``eval.json`` the record, ``summary.json`` the estimates.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rcsd import config
+from rcsd.comparison import question_values
+from rcsd.comparison.sets import metric_names
+from rcsd.config.section import parse
+from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.errors import DataError, RunError
+from rcsd.evaluate import Graded, graded_from_row, row_from_graded
+from rcsd.files import read_rows, write_json, write_rows
+from rcsd.stats import bootstrap_interval
+from rcsd.types import Example
+
+RECORD = "eval.json"
+COMPLETIONS = "completions.jsonl"
+SUMMARY = "summary.json"
+DEFAULT_NAME = "eval"
+"""Name of the folder that an evaluation of a run is given in the run's folder."""
+_TEMPLATE = "template"
+# What the answers do not depend on, or what is checked or shown in another way.
+_NO_SETTINGS = {"model", "data", "out", "templates", "max_prompt_tokens", "batch_size", "seed"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered of one set.
+
+    Args:
+        examples: The set, with the rubrics that the answers were graded by.
+        greedy: One for each example, or none.
+        sampled: As many for each example, one example after the other; or none.
+    """
+
+    examples: Sequence[Example]
+    greedy: Sequence[Graded]
+    sampled: Sequence[Graded]
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of each example."""
+        return len(self.sampled) // len(self.examples)
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """Whose answers an evaluation holds.
+
+    Args:
+        path: As the configuration names it.
+        digest: SHA-256 of its weights.
+        training_seed: Of the run that trained it, or None: it is no run.
+    """
+
+    path: str
+    digest: str
+    training_seed: int | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A folder, read or to be written.
+
+    Args:
+        path: The folder.
+        model: Who answered.
+        sets: What was answered, by set.
+        config: How.
+        record: The rest of ``eval.json``: versions and fingerprints.
+    """
+
+    path: Path
+    model: EvaluatedModel
+    sets: Mapping[str, Answers]
+    config: config.Evaluating
+    record: Mapping[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How was asked: all that answers depend on but the model, the data and the seed."""
+        chosen = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
+        return chosen | {"templates": self.record["template_sha256"]}
+
+
+def check_new(path: Path) -> None:
+    """Refuse a folder that exists.
+
+    Raises:
+        RunError: If it does.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists; choose another name with out=FOLDER")
+
+
+def write_evaluation(evaluation: Evaluation, summary: Mapping[str, Any]) -> None:
+    """Write a new folder that is whole or not there.
+
+    Raises:
+        RunError: If it exists.
+        DataError: If it cannot be written.
+    """
+    path = evaluation.path
+    check_new(path)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    rows: list[dict[str, Any]] = []
+    for name, answers in evaluation.sets.items():
+        write_jsonl(answers.examples, unfinished / "examples" / f"{name}.jsonl")
+        sampled = enumerate(answers.sampled)
+        rows += [_row(name, row, 0, greedy=True) for row in answers.greedy]
+        rows += [_row(name, row, n % answers.num_samples, greedy=False) for n, row in sampled]
+    write_rows(unfinished / COMPLETIONS, rows)
+    write_json(unfinished / SUMMARY, summary)
+    parts = {"config": evaluation.config.model_dump(mode="json"), "model": asdict(evaluation.model)}
+    write_json(unfinished / RECORD, {**parts, **evaluation.record})
+    unfinished.rename(path)
+
+
+def _row(name: str, row: Graded, sample: int, greedy: bool) -> dict[str, Any]:
+    return {"set": name, "sample": sample, "greedy": greedy, **row_from_graded(row)}
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """What `write_evaluation` wrote.
+
+    Raises:
+        DataError: If there is no such folder, or it is not whole.
+        ConfigError: If its configuration cannot be read.
+    """
+    if not (path / RECORD).is_file():
+        raise DataError(f"holds no evaluation (no {RECORD}); make one with 'rcsd eval'", path)
+    by_set: dict[str, list[tuple[dict[str, Any], Graded]]] = {}
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        for row in read_rows(path / COMPLETIONS):
+            by_set.setdefault(row["set"], []).append((row, graded_from_row(row)))
+        settings = parse(config.Evaluating, record.pop("config"), str(path / RECORD))
+        model, names = EvaluatedModel(**record.pop("model")), list(record["data_sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the evaluation is broken ({error}); make it anew", path) from error
+    sets = {}
+    for name in names:
+        rows = by_set.get(name, [])
+        sets[name] = Answers(
+            read_jsonl(path / "examples" / f"{name}.jsonl"),
+            [row for labels, row in rows if labels["greedy"]],
+            [row for labels, row in rows if not labels["greedy"]],
+        )
+        _check_whole(path, name, settings, sets[name])
+    return Evaluation(path, model, sets, settings, record)
+
+
+def _check_whole(path: Path, name: str, settings: config.Evaluating, answers: Answers) -> None:
+    """Every example has its completions, in order, with a verdict on each criterion."""
+    kinds = ((answers.greedy, int(settings.greedy)), (answers.sampled, settings.num_samples))
+    for rows, number in kinds:
+        asked = [example for example in answers.examples for _ in range(number)]
+        if [row.id for row in rows] != [example.id for example in asked]:
+            raise DataError(
+                f"set '{name}' needs {len(asked)} completions in the order of its examples, and "
+                f"has {len(rows)}; make the evaluation anew",
+                path / COMPLETIONS,
+            )
+        for example, row in zip(asked, rows, strict=True):
+            num_criteria = 0 if example.rubric is None else len(example.rubric.criteria)
+            if len(row.verdicts) != num_criteria:
+                raise DataError(
+                    f"set '{name}', example {row.id!r}: {len(row.verdicts)} verdicts on "
+                    f"{num_criteria} criteria",
+                    path / COMPLETIONS,
+                )
+
+
+def summary_of(sets: Mapping[str, Answers], seed: int) -> dict[str, Any]:
+    """Estimates and counts of each set.
+
+    A metric has ``by_question``: its interval resampled by question, or null where nothing could
+    be graded; ``by_template``: resampled by template, where every example has that tag; and
+    ``num_left_out``: questions with a completion that could not be graded, which the estimate
+    leaves out. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a verdict on a
+    criterion, ``num_ungraded`` differ from a reference that code cannot tell right from wrong by.
+    """
+    return {"sets": {name: _summary_of(answers, seed) for name, answers in sets.items()}}
+
+
+def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
+    examples = answers.examples
+    templates = {example.id: example.tags.get(_TEMPLATE) for example in examples}
+    metrics = {}
+    for name in metric_names(examples, bool(answers.greedy), answers.num_samples):
+        values = question_values(answers.sampled if "@" in name else answers.greedy, name)
+        found = {id: value for id, value in values.items() if not math.isnan(value)}
+        units: dict[str, list[str | None]] = {"by_question": [*found]}
+        if None not in templates.values():
+            units["by_template"] = [templates[id] for id in found]
+        metrics[name] = {
+            unit: asdict(bootstrap_interval(list(found.values()), clusters, seed))
+            if found
+            else None
+            for unit, clusters in units.items()
+        } | {"num_left_out": len(values) - len(found)}
+    kinds = {"greedy": answers.greedy, "sampled": answers.sampled}
+    counts = {kind: _counts(rows, examples) for kind, rows in kinds.items() if rows}
+    return {
+        "num_questions": len(examples),
+        "num_samples": answers.num_samples,
+        "metrics": metrics,
+        **counts,
+    }
+
+
+def _counts(rows: Sequence[Graded], examples: Sequence[Example]) -> dict[str, float]:
+    referenced = {example.id for example in examples if example.reference_answer is not None}
+    return {
+        "num_completions": len(rows),
+        "num_unscored": sum(row.score is not None and math.isnan(row.score) for row in rows),
+        "num_ungraded": sum(row.id in referenced and row.right is None for row in rows),
+        "truncated_share": sum(not row.finished for row in rows) / len(rows),
+        "length_tokens_mean": sum(row.num_tokens for row in rows) / len(rows),
+    }

@@ -1,0 +1,25 @@
+"""Intervals, paired tests and pass@k: what turns rows of scores into a claim. No tensors here."""
+
+from rcsd.stats.counting import holm, pass_at_k
+from rcsd.stats.crossed import crossed_interval, paired_crossed_difference
+from rcsd.stats.resampling import (
+    FloatArray,
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    permutation_p_value,
+    ratio_interval,
+)
+
+__all__ = [
+    "FloatArray",
+    "Interval",
+    "bootstrap_interval",
+    "crossed_interval",
+    "holm",
+    "paired_crossed_difference",
+    "paired_difference",
+    "pass_at_k",
+    "permutation_p_value",
+    "ratio_interval",
+]

@@ -1,0 +1,260 @@
+"""A model answers held-out sets: what is asked and kept, compared, refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_cli import run_file, said
+from tiny import tiny_folder
+
+from rcsd import config
+from rcsd.config.section import parse
+from rcsd.data.rows import write_jsonl
+from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.evaluating import evaluate, evaluating_of_run
+from rcsd.evaluations import read_evaluation
+from rcsd.evaluations.arms import parse_arms
+from rcsd.rubrics import Criterion, Rubric
+from rcsd.types import Example
+from rcsd.world.problems import examples
+
+SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
+
+
+def question(id: str, **changes: Any) -> Example:
+    return replace(Example(id, f"{id}?", "4", None, SAYS, {"template": id[0]}), **changes)
+
+
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Tell nobody."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The micro model on a handful of problems: shown nothing, the rubrics, a placebo."""
+    folder = tmp_path_factory.mktemp("world")
+    for name, changes in {
+        "base": {"num_samples": 2},
+        "shown": {"view": "rubric"},
+        "placebo": {"view": "rubric", "rubrics": {"placebo": "shuffled"}},
+    }.items():
+        tree: dict[str, Any] = {
+            "model": {"path": "builtin:micro"},
+            "data": {"own": {"type": "world", "split": "new_numbers", "num_examples": 12}},
+            "max_tokens": 64,
+            "out": str(folder / name),
+            **changes,
+        }
+        evaluate(parse(config.Evaluating, tree, "test"), quietly)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_an_evaluation_holds_completions_record_and_summary(world: dict[str, Path]) -> None:
+    found = read_evaluation(world["base"])
+    assert list(found.sets["own"].examples) == examples("new_numbers", 12, 0)
+    assert (len(found.sets["own"].greedy), len(found.sets["own"].sampled)) == (12, 24)
+    record = json.loads((world["base"] / "eval.json").read_text())
+    assert record["config"]["max_tokens"] == 64
+    assert record["config"]["model"]["path"] == "builtin:micro"
+    assert set(record["data_sha256"]) == {"own"}
+    assert "torch" in record["versions"]
+    assert record["model"]["training_seed"] is None
+    assert len(record["model"]["digest"]) == 64
+    summary = json.loads((world["base"] / "summary.json").read_text())["sets"]["own"]
+    assert list(summary["metrics"]) == [
+        *("score", "accuracy", "score_avg@2", "accuracy_avg@2", "pass@1", "pass@2")
+    ]
+    assert "by_template" in summary["metrics"]["score"]
+    assert summary["sampled"]["num_completions"] == 24
+
+
+def test_a_placebo_is_what_is_shown_and_not_what_is_graded_by(world: dict[str, Path]) -> None:
+    sets = {name: read_evaluation(path).sets["own"] for name, path in world.items()}
+    assert sets["placebo"].examples == sets["shown"].examples == sets["base"].examples
+    means = {
+        name: sum(row.score or 0 for row in of.greedy) / len(of.greedy) for name, of in sets.items()
+    }
+    assert means["base"] < means["placebo"] < means["shown"]
+
+
+def compared(world: dict[str, Path], *more: str) -> list[str]:
+    return ["compare", *(f"{arm}={world[arm]}" for arm in ("base", "shown", "placebo")), *more]
+
+
+def test_compare_shows_means_differences_and_criteria(
+    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(monkeypatch, capsys, *compared(world))
+    assert (code, err) == (0, "")
+    for text in ("own: means", "shown - base", "placebo - base", "p, Holm", "share of criteria"):
+        assert text in out
+    assert "The arms differ in view" in out
+    assert "shown - placebo" not in out
+
+
+def test_compare_writes_the_json_that_its_help_describes(
+    world: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "found.json"
+    more = ["--all-pairs", "--format", "json", "--cluster-by", "template", "--out", str(path)]
+    code, _, _ = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 0
+    found = json.loads(path.read_text())
+    keys = ["arms", "pairs", "cluster_by", "metrics", "criteria", "num_untitled_criteria", "notes"]
+    assert list(found) == keys
+    assert found["pairs"] == [["shown", "base"], ["placebo", "base"], ["placebo", "shown"]]
+    assert found["arms"]["base"]["training_seeds"] == [None]
+    score = found["metrics"][0]
+    assert set(score) == {
+        *("set", "metric", "means", "differences", "num_compared", "num_left_out")
+    }
+    assert set(score["means"][0]) == {"arm", "num_seeds", "mean", "low", "high", "n"}
+    interval = {"mean", "low", "high", "n"}
+    assert set(score["differences"][0]) == interval | {"left", "right", "p_value", "holm_p_value"}
+    assert score["means"][0]["n"] < 12  # templates, of which some stand there twice
+    kinds = {row["criterion"] for row in found["criteria"]}
+    assert {"method", "unit", "mistake"} <= kinds
+
+
+def test_compare_writes_markdown(
+    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--format", "markdown", "--against", "placebo", "--metric", "score"]
+    code, out, _ = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 0
+    assert "| metric | base | shown | placebo | compared | left out |" in out
+    assert "| score | base - placebo |" in out
+    assert "accuracy" not in out
+
+
+def test_eval_takes_a_runs_folder_and_its_own_held_out_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    evaluation = {"data": data, "max_tokens": 4}
+    file = run_file(tmp_path, evaluation=evaluation, seed=7)
+    said(monkeypatch, capsys, "train", file)
+    run = tmp_path / "run"
+    code, out, _ = said(monkeypatch, capsys, "eval", str(run), "num_samples=1")
+    assert code == 0
+    assert "score_avg@1" in out
+    found = read_evaluation(run / "eval")
+    assert found.model.training_seed == 7
+    assert found.model.path == str(run)
+    assert list(found.sets) == ["held_out"]
+    assert found.config.max_tokens == 4
+    code, _, err = said(monkeypatch, capsys, "eval", str(run))
+    assert (code, "exists" in err) == (2, True)
+    assert parse_arms([str(run / "eval")]) == {"run": [run / "eval"]}
+
+
+# Errors
+
+
+def test_a_run_without_held_out_set_needs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(monkeypatch, capsys, "train", run_file(tmp_path))
+    run = tmp_path / "run"
+    with pytest.raises(RunError, match=r"no section evaluation.*data\.mine"):
+        evaluating_of_run(run)
+    overrides = ["data.mine={type: jsonl, path: x.jsonl}", "view=answer"]
+    settings = evaluating_of_run(run, overrides)
+    assert list(settings.data) == ["mine"]
+    assert settings.view == "answer"
+    assert settings.out == run / "eval"
+    with pytest.raises(ConfigError, match="did you mean 'view'"):
+        evaluating_of_run(run, [*overrides, "viev=none"])
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
+    with pytest.raises(RunError, match=r"holds no run \(no run\.json\).*YAML"):
+        evaluating_of_run(tmp_path)
+
+
+def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
+    tree = yaml.safe_load(Path(run_file(tmp_path)).read_text())
+    tree |= {"views": {"writes": "rubric"}}
+    settings = config.parse_config(tree)
+    (tmp_path / "run.json").write_text(json.dumps({"config": settings.model_dump(mode="json")}))
+    with pytest.raises(RunError, match="rcsd rubrics"):
+        evaluating_of_run(tmp_path)
+
+
+def settings(folder: Path, **changes: Any) -> config.Evaluating:
+    """Two questions for a tiny model."""
+    write_jsonl([question("a"), question("b", rubric=None)], folder / "rows.jsonl")
+    tree = {
+        "model": {"path": str(folder / "model")},
+        "data": {"own": {"type": "jsonl", "path": str(folder / "rows.jsonl")}},
+        "out": str(folder / "out"),
+        "max_tokens": 4,
+    }
+    return parse(config.Evaluating, tree | changes, "test")
+
+
+def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path: Path):
+    tiny_folder(tmp_path / "model")
+    with pytest.raises(DataError, match="no example is left"):
+        evaluate(settings(tmp_path, max_prompt_tokens=1), quietly)
+    with pytest.raises(DataError, match="'b' has none, but the view 'rubric' shows it"):
+        evaluate(settings(tmp_path, view="rubric"), quietly)
+    long = question("a", question="long " * 200)
+    write_jsonl([long, question("b")], tmp_path / "long.jsonl")
+    data = {"own": {"type": "jsonl", "path": str(tmp_path / "long.jsonl")}}
+    with pytest.raises(DataError, match=r"data\.own.*held-out example 'a': a prompt of"):
+        evaluate(settings(tmp_path, data=data, max_prompt_tokens=100), quietly)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RunError, match="out=FOLDER"):
+        evaluate(settings(tmp_path), quietly)
+    with pytest.raises(ModelError):
+        evaluate(settings(tmp_path, out=str(tmp_path / "new")), quietly)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"greedy": False}, "nothing is answered"),
+        ({"rubrics": {"placebo": "random"}}, "the view 'none' shows no rubric"),
+        ({"rubrics": {"placebo": "random"}, "view": "answer"}, "replaces nothing"),
+        ({"data": {}}, "at least 1"),
+        ({"data": {"a/b": {"type": "world", "num_examples": 1}}}, "pattern"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        settings(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--against", "best"], "no such arm; there are base, shown, placebo"),
+        (["--against", "base", "--all-pairs"], "leave --against out"),
+        (["--metric", "f1"], "there are score, accuracy"),
+        (["--cluster-by", "topic"], "tags.topic"),
+        (["--out", "/nowhere/x.md"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_compared_ends_with_an_error(
+    world: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    code, _, err = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 2
+    assert message in err.replace("\n", "")
