@@ -91,6 +91,38 @@ def run(settings: config.Study, progress: Progress) -> Trained:
     )
 
 
+def quick(settings: config.Study) -> config.Study:
+    """The same arms within minutes: one seed, a sixth of the tokens, small sets of the world.
+
+    Too small to show anything but that everything runs, and which way the large effects point.
+    """
+    sets = {
+        name: data.model_copy(update={"num_examples": min(data.num_examples, QUICK_EXAMPLES)})
+        if isinstance(data, config.WorldData)
+        else data
+        for name, data in settings.evaluation.data.items()
+    }
+    budget = config.Budget(tokens=-(-settings.budget.tokens // QUICK_SHARE))
+    writer = settings.writer
+    if writer is not None:
+        writer = writer.model_copy(update={"steps": -(-writer.steps // QUICK_SHARE)})
+    changes: dict[str, object] = {
+        "evaluation": settings.evaluation.model_copy(update={"data": sets, "num_points": 1}),
+        "budget": budget,
+        "writer": writer,
+        "seeds": settings.seeds[:1],
+        "out": settings.out.with_name(f"{settings.out.name}-quick"),
+    }
+    return settings.model_copy(update=changes)
+
+
+QUICK_SHARE = 6
+"""Of a study's tokens, and of its writer's steps, a quick one takes one of so many."""
+
+QUICK_EXAMPLES = 60
+"""Questions of a held-out set of the world that a quick study asks at most."""
+
+
 class _SeedPlan:
     """The steps of one seed.
 

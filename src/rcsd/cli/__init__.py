@@ -14,7 +14,7 @@ from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import UserError
 
 if TYPE_CHECKING:
-    from rcsd.findings import Outcome
+    from rcsd import findings, standings
 
 app = typer.Typer(
     help="Post-train a language model from rubrics, without a reward model or a judge in the loop.",
@@ -66,7 +66,31 @@ def pipeline(
     _show(outcome)
 
 
-def _show(outcome: "Outcome") -> None:
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, such as budget.tokens=20000")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.")] = False,
+) -> None:
+    """Train every method with every kind of rubrics and seed on one budget, and compare them.
+
+    What is in the folder already is not done again, so a study that was cut off goes on.
+    """
+    from rcsd.config import load_study  # noqa: PLC0415
+
+    settings = load_study(file, overrides or [])
+    from rcsd.standings import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.study import quick as quickened  # noqa: PLC0415
+
+    quieten_libraries()
+    with bars() as shown:
+        outcome = run_and_report(quickened(settings) if quick else settings, file.stem, shown)
+    _show(outcome)
+
+
+def _show(outcome: "findings.Outcome | standings.Outcome") -> None:
     console.print(outcome.table)
     for sentence in outcome.findings:
         console.print(f"- {escape(sentence)}", highlight=False)

@@ -4,7 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rcsd.report.page import CriterionShares, Curve, Difference, Estimate, ReportPage
+from rcsd.report.page import (
+    CriterionShares,
+    Curve,
+    Difference,
+    Estimate,
+    Relation,
+    ReportPage,
+)
 from rcsd.report.scales import Scale, round_scale, share_scale, spanning_scale
 from rcsd.report.shapes import (
     MARKERS,
@@ -180,6 +187,45 @@ def curve_panel(curves: Sequence[Curve], styles: dict[str, str]) -> Panel:
     return Panel(NARROW, bottom + 42, description, tuple(shapes))
 
 
+def relation_figure(page: ReportPage) -> Figure:
+    """A panel for each relation: a mark for each arm, with its name where there is room."""
+    styles = page_styles(page)
+    return Figure(tuple(relation_panel(relation, styles) for relation in page.relations))
+
+
+def relation_panel(relation: Relation, styles: dict[str, str]) -> Panel:
+    """Marks of the arms; their names, to the right or left, give way to those above them."""
+    top, bottom, left = 34.0, 330.0, 44.0
+    x_scale = round_scale([x for _, x, _ in relation.points], left, WIDE - 6, num_ticks=4)
+    y_scale = round_scale([y for _, _, y in relation.points], bottom, top, num_ticks=4)
+    shapes: list[Shape] = [Label(0, TITLE_Y, relation.title, "title", note=relation.note)]
+    shapes += [Line(left, y, WIDE - 6, y, "grid") for y, _ in y_scale.ticks()]
+    shapes += [Label(left - 6, y + 4, text, "tick end") for y, text in y_scale.ticks()]
+    shapes += [Label(x, bottom + 17, text, "tick middle") for x, text in x_scale.ticks()]
+    shapes.append(
+        Label(left, bottom + 34, f"x: {relation.x_label} · y: {relation.y_label}", "tick")
+    )
+    taken: list[tuple[float, float, float]] = []
+    for name, x, y in sorted(relation.points, key=lambda point: -point[2]):
+        place = (x_scale(x), y_scale(y))
+        width = text_width(name, 11)
+        on_left = place[0] + 8 + width > WIDE
+        start = place[0] - 8 - width if on_left else place[0] + 8
+        height = place[1] + 4
+        while any(abs(height - h) < 12 and start < b and start + width > a for a, b, h in taken):
+            height += 4
+        taken.append((start, start + width, height))
+        shapes.append(Mark(*place, "circle", f"marker m0 {styles.get(name, 'a1')}"))
+        shapes.append(Label(start, height, name, "tick"))
+    said = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
+    return Panel(
+        WIDE,
+        max([bottom, *(h for _, _, h in taken)]) + 42,
+        f"{relation.title}. {said}",
+        tuple(shapes),
+    )
+
+
 def criterion_figure(page: ReportPage) -> Figure:
     """Bars of the share met: demands in one panel; violations, lower is better, in another."""
     styles = page_styles(page)
@@ -269,10 +315,10 @@ def _finite_runs(
 
 def _curve_note(curves: Sequence[Curve]) -> str:
     """Name of the x axis, and what the lines do not show."""
-    notes = ["step"]
+    notes = [curves[0].x]
     size = max(_stretch(curve) for curve in curves)
     if size > 1:
-        notes.append(f"means over up to {size} steps")
+        notes.append(f"means over up to {size} points")
     num_missing = sum(not math.isfinite(value) for curve in curves for value in curve.values)
     if num_missing:
         notes.append(f"{num_missing} not finite, left out")

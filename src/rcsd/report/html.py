@@ -17,6 +17,7 @@ from rcsd.report.figures import (
     difference_panel,
     headroom_figure,
     page_styles,
+    relation_figure,
     rubric_figure,
     score_figure,
 )
@@ -30,6 +31,7 @@ FIGURES: dict[str, Callable[[ReportPage], Figure]] = {
     "rubrics": rubric_figure,
     "criteria": criterion_figure,
     "headroom": headroom_figure,
+    "relations": relation_figure,
     "curves": curve_figure,
 }
 FOREST_WIDTH = 150.0
@@ -68,6 +70,7 @@ def report_html(page: ReportPage) -> str:
             rubrics=rubric_figure(page) if page.rubrics else None,
             criteria=criterion_figure(page) if page.criteria else None,
             headroom=headroom_figure(page) if page.headroom else None,
+            relations=relation_figure(page) if page.relations else None,
             curves=curve_figure(page) if page.curves else None,
             difference_axis=axis,
             forest=[(row, difference_panel(row, scale, FOREST_WIDTH)) for row in page.differences],
@@ -90,6 +93,7 @@ def figure_svg(page: ReportPage, name: str) -> str:
         "rubrics": page.rubrics,
         "criteria": page.criteria,
         "headroom": page.headroom,
+        "relations": page.relations,
         "curves": page.curves,
     }
     if name not in FIGURES:

@@ -76,6 +76,7 @@ class Curve:
         unit: Such as ``nats per token``, or empty.
         steps: The x axis, ascending.
         values: As many; those that are not finite are left out, counted, and break the line.
+        x: What the x axis counts.
     """
 
     arm: str
@@ -83,6 +84,7 @@ class Curve:
     unit: str
     steps: tuple[float, ...]
     values: tuple[float, ...]
+    x: str = "step"
 
     def __post_init__(self) -> None:
         """Refuse a line whose axes differ in length."""
@@ -91,6 +93,25 @@ class Curve:
                 f"curve {self.metric!r} of {self.arm!r} has {len(self.steps)} steps "
                 f"and {len(self.values)} values"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Two numbers of each arm: does the one tell the other?
+
+    Args:
+        title: Names the panel.
+        x_label: What is on the x axis.
+        y_label: What is on the y axis.
+        points: Name of an arm, its x and its y, both finite.
+        note: Such as a correlation.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    points: tuple[tuple[str, float, float], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +199,7 @@ class ReportPage:
         rubrics: Written rubrics against gold: writers x sets x metrics, each triple once.
         headroom: The probe before training.
         curves: Training metrics.
+        relations: Two numbers of each arm, one panel each.
         criteria: Share met by criterion kind.
         samples: Answers side by side.
         facts: The run: resolved config values, versions, seeds, seconds, dropped counts.
@@ -193,6 +215,7 @@ class ReportPage:
     rubrics: tuple[Estimate, ...] = ()
     headroom: tuple[HeadroomRow, ...] = ()
     curves: tuple[Curve, ...] = ()
+    relations: tuple[Relation, ...] = ()
     criteria: tuple[CriterionShares, ...] = ()
     samples: tuple[Sample, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)

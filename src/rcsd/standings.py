@@ -1,0 +1,384 @@
+"""What a study shows: arms at equal tokens and at equal seconds, and whether headroom told."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.table import Table
+
+from rcsd import config
+from rcsd.comparison import ArmsCompared, compare_columns, question_values, resampled_unit
+from rcsd.evaluate import Graded
+from rcsd.files import write_json
+from rcsd.insight import facts
+from rcsd.report import (
+    Arm,
+    Curve,
+    Difference,
+    Estimate,
+    Relation,
+    ReportPage,
+    figure_svg,
+    terminal_table,
+    write_report,
+)
+from rcsd.stats import FloatArray, holm
+from rcsd.study import BASE, Point, Trained, run
+from rcsd.workers import Progress
+
+Moment = Literal["tokens", "seconds"]
+"""What is equal when arms are compared: completion tokens learned from, or seconds."""
+
+METRICS = ("score", "accuracy")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All arms on one held-out set by one metric.
+
+    Args:
+        moment: What is equal.
+        held_out: The set.
+        metric: ``score`` or ``accuracy``.
+        compared: Means and paired differences, p-values corrected over all standings of the moment.
+    """
+
+    moment: Moment
+    held_out: str
+    metric: str
+    compared: ArmsCompared
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Whether what was measured before training told what training gained.
+
+    Args:
+        held_out: The set.
+        headroom: Of each arm's teacher: its score less the base's, by the arm's label.
+        gain: Of each arm at equal tokens: its score less the base's.
+        r: Pearson's correlation of the two, in [-1, 1]; None with fewer than three arms.
+    """
+
+    held_out: str
+    headroom: Mapping[str, float]
+    gain: Mapping[str, float]
+    r: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found.
+
+    Args:
+        summary: As ``study.json`` holds it.
+        findings: Sentences for a reader.
+        table: Arms and sets, for the terminal.
+        report: The page.
+    """
+
+    summary: Mapping[str, Any]
+    findings: Sequence[str]
+    table: Table
+    report: Path
+
+
+def run_and_report(settings: config.Study, title: str, progress: Progress) -> Outcome:
+    """Run a study and report what it found.
+
+    Raises:
+        UserError: As `rcsd.study.run`.
+    """
+    return reported(settings, title, run(settings, progress))
+
+
+def reported(settings: config.Study, title: str, found: Trained) -> Outcome:
+    """Statistics, ``study.json``, ``scores.svg``, page."""
+    moments: list[Moment] = ["tokens"]
+    if settings.budget.seconds is not None:
+        moments.append("seconds")
+    standings = [s for moment in moments for s in standings_of(settings, found, moment)]
+    predictions = [prediction_of(settings, found, name) for name in found.held_out]
+    findings = sentences(settings, standings, predictions)
+    summary = {
+        "config": settings.model_dump(mode="json"),
+        "spent": {label: _spent(settings, of_seeds) for label, of_seeds in found.runs.items()},
+        "standings": [asdict(standing) for standing in standings],
+        "predictions": [asdict(prediction) for prediction in predictions],
+        "findings": findings,
+    }
+    write_json(settings.out / "study.json", summary)
+    page = _page(settings, title, found, standings, predictions, findings)
+    write_report(page, settings.out / "report.html")
+    for figure in ("scores", "relations"):
+        if figure != "relations" or page.relations:
+            drawn = figure_svg(page, figure)
+            (settings.out / f"{figure}.svg").write_text(drawn, encoding="utf-8")
+    return Outcome(summary, findings, terminal_table(page), settings.out / "report.html")
+
+
+def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list[Standing]:
+    """All arms at one moment, on every set and by every metric that there is.
+
+    Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
+    """
+    pairs = _pairs(settings)
+    standings = []
+    for (name, examples), metric in itertools.product(found.held_out.items(), METRICS):
+        cluster_by = "template" if name in found.new_kinds else None
+        units = [resampled_unit(e.id, e.tags, cluster_by) for e in examples]
+        values = {BASE: np.array([_values(found.base[name], metric)])}
+        values |= {
+            label: np.array(
+                [_values_at(settings, found, of, name, metric, moment) for of in of_seeds]
+            )
+            for label, of_seeds in found.runs.items()
+        }
+        compared = compare_columns(values, units, pairs, seed=0)
+        if compared.means:
+            standings.append(Standing(moment, name, metric, compared))
+    return _corrected(standings)
+
+
+def _pairs(settings: config.Study) -> list[tuple[str, str]]:
+    """Which differences a reader asks for, each once."""
+    labels = settings.labels
+    pairs = [(label, BASE) for label in labels]
+    pairs += [(settings.against, label) for label in labels if label != settings.against]
+    pairs += [
+        (own, label)
+        for label, (arm, rubrics) in labels.items()
+        for own in [label.removesuffix(f", {rubrics}")]
+        if rubrics != "gold" and own in labels and own != settings.against and arm == own
+    ]
+    return pairs
+
+
+def _corrected(standings: Sequence[Standing]) -> list[Standing]:
+    """The p-values of all differences as one family."""
+    differences = [d for standing in standings for d in standing.compared.differences]
+    if not differences:
+        return list(standings)
+    corrected = iter(holm([difference.p_value for difference in differences]).tolist())
+    return [
+        replace(
+            standing,
+            compared=replace(
+                standing.compared,
+                differences=tuple(
+                    replace(difference, holm_p_value=next(corrected))
+                    for difference in standing.compared.differences
+                ),
+            ),
+        )
+        for standing in standings
+    ]
+
+
+def _values(rows: Sequence[Graded], metric: str) -> FloatArray:
+    """One value for each question; NaN is ungraded."""
+    return np.array(list(question_values(rows, metric).values()))
+
+
+def _values_at(
+    settings: config.Study,
+    found: Trained,
+    points: Sequence[Point],
+    name: str,
+    metric: str,
+    moment: Moment,
+) -> FloatArray:
+    """One value for each question at a moment of one run."""
+    budget = settings.budget
+    if moment == "tokens":
+        return _values(at_tokens(points, budget.tokens).rows[name], metric)
+    assert budget.seconds is not None
+    start = Point(0.0, 0.0, found.base)
+    before, after, share = around_seconds([start, *points], budget.seconds)
+    earlier, later = (_values(point.rows[name], metric) for point in (before, after))
+    return (1 - share) * earlier + share * later
+
+
+def at_tokens(points: Sequence[Point], tokens: float) -> Point:
+    """The first evaluation with so many tokens, or more by less than a step."""
+    return next(point for point in points if point.tokens >= tokens)
+
+
+def around_seconds(points: Sequence[Point], seconds: float) -> tuple[Point, Point, float]:
+    """The evaluations before and after a time, and where it lies between them, in [0, 1].
+
+    After the last one it is the last: the run ended there, with the first step past its budget.
+    """
+    for before, after in itertools.pairwise(points):
+        if after.seconds >= seconds:
+            share = (seconds - before.seconds) / (after.seconds - before.seconds)
+            return before, after, max(0.0, share)
+    return points[-1], points[-1], 0.0
+
+
+def prediction_of(settings: config.Study, found: Trained, name: str) -> Prediction:
+    """Headroom before training beside the gain at equal tokens, where a teacher alone teaches.
+
+    A reward teaches what no headroom measures, so arms that are reinforced are left out.
+    """
+    base = np.nanmean(_values(found.base[name], "score"))
+    headroom: dict[str, float] = {}
+    gain: dict[str, float] = {}
+    for label, teacher in found.taught_by.items():
+        stage = settings.stage(settings.labels[label][0])
+        kinds = {method.type for method in config.objectives(stage.method)}
+        if not kinds <= {"distill", "criterion"}:
+            continue
+        points = [at_tokens(of, settings.budget.tokens) for of in found.runs[label]]
+        scores = [np.nanmean(_values(point.rows[name], "score")) for point in points]
+        headroom[label] = float(np.nanmean(_values(found.teachers[teacher][name], "score")) - base)
+        gain[label] = float(np.mean(scores) - base)
+    pairs = np.array([list(headroom.values()), list(gain.values())])
+    varies = len(headroom) >= 3 and np.ptp(pairs, axis=1).all()
+    r = float(np.corrcoef(pairs)[0, 1]) if varies else None
+    return Prediction(name, headroom, gain, r)
+
+
+def sentences(
+    settings: config.Study, standings: Sequence[Standing], predictions: Sequence[Prediction]
+) -> list[str]:
+    """What the numbers say, for better or worse."""
+    found = []
+    for standing in standings:
+        if standing.metric != "score":
+            continue
+        means = {mean.arm: mean.interval for mean in standing.compared.means}
+        budget = settings.budget
+        when = (
+            f"{budget.tokens:,} tokens" if standing.moment == "tokens" else f"{budget.seconds:g} s"
+        )
+        place = standing.held_out.replace("_", " ")
+        own = means[settings.against]
+        sides: dict[str, list[str]] = {
+            "more than": [],
+            "less than": [],
+            "not clearly other than": [],
+        }
+        for difference in standing.compared.differences:
+            if difference.left != settings.against:
+                continue
+            low, high, p = (
+                difference.interval.low,
+                difference.interval.high,
+                difference.holm_p_value,
+            )
+            clear = p is not None and p < 0.05 and (low > 0 or high < 0)
+            side = (
+                "not clearly other than" if not clear else "more than" if low > 0 else "less than"
+            )
+            sides[side].append(f"{difference.right} ({means[difference.right].mean:.2f})")
+        said = "; ".join(f"{side} {', '.join(of)}" for side, of in sides.items() if of)
+        found.append(
+            f"After {when}, on {place}, {settings.against} scores {own.mean:.2f} "
+            f"[{own.low:.2f}, {own.high:.2f}]: {said}."
+        )
+    found += [
+        f"Headroom before training and gain correlate with r = {prediction.r:.2f} over "
+        f"{len(prediction.gain)} arms on {prediction.held_out.replace('_', ' ')}."
+        for prediction in predictions
+        if prediction.r is not None
+    ]
+    return found
+
+
+def _spent(settings: config.Study, of_seeds: Sequence[Sequence[Point]]) -> dict[str, Any]:
+    """Tokens and seconds of each seed where arms are compared at equal tokens, and at its end."""
+    at = [at_tokens(points, settings.budget.tokens) for points in of_seeds]
+    return {
+        "tokens": [point.tokens for point in at],
+        "seconds": [point.seconds for point in at],
+        "tokens_at_end": [points[-1].tokens for points in of_seeds],
+        "seconds_at_end": [points[-1].seconds for points in of_seeds],
+    }
+
+
+def _page(
+    settings: config.Study,
+    title: str,
+    found: Trained,
+    standings: Sequence[Standing],
+    predictions: Sequence[Prediction],
+    findings: Sequence[str],
+) -> ReportPage:
+    first = next(iter(found.folders.values()))[0]
+    labels = [BASE, *settings.labels]
+    return ReportPage(
+        title=title,
+        subtitle=f"{settings.model.path}, {len(settings.seeds)} seeds, "
+        f"{settings.budget.tokens:,} tokens an arm",
+        lead=tuple(findings),
+        arms=tuple(Arm(label, highlight=label == settings.against) for label in labels),
+        estimates=tuple(
+            Estimate(mean.arm, standing.held_out, _metric(standing), mean.interval)
+            for standing in standings
+            for mean in standing.compared.means
+        ),
+        differences=tuple(
+            Difference(
+                f"{difference.left} - {difference.right}",
+                standing.held_out,
+                _metric(standing),
+                difference.interval,
+                difference.holm_p_value,
+            )
+            for standing in standings
+            if standing.metric == "score"
+            for difference in standing.compared.differences
+            if difference.right != BASE
+        ),
+        curves=tuple(_curves(settings, found)),
+        relations=tuple(
+            Relation(
+                f"headroom and gain, {prediction.held_out.replace('_', ' ')}",
+                "headroom before training",
+                "gain at equal tokens",
+                tuple(
+                    (label, prediction.headroom[label], prediction.gain[label])
+                    for label in prediction.gain
+                ),
+                f"r = {prediction.r:.2f}",
+            )
+            for prediction in predictions
+            if prediction.r is not None
+        ),
+        facts=facts(first.read_record()),
+        interval_note="95% intervals over seeds and questions (new templates: families of them), "
+        "both resampled; p-values corrected by Holm",
+    )
+
+
+def _metric(standing: Standing) -> str:
+    return f"{standing.metric} at equal {standing.moment}"
+
+
+def _curves(settings: config.Study, found: Trained) -> list[Curve]:
+    """Mean score over seeds, by tokens; the base where they are 0."""
+    curves = []
+    for name, (label, of_seeds) in itertools.product(found.held_out, found.runs.items()):
+        evaluations = [
+            points for points in zip(*of_seeds, strict=False) if points[0].tokens <= _last(settings)
+        ]
+        start = float(np.nanmean(_values(found.base[name], "score")))
+        tokens = [float(np.mean([point.tokens for point in points])) for points in evaluations]
+        scores = [
+            float(np.mean([np.nanmean(_values(point.rows[name], "score")) for point in points]))
+            for points in evaluations
+        ]
+        place = name.replace("_", " ")
+        curves.append(
+            Curve(label, f"score on {place}", "0 to 1", (0.0, *tokens), (start, *scores), "tokens")
+        )
+    return curves
+
+
+def _last(settings: config.Study) -> float:
+    """Tokens up to which curves are drawn: the budget's, and what a last step adds."""
+    return 1.2 * settings.budget.tokens
