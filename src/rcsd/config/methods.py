@@ -133,10 +133,15 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Distill":
-        ignored = sorted({"support", "clip"} & self.model_fields_set)
+        # By value, not by presence: a recorded configuration holds every key.
+        ignored = [key for key in ("clip", "support") if getattr(self, key) != _default(key)]
         if self.divergence.type == "sampled_token" and ignored:
             raise ValueError(f"sampled_token takes no {' and no '.join(ignored)}; leave it out")
         return self
+
+
+def _default(key: str) -> Any:
+    return Distill.model_fields[key].default
 
 
 class AnswerReward(Section):
