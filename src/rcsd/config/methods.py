@@ -236,6 +236,12 @@ class Srpo(Section):
     weighs all alike. Ours: the paper (arXiv 2604.02288) gives the idea, and its value is unknown
     to us."""
 
+    @model_validator(mode="after")
+    def _learns_from_fresh_samples(self) -> "Srpo":
+        if self.reward.updates_per_batch > 1:
+            _refuse_stale(self.distill)
+        return self
+
 
 class Criterion(Section):
     """Distillation at those tokens alone that the failed criteria are about."""
@@ -272,7 +278,21 @@ class Sum(Section):
         kinds = [term.method.type for term in terms]
         if len(set(kinds)) < len(kinds):
             raise ValueError("an objective stands there twice; give it a larger weight")
+        methods = [term.method for term in terms]
+        if any(isinstance(method, Grpo) and method.updates_per_batch > 1 for method in methods):
+            for method in methods:
+                _refuse_stale(method.distill if isinstance(method, Criterion) else method)
         return terms
+
+
+def _refuse_stale(method: Section) -> None:
+    """Refuse what learns from the sampled tokens alone, and knows no ratio to their probability."""
+    sampled = isinstance(method, Distill) and method.divergence.type == "sampled_token"
+    if sampled or isinstance(method, Suppress):
+        raise ValueError(
+            f"{'sampled_token' if sampled else 'suppress'} needs fresh samples of the student, and "
+            "updates_per_batch learns from old ones; leave updates_per_batch out"
+        )
 
 
 PhaseMethod = Distill | Grpo | Srpo | Criterion | Suppress | Sum
@@ -338,3 +358,11 @@ def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | S
             return [term.method for term in method.terms]
         case _:
             return [method]
+
+
+def distillations(method: PhaseMethod | Schedule | Sft) -> Sequence[Distill]:
+    """All sections of distillation in a method: objectives, and the parts of srpo and criterion."""
+    found = [
+        leaf.distill if isinstance(leaf, Srpo | Criterion) else leaf for leaf in objectives(method)
+    ]
+    return [section for section in found if isinstance(section, Distill)]
