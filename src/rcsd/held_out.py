@@ -172,7 +172,8 @@ def evaluations_of(
         if dropped:
             # A held-out set that silently shrinks would compare unlike things.
             raise DataError(
-                f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field="evaluation.data"
+                f"held-out example {dropped[0].id!r}: {dropped[0].reason}",
+                field="evaluation.data" if section.data else f"evaluation.sets.{name}",
             )
         sets.append(kind(name, prompts, engine, decoding))
     return Evaluations(sets, folder, section.every_steps, section.every_tokens)
