@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from hypothesis import given
@@ -226,6 +227,7 @@ def test_a_sum_learns_as_often_as_its_most_eager_objective_asks() -> None:
 # Laws
 
 
+@hypothesis.settings(max_examples=20)
 @given(st.floats(0.1, 4), st.floats(0.1, 4), st.integers(1, 60))
 def test_splitting_a_sum_changes_neither_loss_nor_gradient_nor_metrics(
     one: float, other: float, tokens_per_part: int
