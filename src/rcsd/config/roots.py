@@ -97,7 +97,7 @@ class Stage(Section):
     @model_validator(mode="after")
     def _is_its_preset(self) -> "Stage":
         presets = {section.preset for section in distillations(self.method)}
-        for name in presets - {None}:
+        for name in (preset for preset in presets if preset is not None):
             for section in ("views", "sampling"):
                 for key, value in PRESETS[name].get(section, {}).items():
                     if getattr(getattr(self, section), key) != value:
