@@ -45,9 +45,9 @@ def distill(student: Student, teacher: Teacher | None = None, **section: Any) ->
     return Distill(made, student, teacher or LiveTeacher())
 
 
-def grpo(student: Student, **section: Any) -> Grpo:
+def grpo(student: Student, teacher: Teacher | None = None, **section: Any) -> Grpo:
     made = config.Grpo.model_validate(GRPO | section)
-    return Grpo(made, student, LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
+    return Grpo(made, student, teacher or LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
 
 
 def moved(student: Student, seed: int = 1) -> ShadowTeacher:
@@ -234,7 +234,9 @@ def test_splitting_a_sum_changes_neither_loss_nor_gradient_nor_metrics(
 ) -> None:
     ours = student()
     section = {"reduction": "sequence", "updates_per_batch": 2, "kl_weight": 0.1}
-    method = OnPolicy(ours, [(one, distill(ours)), (other, grpo(ours, **section))])
+    teacher = moved(ours)
+    terms = [(one, distill(ours, teacher)), (other, grpo(ours, teacher, **section))]
+    method = OnPolicy(ours, terms)
     batch = method.collect(asked("a", "b"), 0)
     whole, split = found(method, batch), found(method, batch, tokens_per_part)
     assert split[0] == pytest.approx(whole[0], rel=1e-4, abs=1e-6)

@@ -38,7 +38,7 @@ def srpo(
 ) -> Srpo:
     made = config.Srpo.model_validate({"reward": PLAIN} | section)
     rewards = rewards or [RubricReward(ScriptedJudge(VERDICTS))]
-    reward = Grpo(made.reward, student, LiveTeacher(), rewards)
+    reward = Grpo(made.reward, student, teacher or LiveTeacher(), rewards)
     own = made.distill.model_dump(exclude={"type"})
     return Srpo(made, reward, distill(student, teacher, **own))
 
