@@ -192,6 +192,15 @@ def test_one_renormalised_token_is_refused_and_one_with_a_tail_is_not() -> None:
     assert parse_config(smallest(method=with_tail)).method.type == "distill"
 
 
+@pytest.mark.parametrize("key", ["support", "clip"])
+def test_sampled_token_takes_no_support_and_no_clip_and_reads_back(key: str) -> None:
+    method = {"type": "distill", "divergence": {"type": "sampled_token"}}
+    parsed = parse_config(smallest(method=method))
+    assert parse_config(parsed.model_dump(mode="json")) == parsed
+    other = {"support": {"type": "full"}, "clip": {"type": "token"}}[key]
+    assert f"sampled_token takes no {key};" in refusal(smallest(method=method | {key: other}))
+
+
 # Wrong keys and values
 
 

@@ -103,6 +103,20 @@ def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
     assert isinstance(RubricReward(CodeJudge()), Reward)
 
 
+def test_a_placebo_is_rewarded_where_checks_decide_it(tmp_path: Path) -> None:
+    shuffled = {"placebo": "shuffled"}
+    folder = run(settings(tmp_path, "run", method=GRPO, rubrics=shuffled, steps=1, **SEVERAL))
+    assert folder.metrics()[0]["reward/unscored_share"] == 0
+    assert "a placebo: `shuffled`" in (folder.model / "README.md").read_text()
+    generic = {"placebo": "generic"}
+    with pytest.raises(DataError, match="every rubric has a criterion without a check"):
+        run(settings(tmp_path, "no", method=GRPO, rubrics=generic, steps=1, **SEVERAL))
+    assert not (tmp_path / "no").exists()
+    answers = {"type": "grpo", "rewards": [{"type": "answer"}]}
+    with pytest.raises(ConfigError, match="no reward goes by it"):
+        settings(tmp_path, "no", method=answers, rubrics=shuffled, **SEVERAL)
+
+
 # GRPO
 
 
@@ -195,6 +209,15 @@ def test_rows_without_rubrics_are_learned_from_by_their_answers(tmp_path: Path) 
 
 
 SEVERAL = {"completions_per_example": 4}
+SRPO = {"type": "srpo", "right_share": 0.5, "reward": GRPO | {"updates_per_batch": 2}}
+SUM = {
+    "type": "sum",
+    "terms": [
+        {"method": {"type": "criterion", "min_nats": 0.01}, "weight": 0.5},
+        {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}},
+        {"method": {"type": "distill"}},
+    ],
+}
 
 
 def simple_rows(folder: Path) -> dict[str, str]:
@@ -218,6 +241,12 @@ def simple_rows(folder: Path) -> dict[str, str]:
         (GRPO | {"updates_per_batch": 2, "kl_weight": 0.1, "reduction": "sequence"}, FULL),
         (GRPO | {"kl_weight": 0.1}, LORA),
         ({"type": "suppress"}, FULL),
+        (SRPO, FULL),
+        (SRPO, LORA),
+        ({"type": "criterion", "min_nats": 0.01}, FULL),
+        ({"type": "criterion", "min_nats": 0.01}, LORA),
+        (SUM, FULL),
+        (SUM, LORA),
     ],
 )
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(

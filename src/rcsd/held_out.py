@@ -167,6 +167,7 @@ def evaluations_of(
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
-        prompts = whole_set(load_examples(data)[0], views, policy, room, f"evaluation.{name}")
+        field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
+        prompts = whole_set(load_examples(data)[0], views, policy, room, field)
         sets.append(kind(name, prompts, engine, decoding))
     return Evaluations(sets, folder, section.every_steps, section.every_tokens)

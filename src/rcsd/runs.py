@@ -234,7 +234,9 @@ def load_trained(section: Model) -> tuple[Policy, str]:
 def _reward(rollout: Rollout) -> dict[str, float | None]:
     """What a completion earned, where it was reinforced; None is unscored."""
     earned = [signal.reward for signal in rollout.signals if signal.advantages]
-    return {"reward": earned[0]} if earned else {}
+    # Suppression has advantages too, and no reward.
+    known = [reward for reward in earned if reward is not None]
+    return {"reward": known[0] if known else None} if earned else {}
 
 
 def surroundings() -> dict[str, Any]:

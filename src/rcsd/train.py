@@ -123,7 +123,7 @@ def run(
             folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
         on_step(step + 1, metrics)
     with folder.new_model() as unfinished:
-        save_model(policy, unfinished, _card(settings))
+        save_model(policy, unfinished, _card(settings, len(folder.metrics())))
     accelerator.end_training()
     return folder
 
@@ -345,8 +345,8 @@ def _blown_up(what: str, batch: Sequence[Example], step: int, folder: RunFolder)
     )
 
 
-def _card(settings: config.Config) -> str:
-    """The model card."""
+def _card(settings: config.Config, num_steps: int) -> str:
+    """The model card; a budget may have ended the run before all of its steps."""
     views = f"the model's view: {settings.learned_view}"
     if settings.has_teacher_view:
         views = (
@@ -359,7 +359,7 @@ def _card(settings: config.Config) -> str:
         "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
         f"base_model: {hub_name(settings.model.path)}\n---\n\n"
         f"# {settings.out.name}\n\n"
-        f"Trained by `rcsd` with the method `{settings.method.type}` for {settings.steps} steps "
+        f"Trained by `rcsd` with the method `{settings.method.type}` for {num_steps} steps "
         f"from `{settings.model.path}`; {views}{warning}. "
         "The whole configuration is in `run.json` of the run's folder.\n"
     )

@@ -29,7 +29,7 @@ from rcsd.config.methods import (
     Term,
     TokenClip,
     TopK,
-    distillation,
+    distillations,
     objectives,
 )
 from rcsd.config.parts import (
@@ -138,7 +138,7 @@ __all__ = [
     "Views",
     "WorldData",
     "Writing",
-    "distillation",
+    "distillations",
     "load_config",
     "load_evaluating",
     "load_pipeline",

@@ -133,10 +133,15 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Distill":
-        ignored = sorted({"support", "clip"} & self.model_fields_set)
+        # By value, not by presence: a recorded configuration holds every key.
+        ignored = [key for key in ("clip", "support") if getattr(self, key) != _default(key)]
         if self.divergence.type == "sampled_token" and ignored:
             raise ValueError(f"sampled_token takes no {' and no '.join(ignored)}; leave it out")
         return self
+
+
+def _default(key: str) -> Any:
+    return Distill.model_fields[key].default
 
 
 class AnswerReward(Section):
@@ -231,6 +236,12 @@ class Srpo(Section):
     weighs all alike. Ours: the paper (arXiv 2604.02288) gives the idea, and its value is unknown
     to us."""
 
+    @model_validator(mode="after")
+    def _learns_from_fresh_samples(self) -> "Srpo":
+        if self.reward.updates_per_batch > 1:
+            _refuse_stale(self.distill)
+        return self
+
 
 class Criterion(Section):
     """Distillation at those tokens alone that the failed criteria are about."""
@@ -267,7 +278,21 @@ class Sum(Section):
         kinds = [term.method.type for term in terms]
         if len(set(kinds)) < len(kinds):
             raise ValueError("an objective stands there twice; give it a larger weight")
+        methods = [term.method for term in terms]
+        if any(isinstance(method, Grpo) and method.updates_per_batch > 1 for method in methods):
+            for method in methods:
+                _refuse_stale(method.distill if isinstance(method, Criterion) else method)
         return terms
+
+
+def _refuse_stale(method: Section) -> None:
+    """Refuse what learns from the sampled tokens alone, and knows no ratio to their probability."""
+    sampled = isinstance(method, Distill) and method.divergence.type == "sampled_token"
+    if sampled or isinstance(method, Suppress):
+        raise ValueError(
+            f"{'sampled_token' if sampled else 'suppress'} needs fresh samples of the student, and "
+            "updates_per_batch learns from old ones; leave updates_per_batch out"
+        )
 
 
 PhaseMethod = Distill | Grpo | Srpo | Criterion | Suppress | Sum
@@ -335,11 +360,9 @@ def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | S
             return [method]
 
 
-def distillation(method: PhaseMethod | Schedule | Sft) -> Distill | None:
-    """The first distillation that a method holds, or None: it has no teacher's view."""
-    for leaf in objectives(method):
-        if isinstance(leaf, Distill):
-            return leaf
-        if isinstance(leaf, Srpo | Criterion):
-            return leaf.distill
-    return None
+def distillations(method: PhaseMethod | Schedule | Sft) -> Sequence[Distill]:
+    """All sections of distillation in a method: objectives, and the parts of srpo and criterion."""
+    found = [
+        leaf.distill if isinstance(leaf, Srpo | Criterion) else leaf for leaf in objectives(method)
+    ]
+    return [section for section in found if isinstance(section, Distill)]

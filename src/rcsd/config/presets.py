@@ -23,22 +23,24 @@ PresetName = Literal["rcsd", "opsd", "rgsd", "rcsd-paper"]
 
 _TOP_20 = {"type": "teacher_top_k", "k": 20, "outside": "renormalise"}
 _JSD = {"divergence": {"type": "jsd", "beta": 0.5}, "support": {"type": "full"}}
+_PLAIN = {"clip": {"type": "none"}, "temperature": 1.0}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "rcsd": {
-        "method": {"divergence": {"type": "forward_kl"}, "support": _TOP_20},
+        "method": {"divergence": {"type": "forward_kl"}, "support": _TOP_20, **_PLAIN},
         "views": {"teacher": "rubric"},
     },
     "opsd": {
-        "method": {**_JSD, "temperature": 1.1},
+        "method": {**_JSD, **_PLAIN, "temperature": 1.1},
         "views": {"teacher": "solution"},
         "sampling": {"temperature": 1.1, "top_p": 0.95, "top_k": 20},
     },
-    "rgsd": {"method": _JSD, "views": {"teacher": "rubric"}},
+    "rgsd": {"method": {**_JSD, **_PLAIN}, "views": {"teacher": "rubric"}},
     "rcsd-paper": {
         "method": {
             "divergence": {"type": "forward_kl"},
             "support": _TOP_20,
+            **_PLAIN,
             "clip": {"type": "entry", "max_nats": 0.05},
         },
         "views": {"teacher": "rubric+answer", "analysis": True},
@@ -50,7 +52,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 def filled(tree: Mapping[str, Any], name: Any, section: str) -> dict[str, Any]:
     """A section's tree with what a preset says where the tree says nothing."""
-    values = PRESETS[name].get(section, {}) if name in PRESETS else {}
+    known = isinstance(name, str) and name in PRESETS
+    values = PRESETS[name].get(section, {}) if known else {}
     return {**values, **tree}
 
 

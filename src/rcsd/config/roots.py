@@ -15,7 +15,7 @@ from rcsd.config.methods import (
     Schedule,
     Sft,
     Srpo,
-    distillation,
+    distillations,
     objectives,
 )
 from rcsd.config.parts import (
@@ -97,8 +97,8 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _is_its_preset(self) -> "Stage":
-        leaves = [method for method in objectives(self.method) if isinstance(method, Distill)]
-        for name in {method.preset for method in leaves if method.preset is not None}:
+        presets = {section.preset for section in distillations(self.method)}
+        for name in (preset for preset in presets if preset is not None):
             for section in ("views", "sampling"):
                 for key, value in PRESETS[name].get(section, {}).items():
                     if getattr(getattr(self, section), key) != value:
@@ -145,6 +145,12 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _asks_for_what_there_is(self) -> "Stage":
+        first_steps = sum(phase.steps or 0 for phase in self.phases)
+        if first_steps >= self.steps:
+            raise ValueError(
+                f"the phases before the last take {first_steps} steps of {self.steps}, so the last "
+                "one never begins; set steps higher"
+            )
         for phase in self.phases:
             num = phase.completions_per_example or self.completions_per_example
             for method in objectives(phase.method):
@@ -175,6 +181,12 @@ class Stage(Section):
                     f"{kind} compares the completions of an example: set completions_per_example "
                     "to 2 or more"
                 )
+        reward = method.reward if isinstance(method, Srpo) else method
+        if isinstance(reward, Grpo) and reward.kl_weight > 0 and self.teacher.type != "frozen":
+            raise ValueError(
+                f"kl_weight holds the student near the frozen weights, and the teacher's are "
+                f"{self.teacher.type}; leave kl_weight or teacher out"
+            )
         if isinstance(method, Criterion):
             if self.views.writes == "rubric" or "rubric" not in self.views.teacher:
                 raise ValueError("criterion judges answers by the rubric that the teacher is shown")
@@ -196,7 +208,7 @@ class Stage(Section):
     @property
     def has_teacher_view(self) -> bool:
         """Whether completions are scored in the teacher's view."""
-        return distillation(self.method) is not None
+        return bool(distillations(self.method))
 
     @property
     def probed_data(self) -> Data:

@@ -96,6 +96,8 @@ def _explained(root: type[Section], detail: Any) -> str:
     keys, section = _place(root, detail["loc"])
     name = ".".join(keys)
     if detail["type"] != "extra_forbidden" or section is None:
+        if not name:  # of the whole tree, which nobody wants to see again
+            return detail["msg"]
         given = "" if detail["type"] == "missing" else f", got {detail['input']!r}"
         return f"{name}: {detail['msg']}{given}{_nearest_tag(detail)}"
     close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)

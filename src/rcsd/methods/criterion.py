@@ -21,10 +21,10 @@ class Criterion:
 
     ``L = 1/T sum_t m_t D(p_t || q_t)``, with m_t = 1 where
     ``|log p(y_t | x, r, y_<t) - log p(y_t | x, r without the failed criteria, y_<t)| > min_nats``
-    and 0 elsewhere. What a teacher moves for any other reason, such as its style when it is shown a
-    rubric at all, is left out: the difference of two teachers that both see a rubric cancels it.
-    After CriPO (arXiv 2607.18082), which weighs criteria by what the completions met, and VG-OPD,
-    which keeps the tokens where the privileged context speaks.
+    and 0 elsewhere, at the temperature of sampling. What a teacher moves for any other reason, such
+    as its style when it is shown a rubric at all, is left out: the difference of two teachers that
+    both see a rubric cancels it. After CriPO (arXiv 2607.18082), which weighs criteria by what the
+    completions met, and VG-OPD, which keeps the tokens where the privileged context speaks.
 
     What differs from them, and what we chose:
 
@@ -67,23 +67,24 @@ class Criterion:
             self.prompts.of(_passed_alone(rollout.example, found))
             for rollout, found in zip(rollouts, verdicts, strict=True)
         ]
+        # Only where something failed: the same prompt scored twice differs by rounding.
+        failed = [n for n, ids in enumerate(without) if ids != rollouts[n].teacher_ids]
+        asked = [rollouts[n] for n in failed]
         with self.distill.teacher.weights():
-            full = student.sampled_log_q(rollouts, [r.teacher_ids for r in rollouts])
-            partial = student.sampled_log_q(rollouts, without)
-        signals = [
-            Signal(distilled=tuple(float(abs(a - b) > self.section.min_nats) for a, b in pairs))
-            for pairs in (zip(a, b, strict=True) for a, b in zip(full, partial, strict=True))
-        ]
+            full = student.sampled_log_q(asked, [rollout.teacher_ids for rollout in asked])
+            partial = student.sampled_log_q(asked, [without[n] for n in failed])
+        masks = [(0.0,) * len(rollout.completion.token_ids) for rollout in rollouts]
+        for n, with_them, without_them in zip(failed, full, partial, strict=True):
+            pairs = zip(with_them, without_them, strict=True)
+            masks[n] = tuple(float(abs(a - b) > self.section.min_nats) for a, b in pairs)
+        signals = [Signal(distilled=mask) for mask in masks]
         chosen = [share for signal in signals for share in signal.distilled]
         given = [verdict for found in verdicts for verdict in found]
-        unchanged = sum(
-            ids == rollout.teacher_ids for ids, rollout in zip(without, rollouts, strict=True)
-        )
         return Known(
             signals,
             {
                 "criterion/chosen_share": sum(chosen) / len(chosen),
-                "criterion/nothing_failed_share": unchanged / len(rollouts),
+                "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
                 "criterion/unscored_share": sum(v is None for v in given) / len(given),
             },
         )

@@ -102,7 +102,11 @@ class OnPolicy:
         return Batch(marked, metrics, max(found.num_updates for found in known))
 
     def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The weighted sum of all objectives' losses."""
+        """The weighted sum of all objectives' losses.
+
+        Where two objectives show a metric of the same name, the later one's is called
+        ``part-OBJECTIVE/name``.
+        """
         columns = [[r.signals[n] for r in part] for n in range(len(self.objectives))]
         targets = [
             objective.targets(part, signals)
@@ -121,6 +125,10 @@ class OnPolicy:
         ):
             loss_T, found = objective.terms(signals, said, logits_TV, target_T)
             losses.append(weight * token_mean(loss_T, num_tokens))
-            shown |= found
+            # Two objectives may show the same thing of different divergences.
+            shown |= {
+                name.replace("/", f"-{objective.name}/", 1) if name in shown else name: value_T
+                for name, value_T in found.items()
+            }
         shares = {name: value_T.detach().sum() / num_tokens for name, value_T in shown.items()}
         return torch.stack(losses).sum(), shares

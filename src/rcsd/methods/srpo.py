@@ -64,7 +64,8 @@ class Srpo:
         length, least = len(signal.advantages), self.section.right_share * self._highest
         if signal.reward is not None and signal.reward >= least - ROUNDING:
             return replace(signal, distilled=(0.0,) * length)
-        return replace(signal, advantages=(0.0,) * length, distilled=(1.0,) * length)
+        # The weight too: a KL term is no advantage, and belongs to GRPO.
+        return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
 
     def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
         """The teacher's distributions."""

@@ -90,7 +90,7 @@ def probe(
     Raises:
         UserError: If the run could not start, or does not distil answers.
     """
-    section = config.distillation(settings.method)
+    section = next(iter(config.distillations(settings.method)), None)
     if section is None:
         raise ConfigError(
             f"method.type: {settings.method.type} has no teacher's view to probe; 'distill' has"
