@@ -117,7 +117,10 @@ def reported(settings: config.Study, title: str, found: Trained) -> Outcome:
         if figure != "relations" or page.relations:
             drawn = figure_svg(page, figure)
             (settings.out / f"{figure}.svg").write_text(drawn, encoding="utf-8")
-    return Outcome(summary, findings, terminal_table(page), settings.out / "report.html")
+    # Scores at equal tokens alone: more columns than a terminal is wide help nobody.
+    first = [row for row in page.estimates if row.metric in METRICS]
+    table = terminal_table(replace(page, estimates=tuple(first)))
+    return Outcome(summary, findings, table, settings.out / "report.html")
 
 
 def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list[Standing]:
@@ -245,41 +248,14 @@ def prediction_of(settings: config.Study, found: Trained, name: str) -> Predicti
 def sentences(
     settings: config.Study, standings: Sequence[Standing], predictions: Sequence[Prediction]
 ) -> list[str]:
-    """What the numbers say, for better or worse."""
-    found = []
-    for standing in standings:
-        if standing.metric != "score":
-            continue
-        means = {mean.arm: mean.interval for mean in standing.compared.means}
-        budget = settings.budget
-        when = (
-            f"{budget.tokens:,} tokens" if standing.moment == "tokens" else f"{budget.seconds:g} s"
-        )
-        place = standing.held_out.replace("_", " ")
-        own = means[settings.against]
-        sides: dict[str, list[str]] = {
-            "more than": [],
-            "less than": [],
-            "not clearly other than": [],
-        }
-        for difference in standing.compared.differences:
-            if difference.left != settings.against:
-                continue
-            low, high, p = (
-                difference.interval.low,
-                difference.interval.high,
-                difference.holm_p_value,
-            )
-            clear = p is not None and p < 0.05 and (low > 0 or high < 0)
-            side = (
-                "not clearly other than" if not clear else "more than" if low > 0 else "less than"
-            )
-            sides[side].append(f"{difference.right} ({means[difference.right].mean:.2f})")
-        said = "; ".join(f"{side} {', '.join(of)}" for side, of in sides.items() if of)
-        found.append(
-            f"After {when}, on {place}, {settings.against} scores {own.mean:.2f} "
-            f"[{own.low:.2f}, {own.high:.2f}]: {said}."
-        )
+    """What the numbers say, for better or worse.
+
+    Two arms differ where the interval of their paired difference leaves 0 out; a star says that the
+    corrected p-value is below 0.05 too. With few families of new templates no test can be.
+    """
+    found = [
+        _of_standing(settings, standing) for standing in standings if standing.metric == "score"
+    ]
     found += [
         f"Headroom before training and gain correlate with r = {prediction.r:.2f} over "
         f"{len(prediction.gain)} arms on {prediction.held_out.replace('_', ' ')}."
@@ -287,6 +263,27 @@ def sentences(
         if prediction.r is not None
     ]
     return found
+
+
+def _of_standing(settings: config.Study, standing: Standing) -> str:
+    against, budget = settings.against, settings.budget
+    when = f"{budget.tokens:,} tokens" if standing.moment == "tokens" else f"{budget.seconds:g} s"
+    means = {mean.arm: mean.interval for mean in standing.compared.means}
+    sides: dict[str, list[str]] = {"more than": [], "less than": [], "not clearly other than": []}
+    for difference in standing.compared.differences:
+        if difference.left != against:
+            continue
+        low, high = difference.interval.low, difference.interval.high
+        side = "more than" if low > 0 else "less than" if high < 0 else "not clearly other than"
+        star = "*" if difference.holm_p_value is not None and difference.holm_p_value < 0.05 else ""
+        sides[side].append(f"{difference.right} {means[difference.right].mean:.2f}{star}")
+    said = "; ".join(f"{side} {', '.join(of)}" for side, of in sides.items() if of)
+    own = means[against]
+    place = standing.held_out.replace("_", " ")
+    return (
+        f"After {when}, on {place}, {against} scores {own.mean:.2f} "
+        f"[{own.low:.2f}, {own.high:.2f}]: {said}."
+    )
 
 
 def _spent(settings: config.Study, of_seeds: Sequence[Sequence[Point]]) -> dict[str, Any]:
@@ -350,13 +347,15 @@ def _page(
             if prediction.r is not None
         ),
         facts=facts(first.read_record()),
-        interval_note="95% intervals over seeds and questions (new templates: families of them), "
-        "both resampled; p-values corrected by Holm",
+        interval_note="95% intervals, seeds and questions (of new templates their families) both "
+        f"resampled; at equal tokens ({settings.budget.tokens:,}) unless a panel says otherwise; "
+        "p-values corrected by Holm",
     )
 
 
 def _metric(standing: Standing) -> str:
-    return f"{standing.metric} at equal {standing.moment}"
+    """Its panel: the table's columns are at equal tokens, as the note below it says."""
+    return standing.metric if standing.moment == "tokens" else f"{standing.metric} in equal time"
 
 
 def _curves(settings: config.Study, found: Trained) -> list[Curve]:

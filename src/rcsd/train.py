@@ -147,7 +147,12 @@ class Stream:
 
     def used(self, num_steps: int) -> list[int]:
         """Indices of the examples that the first steps take."""
-        return sorted({index for step in range(num_steps) for index in self._indices(step)})
+        found: set[int] = set()
+        for step in range(num_steps):
+            found.update(self._indices(step))
+            if len(found) == len(self._prompts):
+                break
+        return sorted(found)
 
     def _indices(self, step: int) -> list[int]:
         size = len(self._prompts)
