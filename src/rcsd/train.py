@@ -75,8 +75,7 @@ def run(
     """
     folder = RunFolder(settings.out)
     rows, imported = load_examples(settings.data)
-    words = Words(settings.views.templates)
-    examples = with_placebo(rows, settings.rubrics.placebo, words)
+    examples = with_placebo(rows, settings.rubrics.placebo, Words(settings.views.templates))
     folder.check_resumable() if resume else folder.check_new()
     set_seed(settings.seed)
     accelerator = _accelerator(settings, folder)
@@ -113,7 +112,6 @@ def run(
         metrics["optim/lr"] = float(schedule.get_last_lr()[0])
         schedule.step()
         teacher.update()
-        metrics["time/step_seconds"] = ledger.now() - began
         metrics |= ledger.add(batch.num_learned_tokens, began)
         last = step + 1 == settings.steps or ledger.is_spent
         evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
