@@ -1,6 +1,10 @@
 import pytest
 
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.evaluate import graded
 from rcsd.judges.answers import answer_verdict, final_answer, plain_text, quantity
+from rcsd.judges.code import CodeJudge
+from rcsd.types import Completion, Decoding, Example
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,12 @@ def test_plain_text_has_one_spelling_of_arithmetic():
 def test_the_quantity_is_on_the_right_side():
     assert quantity("E = - 5 J") == (-5.0, " J")
     assert quantity("none") is None
+
+
+def test_accuracy_counts_only_references_of_which_a_wrong_answer_can_be_told() -> None:
+    examples = [Example("n", "?", "3 J"), Example("w", "?", "Paris")]
+    engine = ScriptedEngine(
+        [Completion((1,), text, finished=True) for text in ("Answer: 3 J", "Answer: Paris")]
+    )
+    rows = graded(examples, [(1,), (1,)], engine, CodeJudge(), Decoding(4))
+    assert [row.right for row in rows] == [True, None]

@@ -64,10 +64,10 @@ def test_without_scores_headroom_is_told_in_accuracy_over_numeric_references() -
         given = zip(rows, rights, strict=True)
         return Answers(name, "rubric", {i: replace(row, right=r) for (i, row), r in given})
 
-    # A wording that repeats the reference is known to be right, another is not known to be wrong.
+    # No answer to a reference that is no number is graded: none could be called wrong.
     found = measured_headroom(
         asked,
-        graded("student", [False, False, True, True]),
+        graded("student", [False, False, True, None]),
         [graded(TEACHER, [True, True, True, None])],
     )
     gain = found.gain(TEACHER)

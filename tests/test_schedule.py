@@ -13,7 +13,8 @@ from test_train import FULL, LORA, run_until_killed, settings, trajectory
 from rcsd import config
 from rcsd.errors import ConfigError
 from rcsd.prompting import Prompted
-from rcsd.train import Stream, run
+from rcsd.streams import Stream
+from rcsd.train import run
 from rcsd.types import Example
 
 

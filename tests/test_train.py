@@ -19,7 +19,8 @@ from rcsd.methods.sft import written_target
 from rcsd.prompting import Prompted
 from rcsd.rubrics import rubric_json
 from rcsd.runs import RunFolder
-from rcsd.train import Stream, run
+from rcsd.streams import Stream
+from rcsd.train import run
 from rcsd.types import Completion, Decoding, Example
 
 FULL = {"type": "full"}
@@ -288,3 +289,17 @@ def test_a_written_copy_of_gold_agrees_with_it_fully(tmp_path: Path) -> None:
     cut = [Completion((1,), text[: text.index("}") + 1], finished=False) for text in texts]
     part = HeldOutRubrics("set", prompts, ScriptedEngine(cut), Decoding(10))
     assert part.metrics(tmp_path / "part.jsonl", 2)["recall_mean"] < 1
+
+
+def test_a_run_that_stops_early_leaves_its_best_model(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    stop = {"metric": "eval/score_mean", "patience": 2}
+    evaluation = {"data": held_out, "every_steps": 1, "max_tokens": 8, "early_stop": stop}
+    folder = run(settings(tmp_path, "stopped", steps=5, evaluation=evaluation))
+    # A random model scores 0 each time, so its first evaluation is its best.
+    assert [row["eval/score_mean"] for row in folder.metrics()] == [0.0] * 3
+    first = run(settings(tmp_path, "first", steps=1))
+    name = "model.safetensors"
+    assert (folder.model / name).read_bytes() == (first.model / name).read_bytes()
+    resumed = run(settings(tmp_path, "stopped", steps=5, evaluation=evaluation), resume=True)
+    assert len(resumed.metrics()) == 3

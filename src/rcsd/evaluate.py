@@ -9,7 +9,7 @@ from typing import Any
 from rcsd.engines import Engine
 from rcsd.errors import DataError
 from rcsd.files import read_rows, write_rows
-from rcsd.judges.answers import answer_verdict
+from rcsd.judges.answers import answer_verdict, can_be_wrong
 from rcsd.judges.base import Judge
 from rcsd.rubrics import rubric_score
 from rcsd.types import Decoding, Example
@@ -27,7 +27,8 @@ class Graded:
         finished: Whether it ended by itself.
         verdicts: One for each criterion; None is unscored.
         score: In [0, 1]; NaN where a verdict is missing; None without a rubric.
-        right: Whether the final answer is the reference's; None is ungraded.
+        right: Whether the final answer is the reference's; None: ungraded, as always where code
+            could not tell a wrong one.
         tags: Of the example.
     """
 
@@ -67,7 +68,7 @@ def graded(
         if example.rubric is not None:
             verdicts = tuple(judge.verdicts(example, completion.text))
             score = rubric_score(example.rubric, verdicts)
-        if example.reference_answer is not None:
+        if example.reference_answer is not None and can_be_wrong(example.reference_answer):
             right = answer_verdict(completion.text, example.reference_answer)
         rows.append(
             Graded(

@@ -21,12 +21,16 @@ from rcsd.types import Example
 
 # Metric, its name in the report, its unit.
 _CURVES = (
+    ("loss/total_mean", "loss", "weighted sum"),
     ("loss/divergence_nats_mean", "divergence", "nats per token"),
     ("loss/nll_nats_mean", "negative log-likelihood", "nats per token"),
     ("reward/score_mean", "reward", "weighted sum"),
     ("reward/no_spread_share", "groups without spread", "share"),
     ("loss/frozen_kl_nats_mean", "distance to the frozen weights", "nats per token"),
     ("student/entropy_nats_mean", "student entropy", "nats"),
+    ("teacher/top_k_overlap_share", "overlap of both views' likeliest tokens", "share"),
+    ("student/end_probability_mean", "student's probability of the end", "share"),
+    ("teacher/end_probability_mean", "teacher's probability of the end", "share"),
     ("completion/length_tokens_mean", "completion length", "tokens"),
     ("completion/truncated_share", "truncated completions", "share"),
     ("completion/leak_phrase_share", "completions that speak of rubric or reference", "share"),

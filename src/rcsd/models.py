@@ -53,6 +53,11 @@ class Policy:
         return getattr(self.model.config, "max_position_embeddings", None)
 
     @property
+    def vocab_size(self) -> int:
+        """Width of the logits, which may exceed the tokenizer's."""
+        return self.model.config.get_text_config().vocab_size
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device

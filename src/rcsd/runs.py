@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from rcsd.config import Config, FullFineTuning, Model
 from rcsd.errors import RunError
@@ -164,6 +166,16 @@ class RunFolder:
         yield unfinished
         shutil.rmtree(self.model, ignore_errors=True)
         unfinished.rename(self.model)
+
+    def save_best(self, state: Mapping[str, Tensor]) -> None:
+        """Keep the trained weights of the best evaluation yet."""
+        unfinished = self.path / "best.unfinished"
+        save_file(dict(state), unfinished)
+        unfinished.rename(self.path / "best.safetensors")
+
+    def load_best(self) -> dict[str, Tensor]:
+        """What `save_best` kept."""
+        return load_file(self.path / "best.safetensors")
 
     def completions(self) -> list[dict[str, Any]]:
         """All rows of ``completions.jsonl``."""

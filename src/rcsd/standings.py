@@ -26,7 +26,7 @@ from rcsd.report import (
     write_report,
 )
 from rcsd.stats import FloatArray, Interval, holm, ratio_interval
-from rcsd.study import BASE, Point, Trained, run
+from rcsd.study import Point, Trained, run
 from rcsd.workers import Progress
 
 Moment = Literal["tokens", "seconds"]
@@ -153,7 +153,7 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
     for (name, examples), metric in itertools.product(found.held_out.items(), METRICS):
         cluster_by = "template" if name in found.new_kinds else None
         units = [resampled_unit(e.id, e.tags, cluster_by) for e in examples]
-        values = {BASE: np.array([_values(found.base[name], metric)])}
+        values = {config.BASE: np.array([_values(found.base[name], metric)])}
         values |= {
             label: np.array(
                 [_values_at(settings, found, of, name, metric, moment) for of in of_seeds]
@@ -169,7 +169,7 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
 def _pairs(settings: config.Study) -> list[tuple[str, str]]:
     """Which differences a reader asks for, each once."""
     labels = settings.labels
-    pairs = [(label, BASE) for label in labels]
+    pairs = [(label, config.BASE) for label in labels]
     pairs += [(settings.against, label) for label in labels if label != settings.against]
     pairs += [
         (own, label)
@@ -352,7 +352,7 @@ def _page(
     findings: Sequence[str],
 ) -> ReportPage:
     first = next(iter(found.folders.values()))[0]
-    labels = [BASE, *settings.labels]
+    labels = [config.BASE, *settings.labels]
     return ReportPage(
         title=title,
         subtitle=f"{settings.model.path}, {len(settings.seeds)} seeds, "
@@ -375,7 +375,7 @@ def _page(
             for standing in standings
             if standing.metric == "score"
             for difference in standing.compared.differences
-            if difference.right != BASE
+            if difference.right != config.BASE
         ),
         curves=tuple(_curves(settings, found)),
         relations=tuple(

@@ -18,8 +18,6 @@ from rcsd.steps import Writer, nothing_shown
 from rcsd.types import Example
 from rcsd.workers import Progress, run_steps
 
-BASE = "base"
-
 
 @dataclass(frozen=True)
 class Point:
@@ -78,7 +76,7 @@ def run(settings: config.Study, progress: Progress) -> Trained:
     }
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     return Trained(
-        answers.pop(BASE),
+        answers.pop(config.BASE),
         answers,
         taught_by,
         {
@@ -110,10 +108,23 @@ def quick(settings: config.Study) -> config.Study:
         "evaluation": settings.evaluation.model_copy(update={"data": sets, "num_points": 1}),
         "budget": budget,
         "writer": writer,
+        "arms": {name: _quick_arm(arm) for name, arm in settings.arms.items()},
         "seeds": settings.seeds[:1],
         "out": settings.out.with_name(f"{settings.out.name}-quick"),
     }
     return settings.model_copy(update=changes)
+
+
+def _quick_arm(arm: config.StudyArm) -> config.StudyArm:
+    """The phases of its schedule shortened as the budget is."""
+    method = arm.run.get("method", {})
+    phases = [
+        {**phase, "steps": -(-phase["steps"] // QUICK_SHARE)} if "steps" in phase else phase
+        for phase in method.get("phases", [])
+    ]
+    if not phases:
+        return arm
+    return arm.model_copy(update={"run": {**arm.run, "method": {**method, "phases": phases}}})
 
 
 QUICK_SHARE = 6
@@ -162,7 +173,7 @@ class _SeedPlan:
 def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
     """Add the steps in which the base and every teacher answer; returns the arms' teachers."""
     first = settings.stage(next(iter(settings.arms)))
-    products.answer(BASE, settings.model, nothing_shown(first.views), ())
+    products.answer(config.BASE, settings.model, nothing_shown(first.views), ())
     taught_by: dict[str, str] = {}
     for label, (arm, rubrics) in settings.labels.items():
         stage = settings.stage(arm)

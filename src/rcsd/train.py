@@ -1,12 +1,8 @@
 """A run: builds every part in sight, then the one loop, which does not know which method runs."""
 
-import functools
 import importlib.util
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +23,20 @@ from rcsd.held_out import evaluations_of
 from rcsd.ledger import Ledger
 from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
-from rcsd.methods.sft import written_target
 from rcsd.models import Policy, Scorer, load_policy, save_model
 from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import (
     Prompted,
     prompt_room,
-    prompted,
-    prompts_fingerprint,
     weights_fingerprint,
-    with_analyses,
 )
 from rcsd.runs import RunFolder
 from rcsd.stopping import EarlyStopping
+from rcsd.streams import stream_of
 from rcsd.teachers import Teacher, teacher_of
 from rcsd.types import Decoding, Example
 from rcsd.views import Words
-from rcsd.zoo import cache_folder, hub_name
+from rcsd.zoo import hub_name
 
 HEADROOM_EXAMPLES = 32
 """Questions that are answered in both views before a run, to warn where there is no headroom."""
@@ -86,7 +79,7 @@ def run(
     _register_state(accelerator, policy, schedule, teacher)
     engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
-    stream, found = _stream(settings, examples, policy, engine)
+    stream, found = stream_of(settings, examples, policy, engine)
     found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
     methods = method_at(settings, Parts(examples, policy, scorer, teacher, engine))
     evaluations = evaluations_of(settings, policy, engine, folder)
@@ -97,7 +90,7 @@ def run(
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
     start = folder.load_newest_checkpoint(accelerator) if resume else 0
     ledger = Ledger(settings.budget, folder.metrics())
-    ended = ledger.is_spent or _has_stopped(settings, folder)
+    ended = ledger.is_spent or _stops(settings, folder)
 
     for step in range(start, settings.steps):
         if ended:
@@ -107,64 +100,25 @@ def run(
         method = methods(step)
         batch = _collected(method, stream.take(step), step, folder)
         metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
-        metrics |= _learned(method, batch, settings, accelerator, policy, optimizer)
+        metrics |= _learned(method, batch, settings, accelerator, policy, optimizer, schedule)
         _refuse_nan(metrics, step, batch, folder)
-        metrics["optim/lr"] = float(schedule.get_last_lr()[0])
-        schedule.step()
         teacher.update()
         metrics |= ledger.add(batch.num_learned_tokens, began)
         last = step + 1 == settings.steps or ledger.is_spent
         evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
         metrics |= evaluated
         folder.log(step + 1, metrics, batch.rollouts)
-        ended = ledger.is_spent or (bool(evaluated) and _has_stopped(settings, folder))
+        ended = ledger.is_spent or (bool(evaluated) and _stops(settings, folder, policy))
         accelerator.log(metrics, step=step + 1)
         if (step + 1) % settings.save_every_steps == 0 or last:
             _refuse_blown_up_weights(policy, step, batch, folder)
             folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
         on_step(step + 1, metrics)
+    _take_best(settings, folder, policy)
     with folder.new_model() as unfinished:
         save_model(policy, unfinished, _card(settings, len(folder.metrics())))
     accelerator.end_training()
     return folder
-
-
-class Stream:
-    """Examples in a new random order each epoch; the same for the same seed and step.
-
-    Args:
-        prompts: All examples.
-        per_step: How many of them each step takes.
-        seed: Of the order.
-    """
-
-    def __init__(self, prompts: Sequence[Prompted], per_step: Sequence[int], seed: int) -> None:
-        self._prompts, self._seed = prompts, seed
-        self._ends = list(accumulate(per_step, initial=0))
-
-    def take(self, step: int) -> list[Prompted]:
-        """The step's examples."""
-        return [self._prompts[index] for index in self._indices(step)]
-
-    def used(self, num_steps: int) -> list[int]:
-        """Indices of the examples that the first steps take."""
-        found: set[int] = set()
-        for step in range(num_steps):
-            found.update(self._indices(step))
-            if len(found) == len(self._prompts):
-                break
-        return sorted(found)
-
-    def _indices(self, step: int) -> list[int]:
-        size = len(self._prompts)
-        places = range(self._ends[step], self._ends[step + 1])
-        return [self._order(place // size)[place % size] for place in places]
-
-    @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
-    def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self._prompts)))
-        random.Random(f"{self._seed} {epoch}").shuffle(order)
-        return order
 
 
 def _accelerator(settings: config.Config, folder: RunFolder) -> Accelerator:
@@ -204,47 +158,15 @@ def _register_state(
 
     def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
         weights.clear()
-        state = {name: p.detach().contiguous() for name, p in policy.trainable.items()}
-        save_file(state, Path(folder) / "trained.safetensors")
+        save_file(_trained(policy), Path(folder) / "trained.safetensors")
 
     def load(models: list[nn.Module], folder: str) -> None:
         models.clear()
-        state = load_file(Path(folder) / "trained.safetensors")
-        for name, parameter in policy.trainable.items():
-            parameter.data.copy_(state[name])
+        _load_trained(policy, load_file(Path(folder) / "trained.safetensors"))
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
     accelerator.register_for_checkpointing(schedule, teacher)
-
-
-def _stream(
-    settings: config.Config, examples: Sequence[Example], policy: Policy, engine: HfEngine
-) -> tuple[Stream, dict[str, object]]:
-    """The prompts of the run, and for its record what was left out or cut off."""
-    views = settings.views
-    if not settings.has_teacher_view:
-        views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
-    if settings.method.type == "sft":
-        for example in examples:
-            written_target(example, views.writes)
-    sampling = settings.sampling
-    room = prompt_room(policy, sampling.max_prompt_tokens, sampling.max_tokens)
-    prompts, dropped = prompted(examples, views, policy, room)
-    stream = Stream(prompts, _examples_per_step(settings), settings.seed)
-    num_cut = 0
-    if views.analysis:
-        used = stream.used(settings.steps)
-        cache = cache_folder() / "analyses"
-        chosen = [prompts[index] for index in used]
-        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room)
-        for index, prompt in zip(used, continued, strict=True):
-            prompts[index] = prompt
-    return stream, {
-        "dropped": [asdict(drop) for drop in dropped],
-        "num_analyses_cut_off": num_cut,
-        "prompts_sha256": prompts_fingerprint(prompts),
-    }
 
 
 def _warn_without_headroom(
@@ -260,7 +182,11 @@ def _warn_without_headroom(
     answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
     examples, _ = load_examples(settings.probed_data)
     gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
-    if gain is not None and gain.low <= 0:
+    if gain is None:
+        on_warning(
+            "headroom is unknown: no answer can be graded without checks or numeric references"
+        )
+    elif gain.low <= 0:
         on_warning(
             f"no headroom: in the view '{settings.views.teacher}' the model scores "
             f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] over '{settings.views.student}' "
@@ -268,21 +194,42 @@ def _warn_without_headroom(
         )
 
 
-def _has_stopped(settings: config.Config, folder: RunFolder) -> bool:
-    """Whether the held-out metric has gained nothing for a while."""
+def _stopping(settings: config.Config) -> EarlyStopping | None:
     stop = settings.evaluation.early_stop if settings.evaluation is not None else None
-    if stop is None:
+    return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)
+
+
+def _stops(settings: config.Config, folder: RunFolder, policy: Policy | None = None) -> bool:
+    """Whether the held-out metric has gained nothing for a while.
+
+    Args:
+        settings: The run.
+        folder: Holds its metrics.
+        policy: As it was evaluated just now: kept where it is the best yet.
+    """
+    stopping = _stopping(settings)
+    if stopping is None:
         return False
-    return EarlyStopping(stop.metric, stop.patience, stop.min_gain).should_stop(folder.metrics())
+    rows = folder.metrics()
+    if policy is not None and stopping.best(rows) == rows[-1]["step"]:
+        folder.save_best(_trained(policy))
+    return stopping.should_stop(rows)
 
 
-def _examples_per_step(settings: config.Config) -> list[int]:
-    """How many examples each step takes; a phase may say otherwise than the run."""
-    counts: list[int] = []
-    for phase in settings.phases:
-        num_steps = phase.steps or settings.steps
-        counts += [phase.examples_per_step or settings.examples_per_step] * num_steps
-    return (counts or [settings.examples_per_step] * settings.steps)[: settings.steps]
+def _take_best(settings: config.Config, folder: RunFolder, policy: Policy) -> None:
+    """The weights of the best evaluation, where a run may stop by it."""
+    if _stopping(settings) is not None:
+        _load_trained(policy, folder.load_best())
+
+
+def _trained(policy: Policy) -> dict[str, Tensor]:
+    """The trained weights alone."""
+    return {name: p.detach().contiguous() for name, p in policy.trainable.items()}
+
+
+def _load_trained(policy: Policy, state: Mapping[str, Tensor]) -> None:
+    for name, parameter in policy.trainable.items():
+        parameter.data.copy_(state[name])
 
 
 def _learned(
@@ -292,6 +239,7 @@ def _learned(
     accelerator: Accelerator,
     policy: Policy,
     optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> dict[str, float]:
     """Move the weights, as often as the batch asks for; metrics are means over the updates."""
     metrics: dict[str, float] = {}
@@ -304,6 +252,8 @@ def _learned(
         _add(metrics, {"optim/grad_norm": norm}, batch.num_updates)
         optimizer.step()
         optimizer.zero_grad()
+    metrics["optim/lr"] = float(schedule.get_last_lr()[0])
+    schedule.step()
     return metrics
 
 

@@ -3,7 +3,7 @@
 import graphlib
 import multiprocessing
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -67,7 +67,7 @@ def run_steps(steps: Sequence[Step], jobs: int, progress: Progress) -> None:
     teller.start()
     with ProcessPoolExecutor(jobs, spawn, _start_worker, (news,)) as pool:
         try:
-            _run_in_pool(steps, graph, pool)
+            _run_in_pool(steps, graph, pool, jobs)
         except BrokenExecutor as error:
             raise RunError(
                 "a process was killed, perhaps for want of memory; with jobs: 1 steps run one at a "
@@ -91,19 +91,26 @@ def _run_here(
 
 
 def _run_in_pool(
-    steps: Sequence[Step], graph: "graphlib.TopologicalSorter[str]", pool: ProcessPoolExecutor
+    steps: Sequence[Step],
+    graph: "graphlib.TopologicalSorter[str]",
+    pool: ProcessPoolExecutor,
+    jobs: int,
 ) -> None:
     by_name = {step.name: step for step in steps}
+    ready: list[str] = []
     running: dict[Future[None], str] = {}
     while graph.is_active():
-        for name in _in_order(steps, graph.get_ready()):
+        ready = _in_order(steps, [*ready, *graph.get_ready()])
+        # No more than can run: a step that becomes ready later may be preferred to one that waits.
+        while ready and len(running) < jobs:
+            name = ready.pop(0)
             running[pool.submit(_run_in_worker, by_name[name])] = name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             graph.done(running.pop(future))
 
 
-def _in_order(steps: Sequence[Step], ready: Sequence[str]) -> list[str]:
+def _in_order(steps: Sequence[Step], ready: Collection[str]) -> list[str]:
     return [step.name for step in steps if step.name in ready]
 
 

@@ -74,9 +74,10 @@ from rcsd.config.section import (
     load,
     parse,
 )
-from rcsd.config.study import Study, StudyArm, StudyEvaluation
+from rcsd.config.study import BASE, Study, StudyArm, StudyEvaluation
 
 __all__ = [
+    "BASE",
     "JSD",
     "AnswerReward",
     "Arm",

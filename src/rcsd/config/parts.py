@@ -305,7 +305,11 @@ class Optim(Section):
 
 
 class EarlyStop(Section):
-    """Ends a run early, once a held-out metric has gained nothing for a while."""
+    """Ends a run early, once a held-out metric has gained nothing for a while.
+
+    The model that the run leaves is that of its best evaluation. What it scores there is chosen for
+    being high: report other held-out questions than those that the run stops by.
+    """
 
     metric: Literal["eval/score_mean", "eval/accuracy_mean", "eval/f1_mean"]
     """What is watched, in [0, 1], larger is better: score or accuracy of answers; F1 of rubrics
@@ -352,7 +356,8 @@ class Evaluation(Section):
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
     early_stop: EarlyStop | None = None
-    """When a run ends before its last step; None takes every step."""
+    """When a run ends before its last step, and keeps its best model; None takes every step and the
+    last model."""
 
     @model_validator(mode="after")
     def _says_what_and_when(self) -> "Evaluation":

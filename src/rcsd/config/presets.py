@@ -6,8 +6,9 @@ A configuration that says something else than its preset is refused: the name wo
 rcsd        forward KL on the teacher's top 20, no clip, the rubric alone: the text of arXiv
             2606.19327, and the defaults here.
 opsd        OPSD (arXiv 2601.18734): the solution in the teacher's view; JSD with beta 0.5 over the
-            whole vocabulary at temperature 1.1; samples at 1.1, top-p 0.95, top-k 20. As its
-            released scripts have it, but for their mean over micro-batches.
+            whole vocabulary at temperature 1.1; samples at 1.1, top-p 0.95, top-k 20. As the
+            scripts of its repository had it on 5 March 2026, but for their mean over micro-batches;
+            later versions are said to clip the divergence.
 rgsd        RGSD (arXiv 2606.12507): the rubric alone, JSD with beta 0.5. The paper masks the tokens
             of a model's thinking; here all completion tokens count. Full vocabulary: chosen by us.
 rcsd-paper  The released code of RCSD: answer and rubric in the teacher's view, analysis first, the

@@ -1,6 +1,6 @@
 """A study: many methods and placebos, each with several seeds, on one budget."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +63,11 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Study":
+        self._refuse_own_terms("run", self.run, ("budget", "evaluation"))
         for name, arm in self.arms.items():
+            if name == BASE:
+                raise ValueError(f"arms.{name}: that is what the untrained model is called")
+            self._refuse_own_terms(f"arms.{name}.run", arm.run, ("budget", "evaluation", "data"))
             stage = self.stage(name)
             if stage.optim.schedule != "constant":
                 raise ValueError(
@@ -79,6 +83,16 @@ class Study(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands there twice")
         return self
+
+    @staticmethod
+    def _refuse_own_terms(place: str, tree: Mapping[str, Any], keys: Sequence[str]) -> None:
+        """What must be the same for all arms of a comparison."""
+        for key in keys:
+            if key in tree:
+                raise ValueError(
+                    f"{place}.{key}: all arms have the study's; leave it out here, and set it "
+                    f"{'in run' if key == 'data' else 'at the top'}"
+                )
 
     def stage(self, arm: str) -> Stage:
         """What an arm's runs do.
@@ -104,6 +118,9 @@ class Study(Section):
             for rubrics in arm.rubrics
         }
 
+
+BASE = "base"
+"""What the model that all arms start from is called among them."""
 
 MAX_STEPS = 1_000_000
 """Steps of a run that its budget ends."""

@@ -91,7 +91,7 @@ class HfEngine:
         if decoding.regex not in self._masks:
             self._masks[decoding.regex] = RegexMask(
                 policy.tokenizer,
-                policy.model.config.get_text_config().vocab_size,
+                policy.vocab_size,
                 policy.end_ids,
                 decoding.regex,
             )

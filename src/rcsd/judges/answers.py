@@ -167,6 +167,15 @@ def _folded(text: str) -> str:
     return re.sub(r"\s+", "", plain_text(text)).rstrip(".").casefold()
 
 
+def can_be_wrong(reference: str) -> bool:
+    """Whether code can tell a wrong answer from a right one: where the reference is a number.
+
+    Of other references `answer_verdict` recognises the right answers alone, so an accuracy over
+    them would be 1 for every model.
+    """
+    return answer_verdict("", reference) is not None
+
+
 def answer_verdict(text: str, reference: str, tolerance: float = 0.01) -> bool | None:
     """Whether the final answer of a text is right.
 

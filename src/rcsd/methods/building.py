@@ -8,12 +8,11 @@ from torch import nn
 
 from rcsd import config
 from rcsd.engines import Engine
-from rcsd.errors import ConfigError
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.rewards import rewards_of
 from rcsd.methods import Method
 from rcsd.methods.criterion import Criterion, refuse_undecidable
-from rcsd.methods.distill import Distill
+from rcsd.methods.distill import Distill, check_support
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.sft import Sft
@@ -116,7 +115,5 @@ def _objective(
 
 
 def _distill(section: config.Distill, parts: Parts, student: Student) -> Distill:
-    support, size = section.support, parts.policy.model.config.vocab_size
-    if support.type != "full" and support.k > size:
-        raise ConfigError(f"method.support.k: {support.k}, but the vocabulary has {size} tokens")
+    check_support(section, parts.policy)
     return Distill(section, student, parts.teacher)

@@ -63,10 +63,11 @@ class Criterion:
         """Which tokens a failed criterion moves."""
         student = self.distill.student
         verdicts = [self.judge.verdicts(r.example, r.completion.text) for r in rollouts]
-        without = [
-            self.prompts.of(_passed_alone(rollout.example, found))
+        passed = [
+            _passed_alone(rollout.example, found)
             for rollout, found in zip(rollouts, verdicts, strict=True)
         ]
+        without = [self.prompts.of(example) for example in passed]
         # Only where something failed: the same prompt scored twice differs by rounding.
         failed = [n for n, ids in enumerate(without) if ids != rollouts[n].teacher_ids]
         asked = [rollouts[n] for n in failed]
@@ -85,6 +86,7 @@ class Criterion:
             {
                 "criterion/chosen_share": sum(chosen) / len(chosen),
                 "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
+                "criterion/all_failed_share": sum(e.rubric is None for e in passed) / len(passed),
                 "criterion/unscored_share": sum(v is None for v in given) / len(given),
             },
         )

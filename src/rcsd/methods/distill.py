@@ -20,9 +20,10 @@ from rcsd.divergences import (
     sampled_token_terms,
     top_k_ids,
 )
+from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import Known
 from rcsd.methods.student import Student, gathered
-from rcsd.models import evaluating
+from rcsd.models import Policy, evaluating
 from rcsd.teachers import Teacher
 from rcsd.types import Rollout, Signal
 
@@ -168,3 +169,16 @@ def overlap(
     """Share of the teacher's likeliest M tokens that are among the student's, in [0, 1]."""
     ours_TM = top_k_ids(logits_TV, likeliest_TM.shape[-1])
     return (likeliest_TM[:, :, None] == ours_TM[:, None, :]).any(-1).float().mean(-1)
+
+
+def check_support(section: config.Distill, policy: Policy) -> None:
+    """Refuse a support that is larger than the vocabulary.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    support = section.support
+    if support.type != "full" and support.k > policy.vocab_size:
+        raise ConfigError(
+            f"method.support.k: {support.k}, but the vocabulary has {policy.vocab_size} tokens"
+        )

@@ -130,5 +130,8 @@ class OnPolicy:
                 name.replace("/", f"-{objective.name}/", 1) if name in shown else name: value_T
                 for name, value_T in found.items()
             }
+        loss = torch.stack(losses).sum()
         shares = {name: value_T.detach().sum() / num_tokens for name, value_T in shown.items()}
-        return torch.stack(losses).sum(), shares
+        if len(losses) > 1:
+            shares = {"loss/total_mean": loss.detach(), **shares}
+        return loss, shares

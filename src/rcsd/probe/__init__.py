@@ -18,6 +18,7 @@ from rcsd.data.placebos import PLACEBOS
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.files import make_folder, write_json
+from rcsd.methods.distill import check_support
 from rcsd.methods.student import Student
 from rcsd.models import Scorer, load_policy
 from rcsd.probe.advice import Advice, advice_on
@@ -128,7 +129,7 @@ def probe(
         masses,
         next(iter(_configured_k(section)), None),
         clips,
-        leakage_of(everyone),
+        leakage_of(load_examples(settings.data)[0]),
     )
     return Probe(
         len(everyone),
@@ -164,11 +165,7 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
     policy = load_policy(settings.model)
-    size = policy.model.config.get_text_config().vocab_size
-    if section.support.type != "full" and section.support.k > size:
-        raise ConfigError(
-            f"method.support.k: {section.support.k}, but the vocabulary has {size} tokens"
-        )
+    check_support(section, policy)
     scorer = accelerator.prepare(Scorer(policy))
     engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rcsd.evaluate import Graded
-from rcsd.judges.answers import answer_verdict
 from rcsd.probe.contexts import Answers
 from rcsd.stats import Interval, bootstrap_interval, paired_difference, ratio_interval
 from rcsd.types import Example, ViewName
@@ -186,20 +185,10 @@ def values(answers: Answers, examples: Sequence[Example], metric: Metric) -> dic
     found = {}
     for example in examples:
         row = answers.rows.get(example.id)
-        value = None if row is None else _value(row, example, metric)
+        value = None if row is None else _value(row, metric)
         if value is not None:
             found[example.id] = value
     return found
-
-
-def can_be_wrong(example: Example) -> bool:
-    """Whether code could call a final answer wrong: the reference is a number.
-
-    Of other references code knows only the answers that repeat them (`answer_verdict`). Graded by
-    these alone every model would be right.
-    """
-    reference = example.reference_answer
-    return reference is not None and answer_verdict("", reference) is not None
 
 
 def sensitivity(
@@ -236,10 +225,10 @@ def said(interval: Interval) -> str:
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _value(row: Graded, example: Example, metric: Metric) -> float | None:
+def _value(row: Graded, metric: Metric) -> float | None:
     if metric == "score":
         return None if row.score is None or math.isnan(row.score) else row.score
-    return float(row.right) if row.right is not None and can_be_wrong(example) else None
+    return None if row.right is None else float(row.right)
 
 
 def _counts(answers: Answers, examples: Sequence[Example]) -> Counts:

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rcsd.judges.answers import can_be_wrong
 from rcsd.judges.base import Judge
 from rcsd.judges.rewards import AnswerReward, RubricReward
 from rcsd.probe.contexts import TEACHER, Context
-from rcsd.probe.gains import Metric, can_be_wrong
+from rcsd.probe.gains import Metric
 from rcsd.probe.gaps import Pair
 from rcsd.probe.headroom import Answerer
 from rcsd.probe.ranking import (
@@ -105,7 +106,9 @@ def completion_scores(
 
     def has_grade(example: Example) -> bool:
         by_rubric = metric == "score" and example.rubric is not None
-        return by_rubric or (metric == "accuracy" and can_be_wrong(example))
+        reference = example.reference_answer
+        by_answer = reference is not None and can_be_wrong(reference)
+        return by_rubric or (metric == "accuracy" and by_answer)
 
     return [
         reward.scores([(rollout.example, rollout.completion.text)])[0]
