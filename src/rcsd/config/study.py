@@ -7,11 +7,14 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from rcsd.config.parts import Budget, Evaluation, Model
-from rcsd.config.roots import Arm, PipelineEvaluation, Stage, Writing
+from rcsd.config.roots import Arm, PipelineEvaluation, Stage, Writing, refuse_other_writing
 from rcsd.config.section import Section, parse
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
 """Name of an arm: letters, digits, ``_``, ``-``, ``+`` and spaces."""
+
+BASE = "base"
+"""What the model that all arms start from is called, so that no arm may be."""
 
 
 class StudyArm(Section):
@@ -41,7 +44,7 @@ class Study(Section):
     run: dict[str, Any]
     """What all arms share: keys of a run, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
-    """The methods by name."""
+    """The methods by name. All learn from the same data."""
     against: str
     """Arm that every other is compared with, by name and kind of rubrics: ``rcsd`` or ``rcsd,
     shuffled``."""
@@ -63,8 +66,18 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Study":
+        self._refuse_names()
+        if self.writer is not None:
+            refuse_other_writing(self.writer, self.writing)
+        first, *_ = self.arms
         for name, arm in self.arms.items():
             stage = self.stage(name)
+            if stage.data != self.stage(first).data:
+                raise ValueError(
+                    f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
+                )
+            if stage.views.writes != "answer":
+                raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave out")
             if stage.optim.schedule != "constant":
                 raise ValueError(
                     f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and "
@@ -79,6 +92,23 @@ class Study(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands there twice")
         return self
+
+    def _refuse_names(self) -> None:
+        """What would be lost: a name that stands for two, a key that stands elsewhere."""
+        if BASE in self.arms:
+            raise ValueError(f"arms.{BASE}: the model that all start from is called so; rename it")
+        by_folder: dict[str, str] = {}
+        for name, arm in self.arms.items():
+            other = by_folder.setdefault(name.replace(" ", "-"), name)
+            if other != name:
+                raise ValueError(f"arms.{name}: has the folder of {other!r}; rename one of them")
+            if len(set(arm.rubrics)) < len(arm.rubrics):
+                raise ValueError(f"arms.{name}.rubrics: one stands there twice")
+        trees = {"run": self.run} | {f"arms.{name}.run": arm.run for name, arm in self.arms.items()}
+        for place, tree in trees.items():
+            for key in ("budget", "evaluation"):
+                if key in tree:
+                    raise ValueError(f"{place}.{key}: all arms have the study's; set {key}")
 
     def stage(self, arm: str) -> Stage:
         """What an arm's runs do.
