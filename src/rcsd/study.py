@@ -5,9 +5,10 @@ what goes into them (`rcsd.products`), so a study that was cut off goes on where
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rcsd import config
+from rcsd.config.study import BASE
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
 from rcsd.evaluate import Graded, read_graded
@@ -18,8 +19,6 @@ from rcsd.steps import Writer, nothing_shown
 from rcsd.types import Example
 from rcsd.workers import Progress, run_steps
 
-BASE = "base"
-
 
 @dataclass(frozen=True)
 class Point:
@@ -28,7 +27,8 @@ class Point:
     Args:
         tokens: Completion tokens learned from.
         seconds: Of sampling and learning.
-        rows: Graded completions, by held-out set.
+        rows: Graded completions, by held-out set; their words stay on disk, since a study has
+            hundreds of thousands of them.
     """
 
     tokens: float
@@ -164,6 +164,7 @@ def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
     first = settings.stage(next(iter(settings.arms)))
     products.answer(BASE, settings.model, nothing_shown(first.views), ())
     taught_by: dict[str, str] = {}
+    shown: dict[str, dict[str, object]] = {}
     for label, (arm, rubrics) in settings.labels.items():
         stage = settings.stage(arm)
         if not stage.has_teacher_view:
@@ -171,6 +172,9 @@ def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
         views = stage.views
         name = f"teacher: {views.teacher}" + (" after analysis" if views.analysis else "")
         name += f", {rubrics}" if rubrics != "gold" else ""
+        words = views.model_dump(exclude=set() if views.analysis else {"max_analysis_tokens"})
+        if shown.setdefault(name, words) != words:
+            name += f" (of {arm})"
         taught_by[label] = name
         if name in {answering.arm for answering in products.answerings}:
             continue
@@ -188,13 +192,18 @@ def _points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> It
         RunError: If it ended before its budget was used up.
     """
     rows = folder.metrics()
-    if rows[-1][TOKENS] < budget.tokens:
+    tokens, seconds = rows[-1][TOKENS], rows[-1][SECONDS]
+    if tokens < budget.tokens or seconds < (budget.seconds or 0.0):
+        of = "" if budget.seconds is None else f", and {seconds:.1f} of {budget.seconds:g} seconds"
         raise RunError(
-            f"{folder.path} ended after {rows[-1][TOKENS]:.0f} of {budget.tokens} tokens; raise "
-            "the arm's steps"
+            f"{folder.path} ended after {tokens:.0f} of {budget.tokens} tokens{of}; raise the "
+            "arm's steps"
         )
     for row in rows:
         paths = {name: folder.evaluation(int(row["step"]), name) for name in sets}
         if all(path.is_file() for path in paths.values()):
-            graded = {name: read_graded(path) for name, path in paths.items()}
+            graded = {
+                name: [replace(row, question="", text="") for row in read_graded(path)]
+                for name, path in paths.items()
+            }
             yield Point(row[TOKENS], row[SECONDS], graded)
