@@ -1,30 +1,32 @@
 """What a study shows, from points made up by hand: two sets' worth of arithmetic, no model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from points import ends, point, rows, settings, trained
 
 from rcsd import config
 from rcsd.comparison import ArmDifference, ArmMean, ArmsCompared
-from rcsd.config.section import parse
-from rcsd.evaluate import Graded
+from rcsd.files import write_json
+from rcsd.report.text import number
+from rcsd.runs import RunFolder
 from rcsd.standings import (
     Prediction,
     Standing,
     around_seconds,
     at_tokens,
     prediction_of,
+    reported,
     sentences,
     standings_of,
 )
 from rcsd.stats import Interval, holm
-from rcsd.study import Point, Trained
-from rcsd.types import Example
+from rcsd.study import Point
 
 NAN = math.nan
 SCHEDULE = {
@@ -35,65 +37,6 @@ SCHEDULE = {
     ],
 }
 GROUPS = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
-
-
-def settings(arms: Mapping[str, Any], against: str, out: str = "out", **more: Any) -> config.Study:
-    world = {"type": "world", "num_examples": 4, "split": "new_numbers"}
-    run = {
-        "data": {"type": "world", "num_examples": 6},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-    }
-    tree = {
-        "model": {"path": "some/model"},
-        "run": run,
-        "arms": arms,
-        "against": against,
-        "evaluation": {"data": {"new_numbers": world}},
-        "budget": {"tokens": 100},
-        "seeds": [0, 1],
-        "out": out,
-    }
-    return parse(config.Study, tree | more, "test")
-
-
-def rows(*scores: float | None, rights: Sequence[bool | None] | None = None) -> list[Graded]:
-    """Graded completions of questions q0, q1, ...; NaN: a verdict is missing."""
-    rights = rights or [None] * len(scores)
-    return [
-        Graded(f"q{n}", "", "", 1, True, (), score, right)
-        for n, (score, right) in enumerate(zip(scores, rights, strict=True))
-    ]
-
-
-def point(tokens: float, seconds: float, *scores: float | None) -> Point:
-    return Point(tokens, seconds, {"set": rows(*scores)})
-
-
-def trained(
-    base: list[Graded],
-    runs: Mapping[str, Sequence[Sequence[Point]]],
-    teachers: Mapping[str, list[Graded]] | None = None,
-    taught_by: Mapping[str, str] | None = None,
-    templates: Sequence[str] = (),
-) -> Trained:
-    """A finished study of one set, whose questions are of these templates."""
-    tags = templates or [f"t{n}" for n in range(len(base))]
-    examples = [Example(f"q{n}", "?", tags={"template": tag}) for n, tag in enumerate(tags)]
-    return Trained(
-        {"set": base},
-        {name: {"set": of} for name, of in (teachers or {}).items()},
-        taught_by or {},
-        runs,
-        {},
-        {"set": examples},
-        frozenset({"set"} if templates else ()),
-    )
-
-
-def ends(*scores: float) -> list[list[Point]]:
-    """Two seeds that each end on the budget with the same scores."""
-    return [[point(100, 1, *scores)], [point(100, 1, *scores)]]
 
 
 # Moments
@@ -377,3 +320,33 @@ def test_accuracy_is_told_of_sets_that_have_no_scores_and_of_no_others() -> None
     [said] = sentences(study, [standing(metric="accuracy")], [])
     assert "rcsd is right in 0.50 [0.45, 0.55]: more than base" in said
     assert sentences(study, [], []) == ["No held-out question was graded in all arms."]
+
+
+# The page
+
+
+def test_curves_are_means_over_seeds_from_the_base_to_where_arms_are_compared(
+    tmp_path: Path,
+) -> None:
+    study = settings({"rcsd": {}, "sft": {}}, "rcsd", out=str(tmp_path))
+    write_json(tmp_path / "run.json", {"config": {"steps": 3}})
+    runs = {
+        # The second seed's steps jumped over the first evaluation; both went on past the budget.
+        "rcsd": [
+            [point(40, 1, 0.9, 0.9), point(100, 2, 0.4, 0.6), point(140, 3, 0.0, 0.0)],
+            [point(120, 1, 0.6, 0.8), point(160, 2, 0.0, 0.0)],
+        ],
+        "sft": [[point(50, 1, 0.2, 0.2), point(100, 2, 0.3, 0.3)]] * 2,
+    }
+    base = rows(0.1, NAN)
+    outcome = reported(study, "Test", trained(base, runs, folder=RunFolder(tmp_path)))
+    page = outcome.report.read_text()
+    # Of the base the one question that is graded; at the end means of 0.5 and 0.7, not of zeros.
+    said = f"rcsd from {number(0.1)} to {number(0.6)}; sft from {number(0.1)} to {number(0.3)}"
+    assert f"score on set (0 to 1) by tokens: {said}" in page
+    assert outcome.summary["spent"]["rcsd"] == {
+        "tokens": [100, 120],
+        "seconds": [2, 1],
+        "tokens_at_end": [140, 160],
+        "seconds_at_end": [3, 2],
+    }
