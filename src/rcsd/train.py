@@ -29,6 +29,7 @@ from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.methods.sft import written_target
 from rcsd.models import Policy, Scorer, load_policy, save_model
+from rcsd.probe.gains import MIN_QUESTIONS
 from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import (
     Prompted,
@@ -259,7 +260,7 @@ def _warn_without_headroom(
     answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
     examples, _ = load_examples(settings.probed_data)
     gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
-    if gain is not None and gain.low <= 0:
+    if gain is not None and gain.n >= MIN_QUESTIONS and gain.low <= 0:
         on_warning(
             f"no headroom: in the view '{settings.views.teacher}' the model scores "
             f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] over '{settings.views.student}' "
