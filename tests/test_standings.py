@@ -343,7 +343,7 @@ def test_curves_are_means_over_seeds_from_the_base_to_where_arms_are_compared(
     page = outcome.report.read_text()
     # Of the base the one question that is graded; at the end means of 0.5 and 0.7, not of zeros.
     said = f"rcsd from {number(0.1)} to {number(0.6)}; sft from {number(0.1)} to {number(0.3)}"
-    assert f"score on set (0 to 1) by tokens: {said}" in page
+    assert f"score on set (0 to 1) by tokens, means over seeds: 2: {said}" in page
     assert outcome.summary["spent"]["rcsd"] == {
         "tokens": [100, 120],
         "seconds": [2, 1],

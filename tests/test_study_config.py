@@ -164,6 +164,10 @@ def arm(**changes: Any) -> dict[str, Any]:
             "arms.other.run.views.writes: an arm writes answers",
         ),
         (
+            arm(run={"method": {"type": "sft", "view": "rubric"}}),
+            "arms.other: answers in the view 'rubric' and the first arm in 'none'",
+        ),
+        (
             arm(run=GROUPS, rubrics=["shuffled"]),
             "arms.other.rubrics: nothing in this arm uses rubrics",
         ),

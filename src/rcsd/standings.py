@@ -328,7 +328,7 @@ def _page(
     labels = [BASE, *settings.labels]
     return ReportPage(
         title=title,
-        subtitle=f"{settings.model.path}, {len(settings.seeds)} seeds, "
+        subtitle=f"{settings.model.path}, seeds: {len(settings.seeds)}, "
         f"{settings.budget.tokens:,} tokens an arm",
         lead=tuple(findings),
         arms=tuple(Arm(label, highlight=label == settings.against) for label in labels),
@@ -395,7 +395,8 @@ def _curves(settings: config.Study, found: Trained) -> list[Curve]:
             line.append((float(np.mean([p.tokens for p in points])), float(np.mean(scores))))
         steps, values = zip(*line, strict=True)
         place = name.replace("_", " ")
-        curves.append(Curve(label, f"score on {place}", "0 to 1", steps, values, "tokens"))
+        x = f"tokens, means over seeds: {len(of_seeds)}"
+        curves.append(Curve(label, f"score on {place}", "0 to 1", steps, values, x))
     return curves
 
 

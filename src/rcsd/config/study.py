@@ -69,15 +69,10 @@ class Study(Section):
         self._refuse_names()
         if self.writer is not None:
             refuse_other_writing(self.writer, self.writing)
-        first, *_ = self.arms
+        first = self.stage(next(iter(self.arms)))
         for name, arm in self.arms.items():
             stage = self.stage(name)
-            if stage.data != self.stage(first).data:
-                raise ValueError(
-                    f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
-                )
-            if stage.views.writes != "answer":
-                raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave out")
+            _refuse_unlike(name, stage, first)
             if stage.optim.schedule != "constant":
                 raise ValueError(
                     f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and "
@@ -133,6 +128,25 @@ class Study(Section):
             for name, arm in self.arms.items()
             for rubrics in arm.rubrics
         }
+
+
+def _refuse_unlike(name: str, stage: Stage, first: Stage) -> None:
+    """What makes an arm's scores no match for the first arm's, and for the base's.
+
+    Raises:
+        ValueError: Naming the arm and the key.
+    """
+    if stage.data != first.data:
+        raise ValueError(
+            f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
+        )
+    if stage.views.writes != "answer":
+        raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave it out")
+    if stage.learned_view != first.learned_view:
+        raise ValueError(
+            f"arms.{name}: answers in the view '{stage.learned_view}' and the first arm in "
+            f"'{first.learned_view}'; scores compare only in one view"
+        )
 
 
 MAX_STEPS = 1_000_000
