@@ -29,8 +29,7 @@ ARMS = {"rcsd": {"rubrics": ["gold", "shuffled"]}, "grpo": {"run": GROUPS}}
 
 def settings(folder: Path, **changes: Any) -> config.Study:
     """Two methods, one with a placebo, with two seeds and a few steps each."""
-    model = folder / "model"
-    if not model.exists():
+    if not (model := folder / "model").exists():
         tiny_folder(model)
     tree: dict[str, Any] = {
         "model": {"path": str(model), "training": {"type": "full"}},
@@ -142,6 +141,8 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
     run(study, lambda stage, done, total, note: again.update({stage: note}))
     assert made(tmp_path / "out") == before
     assert set(again.values()) == {"done before"}
+    before_training = ["base", "teacher: rubric", "teacher: rubric, shuffled"]
+    assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
 
 
 def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        ({"tokens": 10**6}, r"reasoner-rcsd-.* ended after \d+ of 1000000 tokens; raise the arm's"),
+        ({"tokens": 10**6}, r"reasoner-rcsd-.* ended after \d+ of 1000000 tokens; raise the arm"),
         ({"tokens": 1, "seconds": 900}, r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"),
     ],
 )
@@ -293,10 +294,8 @@ def test_questions_that_are_learned_from_may_not_be_measured_on(tmp_path: Path) 
 
 def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
     study = settings(tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1})
-    found = run(study, quietly)
     path = tmp_path / "rows.jsonl"
-    rows = found.held_out["new_numbers"]
-    write_jsonl(rows, path)
+    write_jsonl(run(study, quietly).held_out["new_numbers"], path)
     kind = [{"criterion": "Is kind.", "weight": 1}]
     bare = [json.dumps({"question": row.question, "rubric": kind}) for row in read_jsonl(path)]
     path.write_text("\n".join(bare) + "\n")

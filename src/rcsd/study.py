@@ -15,7 +15,7 @@ from rcsd.evaluate import Graded, read_graded
 from rcsd.ledger import SECONDS, TOKENS
 from rcsd.products import Products
 from rcsd.runs import RunFolder
-from rcsd.steps import Writer, nothing_shown
+from rcsd.steps import Writer, answer, nothing_shown
 from rcsd.types import Example
 from rcsd.workers import Progress, run_steps
 
@@ -69,7 +69,10 @@ def run(settings: config.Study, progress: Progress) -> Trained:
     first = seeds[0].products
     taught_by = _teachers(settings, first)
     settings.out.mkdir(parents=True, exist_ok=True)
-    run_steps([step for plan in seeds for step in plan.products.steps], settings.jobs, progress)
+    steps = [step for plan in seeds for step in plan.products.steps]
+    # Answers first: what is wrong with a set or a view is told before hours of training.
+    steps.sort(key=lambda step: step.call is not answer)
+    run_steps(steps, settings.jobs, progress)
     answers = {
         answering.arm: {
             name: read_graded(answering.folder / f"{name}.jsonl") for name in first.sets
