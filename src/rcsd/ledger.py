@@ -25,10 +25,15 @@ class Ledger:
         self.now = time.process_time if by_process else time.perf_counter
 
     def add(self, num_tokens: int, began: float) -> dict[str, float]:
-        """Count a step that began at a time of `now` and ends now; returns the totals."""
+        """Count a step that began at a time of `now` and ends now; returns its metrics."""
+        seconds = self.now() - began
         self.tokens += num_tokens
-        self.seconds += self.now() - began
-        return {TOKENS: float(self.tokens), SECONDS: self.seconds}
+        self.seconds += seconds
+        return {
+            "time/step_seconds": seconds,
+            TOKENS: float(self.tokens),
+            SECONDS: self.seconds,
+        }
 
     @property
     def is_spent(self) -> bool:

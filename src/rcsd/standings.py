@@ -25,7 +25,7 @@ from rcsd.report import (
     terminal_table,
     write_report,
 )
-from rcsd.stats import FloatArray, holm
+from rcsd.stats import FloatArray, Interval, holm, ratio_interval
 from rcsd.study import BASE, Point, Trained, run
 from rcsd.workers import Progress
 
@@ -70,6 +70,24 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What the content of an arm's rubrics was worth before training, and in it.
+
+    Args:
+        held_out: The set.
+        arm: Its label.
+        sensitivity: (s(gold) - s(shuffled)) / (s(gold) - s(base)) of its teacher's scores s before
+            training; None where the denominator may be 0.
+        gain: Its score less that of the same arm with shuffled rubrics, at equal tokens.
+    """
+
+    held_out: str
+    arm: str
+    sensitivity: Interval | None
+    gain: Interval
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a study found.
 
@@ -102,12 +120,14 @@ def reported(settings: config.Study, title: str, found: Trained) -> Outcome:
         moments.append("seconds")
     standings = [s for moment in moments for s in standings_of(settings, found, moment)]
     predictions = [prediction_of(settings, found, name) for name in found.held_out]
+    contents = [c for name in found.held_out for c in contents_of(found, standings, name)]
     findings = sentences(settings, standings, predictions)
     summary = {
         "config": settings.model_dump(mode="json"),
         "spent": {label: _spent(settings, of_seeds) for label, of_seeds in found.runs.items()},
         "standings": [asdict(standing) for standing in standings],
         "predictions": [asdict(prediction) for prediction in predictions],
+        "contents": [asdict(content) for content in contents],
         "findings": findings,
     }
     write_json(settings.out / "study.json", summary)
@@ -254,6 +274,32 @@ def _mean_difference(values: FloatArray, base: FloatArray) -> float | None:
     differences = values - base
     has_both = np.isfinite(differences)
     return float(differences[has_both].mean()) if has_both.any() else None
+
+
+def contents_of(found: Trained, standings: Sequence[Standing], name: str) -> list[Content]:
+    """Of every arm that a teacher teaches and that has a shuffled sibling."""
+    base = _values(found.base[name], "score")
+    differences = {
+        (difference.left, difference.right): difference.interval
+        for standing in standings
+        if (standing.moment, standing.held_out, standing.metric) == ("tokens", name, "score")
+        for difference in standing.compared.differences
+    }
+    contents = []
+    for label in found.taught_by:
+        sibling = f"{label}, shuffled"
+        if (label, sibling) not in differences:
+            continue
+        own, other = (
+            _values(found.teachers[found.taught_by[arm]][name], "score") for arm in (label, sibling)
+        )
+        graded = np.isfinite(base + own + other)
+        try:
+            ratio = ratio_interval((own - other)[graded], (own - base)[graded])
+        except ValueError:  # no headroom, or none that is clear
+            ratio = None
+        contents.append(Content(name, label, ratio, differences[label, sibling]))
+    return contents
 
 
 def sentences(

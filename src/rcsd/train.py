@@ -76,8 +76,7 @@ def run(
     """
     folder = RunFolder(settings.out)
     rows, imported = load_examples(settings.data)
-    words = Words(settings.views.templates)
-    examples = with_placebo(rows, settings.rubrics.placebo, words)
+    examples = with_placebo(rows, settings.rubrics.placebo, Words(settings.views.templates))
     folder.check_resumable() if resume else folder.check_new()
     set_seed(settings.seed)
     accelerator = _accelerator(settings, folder)
@@ -99,9 +98,10 @@ def run(
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
     start = folder.load_newest_checkpoint(accelerator) if resume else 0
     ledger = Ledger(settings.budget, folder.metrics())
+    ended = ledger.is_spent or _has_stopped(settings, folder)
 
     for step in range(start, settings.steps):
-        if ledger.is_spent or _has_stopped(settings, folder):
+        if ended:
             break
         began, tokens_before = ledger.now(), ledger.tokens
         set_seed(sampling_seed(settings.seed, step))
@@ -113,11 +113,12 @@ def run(
         metrics["optim/lr"] = float(schedule.get_last_lr()[0])
         schedule.step()
         teacher.update()
-        metrics["time/step_seconds"] = ledger.now() - began
         metrics |= ledger.add(batch.num_learned_tokens, began)
         last = step + 1 == settings.steps or ledger.is_spent
-        metrics |= evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
+        evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
+        metrics |= evaluated
         folder.log(step + 1, metrics, batch.rollouts)
+        ended = ledger.is_spent or (bool(evaluated) and _has_stopped(settings, folder))
         accelerator.log(metrics, step=step + 1)
         if (step + 1) % settings.save_every_steps == 0 or last:
             _refuse_blown_up_weights(policy, step, batch, folder)

@@ -1,0 +1,51 @@
+"""Does content sensitivity tell what is gained over shuffled rubrics? Over several studies' models.
+
+python experiments/content_sensitivity.py runs/presence-0.0 runs/presence-0.5 runs/presence-1.0
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from rcsd.report import Relation, ReportPage, figure_svg
+
+
+def main(
+    studies: Annotated[list[Path], typer.Argument(help="Folders of 'rcsd study'.")],
+    out: Annotated[Path, typer.Option(help="The figure.")] = Path("content-sensitivity.svg"),
+) -> None:
+    """Print sensitivity and gain of each study's arms, their correlation, and draw them."""
+    relations = []
+    found = {path.name: json.loads((path / "study.json").read_text()) for path in studies}
+    sets = dict.fromkeys(row["held_out"] for study in found.values() for row in study["contents"])
+    for held_out in sets:
+        points = []
+        for name, study in found.items():
+            for row in study["contents"]:
+                if row["held_out"] != held_out:
+                    continue
+                sensitivity, gain = row["sensitivity"], row["gain"]
+                shown = "undefined" if sensitivity is None else _said(sensitivity)
+                typer.echo(f"{held_out}, {name}, {row['arm']}: sensitivity {shown}, "
+                           f"gain over shuffled {_said(gain)}")  # fmt: skip
+                if sensitivity is not None:
+                    points.append((name, sensitivity["mean"], gain["mean"]))
+        note = ""
+        if len(points) > 2:
+            note = f"r = {np.corrcoef(np.array([point[1:] for point in points]).T)[0, 1]:.2f}"
+            typer.echo(f"{held_out}: {note} over {len(points)} models")
+        labels = ("content sensitivity", "gain over shuffled rubrics")
+        relations.append(Relation(held_out.replace("_", " "), *labels, tuple(points), note))
+    page = ReportPage("content sensitivity", relations=tuple(relations))
+    out.write_text(figure_svg(page, "relations"), encoding="utf-8")
+
+
+def _said(interval: dict[str, float]) -> str:
+    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+
+
+if __name__ == "__main__":
+    typer.run(main)
