@@ -1,8 +1,9 @@
 """What a study shows, from points made up by hand: two sets' worth of arithmetic, no model."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from rcsd.standings import (
     Standing,
     around_seconds,
     at_tokens,
+    contents_of,
     prediction_of,
     reported,
     sentences,
@@ -185,6 +187,22 @@ def test_p_values_are_corrected_over_all_standings_of_a_moment() -> None:
     assert family[0].p_value == pytest.approx(2 / 2**6)
 
 
+@pytest.mark.slow
+def test_the_largest_family_that_there_is_can_still_tell_a_difference() -> None:
+    # 10,000 sign patterns give no p-value below 0.0002, which 251 tests correct to 0.0502.
+    arms = {f"arm {n}": {} for n in range(70)}
+    study = settings(arms, "arm 0", seeds=[0])
+    scores = [0.8 + 0.001 * n for n in range(40)]
+    runs = {label: [[point(100, 1, *scores)]] for label in arms}
+    found = trained(rows(*[0.1] * 40), runs)
+    both = replace(found, held_out={"set": found.held_out["set"], "other": found.held_out["set"]})
+    for answers in (found.base, *(p.rows for of in runs.values() for p in of[0])):
+        cast(dict[str, Any], answers)["other"] = answers["set"]
+    family = [d for s in standings_of(study, both, "tokens") for d in s.compared.differences]
+    assert len(family) == 2 * 139
+    assert all((d.holm_p_value or 1.0) < 0.05 for d in family if d.right == "base")
+
+
 def test_a_question_that_one_seed_of_one_arm_cannot_be_graded_on_is_left_out_of_all() -> None:
     study = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
     runs = {
@@ -277,6 +295,26 @@ def test_sets_without_scores_have_no_prediction(missing: float | None) -> None:
     runs = {label: ends(0.6, 0.6) for label in study.labels}
     found = prediction_of(study, trained(runs=runs, **given), "set")
     assert found == Prediction("set", {}, {}, None)
+
+
+@pytest.mark.parametrize("against", ["one", "one, shuffled", "two"])
+def test_content_is_the_share_of_headroom_that_anothers_rubric_does_not_give(against: str) -> None:
+    study, given = predicting()
+    study = study.model_copy(update={"against": against})
+    runs = {label: ends(0.6, 0.7) for label in study.labels} | {"one, shuffled": ends(0.2, 0.5)}
+    given |= {"base": rows(0.2, 0.3)}
+    found = trained(runs=runs, **given)
+    [content] = contents_of(found, standings_of(study, found, "tokens"), "set")
+    assert (content.held_out, content.arm) == ("set", "one")
+    # Teachers: 0.8 and 0.8 with the rubric, 0.2 and 0.5 with another's, 0.2 and 0.3 without.
+    assert content.sensitivity is not None
+    assert content.sensitivity.mean == pytest.approx((0.6 + 0.3) / (0.6 + 0.5))
+    assert content.gain.mean == pytest.approx(0.3)
+    assert content.gain.low <= 0.3 <= content.gain.high
+    given["teachers"]["rubric"] = rows(0.2, 0.3)  # no headroom, no share of it
+    found = trained(runs=runs, **given)
+    [content] = contents_of(found, standings_of(study, found, "tokens"), "set")
+    assert content.sensitivity is None
 
 
 # Sentences

@@ -149,6 +149,9 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
     """
     pairs = _pairs(settings)
+    # Corrected for so many tests, the smallest p-value that can be drawn must still tell.
+    num_tests = len(pairs) * len(found.held_out) * len(METRICS)
+    num_resamples = max(10_000, 100 * num_tests)
     standings = []
     for (name, examples), metric in itertools.product(found.held_out.items(), METRICS):
         cluster_by = "template" if name in found.new_kinds else None
@@ -160,7 +163,7 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
             )
             for label, of_seeds in found.runs.items()
         }
-        compared = compare_columns(values, units, pairs, seed=0)
+        compared = compare_columns(values, units, pairs, 0, num_resamples)
         if compared.means:
             standings.append(Standing(moment, name, metric, compared))
     return _corrected(standings)
@@ -284,6 +287,11 @@ def contents_of(found: Trained, standings: Sequence[Standing], name: str) -> lis
         for standing in standings
         if (standing.moment, standing.held_out, standing.metric) == ("tokens", name, "score")
         for difference in standing.compared.differences
+    }
+    # Where all is compared with a placebo, it stands on the left.
+    differences |= {
+        (right, left): Interval(-i.mean, -i.high, -i.low, i.n)
+        for (left, right), i in differences.items()
     }
     contents = []
     for label in found.taught_by:
