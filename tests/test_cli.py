@@ -129,6 +129,102 @@ def test_a_check_that_cannot_be_carried_out_ends_the_evaluation_by_name(
     assert "pattern" in err
 
 
+def study_file(folder: Path, **changes: Any) -> str:
+    """A YAML file of a study with a placebo on a tiny model."""
+    if not (folder / "model").exists():
+        tiny_folder(folder / "model")
+    tree: dict[str, Any] = {
+        "model": {"path": str(folder / "model"), "training": {"type": "full"}},
+        "run": {
+            "data": {"type": "world", "num_examples": 4},
+            "method": {"type": "distill"},
+            "optim": {"lr": 0.01},
+            "sampling": {"max_tokens": 4},
+            "examples_per_step": 2,
+        },
+        "arms": {"rcsd": {"rubrics": ["gold", "shuffled"]}, "sft": {}},
+        "against": "rcsd",
+        "evaluation": {
+            "data": {"new_numbers": {"type": "world", "split": "new_numbers", "num_examples": 3}},
+            "max_tokens": 4,
+            "num_points": 1,
+        },
+        "budget": {"tokens": 12},
+        "seeds": [0, 1],
+        "out": str(folder / "out"),
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(tree | changes))
+    return str(folder / "study.yaml")
+
+
+def test_a_study_trains_compares_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = study_file(tmp_path)
+    code, out, _ = said(monkeypatch, capsys, "study", file, "arms.sft.run.method.type=sft")
+    assert code == 0
+    summary = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert summary["config"]["arms"]["sft"]["run"]["method"] == {"type": "sft"}
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "scores.svg").is_file()
+    unwrapped = " ".join(out.split())
+    assert summary["findings"][0].startswith("After 12 tokens, on new numbers, rcsd scores ")
+    assert all(finding in unwrapped for finding in summary["findings"])
+    assert "rcsd, shuffled" in out
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
+    assert len(runs) == 6
+    code, _, _ = said(
+        monkeypatch, capsys, "study", file, "arms.sft.run.method.type=sft", "seeds=[0, 1, 2]"
+    )
+    assert code == 0
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
+    assert {path: now[path] for path in runs} == runs
+    assert len(now) == 9
+
+
+def test_a_quick_study_lies_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "study", study_file(tmp_path), "--quick")
+    assert code == 0
+    assert "After 2 tokens" in out
+    assert (tmp_path / "out-quick" / "report.html").is_file()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("against=sfd", "no arm 'sfd'; there are ['rcsd', 'rcsd, shuffled', 'sft']"),
+        ("budget.token=3", "did you mean 'tokens'"),
+        ("arms.sft.run.optim.lrr=3", "arms.sft.run: optim.lrr: unknown key; did you mean 'lr'"),
+        ("run.steps=1", "ended after"),
+        ("model.path=/nowhere", "/nowhere"),
+        ("seeds", "key=value"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    file = study_file(tmp_path, budget={"tokens": 40})
+    code, _, err = said(monkeypatch, capsys, "study", file, override)
+    assert code == 2
+    assert message in err.replace("\n", "")
+    assert "Traceback" not in err
+
+
+def test_a_study_file_that_is_not_there_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(monkeypatch, capsys, "study", str(tmp_path / "no.yaml"))
+    assert code == 2
+    assert "no such file" in err.replace("\n", "")
+
+
 def test_models_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcsd.comparison import compare_arms, criterion_verdicts, question_values
+from rcsd.comparison import (
+    compare_arms,
+    compare_columns,
+    criterion_verdicts,
+    question_values,
+)
 from rcsd.comparison.sets import AnsweredSet, compare_sets, metric_names
 from rcsd.errors import DataError
 from rcsd.evaluate import Graded
@@ -258,3 +263,11 @@ def test_arms_with_several_seeds_each_need_as_many():
     with pytest.raises(DataError, match="'b' has 3 seeds and 'a' 2"):
         compare_sets([one], [("b", "a")])
     assert compare_sets([one], [("b", "c"), ("a", "c")]).metrics
+
+
+@pytest.mark.parametrize("num_resamples", [1_000, 50_000])
+def test_the_smallest_p_value_goes_by_the_sign_patterns_that_are_tried(num_resamples: int) -> None:
+    values = {"a": np.full((1, 40), 0.9), "b": np.zeros((1, 40))}
+    units = [str(n) for n in range(40)]
+    compared = compare_columns(values, units, [("a", "b")], 0, num_resamples)
+    assert compared.differences[0].p_value == pytest.approx(2 / (num_resamples + 1))

@@ -18,6 +18,7 @@ from rcsd.report import (
     Difference,
     Estimate,
     HeadroomRow,
+    Relation,
     ReportPage,
     Sample,
     SampleAnswer,
@@ -40,6 +41,7 @@ SECTIONS = (
     "rubrics",
     "criteria",
     "headroom",
+    "relations",
     "curves",
     "samples",
     "facts",
@@ -114,6 +116,9 @@ def full_page(answer: str = "E = P t\n\\boxed{126 kJ}") -> ReportPage:
         curves=(
             Curve("rcsd", "divergence", "nats per token", (1, 2, 3), (0.5, 0.3, 0.2)),
             Curve("shuffled", "divergence", "nats per token", (1, 2, 3), (0.6, 0.5, 0.4)),
+        ),
+        relations=(
+            Relation("headroom and gain", "headroom", "gain", (("rcsd", 0.85, 0.42),), "r = 0.91"),
         ),
         criteria=(
             CriterionShares("states the formula", {"base": 0.41, "rcsd": 0.95}, num_verdicts=320),
@@ -201,6 +206,7 @@ def nasty_page() -> ReportPage:
         rubrics=(Estimate(NASTY, NASTY, NASTY, Interval(0.5, 0.4, 0.6, 3)),),
         headroom=(HeadroomRow(NASTY, Interval(0.5, 0.4, 0.6, 3)),),
         curves=(curve, Curve("other", NASTY, NASTY, (1, 2), (1.0, 2.0))),
+        relations=(Relation(NASTY, NASTY, NASTY, ((NASTY, 0.5, 0.5),), NASTY),),
         criteria=(CriterionShares(NASTY, {NASTY: 0.5}),),
         samples=(
             Sample(
@@ -352,7 +358,7 @@ def test_long_lines_are_drawn_as_means_and_say_so():
     (trace,) = [s for s in shapes if isinstance(s, Trace)]
     assert len(trace.runs[0]) == MAX_POINTS
     assert len({y for _, y in trace.runs[0]}) == 1  # each mean of 0, 1, 2, 3 is 1.5
-    assert "step · means over up to 4 steps" in [s.text for s in shapes if isinstance(s, Label)]
+    assert "step · means over up to 4 points" in [s.text for s in shapes if isinstance(s, Label)]
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
@@ -371,7 +377,9 @@ def test_every_figure_stands_alone_as_well_formed_svg(name: str):
 def test_a_figure_without_rows_or_name_is_a_user_error():
     with pytest.raises(UserError, match="no rows"):
         figure_svg(ReportPage("page"), "scores")
-    with pytest.raises(UserError, match="there are scores, rubrics, criteria, headroom, curves"):
+    with pytest.raises(
+        UserError, match="there are scores, rubrics, criteria, headroom, relations, curves"
+    ):
         figure_svg(full_page(), "tables")
 
 

@@ -217,6 +217,69 @@ def test_a_stream_takes_every_example_once_an_epoch() -> None:
     assert stream.used(5) == list(range(10))
 
 
+# A warning before a run that has nothing to learn
+
+
+def warned(one: config.Config, resume: bool = False) -> list[str]:
+    """What is told before a run."""
+    told: list[str] = []
+    run(one, resume=resume, on_warning=told.append)
+    return told
+
+
+def test_a_teacher_that_knows_no_better_is_told_of_before_the_run(tmp_path: Path) -> None:
+    [said] = warned(settings(tmp_path, "run", steps=1))
+    assert said.startswith("no headroom: in the view 'rubric' the model scores +0.00 [")
+    assert "over 'none' on 12 examples" in said
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 9}
+    evaluation = {"data": held_out, "max_tokens": 8}
+    [said] = warned(settings(tmp_path, "held-out", steps=1, evaluation=evaluation))
+    assert "on 9 examples" in said
+
+
+def test_a_run_is_the_same_bit_for_bit_whether_it_is_told_of_headroom(tmp_path: Path) -> None:
+    lora = {"path": str(tmp_path / "model"), "training": {**LORA, "dropout": 0.2}}
+    for name, changes in (("full", {}), ("lora", {"model": lora})):
+        silent = run(settings(tmp_path, f"{name}-silent", **changes))
+        assert warned(settings(tmp_path, f"{name}-told", **changes))
+        told = RunFolder(tmp_path / f"{name}-told")
+        assert trajectory(told) == trajectory(silent)
+        assert told.completions() == silent.completions()
+        [weights] = [path.name for path in told.model.glob("*model.safetensors")]
+        assert (told.model / weights).read_bytes() == (silent.model / weights).read_bytes()
+
+
+GRPO = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        GRPO,
+        {"method": {"type": "sft"}},
+        {"rubrics": {"placebo": "shuffled"}},
+        {"data": {"type": "world", "num_examples": 7}},  # of so few nothing can be told
+    ],
+)
+def test_nothing_is_told_of_headroom_where_no_teacher_should_have_it(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    assert warned(settings(tmp_path, "run", steps=1, **changes)) == []
+
+
+def test_nothing_is_told_of_headroom_where_nothing_can_be_graded_nor_of_a_writer_nor_on_resume(
+    tmp_path: Path,
+) -> None:
+    rubric = [{"criterion": "Is kind.", "weight": 1}]
+    lines = [json.dumps({"question": f"{n}?", "rubric": rubric}) for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    assert warned(settings(tmp_path, "run", steps=1, data=data)) == []
+    assert warned(settings(tmp_path, "writer", steps=1, **WRITER)) == []
+    run_until_killed(settings(tmp_path, "broken"))
+    assert warned(settings(tmp_path, "broken"), resume=True) == []
+
+
 # Stage 1: the same loop writes rubrics
 
 WRITER = {

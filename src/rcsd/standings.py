@@ -133,8 +133,8 @@ def reported(settings: config.Study, title: str, found: Trained) -> Outcome:
     write_json(settings.out / "study.json", summary)
     page = _page(settings, title, found, standings, predictions, findings)
     write_report(page, settings.out / "report.html")
-    for figure in ("scores", "relations"):
-        if figure != "relations" or page.relations:
+    for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
+        if rows:
             drawn = figure_svg(page, figure)
             (settings.out / f"{figure}.svg").write_text(drawn, encoding="utf-8")
     # Scores at equal tokens alone: more columns than a terminal is wide help nobody.
@@ -149,6 +149,9 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
     """
     pairs = _pairs(settings)
+    # Corrected for so many tests, the smallest p-value that can be drawn must still tell.
+    num_tests = len(pairs) * len(found.held_out) * len(METRICS)
+    num_resamples = max(10_000, 100 * num_tests)
     standings = []
     for (name, examples), metric in itertools.product(found.held_out.items(), METRICS):
         cluster_by = "template" if name in found.new_kinds else None
@@ -160,7 +163,7 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
             )
             for label, of_seeds in found.runs.items()
         }
-        compared = compare_columns(values, units, pairs, seed=0)
+        compared = compare_columns(values, units, pairs, 0, num_resamples)
         if compared.means:
             standings.append(Standing(moment, name, metric, compared))
     return _corrected(standings)
@@ -175,7 +178,7 @@ def _pairs(settings: config.Study) -> list[tuple[str, str]]:
         (own, label)
         for label, (arm, rubrics) in labels.items()
         for own in [label.removesuffix(f", {rubrics}")]
-        if rubrics != "gold" and own in labels and own != settings.against and arm == own
+        if rubrics != "gold" and own in labels and settings.against not in (own, label)
     ]
     return pairs
 
@@ -222,7 +225,8 @@ def _values_at(
     start = Point(0.0, 0.0, found.base)
     before, after, share = around_seconds([start, *points], budget.seconds)
     earlier, later = (_values(point.rows[name], metric) for point in (before, after))
-    return (1 - share) * earlier + share * later
+    # What was ungraded an evaluation before is nothing to one that lies exactly on the moment.
+    return later if share == 1 else (1 - share) * earlier + share * later
 
 
 def at_tokens(points: Sequence[Point], tokens: float) -> Point:
@@ -231,15 +235,18 @@ def at_tokens(points: Sequence[Point], tokens: float) -> Point:
 
 
 def around_seconds(points: Sequence[Point], seconds: float) -> tuple[Point, Point, float]:
-    """The evaluations before and after a time, and where it lies between them, in [0, 1].
+    """The evaluations before and after a time, and where it lies between them, in (0, 1].
 
-    After the last one it is the last: the run ended there, with the first step past its budget.
+    After the last one it is the last.
+
+    Args:
+        points: By seconds; the first at 0.
+        seconds: Above 0.
     """
     for before, after in itertools.pairwise(points):
         if after.seconds >= seconds:
-            share = (seconds - before.seconds) / (after.seconds - before.seconds)
-            return before, after, max(0.0, share)
-    return points[-1], points[-1], 0.0
+            return before, after, (seconds - before.seconds) / (after.seconds - before.seconds)
+    return points[-1], points[-1], 1.0
 
 
 def prediction_of(settings: config.Study, found: Trained, name: str) -> Prediction:
@@ -247,22 +254,29 @@ def prediction_of(settings: config.Study, found: Trained, name: str) -> Predicti
 
     A reward teaches what no headroom measures, so arms that are reinforced are left out.
     """
-    base = np.nanmean(_values(found.base[name], "score"))
+    base = _values(found.base[name], "score")
     headroom: dict[str, float] = {}
     gain: dict[str, float] = {}
     for label, teacher in found.taught_by.items():
         stage = settings.stage(settings.labels[label][0])
         kinds = {method.type for method in config.objectives(stage.method)}
-        if not kinds <= {"distill", "criterion"}:
-            continue
         points = [at_tokens(of, settings.budget.tokens) for of in found.runs[label]]
-        scores = [np.nanmean(_values(point.rows[name], "score")) for point in points]
-        headroom[label] = float(np.nanmean(_values(found.teachers[teacher][name], "score")) - base)
-        gain[label] = float(np.mean(scores) - base)
+        scores = np.mean([_values(point.rows[name], "score") for point in points], axis=0)
+        shown = _mean_difference(_values(found.teachers[teacher][name], "score"), base)
+        gained = _mean_difference(scores, base)
+        if kinds <= {"distill", "criterion"} and shown is not None and gained is not None:
+            headroom[label], gain[label] = shown, gained
     pairs = np.array([list(headroom.values()), list(gain.values())])
     varies = len(headroom) >= 3 and np.ptp(pairs, axis=1).all()
     r = float(np.corrcoef(pairs)[0, 1]) if varies else None
     return Prediction(name, headroom, gain, r)
+
+
+def _mean_difference(values: FloatArray, base: FloatArray) -> float | None:
+    """Over the questions that both have a value for; None where there are none."""
+    differences = values - base
+    has_both = np.isfinite(differences)
+    return float(differences[has_both].mean()) if has_both.any() else None
 
 
 def contents_of(found: Trained, standings: Sequence[Standing], name: str) -> list[Content]:
@@ -273,6 +287,11 @@ def contents_of(found: Trained, standings: Sequence[Standing], name: str) -> lis
         for standing in standings
         if (standing.moment, standing.held_out, standing.metric) == ("tokens", name, "score")
         for difference in standing.compared.differences
+    }
+    # Where all is compared with a placebo, it stands on the left.
+    differences |= {
+        (right, left): Interval(-i.mean, -i.high, -i.low, i.n)
+        for (left, right), i in differences.items()
     }
     contents = []
     for label in found.taught_by:
@@ -299,9 +318,8 @@ def sentences(
     Two arms differ where the interval of their paired difference leaves 0 out; a star says that the
     corrected p-value is below 0.05 too. With few families of new templates no test can be.
     """
-    found = [
-        _of_standing(settings, standing) for standing in standings if standing.metric == "score"
-    ]
+    found = [_of_standing(settings, standing) for standing in _told(standings)]
+    found += [] if standings else ["No held-out question was graded in all arms."]
     found += [
         f"Headroom before training and gain correlate with r = {prediction.r:.2f} over "
         f"{len(prediction.gain)} arms on {prediction.held_out.replace('_', ' ')}."
@@ -309,6 +327,12 @@ def sentences(
         if prediction.r is not None
     ]
     return found
+
+
+def _told(standings: Sequence[Standing]) -> list[Standing]:
+    """Those by score; by accuracy where a set has no scores."""
+    scored = {standing.held_out for standing in standings if standing.metric == "score"}
+    return [s for s in standings if s.metric == "score" or s.held_out not in scored]
 
 
 def _of_standing(settings: config.Study, standing: Standing) -> str:
@@ -326,9 +350,12 @@ def _of_standing(settings: config.Study, standing: Standing) -> str:
     said = "; ".join(f"{side} {', '.join(of)}" for side, of in sides.items() if of)
     own = means[against]
     place = standing.held_out.replace("_", " ")
+    verb = "scores" if standing.metric == "score" else "is right in"
+    left_out = standing.compared.num_left_out
+    without = f" (left out: {left_out} questions, where not every arm could be graded)"
     return (
-        f"After {when}, on {place}, {against} scores {own.mean:.2f} "
-        f"[{own.low:.2f}, {own.high:.2f}]: {said}."
+        f"After {when}, on {place}, {against} {verb} {own.mean:.2f} "
+        f"[{own.low:.2f}, {own.high:.2f}]: {said}{without if left_out else ''}."
     )
 
 
@@ -355,7 +382,7 @@ def _page(
     labels = [config.BASE, *settings.labels]
     return ReportPage(
         title=title,
-        subtitle=f"{settings.model.path}, {len(settings.seeds)} seeds, "
+        subtitle=f"{settings.model.path}, seeds: {len(settings.seeds)}, "
         f"{settings.budget.tokens:,} tokens an arm",
         lead=tuple(findings),
         arms=tuple(Arm(label, highlight=label == settings.against) for label in labels),
@@ -372,8 +399,7 @@ def _page(
                 difference.interval,
                 difference.holm_p_value,
             )
-            for standing in standings
-            if standing.metric == "score"
+            for standing in _told(standings)
             for difference in standing.compared.differences
             if difference.right != config.BASE
         ),
@@ -405,25 +431,30 @@ def _metric(standing: Standing) -> str:
 
 
 def _curves(settings: config.Study, found: Trained) -> list[Curve]:
-    """Mean score over seeds, by tokens; the base where they are 0."""
+    """Mean score over seeds, by tokens up to the budget's; the base where they are 0."""
     curves = []
     for name, (label, of_seeds) in itertools.product(found.held_out, found.runs.items()):
-        evaluations = [
-            points for points in zip(*of_seeds, strict=False) if points[0].tokens <= _last(settings)
+        ends = [at_tokens(points, settings.budget.tokens).tokens for points in of_seeds]
+        within = [
+            [point for point in points if point.tokens <= end]
+            for points, end in zip(of_seeds, ends, strict=True)
         ]
-        start = float(np.nanmean(_values(found.base[name], "score")))
-        tokens = [float(np.mean([point.tokens for point in points])) for points in evaluations]
-        scores = [
-            float(np.mean([np.nanmean(_values(point.rows[name], "score")) for point in points]))
-            for points in evaluations
-        ]
+        # Where a seed's steps jumped over an evaluation, its others have none to be averaged with.
+        num = min(map(len, within))
+        evaluations = zip(*([*points[: num - 1], points[-1]] for points in within), strict=True)
+        start = _mean(_values(found.base[name], "score"))
+        line = [(0.0, start)]
+        for points in evaluations:
+            scores = [_mean(_values(point.rows[name], "score")) for point in points]
+            line.append((float(np.mean([p.tokens for p in points])), float(np.mean(scores))))
+        steps, values = zip(*line, strict=True)
         place = name.replace("_", " ")
-        curves.append(
-            Curve(label, f"score on {place}", "0 to 1", (0.0, *tokens), (start, *scores), "tokens")
-        )
+        x = f"tokens, means over seeds: {len(of_seeds)}"
+        curves.append(Curve(label, f"score on {place}", "0 to 1", steps, values, x))
     return curves
 
 
-def _last(settings: config.Study) -> float:
-    """Tokens up to which curves are drawn: the budget's, and what a last step adds."""
-    return 1.2 * settings.budget.tokens
+def _mean(values: FloatArray) -> float:
+    """Of those that are graded; NaN where none is."""
+    graded = values[np.isfinite(values)]
+    return float(graded.mean()) if len(graded) else float("nan")

@@ -5,7 +5,7 @@ what goes into them (`rcsd.products`), so a study that was cut off goes on where
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rcsd import config
 from rcsd.data.placebos import PLACEBOS
@@ -14,7 +14,7 @@ from rcsd.evaluate import Graded, read_graded
 from rcsd.ledger import SECONDS, TOKENS
 from rcsd.products import Products
 from rcsd.runs import RunFolder
-from rcsd.steps import Writer, nothing_shown
+from rcsd.steps import Writer, answer, nothing_shown
 from rcsd.types import Example
 from rcsd.workers import Progress, run_steps
 
@@ -26,7 +26,8 @@ class Point:
     Args:
         tokens: Completion tokens learned from.
         seconds: Of sampling and learning.
-        rows: Graded completions, by held-out set.
+        rows: Graded completions, by held-out set; their words stay on disk, since a study has
+            hundreds of thousands of them.
     """
 
     tokens: float
@@ -67,7 +68,10 @@ def run(settings: config.Study, progress: Progress) -> Trained:
     first = seeds[0].products
     taught_by = _teachers(settings, first)
     settings.out.mkdir(parents=True, exist_ok=True)
-    run_steps([step for plan in seeds for step in plan.products.steps], settings.jobs, progress)
+    steps = [step for plan in seeds for step in plan.products.steps]
+    # Answers first: what is wrong with a set or a view is told before hours of training.
+    steps.sort(key=lambda step: step.call is not answer)
+    run_steps(steps, settings.jobs, progress)
     answers = {
         answering.arm: {
             name: read_graded(answering.folder / f"{name}.jsonl") for name in first.sets
@@ -175,6 +179,7 @@ def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
     first = settings.stage(next(iter(settings.arms)))
     products.answer(config.BASE, settings.model, nothing_shown(first.views), ())
     taught_by: dict[str, str] = {}
+    shown: dict[str, dict[str, object]] = {}
     for label, (arm, rubrics) in settings.labels.items():
         stage = settings.stage(arm)
         if not stage.has_teacher_view:
@@ -182,6 +187,9 @@ def _teachers(settings: config.Study, products: Products) -> dict[str, str]:
         views = stage.views
         name = f"teacher: {views.teacher}" + (" after analysis" if views.analysis else "")
         name += f", {rubrics}" if rubrics != "gold" else ""
+        words = views.model_dump(exclude=set() if views.analysis else {"max_analysis_tokens"})
+        if shown.setdefault(name, words) != words:
+            name += f" (of {arm})"
         taught_by[label] = name
         if name in {answering.arm for answering in products.answerings}:
             continue
@@ -199,13 +207,18 @@ def _points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> It
         RunError: If it ended before its budget was used up.
     """
     rows = folder.metrics()
-    if rows[-1][TOKENS] < budget.tokens:
+    tokens, seconds = rows[-1][TOKENS], rows[-1][SECONDS]
+    if tokens < budget.tokens or seconds < (budget.seconds or 0.0):
+        of = "" if budget.seconds is None else f", and {seconds:.1f} of {budget.seconds:g} seconds"
         raise RunError(
-            f"{folder.path} ended after {rows[-1][TOKENS]:.0f} of {budget.tokens} tokens; raise "
-            "the arm's steps"
+            f"{folder.path} ended after {tokens:.0f} of {budget.tokens} tokens{of}; raise the "
+            "arm's steps"
         )
     for row in rows:
         paths = {name: folder.evaluation(int(row["step"]), name) for name in sets}
         if all(path.is_file() for path in paths.values()):
-            graded = {name: read_graded(path) for name, path in paths.items()}
+            graded = {
+                name: [replace(row, question="", text="") for row in read_graded(path)]
+                for name, path in paths.items()
+            }
             yield Point(row[TOKENS], row[SECONDS], graded)

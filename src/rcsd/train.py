@@ -24,6 +24,7 @@ from rcsd.ledger import Ledger
 from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.models import Policy, Scorer, load_policy, save_model
+from rcsd.probe.gains import MIN_QUESTIONS
 from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import (
     Prompted,
@@ -182,9 +183,10 @@ def _warn_without_headroom(
     answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
     examples, _ = load_examples(settings.probed_data)
     gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
-    if gain is None:
+    if gain is None or gain.n < MIN_QUESTIONS:
         on_warning(
-            "headroom is unknown: no answer can be graded without checks or numeric references"
+            "headroom is unknown: too few answers can be graded, for want of checks and numeric "
+            "references"
         )
     elif gain.low <= 0:
         on_warning(

@@ -153,7 +153,11 @@ def resampled_unit(id: str, tags: Mapping[str, str], cluster_by: str | None) -> 
 
 
 def compare_columns(
-    values: Mapping[str, FloatArray], units: Sequence[str], pairs: Pairs, seed: int
+    values: Mapping[str, FloatArray],
+    units: Sequence[str],
+    pairs: Pairs,
+    seed: int,
+    num_resamples: int = 10_000,
 ) -> ArmsCompared:
     """Means and differences over the columns that every seed of every arm has a value for.
 
@@ -162,6 +166,7 @@ def compare_columns(
         units: For each column what it is resampled with.
         pairs: As in `compare_arms`.
         seed: Of the resampling.
+        num_resamples: Of the test: no p-value is below 2 / (num_resamples + 1).
 
     Raises:
         ValueError: If the arms of a pair have several seeds each, and not as many.
@@ -177,7 +182,7 @@ def compare_columns(
     for left, right in pairs:
         a, b = kept[left], kept[right]
         interval = paired_crossed_difference(a, b, seed, clusters)
-        p_value = permutation_p_value(a.mean(axis=0), b.mean(axis=0), seed, clusters)
+        p_value = permutation_p_value(a.mean(axis=0), b.mean(axis=0), seed, clusters, num_resamples)
         differences.append(ArmDifference(left, right, interval, p_value))
     means = [
         ArmMean(arm, len(arm_SN), crossed_interval(arm_SN, seed, clusters))

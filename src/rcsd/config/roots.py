@@ -283,6 +283,21 @@ class Writing(Section):
     """Seed of what is drawn."""
 
 
+def refuse_other_writing(writer: Stage, writing: Writing) -> None:
+    """A writer must write rubrics, and as it was trained to.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if writer.views.writes != "rubric":
+        raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
+    if writer.learned_view != writing.view:
+        raise ValueError(
+            f"the writer is trained with the view '{writer.learned_view}' and would "
+            f"write with '{writing.view}'; set writing.view to the writer's"
+        )
+
+
 PlaceboArm = Literal["generic", "shuffled", "random", "reduced", "noisy"]
 """A placebo that a reasoner is trained with, by its type in `rcsd.config.Rubrics`."""
 
@@ -337,15 +352,10 @@ class Pipeline(Section):
             raise ValueError("the arm 'learned' needs a writer: add the section writer")
         if self.warm_start is not None and self.warm_start.views.writes != "answer":
             raise ValueError("a warm start answers: leave warm_start.views.writes out")
-        if self.writer is not None and self.writer.views.writes != "rubric":
-            raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
         if self.reasoner.views.writes != "answer":
             raise ValueError("the reasoner writes answers: leave reasoner.views.writes out")
-        if self.writer is not None and self.writer.learned_view != self.writing.view:
-            raise ValueError(
-                f"the writer is trained with the view '{self.writer.learned_view}' and would "
-                f"write with '{self.writing.view}'; set writing.view to the writer's"
-            )
+        if self.writer is not None:
+            refuse_other_writing(self.writer, self.writing)
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("an arm stands there twice")
         placebos = [arm for arm in self.arms if arm in get_args(PlaceboArm)]

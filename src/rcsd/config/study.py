@@ -1,17 +1,20 @@
 """A study: many methods and placebos, each with several seeds, on one budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from rcsd.config.parts import Budget, Evaluation, Model
-from rcsd.config.roots import Arm, PipelineEvaluation, Stage, Writing
+from rcsd.config.roots import Arm, PipelineEvaluation, Stage, Writing, refuse_other_writing
 from rcsd.config.section import Section, parse
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
 """Name of an arm: letters, digits, ``_``, ``-``, ``+`` and spaces."""
+
+BASE = "base"
+"""What the model that all arms start from is called, so that no arm may be."""
 
 
 class StudyArm(Section):
@@ -41,7 +44,7 @@ class Study(Section):
     run: dict[str, Any]
     """What all arms share: keys of a run, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
-    """The methods by name."""
+    """The methods by name. All learn from the same data."""
     against: str
     """Arm that every other is compared with, by name and kind of rubrics: ``rcsd`` or ``rcsd,
     shuffled``."""
@@ -63,12 +66,13 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _is_meaningful(self) -> "Study":
-        self._refuse_own_terms("run", self.run, ("budget", "evaluation"))
+        self._refuse_names()
+        if self.writer is not None:
+            refuse_other_writing(self.writer, self.writing)
+        first = self.stage(next(iter(self.arms)))
         for name, arm in self.arms.items():
-            if name == BASE:
-                raise ValueError(f"arms.{name}: that is what the untrained model is called")
-            self._refuse_own_terms(f"arms.{name}.run", arm.run, ("budget", "evaluation", "data"))
             stage = self.stage(name)
+            _refuse_unlike(name, stage, first)
             if stage.optim.schedule != "constant":
                 raise ValueError(
                     f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and "
@@ -84,15 +88,22 @@ class Study(Section):
             raise ValueError("a seed stands there twice")
         return self
 
-    @staticmethod
-    def _refuse_own_terms(place: str, tree: Mapping[str, Any], keys: Sequence[str]) -> None:
-        """What must be the same for all arms of a comparison."""
-        for key in keys:
-            if key in tree:
-                raise ValueError(
-                    f"{place}.{key}: all arms have the study's; leave it out here, and set it "
-                    f"{'in run' if key == 'data' else 'at the top'}"
-                )
+    def _refuse_names(self) -> None:
+        """What would be lost: a name that stands for two, a key that stands elsewhere."""
+        if BASE in self.arms:
+            raise ValueError(f"arms.{BASE}: the model that all start from is called so; rename it")
+        by_folder: dict[str, str] = {}
+        for name, arm in self.arms.items():
+            other = by_folder.setdefault(name.replace(" ", "-"), name)
+            if other != name:
+                raise ValueError(f"arms.{name}: has the folder of {other!r}; rename one of them")
+            if len(set(arm.rubrics)) < len(arm.rubrics):
+                raise ValueError(f"arms.{name}.rubrics: one stands there twice")
+        trees = {"run": self.run} | {f"arms.{name}.run": arm.run for name, arm in self.arms.items()}
+        for place, tree in trees.items():
+            for key in ("budget", "evaluation"):
+                if key in tree:
+                    raise ValueError(f"{place}.{key}: all arms have the study's; set {key}")
 
     def stage(self, arm: str) -> Stage:
         """What an arm's runs do.
@@ -119,8 +130,24 @@ class Study(Section):
         }
 
 
-BASE = "base"
-"""What the model that all arms start from is called among them."""
+def _refuse_unlike(name: str, stage: Stage, first: Stage) -> None:
+    """What makes an arm's scores no match for the first arm's, and for the base's.
+
+    Raises:
+        ValueError: Naming the arm and the key.
+    """
+    if stage.data != first.data:
+        raise ValueError(
+            f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
+        )
+    if stage.views.writes != "answer":
+        raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave it out")
+    if stage.learned_view != first.learned_view:
+        raise ValueError(
+            f"arms.{name}: answers in the view '{stage.learned_view}' and the first arm in "
+            f"'{first.learned_view}'; scores compare only in one view"
+        )
+
 
 MAX_STEPS = 1_000_000
 """Steps of a run that its budget ends."""

@@ -183,7 +183,9 @@ def curve_panel(curves: Sequence[Curve], styles: dict[str, str]) -> Panel:
         numbers = [value for value in curve.values if math.isfinite(value)]
         said.append(f"{curve.arm} from {number(numbers[0])} to {number(numbers[-1])}")
     shapes.append(Label(left, bottom + 34, _curve_note(curves), "tick"))
-    description = f"{spaced(curves[0].metric)} ({curves[0].unit}) by step: " + "; ".join(said)
+    description = f"{spaced(curves[0].metric)} ({curves[0].unit}) by {curves[0].x}: " + "; ".join(
+        said
+    )
     return Panel(NARROW, bottom + 42, description, tuple(shapes))
 
 
@@ -208,7 +210,8 @@ def relation_panel(relation: Relation, styles: dict[str, str]) -> Panel:
     taken: list[tuple[float, float, float]] = []
     for name, x, y in sorted(relation.points, key=lambda point: -point[2]):
         place = (x_scale(x), y_scale(y))
-        width = text_width(name, 11)
+        shown = shortened(name, WIDE / 2 - 8, 11)
+        width = text_width(shown, 11)
         on_left = place[0] + 8 + width > WIDE
         start = place[0] - 8 - width if on_left else place[0] + 8
         height = place[1] + 4
@@ -216,7 +219,7 @@ def relation_panel(relation: Relation, styles: dict[str, str]) -> Panel:
             height += 4
         taken.append((start, start + width, height))
         shapes.append(Mark(*place, "circle", f"marker m0 {styles.get(name, 'a1')}"))
-        shapes.append(Label(start, height, name, "tick"))
+        shapes.append(Label(start, height, shown, "tick"))
     said = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
     return Panel(
         WIDE,

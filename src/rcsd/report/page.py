@@ -113,6 +113,12 @@ class Relation:
     points: tuple[tuple[str, float, float], ...]
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what has no place on the axes."""
+        for arm, *place in self.points:
+            if not all(map(math.isfinite, place)):
+                raise ValueError(f"{arm!r} in {self.title!r} has no place: {place}")
+
 
 @dataclass(frozen=True, slots=True)
 class CriterionShares:
