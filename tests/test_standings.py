@@ -15,20 +15,23 @@ from rcsd import config
 from rcsd.comparison import ArmDifference, ArmMean, ArmsCompared
 from rcsd.files import write_json
 from rcsd.report.text import number
+from rcsd.rubrics import Criterion, Rubric
 from rcsd.runs import RunFolder
 from rcsd.standings import (
+    Content,
     Prediction,
     Standing,
     around_seconds,
     at_tokens,
     contents_of,
     prediction_of,
-    reported,
-    sentences,
+    solution_values,
     standings_of,
 )
 from rcsd.stats import Interval, holm
 from rcsd.study import Point
+from rcsd.study_report import reported, sentences
+from rcsd.types import Example
 
 NAN = math.nan
 SCHEDULE = {
@@ -351,13 +354,52 @@ def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart(
     ]
 
 
-def test_accuracy_is_told_of_sets_that_have_no_scores_and_of_no_others() -> None:
+def test_score_and_accuracy_are_told_each() -> None:
     study = settings({"rcsd": {}}, "rcsd")
-    [said] = sentences(study, [standing(), standing(metric="accuracy")], [])
-    assert " scores " in said
-    [said] = sentences(study, [standing(metric="accuracy")], [])
-    assert "rcsd is right in 0.50 [0.45, 0.55]: more than base" in said
+    scored, right = sentences(study, [standing(), standing(metric="accuracy")], [])
+    assert "rcsd scores 0.50 [0.45, 0.55]: more than base" in scored
+    assert "rcsd is right in 0.50 [0.45, 0.55]: more than base" in right
     assert sentences(study, [], []) == ["No held-out question was graded in all arms."]
+
+
+def test_worked_solutions_are_graded_beside_the_arms() -> None:
+    check = Criterion("Boxed.", 1.0, check={"type": "boxed"})
+    step = Criterion("Adds.", 3.0, check={"type": "contains", "text": "1 + 1"})
+    example = Example("q", "?", "2", "1 + 1 = 2\nAnswer: 2", Rubric((step, check)))
+    score, accuracy = (solution_values([example], metric) for metric in ("score", "accuracy"))
+    assert score is not None
+    assert accuracy is not None
+    assert (score.tolist(), accuracy.tolist()) == ([0.75], [1.0])
+    assert solution_values([example, replace(example, solution=None)], "score") is None
+
+
+def test_arms_that_differ_in_what_the_teacher_sees_alone_have_a_correlation_of_their_own() -> None:
+    arms = {
+        "rcsd": {"rubrics": ["gold", "generic", "shuffled"]},
+        "entry": {"run": {"method": {"type": "distill", "clip": {"type": "entry"}}}},
+    }
+    study = settings(arms, "rcsd")
+    runs = {"rcsd": ends(0.8), "rcsd, generic": ends(0.2), "rcsd, shuffled": ends(0.1)}
+    runs |= {"entry": ends(0.0)}
+    teachers = {"own": rows(0.8), "generic": rows(0.2), "shuffled": rows(0.1)}
+    taught_by = dict(zip(runs, ("own", "generic", "shuffled", "own"), strict=True))
+    found = prediction_of(study, trained(rows(0.0), runs, teachers, taught_by), "set")
+    assert found.alike == ("rcsd", "rcsd, generic", "rcsd, shuffled")
+    assert found.r_alike == pytest.approx(1.0)
+    assert found.r is not None
+    assert found.r < 0.9
+    told = sentences(study, [], [found])
+    assert "Over the 3 of them that differ in nothing but what the teacher sees: r = 1.00." in told
+
+
+def test_a_sentence_tells_what_content_was_worth() -> None:
+    study = settings({"rcsd": {}}, "rcsd")
+    content = Content("set", "rcsd", Interval(0.8, 0.7, 0.9, 4), Interval(0.5, 0.4, 0.6, 4))
+    told = sentences(study, [], [], [content, replace(content, sensitivity=None)])
+    assert told[1:] == [
+        "On set, 0.80 [0.70, 0.90] of the headroom of rcsd hangs on what its rubrics say; it gains "
+        "0.50 [0.40, 0.60] more than with shuffled ones."
+    ]
 
 
 # The page

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,29 +61,26 @@ def graded(
         decoding: Greedy or sampled.
         seed: Of the sampling.
     """
-    rows = []
-    for example, completion in zip(examples, engine.sample(shown, decoding, seed), strict=True):
-        verdicts: tuple[bool | None, ...] = ()
-        score = right = None
-        if example.rubric is not None:
-            verdicts = tuple(judge.verdicts(example, completion.text))
-            score = rubric_score(example.rubric, verdicts)
-        if example.reference_answer is not None and can_be_wrong(example.reference_answer):
-            right = answer_verdict(completion.text, example.reference_answer)
-        rows.append(
-            Graded(
-                example.id,
-                example.question,
-                completion.text,
-                len(completion.token_ids),
-                completion.finished,
-                verdicts,
-                score,
-                right,
-                example.tags,
-            )
+    return [
+        replace(
+            graded_text(example, completion.text, judge),
+            num_tokens=len(completion.token_ids),
+            finished=completion.finished,
         )
-    return rows
+        for example, completion in zip(examples, engine.sample(shown, decoding, seed), strict=True)
+    ]
+
+
+def graded_text(example: Example, text: str, judge: Judge) -> Graded:
+    """A text as an answer to an example; its length is not counted, and it is taken to be whole."""
+    verdicts: tuple[bool | None, ...] = ()
+    score = right = None
+    if example.rubric is not None:
+        verdicts = tuple(judge.verdicts(example, text))
+        score = rubric_score(example.rubric, verdicts)
+    if example.reference_answer is not None and can_be_wrong(example.reference_answer):
+        right = answer_verdict(text, example.reference_answer)
+    return Graded(example.id, example.question, text, 0, True, verdicts, score, right, example.tags)
 
 
 def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:

@@ -14,7 +14,7 @@ from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import UserError
 
 if TYPE_CHECKING:
-    from rcsd import findings, standings
+    from rcsd import findings, study_report
 
 app = typer.Typer(
     help="Post-train a language model from rubrics, without a reward model or a judge in the loop.",
@@ -81,8 +81,8 @@ def study(
     from rcsd.config import load_study  # noqa: PLC0415
 
     settings = load_study(file, overrides or [])
-    from rcsd.standings import run_and_report  # noqa: PLC0415 (torch takes seconds)
     from rcsd.study import quick as quickened  # noqa: PLC0415
+    from rcsd.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as shown:
@@ -90,7 +90,7 @@ def study(
     _show(outcome)
 
 
-def _show(outcome: "findings.Outcome | standings.Outcome") -> None:
+def _show(outcome: "findings.Outcome | study_report.Outcome") -> None:
     console.print(outcome.table)
     for sentence in outcome.findings:
         console.print(f"- {escape(sentence)}", highlight=False)

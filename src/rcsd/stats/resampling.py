@@ -123,10 +123,11 @@ def ratio_interval(
     a: ArrayLike,
     b: ArrayLike,
     seed: int = 0,
+    clusters: Sequence[Hashable] | NDArray[np.generic] | None = None,
     level: float = 0.95,
     num_resamples: int = 10_000,
 ) -> Interval:
-    """``mean(a) / mean(b)`` with a percentile bootstrap interval, resampled by pairs.
+    """``mean(a) / mean(b)`` with a percentile bootstrap interval, resampled by pairs or clusters.
 
     A ratio means nothing where its denominator could be 0, so the interval of mean(b) must lie
     above it. The few resamples whose mean(b) still is not above 0, fewer than (1 - level)/2 of all,
@@ -136,6 +137,7 @@ def ratio_interval(
         a: One finite number a question.
         b: The same questions in the same order.
         seed: Of the resampling.
+        clusters: As in `bootstrap_interval`.
         level: As in `bootstrap_interval`.
         num_resamples: As in `bootstrap_interval`.
 
@@ -144,9 +146,10 @@ def ratio_interval(
             `bootstrap_interval` refuses.
     """
     a_n, b_n = _pairs(a, b)
-    below = bootstrap_interval(b_n, seed=seed, level=level, num_resamples=num_resamples)
+    below = bootstrap_interval(b_n, clusters, seed, level, num_resamples)
     if below.low <= 0:
         raise ValueError(f"the denominator may be 0: its interval begins at {below.low:.3g}")
+    (a_n, _), (b_n, _) = cluster_sums(a_n, clusters), cluster_sums(b_n, clusters)
     ratio = float(a_n.sum() / b_n.sum())
     if np.ptp(a_n * b_n.sum() - b_n * a_n.sum()) == 0:  # every resample has the same ratio
         return Interval(ratio, ratio, ratio, len(a_n))
