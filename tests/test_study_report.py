@@ -20,14 +20,6 @@ from rcsd.stats import Interval
 from rcsd.study_report import reported, sentences
 
 NAN = math.nan
-SCHEDULE = {
-    "type": "schedule",
-    "phases": [
-        {"method": {"type": "distill"}, "steps": 1},
-        {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}},
-    ],
-}
-GROUPS = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
 
 
 # Sentences

@@ -36,7 +36,7 @@ from rcsd.report import (
     write_report,
 )
 from rcsd.sentences import GIVEN, Estimates, findings_of
-from rcsd.stats import Interval
+from rcsd.stats import Interval, holm
 from rcsd.steps import Writer
 from rcsd.workers import Progress
 from rcsd.world.reading import read_rubrics
@@ -251,13 +251,19 @@ def _compared(found: Found, seed: int) -> Compared:
 
 
 def _differences(compared: Compared) -> list[Difference]:
+    """All pairs that are there, on every set and by every metric; p-values of all as one family."""
     by_pair = {
         (row.left, row.right, *key): row for key, of in compared.items() for row in of.differences
     }
-    return [
-        Difference(f"{left} - {right}", *key, row.interval, row.p_value)
+    found = [
+        (f"{left} - {right}", key, row)
         for (left, right), key in itertools.product(_PAIRS, compared)
         if (row := by_pair.get((left, right, *key))) is not None
+    ]
+    corrected = holm([row.p_value for _, _, row in found]) if found else ()
+    return [
+        Difference(label, *key, row.interval, float(p_value))
+        for (label, key, row), p_value in zip(found, corrected, strict=True)
     ]
 
 

@@ -222,7 +222,7 @@ def _page(
         facts=facts(first.read_record()),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "
         f"resampled; at equal tokens ({settings.budget.tokens:,}) unless a panel says otherwise; "
-        "p-values corrected by Holm. Few seeds make intervals too narrow where seeds differ much, "
+        "few seeds make intervals too narrow where seeds differ much, "
         "and no seed draws other training problems",
     )
 

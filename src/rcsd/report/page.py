@@ -48,7 +48,7 @@ class Difference:
         split: The questions of the pairs.
         metric: What is compared.
         interval: Of the mean difference.
-        p_value: Of a paired test, in (0, 1], or None.
+        p_value: Of a paired test, corrected for the number of comparisons, in (0, 1], or None.
     """
 
     label: str
