@@ -130,6 +130,7 @@ def test_the_mask_is_where_the_failed_criteria_move_the_frozen_teacher(
     expected = {
         "criterion/chosen_share": chosen / sum(LENGTHS.values()),
         "criterion/nothing_failed_share": 2 / 6,
+        "criterion/all_failed_share": 2 / 6,
         "criterion/unscored_share": 2 / 18,
     }
     shown = {k: v for k, v in batch.metrics.items() if k.startswith("criterion/")}

@@ -258,7 +258,6 @@ GRPO = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completion
         GRPO,
         {"method": {"type": "sft"}},
         {"rubrics": {"placebo": "shuffled"}},
-        {"data": {"type": "world", "num_examples": 7}},  # of so few nothing can be told
     ],
 )
 def test_nothing_is_told_of_headroom_where_no_teacher_should_have_it(
@@ -267,14 +266,17 @@ def test_nothing_is_told_of_headroom_where_no_teacher_should_have_it(
     assert warned(settings(tmp_path, "run", steps=1, **changes)) == []
 
 
-def test_nothing_is_told_of_headroom_where_nothing_can_be_graded_nor_of_a_writer_nor_on_resume(
+def test_headroom_that_cannot_be_told_is_called_unknown_and_no_headroom_of_a_writer_is_told(
     tmp_path: Path,
 ) -> None:
+    few = {"type": "world", "num_examples": 7}
+    [told] = warned(settings(tmp_path, "few", steps=1, data=few))
+    assert told.startswith("headroom is unknown")
     rubric = [{"criterion": "Is kind.", "weight": 1}]
     lines = [json.dumps({"question": f"{n}?", "rubric": rubric}) for n in range(12)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
-    assert warned(settings(tmp_path, "run", steps=1, data=data)) == []
+    assert warned(settings(tmp_path, "run", steps=1, data=data)) == [told]
     assert warned(settings(tmp_path, "writer", steps=1, **WRITER)) == []
     run_until_killed(settings(tmp_path, "broken"))
     assert warned(settings(tmp_path, "broken"), resume=True) == []
