@@ -210,7 +210,7 @@ def test_a_question_that_one_seed_of_one_arm_cannot_be_graded_on_is_left_out_of_
     means = {mean.arm: mean.interval.mean for mean in standing.compared.means}
     assert means == {"base": 0.0, "rcsd": 0.5, "rcsd, shuffled": 0.1}
     [said] = sentences(study, found, [])
-    assert said.endswith(" (left out: 1 questions, where not every arm could be graded).")
+    assert said.endswith(" Left out: 1 questions, where not every arm could be graded.")
 
 
 def test_new_templates_are_resampled_as_a_whole_and_known_ones_by_question() -> None:

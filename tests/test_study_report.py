@@ -46,8 +46,8 @@ def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart(
     silent = Prediction("new_templates", {"a": 0.0}, {"a": 0.0}, None)
     found = sentences(study, [standing(), standing("seconds")], [prediction, silent])
     told = (
-        "on new numbers, rcsd scores 0.50 [0.45, 0.55]: more than base 0.10*, low 0.20; less than "
-        "high 0.70*; not clearly other than near 0.45."
+        "on new numbers, rcsd scores 0.50 [0.45, 0.55]. More than: base 0.10*; low 0.20. Less "
+        "than: high 0.70*. Not clearly other than: near 0.45."
     )
     assert found == [
         f"After 48,000 tokens, {told}",
@@ -59,8 +59,8 @@ def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart(
 def test_score_and_accuracy_are_told_each() -> None:
     study = settings({"rcsd": {}}, "rcsd")
     scored, right = sentences(study, [standing(), standing(metric="accuracy")], [])
-    assert "rcsd scores 0.50 [0.45, 0.55]: more than base" in scored
-    assert "rcsd is right in 0.50 [0.45, 0.55]: more than base" in right
+    assert "rcsd scores 0.50 [0.45, 0.55]. More than: base" in scored
+    assert "rcsd is right in 0.50 [0.45, 0.55]. More than: base" in right
     assert sentences(study, [], []) == ["No held-out question was graded in all arms."]
 
 

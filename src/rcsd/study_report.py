@@ -140,23 +140,24 @@ def _of_standing(settings: config.Study, standing: Standing) -> str:
     against, budget = settings.against, settings.budget
     when = f"{budget.tokens:,} tokens" if standing.moment == "tokens" else f"{budget.seconds:g} s"
     means = {mean.arm: mean.interval for mean in standing.compared.means}
-    sides: dict[str, list[str]] = {"more than": [], "less than": [], "not clearly other than": []}
+    sides: dict[str, list[str]] = {"More than": [], "Less than": [], "Not clearly other than": []}
     for difference in standing.compared.differences:
         if difference.left != against:
             continue
         low, high = difference.interval.low, difference.interval.high
-        side = "more than" if low > 0 else "less than" if high < 0 else "not clearly other than"
+        side = "More than" if low > 0 else "Less than" if high < 0 else "Not clearly other than"
         star = "*" if difference.holm_p_value is not None and difference.holm_p_value < 0.05 else ""
         sides[side].append(f"{difference.right} {means[difference.right].mean:.2f}{star}")
-    said = "; ".join(f"{side} {', '.join(of)}" for side, of in sides.items() if of)
+    # Names of arms may hold commas.
+    said = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
     own = means[against]
     place = standing.held_out.replace("_", " ")
     verb = "scores" if standing.metric == "score" else "is right in"
     left_out = standing.compared.num_left_out
-    without = f" (left out: {left_out} questions, where not every arm could be graded)"
+    without = f" Left out: {left_out} questions, where not every arm could be graded."
     return (
         f"After {when}, on {place}, {against} {verb} {own.mean:.2f} "
-        f"[{own.low:.2f}, {own.high:.2f}]: {said}{without if left_out else ''}."
+        f"[{own.low:.2f}, {own.high:.2f}].{said}{without if left_out else ''}"
     )
 
 
