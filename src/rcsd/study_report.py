@@ -207,24 +207,27 @@ def _page(
         ),
         curves=tuple(_curves(settings, found)),
         relations=tuple(
-            Relation(
-                f"headroom and gain, {prediction.held_out.replace('_', ' ')}",
-                "headroom before training",
-                "gain at equal tokens",
-                tuple(
-                    (label, prediction.headroom[label], prediction.gain[label])
-                    for label in prediction.gain
-                ),
-                f"r = {prediction.r:.2f}",
-            )
-            for prediction in predictions
-            if prediction.r is not None
+            _relation(prediction) for prediction in predictions if prediction.r is not None
         ),
         facts=facts(first.read_record()),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "
         f"resampled; at equal tokens ({settings.budget.tokens:,}) unless a panel says otherwise; "
         "few seeds make intervals too narrow where seeds differ much, "
         "and no seed draws other training problems",
+    )
+
+
+def _relation(prediction: Prediction) -> Relation:
+    """Arms that differ in what the teacher sees alone, where three do; else all that have one."""
+    alike = prediction.r_alike is not None
+    labels = prediction.alike if alike else list(prediction.gain)
+    r = prediction.r_alike if alike else prediction.r
+    return Relation(
+        prediction.held_out.replace("_", " "),
+        "headroom before training",
+        "gain at equal tokens",
+        tuple((label, prediction.headroom[label], prediction.gain[label]) for label in labels),
+        f"r = {r:.2f} over {len(labels)} arms{', the same loss' if alike else ''}",
     )
 
 
