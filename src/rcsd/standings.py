@@ -2,16 +2,22 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from rcsd import config
-from rcsd.comparison import ArmsCompared, compare_columns, question_values, resampled_unit
+from rcsd.comparison import (
+    ArmsCompared,
+    compare_columns,
+    corrected,
+    question_values,
+    resampled_unit,
+)
 from rcsd.evaluate import Graded, graded_text
 from rcsd.judges.code import CodeJudge
-from rcsd.stats import FloatArray, Interval, holm, ratio_interval
+from rcsd.stats import FloatArray, Interval, ratio_interval
 from rcsd.study import Point, Trained
 from rcsd.types import Example
 
@@ -81,7 +87,7 @@ class Content:
     gain: Interval
 
 
-def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list[Standing]:
+def standings_of(settings: config.Study, found: Trained, moment: Moment) -> Sequence[Standing]:
     """All arms at one moment, on every set and by every metric that there is.
 
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
@@ -105,7 +111,7 @@ def standings_of(settings: config.Study, found: Trained, moment: Moment) -> list
         compared = compare_columns(values, units, pairs, 0, num_resamples)
         if compared.means:
             standings.append(Standing(moment, name, metric, compared))
-    return _corrected(standings)
+    return corrected(standings)
 
 
 def _units(found: Trained, name: str) -> list[str]:
@@ -140,27 +146,6 @@ def _pairs(settings: config.Study) -> list[tuple[str, str]]:
         if rubrics != "gold" and own in labels and settings.against not in (own, label)
     ]
     return pairs
-
-
-def _corrected(standings: Sequence[Standing]) -> list[Standing]:
-    """The p-values of all differences as one family."""
-    differences = [d for standing in standings for d in standing.compared.differences]
-    if not differences:
-        return list(standings)
-    corrected = iter(holm([difference.p_value for difference in differences]).tolist())
-    return [
-        replace(
-            standing,
-            compared=replace(
-                standing.compared,
-                differences=tuple(
-                    replace(difference, holm_p_value=next(corrected))
-                    for difference in standing.compared.differences
-                ),
-            ),
-        )
-        for standing in standings
-    ]
 
 
 def _values(rows: Sequence[Graded], metric: str) -> FloatArray:

@@ -6,7 +6,8 @@ Legend of axes: S seeds of an arm, N columns: questions, or criteria of question
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rcsd.stats import (
     FloatArray,
     Interval,
     crossed_interval,
+    holm,
     paired_crossed_difference,
     pass_at_k,
     permutation_p_value,
@@ -189,6 +191,38 @@ def compare_columns(
         for arm, arm_SN in kept.items()
     ]
     return ArmsCompared(tuple(means), tuple(differences), len(places), num_left_out)
+
+
+@runtime_checkable
+class HoldsDifferences(Protocol):
+    """A row of a table of comparisons, such as a metric of a set."""
+
+    @property
+    def compared(self) -> ArmsCompared:
+        """What it compares."""
+        ...
+
+
+Row = TypeVar("Row", bound=HoldsDifferences)
+
+
+def corrected(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows, frozen dataclasses, with the p-values of all their differences as one family."""
+    p_values = [difference.p_value for row in rows for difference in row.compared.differences]
+    found = iter(holm(p_values).tolist() if p_values else ())
+    return tuple(
+        replace(
+            cast("Any", row),
+            compared=replace(
+                row.compared,
+                differences=tuple(
+                    replace(difference, holm_p_value=next(found))
+                    for difference in row.compared.differences
+                ),
+            ),
+        )
+        for row in rows
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Arms on several sets: every metric and every kind of criterion, corrected for being many."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rcsd.comparison import (
@@ -10,11 +10,11 @@ from rcsd.comparison import (
     Pairs,
     compare_arms,
     compare_columns,
+    corrected,
     criterion_verdicts,
     resampled_unit,
 )
 from rcsd.errors import DataError
-from rcsd.stats import holm
 from rcsd.types import Example
 
 
@@ -181,7 +181,7 @@ def compare_sets(
             else:
                 before = num_untitled.get(answered.name, 0)
                 num_untitled[answered.name] = before + len(kind.places)
-    return SetsCompared(_corrected(by_metric), _corrected(by_criterion), num_untitled)
+    return SetsCompared(corrected(by_metric), corrected(by_criterion), num_untitled)
 
 
 def _check_seeds(answered: AnsweredSet, pairs: Pairs) -> None:
@@ -193,22 +193,3 @@ def _check_seeds(answered: AnsweredSet, pairs: Pairs) -> None:
                 f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
                 "one of them a single one"
             )
-
-
-def _corrected(rows: Sequence[Any]) -> tuple[Any, ...]:
-    """Rows whose differences are one family."""
-    p_values = [difference.p_value for row in rows for difference in row.compared.differences]
-    corrected = iter(holm(p_values).tolist())
-    return tuple(
-        replace(
-            row,
-            compared=replace(
-                row.compared,
-                differences=tuple(
-                    replace(difference, holm_p_value=next(corrected))
-                    for difference in row.compared.differences
-                ),
-            ),
-        )
-        for row in rows
-    )
