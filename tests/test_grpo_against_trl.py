@@ -186,7 +186,9 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     assert (shown > 0) == (updates > 1)
 
     # In parts, too: TRL's whole batch is our sum over parts.
-    split = [method.loss(part, batch.num_learned_tokens)[0] for part in parts(rollouts, 1)]
+    split = [
+        method.loss(part, batch.num_learned_tokens)[0] for part in parts(rollouts, 1, packs=True)
+    ]
     assert len(split) == len(rollouts)
     total = torch.stack(split).sum()
     assert total.item() == pytest.approx(expected.item(), abs=1e-5)

@@ -10,7 +10,7 @@ from tiny import tiny_folder, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig
 
 from rcsd import config
-from rcsd.batching import scored
+from rcsd.batching import packed, padded
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
 from rcsd.models import Scorer, export_merged, load_policy, policy_of, save_model
@@ -18,7 +18,8 @@ from rcsd.teachers import AdaptersOffTeacher, ShadowTeacher, teacher_of
 from rcsd.types import Decoding
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
-ROWS = scored([[5, 6, 7], [8]], [[9, 10], [11, 12, 13, 1]], pad_id=0)
+PROMPTS, COMPLETIONS = [[5, 6, 7], [8]], [[9, 10], [11, 12, 13, 1]]
+ROWS = padded(PROMPTS, COMPLETIONS, pad_id=0)
 
 
 @pytest.mark.parametrize("training", [FULL, LORA])
@@ -27,14 +28,14 @@ def test_picked_logits_equal_the_whole_model_s(
 ) -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), training)
     fast, slow = Scorer(policy), Scorer(policy, head="whole")
-    assert fast.head == "picked"
-    torch.testing.assert_close(fast(ROWS), slow(ROWS))
+    assert fast.head == "plain"
+    torch.testing.assert_close(fast(ROWS).logits(), slow(ROWS).logits())
 
 
 def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> None:
     model = tiny_model()
     model.lm_head.register_forward_hook(lambda module, inputs, logits: logits)
-    assert Scorer(policy_of(model, tiny_tokenizer(), FULL)).head == "picked"
+    assert Scorer(policy_of(model, tiny_tokenizer(), FULL)).head == "plain"
     forward = model.forward
 
     def capped(*args: Any, **kwargs: Any) -> Any:
@@ -45,14 +46,14 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
     model.forward = capped
     scorer = Scorer(policy_of(model, tiny_tokenizer(), FULL))
     assert scorer.head == "whole"
-    assert scorer(ROWS).abs().max() < 3
+    assert scorer(ROWS).logits().abs().max() < 3
 
 
 def test_scores_do_not_depend_on_padding_or_on_the_other_rows() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), FULL)
     scorer = Scorer(policy)
-    alone = scorer(scored([[8]], [[11, 12, 13, 1]], pad_id=3))
-    torch.testing.assert_close(scorer(ROWS)[2:], alone)
+    alone = scorer(padded([[8]], [[11, 12, 13, 1]], pad_id=3))
+    torch.testing.assert_close(scorer(ROWS)[2:].logits(), alone.logits())
 
 
 def test_sampled_tokens_have_the_probabilities_that_scoring_gives_them() -> None:
@@ -61,8 +62,8 @@ def test_sampled_tokens_have_the_probabilities_that_scoring_gives_them() -> None
     prompts = [[5, 6, 7], [8], [9, 10, 11, 12]]
     greedy = engine.sample(prompts, Decoding(max_tokens=6), seed=0)
     ids = [completion.token_ids for completion in greedy]
-    rows = scored(prompts, ids, policy.pad_id)
-    assert Scorer(policy)(rows).argmax(-1).tolist() == rows.target_T.tolist()
+    rows = packed(prompts, ids)
+    assert Scorer(policy)(rows).logits().argmax(-1).tolist() == rows.target_T.tolist()
 
 
 def test_sampling_is_the_same_for_the_same_seed_and_leaves_the_global_generator_alone() -> None:
@@ -106,14 +107,14 @@ def test_the_frozen_teacher_keeps_the_initial_weights_while_the_student_moves(
     policy = policy_of(tiny_model(), tiny_tokenizer(), training)
     scorer, teacher = Scorer(policy), teacher_of(config.FrozenTeacher(), policy)
     assert isinstance(teacher, AdaptersOffTeacher if policy.has_adapters else ShadowTeacher)
-    initial = scorer(ROWS).detach()
+    initial = scorer(ROWS).logits().detach()
     for parameter in policy.trainable.values():
         parameter.data += 0.1
     teacher.update()
-    moved = scorer(ROWS).detach()
+    moved = scorer(ROWS).logits().detach()
     with teacher.weights():
-        torch.testing.assert_close(scorer(ROWS), initial, rtol=0, atol=0)
-    assert torch.equal(scorer(ROWS), moved)
+        torch.testing.assert_close(scorer(ROWS).logits(), initial, rtol=0, atol=0)
+    assert torch.equal(scorer(ROWS).logits(), moved)
     assert not torch.allclose(moved, initial)
 
 
@@ -142,7 +143,8 @@ def test_a_merged_adapter_scores_like_the_adapted_model(tmp_path: Path) -> None:
         export_merged(section, tmp_path / "adapter", tmp_path / "merged")
     merged = load_policy(config.Model(path=str(tmp_path / "merged"), training=FULL))
     policy.model.eval()
-    torch.testing.assert_close(Scorer(merged)(ROWS), Scorer(policy)(ROWS), rtol=1e-4, atol=1e-4)
+    both = [Scorer(one)(ROWS).logits() for one in (merged, policy)]
+    torch.testing.assert_close(*both, rtol=1e-4, atol=1e-4)
 
 
 def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tiny import tiny_model
 from torch import nn
 
 from rcsd import config
-from rcsd.batching import Scored
+from rcsd.batching import Packed
 from rcsd.errors import ConfigError
 from rcsd.judges.rewards import RubricReward
 from rcsd.judges.scripted import ScriptedJudge
@@ -28,6 +28,7 @@ from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.student import Student
 from rcsd.methods.suppress import Suppress
+from rcsd.predictions import Predictions
 from rcsd.prompting import TeacherPrompts
 from rcsd.teachers import LiveTeacher, ShadowTeacher, Teacher
 from rcsd.train import run
@@ -97,9 +98,9 @@ class Watched(nn.Module):
         self.scorer = scorer
         self.passes: list[tuple[bool, bool]] = []
 
-    def forward(self, scored: Scored) -> torch.Tensor:
+    def forward(self, rows: Packed) -> Predictions:
         self.passes.append((torch.is_grad_enabled(), self.scorer.training))
-        return self.scorer(scored)
+        return self.scorer(rows)
 
 
 # By hand

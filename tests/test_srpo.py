@@ -20,9 +20,10 @@ from rcsd.judges.scripted import ScriptedJudge
 from rcsd.methods import Batch
 from rcsd.methods.distill import Targets
 from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import OnPolicy
+from rcsd.methods.on_policy import OnPolicy, Watch
 from rcsd.methods.srpo import Srpo
 from rcsd.methods.student import Student
+from rcsd.predictions import LogitPredictions
 from rcsd.teachers import LiveTeacher, Teacher
 from rcsd.train import run
 from rcsd.types import Signal
@@ -211,11 +212,16 @@ def test_splitting_changes_nothing(tokens_per_part: int) -> None:
 def test_tokens_without_probability_make_no_nan() -> None:
     student = student_of(["no", "both"], num=2, lengths=[1, 1])
     ours = srpo(student, distill={"support": {"type": "full"}})
-    logits = torch.tensor([[1.0, 2.0, -math.inf], [0.5, -1.0, 0.0]], requires_grad=True)
+    unseen = torch.full((2, student.policy.vocab_size - 3), -math.inf)
+    own = torch.tensor([[1.0, 2.0, -math.inf], [0.5, -1.0, 0.0]])
+    logits = torch.cat([own, unseen], dim=1).requires_grad_()
     log_p = torch.tensor([[0.4, 0.6, 0.0], [1.0, 0.0, 0.0]]).log()
-    targets = Targets(log_p, None, torch.tensor([[0], [0]]), torch.tensor([0.0, 0.0]))
+    teacher = LogitPredictions(torch.cat([log_p, unseen], dim=1))
+    targets, watch = Targets(teacher, teacher), Watch(torch.tensor([0, 1]), 2, 1.0)
     signals = [Signal((0.0,), distilled=(1.0,), weight=0.0), Signal((0.5,), distilled=(0.0,))]
-    loss_T, shown = ours.terms(signals, targets, logits, torch.tensor([1, 0]))
+    loss_T, shown = ours.terms(
+        signals, targets, LogitPredictions(logits), torch.tensor([1, 0]), watch
+    )
     loss_T.sum().backward()
     assert loss_T.isfinite().all()
     assert logits.grad is not None

@@ -1,6 +1,6 @@
-"""Rollouts become padded tensors. The only file that pads, shifts or masks.
+"""Rollouts become rows of tokens. The only file that packs, pads, shifts or masks.
 
-Axes: B sequences, L tokens of a padded row, T completion tokens of all rows, one after the other.
+Axes: B sequences, L tokens of a row, T completion tokens of all rows, one after the other.
 Masks come from lengths, never from a token's id: a pad token that is also the end token is learned
 like any other.
 """
@@ -12,11 +12,31 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from rcsd.attention import Branch, Layout
 from rcsd.types import Rollout
 
 
 @dataclass(frozen=True)
-class Scored:
+class Packed:
+    """Prompts with completions in one row, each prompt once, and where the completions stand.
+
+    Args:
+        ids_1L: Token ids. A completion's last token predicts nothing, and is left out.
+        position_1L: The place of each token in its own sequence.
+        before_T: The place in the row whose logits predict each completion token.
+        target_T: The token itself.
+        layout: Where prompts and completions stand.
+    """
+
+    ids_1L: Int[Tensor, "1 L"]
+    position_1L: Int[Tensor, "1 L"]
+    before_T: Int[Tensor, " T"]
+    target_T: Int[Tensor, " T"]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Padded:
     """Prompts with completions, padded on the right, and where the completions stand.
 
     Args:
@@ -34,13 +54,56 @@ class Scored:
     target_T: Int[Tensor, " T"]
 
 
-def scored(
+def packed(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    device: torch.device | str = "cpu",
+) -> Packed:
+    """Prompts followed by their completions, in one row; completions of one prompt share it.
+
+    Args:
+        prompts: Token ids, none of them empty: the first completion token needs a predecessor.
+        completions: Token ids, one sequence for each prompt, none of them empty.
+        device: Where the tensors go.
+    """
+    of_prompt: dict[tuple[int, ...], list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        of_prompt.setdefault(tuple(prompt), []).append(number)
+    ids: list[int] = []
+    positions: list[int] = []
+    layout: list[Branch] = []
+    before: list[Sequence[int]] = [()] * len(prompts)
+    for prompt, numbers in of_prompt.items():
+        start, end = len(ids), len(ids) + len(prompt)
+        ids += prompt
+        positions += range(len(prompt))
+        places = []
+        for number in numbers:
+            own, read = len(ids), completions[number][:-1]
+            ids += read
+            positions += range(len(prompt), len(prompt) + len(read))
+            before[number] = (end - 1, *range(own, len(ids)))
+            if read:
+                places.append((own, len(ids)))
+        layout.append(Branch((start, end), tuple(places)))
+    return Packed(
+        torch.tensor([ids], device=device),
+        torch.tensor([positions], device=device),
+        torch.tensor([place for row in before for place in row], device=device),
+        torch.tensor([t for c in completions for t in c], dtype=torch.long, device=device),
+        tuple(layout),
+    )
+
+
+def padded(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     pad_id: int,
     device: torch.device | str = "cpu",
-) -> Scored:
+) -> Padded:
     """Prompts followed by their completions, padded on the right to the longest.
+
+    The slow sibling of `packed`.
 
     Args:
         prompts: Token ids, none of them empty: the first completion token needs a predecessor.
@@ -57,7 +120,7 @@ def scored(
         for start, c in zip(starts, completions, strict=True)
         for offset in range(len(c))
     ]
-    return Scored(
+    return Padded(
         ids_BL,
         mask_BL,
         torch.tensor(row_T, dtype=torch.long, device=device),
@@ -86,13 +149,40 @@ def left_padded(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollout]]:
-    """Rollouts of like length together, each part within a budget of padded tokens.
+def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> list[list[Rollout]]:
+    """Rollouts in parts, each within a budget of tokens of the teacher's and the student's rows.
 
-    The budget counts the teacher's and the student's rows, padding included. A rollout that is
-    larger by itself makes a part of its own: nothing is dropped. The partition changes memory and
-    speed, never the gradient.
+    A rollout that is larger by itself makes a part of its own: nothing is dropped. The partition
+    changes memory and speed, never the gradient.
+
+    Args:
+        rollouts: Those of one prompt stand together.
+        tokens_per_part: The budget.
+        packs: Whether rows are packed. Then a prompt counts once for all of its completions, and
+            the order stays; else padding counts, and rollouts of like length go together.
     """
+    if not packs:
+        return _padded_parts(rollouts, tokens_per_part)
+    divided: list[list[Rollout]] = []
+    num_tokens = 0
+    for rollout in rollouts:
+        own = 2 * len(rollout.completion.token_ids)
+        prompts = len(rollout.student_ids) + len(rollout.teacher_ids)
+        shared = bool(divided) and _prompts(divided[-1][-1]) == _prompts(rollout)
+        num_tokens += own if shared else own + prompts
+        if divided and num_tokens <= tokens_per_part:
+            divided[-1].append(rollout)
+        else:
+            divided.append([rollout])
+            num_tokens = own + prompts
+    return divided
+
+
+def _prompts(rollout: Rollout) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return rollout.student_ids, rollout.teacher_ids
+
+
+def _padded_parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollout]]:
     divided: list[list[Rollout]] = []
     for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
         if divided and _padded_tokens([*divided[-1], rollout]) <= tokens_per_part:

@@ -1,7 +1,6 @@
 """The policy: load it, score completions under it, save it.
 
-Axes: B sequences, L tokens of a padded row, T completion tokens of all rows, V vocabulary, H
-hidden.
+Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden.
 """
 
 import contextlib
@@ -14,14 +13,15 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
-from rcsd.batching import Scored
+from rcsd.attention import PACKED
+from rcsd.batching import Packed, Padded, packed, padded
 from rcsd.errors import ModelError
+from rcsd.predictions import HeadPredictions, LogitPredictions, Predictions
 from rcsd.views import turn_end_id
 from rcsd.zoo import model_folder
 
@@ -38,6 +38,7 @@ class Policy:
         pad_id: Fills padding; may be an end token.
         generation_config: The model's own, for saving; the model in memory has a bare one, since
             penalties and the like would make samples that are not the policy's.
+        packs: Whether the model takes packed rows (`rcsd.attention`).
     """
 
     model: Any
@@ -46,6 +47,7 @@ class Policy:
     turn_end_id: int
     pad_id: int
     generation_config: GenerationConfig
+    packs: bool
 
     @property
     def max_positions(self) -> int | None:
@@ -74,33 +76,58 @@ class Policy:
 
 
 class Scorer(nn.Module):
-    """Logits of completion tokens, and of no others.
+    """What the model predicts at completion tokens, and at no others.
 
-    Where the model's head is a plain linear layer on the decoder's hidden states, it is applied to
-    the T positions alone, and nothing of size [B, L, V] is made. Where it is not (a soft cap or a
-    scale on the logits), the whole model runs and the positions are picked afterwards: slower, the
+    Where the model's head is a plain linear layer on the decoder's hidden states, they are all that
+    is kept: `rcsd.predictions` applies the head. Where it is not (a soft cap or a scale on the
+    logits), the whole model runs and the logits of the positions are picked afterwards: slower, the
     same numbers. Which of both holds is measured on load.
     """
 
-    def __init__(self, policy: Policy, head: Literal["picked", "whole"] | None = None) -> None:
+    def __init__(self, policy: Policy, head: Literal["plain", "whole"] | None = None) -> None:
         super().__init__()
         self.model = policy.model
-        self.head = head or ("picked" if _has_plain_head(policy.model) else "whole")
+        self.head = head or ("plain" if _has_plain_head(policy.model) else "whole")
 
-    def forward(self, scored: Scored) -> Float[Tensor, "T V"]:
-        """Logits that predict each completion token.
+    def forward(self, rows: Packed | Padded) -> Predictions:
+        """Predictions of each completion token; position t belongs to ``rows.target_T[t]``.
 
-        Returns:
-            In float32 or wider; row t belongs to ``scored.target_T[t]``.
+        They keep the weights that the model has now, also where a teacher's are put back later.
         """
-        inputs = {"input_ids": scored.ids_BL, "attention_mask": scored.mask_BL, "use_cache": False}
+        inputs = model_inputs(rows)
         if self.head == "whole":
-            picked = self.model(**inputs).logits[scored.row_T, scored.before_T]
-        else:
-            causal = _causal(self.model)
-            hidden_BLH = causal.base_model(**inputs).last_hidden_state
-            picked = causal.get_output_embeddings()(hidden_BLH[scored.row_T, scored.before_T])
-        return picked if picked.dtype == torch.float64 else picked.float()
+            logits_BLV = self.model(**inputs).logits
+            return LogitPredictions(_at_positions(logits_BLV, rows))
+        causal = _causal(self.model)
+        hidden_TH = _at_positions(causal.base_model(**inputs).last_hidden_state, rows)
+        head, device = causal.get_output_embeddings(), hidden_TH.device.type
+        if torch.is_autocast_enabled(device):
+            hidden_TH = hidden_TH.to(torch.get_autocast_dtype(device))
+        # A teacher's weights are swapped in and out: its tensors are kept, not the parameters.
+        kept = (lambda w: w) if torch.is_grad_enabled() else Tensor.detach
+        weight_VH = kept(head.weight).to(hidden_TH.dtype)
+        bias_V = None if head.bias is None else kept(head.bias).to(hidden_TH.dtype)
+        return HeadPredictions(hidden_TH, weight_VH, bias_V)
+
+
+def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
+    """Rows as arguments of a transformers model."""
+    if isinstance(rows, Padded):
+        return {"input_ids": rows.ids_BL, "attention_mask": rows.mask_BL, "use_cache": False}
+    return {
+        "input_ids": rows.ids_1L,
+        "position_ids": rows.position_1L,
+        # Four axes tell transformers to make no mask of its own; packed attention looks at none.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=rows.ids_1L.device),
+        "layout": rows.layout,
+        "use_cache": False,
+    }
+
+
+def _at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
+    if isinstance(rows, Packed):
+        return values_BLX[0, rows.before_T]
+    return values_BLX[rows.row_T, rows.before_T]
 
 
 def _causal(model: Any) -> Any:
@@ -111,13 +138,54 @@ def _causal(model: Any) -> Any:
 def _has_plain_head(model: Any) -> bool:
     """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
     causal = _causal(model)
+    head = causal.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        return False
     ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
-    training = model.training
-    model.eval()
-    whole = model(input_ids=ids_BL, use_cache=False).logits
-    hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    model.train(training)
-    return torch.equal(causal.get_output_embeddings()(hidden), whole)
+    with evaluating(model):
+        whole = model(input_ids=ids_BL, use_cache=False).logits
+        hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
+    return torch.equal(nn.functional.linear(hidden, head.weight, head.bias), whole)
+
+
+def _packs(model: Any) -> bool:
+    """Make the model take packed rows, and say whether it gives the same hidden states for them.
+
+    Tried on a few tokens: two completions of one prompt, and one of another. Models whose layers
+    look at a row in other ways than by attention fail, and so does other attention than sdpa.
+    """
+    causal = _causal(model)
+    if causal.config._attn_implementation != "sdpa":
+        return False
+    causal.set_attn_implementation(PACKED)
+    if causal.config._attn_implementation == PACKED and _reads_packed_rows(causal):
+        return True
+    causal.set_attn_implementation("sdpa")
+    return False
+
+
+def _reads_packed_rows(causal: Any) -> bool:
+    prompts, device = ([5, 3, 4, 1], [5, 3, 4, 1], [2, 3]), causal.device
+    first, others = [1, 2, 5, 3, 4], ([4, 5, 1], [3, 1, 2, 2])
+
+    def hidden(rows: Packed | Padded) -> Tensor:
+        return _at_positions(causal.base_model(**model_inputs(rows)).last_hidden_state, rows)
+
+    with evaluating(causal):
+        slow = hidden(padded(prompts, (first, *others), 0, device))
+        try:
+            fast = hidden(packed(prompts, (first, *others), device))
+            changed = hidden(packed(prompts, (first[::-1], *others), device))
+        except TypeError:  # a model that does not pass on what it does not know
+            return False
+    # Rounding in the first place; a leak from one completion to another in the second.
+    tolerance = 1e-3 if causal.dtype in (torch.float32, torch.float64) else 5e-2
+    rest = slice(len(first), None)
+    return _is_close(fast, slow, tolerance) and _is_close(fast[rest], changed[rest], 1e-3)
+
+
+def _is_close(a_TH: Tensor, b_TH: Tensor, tolerance: float) -> bool:
+    return bool((a_TH - b_TH).norm() <= tolerance * b_TH.norm())
 
 
 def load_policy(section: config.Model) -> Policy:
@@ -154,7 +222,8 @@ def load_policy(section: config.Model) -> Policy:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )
-    return policy_of(model.to(PartialState().device), tokenizer, section.training, section.revision)
+    model = model.to(PartialState().device)
+    return policy_of(model, tokenizer, section.training, section.revision, section.packing)
 
 
 def policy_of(
@@ -162,8 +231,16 @@ def policy_of(
     tokenizer: Any,
     training: config.Lora | config.FullFineTuning,
     revision: str | None = None,
+    packing: bool = True,
 ) -> Policy:
     """Policy from a model and a tokenizer in memory; the model is put into training mode.
+
+    Args:
+        model: Of transformers.
+        tokenizer: Likewise.
+        training: What is trained.
+        revision: Of the model on the hub, which adapters record.
+        packing: Whether rows are packed if the model takes packed rows.
 
     Raises:
         ModelError: If the tokenizer has no chat template, or no token ends a turn.
@@ -176,6 +253,7 @@ def policy_of(
     if turn_end is None:
         raise ModelError("neither the chat template nor the tokenizer name an end token")
     pad_id = tokenizer.pad_token_id
+    packs = packing and _packs(model)
     if training.type == "lora":
         lora = LoraConfig(
             r=training.rank,
@@ -190,7 +268,7 @@ def policy_of(
             raise ModelError(f"model.training.target_modules: {error}") from error
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
-    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own)
+    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)
 
 
 @contextlib.contextmanager

@@ -108,6 +108,7 @@ class Rollout:
         teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
         completion: The tokens that are learned from.
         signals: What each objective of the method knows of it; empty where it has none.
+        num_tokens_before: Completion tokens of the rollouts that stand before it in its step.
     """
 
     example: Example
@@ -115,3 +116,4 @@ class Rollout:
     teacher_ids: tuple[int, ...]
     completion: Completion
     signals: tuple[Signal, ...] = ()
+    num_tokens_before: int = 0

@@ -46,6 +46,10 @@ class Model(Section):
     """Values that the chat template takes, such as ``enable_thinking: false`` for Qwen3."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """Attention implementation of transformers; None takes the model's own choice."""
+    packing: bool = True
+    """Whether completions are scored in one row, where those of an example share its prompt's keys
+    and values and nothing is padded; for models with sdpa that give the same hidden states so,
+    which is tried on load. False pads: slower, the same numbers."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()

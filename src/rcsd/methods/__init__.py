@@ -20,11 +20,13 @@ class Batch:
         rollouts: Completions with their prompts.
         metrics: What is known before the loss, by metric name.
         num_updates: How many times the optimizer learns from it, each time from all of it.
+        packs: Whether its rows are packed.
     """
 
     rollouts: Sequence[Rollout]
     metrics: Mapping[str, float] = field(default_factory=dict)
     num_updates: int = 1
+    packs: bool = False
 
     @property
     def num_learned_tokens(self) -> int:
@@ -33,7 +35,7 @@ class Batch:
 
     def split(self, tokens_per_part: int) -> list[list[Rollout]]:
         """Parts that fit into memory; see `rcsd.batching.parts`."""
-        return parts(self.rollouts, tokens_per_part)
+        return parts(self.rollouts, tokens_per_part, self.packs)
 
 
 @runtime_checkable

@@ -10,7 +10,8 @@ from rcsd import config
 from rcsd.errors import DataError
 from rcsd.judges.base import Judge, rubric_of
 from rcsd.methods.distill import Distill, Targets
-from rcsd.methods.on_policy import Known
+from rcsd.methods.on_policy import Known, Watch
+from rcsd.predictions import Predictions
 from rcsd.prompting import TeacherPrompts
 from rcsd.rubrics import Rubric
 from rcsd.types import Example, Rollout, Signal
@@ -91,19 +92,20 @@ class Criterion:
             },
         )
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
         """The distributions of the teacher who sees the whole rubric."""
-        return self.distill.targets(part, signals)
+        return self.distill.targets(part, signals, watch)
 
     def terms(
         self,
         signals: Sequence[Signal],
         targets: Targets,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Divergences at the chosen tokens."""
-        return self.distill.terms(signals, targets, logits_TV, target_T)
+        return self.distill.terms(signals, targets, predictions, target_T, watch)
 
 
 def _passed_alone(example: Example, verdicts: Sequence[bool | None]) -> Example:

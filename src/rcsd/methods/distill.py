@@ -1,9 +1,13 @@
-"""Distillation from the same model's other view, on the student's own completions."""
+"""Distillation from the same model's other view, on the student's own completions.
+
+Axes: T completion tokens of all rows, V vocabulary, K support, L its buckets: K, or K + 1 with a
+tail. Functions of whole distributions are given some of the positions at a time.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,9 +25,10 @@ from rcsd.divergences import (
     top_k_ids,
 )
 from rcsd.errors import ConfigError
-from rcsd.methods.on_policy import Known
-from rcsd.methods.student import Student, gathered
+from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.student import Student
 from rcsd.models import Policy, evaluating
+from rcsd.predictions import Predictions, Shown, log_q_of
 from rcsd.teachers import Teacher
 from rcsd.types import Rollout, Signal
 
@@ -32,20 +37,42 @@ OVERLAP_K = 20
 
 
 @dataclass(frozen=True)
+class TopKSaid:
+    """The teacher's distribution on its own support.
+
+    Args:
+        log_p_TL: Log-probabilities of its K likeliest tokens, and of the tail where it is kept.
+        ids_TK: Those tokens.
+    """
+
+    log_p_TL: Float[Tensor, "T L"]
+    ids_TK: Int[Tensor, "T K"]
+
+
+@dataclass(frozen=True)
+class TokenSaid:
+    """What the teacher gives the sampled tokens.
+
+    Args:
+        log_p_T: Their log-probabilities over the whole vocabulary.
+        entropy_T: Of the whole distribution, in nats.
+    """
+
+    log_p_T: Float[Tensor, " T"]
+    entropy_T: Float[Tensor, " T"]
+
+
+@dataclass(frozen=True)
 class Targets:
     """What the teacher says at each completion position.
 
     Args:
-        log_p_TL: Its log-probabilities, on its support or on the whole vocabulary.
-        ids_TK: The tokens of its support, or None: the whole vocabulary.
-        likeliest_TM: Its M likeliest tokens.
-        end_T: Its probability of the end token.
+        said: What the loss needs of it: its support, the sampled tokens, or all that it predicts.
+        watched: All that it predicts at the watched positions.
     """
 
-    log_p_TL: Float[Tensor, "T L"]
-    ids_TK: Int[Tensor, "T K"] | None
-    likeliest_TM: Int[Tensor, "T M"]
-    end_T: Float[Tensor, " T"]
+    said: TopKSaid | TokenSaid | Predictions
+    watched: Predictions
 
 
 class Distill:
@@ -79,61 +106,127 @@ class Distill:
         """Nothing: every token counts alike."""
         return Known([Signal()] * len(rollouts), {})
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
         """The teacher's distributions, reduced to its top k where the student does not choose."""
         with self.teacher.weights(), evaluating(self.student.scorer):
-            logits_TV, _ = self.student.logits([r.teacher_ids for r in part], part)
-            log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-            likeliest_TM = top_k_ids(log_p_TV, min(OVERLAP_K, log_p_TV.shape[-1]))
-            end_T = log_p_TV[:, self.student.policy.turn_end_id].exp()
-            support = self.section.support
-            if self.section.divergence.type == "sampled_token" or support.type != "teacher_top_k":
-                return Targets(log_p_TV, None, likeliest_TM, end_T)
-            ids_TK = top_k_ids(log_p_TV, support.k)
-            log_p_TL = restrict(log_p_TV, ids_TK, support.outside)
-            return Targets(log_p_TL, ids_TK, likeliest_TM, end_T)
+            teacher, target_T = self.student.predictions([r.teacher_ids for r in part], part)
+            return Targets(self._said(teacher, target_T), teacher[watch.index_W])
+
+    def _said(
+        self, teacher: Predictions, target_T: Int[Tensor, " T"]
+    ) -> TopKSaid | TokenSaid | Predictions:
+        support, temperature = self.section.support, self.section.temperature
+        if self.section.divergence.type == "sampled_token":
+            return TokenSaid(*teacher.mapped(self._of_token, target_T))
+        if support.type != "teacher_top_k":
+            return teacher
+        if support.outside == "tail":
+            return TopKSaid(*teacher.mapped(partial(self._with_tail, support.k)))
+        ids_TK = teacher.mapped(partial(top_k_ids, k=support.k))
+        # Not the logits that chose: the student's are summed as these are, also in bfloat16.
+        log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK) / temperature)
+        return TopKSaid(log_p_TK, ids_TK)
 
     def terms(
         self,
         signals: Sequence[Signal],
         targets: Targets,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
-        """Divergence of the teacher's and the student's next-token distributions."""
-        loss_T, metrics = self._divergence(targets, logits_TV / self.section.temperature, target_T)
-        with torch.no_grad():
-            metrics["teacher/top_k_overlap_share"] = overlap(targets.likeliest_TM, logits_TV)
-            metrics["teacher/end_probability_mean"] = targets.end_T
+        """Divergence of the teacher's and the student's next-token distributions.
+
+        On the teacher's support, renormalised, it takes K logits of the student; otherwise all, in
+        chunks that are never held together.
+        """
+        temperature = self.section.temperature
+        match targets.said:
+            case TokenSaid(log_p_T, entropy_T):
+                log_q_T = log_q_of(predictions, target_T, temperature)
+                loss_T = sampled_token_terms(log_p_T, log_q_T)
+                found = {
+                    "loss/reverse_kl_nats_mean": log_q_T - log_p_T,
+                    "teacher/support_entropy_nats_mean": entropy_T,
+                }
+            case TopKSaid(log_p_TL, ids_TK) if log_p_TL.shape == ids_TK.shape:
+                log_q_TK = renormalised_from_logits(predictions.logits_at(ids_TK) / temperature)
+                loss_T, found = self._divergence(log_p_TL, log_q_TK)
+            case TopKSaid(log_p_TL, ids_TK):
+                loss_T, found = predictions.losses(self._on_support, log_p_TL, ids_TK)
+            case teacher:
+                loss_T, found = predictions.losses(self._on_vocabulary, teacher)
+        overlap_W, end_W = predictions[watch.index_W].mapped(self._monitored, targets.watched)
+        metrics = {
+            **found,
+            "teacher/top_k_overlap_share": watch.spread(overlap_W),
+            "teacher/end_probability_mean": watch.spread(end_W),
+        }
         if signals[0].distilled:
             loss_T = loss_T * self.student.per_token([s.distilled for s in signals])
         return loss_T, metrics
 
-    def _divergence(
+    def _of_token(
+        self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]
+    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
+        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
+        return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy(log_p_TV)
+
+    def _with_tail(
+        self, k: int, logits_TV: Float[Tensor, "T V"]
+    ) -> tuple[Float[Tensor, "T L"], Int[Tensor, "T K"]]:
+        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
+        ids_TK = top_k_ids(log_p_TV, k)
+        return restrict(log_p_TV, ids_TK, "tail"), ids_TK
+
+    def _on_support(
         self,
-        targets: Targets,
         logits_TV: Float[Tensor, "T V"],
-        target_T: Int[Tensor, " T"],
-    ) -> tuple[Float[Tensor, " T"], dict[str, Tensor]]:
-        """Loss of each position, clipped, and what is shown of it."""
-        log_p, ids_TK = targets.log_p_TL, targets.ids_TK
-        if self.section.divergence.type == "sampled_token":
-            log_p_T = gathered(log_p, target_T)
-            log_q_T = gathered(logits_TV.log_softmax(-1), target_T)
-            gap_T = log_q_T - log_p_T
-            return sampled_token_terms(log_p_T, log_q_T), {"loss/reverse_kl_nats_mean": gap_T}
-        log_p, log_q = self._restricted(log_p, ids_TK, logits_TV)
+        log_p_TL: Float[Tensor, "T L"],
+        ids_TK: Int[Tensor, "T K"],
+    ) -> tuple[Float[Tensor, " T"], Shown]:
+        """With the tail, for which the whole vocabulary counts."""
+        log_q_TV = (logits_TV / self.section.temperature).log_softmax(-1)
+        return self._divergence(log_p_TL, restrict(log_q_TV, ids_TK, "tail"))
+
+    def _on_vocabulary(
+        self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]
+    ) -> tuple[Float[Tensor, " T"], Shown]:
+        """On all of it, or on the student's likeliest tokens."""
+        support, temperature = self.section.support, self.section.temperature
+        log_p_TV = (teacher_TV / temperature).log_softmax(-1)
+        if support.type == "full":
+            return self._divergence(log_p_TV, (logits_TV / temperature).log_softmax(-1))
+        ids_TK = top_k_ids(logits_TV.detach(), support.k)
+        log_p_TL = restrict(log_p_TV, ids_TK, support.outside)
+        if support.outside == "renormalise":
+            log_q_TK = renormalised_from_logits(logits_TV.gather(-1, ids_TK) / temperature)
+            return self._divergence(log_p_TL, log_q_TK)
+        return self._on_support(logits_TV, log_p_TL, ids_TK)
+
+    def _monitored(
+        self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]
+    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
+        """Overlap of both views' likeliest tokens, and the teacher's probability of the end."""
+        likeliest_TM = top_k_ids(teacher_TV, min(OVERLAP_K, teacher_TV.shape[-1]))
+        p_TV = (teacher_TV / self.section.temperature).softmax(-1)
+        return overlap(likeliest_TM, logits_TV), p_TV[:, self.student.policy.turn_end_id]
+
+    def _divergence(
+        self, log_p_TL: Float[Tensor, "T L"], log_q_TL: Float[Tensor, "T L"]
+    ) -> tuple[Float[Tensor, " T"], Shown]:
+        """Loss of each position, clipped, and what is shown of it; both on the same L buckets."""
         match self.section.divergence:
             case config.ReverseKL():
-                terms = reverse_kl_terms(log_p, log_q)
+                terms = reverse_kl_terms(log_p_TL, log_q_TL)
             case config.JSD(beta=beta):
-                terms = jsd_terms(log_p, log_q, beta)
+                terms = jsd_terms(log_p_TL, log_q_TL, beta)
             case _:
-                terms = forward_kl_terms(log_p, log_q)
+                terms = forward_kl_terms(log_p_TL, log_q_TL)
         divergence_T = terms.sum(-1)
         metrics = {
             "loss/divergence_nats_mean": divergence_T,
-            "teacher/support_entropy_nats_mean": entropy(log_p),
+            "teacher/support_entropy_nats_mean": entropy(log_p_TL),
         }
         match self.section.clip:
             case config.TokenClip(max_nats=limit):
@@ -144,23 +237,6 @@ class Distill:
                 return clip_entries(terms, limit).sum(-1), metrics
             case _:
                 return divergence_T, metrics
-
-    def _restricted(
-        self,
-        log_p: Float[Tensor, "T L"],
-        ids_TK: Int[Tensor, "T K"] | None,
-        logits_TV: Float[Tensor, "T V"],
-    ) -> tuple[Float[Tensor, "T M"], Float[Tensor, "T M"]]:
-        """Both distributions on the same M buckets: the support, with the tail where it is kept."""
-        support = self.section.support
-        if support.type == "full":
-            return log_p, logits_TV.log_softmax(-1)
-        if ids_TK is None:
-            ids_TK = top_k_ids(logits_TV.detach(), support.k)
-            log_p = restrict(log_p, ids_TK, support.outside)
-        if support.outside == "renormalise":
-            return log_p, renormalised_from_logits(logits_TV.gather(-1, ids_TK))
-        return log_p, restrict(logits_TV.log_softmax(-1), ids_TK, support.outside)
 
 
 def overlap(

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from rcsd import config
 from rcsd.judges.rewards import Reward, weighted_sums
-from rcsd.methods.on_policy import Known
-from rcsd.methods.student import Student, gathered
+from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.student import Student
 from rcsd.policy_gradients import (
     clipped_surrogate,
     frozen_kl_terms,
@@ -17,6 +17,7 @@ from rcsd.policy_gradients import (
     is_clipped,
     reduction_weights,
 )
+from rcsd.predictions import Predictions, log_q_of
 from rcsd.teachers import Teacher
 from rcsd.types import Rollout, Signal
 
@@ -74,19 +75,20 @@ class Grpo:
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
         return Known(signals, metrics, self.section.updates_per_batch)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> None:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
         """Nobody teaches; the frozen weights have spoken in `known`."""
 
     def terms(
         self,
         signals: Sequence[Signal],
         targets: None,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Clipped surrogate and KL term, each token with its completion's weight."""
         section = self.section
-        log_q_T = gathered((logits_TV / self.student.temperature).log_softmax(-1), target_T)
+        log_q_T = log_q_of(predictions, target_T, self.student.temperature)
         advantage_T = self.student.per_token([s.advantages for s in signals])
         weight_T = self.student.per_token([[s.weight] * len(s.advantages) for s in signals])
         sampled_T = log_q_T.detach()

@@ -1,10 +1,11 @@
 """Learning from the student's own samples: one batch, one forward pass, any sum of objectives.
 
-Axes: T completion tokens of all rows, V vocabulary.
+Axes: T completion tokens of all rows, W watched ones of them, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,8 +15,12 @@ from torch import Tensor
 from rcsd.divergences import entropy, token_mean
 from rcsd.methods import Batch, completion_metrics
 from rcsd.methods.student import Student
+from rcsd.predictions import Predictions
 from rcsd.prompting import Prompted
 from rcsd.types import Rollout, Signal
+
+WATCHED_TOKENS, WATCHED_SHARE = 256, 1 / 8
+"""Tokens of a step, at least, whose whole distributions are watched, and their least share."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,49 @@ class Known:
     num_updates: int = 1
 
 
+@dataclass(frozen=True)
+class Watch:
+    """The positions of a part at which monitors look at the whole vocabulary.
+
+    A loss may need K logits a position; a monitor such as the entropy needs all V, and its mean is
+    as good over every eighth token of a large step. Positions are counted over the whole step, so
+    that they are the same however it is split.
+
+    Args:
+        index_W: Which of the part's T positions.
+        num_positions: T.
+        weight: Tokens of the step for each watched one.
+    """
+
+    index_W: Int[Tensor, " W"]
+    num_positions: int
+    weight: float
+
+    def spread(self, value_W: Float[Tensor, " W"]) -> Float[Tensor, " T"]:
+        """Values of all positions whose mean over the step is that of the watched ones."""
+        value_T = torch.zeros(self.num_positions, device=value_W.device)
+        return value_T.index_copy(0, self.index_W, self.weight * value_W.float())
+
+
+def watch_of(part: Sequence[Rollout], num_tokens: int, device: torch.device) -> Watch:
+    """Every n-th token of the step.
+
+    Args:
+        part: Some of the step's rollouts.
+        num_tokens: Of the whole step.
+        device: Where the index goes.
+    """
+    stride = min(round(1 / WATCHED_SHARE), max(1, num_tokens // WATCHED_TOKENS))
+    index: list[int] = []
+    start = 0
+    for rollout in part:
+        end = start + len(rollout.completion.token_ids)
+        index += range(start + -rollout.num_tokens_before % stride, end, stride)
+        start = end
+    weight = num_tokens / -(-num_tokens // stride)
+    return Watch(torch.tensor(index, dtype=torch.long, device=device), start, weight)
+
+
 @runtime_checkable
 class Objective(Protocol):
     """What is wanted of completions that the student sampled: a loss for each of their tokens."""
@@ -46,7 +94,7 @@ class Objective(Protocol):
         """What must be known of the whole step: rewards, advantages, masks."""
         ...
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Any:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Any:
         """What the teacher says of a part; asked before the student's graph exists."""
         ...
 
@@ -54,16 +102,18 @@ class Objective(Protocol):
         self,
         signals: Sequence[Signal],
         targets: Any,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Loss of each position, not reduced, and what is shown of it.
 
         Args:
             signals: Of the part's rollouts.
             targets: As `targets` gave them.
-            logits_TV: The student's, at temperature 1.
+            predictions: The student's.
             target_T: The sampled tokens.
+            watch: Where the whole vocabulary may be looked at for what is shown.
         """
         ...
 
@@ -72,7 +122,7 @@ class OnPolicy:
     """A sum of objectives on completions that the student samples.
 
     ``L = E_{y ~ q(.|x)} 1/T sum_t sum_i w_i l_i(t)``: one mean over all T tokens of the step, one
-    forward pass of the student for all objectives. Teachers speak first, so that their logits are
+    forward pass of the student for all objectives. Teachers speak first, so that what they need is
     gone before the student's graph is made.
 
     Args:
@@ -90,16 +140,18 @@ class OnPolicy:
         if not self._has_teacher:
             rollouts = [replace(rollout, teacher_ids=rollout.student_ids) for rollout in rollouts]
         known = [objective.known(rollouts) for _, objective in self.objectives]
+        lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+        before = accumulate(lengths[:-1], initial=0)
+        columns = zip(*(k.signals for k in known), strict=True)
         marked = [
-            replace(rollout, signals=signals)
-            for rollout, signals in zip(
-                rollouts, zip(*(k.signals for k in known), strict=True), strict=True
-            )
+            replace(rollout, signals=signals, num_tokens_before=num)
+            for rollout, signals, num in zip(rollouts, columns, before, strict=True)
         ]
         metrics = completion_metrics(rollouts)
         for found in known:
             metrics |= found.metrics
-        return Batch(marked, metrics, max(found.num_updates for found in known))
+        num_updates = max(found.num_updates for found in known)
+        return Batch(marked, metrics, num_updates, self.student.policy.packs)
 
     def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The weighted sum of all objectives' losses.
@@ -107,23 +159,23 @@ class OnPolicy:
         Where two objectives show a metric of the same name, the later one's is called
         ``part-OBJECTIVE/name``.
         """
+        watch = watch_of(part, num_tokens, self.student.policy.device)
         columns = [[r.signals[n] for r in part] for n in range(len(self.objectives))]
         targets = [
-            objective.targets(part, signals)
+            objective.targets(part, signals, watch)
             for (_, objective), signals in zip(self.objectives, columns, strict=True)
         ]
-        logits_TV, target_T = self.student.logits([r.student_ids for r in part], part)
-        with torch.no_grad():
-            log_q_TV = (logits_TV / self.student.temperature).log_softmax(-1)
-            end_T = log_q_TV[:, self.student.policy.turn_end_id].exp()
-            shown = {"student/entropy_nats_mean": entropy(log_q_TV)}
-            shown["student/end_probability_mean"] = end_T
-            del log_q_TV
+        predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
+        entropy_W, end_W = predictions[watch.index_W].mapped(self._monitored)
+        shown = {
+            "student/entropy_nats_mean": watch.spread(entropy_W),
+            "student/end_probability_mean": watch.spread(end_W),
+        }
         losses = []
         for (weight, objective), signals, said in zip(
             self.objectives, columns, targets, strict=True
         ):
-            loss_T, found = objective.terms(signals, said, logits_TV, target_T)
+            loss_T, found = objective.terms(signals, said, predictions, target_T, watch)
             losses.append(weight * token_mean(loss_T, num_tokens))
             # Two objectives may show the same thing of different divergences.
             shown |= {
@@ -135,3 +187,10 @@ class OnPolicy:
         if len(losses) > 1:
             shares = {"loss/total_mean": loss.detach(), **shares}
         return loss, shares
+
+    def _monitored(
+        self, logits_TV: Float[Tensor, "T V"]
+    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
+        """Entropy in nats, and probability of the end, at the temperature of sampling."""
+        log_q_TV = (logits_TV / self.student.temperature).log_softmax(-1)
+        return entropy(log_q_TV), log_q_TV[:, self.student.policy.turn_end_id].exp()

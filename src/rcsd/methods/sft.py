@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcsd import config
 from rcsd.divergences import token_mean
 from rcsd.errors import DataError
 from rcsd.methods import Batch, completion_metrics
 from rcsd.methods.student import Student
+from rcsd.predictions import log_q_of
 from rcsd.prompting import Prompted
 from rcsd.rubrics import rubric_json
 from rcsd.teachers import Teacher
@@ -54,13 +55,13 @@ class Sft:
             with self.teacher.weights():
                 answers = replace(self.student, num_completions=1).rollouts(habits, step)
             rollouts += [replace(rollout, teacher_ids=rollout.student_ids) for rollout in answers]
-        return Batch(rollouts, completion_metrics(rollouts))
+        metrics = completion_metrics(rollouts)
+        return Batch(rollouts, metrics, packs=self.student.policy.packs)
 
     def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
-        logits_TV, target_T = self.student.logits([r.student_ids for r in part], part)
-        loss_T = nn.functional.cross_entropy(logits_TV, target_T, reduction="none")
-        loss = token_mean(loss_T, num_tokens)
+        predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
+        loss = token_mean(-log_q_of(predictions, target_T, temperature=1.0), num_tokens)
         return loss, {"loss/nll_nats_mean": loss.detach()}
 
     def _solution(self, prompt: Prompted) -> Completion:

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.divergences import entropy
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import Known
+from rcsd.methods.on_policy import Known, Watch
+from rcsd.predictions import Predictions
 from rcsd.types import Rollout, Signal
 
 ROUNDING = 1e-9
@@ -67,21 +67,23 @@ class Srpo:
         # The weight too: a KL term is no advantage, and belongs to GRPO.
         return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> Targets:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
         """The teacher's distributions."""
-        return self.distill.targets(part, signals)
+        return self.distill.targets(part, signals, watch)
 
     def terms(
         self,
         signals: Sequence[Signal],
         targets: Targets,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """GRPO's terms where completions are right, weighted divergences where they are wrong."""
-        policy_T, metrics = self.reward.terms(signals, None, logits_TV, target_T)
-        divergence_T, shown = self.distill.terms(signals, targets, logits_TV, target_T)
-        sure_T = torch.exp(-self.section.entropy_weight * entropy(targets.log_p_TL))
+        policy_T, metrics = self.reward.terms(signals, None, predictions, target_T, watch)
+        divergence_T, shown = self.distill.terms(signals, targets, predictions, target_T, watch)
+        entropy_T = shown["teacher/support_entropy_nats_mean"]
+        sure_T = torch.exp(-self.section.entropy_weight * entropy_T)
         return policy_T + sure_T * divergence_T, {
             **metrics,
             **shown,

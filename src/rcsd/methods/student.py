@@ -1,6 +1,6 @@
 """The student's part of every method that learns from its samples: drawing and scoring them.
 
-Axes: T completion tokens of all rows, V vocabulary.
+Axes: T completion tokens of all rows.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rcsd.batching import parts, scored
+from rcsd.batching import packed, padded, parts
 from rcsd.engines import Engine, sampling_seed
 from rcsd.models import Policy, evaluating
+from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
 from rcsd.types import Decoding, Rollout
 
@@ -23,7 +24,7 @@ class Student:
 
     Args:
         policy: Tokens of padding and end.
-        scorer: Logits of completion tokens, under the weights that the policy has at the moment.
+        scorer: Predicts completion tokens, under the weights that the policy has at the moment.
         engine: Samples.
         decoding: How completions are drawn; its temperature is that of all probabilities here.
         num_completions: Completions of each example.
@@ -55,12 +56,16 @@ class Student:
             for prompt, completion in zip(asked, completions, strict=True)
         ]
 
-    def logits(
+    def predictions(
         self, prompts: Sequence[Sequence[int]], part: Sequence[Rollout]
-    ) -> tuple[Float[Tensor, "T V"], Int[Tensor, " T"]]:
-        """Logits at each completion position after these prompts, and the sampled tokens."""
+    ) -> tuple[Predictions, Int[Tensor, " T"]]:
+        """What is predicted at each completion position after these prompts, and what came."""
         completions = [rollout.completion.token_ids for rollout in part]
-        rows = scored(prompts, completions, self.policy.pad_id, self.policy.device)
+        policy = self.policy
+        if policy.packs:
+            rows = packed(prompts, completions, policy.device)
+        else:
+            rows = padded(prompts, completions, policy.pad_id, policy.device)
         return self.scorer(rows), rows.target_T
 
     def sampled_log_q(
@@ -80,21 +85,16 @@ class Student:
         if prompts is not None:
             shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
         found: dict[int, tuple[float, ...]] = {}
-        for part in parts(rollouts, self.tokens_per_part):
+        for part in parts(rollouts, self.tokens_per_part, self.policy.packs):
             with evaluating(self.scorer):
-                logits_TV, target_T = self.logits([shown[id(r)] for r in part], part)
-                log_q_T = gathered((logits_TV / self.temperature).log_softmax(-1), target_T)
+                found_T, target_T = self.predictions([shown[id(r)] for r in part], part)
+                log_q_T = log_q_of(found_T, target_T, self.temperature)
             lengths = [len(rollout.completion.token_ids) for rollout in part]
             for rollout, log_q in zip(part, log_q_T.split(lengths), strict=True):
                 found[id(rollout)] = tuple(log_q.tolist())
         return [found[id(rollout)] for rollout in rollouts]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:
-        """Values of the tokens of each completion, one after the other, as `scored` has them."""
+        """Values of the tokens of each completion, one after the other, as rows have them."""
         flat = [value for row in values for value in row]
         return torch.tensor(flat, dtype=torch.float32, device=self.policy.device)
-
-
-def gathered(log_q_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
-    """Log-probabilities of the sampled tokens."""
-    return log_q_TV.gather(-1, target_T[:, None])[:, 0]

@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.methods.on_policy import Known
-from rcsd.methods.student import Student, gathered
+from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.student import Student
 from rcsd.policy_gradients import least_likely, policy_gradient_terms
+from rcsd.predictions import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
 
 
@@ -56,18 +57,19 @@ class Suppress:
             metrics["suppress/chosen_log_q_nats_max"] = log_q_T[chosen_T].max().item()
         return Known([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal]) -> None:
+    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
         """Nobody teaches."""
 
     def terms(
         self,
         signals: Sequence[Signal],
         targets: None,
-        logits_TV: Float[Tensor, "T V"],
+        predictions: Predictions,
         target_T: Int[Tensor, " T"],
+        watch: Watch,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Policy gradient with the fixed advantages."""
-        log_q_TV = (logits_TV / self.student.temperature).log_softmax(-1)
+        log_q_T = log_q_of(predictions, target_T, self.student.temperature)
         advantage_T = self.student.per_token([signal.advantages for signal in signals])
-        loss_T = policy_gradient_terms(gathered(log_q_TV, target_T), advantage_T)
+        loss_T = policy_gradient_terms(log_q_T, advantage_T)
         return loss_T, {"loss/suppress_mean": loss_T}

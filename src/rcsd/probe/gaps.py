@@ -5,11 +5,12 @@ p is the teacher, q the student. Axes: T completion tokens of all rows, V vocabu
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from rcsd.batching import parts, scored
+from rcsd.batching import parts
 from rcsd.engines import Engine
 from rcsd.methods.student import Student
 from rcsd.models import Policy, evaluating
@@ -24,7 +25,7 @@ class Pair:
 
     Args:
         policy: The model.
-        scorer: Logits of completion tokens.
+        scorer: Predicts completion tokens.
         engine: Samples from it.
         teacher: With which weights the teacher's part is played.
         temperature: Of both distributions: the loss's.
@@ -56,21 +57,19 @@ class Pair:
             ks: In any order.
         """
         num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
-        sums: dict[int, list[float]] = {k: [0.0, 0.0] for k in sorted(set(ks))}
-        for part in parts(rollouts, self.tokens_per_part):
+        sums = {k: [0.0, 0.0] for k in sorted(set(ks)) if k < self.policy.vocab_size}
+        for part in parts(rollouts, self.tokens_per_part, self.policy.packs):
             with evaluating(self.scorer):
                 with self.teacher.weights():
-                    p_TV = self._probabilities(part, [r.teacher_ids for r in part])
-                q_TV = self._probabilities(part, [r.student_ids for r in part])
-                size = p_TV.shape[-1]
-                sums = {k: both for k, both in sums.items() if k < size}
-                if not sums:
-                    return ()
-                p_TK, ids_TK = p_TV.topk(max(sums), dim=-1)
-                for both, mass_TK in enumerate((p_TK, q_TV.gather(-1, ids_TK))):
-                    total_K = mass_TK.double().cumsum(-1).sum(0)
-                    for k in sums:
-                        sums[k][both] += float(total_K[k - 1])
+                    teacher, _ = self._scoring.predictions([r.teacher_ids for r in part], part)
+                student, _ = self._scoring.predictions([r.student_ids for r in part], part)
+            if not sums:
+                return ()
+            masses = student.mapped(partial(self._masses, max(sums)), teacher)
+            for both, mass_TK in enumerate(masses):
+                total_K = mass_TK.double().cumsum(-1).sum(0)
+                for k in sums:
+                    sums[k][both] += float(total_K[k - 1])
         return tuple(
             TopKMass(k, of_p / num_tokens, of_q / num_tokens) for k, (of_p, of_q) in sums.items()
         )
@@ -81,7 +80,7 @@ class Pair:
         decoding, budget = Decoding(1, self.temperature), self.tokens_per_part
         return Student(self.policy, self.scorer, self.engine, decoding, 1, budget, 0)
 
-    def _probabilities(self, part: Sequence[Rollout], prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        completions = [rollout.completion.token_ids for rollout in part]
-        rows = scored(prompts, completions, self.policy.pad_id, self.policy.device)
-        return torch.softmax(self.scorer(rows) / self.temperature, dim=-1)
+    def _masses(self, k: int, q_TV: Tensor, p_TV: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of both, from logits, on the teacher's top k."""
+        p_TK, ids_TK = torch.softmax(p_TV / self.temperature, dim=-1).topk(k, dim=-1)
+        return p_TK, torch.softmax(q_TV / self.temperature, dim=-1).gather(-1, ids_TK)
