@@ -1,7 +1,7 @@
 """Sums of objectives: one batch, one forward pass, the weighted sum of what each would learn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,40 @@ def test_a_sum_learns_as_often_as_its_most_eager_objective_asks() -> None:
     ours = student()
     terms = [(1.0, distill(ours)), (1.0, grpo(ours, updates_per_batch=3))]
     assert OnPolicy(ours, terms).collect(asked("a", "b"), 0).num_updates == 3
+
+
+# Fast equals slow
+
+
+def moved_by_an_update(method: OnPolicy, batch: Batch) -> torch.Tensor:
+    """The gradient of a second update of the same batch, after the student has moved."""
+    found(method, batch)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in method.student.policy.trainable.values():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return found(method, batch)[2]
+
+
+@pytest.mark.parametrize("teacher_of", [lambda s: LiveTeacher(), moved], ids=["live", "frozen"])
+def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
+    teacher_of: Callable[[Student], Teacher],
+) -> None:
+    gradients, num_passes = [], []
+    for kept in (True, False):
+        ours = student()
+        scorer = Watched(ours.scorer)
+        ours = replace(ours, scorer=scorer)
+        teacher = teacher_of(ours)
+        objective = distill(ours, teacher)
+        objective.keeps_targets = objective.keeps_targets and kept
+        method = OnPolicy(ours, [(1.0, objective), (1.0, grpo(ours, updates_per_batch=2))])
+        batch = method.collect(asked("a", "b"), 0)
+        scorer.passes.clear()
+        gradients.append(moved_by_an_update(method, batch))
+        num_passes.append(len(scorer.passes))
+    assert num_passes == ([4, 4] if isinstance(teacher, LiveTeacher) else [3, 4])
+    near(*gradients)
 
 
 # Laws

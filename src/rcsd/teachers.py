@@ -16,6 +16,9 @@ from rcsd.models import Policy
 class Teacher(Protocol):
     """What says with which weights the teacher's part is played."""
 
+    moves_within_a_step: bool
+    """Whether it says something else after each update of the student, not only after `update`."""
+
     def weights(self) -> AbstractContextManager[None]:
         """Inside, the policy's model has the teacher's weights."""
         ...
@@ -36,6 +39,8 @@ class Teacher(Protocol):
 class LiveTeacher:
     """The student's present weights."""
 
+    moves_within_a_step = True
+
     def weights(self) -> AbstractContextManager[None]:
         """The model as it is."""
         return contextlib.nullcontext()
@@ -54,6 +59,8 @@ class LiveTeacher:
 class AdaptersOffTeacher(LiveTeacher):
     """The initial weights of a LoRA run: the same model with its adapters off."""
 
+    moves_within_a_step = False
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
@@ -71,6 +78,8 @@ class ShadowTeacher:
         policy: Whose present weights are the copy's first.
         decay: Each update sets ``copy <- decay copy + (1 - decay) student``; None keeps the copy.
     """
+
+    moves_within_a_step = False
 
     def __init__(self, policy: Policy, decay: float | None) -> None:
         self.policy, self.decay = policy, decay

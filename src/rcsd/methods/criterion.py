@@ -58,6 +58,7 @@ class Criterion:
         prompts: TeacherPrompts,
     ) -> None:
         self.section, self.distill = section, distill
+        self.keeps_targets = distill.keeps_targets
         self.judge, self.prompts = judge, prompts
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:

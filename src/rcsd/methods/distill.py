@@ -101,6 +101,7 @@ class Distill:
 
     def __init__(self, section: config.Distill, student: Student, teacher: Teacher) -> None:
         self.section, self.student, self.teacher = section, student, teacher
+        self.keeps_targets = not teacher.moves_within_a_step
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """Nothing: every token counts alike."""

@@ -54,6 +54,7 @@ class Grpo:
 
     name = "grpo"
     has_teacher = False
+    keeps_targets = True
 
     def __init__(
         self, section: config.Grpo, student: Student, teacher: Teacher, rewards: Sequence[Reward]

@@ -89,6 +89,8 @@ class Objective(Protocol):
     """Its ``type`` in the configuration."""
     has_teacher: bool
     """Whether it scores completions in the teacher's view."""
+    keeps_targets: bool
+    """Whether its targets hold for all updates of a batch that is learned from several times."""
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """What must be known of the whole step: rewards, advantages, masks."""
@@ -133,6 +135,8 @@ class OnPolicy:
     def __init__(self, student: Student, objectives: Sequence[tuple[float, Objective]]) -> None:
         self.student, self.objectives = student, objectives
         self._has_teacher = any(objective.has_teacher for _, objective in objectives)
+        self._num_updates = 1
+        self._kept: dict[tuple[int, ...], Any] = {}
 
     def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
         """The student answers every question; each objective says what it knows of the answers."""
@@ -150,8 +154,9 @@ class OnPolicy:
         metrics = completion_metrics(rollouts)
         for found in known:
             metrics |= found.metrics
-        num_updates = max(found.num_updates for found in known)
-        return Batch(marked, metrics, num_updates, self.student.policy.packs)
+        self._num_updates = max(found.num_updates for found in known)
+        self._kept.clear()
+        return Batch(marked, metrics, self._num_updates, self.student.policy.packs)
 
     def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The weighted sum of all objectives' losses.
@@ -162,8 +167,7 @@ class OnPolicy:
         watch = watch_of(part, num_tokens, self.student.policy.device)
         columns = [[r.signals[n] for r in part] for n in range(len(self.objectives))]
         targets = [
-            objective.targets(part, signals, watch)
-            for (_, objective), signals in zip(self.objectives, columns, strict=True)
+            self._targets(number, part, signals, watch) for number, signals in enumerate(columns)
         ]
         predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
         entropy_W, end_W = predictions[watch.index_W].mapped(self._monitored)
@@ -187,6 +191,18 @@ class OnPolicy:
         if len(losses) > 1:
             shares = {"loss/total_mean": loss.detach(), **shares}
         return loss, shares
+
+    def _targets(
+        self, number: int, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Any:
+        """What an objective's teacher says; once only where that holds for several updates."""
+        objective = self.objectives[number][1]
+        if self._num_updates == 1 or not objective.keeps_targets:
+            return objective.targets(part, signals, watch)
+        key = (number, *map(id, part))
+        if key not in self._kept:
+            self._kept[key] = objective.targets(part, signals, watch)
+        return self._kept[key]
 
     def _monitored(
         self, logits_TV: Float[Tensor, "T V"]

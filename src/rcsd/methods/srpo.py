@@ -50,6 +50,7 @@ class Srpo:
 
     def __init__(self, section: config.Srpo, reward: Grpo, distill: Distill) -> None:
         self.section, self.reward, self.distill = section, reward, distill
+        self.keeps_targets = distill.keeps_targets
         self._highest = sum(reward.weight for reward in section.reward.rewards)
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:

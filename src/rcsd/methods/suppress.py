@@ -41,6 +41,7 @@ class Suppress:
 
     name = "suppress"
     has_teacher = False
+    keeps_targets = True
 
     def __init__(self, section: config.Suppress, student: Student) -> None:
         self.section, self.student = section, student
