@@ -14,6 +14,7 @@ from rcsd.batching import packed, padded
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
 from rcsd.models import Scorer, export_merged, load_policy, policy_of, save_model
+from rcsd.predictions import HeadPredictions, log_q_of
 from rcsd.teachers import AdaptersOffTeacher, ShadowTeacher, teacher_of
 from rcsd.types import Decoding
 
@@ -47,6 +48,27 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
     scorer = Scorer(policy_of(model, tiny_tokenizer(), FULL))
     assert scorer.head == "whole"
     assert scorer(ROWS).logits().abs().max() < 3
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+def test_under_mixed_precision_the_head_computes_in_it_too(
+    training: config.Lora | config.FullFineTuning,
+) -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
+    scorer, parameters = Scorer(policy), list(policy.trainable.values())
+    whole = scorer(ROWS)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = scorer(ROWS)
+    assert isinstance(mixed, HeadPredictions)
+    assert mixed.hidden_TH.dtype == mixed.weight_VH.dtype == torch.bfloat16
+    assert mixed.logits().dtype == torch.float32
+    losses = [log_q_of(of, ROWS.target_T, 1.0).sum() for of in (whole, mixed)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0)
+    for exact, near in zip(
+        *(torch.autograd.grad(loss, parameters) for loss in losses), strict=True
+    ):
+        assert near.dtype == exact.dtype == torch.float32
+        assert (near - exact).norm() <= 0.1 * exact.norm()
 
 
 def test_scores_do_not_depend_on_padding_or_on_the_other_rows() -> None:
