@@ -85,7 +85,7 @@ class Scorer(nn.Module):
     def __init__(self, policy: Policy, head: Literal["picked", "whole"] | None = None) -> None:
         super().__init__()
         self.model = policy.model
-        self.head = head or ("picked" if _has_plain_head(policy.model) else "whole")
+        self.head = head or ("picked" if has_plain_head(policy.model) else "whole")
 
     def forward(self, scored: Scored) -> Float[Tensor, "T V"]:
         """Logits that predict each completion token.
@@ -97,20 +97,21 @@ class Scorer(nn.Module):
         if self.head == "whole":
             picked = self.model(**inputs).logits[scored.row_T, scored.before_T]
         else:
-            causal = _causal(self.model)
+            causal = causal_lm(self.model)
             hidden_BLH = causal.base_model(**inputs).last_hidden_state
             picked = causal.get_output_embeddings()(hidden_BLH[scored.row_T, scored.before_T])
         return picked if picked.dtype == torch.float64 else picked.float()
 
 
-def _causal(model: Any) -> Any:
+def causal_lm(model: Any) -> Any:
+    """The causal language model itself, adapters inside it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @torch.no_grad()
-def _has_plain_head(model: Any) -> bool:
+def has_plain_head(model: Any) -> bool:
     """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
-    causal = _causal(model)
+    causal = causal_lm(model)
     ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
     training = model.training
     model.eval()
@@ -207,7 +208,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def save_model(policy: Policy, folder: Path, card: str) -> None:
     """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card."""
-    causal = _causal(policy.model)
+    causal = causal_lm(policy.model)
     bare, causal.generation_config = causal.generation_config, policy.generation_config
     try:
         policy.model.save_pretrained(folder)
