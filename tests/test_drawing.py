@@ -1,5 +1,7 @@
 """Drawing: the inverse CDF at both levels, the warpers' rules, random numbers of one's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -24,7 +26,7 @@ def warped(
     logits_BV: torch.Tensor, temperature: float, top_k: int | None, top_p: float
 ) -> torch.Tensor:
     """What transformers leaves, in the order in which its generate warps."""
-    ids = torch.zeros(len(logits_BV), 1, dtype=torch.long)
+    ids: Any = torch.zeros(len(logits_BV), 1, dtype=torch.long)
     scores = TemperatureLogitsWarper(temperature)(ids, logits_BV) if temperature != 1 else logits_BV
     scores = TopKLogitsWarper(top_k)(ids, scores) if top_k is not None else scores
     return TopPLogitsWarper(top_p)(ids, scores) if top_p < 1 else scores

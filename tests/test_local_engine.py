@@ -292,7 +292,7 @@ def test_a_roomy_cache_holds_what_transformers_holds_and_its_memory_is_made_anew
         return both[0], both[1]
 
     layer, slow = RoomyLayer(), [states(3, 5)]
-    layer.update(*slow[0])
+    keys, values = layer.update(*slow[0])
     addresses = set()
     for _ in range(200):
         slow.append(states(3, 1))
@@ -308,11 +308,21 @@ def test_a_roomy_cache_holds_what_transformers_holds_and_its_memory_is_made_anew
 
 
 @pytest.mark.parametrize("temperature", [None, 1.0])
-def test_weights_that_are_not_numbers_are_an_error(temperature: float | None) -> None:
+@pytest.mark.parametrize("grammar", [None, rubric_regex(2, 12)])
+@pytest.mark.parametrize("tokens_per_check", [1, 8])
+def test_weights_that_are_not_numbers_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+    temperature: float | None,
+    grammar: str | None,
+    tokens_per_check: int,
+) -> None:
+    monkeypatch.setitem(local.TOKENS_PER_CHECK, "cpu", tokens_per_check)
     policy = tiny_policy()
     policy.model.lm_head.weight.data.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="not numbers"):
-        LocalEngine(policy, 8).sample(PADDED, Decoding(20, temperature), seed=0)
+        LocalEngine(policy, 8).sample(
+            PADDED, Decoding(20, temperature, top_k=5, regex=grammar), seed=0
+        )
 
 
 def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do() -> None:
