@@ -102,11 +102,22 @@ def test_the_frozen_weights_write_the_analyses_even_if_they_are_written_on_resum
 
 
 def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
-    rows = trajectory(run(settings(tmp_path, "golden")))
+    rows = trajectory(run(settings(tmp_path, "golden", engine={"type": "hf"})))
     golden = json.loads((Path(__file__).parent / "golden_trajectory.json").read_text())
     assert len(rows) == len(golden)
     for row, expected in zip(rows, golden, strict=True):
         assert row == pytest.approx(expected, rel=2e-3)
+
+
+def test_where_only_the_likeliest_token_is_left_both_engines_train_the_same_model(
+    tmp_path: Path,
+) -> None:
+    sampling = {"max_tokens": 12, "top_k": 1}
+    slow = run(settings(tmp_path, "slow", sampling=sampling, engine={"type": "hf"}))
+    fast = run(settings(tmp_path, "fast", sampling=sampling))
+    assert fast.completions() == slow.completions()
+    for row, expected in zip(trajectory(fast), trajectory(slow), strict=True):
+        assert row == pytest.approx(expected, rel=1e-6)
 
 
 def test_splitting_the_step_into_parts_changes_nothing(tmp_path: Path) -> None:

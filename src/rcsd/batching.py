@@ -149,6 +149,22 @@ def left_padded(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
+def positions(mask_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
+    """Position of each token in its own row; 0 on padding, where it has no influence."""
+    return (mask_BL.cumsum(-1) - 1).clamp(min=0)
+
+
+def last_columns(num_B: Int[Tensor, " B"], num_columns: int) -> Int[Tensor, "B L"]:
+    """Mask of rows that all end in the last column, whatever stands before their first token.
+
+    Args:
+        num_B: Tokens of each row, ``num_columns`` at most.
+        num_columns: L.
+    """
+    column_L = torch.arange(num_columns, device=num_B.device)
+    return (column_L >= num_columns - num_B[:, None]).long()
+
+
 def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> list[list[Rollout]]:
     """Rollouts in parts, each within a budget of tokens of the teacher's and the student's rows.
 

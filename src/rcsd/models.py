@@ -87,7 +87,7 @@ class Scorer(nn.Module):
     def __init__(self, policy: Policy, head: Literal["plain", "whole"] | None = None) -> None:
         super().__init__()
         self.model = policy.model
-        self.head = head or ("plain" if _has_plain_head(policy.model) else "whole")
+        self.head = head or ("plain" if has_plain_head(policy.model) else "whole")
 
     def forward(self, rows: Packed | Padded) -> Predictions:
         """Predictions of each completion token; position t belongs to ``rows.target_T[t]``.
@@ -98,7 +98,7 @@ class Scorer(nn.Module):
         if self.head == "whole":
             logits_BLV = self.model(**inputs).logits
             return LogitPredictions(_at_positions(logits_BLV, rows))
-        causal = _causal(self.model)
+        causal = causal_lm(self.model)
         hidden_TH = _at_positions(causal.base_model(**inputs).last_hidden_state, rows)
         head, device = causal.get_output_embeddings(), hidden_TH.device.type
         if torch.is_autocast_enabled(device):
@@ -130,14 +130,15 @@ def _at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
     return values_BLX[rows.row_T, rows.before_T]
 
 
-def _causal(model: Any) -> Any:
+def causal_lm(model: Any) -> Any:
+    """The causal language model itself, adapters inside it."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @torch.no_grad()
-def _has_plain_head(model: Any) -> bool:
+def has_plain_head(model: Any) -> bool:
     """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
-    causal = _causal(model)
+    causal = causal_lm(model)
     head = causal.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         return False
@@ -154,7 +155,7 @@ def _packs(model: Any) -> bool:
     Tried on a few tokens: two completions of one prompt, and one of another. Models whose layers
     look at a row in other ways than by attention fail, and so does other attention than sdpa.
     """
-    causal = _causal(model)
+    causal = causal_lm(model)
     if causal.config._attn_implementation != "sdpa":
         return False
     causal.set_attn_implementation(PACKED)
@@ -285,7 +286,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def save_model(policy: Policy, folder: Path, card: str) -> None:
     """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card."""
-    causal = _causal(policy.model)
+    causal = causal_lm(policy.model)
     bare, causal.generation_config = causal.generation_config, policy.generation_config
     try:
         policy.model.save_pretrained(folder)

@@ -132,7 +132,7 @@ class Products:
             WritingJob(
                 model,
                 writing,
-                self.settings.reasoner.engine.batch_size,
+                self.settings.reasoner.engine,
                 files,
                 self.settings.out / "written",
             ),

@@ -164,7 +164,7 @@ def _stage(scale: Scale, num_steps: int, seed: int) -> config.Stage:
         method=config.Distill(),
         optim=config.Optim(lr=scale.lr, warmup_steps=min(5, num_steps // 2)),
         sampling=config.Sampling(max_tokens=scale.max_tokens),
-        engine=config.HfEngine(batch_size=scale.batch_size),
+        engine=config.LocalEngine(batch_size=scale.batch_size),
         steps=num_steps,
         examples_per_step=scale.examples_per_step,
         save_every_steps=num_steps,

@@ -10,7 +10,8 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.reading import written_rubrics
-from rcsd.engines.hf import HfEngine
+from rcsd.engines import Engine
+from rcsd.engines.building import engine_of
 from rcsd.errors import DataError, RunError
 from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
@@ -90,14 +91,14 @@ class WritingJob:
     Args:
         model: Its ``path`` is a run's folder or a model.
         writing: How.
-        batch_size: Rows sampled together.
+        engine: Samples, and says how many rows together.
         files: For each set its data, and the file that gets the rubrics.
         cache: Folder of what was written when a step was cut off.
     """
 
     model: config.Model
     writing: config.Writing
-    batch_size: int
+    engine: config.AnyEngine
     files: Mapping[str, tuple[config.Data, Path]]
     cache: Path
 
@@ -112,7 +113,7 @@ def write(progress: Progress, stage: str, job: WritingJob) -> None:
     total, before = sum(map(len, examples.values())), 0
     progress(stage, 0, total, "")
     policy, writer = load_trained(job.model)
-    engine = HfEngine(policy, job.batch_size)
+    engine = engine_of(job.engine, policy)
     for name, (_, path) in missing.items():
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -126,7 +127,7 @@ def write(progress: Progress, stage: str, job: WritingJob) -> None:
             engine,
             job.cache,
             writer,
-            batch_size=job.batch_size,
+            batch_size=job.engine.batch_size,
             progress=on_rows,
         )
         write_rows_and_report(rows, report, path)
@@ -143,7 +144,7 @@ def answer(progress: Progress, stage: str, answering: Answering, settings: confi
         return
     progress(stage, 0, len(paths), "")
     policy, _ = load_trained(answering.model)
-    engine = HfEngine(policy, settings.reasoner.engine.batch_size)
+    engine = engine_of(settings.reasoner.engine, policy)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):
         examples = load_examples(settings.evaluation.data[name])[0]
         guided = _guided(examples, answering, name)
@@ -166,7 +167,7 @@ def sample(
     if not missing:
         return
     policy, _ = load_trained(model)
-    engine = HfEngine(policy, settings.reasoner.engine.batch_size)
+    engine = engine_of(settings.reasoner.engine, policy)
     decoding = Decoding(settings.evaluation.max_tokens, temperature=1.0)
     views = nothing_shown(settings.reasoner.views)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):
@@ -195,7 +196,7 @@ def _prompts(
     views: config.Views,
     settings: config.Pipeline,
     policy: Policy,
-    engine: HfEngine,
+    engine: Engine,
 ) -> list[Prompted]:
     """The prompts that are answered, as the teacher's."""
     longest = settings.reasoner.sampling.max_prompt_tokens

@@ -16,8 +16,8 @@ from transformers import get_scheduler
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.engines import sampling_seed
-from rcsd.engines.hf import HfEngine
+from rcsd.engines import Engine, sampling_seed
+from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, RunError
 from rcsd.held_out import evaluations_of
 from rcsd.ledger import Ledger
@@ -78,7 +78,7 @@ def run(
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
     _register_state(accelerator, policy, schedule, teacher)
-    engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
+    engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
     stream, found = stream_of(settings, examples, policy, engine)
     found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
@@ -171,7 +171,7 @@ def _register_state(
 
 
 def _warn_without_headroom(
-    settings: config.Config, policy: Policy, engine: HfEngine, on_warning: Callable[[str], None]
+    settings: config.Config, policy: Policy, engine: Engine, on_warning: Callable[[str], None]
 ) -> None:
     """Tell whoever starts a run that its teacher knows no better than its student."""
     is_control = settings.rubrics.placebo.type != "none"

@@ -33,6 +33,7 @@ from rcsd.config.methods import (
     objectives,
 )
 from rcsd.config.parts import (
+    AnyEngine,
     Budget,
     Data,
     EarlyStop,
@@ -44,6 +45,7 @@ from rcsd.config.parts import (
     HfEngine,
     JsonlData,
     LiveTeacher,
+    LocalEngine,
     Lora,
     Model,
     NoisyRubrics,
@@ -80,6 +82,7 @@ __all__ = [
     "BASE",
     "JSD",
     "AnswerReward",
+    "AnyEngine",
     "Arm",
     "Budget",
     "Config",
@@ -100,6 +103,7 @@ __all__ = [
     "HfEngine",
     "JsonlData",
     "LiveTeacher",
+    "LocalEngine",
     "Lora",
     "Model",
     "NoClip",

@@ -248,6 +248,15 @@ class LiveTeacher(Section):
     """Selects the present weights."""
 
 
+class LocalEngine(Section):
+    """An own decode loop: equal prompts are read once, and rows that have ended make room."""
+
+    type: Literal["local"] = "local"
+    """Selects the own loop."""
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts in flight together, at most; changes memory and speed, not what is sampled."""
+
+
 class HfEngine(Section):
     """transformers' generate: slow, exact, the yardstick."""
 
@@ -255,6 +264,9 @@ class HfEngine(Section):
     """Selects transformers."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts generated together."""
+
+
+AnyEngine = Annotated[LocalEngine | HfEngine, Field(discriminator="type")]
 
 
 class RubricGrammar(Section):

@@ -19,13 +19,14 @@ from rcsd.config.methods import (
     objectives,
 )
 from rcsd.config.parts import (
+    AnyEngine,
     Budget,
     Data,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
-    HfEngine,
     LiveTeacher,
+    LocalEngine,
     Model,
     Optim,
     RubricGrammar,
@@ -57,7 +58,7 @@ class Stage(Section):
         FrozenTeacher()
     )
     """The teacher's weights."""
-    engine: HfEngine = HfEngine()
+    engine: AnyEngine = LocalEngine()
     """What samples completions."""
     sampling: Sampling = Sampling()
     """How they are sampled."""

@@ -1,5 +1,6 @@
 """Sampling within a regular language, by llguidance (https://github.com/guidance-ai/llguidance)."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,20 @@ class RegexMask(LogitsProcessor):
         self._matchers = [LLMatcher(self._tokenizer, self._grammar) for _ in range(batch_size)]
         self._sees_prompts = True
         self._refuse_errors()
+
+    def fresh(self, batch_size: int) -> "RegexMask":
+        """The same language for other rows, which have seen prompts alone."""
+        other = copy.copy(self)
+        other.start(batch_size)
+        return other
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order."""
+        self._matchers = [self._matchers[row] for row in rows]
+
+    def join(self, other: "RegexMask") -> None:
+        """Go on with another mask's rows after the own ones; both have been called."""
+        self._matchers += other._matchers
 
     def __call__(
         self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B V"]

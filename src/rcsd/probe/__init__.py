@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS
-from rcsd.engines.hf import HfEngine
+from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.files import make_folder, write_json
 from rcsd.methods.distill import check_support
@@ -167,7 +167,7 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     policy = load_policy(settings.model)
     check_support(section, policy)
     scorer = accelerator.prepare(Scorer(policy))
-    engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
+    engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
     pair = Pair(policy, scorer, engine, teacher, section.temperature, settings.tokens_per_part)
     sampling, evaluation = settings.sampling, settings.evaluation

@@ -1,0 +1,30 @@
+"""The engine that a section asks for."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from rcsd import config
+from rcsd.engines import Engine
+from rcsd.engines.hf import HfEngine
+from rcsd.engines.local import LocalEngine
+from rcsd.models import Policy
+
+
+def engine_of(
+    section: config.AnyEngine,
+    policy: Policy,
+    precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Engine:
+    """What samples from a policy.
+
+    Args:
+        section: Which engine, and how many prompts it takes together.
+        policy: What is sampled from.
+        precision: Context in which the model runs, as it does in training.
+
+    Raises:
+        ModelError: If the engine cannot run the model.
+    """
+    kind = HfEngine if section.type == "hf" else LocalEngine
+    return kind(policy, section.batch_size, precision)

@@ -1,0 +1,138 @@
+"""Keys and values in buffers with room to spare, whose rows come and go.
+
+Axes: B rows, h heads, C columns (positions of the batch), d width of a head; in a buffer C is more
+than the columns in use.
+"""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+# Columns to spare in a new buffer: this many, or this share of those in use if that is more.
+SPARE, SPARE_SHARE = 64, 0.25
+
+
+class RoomyLayer(DynamicLayer):
+    """transformers' layer of a cache, but a new column is written in place.
+
+    `DynamicLayer` makes a new tensor of all columns for every token. Here ``keys`` and ``values``
+    are views of buffers that hold more columns than are in use, and are made anew when full.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._num_columns = 0
+        self._buffers: tuple[Tensor, ...] = ()
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of all columns, the new ones last."""
+        before, num = self._num_columns, key_states.shape[-2]
+        if before == 0:
+            # Prompts are not copied: most often their rows are repeated before anything is added.
+            self.lazy_initialization(key_states, value_states)
+            return self._use((key_states, value_states), num)
+        if before + num > self._buffers[0].shape[-2]:
+            self._buffers = tuple(_with_room(each) for each in self._used())
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer.narrow(-2, before, num).copy_(states)
+        return self._use(self._buffers, before + num)
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Row i becomes what row ``beam_idx[i]`` was; rows may be left out or repeated."""
+        rows = (each.index_select(0, beam_idx) for each in self._used())
+        self._use(tuple(_with_room(each) for each in rows), self._num_columns)
+
+    def join(self, other: "RoomyLayer", num_columns: int) -> None:
+        """Add another layer's rows after the own ones, both to end in the same column.
+
+        Args:
+            other: A layer that has read its prompts.
+            num_columns: How many of the last columns stay of both; what one lacks is zero.
+        """
+        buffers = []
+        for first, last in zip(self._used(), other._used(), strict=True):
+            buffer = _buffer(first, len(first) + len(last), num_columns)
+            room = buffer.narrow(2, 0, num_columns)
+            _write_last(room.narrow(0, 0, len(first)), first)
+            _write_last(room.narrow(0, len(first), len(last)), last)
+            buffers.append(buffer)
+        self._use(tuple(buffers), num_columns)
+
+    def _used(self) -> list[Tensor]:
+        return [buffer.narrow(-2, 0, self._num_columns) for buffer in self._buffers]
+
+    def _use(self, buffers: tuple[Tensor, ...], num_columns: int) -> tuple[Tensor, Tensor]:
+        self._buffers, self._num_columns = buffers, num_columns
+        keys, values = self._used()
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class RoomyCache(DynamicCache):
+    """The cache that a model's configuration asks for, with roomy layers where it wants plain ones.
+
+    Layers of other kinds (sliding windows, recurrent states) stay transformers' own.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config=config)
+        self.layers = [
+            RoomyLayer() if type(layer) is DynamicLayer else layer for layer in self.layers
+        ]
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether rows can be added: other layers count the columns of all rows as one."""
+        return all(isinstance(layer, RoomyLayer) for layer in self.layers)
+
+    def select(self, row_B: Int[Tensor, " B"]) -> None:
+        """Row i becomes what row ``row_B[i]`` was; rows may be left out or repeated."""
+        for layer in self.layers:
+            layer.reorder_cache(cast("torch.LongTensor", row_B))
+
+    def join(self, other: "RoomyCache", num_columns: int) -> None:
+        """Add another cache's rows; see `RoomyLayer.join`.
+
+        Raises:
+            TypeError: If a layer takes no rows.
+        """
+        for layer, last in zip(self.layers, other.layers, strict=True):
+            if not isinstance(layer, RoomyLayer) or not isinstance(last, RoomyLayer):
+                raise TypeError(f"{type(layer).__name__} takes no rows; ask takes_rows first")
+            layer.join(last, num_columns)
+
+
+def _with_room(used_BhCd: Float[Tensor, "B h C d"]) -> Float[Tensor, "B h room d"]:
+    """A buffer that begins with these columns."""
+    num_rows, _, num_columns, _ = used_BhCd.shape
+    buffer = _buffer(used_BhCd, num_rows, num_columns)
+    buffer.narrow(2, 0, num_columns).copy_(used_BhCd)
+    return buffer
+
+
+def _write_last(
+    room_BhCd: Float[Tensor, "B h room d"], used_BhCd: Float[Tensor, "B h C d"]
+) -> None:
+    """Write the last columns, as many as there is room for; zeros before them where they are few.
+
+    What is masked is multiplied by 0, which of a NaN in fresh memory would make a NaN.
+    """
+    room, num = room_BhCd.shape[2], used_BhCd.shape[2]
+    both = min(room, num)
+    room_BhCd.narrow(2, 0, room - both).zero_()
+    room_BhCd.narrow(2, room - both, both).copy_(used_BhCd.narrow(2, num - both, both))
+
+
+def _buffer(
+    like_BhCd: Float[Tensor, "B h C d"], num_rows: int, num_columns: int
+) -> Float[Tensor, "rows h room d"]:
+    """Fresh memory for so many columns in use, and some to spare."""
+    _, heads, _, width = like_BhCd.shape
+    spare = max(SPARE, int(SPARE_SHARE * num_columns))
+    return like_BhCd.new_empty(num_rows, heads, num_columns + spare, width)

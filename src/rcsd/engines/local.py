@@ -1,0 +1,300 @@
+"""An own decode loop over the model's decoder: the engine that runs by default.
+
+What `rcsd.engines.hf` leaves on the table: a prompt that is asked for several times is run once,
+rows that have ended leave the batch and waiting prompts take their room, no cache is copied for
+every token, and no vocabulary is sorted.
+
+Axes: B rows in flight, U different prompts, L columns of a padded row, T positions of a completion,
+V vocabulary, E end tokens.
+"""
+
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from rcsd.batching import last_columns, left_padded, positions, through_end
+from rcsd.engines.cache import RoomyCache
+from rcsd.engines.constrained import RegexMask
+from rcsd.engines.drawing import drawn, uniforms
+from rcsd.errors import ModelError
+from rcsd.models import Policy, causal_lm, evaluating, has_plain_head
+from rcsd.types import Completion, Decoding
+
+# Rows that have ended leave once they are this share of the batch, and prompts enter once this
+# share of it is free: both copy the cache.
+MOVING_SHARE = 0.25
+# The host asks who has ended every so many tokens: on an accelerator asking is waiting.
+TOKENS_PER_CHECK = {"cpu": 1, "cuda": 8}
+
+
+class LocalEngine:
+    """Samples from the policy's present weights, in the process that trains them.
+
+    A prompt's random numbers hang on the seed and on its index among the prompts alone, so what is
+    sampled does not depend on ``batch_size``, but for the rounding of the model's own sums.
+
+    Args:
+        policy: What is sampled from.
+        batch_size: Prompts in flight together, at most.
+        precision: Context in which the model runs, as it does in training.
+
+    Raises:
+        ModelError: If the model's decoder cannot go on from a cache.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        batch_size: int,
+        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
+        self.policy, self.batch_size, self.precision = policy, batch_size, precision
+        self._decoder = _Decoder(policy)
+        self._masks: dict[str, RegexMask] = {}
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Completion]:
+        """One completion for each prompt, in the same order; the same for the same seed.
+
+        Raises:
+            FloatingPointError: If the policy's probabilities are not numbers.
+        """
+        # Prompts of like length stand together, and equal ones share a prefill.
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
+        waiting, sampled = deque(order), dict[int, Completion]()
+        rows: _Rows | None = None
+        with self.precision(), evaluating(self.policy.model):
+            while waiting or rows is not None:
+                room = self.batch_size - (0 if rows is None else len(rows.indices))
+                if waiting and (rows is None or rows.admits(room)):
+                    entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+                    fresh = self._prefilled(entering, prompts, decoding, seed)
+                    rows = fresh if rows is None else rows.joined(fresh)
+                elif rows is not None:
+                    rows.step(self._decoder)
+                if rows is not None and (leaving := rows.leaving()):
+                    sampled |= self._completions(rows, leaving)
+                    rows = rows.without(leaving)
+        return [sampled[index] for index in range(len(prompts))]
+
+    def _prefilled(
+        self,
+        indices: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+    ) -> "_Rows":
+        """Rows of some prompts with their first token; equal prompts are run once."""
+        policy, device = self.policy, self.policy.device
+        own = [tuple(prompts[index]) for index in indices]
+        place = {prompt: place for place, prompt in enumerate(dict.fromkeys(own))}
+        ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
+        cache = RoomyCache(causal_lm(policy.model).config)
+        mask = None if mask_UL.all() else mask_UL
+        logits_BV = self._decoder(ids_UL, positions(mask_UL), mask, cache)
+        if len(place) < len(own):
+            place_B = torch.tensor([place[prompt] for prompt in own], device=device)
+            cache.select(place_B)
+            logits_BV = logits_BV[place_B]
+        # Greedy decoding draws nothing.
+        num_drawn = 0 if decoding.temperature is None else decoding.max_tokens
+        num_B = torch.zeros(len(own), dtype=torch.long, device=device)
+        rows = _Rows(
+            decoding,
+            list(indices),
+            cache,
+            ids_UL.shape[1],
+            self._mask(decoding, len(own)),
+            end_E=torch.tensor(policy.end_ids, device=device),
+            ids_BT=torch.full((len(own), decoding.max_tokens), policy.pad_id, device=device),
+            uniform_BT=uniforms(seed, indices, num_drawn).to(device),
+            length_B=torch.tensor([len(prompt) for prompt in own], device=device),
+            num_B=num_B,
+            has_ended_B=num_B > 0,
+        )
+        rows.draw(logits_BV)
+        return rows
+
+    def _mask(self, decoding: Decoding, num_rows: int) -> RegexMask | None:
+        if decoding.regex is None:
+            return None
+        if decoding.regex not in self._masks:
+            policy = self.policy
+            self._masks[decoding.regex] = RegexMask(
+                policy.tokenizer, policy.vocab_size, policy.end_ids, decoding.regex
+            )
+        return self._masks[decoding.regex].fresh(num_rows)
+
+    def _completions(self, rows: "_Rows", leaving: list[int]) -> dict[int, Completion]:
+        """What rows say that leave, by the index of their prompt."""
+        decode = self.policy.tokenizer.decode
+        return {
+            rows.indices[row]: Completion(ids, decode(ids, skip_special_tokens=True), finished)
+            for row, (ids, finished) in zip(
+                leaving, through_end(rows.ids_BT[leaving], self.policy.end_ids), strict=True
+            )
+        }
+
+
+class _Decoder:
+    """Logits of the token that comes next, by the head on the last position alone."""
+
+    def __init__(self, policy: Policy) -> None:
+        causal = causal_lm(policy.model)
+        # As `Scorer`: a head that is not plain is left to the model.
+        self._head = causal.get_output_embeddings() if has_plain_head(policy.model) else None
+        self._model = causal if self._head is None else causal.base_model
+        takes = inspect.signature(type(self._model).forward).parameters
+        if not {"past_key_values", "position_ids"} <= set(takes):
+            raise ModelError(
+                f"{type(self._model).__name__} takes no past_key_values and position_ids, so the "
+                "local engine cannot run it token by token; in a run set engine: {type: hf}"
+            )
+        self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+
+    def __call__(
+        self,
+        ids_BL: Int[Tensor, "B L"],
+        position_BL: Int[Tensor, "B L"],
+        mask_BC: Int[Tensor, "B C"] | None,
+        cache: RoomyCache,
+    ) -> Float[Tensor, "B V"]:
+        """In float32 or wider; the cache grows by what was read."""
+        output = self._model(
+            input_ids=ids_BL,
+            position_ids=position_BL,
+            attention_mask=mask_BC,
+            past_key_values=cache,
+            use_cache=True,
+            **self._options,
+        )
+        if self._head is None:
+            logits_BV = output.logits[:, -1]
+        else:
+            logits_BV = self._head(output.last_hidden_state[:, -1])
+        return logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
+
+
+@dataclass
+class _Rows:
+    """Completions in flight: rows of a batch, all of which end in the cache's last column.
+
+    Args:
+        decoding: How tokens are drawn.
+        indices: Which prompt each row answers.
+        cache: Keys and values of the tokens that were read.
+        num_columns: Of the cache.
+        mask: Of a grammar, or None.
+        end_E: Tokens that end a completion.
+        ids_BT: Room for the drawn tokens.
+        uniform_BT: The numbers to draw them by; no columns in greedy decoding.
+        length_B: Tokens of each row that were read: the position of the next one.
+        num_B: Tokens of each row that were drawn.
+        has_ended_B: Whether one of these is an end token.
+    """
+
+    decoding: Decoding
+    indices: list[int]
+    cache: RoomyCache
+    num_columns: int
+    mask: RegexMask | None
+    end_E: Int[Tensor, " E"]
+    ids_BT: Int[Tensor, "B T"]
+    uniform_BT: Float64[Tensor, "B num_drawn"]
+    length_B: Int[Tensor, " B"]
+    num_B: Int[Tensor, " B"]
+    has_ended_B: Bool[Tensor, " B"]
+
+    def __post_init__(self) -> None:
+        self.is_number = torch.ones((), dtype=torch.bool, device=self.ids_BT.device)
+        self._recount()
+
+    def step(self, decoder: _Decoder) -> None:
+        """Read the last token of each row, and draw the next."""
+        last_B1 = self.ids_BT.gather(1, self.num_B[:, None] - 1)
+        position_B1 = self.length_B[:, None]
+        self.length_B, self.num_columns = self.length_B + 1, self.num_columns + 1
+        mask_BC = last_columns(self.length_B, self.num_columns) if self._is_padded else None
+        self.draw(decoder(last_B1, position_B1, mask_BC, self.cache))
+
+    def draw(self, logits_BV: Float[Tensor, "B V"]) -> None:
+        """Draw a token for each row; those that have ended draw on, and it is cut off later."""
+        place_B1, decoding = self.num_B[:, None], self.decoding
+        if self.mask is not None:
+            logits_BV = self.mask(self.ids_BT.gather(1, (place_B1 - 1).clamp(min=0)), logits_BV)
+        self.is_number &= logits_BV.amax(-1).isfinite().all()
+        if decoding.temperature is None:
+            id_B = logits_BV.argmax(-1)
+        else:
+            uniform_B = self.uniform_BT.gather(1, place_B1)[:, 0]
+            id_B = drawn(logits_BV, uniform_B, decoding.temperature, decoding.top_k, decoding.top_p)
+        self.ids_BT.scatter_(1, place_B1, id_B[:, None])
+        self.has_ended_B = self.has_ended_B | (id_B[:, None] == self.end_E).any(-1)
+        self.num_B, self._num_left = self.num_B + 1, self._num_left - 1
+
+    def admits(self, num: int) -> bool:
+        """Whether it pays to let so many rows in, where the cache takes them."""
+        return self.cache.takes_rows and num >= MOVING_SHARE * (len(self.indices) + num)
+
+    def joined(self, other: "_Rows") -> "_Rows":
+        """These rows, then the other's."""
+        self.indices += other.indices
+        self.ids_BT = torch.cat([self.ids_BT, other.ids_BT])
+        self.uniform_BT = torch.cat([self.uniform_BT, other.uniform_BT])
+        self.length_B = torch.cat([self.length_B, other.length_B])
+        self.num_B = torch.cat([self.num_B, other.num_B])
+        self.has_ended_B = torch.cat([self.has_ended_B, other.has_ended_B])
+        self.is_number &= other.is_number
+        # What the longest row does not use is dropped.
+        self.num_columns = int(self.length_B.max())
+        self.cache.join(other.cache, self.num_columns)
+        if self.mask is not None and other.mask is not None:
+            self.mask.join(other.mask)
+        self._recount()
+        return self
+
+    def leaving(self) -> list[int]:
+        """Rows that are complete, once it pays to let them go.
+
+        Raises:
+            FloatingPointError: If a probability was not a number.
+        """
+        # A grammar waits for every token anyway, and must not be fed what is not a number.
+        is_due = self._num_left % TOKENS_PER_CHECK.get(self.ids_BT.device.type, 1) == 0
+        if not is_due and self.mask is None:
+            return []
+        if not self.is_number:
+            raise FloatingPointError("next-token probabilities are not numbers")
+        is_complete_B = self.has_ended_B | (self.num_B == self.ids_BT.shape[1])
+        complete = is_complete_B.nonzero()[:, 0].tolist()
+        pays = len(complete) >= MOVING_SHARE * len(self.indices)
+        return complete if pays or self._num_left == 0 else []
+
+    def without(self, leaving: Sequence[int]) -> "_Rows | None":
+        """The other rows, or None where there are none."""
+        staying = sorted(set(range(len(self.indices))) - set(leaving))
+        if not staying:
+            return None
+        self.indices = [self.indices[row] for row in staying]
+        row_B = torch.tensor(staying, device=self.ids_BT.device)
+        self.ids_BT, self.uniform_BT = self.ids_BT[row_B], self.uniform_BT[row_B]
+        self.length_B, self.num_B = self.length_B[row_B], self.num_B[row_B]
+        self.has_ended_B = self.has_ended_B[row_B]
+        self.cache.select(row_B)
+        if self.mask is not None:
+            self.mask.keep(staying)
+        self._recount()
+        return self
+
+    def _recount(self) -> None:
+        """What the host knows without asking, until rows come or go."""
+        self._is_padded = int(self.length_B.min()) < self.num_columns
+        self._num_left = self.ids_BT.shape[1] - int(self.num_B.max())
