@@ -46,6 +46,10 @@ class Model(Section):
     """Values that the chat template takes, such as ``enable_thinking: false`` for Qwen3."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """Attention implementation of transformers; None takes the model's own choice."""
+    activation_checkpointing: bool = False
+    """Whether backward passes compute each layer's activations anew instead of keeping them: the
+    student's forward pass is done twice, and of each layer its input alone is held. The gradient
+    stays as it is. Takes longer; worth it where a completion does not fit otherwise."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()
