@@ -95,14 +95,15 @@ def parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollou
     """
     divided: list[list[Rollout]] = []
     for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
-        if divided and _padded_tokens([*divided[-1], rollout]) <= tokens_per_part:
+        if divided and padded_tokens([*divided[-1], rollout]) <= tokens_per_part:
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
     return divided
 
 
-def _padded_tokens(part: Sequence[Rollout]) -> int:
+def padded_tokens(part: Sequence[Rollout]) -> int:
+    """Tokens of a part as `parts` counts them."""
     students, teachers = zip(*map(_row_lengths, part), strict=True)
     return len(part) * (max(students) + max(teachers))
 

@@ -61,6 +61,7 @@ from rcsd.config.parts import (
     WorldData,
 )
 from rcsd.config.roots import (
+    DEFAULT_TOKENS_PER_PART,
     Arm,
     Config,
     Pipeline,
@@ -78,6 +79,7 @@ from rcsd.config.study import BASE, Study, StudyArm, StudyEvaluation
 
 __all__ = [
     "BASE",
+    "DEFAULT_TOKENS_PER_PART",
     "JSD",
     "AnswerReward",
     "Arm",

@@ -169,7 +169,9 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     scorer = accelerator.prepare(Scorer(policy))
     engine = HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
-    pair = Pair(policy, scorer, engine, teacher, section.temperature, settings.tokens_per_part)
+    budget = settings.tokens_per_part
+    budget = config.DEFAULT_TOKENS_PER_PART if budget == "auto" else budget
+    pair = Pair(policy, scorer, engine, teacher, section.temperature, budget)
     sampling, evaluation = settings.sampling, settings.evaluation
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)
