@@ -16,6 +16,7 @@ from rcsd.engines.constrained import RegexMask
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
 from rcsd.grammars import rubric_regex
+from rcsd.memory import part_limit
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.student import Student
@@ -282,7 +283,9 @@ def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
 
 def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
     section = config.Distill(divergence=divergence, support=support)
-    student = Student(policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, 10_000, seed=0)
+    student = Student(
+        policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, part_limit(10_000), seed=0
+    )
     teacher = teacher_of(config.FrozenTeacher(), policy)
     return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
 

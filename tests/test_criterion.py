@@ -20,6 +20,7 @@ from rcsd.errors import ConfigError, DataError
 from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.scripted import ScriptedJudge
+from rcsd.memory import part_limit
 from rcsd.methods import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
@@ -204,7 +205,8 @@ def test_splitting_changes_neither_mask_nor_gradient(tokens_per_part: int, nats:
     texts = ["curt", "good", "bad"]
     whole_method, whole = collected(texts, nats)
     student = replace(
-        student_of(texts, 3, [LENGTHS[text] for text in texts]), tokens_per_part=tokens_per_part
+        student_of(texts, 3, [LENGTHS[text] for text in texts]),
+        tokens_per_part=part_limit(tokens_per_part),
     )
     method, split = collected(texts, nats, student=student)
     assert [r.signals for r in split.rollouts] == [r.signals for r in whole.rollouts]

@@ -14,6 +14,7 @@ from rcsd import config
 from rcsd.batching import parts
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.judges.rewards import Reward
+from rcsd.memory import part_limit
 from rcsd.methods import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
@@ -95,7 +96,9 @@ def ours(
     ]
     decoding = Decoding(MAX_TOKENS, TEMPERATURE)
     engine = ScriptedEngine(completions)
-    student = Student(policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, 10_000, 0)
+    student = Student(
+        policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, part_limit(10_000), 0
+    )
     scripted: Reward = Scripted()
     method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
     prompts = [

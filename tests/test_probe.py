@@ -16,6 +16,7 @@ from rcsd import config
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, RunError
+from rcsd.memory import part_limit
 from rcsd.models import Policy, Scorer, policy_of
 from rcsd.probe import check_new, probe
 from rcsd.probe.clips import ClipEffect, clip_effects
@@ -39,7 +40,7 @@ FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
 
 def pair_of(model: Policy, temperature: float = 1.0) -> Pair:
     engine, teacher = HfEngine(model, 8), teacher_of(config.FrozenTeacher(), model)
-    return Pair(model, Scorer(model), engine, teacher, temperature, 4096)
+    return Pair(model, Scorer(model), engine, teacher, temperature, part_limit(4096))
 
 
 def world_prompts(model: Policy, num: int = 3) -> list[Prompted]:

@@ -17,6 +17,7 @@ from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.rewards import AnswerReward, Reward, RubricReward, rewards_of, weighted_sums
 from rcsd.judges.scripted import ScriptedJudge
+from rcsd.memory import part_limit
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.student import Student
@@ -48,7 +49,8 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
     ]
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
-    return Student(policy, Scorer(policy), ScriptedEngine(completions), decoding, num, 4096, 0)
+    engine, limit = ScriptedEngine(completions), part_limit(4096)
+    return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
 def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:

@@ -182,35 +182,41 @@ def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> lis
     divided: list[list[Rollout]] = []
     num_tokens = 0
     for rollout in rollouts:
-        own = 2 * len(rollout.completion.token_ids)
-        prompts = len(rollout.student_ids) + len(rollout.teacher_ids)
-        shared = bool(divided) and _prompts(divided[-1][-1]) == _prompts(rollout)
-        num_tokens += own if shared else own + prompts
+        before = divided[-1][-1] if divided else None
+        num_tokens += _packed_tokens(before, rollout)
         if divided and num_tokens <= tokens_per_part:
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
-            num_tokens = own + prompts
+            num_tokens = _packed_tokens(None, rollout)
     return divided
 
 
-def _prompts(rollout: Rollout) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return rollout.student_ids, rollout.teacher_ids
+def part_tokens(part: Sequence[Rollout], packs: bool) -> int:
+    """Tokens of a part as `parts` counts them."""
+    if packs:
+        return sum(map(_packed_tokens, (None, *part[:-1]), part))
+    students, teachers = zip(*map(_row_lengths, part), strict=True)
+    return len(part) * (max(students) + max(teachers))
+
+
+def _packed_tokens(before: Rollout | None, rollout: Rollout) -> int:
+    """What a rollout adds to a row: its prompts too, unless they are those of the one before."""
+    own = 2 * len(rollout.completion.token_ids)
+    prompts = rollout.student_ids, rollout.teacher_ids
+    if before is not None and prompts == (before.student_ids, before.teacher_ids):
+        return own
+    return own + sum(map(len, prompts))
 
 
 def _padded_parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollout]]:
     divided: list[list[Rollout]] = []
     for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
-        if divided and _padded_tokens([*divided[-1], rollout]) <= tokens_per_part:
+        if divided and part_tokens([*divided[-1], rollout], packs=False) <= tokens_per_part:
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
     return divided
-
-
-def _padded_tokens(part: Sequence[Rollout]) -> int:
-    students, teachers = zip(*map(_row_lengths, part), strict=True)
-    return len(part) * (max(students) + max(teachers))
 
 
 def _row_lengths(rollout: Rollout) -> tuple[int, int]:

@@ -224,7 +224,10 @@ def load_policy(section: config.Model) -> Policy:
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )
     model = model.to(PartialState().device)
-    return policy_of(model, tokenizer, section.training, section.revision, section.packing)
+    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
+    if section.activation_checkpointing:
+        checkpoint_activations(policy)
+    return policy
 
 
 def policy_of(
@@ -270,6 +273,23 @@ def policy_of(
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)
+
+
+def checkpoint_activations(policy: Policy) -> None:
+    """Make backward passes compute each layer's activations anew; in training mode alone.
+
+    Raises:
+        ModelError: If the model's code does not offer it.
+    """
+    model = causal_lm(policy.model)
+    # The older name, which new versions of transformers warn of.
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(f"model.activation_checkpointing: {error}") from error
+    # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.
+    model.disable_input_require_grads()
 
 
 @contextlib.contextmanager

@@ -31,30 +31,30 @@ class Stream:
     """
 
     def __init__(self, prompts: Sequence[Prompted], per_step: Sequence[int], seed: int) -> None:
-        self._prompts, self._seed = prompts, seed
+        self.prompts, self._seed = prompts, seed
         self._ends = list(accumulate(per_step, initial=0))
 
     def take(self, step: int) -> list[Prompted]:
         """The step's examples."""
-        return [self._prompts[index] for index in self._indices(step)]
+        return [self.prompts[index] for index in self._indices(step)]
 
     def used(self, num_steps: int) -> list[int]:
         """Indices of the examples that the first steps take."""
         found: set[int] = set()
         for step in range(num_steps):
             found.update(self._indices(step))
-            if len(found) == len(self._prompts):
+            if len(found) == len(self.prompts):
                 break
         return sorted(found)
 
     def _indices(self, step: int) -> list[int]:
-        size = len(self._prompts)
+        size = len(self.prompts)
         places = range(self._ends[step], self._ends[step + 1])
         return [self._order(place // size)[place % size] for place in places]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
     def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self._prompts)))
+        order = list(range(len(self.prompts)))
         random.Random(f"{self._seed} {epoch}").shuffle(order)
         return order
 

@@ -18,9 +18,13 @@ from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine, sampling_seed
 from rcsd.engines.building import engine_of
+from rcsd.engines.fitting import FittingEngine
 from rcsd.errors import ConfigError, RunError
+from rcsd.fitting import largest_part
 from rcsd.held_out import evaluations_of
+from rcsd.learning import Learner
 from rcsd.ledger import Ledger
+from rcsd.memory import free_bytes, part_limit
 from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.models import Policy, Scorer, load_policy, save_model
@@ -74,22 +78,27 @@ def run(
     set_seed(settings.seed)
     accelerator = _accelerator(settings, folder)
     policy = load_policy(settings.model)
-    optimizer, schedule = _optimizer(settings, policy)
-    scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
+    learner = _learner(settings, accelerator, policy)
+    scorer = accelerator.prepare(Scorer(policy))
     teacher = teacher_of(settings.teacher, policy)
-    _register_state(accelerator, policy, schedule, teacher)
+    _register_state(accelerator, policy, learner.schedule, teacher)
     engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
     stream, found = stream_of(settings, examples, policy, engine)
-    found |= {"imported": imported, "weights_sha256": weights_fingerprint(policy.model)}
-    methods = method_at(settings, Parts(examples, policy, scorer, teacher, engine))
+    parts = Parts(examples, policy, scorer, teacher, engine, learner.tokens_per_part)
+    found |= {
+        "imported": imported,
+        "weights_sha256": weights_fingerprint(policy.model),
+        "tokens_per_part": _set_tokens_per_part(settings, folder, stream.prompts, parts),
+    }
+    methods = method_at(settings, parts)
     evaluations = evaluations_of(settings, policy, engine, folder)
     if on_warning is not None and not resume:
         _warn_without_headroom(settings, policy, engine, on_warning)
     # Only now, so that a run that cannot start leaves no folder behind.
     (folder.check_same if resume else folder.create)(settings, examples, found)
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
-    start = folder.load_newest_checkpoint(accelerator) if resume else 0
+    start = _go_back(folder, learner, engine) if resume else 0
     ledger = Ledger(settings.budget, folder.metrics())
     ended = ledger.is_spent or _stops(settings, folder)
 
@@ -101,13 +110,13 @@ def run(
         method = methods(step)
         batch = _collected(method, stream.take(step), step, folder)
         metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
-        metrics |= _learned(method, batch, settings, accelerator, policy, optimizer, schedule)
+        metrics |= learner.learn(method, batch)
         _refuse_nan(metrics, step, batch, folder)
         teacher.update()
         metrics |= ledger.add(batch.num_learned_tokens, began)
         last = step + 1 == settings.steps or ledger.is_spent
         evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
-        metrics |= evaluated
+        metrics |= evaluated | learner.tokens_per_part.metrics() | engine.batch_size.metrics()
         folder.log(step + 1, metrics, batch.rollouts)
         ended = ledger.is_spent or (bool(evaluated) and _stops(settings, folder, policy))
         accelerator.log(metrics, step=step + 1)
@@ -138,10 +147,8 @@ def _accelerator(settings: config.Config, folder: RunFolder) -> Accelerator:
     return accelerator
 
 
-def _optimizer(
-    settings: config.Config, policy: Policy
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    optim = settings.optim
+def _learner(settings: config.Config, accelerator: Accelerator, policy: Policy) -> Learner:
+    optim, tokens = settings.optim, settings.tokens_per_part
     optimizer = torch.optim.AdamW(
         list(policy.trainable.values()),
         lr=optim.lr,
@@ -149,7 +156,14 @@ def _optimizer(
         weight_decay=optim.weight_decay,
     )
     name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule
-    return optimizer, get_scheduler(name, optimizer, optim.warmup_steps, settings.steps)
+    return Learner(
+        accelerator,
+        policy,
+        accelerator.prepare(optimizer),
+        get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
+        optim.max_grad_norm,
+        part_limit(1 if tokens == "auto" else tokens),
+    )
 
 
 def _register_state(
@@ -168,6 +182,28 @@ def _register_state(
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
     accelerator.register_for_checkpointing(schedule, teacher)
+
+
+def _set_tokens_per_part(
+    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
+) -> int:
+    """As many as were asked for, or as the run's start has found to fit."""
+    if settings.tokens_per_part == "auto":
+        tokens = parts.tokens_per_part
+        if folder.record.is_file():  # whatever room there is by now
+            tokens.value = folder.read_record()["tokens_per_part"]
+        else:
+            free = free_bytes(parts.policy.device)
+            tokens.value = largest_part(settings, prompts, parts, free)
+    return parts.tokens_per_part.value
+
+
+def _go_back(folder: RunFolder, learner: Learner, engine: FittingEngine) -> int:
+    """Take up the newest checkpoint and the limits of its time; returns the steps behind it."""
+    start = folder.load_newest_checkpoint(learner.accelerator)
+    learner.tokens_per_part.resume(folder.metrics())
+    engine.batch_size.resume(folder.metrics())
+    return start
 
 
 def _warn_without_headroom(
@@ -232,43 +268,6 @@ def _trained(policy: Policy) -> dict[str, Tensor]:
 def _load_trained(policy: Policy, state: Mapping[str, Tensor]) -> None:
     for name, parameter in policy.trainable.items():
         parameter.data.copy_(state[name])
-
-
-def _learned(
-    method: Method,
-    batch: Batch,
-    settings: config.Config,
-    accelerator: Accelerator,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> dict[str, float]:
-    """Move the weights, as often as the batch asks for; metrics are means over the updates."""
-    metrics: dict[str, float] = {}
-    for _ in range(batch.num_updates):
-        for part in batch.split(settings.tokens_per_part):
-            loss, shares = method.loss(part, batch.num_learned_tokens)
-            accelerator.backward(loss)
-            _add(metrics, shares, batch.num_updates)
-        norm = _clipped_grad_norm(accelerator, policy, settings.optim)
-        _add(metrics, {"optim/grad_norm": norm}, batch.num_updates)
-        optimizer.step()
-        optimizer.zero_grad()
-    metrics["optim/lr"] = float(schedule.get_last_lr()[0])
-    schedule.step()
-    return metrics
-
-
-def _add(metrics: dict[str, float], shares: Mapping[str, Tensor | float], num: int) -> None:
-    for name, share in shares.items():
-        metrics[name] = metrics.get(name, 0.0) + float(share) / num
-
-
-def _clipped_grad_norm(accelerator: Accelerator, policy: Policy, optim: config.Optim) -> float:
-    limit = float("inf") if optim.max_grad_norm is None else optim.max_grad_norm
-    norm = accelerator.clip_grad_norm_(list(policy.trainable.values()), limit)
-    assert norm is not None  # it is for engines that clip by themselves, and none runs here
-    return float(norm)
 
 
 def _collected(method: Method, prompts: Sequence[Prompted], step: int, folder: RunFolder) -> Batch:

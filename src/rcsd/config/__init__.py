@@ -63,6 +63,7 @@ from rcsd.config.parts import (
     WorldData,
 )
 from rcsd.config.roots import (
+    DEFAULT_TOKENS_PER_PART,
     Arm,
     Config,
     Pipeline,
@@ -80,6 +81,7 @@ from rcsd.config.study import BASE, Study, StudyArm, StudyEvaluation
 
 __all__ = [
     "BASE",
+    "DEFAULT_TOKENS_PER_PART",
     "JSD",
     "AnswerReward",
     "AnyEngine",

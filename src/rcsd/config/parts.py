@@ -50,6 +50,10 @@ class Model(Section):
     """Whether completions are scored in one row, where those of an example share its prompt's keys
     and values and nothing is padded; for models with sdpa that give the same hidden states so,
     which is tried on load. False pads: slower, the same numbers."""
+    activation_checkpointing: bool = False
+    """Whether backward passes compute each layer's activations anew instead of keeping them: the
+    student's forward pass is done twice, and of each layer its input alone is held. The gradient
+    stays as it is. Takes longer; worth it where a completion does not fit otherwise."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()

@@ -39,6 +39,9 @@ from rcsd.config.presets import PRESETS, filled, named
 from rcsd.config.section import Section
 from rcsd.types import ViewName
 
+DEFAULT_TOKENS_PER_PART = 16384
+"""Of one pass, where nothing else is asked for."""
+
 
 class Stage(Section):
     """What a run does, apart from the model that it starts from and the folder that it fills."""
@@ -71,9 +74,12 @@ class Stage(Section):
     takes 64."""
     budget: Budget | None = None
     """Ends the run before ``steps`` where enough was learned from; None goes by steps alone."""
-    tokens_per_part: int = Field(default=16384, ge=1)
+    tokens_per_part: Annotated[int, Field(ge=1)] | Literal["auto"] = DEFAULT_TOKENS_PER_PART
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
-    and speed, never the gradient."""
+    and speed, never the gradient. A part that runs out of memory is learned anew in halves, which
+    the metrics count (``memory/...``); the smaller number then stays. ``auto`` tries three small
+    passes before the first step, and takes the most that fits; the run's
+    record keeps the number. ``rcsd probe``, which takes no step, takes the default for ``auto``."""
     precision: Literal["bf16"] | None = None
     """Mixed precision of accelerate: bf16 computes in bfloat16 and keeps the type of the weights;
     None computes in the type of the weights."""

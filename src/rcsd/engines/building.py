@@ -5,9 +5,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from rcsd import config
-from rcsd.engines import Engine
+from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
+from rcsd.memory import batch_limit
 from rcsd.models import Policy
 
 
@@ -15,8 +16,8 @@ def engine_of(
     section: config.AnyEngine,
     policy: Policy,
     precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-) -> Engine:
-    """What samples from a policy.
+) -> FittingEngine:
+    """What samples from a policy, in smaller batches where memory runs out.
 
     Args:
         section: Which engine, and how many prompts it takes together.
@@ -27,4 +28,5 @@ def engine_of(
         ModelError: If the engine cannot run the model.
     """
     kind = HfEngine if section.type == "hf" else LocalEngine
-    return kind(policy, section.batch_size, precision)
+    engine = kind(policy, section.batch_size, precision)
+    return FittingEngine(engine, batch_limit(section.batch_size))

@@ -10,6 +10,7 @@ from rcsd import config
 from rcsd.engines import Engine
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.rewards import rewards_of
+from rcsd.memory import Limit
 from rcsd.methods import Method
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
@@ -35,9 +36,10 @@ class Parts:
     Args:
         examples: What is trained on; rewards and judges are tried on them.
         policy: The model.
-        scorer: Logits of completion tokens.
+        scorer: Predicts completion tokens.
         teacher: With which weights the teacher's part is played.
         engine: Samples.
+        tokens_per_part: Budget of one forward pass.
     """
 
     examples: Sequence[Example]
@@ -45,6 +47,7 @@ class Parts:
     scorer: nn.Module
     teacher: Teacher
     engine: Engine
+    tokens_per_part: Limit
 
 
 def method_at(settings: config.Config, parts: Parts) -> MethodAt:
@@ -74,7 +77,7 @@ def _student(settings: config.Config, parts: Parts) -> Student:
         parts.engine,
         decoding_of(settings.sampling),
         settings.completions_per_example,
-        settings.tokens_per_part,
+        parts.tokens_per_part,
         settings.seed,
     )
 

@@ -5,6 +5,7 @@ Axes: T completion tokens of all rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from rcsd.batching import packed, padded, parts
 from rcsd.engines import Engine, sampling_seed
+from rcsd.memory import Limit, in_parts
 from rcsd.models import Policy, evaluating
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
@@ -28,7 +30,7 @@ class Student:
         engine: Samples.
         decoding: How completions are drawn; its temperature is that of all probabilities here.
         num_completions: Completions of each example.
-        tokens_per_part: Budget of one forward pass.
+        tokens_per_part: Budget of one forward pass; lowered where it does not fit into memory.
         seed: Of the run.
     """
 
@@ -37,7 +39,7 @@ class Student:
     engine: Engine
     decoding: Decoding
     num_completions: int
-    tokens_per_part: int
+    tokens_per_part: Limit
     seed: int
 
     @property
@@ -84,14 +86,17 @@ class Student:
         shown = {id(r): r.student_ids for r in rollouts}
         if prompts is not None:
             shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
-        found: dict[int, tuple[float, ...]] = {}
-        for part in parts(rollouts, self.tokens_per_part, self.policy.packs):
+
+        def score(part: list[Rollout]) -> dict[int, tuple[float, ...]]:
             with evaluating(self.scorer):
-                found_T, target_T = self.predictions([shown[id(r)] for r in part], part)
-                log_q_T = log_q_of(found_T, target_T, self.temperature)
-            lengths = [len(rollout.completion.token_ids) for rollout in part]
-            for rollout, log_q in zip(part, log_q_T.split(lengths), strict=True):
-                found[id(rollout)] = tuple(log_q.tolist())
+                predictions, target_T = self.predictions([shown[id(r)] for r in part], part)
+                log_q_T = log_q_of(predictions, target_T, self.temperature)
+            rows = log_q_T.split([len(rollout.completion.token_ids) for rollout in part])
+            return {id(r): tuple(row.tolist()) for r, row in zip(part, rows, strict=True)}
+
+        split = partial(parts, rollouts, packs=self.policy.packs)
+        scored = in_parts(split, self.tokens_per_part, score)
+        found = {key: row for part in scored for key, row in part.items()}
         return [found[id(rollout)] for rollout in rollouts]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:

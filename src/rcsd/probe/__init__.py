@@ -18,6 +18,7 @@ from rcsd.data.placebos import PLACEBOS
 from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.files import make_folder, write_json
+from rcsd.memory import part_limit
 from rcsd.methods.distill import check_support
 from rcsd.methods.student import Student
 from rcsd.models import Scorer, load_policy
@@ -169,7 +170,9 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     scorer = accelerator.prepare(Scorer(policy))
     engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
-    pair = Pair(policy, scorer, engine, teacher, section.temperature, settings.tokens_per_part)
+    budget = settings.tokens_per_part
+    budget = config.DEFAULT_TOKENS_PER_PART if budget == "auto" else budget
+    pair = Pair(policy, scorer, engine, teacher, section.temperature, part_limit(budget))
     sampling, evaluation = settings.sampling, settings.evaluation
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)

@@ -85,7 +85,7 @@ def _gradient(
     try:
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            for part in batch.split(pair.tokens_per_part):
+            for part in batch.split(pair.tokens_per_part.value):
                 loss, shares = method.loss(part, batch.num_learned_tokens)
                 loss.backward()
                 for name, share in shares.items():

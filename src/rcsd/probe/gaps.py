@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rcsd.batching import parts
 from rcsd.engines import Engine
+from rcsd.memory import Limit
 from rcsd.methods.student import Student
 from rcsd.models import Policy, evaluating
 from rcsd.probe.results import TopKMass
@@ -37,7 +38,7 @@ class Pair:
     engine: Engine
     teacher: Teacher
     temperature: float
-    tokens_per_part: int
+    tokens_per_part: Limit
 
     def student_log_q(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """Log-probabilities of each completion's tokens for the student, in nats."""
@@ -58,7 +59,7 @@ class Pair:
         """
         num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
         sums = {k: [0.0, 0.0] for k in sorted(set(ks)) if k < self.policy.vocab_size}
-        for part in parts(rollouts, self.tokens_per_part, self.policy.packs):
+        for part in parts(rollouts, self.tokens_per_part.value, self.policy.packs):
             with evaluating(self.scorer):
                 with self.teacher.weights():
                     teacher, _ = self._scoring.predictions([r.teacher_ids for r in part], part)
