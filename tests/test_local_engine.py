@@ -5,17 +5,19 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chisquare
+from test_train import settings
 from tiny import tiny_model, tiny_tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from rcsd import config
 from rcsd.engines import local
-from rcsd.engines.building import engine_of
+from rcsd.engines.building import default_engine, engine_of
 from rcsd.engines.cache import RoomyCache, RoomyLayer
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
@@ -335,9 +337,17 @@ def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do() -> 
     policy.model.base_model.__class__ = Recurrent
     with pytest.raises(ModelError, match=r"set engine: \{type: hf\}"):
         LocalEngine(policy, 8)
+    assert isinstance(default_engine(policy, 8).engine, HfEngine)
+    assert isinstance(default_engine(tiny_policy(), 8).engine, LocalEngine)
 
 
 def test_the_engine_is_the_one_that_the_section_names() -> None:
     policy = tiny_policy()
-    assert isinstance(engine_of(config.HfEngine(batch_size=3), policy), HfEngine)
-    assert isinstance(engine_of(config.LocalEngine(batch_size=3), policy), LocalEngine)
+    assert isinstance(engine_of(config.HfEngine(batch_size=3), policy).engine, HfEngine)
+    assert isinstance(engine_of(config.LocalEngine(batch_size=3), policy).engine, LocalEngine)
+
+
+def test_an_engine_that_names_no_type_is_the_local_one(tmp_path: Path) -> None:
+    assert settings(tmp_path, "run", engine={"batch_size": 3}).engine == config.LocalEngine(
+        batch_size=3
+    )

@@ -118,7 +118,10 @@ def test_memory_that_runs_out_in_the_teachers_pass_or_in_sampling_ends_no_run(
     tmp_path: Path,
 ) -> None:
     def fits(module: nn.Module, ids: Tensor) -> bool:
-        return module.training or len(ids) <= 2
+        # A packed row of all teachers' prompts is too long, and a batch of prompts too wide; the
+        # few tokens on which a model is tried when it is loaded are neither.
+        is_wide = len(ids) > 2 and ids.numel() > 30
+        return module.training or (ids.shape[1] <= 300 and not is_wide)
 
     with room_for(fits) as failed:
         whole = run(settings(tmp_path, "whole"))
@@ -191,7 +194,7 @@ def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
 
         return register_module_forward_hook(through)
 
-    metrics, weights, limit = learned(40, failing)
+    metrics, weights, limit = learned(30, failing)
     assert half[1] > 0
     assert limit.metrics() == {
         "memory/tokens_per_part": limit.value,
@@ -361,12 +364,12 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
 def test_bytes_at_the_peak_are_linear_in_tokens(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path)
     method = method_at(one, parts)(0)
-    rows = list(method.collect(prompts[:1] * 12, 0).rollouts)
+    rows = list(method.collect(prompts[:12], 0).rollouts)
     few, many = rows[:4], rows
     per_token = [
         peak_of(method, part, parts.policy) / part_tokens(part, packs=True) for part in (few, many)
     ]
-    assert per_token[1] == pytest.approx(per_token[0], rel=0.03)
+    assert per_token[1] == pytest.approx(per_token[0], rel=0.05)
 
 
 def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:

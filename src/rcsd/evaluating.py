@@ -10,7 +10,7 @@ from rcsd.config.section import override, parse
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
-from rcsd.engines.local import LocalEngine
+from rcsd.engines.building import default_engine
 from rcsd.errors import DataError, RunError
 from rcsd.evaluate import graded
 from rcsd.evaluations import (
@@ -106,7 +106,7 @@ def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
-    engine = LocalEngine(policy, settings.batch_size)
+    engine = default_engine(policy, settings.batch_size)
     answers: dict[str, Answers] = {}
     for done, (name, examples) in enumerate(sets.items()):
         progress("evaluate", done, len(sets), name)

@@ -124,13 +124,13 @@ def write(  # noqa: PLR0913 (a command line)
     section = Model(path=model, dtype=dtype, revision=revision, chat_template=chat_template)
     policy, name = load_trained(section)
     with bars() as shown:
-        from rcsd.engines.local import LocalEngine  # noqa: PLC0415
+        from rcsd.engines.building import default_engine  # noqa: PLC0415
 
         written, report = write_rubrics(
             rows,
             writing,
             policy,
-            LocalEngine(policy, batch_size),
+            default_engine(policy, batch_size),
             cache or cache_folder() / "rubrics",
             name,
             part,

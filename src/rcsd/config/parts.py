@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rcsd.config.section import Section
 from rcsd.types import ViewName
@@ -270,7 +270,12 @@ class HfEngine(Section):
     """Prompts generated together."""
 
 
-AnyEngine = Annotated[LocalEngine | HfEngine, Field(discriminator="type")]
+AnyEngine = Annotated[
+    LocalEngine | HfEngine,
+    Field(discriminator="type"),
+    # So that `engine.batch_size=8` alone is the local engine's.
+    BeforeValidator(lambda tree: {"type": "local"} | tree if isinstance(tree, dict) else tree),
+]
 
 
 class RubricGrammar(Section):

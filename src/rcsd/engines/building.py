@@ -8,6 +8,7 @@ from rcsd import config
 from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
+from rcsd.errors import ModelError
 from rcsd.memory import batch_limit
 from rcsd.models import Policy
 
@@ -30,3 +31,16 @@ def engine_of(
     kind = HfEngine if section.type == "hf" else LocalEngine
     engine = kind(policy, section.batch_size, precision)
     return FittingEngine(engine, batch_limit(section.batch_size))
+
+
+def default_engine(policy: Policy, batch_size: int) -> FittingEngine:
+    """The local engine, or transformers' generate for models that it cannot run.
+
+    Args:
+        policy: What is sampled from.
+        batch_size: Prompts together.
+    """
+    try:
+        return engine_of(config.LocalEngine(batch_size=batch_size), policy)
+    except ModelError:
+        return engine_of(config.HfEngine(batch_size=batch_size), policy)
