@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+
 from workload import Work, config_of
 
 

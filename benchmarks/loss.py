@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
+
 from measuring import (
     allocated_peak_mib,
     alternating,
@@ -32,8 +34,6 @@ from measuring import (
     version_of,
     write_json,
 )
-from torch import Tensor
-
 from rcsd.divergences import (
     forward_kl_terms,
     renormalised_from_logits,

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from measuring import Stopwatch, device_here
-from workload import BUILTIN, Work, model_and_tokenizer
 
+from measuring import Stopwatch, device_here
 from rcsd import config
 from rcsd.config.section import override, parse
 from rcsd.engines import Engine
@@ -19,6 +18,7 @@ from rcsd.models import Policy, Scorer, policy_of
 from rcsd.prompting import Prompted
 from rcsd.teachers import teacher_of
 from rcsd.types import Example
+from workload import BUILTIN, Work, model_and_tokenizer
 
 EXAMPLE = Example("random", "random tokens")
 

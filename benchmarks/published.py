@@ -18,11 +18,12 @@ import contextlib
 from typing import Any
 
 import torch
-from measuring import Stopwatch, device_here
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationConfig
+
+from measuring import Stopwatch, device_here
 from workload import Work, model_and_tokenizer
 
 ENTRY_CLIP_NATS = 0.05

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from scipy import stats
+
 from measuring import (
     Stopwatch,
     allocated_peak_mib,
@@ -25,13 +27,11 @@ from measuring import (
     write_json,
 )
 from ours import EXAMPLE, Run, run_of, settings_of
-from scipy import stats
-from workload import Work, random_model, small_config
-
 from rcsd.cli.terminal import quieten_libraries
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.prompting import Prompted
 from rcsd.types import Completion
+from workload import Work, random_model, small_config
 
 FIXED: dict[str, int] = {
     "teacher_prefix": 512,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from limits import limit_of, record_of
 from measuring import (
     alternating,

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from datasets import Dataset
-from measuring import Stopwatch, device_here
 from peft import LoraConfig
 from transformers import TrainerCallback
+
+from measuring import Stopwatch, device_here
 from workload import Work, model_and_tokenizer, number_tokenizer, text_of
 
 # Not every Python that we support has TRL.

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from measuring import PeakMemory, device_here
-from workload import Work
-
 from rcsd.cli.terminal import quieten_libraries
+from workload import Work
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from measuring import device_here, dtype_on
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -19,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from measuring import device_here, dtype_on
 from rcsd.zoo import model_folder
 
 _QWEN3: dict[str, Any] = {
