@@ -187,9 +187,8 @@ def allocated_peak_mib(function: Callable[[], object], device: torch.device) -> 
     activities = [ProfilerActivity.CPU]
     with _silent_errors(), profile(activities=activities, profile_memory=True) as profiled:
         function()
-    assert profiled.profiler is not None
-    events = profiled.profiler.kineto_results.events()
-    changes = [event for event in events if event.name() == "[memory]"]
+    kineto: Any = profiled.profiler and profiled.profiler.kineto_results
+    changes = [event for event in kineto.events() if event.name() == "[memory]"]
     ordered = sorted(changes, key=lambda event: event.start_ns())
     return max(itertools.accumulate(event.nbytes() for event in ordered), default=0) / MIB
 

@@ -97,7 +97,7 @@ def run_of(
     optimizer = torch.optim.AdamW(trained, lr=settings.optim.lr, betas=settings.optim.betas)
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
-    engine = engine or HfEngine(policy, settings.engine.batch_size, accelerator.autocast)
+    engine = engine or HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
     method = method_at(settings, Parts([EXAMPLE], policy, scorer, teacher, engine))(0)
     return Run(settings, accelerator, policy, method, optimizer)
 

@@ -153,7 +153,7 @@ def number_tokenizer(vocab_size: int, end_id: int) -> Any:
     words = {str(token_id): token_id for token_id in range(1, vocab_size) if token_id != end_id}
     words |= {"<pad>": 0, "<end>": end_id}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<end>",
