@@ -41,6 +41,7 @@ from rcsd.divergences import (
     token_mean,
     top_k_ids,
 )
+from rcsd.predictions import HeadPredictions
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From the student's [T, H], the teacher's [T, H] and the head [V, H]: the mean over T."""
@@ -49,6 +50,29 @@ PRODUCT = "product"
 TRL_CHUNK = 128
 """Positions at a time of TRL's loss on a support; where its trainer's own default is as large as
 the batch, nothing would be chunked."""
+
+
+def ours_full(student_TH: Tensor, teacher_TH: Tensor, head_VH: Tensor) -> Tensor:
+    """As `rcsd.methods.distill` with a full support."""
+
+    def divergence(logits_tV: Tensor, teacher_tV: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = forward_kl_terms(teacher_tV.log_softmax(-1), logits_tV.log_softmax(-1))
+        return terms.sum(-1), {}
+
+    teacher = HeadPredictions(teacher_TH, head_VH)
+    loss_T, _ = HeadPredictions(student_TH, head_VH).losses(divergence, teacher)
+    return token_mean(loss_T, len(student_TH))
+
+
+def ours_top_k(k: int, student_TH: Tensor, teacher_TH: Tensor, head_VH: Tensor) -> Tensor:
+    """As `rcsd.methods.distill` with a support that the teacher chooses, renormalised."""
+    with torch.no_grad():
+        teacher = HeadPredictions(teacher_TH, head_VH)
+        ids_TK = teacher.mapped(functools.partial(top_k_ids, k=k))
+        log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK))
+    logits_TK = HeadPredictions(student_TH, head_VH).logits_at(ids_TK)
+    terms = forward_kl_terms(log_p_TK, renormalised_from_logits(logits_TK))
+    return token_mean(terms.sum(-1), len(student_TH))
 
 
 def plain_full(student_TH: Tensor, teacher_TH: Tensor, head_VH: Tensor) -> Tensor:
@@ -128,8 +152,11 @@ def trl_top_k(k: int, student_TH: Tensor, teacher_TH: Tensor, head_VH: Tensor) -
 def contestants(k: int) -> dict[str, dict[str, Loss]]:
     """Who can be measured here, by support; for a peer that is not installed, how to install it."""
     found: dict[str, dict[str, Loss]] = {
-        "top_k": {"plain": functools.partial(plain_top_k, k)},
-        "full": {"plain": plain_full},
+        "top_k": {
+            "ours": functools.partial(ours_top_k, k),
+            "plain": functools.partial(plain_top_k, k),
+        },
+        "full": {"ours": ours_full, "plain": plain_full},
     }
     if version_of("trl") is not None:
         found["top_k"]["trl"] = functools.partial(trl_top_k, k)
@@ -218,7 +245,7 @@ def main(
     tokens: Annotated[int, typer.Option(min=1, help="Positions T.")] = 512,
     hidden: Annotated[int, typer.Option(min=1, help="Width H.")] = 1024,
     top_k: Annotated[int, typer.Option(min=2, help="Support K.")] = 20,
-    repetitions: Annotated[int, typer.Option(min=1, help="Of every contestant.")] = 7,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of every contestant.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write it all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, once: does it run?")] = False,
 ) -> None:

@@ -240,6 +240,7 @@ def main(
         lora_rank,
     )
     repetitions, steps = (1, 1) if quick else (repetitions, steps)
+    here = environment()
     choices: dict[str, Any] = {"ours": list(set_ or [])}
     tried: dict[str, Any] = {}
     try:
@@ -253,7 +254,7 @@ def main(
         contestants[peer]["tried"] = trials
     record = {
         "benchmark": "step",
-        **environment(),
+        **here,
         "settings": {"work": asdict(work), "repetitions": repetitions, "steps": steps},
         "contestants": contestants,
         "ratios": compared(contestants),

@@ -89,7 +89,7 @@ def test_the_loss_is_measured_in_products(tmp_path: Path) -> None:
     for result in record["results"]:
         rows = result["contestants"]
         product = rows["product"]["medians"]["seconds"]
-        assert {"product", "plain"} <= set(rows)
+        assert {"product", "ours", "plain"} <= set(rows)
         assert ("trl" in rows) == (importlib.util.find_spec("trl") is not None)
         for row in rows.values():
             assert row["products"] == pytest.approx(row["medians"]["seconds"] / product)
@@ -112,7 +112,7 @@ def test_a_contestants_phases_add_up_to_its_step(
     [step] = worker.done(worker.Job(name, work, choice, num_steps=1))["steps"]
     total = step.pop("step_seconds")
     assert all(seconds > 0 for seconds in step.values())
-    assert 0.8 * total < sum(step.values()) <= total
+    assert 0.5 * total < sum(step.values()) <= total
 
 
 def test_losses_that_are_compared_agree(monkeypatch: pytest.MonkeyPatch) -> None:
