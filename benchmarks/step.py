@@ -18,6 +18,8 @@ import typer
 
 from limits import limit_of, record_of
 from measuring import (
+    CLOCKS,
+    Stopwatch,
     alternating,
     console,
     device_here,
@@ -80,7 +82,9 @@ def variants_of(peer: str, work: Work) -> list[dict[str, Any]]:
     ]
 
 
-def fastest(peer: str, work: Work, quick: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def fastest(
+    peer: str, work: Work, clock: str, quick: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The peer's fastest settings, and what was tried; with ``quick`` its first, untried.
 
     Raises:
@@ -92,7 +96,7 @@ def fastest(peer: str, work: Work, quick: bool) -> tuple[dict[str, Any], list[di
     tried = []
     for variant in variants:
         try:
-            seconds = result_of(Job(peer, work, variant, num_steps=1))["steps"][0]["step_seconds"]
+            seconds = result_of(Job(peer, work, variant, 1, clock))["steps"][0]["step_seconds"]
             tried.append({"settings": variant, "step_seconds": seconds})
             console.print(f"tried {peer} {variant}: {seconds:.3g} s")
         except WorkerError as error:  # such as too little memory for the whole batch at once
@@ -104,12 +108,12 @@ def fastest(peer: str, work: Work, quick: bool) -> tuple[dict[str, Any], list[di
 
 
 def measured(
-    work: Work, choices: dict[str, Any], repetitions: int, num_steps: int
+    work: Work, choices: dict[str, Any], repetitions: int, num_steps: int, clock: str
 ) -> dict[str, dict[str, Any]]:
     """Every repetition and the medians of all contestants, who take turns."""
     found: dict[str, dict[str, Any]] = {}
     for name in alternating(list(choices), repetitions):
-        result = result_of(Job(name, work, choices[name], num_steps))
+        result = result_of(Job(name, work, choices[name], num_steps, clock))
         mine = found.setdefault(name, {"settings": result["settings"], "repetitions": []})
         for step in result["steps"]:
             spent = step["step_seconds"] - step.get("analysis_seconds", 0.0)
@@ -157,9 +161,10 @@ def limited(contestants: dict[str, dict[str, Any]], work: Work) -> dict[str, Any
 def print_tables(record: dict[str, Any]) -> None:
     """The record's numbers, for people."""
     contestants, fractions = record["contestants"], record["limit"]["fractions"]
+    model, clock = record["settings"]["work"]["model"], record["settings"]["clock"]
     units = [f"{phase}_seconds" for phase in PHASES]
     show(
-        f"Seconds of a step, medians: {record['settings']['work']['model']}",
+        f"Seconds of a step of {model}, {clock} clock, medians",
         ["", *PHASES, "MiB", "tokens/s"],
         [
             [
@@ -215,6 +220,9 @@ def main(
     lora_rank: Annotated[int, typer.Option(min=1, help="Rank; alpha is twice it.")] = 64,
     repetitions: Annotated[int, typer.Option(min=1, help="Processes of each contestant.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Timed steps of each process.")] = 2,
+    clock: Annotated[
+        str, typer.Option(help="wall; or cpu, for a busy machine, with OMP_NUM_THREADS=1.")
+    ] = "wall",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of our run, as in rcsd train.")
     ] = None,
@@ -226,6 +234,9 @@ def main(
     """One optimizer step: ours beside TRL's SDFTTrainer and RCSD's released code."""
     if model not in MODELS:
         raise typer.BadParameter(f"--model {model}; there are {', '.join(MODELS)}")
+    if clock not in CLOCKS or (clock == "cpu" and device_here().type == "cuda"):
+        raise typer.BadParameter("--clock: wall, or where there is no GPU cpu")
+    Stopwatch.clock = CLOCKS[clock]
     if not max(student_prefix, analysis_tokens) < teacher_prefix:
         raise typer.BadParameter("--teacher-prefix must exceed --student-prefix and the analysis")
     work = Work(
@@ -245,8 +256,8 @@ def main(
     tried: dict[str, Any] = {}
     try:
         for peer in present(peers.split(",")):
-            choices[peer], tried[peer] = fastest(peer, work, quick)
-        contestants = measured(work, choices, repetitions, steps)
+            choices[peer], tried[peer] = fastest(peer, work, clock, quick)
+        contestants = measured(work, choices, repetitions, steps, clock)
     except WorkerError as error:
         console.print(str(error), markup=False)
         raise typer.Exit(1) from error
@@ -255,7 +266,12 @@ def main(
     record = {
         "benchmark": "step",
         **here,
-        "settings": {"work": asdict(work), "repetitions": repetitions, "steps": steps},
+        "settings": {
+            "work": asdict(work),
+            "repetitions": repetitions,
+            "steps": steps,
+            "clock": clock,
+        },
         "contestants": contestants,
         "ratios": compared(contestants),
         "limit": limited(contestants, work),

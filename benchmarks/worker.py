@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import PeakMemory, device_here
+from measuring import CLOCKS, PeakMemory, Stopwatch, device_here
 from rcsd.cli.terminal import quieten_libraries
 from workload import Work
 
@@ -27,6 +27,7 @@ class Job:
         work: The step.
         choice: A contestant's own settings: of ours the overrides, of a peer one of its variants.
         num_steps: Steps that count.
+        clock: One of `CLOCKS`.
         num_warm_up: Steps before them, which do not.
     """
 
@@ -34,6 +35,7 @@ class Job:
     work: Work
     choice: Any
     num_steps: int
+    clock: str = "wall"
     num_warm_up: int = 1
 
     def write(self, file: Path) -> None:
@@ -69,6 +71,7 @@ def done(job: Job) -> dict[str, Any]:
     Raises:
         ValueError: If a step did not learn from the tokens that it should.
     """
+    Stopwatch.clock = CLOCKS[job.clock]
     contestant = contestant_of(job)
     memory = PeakMemory(device_here())
     steps = contestant.run(job.num_warm_up + job.num_steps)
