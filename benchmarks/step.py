@@ -236,7 +236,7 @@ def main(
         raise typer.BadParameter(f"--model {model}; there are {', '.join(MODELS)}")
     if clock not in CLOCKS or (clock == "cpu" and device_here().type == "cuda"):
         raise typer.BadParameter("--clock: wall, or where there is no GPU cpu")
-    Stopwatch.clock = CLOCKS[clock]
+    Stopwatch.clock = clock
     if not max(student_prefix, analysis_tokens) < teacher_prefix:
         raise typer.BadParameter("--teacher-prefix must exceed --student-prefix and the analysis")
     work = Work(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import CLOCKS, PeakMemory, Stopwatch, device_here
+from measuring import PeakMemory, Stopwatch, device_here
 from rcsd.cli.terminal import quieten_libraries
 from workload import Work
 
@@ -71,7 +71,7 @@ def done(job: Job) -> dict[str, Any]:
     Raises:
         ValueError: If a step did not learn from the tokens that it should.
     """
-    Stopwatch.clock = CLOCKS[job.clock]
+    Stopwatch.clock = job.clock
     contestant = contestant_of(job)
     memory = PeakMemory(device_here())
     steps = contestant.run(job.num_warm_up + job.num_steps)
