@@ -41,6 +41,7 @@ from rcsd.divergences import (
     token_mean,
     top_k_ids,
 )
+from rcsd.linear import linear
 from rcsd.predictions import HeadPredictions
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -219,7 +220,7 @@ def measured(
 
     def product() -> Tensor:
         with torch.no_grad():
-            return given[0] @ given[2].T
+            return linear(given[0], given[2])
 
     calls: dict[str, Callable[[], object]] = {
         PRODUCT: product,

@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
+from rcsd.linear import linear
+
 MIB = 2**20
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "liger-kernel")
 
@@ -260,10 +262,13 @@ def ratios(peer: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, fl
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large square matrix product; the best of several."""
+    """Floating-point operations a second of a large square matrix product; the best of several.
+
+    By PyTorch's own library or by oneDNN, whichever `rcsd.linear` takes here.
+    """
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = min(seconds_of(lambda: a @ b, device) for _ in range(6))
+    best = min(seconds_of(lambda: linear(a, b), device) for _ in range(6))
     return 2 * size**3 / best
 
 

@@ -11,7 +11,8 @@ from measuring import Stopwatch, device_here
 from rcsd import config
 from rcsd.config.section import override, parse
 from rcsd.engines import Engine
-from rcsd.engines.hf import HfEngine
+from rcsd.engines.building import engine_of
+from rcsd.memory import Limit, part_limit
 from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.models import Policy, Scorer, policy_of
@@ -57,6 +58,7 @@ class Run:
     policy: Policy
     method: Method
     optimizer: Any
+    tokens_per_part: Limit
 
     def time_teacher(self, watch: Stopwatch) -> None:
         """Let the watch count what objectives ask of the teacher as its phase."""
@@ -67,7 +69,7 @@ class Run:
     def learn(self, batch: Batch, watch: Stopwatch) -> None:
         """One optimizer step, as in `rcsd.train`; the teacher's time is part of the student's."""
         with watch("student"):
-            for part in batch.split(self.settings.tokens_per_part):
+            for part in batch.split(self.tokens_per_part.value):
                 loss, _ = self.method.loss(part, batch.num_learned_tokens)
                 self.accelerator.backward(loss)
         with watch("optimizer"):
@@ -97,9 +99,11 @@ def run_of(
     optimizer = torch.optim.AdamW(trained, lr=settings.optim.lr, betas=settings.optim.betas)
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
-    engine = engine or HfEngine(policy, settings.engine.batch_size, lambda: accelerator.autocast())
-    method = method_at(settings, Parts([EXAMPLE], policy, scorer, teacher, engine))(0)
-    return Run(settings, accelerator, policy, method, optimizer)
+    engine = engine or engine_of(settings.engine, policy, lambda: accelerator.autocast())
+    tokens = settings.tokens_per_part
+    limit = part_limit(config.DEFAULT_TOKENS_PER_PART if tokens == "auto" else tokens)
+    method = method_at(settings, Parts([EXAMPLE], policy, scorer, teacher, engine, limit))(0)
+    return Run(settings, accelerator, policy, method, optimizer, limit)
 
 
 class Ours:

@@ -21,6 +21,7 @@ from rcsd import config
 from rcsd.attention import PACKED
 from rcsd.batching import Packed, Padded, packed, padded
 from rcsd.errors import ModelError
+from rcsd.linear import linear, make_swift
 from rcsd.predictions import HeadPredictions, LogitPredictions, Predictions
 from rcsd.views import turn_end_id
 from rcsd.zoo import model_folder
@@ -146,7 +147,7 @@ def has_plain_head(model: Any) -> bool:
     with evaluating(model):
         whole = model(input_ids=ids_BL, use_cache=False).logits
         hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    return torch.equal(nn.functional.linear(hidden, head.weight, head.bias), whole)
+    return torch.equal(linear(hidden, head.weight, head.bias), whole)
 
 
 def _packs(model: Any) -> bool:
@@ -270,6 +271,7 @@ def policy_of(
             model = get_peft_model(model, lora, revision=revision)
         except ValueError as error:
             raise ModelError(f"model.training.target_modules: {error}") from error
+    make_swift(model)
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)

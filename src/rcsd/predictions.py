@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rcsd.linear import linear
+
 PerToken = Float[Tensor, " T"]
 Shown = Mapping[str, PerToken]
 Along = Union[Tensor, "Predictions"]
@@ -80,7 +82,7 @@ class HeadPredictions:
 
     def logits(self) -> Float[Tensor, "T V"]:
         """As the model itself would give them."""
-        return _wide(nn.functional.linear(self.hidden_TH, self.weight_VH, self.bias_V))
+        return _wide(linear(self.hidden_TH, self.weight_VH, self.bias_V))
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
         """T K products of H numbers instead of T V.
@@ -257,7 +259,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 loss_t, shown = chunked.fn(logits_tV, *_rows(chunked.along, rows))
             if is_ready:
                 (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, torch.ones_like(loss_t))
-                grads.append(grad_tV.to(weight_VH.dtype) @ weight_VH)
+                grads.append(linear(grad_tV.to(weight_VH.dtype), weight_VH.T))
             losses.append(loss_t.detach())
             for name, value_t in shown.items():
                 columns.setdefault(name, []).append(value_t.detach())
@@ -287,8 +289,8 @@ class _ChunkedLoss(torch.autograd.Function):
                 loss_t, _ = ctx.chunked.fn(logits_tV, *_rows(ctx.chunked.along, rows))
             (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, grad_T[rows])
             grad_tV = grad_tV.to(weight_VH.dtype)
-            grad_hidden[rows] = grad_tV @ weight_VH
-            grad_weight.addmm_(grad_tV.T, hidden_TH[rows])
+            grad_hidden[rows] = linear(grad_tV, weight_VH.T)
+            grad_weight += linear(grad_tV.T, hidden_TH[rows].T)
             if grad_bias is not None:
                 grad_bias += grad_tV.sum(0)
         return grad_hidden, grad_weight, grad_bias, None

@@ -19,6 +19,7 @@ from torch import Tensor
 from rcsd.config import Config, FullFineTuning, Model
 from rcsd.errors import RunError
 from rcsd.files import append_rows, read_rows, write_json, write_rows
+from rcsd.linear import prefers_onednn
 from rcsd.models import Policy, load_merged, load_policy
 from rcsd.types import Example, Rollout
 from rcsd.views import Words
@@ -256,6 +257,7 @@ def surroundings() -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
         "versions": versions | {"python": platform.python_version()},
+        "linear": "onednn" if prefers_onednn() else "torch",
         "git_revision": _git_revision(),
     }
 

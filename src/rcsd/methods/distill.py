@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -171,7 +172,8 @@ class Distill:
         self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]
     ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
         log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-        return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy(log_p_TV)
+        entropy_T = torch.special.entr(log_p_TV.exp()).sum(-1)
+        return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy_T
 
     def _with_tail(
         self, k: int, logits_TV: Float[Tensor, "T V"]
@@ -210,8 +212,9 @@ class Distill:
     ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
         """Overlap of both views' likeliest tokens, and the teacher's probability of the end."""
         likeliest_TM = top_k_ids(teacher_TV, min(OVERLAP_K, teacher_TV.shape[-1]))
-        p_TV = (teacher_TV / self.section.temperature).softmax(-1)
-        return overlap(likeliest_TM, logits_TV), p_TV[:, self.student.policy.turn_end_id]
+        scores_TV = teacher_TV / self.section.temperature
+        log_end_T = scores_TV[:, self.student.policy.turn_end_id] - scores_TV.logsumexp(-1)
+        return overlap(likeliest_TM, logits_TV), log_end_T.exp()
 
     def _divergence(
         self, log_p_TL: Float[Tensor, "T L"], log_q_TL: Float[Tensor, "T L"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rcsd.divergences import entropy, token_mean
+from rcsd.divergences import token_mean
 from rcsd.methods import Batch, completion_metrics
 from rcsd.methods.student import Student
 from rcsd.predictions import Predictions
@@ -208,5 +208,5 @@ class OnPolicy:
         self, logits_TV: Float[Tensor, "T V"]
     ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
         """Entropy in nats, and probability of the end, at the temperature of sampling."""
-        log_q_TV = (logits_TV / self.student.temperature).log_softmax(-1)
-        return entropy(log_q_TV), log_q_TV[:, self.student.policy.turn_end_id].exp()
+        q_TV = (logits_TV / self.student.temperature).softmax(-1)
+        return torch.special.entr(q_TV).sum(-1), q_TV[:, self.student.policy.turn_end_id]

@@ -1,0 +1,105 @@
+"""Matrix products of linear layers by oneDNN, where PyTorch's own choice is a slow one.
+
+PyTorch multiplies float32 matrices on x86 processors by MKL, which takes its fastest kernels on
+Intel's processors alone. oneDNN, which PyTorch ships too, has no such preference: on AMD's it needs
+half the time (`benchmarks/linear.py`). Both sum in float32, in another order.
+
+Axes: I features in, O features out.
+"""
+
+import functools
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+CHOICE = "RCSD_LINEAR"
+"""Environment variable that decides, where it is set: ``onednn`` or ``torch``."""
+
+
+@functools.cache
+def prefers_onednn() -> bool:
+    """Whether oneDNN is the faster one here: by the processor's maker, so always the same.
+
+    Raises:
+        ValueError: If the environment asks for something else than ``onednn`` or ``torch``.
+    """
+    choice = os.environ.get(CHOICE)
+    if choice not in (None, "onednn", "torch"):
+        raise ValueError(f"{CHOICE}={choice}: take onednn or torch")
+    if choice is not None:
+        return choice == "onednn"
+    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return has_both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AuthenticAMD" in _told()
+
+
+def _told() -> str:
+    """What the system tells of its processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else platform.processor()
+
+
+def linear(
+    input: Float[Tensor, "*rows I"],
+    weight: Float[Tensor, "O I"],
+    bias: Float[Tensor, " O"] | None = None,
+) -> Float[Tensor, "*rows O"]:
+    """``input weight^T + bias``, by oneDNN for float32 on a processor that prefers it.
+
+    Elsewhere `torch.nn.functional.linear`, the slow sibling.
+    """
+    swift = input.device.type == "cpu" and prefers_onednn() and input.numel() > 0
+    swift = swift and not torch.is_autocast_enabled("cpu")
+    if not swift or not input.dtype == weight.dtype == torch.float32:
+        return nn.functional.linear(input, weight, bias)
+    if torch.is_grad_enabled():
+        return _OneDnnLinear.apply(input, weight, bias)
+    return _product(input, weight, bias)
+
+
+class SwiftLinear(nn.Linear):
+    """A linear layer that multiplies by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `torch.nn.Linear`."""
+        return linear(input, self.weight, self.bias)
+
+
+def make_swift(model: nn.Module) -> None:
+    """Let all plain linear layers multiply by `linear`; their weights and names stay."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = SwiftLinear
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``left right^T + bias``."""
+    return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """``grad input = grad weight``, ``grad weight = grad^T input``, ``grad bias = sum of grad``."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        return _product(input, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
+        return (
+            _product(grad, weight.t()) if needs[0] else None,
+            _product(rows.t(), input.reshape(-1, input.shape[-1]).t()) if needs[1] else None,
+            rows.sum(0) if needs[2] else None,
+        )
