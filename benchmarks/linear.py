@@ -76,7 +76,8 @@ def main(
         table.append([name, forward, both])
     columns = ["layer", "forward", "with gradients"]
     show("PyTorch's own time over oneDNN's: above 1, oneDNN is faster", columns, table)
-    write_json(json, {**environment(), "median_seconds": found})
+    record = {"benchmark": "linear", **environment(), "settings": {"repetitions": repetitions}}
+    write_json(json, {**record, "median_seconds": found})
 
 
 if __name__ == "__main__":

@@ -99,6 +99,17 @@ def test_the_loss_is_measured_in_products(tmp_path: Path) -> None:
             assert row["medians"]["memory_mib"] > 0
 
 
+@pytest.mark.slow
+def test_both_libraries_multiply_every_layer(tmp_path: Path) -> None:
+    found = record_of(tmp_path, "linear.py", "--repetitions", "2")["median_seconds"]
+    assert len(found) == 12
+    for seconds in found.values():
+        assert set(seconds) == {
+            "onednn", "torch", "onednn with gradients", "torch with gradients"
+        }  # fmt: skip
+        assert min(seconds.values()) > 0
+
+
 def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A file of the folder, found as when a script of the folder runs."""
     monkeypatch.syspath_prepend(str(FOLDER))
