@@ -40,6 +40,12 @@ class Limit:
         self.value = value
         self._num_failures += 1
 
+    def follow(self, other: "Limit") -> None:
+        """Take over what happened to a limit of the same kind, which forgets its failures."""
+        self.value = min(self.value, other.value)
+        self._num_failures += other._num_failures
+        other._num_failures = 0
+
     def metrics(self) -> dict[str, float]:
         """The number and how often memory ran out since the last call; empty where it did not."""
         failures, self._num_failures = self._num_failures, 0

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine, sampling_seed
+from rcsd.engines.ahead import Ahead
 from rcsd.engines.building import engine_of
 from rcsd.engines.fitting import FittingEngine
 from rcsd.errors import ConfigError, RunError
@@ -71,6 +73,18 @@ def run(
     Raises:
         UserError: If something is wrong that the user can mend; nothing written is lost.
     """
+    # However a run ends, nothing of it goes on afterwards.
+    with ThreadPoolExecutor(1, "rcsd-ahead") as executor:
+        return _run(settings, resume, on_step, on_warning, executor)
+
+
+def _run(
+    settings: config.Config,
+    resume: bool,
+    on_step: OnStep,
+    on_warning: Callable[[str], None] | None,
+    executor: Executor,
+) -> RunFolder:
     folder = RunFolder(settings.out)
     rows, imported = load_examples(settings.data)
     examples = with_placebo(rows, settings.rubrics.placebo, Words(settings.views.templates))
@@ -81,11 +95,12 @@ def run(
     learner = _learner(settings, accelerator, policy)
     scorer = accelerator.prepare(Scorer(policy))
     teacher = teacher_of(settings.teacher, policy)
-    _register_state(accelerator, policy, learner.schedule, teacher)
     engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
+    ahead = _ahead(settings, accelerator, policy, engine, executor)
+    _register_state(accelerator, policy, learner.schedule, teacher, ahead)
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
     stream, found = stream_of(settings, examples, policy, engine)
-    parts = Parts(examples, policy, scorer, teacher, engine, learner.tokens_per_part)
+    parts = Parts(examples, policy, scorer, teacher, ahead or engine, learner.tokens_per_part)
     found |= {
         "imported": imported,
         "weights_sha256": weights_fingerprint(policy.model),
@@ -110,6 +125,8 @@ def run(
         method = methods(step)
         batch = _collected(method, stream.take(step), step, folder)
         metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
+        if ahead is not None and step + 1 < settings.steps:
+            ahead.start(*methods(step + 1).student.request(stream.take(step + 1), step + 1))
         metrics |= learner.learn(method, batch)
         _refuse_nan(metrics, step, batch, folder)
         teacher.update()
@@ -124,9 +141,7 @@ def run(
             _refuse_blown_up_weights(policy, step, batch, folder)
             folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
         on_step(step + 1, metrics)
-    _take_best(settings, folder, policy)
-    with folder.new_model() as unfinished:
-        save_model(policy, unfinished, _card(settings, len(folder.metrics())))
+    _save_model(settings, folder, policy)
     accelerator.end_training()
     return folder
 
@@ -166,10 +181,23 @@ def _learner(settings: config.Config, accelerator: Accelerator, policy: Policy) 
     )
 
 
+def _ahead(
+    settings: config.Config,
+    accelerator: Accelerator,
+    policy: Policy,
+    engine: FittingEngine,
+    executor: Executor,
+) -> Ahead | None:
+    """What samples while the step before is learned from, where the run is to."""
+    if not settings.overlap:
+        return None
+    return Ahead(engine, settings.engine, policy, executor, lambda: accelerator.autocast())
+
+
 def _register_state(
-    accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher
+    accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher, ahead: Ahead | None
 ) -> None:
-    """Make checkpoints hold the trained weights alone, the schedule and the teacher."""
+    """Make checkpoints hold the trained weights alone, and what else goes on from them."""
 
     def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
         weights.clear()
@@ -182,6 +210,8 @@ def _register_state(
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
     accelerator.register_for_checkpointing(schedule, teacher)
+    if ahead is not None:
+        accelerator.register_for_checkpointing(ahead)
 
 
 def _set_tokens_per_part(
@@ -254,10 +284,12 @@ def _stops(settings: config.Config, folder: RunFolder, policy: Policy | None = N
     return stopping.should_stop(rows)
 
 
-def _take_best(settings: config.Config, folder: RunFolder, policy: Policy) -> None:
-    """The weights of the best evaluation, where a run may stop by it."""
+def _save_model(settings: config.Config, folder: RunFolder, policy: Policy) -> None:
+    """With the weights of the best evaluation, where a run may stop by it, or with its last."""
     if _stopping(settings) is not None:
         _load_trained(policy, folder.load_best())
+    with folder.new_model() as unfinished:
+        save_model(policy, unfinished, _card(settings, len(folder.metrics())))
 
 
 def _trained(policy: Policy) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from rcsd.config.methods import (
     Srpo,
     distillations,
     objectives,
+    refuse_lag,
 )
 from rcsd.config.parts import (
     AnyEngine,
@@ -80,6 +81,14 @@ class Stage(Section):
     the metrics count (``memory/...``); the smaller number then stays. ``auto`` tries three small
     passes before the first step, and takes the most that fits; the run's
     record keeps the number. ``rcsd probe``, which takes no step, takes the default for ``auto``."""
+    overlap: bool = False
+    """Whether a step's completions are sampled while the step before is learned from: off-policy by
+    one optimizer step, since they come from the weights before that step. They are not weighted by
+    importance: the divergence at each position that they visit is exact, only which positions are
+    visited lags. Not for sampled_token, suppress, grpo and srpo, whose gradient is an expectation
+    over the student's own samples. Takes memory for a second copy of the trained weights and for
+    both at once. ``time/sampling_seconds`` are then those waited for, and what is sampled during an
+    evaluation or a checkpoint counts in no seconds."""
     precision: Literal["bf16"] | None = None
     """Mixed precision of accelerate: bf16 computes in bfloat16 and keeps the type of the weights;
     None computes in the type of the weights."""
@@ -162,6 +171,17 @@ class Stage(Section):
             num = phase.completions_per_example or self.completions_per_example
             for method in objectives(phase.method):
                 self._refuse_impossible(method, num)
+        return self
+
+    @model_validator(mode="after")
+    def _overlaps_what_may_lag(self) -> "Stage":
+        if self.overlap:
+            refuse_lag(self.method)
+        if self.overlap and self.engine.type == "hf":
+            raise ValueError(
+                "overlap: engine hf draws from the process's random numbers, as dropout does; "
+                "take engine local, or leave overlap out"
+            )
         return self
 
     def _refuse_teachers(self) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from rcsd.batching import parts
+from rcsd.methods.student import Student
 from rcsd.monitors import text_monitors
 from rcsd.prompting import Prompted
 from rcsd.types import Rollout
@@ -41,6 +42,9 @@ class Batch:
 @runtime_checkable
 class Method(Protocol):
     """A way of learning."""
+
+    student: Student
+    """Whose completions it learns from."""
 
     def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
         """What the step learns from: completions, and what the method needs to know of them."""

@@ -49,14 +49,21 @@ class Student:
 
     def rollouts(self, prompts: Sequence[Prompted], step: int) -> list[Rollout]:
         """Completions of all prompts; those of one prompt stand together."""
-        asked = [prompt for prompt in prompts for _ in range(self.num_completions)]
-        completions = self.engine.sample(
-            [prompt.student_ids for prompt in asked], self.decoding, sampling_seed(self.seed, step)
-        )
+        completions = self.engine.sample(*self.request(prompts, step))
         return [
             Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-            for prompt, completion in zip(asked, completions, strict=True)
+            for prompt, completion in zip(self._asked(prompts), completions, strict=True)
         ]
+
+    def request(
+        self, prompts: Sequence[Prompted], step: int
+    ) -> tuple[list[tuple[int, ...]], Decoding, int]:
+        """What the engine is asked for in a step."""
+        shown = [prompt.student_ids for prompt in self._asked(prompts)]
+        return shown, self.decoding, sampling_seed(self.seed, step)
+
+    def _asked(self, prompts: Sequence[Prompted]) -> list[Prompted]:
+        return [prompt for prompt in prompts for _ in range(self.num_completions)]
 
     def predictions(
         self, prompts: Sequence[Sequence[int]], part: Sequence[Rollout]

@@ -1,0 +1,95 @@
+"""An engine whose completions were begun before they are asked for."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rcsd import config
+from rcsd.engines.building import engine_of
+from rcsd.engines.fitting import FittingEngine
+from rcsd.models import Policy
+from rcsd.types import Completion, Decoding
+
+
+class Ahead:
+    """Samples the next step's completions while this one is learned from, by the weights before it.
+
+    It samples from a copy of the policy that shares the frozen weights and has its own trained
+    ones, so an optimizer's step and a teacher's weights that are swapped in do not reach it. They
+    are set by the thread that learns, when a step is begun; what is sampled then depends on nothing
+    that happens afterwards. On a GPU, where this is untested, both threads take the device's one
+    default stream, so there what the host does overlaps, not the device's work.
+
+    Args:
+        engine: Samples by the policy's present weights what was not begun: the first step.
+        section: How the copy is sampled from. Not by transformers' generate, which draws from the
+            process's random numbers, as dropout does.
+        policy: The student.
+        executor: Runs what is begun, elsewhere; one that runs it at once gives the same.
+        precision: Context in which the model runs, as it does in training.
+    """
+
+    def __init__(
+        self,
+        engine: FittingEngine,
+        section: config.AnyEngine,
+        policy: Policy,
+        executor: Executor,
+        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
+        self.engine, self._executor = engine, executor
+        frozen = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
+        # The tokenizer is copied too: a fast one does not take two threads at a time.
+        self._copy = copy.deepcopy(policy, frozen)
+        self._pairs = [
+            (self._copy.trainable[name], student) for name, student in policy.trainable.items()
+        ]
+        # What needs a gradient would leave its cast in autocast's cache, which all threads share.
+        self._copy.model.requires_grad_(False)
+        self._behind = engine_of(section, self._copy, precision)
+        self._begun: Future[list[Completion]] | None = None
+
+    @torch.no_grad()
+    def start(self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int) -> None:
+        """Begin what the next `sample` will be asked for, by the policy's present weights."""
+        for own, student in self._pairs:
+            own.copy_(student)
+        self._behind.batch_size.value = self.engine.batch_size.value
+        self._begun = self._executor.submit(self._behind.sample, prompts, decoding, seed)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Completion]:
+        """What was begun, once it is there; else by the policy's present weights.
+
+        Raises:
+            FloatingPointError: If the policy's probabilities are not numbers.
+            RunError: If memory runs out on a single prompt.
+        """
+        if self._begun is None:
+            return self.engine.sample(prompts, decoding, seed)
+        begun, self._begun = self._begun, None
+        completions = begun.result()
+        self.engine.batch_size.follow(self._behind.batch_size)
+        return completions
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was begun, waited for: the weights that sampled it will be gone.
+
+        Empty where that failed, as the step that asks for it will say.
+        """
+        if self._begun is None or self._begun.exception() is not None:
+            return {}
+        return {"completions": [asdict(completion) for completion in self._begun.result()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        if "completions" in state:
+            self._begun = Future()
+            self._begun.set_result([Completion(**row) for row in state["completions"]])
