@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd.config.engines import AnyEngine, HfEngine, LocalEngine
 from rcsd.config.evaluating import Evaluating
 from rcsd.config.methods import (
     JSD,
@@ -33,7 +34,6 @@ from rcsd.config.methods import (
     objectives,
 )
 from rcsd.config.parts import (
-    AnyEngine,
     Budget,
     Data,
     EarlyStop,
@@ -42,10 +42,8 @@ from rcsd.config.parts import (
     FrozenTeacher,
     FullFineTuning,
     GenericRubrics,
-    HfEngine,
     JsonlData,
     LiveTeacher,
-    LocalEngine,
     Lora,
     Model,
     NoisyRubrics,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from rcsd.config.engines import AnyEngine, LocalEngine
 from rcsd.config.methods import (
     AnyMethod,
     Criterion,
@@ -20,14 +21,12 @@ from rcsd.config.methods import (
     refuse_lag,
 )
 from rcsd.config.parts import (
-    AnyEngine,
     Budget,
     Data,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
     LiveTeacher,
-    LocalEngine,
     Model,
     Optim,
     RubricGrammar,
