@@ -112,6 +112,24 @@ def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
         assert (a - b).abs().max() < 1e-5 * scale
 
 
+@pytest.mark.gpu
+def test_packed_rows_give_the_gradients_of_padded_ones_on_a_gpu_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    shape = SMALL | {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
+    model = Qwen3ForCausalLM(Qwen3Config(**shape)).to("cuda", torch.bfloat16)
+    ours = policy(model, LORA)
+    assert ours.packs
+    scorer = Scorer(ours)
+    rows = packed(PROMPTS, COMPLETIONS, "cuda"), padded(PROMPTS, COMPLETIONS, 0, "cuda")
+    parameters = list(ours.trainable.values())
+    losses = [scorer(row).logits().logsumexp(-1).sum() for row in rows]
+    fast, slow = (
+        torch.cat([g.flatten().float() for g in torch.autograd.grad(loss, parameters)])
+        for loss in losses
+    )
+    assert (fast - slow).norm() <= 0.05 * slow.norm()
+
+
 def test_a_step_learns_the_same_from_packed_and_from_padded_rows() -> None:
     ours = student_of(["no"] * 4, num=2, lengths=[2, 8, 5, 1])
     teacher = moved(ours)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -94,12 +95,16 @@ def _causal(
 ) -> Float[Tensor, "B A Q E"]:
     """Attention of the last Q of S tokens, each to those before it and itself."""
     num_queries, num_keys = query.shape[2], key.shape[2]
-    if num_queries == num_keys and (window is None or window >= num_keys):
-        mask_QS = None
+    has_window = window is not None and window < num_keys
+    if num_queries == num_keys and not has_window:
+        mask = None
+    elif query.is_cuda and not has_window:
+        # Not a mask of numbers: the fused kernels of GPUs take none.
+        mask = causal_lower_right(num_queries, num_keys)
     else:
-        mask_QS = _seen(num_queries, num_keys, window, query.device)
+        mask = _seen(num_queries, num_keys, window, query.device)
     return nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask_QS, is_causal=mask_QS is None, **options
+        query, key, value, attn_mask=mask, is_causal=mask is None, **options
     )
 
 
