@@ -33,7 +33,8 @@ def largest_part(
     over the run's two shortest prompts and its longest, each with a completion as long as any may
     be. Two sizes of one kind tell what is fixed; b is the larger of both kinds, since a short
     prompt has the larger share of completion tokens, which cost logits, and attention masks of a
-    long one grow with its square. Weights, gradients and random numbers are left as they were.
+    long one grow with its square. Where completions share a prompt, two of the shortest prompt's are
+    passed over instead of one each of the shortest two: they cost the most for each token. Weights, gradients and random numbers are left as they were.
 
     Args:
         settings: The run.
@@ -80,12 +81,12 @@ def _babbler(policy: Policy, num_tokens: int) -> ScriptedEngine:
 
 
 def _rows(method: Method, prompts: Sequence[Prompted]) -> list[Rollout]:
-    """A completion of the shortest two prompts and of the longest, by length."""
+    """Two completions, of the shortest prompt or the shortest two, and one of the longest."""
     ordered = sorted(prompts, key=lambda p: len(p.student_ids) + len(p.teacher_ids))
     chosen = {prompt.example.id: prompt for prompt in (*ordered[:2], ordered[-1])}
     batch = method.collect(list(chosen.values()), step=0)
-    found = {rollout.example.id: rollout for rollout in batch.rollouts}
-    return sorted(found.values(), key=lambda rollout: part_tokens([rollout], batch.packs))
+    rows = sorted(batch.rollouts, key=lambda rollout: part_tokens([rollout], batch.packs))
+    return [*rows[:2], rows[-1]]
 
 
 def _tokens_that_fit(
