@@ -115,8 +115,9 @@ def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
 @pytest.mark.gpu
 def test_packed_rows_give_the_gradients_of_padded_ones_on_a_gpu_in_bfloat16() -> None:
     torch.manual_seed(0)
-    shape = SMALL | {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
-    model = Qwen3ForCausalLM(Qwen3Config(**shape)).to("cuda", torch.bfloat16)
+    shape: dict[str, Any] = SMALL | {"hidden_size": 256, "head_dim": 64}
+    model: Any = Qwen3ForCausalLM(Qwen3Config(**shape))
+    model = model.to("cuda", torch.bfloat16)
     ours = policy(model, LORA)
     assert ours.packs
     scorer = Scorer(ours)

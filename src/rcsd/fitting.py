@@ -33,8 +33,9 @@ def largest_part(
     over the run's two shortest prompts and its longest, each with a completion as long as any may
     be. Two sizes of one kind tell what is fixed; b is the larger of both kinds, since a short
     prompt has the larger share of completion tokens, which cost logits, and attention masks of a
-    long one grow with its square. Where completions share a prompt, two of the shortest prompt's are
-    passed over instead of one each of the shortest two: they cost the most for each token. Weights, gradients and random numbers are left as they were.
+    long one grow with its square. Where completions share a prompt, two of the shortest prompt's
+    are passed over instead of one each of the shortest two: they cost the most for each token.
+    Weights, gradients and random numbers are left as they were.
 
     Args:
         settings: The run.
