@@ -2,12 +2,10 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from rcsd import config
 from rcsd.agreement import Agreement, agreement
@@ -30,6 +28,7 @@ from rcsd.report import (
     Difference,
     Estimate,
     HeadroomRow,
+    Outcome,
     ReportPage,
     figure_svg,
     terminal_table,
@@ -80,23 +79,6 @@ _PAIRS = (
 METRICS = ("score", "accuracy")
 Compared = dict[tuple[str, str], ArmsCompared]
 """The arms, by set and metric."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the pipeline found.
-
-    Args:
-        summary: As ``summary.json`` holds it.
-        findings: Sentences for a reader.
-        table: Arms and sets, for the terminal.
-        report: The page.
-    """
-
-    summary: Mapping[str, Any]
-    findings: Sequence[str]
-    table: Table
-    report: Path
 
 
 def run_and_report(

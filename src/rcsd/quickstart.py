@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rcsd import config
 from rcsd.errors import ConfigError, RunError
-from rcsd.findings import Outcome, run_and_report
+from rcsd.findings import run_and_report
+from rcsd.report import Outcome
 from rcsd.workers import Progress
 from rcsd.world.problems import SPLITS
 from rcsd.zoo import fetch_model

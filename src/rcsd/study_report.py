@@ -1,13 +1,11 @@
 """A study's findings: sentences, ``study.json``, figures and a page."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from rcsd import config
 from rcsd.files import write_json
@@ -17,6 +15,7 @@ from rcsd.report import (
     Curve,
     Difference,
     Estimate,
+    Outcome,
     Relation,
     ReportPage,
     figure_svg,
@@ -39,23 +38,6 @@ from rcsd.standings import (
 from rcsd.stats import Interval
 from rcsd.study import Point, Trained, run
 from rcsd.workers import Progress
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study found.
-
-    Args:
-        summary: As ``study.json`` holds it.
-        findings: Sentences for a reader.
-        table: Arms and sets, for the terminal.
-        report: The page.
-    """
-
-    summary: Mapping[str, Any]
-    findings: Sequence[str]
-    table: Table
-    report: Path
 
 
 def run_and_report(settings: config.Study, title: str, progress: Progress) -> Outcome:

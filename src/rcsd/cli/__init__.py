@@ -14,7 +14,7 @@ from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import UserError
 
 if TYPE_CHECKING:
-    from rcsd import findings, study_report
+    from rcsd.report import Outcome
 
 app = typer.Typer(
     help="Post-train a language model from rubrics, without a reward model or a judge in the loop.",
@@ -90,7 +90,7 @@ def study(
     _show(outcome)
 
 
-def _show(outcome: "findings.Outcome | study_report.Outcome") -> None:
+def _show(outcome: "Outcome") -> None:
     console.print(outcome.table)
     for sentence in outcome.findings:
         console.print(f"- {escape(sentence)}", highlight=False)

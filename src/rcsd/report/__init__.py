@@ -14,7 +14,7 @@ from rcsd.report.page import (
     SampleAnswer,
     SampleCriterion,
 )
-from rcsd.report.tables import terminal_table
+from rcsd.report.tables import Outcome, terminal_table
 
 __all__ = [
     "FIGURES",
@@ -24,6 +24,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "HeadroomRow",
+    "Outcome",
     "Relation",
     "ReportPage",
     "Sample",

@@ -1,7 +1,9 @@
 """Rows -> tables: for the terminal, and the cells that the page's tables show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,6 +14,23 @@ from rcsd.report.text import number, spaced, visible_text
 from rcsd.stats import Interval
 
 NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a pipeline or a study found.
+
+    Args:
+        summary: As it is written to the folder, in JSON.
+        findings: Sentences for a reader.
+        table: Arms and sets, for the terminal.
+        report: The page.
+    """
+
+    summary: Mapping[str, Any]
+    findings: Sequence[str]
+    table: Table
+    report: Path
 
 
 @dataclass(frozen=True, slots=True)
