@@ -8,6 +8,7 @@ from tiny import tiny_model
 from torch import Tensor, nn
 
 from rcsd import linear as module
+from rcsd.errors import ConfigError
 from rcsd.linear import SwiftLinear, linear, make_swift, prefers_onednn
 
 
@@ -119,5 +120,5 @@ def test_the_processors_maker_decides_unless_the_environment_does(
 
 def test_another_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     swift(monkeypatch, "mkl")
-    with pytest.raises(ValueError, match="RCSD_LINEAR=mkl: take onednn or torch"):
+    with pytest.raises(ConfigError, match="RCSD_LINEAR=mkl: take onednn or torch"):
         prefers_onednn()

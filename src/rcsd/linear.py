@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rcsd.errors import ConfigError
+
 CHOICE = "RCSD_LINEAR"
 """Environment variable that decides, where it is set: ``onednn`` or ``torch``."""
 
@@ -27,11 +29,11 @@ def prefers_onednn() -> bool:
     """Whether oneDNN is the faster one here: by the processor's maker, so always the same.
 
     Raises:
-        ValueError: If the environment asks for something else than ``onednn`` or ``torch``.
+        ConfigError: If the environment asks for something else than ``onednn`` or ``torch``.
     """
     choice = os.environ.get(CHOICE)
     if choice not in (None, "onednn", "torch"):
-        raise ValueError(f"{CHOICE}={choice}: take onednn or torch")
+        raise ConfigError(f"{CHOICE}={choice}: take onednn or torch")
     if choice is not None:
         return choice == "onednn"
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
