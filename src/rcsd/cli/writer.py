@@ -1,7 +1,7 @@
 """``rcsd rubrics train`` and ``rcsd rubrics write``."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +13,9 @@ from rcsd.cli.terminal import Bars, bars, console, quieten_libraries
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 
 if TYPE_CHECKING:
-    from rcsd.writing import WritingReport
+    from rcsd.config import Model, Writing
+    from rcsd.types import Example
+    from rcsd.writing import Shard, WritingReport
 
 
 @app.command()
@@ -90,14 +92,7 @@ def write(  # noqa: PLR0913 (a command line)
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.errors import RunError  # noqa: PLC0415
     from rcsd.files import check_writable, make_folder  # noqa: PLC0415
-    from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.writing import (  # noqa: PLC0415
-        parse_shard,
-        trained_to_write,
-        write_rows_and_report,
-        write_rubrics,
-    )
-    from rcsd.zoo import cache_folder  # noqa: PLC0415
+    from rcsd.writing import parse_shard, trained_to_write  # noqa: PLC0415 (torch takes seconds)
 
     if out.exists() and not force:
         raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
@@ -120,12 +115,28 @@ def write(  # noqa: PLR0913 (a command line)
     )
     make_folder(out)
     check_writable(out, [data])
-    quieten_libraries()
     section = Model(path=model, dtype=dtype, revision=revision, chat_template=chat_template)
+    _write(rows, writing, section, batch_size, part, cache, out)
+
+
+def _write(
+    rows: "Sequence[Example]",
+    writing: "Writing",
+    section: "Model",
+    batch_size: int,
+    part: "Shard",
+    cache: Path | None,
+    out: Path,
+) -> None:
+    """The rubrics, as far as this shard writes them, and the file once there are all."""
+    from rcsd.engines.building import default_engine  # noqa: PLC0415
+    from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.writing import write_rows_and_report, write_rubrics  # noqa: PLC0415
+    from rcsd.zoo import cache_folder  # noqa: PLC0415
+
+    quieten_libraries()
     policy, name = load_trained(section)
     with bars() as shown:
-        from rcsd.engines.building import default_engine  # noqa: PLC0415
-
         written, report = write_rubrics(
             rows,
             writing,
