@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def test_an_error_of_sampling_is_that_of_the_step_that_asks(
 def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     section = config.LocalEngine()
-    ahead = Ahead(engine_of(section, policy), section, policy, in_thread := Thread())
+    ahead = Ahead(engine_of(section, policy), section, policy, in_thread := ThreadPoolExecutor(1))
     for parameter in policy.trainable.values():
         parameter.data.fill_(float("nan"))
     ahead.start([[5, 3]], Decoding(4), 0)
@@ -253,32 +253,23 @@ def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_f
     in_thread.shutdown()
 
 
-class Thread(Executor):
-    """A thread for each task, which waits until it is let go on."""
+class Gated(ThreadPoolExecutor):
+    """A thread whose tasks wait until they are let go on."""
 
-    def __init__(self, is_free: bool = True) -> None:
-        self.gate, self.threads = threading.Event(), list[threading.Thread]()
-        if is_free:
-            self.gate.set()
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.gate = threading.Event()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def work() -> None:
+        def when_free() -> Any:
             self.gate.wait()
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except Exception as error:
-                future.set_exception(error)
+            return fn(*args, **kwargs)
 
-        self.threads.append(threading.Thread(target=work))
-        self.threads[-1].start()
-        return future
+        return super().submit(when_free)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.gate.set()
-        for each in self.threads:
-            each.join()
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 def bfloat16() -> torch.autocast:
@@ -294,7 +285,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
     section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
     engine = engine_of(section, policy, precision)
     before = engine.sample(*asked)
-    late = Thread(is_free=False)
+    late = Gated()
     ahead = Ahead(engine, section, policy, late, precision)
     assert ahead.sample(*asked) == before  # nothing was begun
     ahead.start(*asked)
