@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from test_train import settings
-from tiny import tiny_model, tiny_tokenizer
+from tiny import tiny_model, tiny_shape, tiny_tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from rcsd import config
@@ -55,26 +55,9 @@ def with_ends_at_different_times(policy: Policy, prompts: list[list[int]]) -> Po
 
 def windowed(kind: type, section: type, **options: Any) -> Policy:
     """A tiny model some of whose layers see the last tokens alone."""
-    tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
-    model = kind(
-        section(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            sliding_window=4,
-            initializer_range=0.3,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **options,
-        )
-    ).eval()
-    return policy_of(model, tokenizer, FULL)
+    shape = tiny_shape() | {"sliding_window": 4, "tie_word_embeddings": False} | options
+    return policy_of(kind(section(**shape)).eval(), tiny_tokenizer(), FULL)
 
 
 def forward_calls(policy: Policy, act: Callable[[], object]) -> list[tuple[int, int]]:

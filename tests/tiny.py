@@ -17,27 +17,30 @@ def tiny_tokenizer() -> Any:
     return trained_tokenizer(Corpus(CorpusMix(), 0), 300)
 
 
+def tiny_shape() -> dict[str, Any]:
+    """What all tiny decoders have alike."""
+    tokenizer = tiny_tokenizer()
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "initializer_range": 0.3,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def tiny_model(seed: int = 0, pad_is_end: bool = False) -> Any:
     """Two layers of random weights; large enough that views differ in their predictions."""
-    tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
-    end = tokenizer.eos_token_id
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            initializer_range=0.3,
-            bos_token_id=None,
-            eos_token_id=end,
-            pad_token_id=end if pad_is_end else tokenizer.pad_token_id,
-        )
-    ).eval()
+    shape = tiny_shape() | {"max_position_embeddings": 1024, "tie_word_embeddings": True}
+    if pad_is_end:
+        shape["pad_token_id"] = shape["eos_token_id"]
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 
 def tiny_folder(folder: Path, seed: int = 0) -> str:
