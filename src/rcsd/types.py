@@ -49,11 +49,16 @@ class Completion:
         token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
         text: Their text without special tokens.
         finished: Whether the model ended by itself; False: cut off at the token limit.
+        version: Steps that had made the weights which sampled it; None: nobody counts.
+        log_q: Log-probability of each token, in nats, by the engine's own reckoning: at the
+            temperature of sampling, over the whole vocabulary. Empty where it tells none.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finished: bool
+    version: int | None = None
+    log_q: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,32 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class PolicyEngine(Protocol):
+    """An engine of a policy that is trained; its work may be a share of what is asked for."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        """As `Engine`.
+
+        Args:
+            prompts: Token ids.
+            decoding: How completions are drawn.
+            seed: Of the draws.
+            first: Index of the first prompt among all that are asked with the seed, by other
+                engines too: each prompt's draws hang on the seed and on its own index.
+        """
+        ...
+
+    def load(self, version: int) -> None:
+        """Take up the policy's present weights, which so many steps have made.
+
+        Completions that are sampled from now on carry the number.
+        """
+        ...
+
+
 def sampling_seed(seed: int, step: int) -> int:
     """A seed for each step of a run, so that a resumed run draws what an unbroken one would."""
     return (seed * 1_000_003 + step) % (2**31 - 1)

@@ -54,17 +54,27 @@ class Ahead:
         self._copy.model.requires_grad_(False)
         self._behind = engine_of(section, self._copy, precision)
         self._begun: Future[list[Completion]] | None = None
+        self._version: int | None = None
 
     @torch.no_grad()
-    def start(self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int) -> None:
+    def start(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> None:
         """Begin what the next `sample` will be asked for, by the policy's present weights."""
         for own, student in self._pairs:
             own.copy_(student)
         self._behind.batch_size.value = self.engine.batch_size.value
-        self._begun = self._executor.submit(self._behind.sample, prompts, decoding, seed)
+        if self._version is not None:
+            self._behind.load(self._version)
+        self._begun = self._executor.submit(self._behind.sample, prompts, decoding, seed, first)
+
+    def load(self, version: int) -> None:
+        """What is begun from now on is sampled by these weights; what was begun is not."""
+        self.engine.load(version)
+        self._version = version
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """What was begun, once it is there; else by the policy's present weights.
 
@@ -73,7 +83,7 @@ class Ahead:
             RunError: If memory runs out on a single prompt.
         """
         if self._begun is None:
-            return self.engine.sample(prompts, decoding, seed)
+            return self.engine.sample(prompts, decoding, seed, first)
         begun, self._begun = self._begun, None
         completions = begun.result()
         self.engine.batch_size.follow(self._behind.batch_size)

@@ -15,9 +15,13 @@ class Batched(Protocol):
     batch_size: int
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
-        """As `rcsd.engines.Engine`."""
+        """As `rcsd.engines.PolicyEngine`."""
+        ...
+
+    def load(self, version: int) -> None:
+        """As `rcsd.engines.PolicyEngine`."""
         ...
 
 
@@ -37,8 +41,12 @@ class FittingEngine:
     def __init__(self, engine: Batched, batch_size: Limit) -> None:
         self.engine, self.batch_size = engine, batch_size
 
+    def load(self, version: int) -> None:
+        """As the engine does."""
+        self.engine.load(version)
+
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """One completion for each prompt, in the same order.
 
@@ -48,7 +56,7 @@ class FittingEngine:
         while True:
             self.engine.batch_size = self.batch_size.value
             try:
-                return self.engine.sample(prompts, decoding, seed)
+                return self.engine.sample(prompts, decoding, seed, first)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -30,11 +30,19 @@ class HfEngine:
     ) -> None:
         self.policy, self.batch_size, self.precision = policy, batch_size, precision
         self._masks: dict[str, RegexMask] = {}
+        self._version: int | None = None
+
+    def load(self, version: int) -> None:
+        """Nothing is copied: the weights are the policy's own."""
+        self._version = version
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
+
+        All prompts of a batch are drawn by one generator, so what is sampled depends on the
+        batches, and on how the prompts are shared out among processes.
 
         Raises:
             FloatingPointError: If the policy's probabilities are not numbers.
@@ -43,7 +51,7 @@ class HfEngine:
         completions: list[Completion | None] = [None] * len(prompts)
         devices = [self.policy.device] if self.policy.device.type == "cuda" else []
         with self.precision(), evaluating(self.policy.model), torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed + (first << 31))  # seeds have 31 bits
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
                 sampled = self._batch([prompts[index] for index in batch], decoding)
@@ -80,7 +88,12 @@ class HfEngine:
                 raise FloatingPointError("next-token probabilities are not numbers") from error
             raise
         return [
-            Completion(ids, policy.tokenizer.decode(ids, skip_special_tokens=True), finished)
+            Completion(
+                ids,
+                policy.tokenizer.decode(ids, skip_special_tokens=True),
+                finished,
+                self._version,
+            )
             for ids, finished in through_end(output_BL[:, ids_BL.shape[1] :], policy.end_ids)
         ]
 

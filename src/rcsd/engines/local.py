@@ -58,9 +58,14 @@ class LocalEngine:
         self.policy, self.batch_size, self.precision = policy, batch_size, precision
         self._decoder = _Decoder(policy)
         self._masks: dict[str, RegexMask] = {}
+        self._version: int | None = None
+
+    def load(self, version: int) -> None:
+        """Nothing is copied: the weights are the policy's own."""
+        self._version = version
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
@@ -76,7 +81,7 @@ class LocalEngine:
                 room = self.batch_size - (0 if rows is None else len(rows.indices))
                 if waiting and (rows is None or rows.admits(room)):
                     entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                    fresh = self._prefilled(entering, prompts, decoding, seed)
+                    fresh = self._prefilled(entering, prompts, decoding, (seed, first))
                     rows = fresh if rows is None else rows.joined(fresh)
                 elif rows is not None:
                     rows.step(self._decoder)
@@ -90,7 +95,7 @@ class LocalEngine:
         indices: Sequence[int],
         prompts: Sequence[Sequence[int]],
         decoding: Decoding,
-        seed: int,
+        drawn_by: tuple[int, int],
     ) -> "_Rows":
         """Rows of some prompts with their first token; equal prompts are run once."""
         policy, device = self.policy, self.policy.device
@@ -106,6 +111,7 @@ class LocalEngine:
             logits_BV = logits_BV[place_B]
         # Greedy decoding draws nothing.
         num_drawn = 0 if decoding.temperature is None else decoding.max_tokens
+        seed, first = drawn_by
         num_B = torch.zeros(len(own), dtype=torch.long, device=device)
         rows = _Rows(
             decoding,
@@ -115,7 +121,7 @@ class LocalEngine:
             self._mask(decoding, len(own)),
             end_E=torch.tensor(policy.end_ids, device=device),
             ids_BT=torch.full((len(own), decoding.max_tokens), policy.pad_id, device=device),
-            uniform_BT=uniforms(seed, indices, num_drawn).to(device),
+            uniform_BT=uniforms(seed, [first + index for index in indices], num_drawn).to(device),
             length_B=torch.tensor([len(prompt) for prompt in own], device=device),
             num_B=num_B,
             has_ended_B=num_B > 0,
@@ -137,7 +143,9 @@ class LocalEngine:
         """What rows say that leave, by the index of their prompt."""
         decode = self.policy.tokenizer.decode
         return {
-            rows.indices[row]: Completion(ids, decode(ids, skip_special_tokens=True), finished)
+            rows.indices[row]: Completion(
+                ids, decode(ids, skip_special_tokens=True), finished, self._version
+            )
             for row, (ids, finished) in zip(
                 leaving, through_end(rows.ids_BT[leaving], self.policy.end_ids), strict=True
             )

@@ -17,8 +17,11 @@ class ScriptedEngine:
             raise ValueError("a scripted engine needs at least one completion")
         self._completions, self._next = list(completions), 0
 
+    def load(self, version: int) -> None:
+        """Says the same whatever the weights."""
+
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """The next completions of the script, cut off at the token limit."""
         said = []
