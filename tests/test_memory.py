@@ -41,6 +41,7 @@ from rcsd.methods.building import Parts, method_at
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models import Policy, Scorer, checkpoint_activations, load_policy, policy_of
 from rcsd.prompting import Prompted
+from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder
 from rcsd.streams import stream_of
 from rcsd.teachers import teacher_of
@@ -163,7 +164,7 @@ def learner_of(policy: Policy, tokens_per_part: int) -> Learner:
     optimizer = torch.optim.SGD(policy.trainable.values(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     limit = part_limit(tokens_per_part)
-    return Learner(Accelerator(), policy, optimizer, schedule, None, limit)
+    return Learner(Accelerator(), policy, optimizer, schedule, None, limit, Ranks())
 
 
 def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
@@ -196,7 +197,7 @@ def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
 
     metrics, weights, limit = learned(30, failing)
     assert half[1] > 0
-    assert limit.metrics() == {
+    assert limit.metrics(Ranks()) == {
         "memory/tokens_per_part": limit.value,
         "memory/out_of_memory_count": 1,
     }
@@ -225,8 +226,8 @@ def test_the_limit_is_halved_until_the_failed_part_is_divided_and_each_failure_c
     found = in_parts(batch.split, limit, visit, lambda: begun.append(limit.value))
     assert found == [3, 3, 2]
     assert begun == [4000, 125, 62]  # 8 rows of 20 tokens, 6 of them, 3 of them
-    assert limit.metrics() == {"memory/tokens_per_part": 62, "memory/out_of_memory_count": 2}
-    assert limit.metrics() == {}
+    assert limit.metrics(Ranks()) == {"memory/tokens_per_part": 62, "memory/out_of_memory_count": 2}
+    assert limit.metrics(Ranks()) == {}
 
 
 def test_nothing_of_a_failed_pass_is_alive_when_it_is_tried_again() -> None:
@@ -269,12 +270,12 @@ def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> 
     engine, limit = fitting(policy, 64)
     with room_for(lambda _, ids: len(ids) <= 1):
         found = sampled(engine)
-    assert limit.metrics() == {
+    assert limit.metrics(Ranks()) == {
         "memory/sampling_batch_size": 1,
         "memory/sampling_out_of_memory_count": 2,
     }
     assert found == sampled(HfEngine(policy, 1)) == sampled(engine)
-    assert limit.metrics() == {}
+    assert limit.metrics(Ranks()) == {}
 
 
 def test_a_single_prompt_that_does_not_fit_is_an_error() -> None:
@@ -324,7 +325,7 @@ def trial_of(
     policy = load_policy(one.model)
     examples = load_examples(one.data)[0]
     engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
-    prompts = stream_of(one, examples, policy, engine)[0].prompts
+    prompts = stream_of(one, examples, policy, engine, Ranks())[0].prompts
     teacher = teacher_of(one.teacher, policy)
     return (
         one,

@@ -22,6 +22,7 @@ from rcsd.errors import ConfigError, RunError
 from rcsd.memory import batch_limit
 from rcsd.models import load_policy, policy_of
 from rcsd.prompting import decoding_of, prompt_room, prompted
+from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder
 from rcsd.streams import Stream, examples_per_step
 from rcsd.train import run
@@ -247,7 +248,7 @@ def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_f
     for parameter in policy.trainable.values():
         parameter.data.fill_(float("nan"))
     ahead.start([[5, 3]], Decoding(4), 0)
-    assert ahead.state_dict() == {}
+    assert ahead.state() is None
     with pytest.raises(FloatingPointError, match="not numbers"):
         ahead.sample([[5, 3]], Decoding(4), 0)
     in_thread.shutdown()
@@ -314,10 +315,10 @@ def test_batches_that_did_not_fit_ahead_are_smaller_everywhere_and_counted_once(
     ours.follow(theirs)
     assert ours.value == 16
     shown = {"memory/sampling_batch_size": 16.0, "memory/sampling_out_of_memory_count": 2.0}
-    assert ours.metrics() == shown
+    assert ours.metrics(Ranks()) == shown
     ours.lower(8)
     ours.follow(theirs)
-    assert ours.metrics()["memory/sampling_out_of_memory_count"] == 1
+    assert ours.metrics(Ranks())["memory/sampling_out_of_memory_count"] == 1
     assert ours.value == 8
 
 

@@ -7,6 +7,7 @@ like any other.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Int
@@ -190,6 +191,24 @@ def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> lis
             divided.append([rollout])
             num_tokens = _packed_tokens(None, rollout)
     return divided
+
+
+def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollout]:
+    """Consecutive rollouts of one process, so that all have about as many tokens to pass over.
+
+    Args:
+        rollouts: Of the whole step; those of one prompt stand together.
+        rank: Of the process.
+        num_ranks: How many there are; with fewer rollouts some get none.
+    """
+    ends = list(accumulate(_packed_tokens(None, rollout) for rollout in rollouts))
+    middles = [end - _packed_tokens(None, r) / 2 for end, r in zip(ends, rollouts, strict=True)]
+    total = ends[-1] if ends else 0
+    return [
+        rollout
+        for rollout, middle in zip(rollouts, middles, strict=True)
+        if int(middle * num_ranks / total) == rank
+    ]
 
 
 def part_tokens(part: Sequence[Rollout], packs: bool) -> int:

@@ -19,6 +19,10 @@ class RunError(UserError):
     """A run folder, checkpoint or training state that does not allow going on."""
 
 
+class OtherRankError(RunError):
+    """Another process of the run failed; it says why."""
+
+
 class RubricError(UserError):
     """A rubric or criterion that is malformed, or whose check cannot be carried out."""
 

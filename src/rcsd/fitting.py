@@ -9,11 +9,13 @@ import torch
 from rcsd import config
 from rcsd.batching import part_tokens
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.memory import in_parts, part_limit, peak_bytes
+from rcsd.memory import free_bytes, in_parts, part_limit, peak_bytes
 from rcsd.methods import Method
 from rcsd.methods.building import Parts, method_at
 from rcsd.models import Policy
 from rcsd.prompting import Prompted
+from rcsd.ranks import Ranks
+from rcsd.runs import RunFolder
 from rcsd.types import Completion, Rollout
 
 USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
@@ -21,6 +23,20 @@ USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
 to 1.47 times the bytes of the tensors (SmolLM2-135M with LoRA; 1.14 with full fine-tuning)."""
 COMING_COPIES = 3
 """Of the trained weights, that come with the first update: gradients and AdamW's two moments."""
+
+
+def set_tokens_per_part(
+    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
+) -> int:
+    """As many as were asked for, or as the run's start has found to fit in every process."""
+    tokens, ranks = parts.tokens_per_part, parts.ranks
+    if settings.tokens_per_part == "auto":
+        before = ranks.from_main(folder.tokens_per_part)
+        if before is None:
+            free = free_bytes(parts.policy.device)
+            before = min(ranks.together(lambda: largest_part(settings, prompts, parts, free)))
+        tokens.value = before  # on a resumed run whatever room there is by now
+    return tokens.value
 
 
 def largest_part(
@@ -51,7 +67,10 @@ def largest_part(
     """
     policy = parts.policy
     trial = replace(
-        parts, engine=_babbler(policy, settings.sampling.max_tokens), tokens_per_part=part_limit(1)
+        parts,
+        engine=_babbler(policy, settings.sampling.max_tokens),
+        tokens_per_part=part_limit(1),
+        ranks=Ranks(),
     )
     made = method_at(settings, trial)
     methods = {id(method): method for method in map(made, range(settings.steps))}.values()

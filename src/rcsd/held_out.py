@@ -14,9 +14,9 @@ from rcsd.judges.base import rubric_of
 from rcsd.judges.code import CodeJudge
 from rcsd.models import Policy
 from rcsd.prompting import Prompted, prompt_room, regex_of, whole_set
-from rcsd.rubrics import rubric_rows, whole_criteria
+from rcsd.rubrics import Rubric, rubric_rows, whole_criteria
 from rcsd.runs import RunFolder
-from rcsd.types import Decoding
+from rcsd.types import Completion, Decoding
 from rcsd.world.reading import read_rubrics
 
 
@@ -41,10 +41,11 @@ class HeldOut:
 class HeldOutAnswers(HeldOut):
     """Answers to questions that are not learned from, graded by checks in code."""
 
-    def metrics(self, path: Path, num_steps: int) -> dict[str, float]:
+    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Score, accuracy, and the share that neither checks nor references could grade."""
         rows = graded(self._examples, self._shown, self._engine, CodeJudge(), self._decoding)
-        write_graded(rows, path, step=num_steps)
+        if path is not None:
+            write_graded(rows, path, step=num_steps)
         scores = [row.score for row in rows if row.score is not None and row.score == row.score]
         rights = [row.right for row in rows if row.right is not None]
         metrics = {
@@ -73,7 +74,7 @@ class HeldOutRubrics(HeldOut):
             rubric_of(example)
         self._matcher = chosen_matcher(self._examples, None, None)
 
-    def metrics(self, path: Path, num_steps: int) -> dict[str, float]:
+    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
         completions = self._engine.sample(self._shown, self._decoding, seed=0)
         drawn = [whole_criteria(c.text, c.finished) for c in completions]
@@ -82,6 +83,24 @@ class HeldOutRubrics(HeldOut):
             for example, rubric in zip(self._examples, drawn, strict=True)
             if rubric is not None
         }
+        if path is not None:
+            self._write(path, num_steps, completions, drawn)
+        read = read_rubrics(self._examples, rubrics)
+        found = row_agreements(self._examples, read, self._matcher, {}, CodeJudge())
+        return {
+            "valid_share": len(rubrics) / len(drawn),
+            "precision_mean": sum(row.precision for row in found) / len(found),
+            "recall_mean": sum(row.recall for row in found) / len(found),
+            "f1_mean": sum(row.f1 for row in found) / len(found),
+        }
+
+    def _write(
+        self,
+        path: Path,
+        num_steps: int,
+        completions: Sequence[Completion],
+        drawn: Sequence[Rubric | None],
+    ) -> None:
         rows = [
             {
                 "step": num_steps,
@@ -93,14 +112,6 @@ class HeldOutRubrics(HeldOut):
             for example, completion, rubric in zip(self._examples, completions, drawn, strict=True)
         ]
         write_rows(path, rows)
-        written = read_rubrics(self._examples, rubrics)
-        found = row_agreements(self._examples, written, self._matcher, {}, CodeJudge())
-        return {
-            "valid_share": len(rubrics) / len(rows),
-            "precision_mean": sum(row.precision for row in found) / len(found),
-            "recall_mean": sum(row.recall for row in found) / len(found),
-            "f1_mean": sum(row.f1 for row in found) / len(found),
-        }
 
 
 class Evaluations:
@@ -108,7 +119,7 @@ class Evaluations:
 
     Args:
         sets: The sets; metrics of the first are called ``eval/...``, of another ``eval-NAME/...``.
-        folder: Gets what was sampled: one file for each evaluation and set.
+        folder: Gets what was sampled: one file for each evaluation and set; None keeps nothing.
         every_steps: Steps between evaluations, or None.
         every_tokens: Completion tokens between evaluations, or None.
     """
@@ -116,7 +127,7 @@ class Evaluations:
     def __init__(
         self,
         sets: Sequence[HeldOutAnswers | HeldOutRubrics],
-        folder: RunFolder,
+        folder: RunFolder | None,
         every_steps: int | None,
         every_tokens: int | None,
     ) -> None:
@@ -140,19 +151,25 @@ class Evaluations:
             due |= tokens[0] // self._every_tokens < tokens[1] // self._every_tokens
         if not due:
             return {}
-        return {
-            f"{'eval' if index == 0 else f'eval-{held_out.name}'}/{name}": value
-            for index, held_out in enumerate(self._sets)
-            for name, value in held_out.metrics(
-                self._folder.evaluation(num_steps, held_out.name), num_steps
-            ).items()
-        }
+        metrics = {}
+        for index, held_out in enumerate(self._sets):
+            folder, part = self._folder, "eval" if index == 0 else f"eval-{held_out.name}"
+            path = None if folder is None else folder.evaluation(num_steps, held_out.name)
+            for name, value in held_out.metrics(path, num_steps).items():
+                metrics[f"{part}/{name}"] = value
+        return metrics
 
 
 def evaluations_of(
-    settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder
+    settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder | None
 ) -> Evaluations:
     """What a run measures on held-out examples, and when.
+
+    Args:
+        settings: The run.
+        policy: What is measured.
+        engine: Answers.
+        folder: As `Evaluations`.
 
     Raises:
         DataError: If a prompt does not fit, or an example lacks what is measured against.

@@ -24,9 +24,8 @@ class Ledger:
         by_process = budget is not None and budget.clock == "process"
         self.now = time.process_time if by_process else time.perf_counter
 
-    def add(self, num_tokens: int, began: float) -> dict[str, float]:
-        """Count a step that began at a time of `now` and ends now; returns its metrics."""
-        seconds = self.now() - began
+    def add(self, num_tokens: int, seconds: float) -> dict[str, float]:
+        """Count a step that took so long by `now`; returns its metrics."""
         self.tokens += num_tokens
         self.seconds += seconds
         return {

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
 from rcsd.errors import RunError
+from rcsd.ranks import Ranks
 from rcsd.types import Rollout
 
 Result = TypeVar("Result")
@@ -46,12 +47,17 @@ class Limit:
         self._num_failures += other._num_failures
         other._num_failures = 0
 
-    def metrics(self) -> dict[str, float]:
-        """The number and how often memory ran out since the last call; empty where it did not."""
+    def metrics(self, ranks: Ranks) -> dict[str, float]:
+        """The number and how often memory ran out since the last call; empty where it did not.
+
+        Args:
+            ranks: Processes that each have such a limit: the lowest number, and all failures.
+        """
         failures, self._num_failures = self._num_failures, 0
-        if failures == 0:
+        values, counts = zip(*ranks.gather((self.value, failures)), strict=True)
+        if sum(counts) == 0:
             return {}
-        return {self._name: float(self.value), self._failures_name: float(failures)}
+        return {self._name: float(min(values)), self._failures_name: float(sum(counts))}
 
     def resume(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Take up the number that the metrics of the steps done leave behind."""

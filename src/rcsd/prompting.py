@@ -18,6 +18,7 @@ from rcsd.errors import ConfigError, DataError
 from rcsd.files import append_rows, read_rows, write_rows
 from rcsd.grammars import rubric_regex
 from rcsd.models import Policy
+from rcsd.ranks import Ranks
 from rcsd.types import Completion, Decoding, Example, ViewName
 from rcsd.views import (
     Words,
@@ -186,6 +187,7 @@ def with_analyses(
     engine: Engine,
     cache: Path,
     max_tokens: int,
+    ranks: Ranks = Ranks(),  # noqa: B008 (one process alone)
 ) -> tuple[list[Prompted], int]:
     """Teacher prompts that go on after the teacher's own analysis.
 
@@ -198,21 +200,30 @@ def with_analyses(
         engine: Writes what the cache lacks, greedily.
         cache: Folder of cached analyses.
         max_tokens: Longest teacher prompt.
+        ranks: The processes, all of which ask the engine; the main one has the cache.
 
     Returns:
         The prompts, and how many analyses were cut off at ``views.max_analysis_tokens``.
     """
     words = Words(views.templates)
-    analyses = AnalysisCache(cache, policy, views.max_analysis_tokens)
-    missing = [p for p in prompts if p.teacher_ids not in analyses]
+    shown = [prompt.teacher_ids for prompt in prompts]
+    analyses: dict[Sequence[int], Completion] | AnalysisCache = {}
+
+    def unwritten() -> list[tuple[int, ...]]:
+        nonlocal analyses
+        analyses = AnalysisCache(cache, policy, views.max_analysis_tokens)
+        return [ids for ids in shown if ids not in analyses]
+
+    missing = ranks.from_main(unwritten)
     for start in range(0, len(missing), 256):
-        asked = [p.teacher_ids for p in missing[start : start + 256]]
+        asked = missing[start : start + 256]
         decoding = Decoding(max_tokens=views.max_analysis_tokens)
         for ids, completion in zip(asked, engine.sample(asked, decoding, seed=0), strict=True):
-            analyses[ids] = completion
+            if ranks.is_main:
+                analyses[ids] = completion
     continued, num_cut = [], 0
-    for prompt in prompts:
-        analysis = analyses[prompt.teacher_ids]
+    found = ranks.from_main(lambda: [analyses[ids] for ids in shown])
+    for prompt, analysis in zip(prompts, found, strict=True):
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
         _, analysing, now = _CONVERSATIONS[views.writes]

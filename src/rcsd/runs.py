@@ -12,10 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from rcsd.config import Config, FullFineTuning, Model
 from rcsd.errors import RunError
 from rcsd.files import append_rows, read_rows, write_json, write_rows
@@ -26,7 +22,14 @@ from rcsd.views import Words
 from rcsd.zoo import hub_name
 
 # What a resumed run may change: nothing that the metrics depend on.
-_MAY_CHANGE = {"save_every_steps", "keep_checkpoints", "trackers", "out", "evaluation"}
+_MAY_CHANGE = {
+    "save_every_steps",
+    "keep_checkpoints",
+    "trackers",
+    "out",
+    "evaluation",
+    "processes",
+}
 _LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
 
 
@@ -136,6 +139,10 @@ class RunFolder:
         """The run's record."""
         return json.loads(self.record.read_text(encoding="utf-8"))
 
+    def tokens_per_part(self) -> int | None:
+        """What the run's start found to fit; None: the run has not started."""
+        return self.read_record()["tokens_per_part"] if self.record.is_file() else None
+
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""
         append_rows(self.path / "metrics.jsonl", [{"step": step, **metrics}])
@@ -168,16 +175,6 @@ class RunFolder:
         shutil.rmtree(self.model, ignore_errors=True)
         unfinished.rename(self.model)
 
-    def save_best(self, state: Mapping[str, Tensor]) -> None:
-        """Keep the trained weights of the best evaluation yet."""
-        unfinished = self.path / "best.unfinished"
-        save_file(dict(state), unfinished)
-        unfinished.rename(self.path / "best.safetensors")
-
-    def load_best(self) -> dict[str, Tensor]:
-        """What `save_best` kept."""
-        return load_file(self.path / "best.safetensors")
-
     def completions(self) -> list[dict[str, Any]]:
         """All rows of ``completions.jsonl``."""
         return read_rows(self.path / "completions.jsonl")
@@ -186,39 +183,15 @@ class RunFolder:
         """All rows of ``metrics.jsonl``."""
         return read_rows(self.path / "metrics.jsonl")
 
-    def save_checkpoint(self, accelerator: Accelerator, step: int, keep: int) -> None:
-        """Save everything that going on needs; it takes its name only once it is whole."""
-        folder = self.path / "checkpoints"
-        unfinished = folder / "unfinished"
-        if accelerator.is_main_process:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(unfinished))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            unfinished.rename(folder / f"step-{step:06d}")
-            for old in self.checkpoints()[:-keep]:
-                shutil.rmtree(old)
-
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*"))
 
-    def load_newest_checkpoint(self, accelerator: Accelerator) -> int:
-        """Go back to the newest checkpoint; returns the number of steps that it has behind it.
-
-        Rows of metrics and completions that were written after it are removed: they will be written
-        again, the same.
-        """
-        found = self.checkpoints()
-        step = int(found[-1].name.removeprefix("step-")) if found else 0
-        if found:
-            accelerator.load_state(str(found[-1]))
-        if accelerator.is_main_process:
-            for name in ("metrics.jsonl", "completions.jsonl"):
-                kept = [row for row in read_rows(self.path / name) if row["step"] <= step]
-                write_rows(self.path / name, kept)
-        return step
+    def go_back(self, step: int) -> None:
+        """Remove rows of metrics and completions of later steps: they will be written again."""
+        for name in ("metrics.jsonl", "completions.jsonl"):
+            kept = [row for row in read_rows(self.path / name) if row["step"] <= step]
+            write_rows(self.path / name, kept)
 
 
 def load_trained(section: Model) -> tuple[Policy, str]:

@@ -17,6 +17,7 @@ from rcsd.prompting import (
     prompts_fingerprint,
     with_analyses,
 )
+from rcsd.ranks import Ranks
 from rcsd.types import Example
 from rcsd.zoo import cache_folder
 
@@ -60,12 +61,17 @@ class Stream:
 
 
 def stream_of(
-    settings: config.Config, examples: Sequence[Example], policy: Policy, engine: Engine
+    settings: config.Config,
+    examples: Sequence[Example],
+    policy: Policy,
+    engine: Engine,
+    ranks: Ranks,
 ) -> tuple[Stream, dict[str, object]]:
     """The prompts of the run, and for its record what was left out or cut off.
 
     Raises:
         DataError: If an example lacks what is shown or learned, or none is left.
+        RunError: If processes have different prompts.
     """
     views = settings.views
     if not settings.has_teacher_view:
@@ -82,13 +88,15 @@ def stream_of(
         used = stream.used(settings.steps)
         cache = cache_folder() / "analyses"
         chosen = [prompts[index] for index in used]
-        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room)
+        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room, ranks)
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
+    sha256 = prompts_fingerprint(prompts)
+    ranks.refuse_differences({"prompts": sha256})
     return stream, {
         "dropped": [asdict(drop) for drop in dropped],
         "num_analyses_cut_off": num_cut,
-        "prompts_sha256": prompts_fingerprint(prompts),
+        "prompts_sha256": sha256,
     }
 
 

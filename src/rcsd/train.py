@@ -1,54 +1,41 @@
 """A run: builds every part in sight, then the one loop, which does not know which method runs."""
 
-import importlib.util
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import get_scheduler
 
 from rcsd import config
+from rcsd.cards import model_card
+from rcsd.checkpoints import Checkpoints, State
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.engines import Engine, sampling_seed
+from rcsd.engines import sampling_seed
 from rcsd.engines.ahead import Ahead
 from rcsd.engines.building import engine_of
-from rcsd.engines.fitting import FittingEngine
-from rcsd.errors import ConfigError, RunError
-from rcsd.fitting import largest_part
+from rcsd.engines.spread import Spread
+from rcsd.finite import are_finite, collected, refuse_blown_up_weights, refuse_nan
+from rcsd.fitting import set_tokens_per_part
 from rcsd.held_out import evaluations_of
-from rcsd.learning import Learner
+from rcsd.interrupts import Terminated
+from rcsd.learning import learner_of
 from rcsd.ledger import Ledger
-from rcsd.memory import free_bytes, part_limit
-from rcsd.methods import Batch, Method
 from rcsd.methods.building import Parts, method_at
-from rcsd.models import Policy, Scorer, load_policy, save_model
-from rcsd.probe.gains import MIN_QUESTIONS
-from rcsd.probe.headroom import Answerer, teacher_headroom
-from rcsd.prompting import (
-    Prompted,
-    prompt_room,
-    weights_fingerprint,
-)
-from rcsd.runs import RunFolder
+from rcsd.models import Scorer, load_policy, save_model
+from rcsd.probe.warning import warn_without_headroom
+from rcsd.processes import accelerator_of, check_trackers
+from rcsd.prompting import weights_fingerprint
+from rcsd.ranks import Ranks
+from rcsd.runs import RunFolder, fingerprint
 from rcsd.stopping import EarlyStopping
 from rcsd.streams import stream_of
-from rcsd.teachers import Teacher, teacher_of
-from rcsd.types import Decoding, Example
+from rcsd.teachers import teacher_of
 from rcsd.views import Words
-from rcsd.zoo import hub_name
-
-HEADROOM_EXAMPLES = 32
-"""Questions that are answered in both views before a run, to warn where there is no headroom."""
 
 OnStep = Callable[[int, Mapping[str, float]], None]
+OnWarning = Callable[[str], None]
 
 
 def _quietly(step: int, metrics: Mapping[str, float]) -> None:
@@ -59,9 +46,11 @@ def run(
     settings: config.Config,
     resume: bool = False,
     on_step: OnStep = _quietly,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: OnWarning | None = None,
 ) -> RunFolder:
     """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
+
+    In each of the run's processes, where there are several (`rcsd.processes`).
 
     Args:
         settings: The run.
@@ -72,283 +61,227 @@ def run(
 
     Raises:
         UserError: If something is wrong that the user can mend; nothing written is lost.
+        Terminated: After SIGTERM, with a checkpoint of all steps that were taken.
     """
-    # However a run ends, nothing of it goes on afterwards.
-    with ThreadPoolExecutor(1, "rcsd-ahead") as executor:
-        return _run(settings, resume, on_step, on_warning, executor)
+    check_trackers(settings)
+    accelerator, ranks = accelerator_of(settings)
 
+    def whole() -> None:
+        # However a run ends, nothing of it goes on afterwards.
+        with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.installed():
+            with ranks.interrupts.window():
+                made = _Run(settings, accelerator, ranks, executor)
+                made.prepare(resume, on_warning)
+            made.train(on_step if ranks.is_main else _quietly)
 
-def _run(
-    settings: config.Config,
-    resume: bool,
-    on_step: OnStep,
-    on_warning: Callable[[str], None] | None,
-    executor: Executor,
-) -> RunFolder:
-    folder = RunFolder(settings.out)
-    rows, imported = load_examples(settings.data)
-    examples = with_placebo(rows, settings.rubrics.placebo, Words(settings.views.templates))
-    folder.check_resumable() if resume else folder.check_new()
-    set_seed(settings.seed)
-    accelerator = _accelerator(settings, folder)
-    policy = load_policy(settings.model)
-    learner = _learner(settings, accelerator, policy)
-    scorer = accelerator.prepare(Scorer(policy))
-    teacher = teacher_of(settings.teacher, policy)
-    engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
-    ahead = _ahead(settings, accelerator, policy, engine, executor)
-    _register_state(accelerator, policy, learner.schedule, teacher, ahead)
-    # Analyses are written here, before any step is taken or taken up: by the frozen weights.
-    stream, found = stream_of(settings, examples, policy, engine)
-    parts = Parts(examples, policy, scorer, teacher, ahead or engine, learner.tokens_per_part)
-    found |= {
-        "imported": imported,
-        "weights_sha256": weights_fingerprint(policy.model),
-        "tokens_per_part": _set_tokens_per_part(settings, folder, stream.prompts, parts),
-    }
-    methods = method_at(settings, parts)
-    evaluations = evaluations_of(settings, policy, engine, folder)
-    if on_warning is not None and not resume:
-        _warn_without_headroom(settings, policy, engine, on_warning)
-    # Only now, so that a run that cannot start leaves no folder behind.
-    (folder.check_same if resume else folder.create)(settings, examples, found)
-    accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
-    start = _go_back(folder, learner, engine) if resume else 0
-    ledger = Ledger(settings.budget, folder.metrics())
-    ended = ledger.is_spent or _stops(settings, folder)
-
-    for step in range(start, settings.steps):
-        if ended:
-            break
-        began, tokens_before = ledger.now(), ledger.tokens
-        set_seed(sampling_seed(settings.seed, step))
-        method = methods(step)
-        batch = _collected(method, stream.take(step), step, folder)
-        metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
-        if ahead is not None and step + 1 < settings.steps:
-            ahead.start(*methods(step + 1).student.request(stream.take(step + 1), step + 1))
-        metrics |= learner.learn(method, batch)
-        _refuse_nan(metrics, step, batch, folder)
-        teacher.update()
-        metrics |= ledger.add(batch.num_learned_tokens, began)
-        last = step + 1 == settings.steps or ledger.is_spent
-        evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
-        metrics |= evaluated | learner.tokens_per_part.metrics() | engine.batch_size.metrics()
-        folder.log(step + 1, metrics, batch.rollouts)
-        ended = ledger.is_spent or (bool(evaluated) and _stops(settings, folder, policy))
-        accelerator.log(metrics, step=step + 1)
-        if (step + 1) % settings.save_every_steps == 0 or last:
-            _refuse_blown_up_weights(policy, step, batch, folder)
-            folder.save_checkpoint(accelerator, step + 1, settings.keep_checkpoints)
-        on_step(step + 1, metrics)
-    _save_model(settings, folder, policy)
+    ranks.together(whole)
     accelerator.end_training()
-    return folder
+    return RunFolder(settings.out)
 
 
-def _accelerator(settings: config.Config, folder: RunFolder) -> Accelerator:
-    missing = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
-    accelerator = Accelerator(
-        mixed_precision=settings.precision or "no",
-        log_with=list(settings.trackers) or None,
-        project_dir=str(folder.path),
-        step_scheduler_with_optimizer=False,
-    )
-    if accelerator.num_processes > 1:
-        # Each would take the same examples with the same seed, and write the same files.
-        raise ConfigError("one process a run: start it without torchrun or accelerate launch")
-    return accelerator
-
-
-def _learner(settings: config.Config, accelerator: Accelerator, policy: Policy) -> Learner:
-    optim, tokens = settings.optim, settings.tokens_per_part
-    optimizer = torch.optim.AdamW(
-        list(policy.trainable.values()),
-        lr=optim.lr,
-        betas=optim.betas,
-        weight_decay=optim.weight_decay,
-    )
-    name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule
-    return Learner(
-        accelerator,
-        policy,
-        accelerator.prepare(optimizer),
-        get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
-        optim.max_grad_norm,
-        part_limit(1 if tokens == "auto" else tokens),
-    )
-
-
-def _ahead(
-    settings: config.Config,
-    accelerator: Accelerator,
-    policy: Policy,
-    engine: FittingEngine,
-    executor: Executor,
-) -> Ahead | None:
-    """What samples while the step before is learned from, where the run is to."""
-    if not settings.overlap:
-        return None
-    return Ahead(engine, settings.engine, policy, executor, lambda: accelerator.autocast())
-
-
-def _register_state(
-    accelerator: Accelerator, policy: Policy, schedule: Any, teacher: Teacher, ahead: Ahead | None
-) -> None:
-    """Make checkpoints hold the trained weights alone, and what else goes on from them."""
-
-    def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
-        weights.clear()
-        save_file(_trained(policy), Path(folder) / "trained.safetensors")
-
-    def load(models: list[nn.Module], folder: str) -> None:
-        models.clear()
-        _load_trained(policy, load_file(Path(folder) / "trained.safetensors"))
-
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)
-    accelerator.register_for_checkpointing(schedule, teacher)
-    if ahead is not None:
-        accelerator.register_for_checkpointing(ahead)
-
-
-def _set_tokens_per_part(
-    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
-) -> int:
-    """As many as were asked for, or as the run's start has found to fit."""
-    if settings.tokens_per_part == "auto":
-        tokens = parts.tokens_per_part
-        if folder.record.is_file():  # whatever room there is by now
-            tokens.value = folder.read_record()["tokens_per_part"]
-        else:
-            free = free_bytes(parts.policy.device)
-            tokens.value = largest_part(settings, prompts, parts, free)
-    return parts.tokens_per_part.value
-
-
-def _go_back(folder: RunFolder, learner: Learner, engine: FittingEngine) -> int:
-    """Take up the newest checkpoint and the limits of its time; returns the steps behind it."""
-    start = folder.load_newest_checkpoint(learner.accelerator)
-    learner.tokens_per_part.resume(folder.metrics())
-    engine.batch_size.resume(folder.metrics())
-    return start
-
-
-def _warn_without_headroom(
-    settings: config.Config, policy: Policy, engine: Engine, on_warning: Callable[[str], None]
-) -> None:
-    """Tell whoever starts a run that its teacher knows no better than its student."""
-    is_control = settings.rubrics.placebo.type != "none"
-    if is_control or not settings.has_teacher_view or settings.views.writes == "rubric":
-        return
-    sampling, evaluation = settings.sampling, settings.evaluation
-    max_tokens = sampling.max_tokens if evaluation is None else evaluation.max_tokens
-    room = prompt_room(policy, sampling.max_prompt_tokens, max_tokens)
-    answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
-    examples, _ = load_examples(settings.probed_data)
-    gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
-    if gain is None or gain.n < MIN_QUESTIONS:
-        on_warning(
-            "headroom is unknown: too few answers can be graded, for want of checks and numeric "
-            "references"
-        )
-    elif gain.low <= 0:
-        on_warning(
-            f"no headroom: in the view '{settings.views.teacher}' the model scores "
-            f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}] over '{settings.views.student}' "
-            f"on {gain.n} examples, so there may be nothing to learn; 'rcsd probe' says more"
-        )
-
-
-def _stopping(settings: config.Config) -> EarlyStopping | None:
-    stop = settings.evaluation.early_stop if settings.evaluation is not None else None
-    return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)
-
-
-def _stops(settings: config.Config, folder: RunFolder, policy: Policy | None = None) -> bool:
-    """Whether the held-out metric has gained nothing for a while.
+class _Run:
+    """All parts of a run in one process.
 
     Args:
         settings: The run.
-        folder: Holds its metrics.
-        policy: As it was evaluated just now: kept where it is the best yet.
+        accelerator: Devices, precision, trackers.
+        ranks: The processes.
+        executor: Samples ahead.
     """
-    stopping = _stopping(settings)
-    if stopping is None:
-        return False
-    rows = folder.metrics()
-    if policy is not None and stopping.best(rows) == rows[-1]["step"]:
-        folder.save_best(_trained(policy))
-    return stopping.should_stop(rows)
 
-
-def _save_model(settings: config.Config, folder: RunFolder, policy: Policy) -> None:
-    """With the weights of the best evaluation, where a run may stop by it, or with its last."""
-    if _stopping(settings) is not None:
-        _load_trained(policy, folder.load_best())
-    with folder.new_model() as unfinished:
-        save_model(policy, unfinished, _card(settings, len(folder.metrics())))
-
-
-def _trained(policy: Policy) -> dict[str, Tensor]:
-    """The trained weights alone."""
-    return {name: p.detach().contiguous() for name, p in policy.trainable.items()}
-
-
-def _load_trained(policy: Policy, state: Mapping[str, Tensor]) -> None:
-    for name, parameter in policy.trainable.items():
-        parameter.data.copy_(state[name])
-
-
-def _collected(method: Method, prompts: Sequence[Prompted], step: int, folder: RunFolder) -> Batch:
-    try:
-        return method.collect(prompts, step)
-    except FloatingPointError as error:
-        raise _blown_up(str(error), [p.example for p in prompts], step, folder) from error
-
-
-def _refuse_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder) -> None:
-    bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-    if bad:
-        what = f"{', '.join(bad)} is not a number"
-        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
-
-
-def _refuse_blown_up_weights(policy: Policy, step: int, batch: Batch, folder: RunFolder) -> None:
-    """A checkpoint of weights that are not numbers must not push out a good one."""
-    bad = [name for name, p in policy.trainable.items() if not torch.isfinite(p).all()]
-    if bad:
-        what = f"{bad[0]} and {len(bad) - 1} other weights are not numbers"
-        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
-
-
-def _blown_up(what: str, batch: Sequence[Example], step: int, folder: RunFolder) -> RunError:
-    kept = folder.checkpoints()
-    last = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-    ids = ", ".join(dict.fromkeys(example.id for example in batch))
-    return RunError(
-        f"step {step + 1}: {what}; nothing was saved of it, and {last}. The batch: {ids}. "
-        "A smaller optim.lr or a method.clip may help"
-    )
-
-
-def _card(settings: config.Config, num_steps: int) -> str:
-    """The model card; a budget may have ended the run before all of its steps."""
-    views = f"the model's view: {settings.learned_view}"
-    if settings.has_teacher_view:
-        views = (
-            f"student's view: {settings.views.student}, teacher's view: {settings.views.teacher}"
+    def __init__(
+        self, settings: config.Config, accelerator: Accelerator, ranks: Ranks, executor: Executor
+    ) -> None:
+        self.settings, self.accelerator, self.ranks = settings, accelerator, ranks
+        self.folder = RunFolder(settings.out)
+        self.rows, self.imported = load_examples(settings.data)
+        placebo, words = settings.rubrics.placebo, Words(settings.views.templates)
+        self.examples = with_placebo(self.rows, placebo, words)
+        set_seed(settings.seed)
+        self.policy = load_policy(settings.model)
+        self.weights_sha256 = weights_fingerprint(self.policy.model)
+        same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
+        ranks.refuse_differences(same)
+        self.learner = learner_of(settings, accelerator, ranks, self.policy)
+        self.scorer = accelerator.prepare_model(Scorer(self.policy), evaluation_mode=True)
+        self.teacher = teacher_of(settings.teacher, self.policy)
+        self.own_engine = engine_of(settings.engine, self.policy, self._precision)
+        self.engine = Spread(self.own_engine, ranks)
+        self.ahead: Ahead | None = None
+        if settings.overlap:
+            engine = (self.own_engine, settings.engine)
+            self.ahead = Ahead(*engine, self.policy, executor, self._precision)
+        self.checkpoints = Checkpoints(
+            self.folder.path / "checkpoints", settings.keep_checkpoints, ranks
         )
-    placebo = settings.rubrics.placebo.type
-    # A placebo's model is there to be compared with; whoever finds it alone must know that.
-    warning = f"; its rubrics were a placebo: `{placebo}`" if placebo != "none" else ""
-    return (
-        "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
-        f"base_model: {hub_name(settings.model.path)}\n---\n\n"
-        f"# {settings.out.name}\n\n"
-        f"Trained by `rcsd` with the method `{settings.method.type}` for {num_steps} steps "
-        f"from `{settings.model.path}`; {views}{warning}. "
-        "The whole configuration is in `run.json` of the run's folder.\n"
-    )
+        self.best = Checkpoints(self.folder.path / "best", 1, ranks)
+
+    def prepare(self, resume: bool, on_warning: OnWarning | None) -> None:
+        """Prompts, analyses, methods; then the folder, so that what cannot start leaves none."""
+        settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
+        ranks.from_main(folder.check_resumable if resume else folder.check_new)
+        # Analyses are written here, before any step is taken or taken up: by the frozen weights.
+        self.stream, found = stream_of(settings, self.examples, policy, self.engine, ranks)
+        parts = Parts(
+            self.examples,
+            policy,
+            self.scorer,
+            self.teacher,
+            self.engine if self.ahead is None else Spread(self.ahead, ranks),
+            self.learner.tokens_per_part,
+            ranks,
+        )
+        found |= {
+            "imported": self.imported,
+            "weights_sha256": self.weights_sha256,
+            "tokens_per_part": set_tokens_per_part(settings, folder, self.stream.prompts, parts),
+        }
+        self.methods = method_at(settings, parts)
+        self.evaluations = evaluations_of(
+            settings, policy, self.engine, folder if ranks.is_main else None
+        )
+        if on_warning is not None and not resume:
+            unheard = on_warning if ranks.is_main else _unheard
+            warn_without_headroom(settings, policy, self.engine, unheard)
+        record = folder.check_same if resume else folder.create
+        ranks.from_main(lambda: record(settings, self.examples, found))
+        self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
+        self.done = self._taken_up() if resume else 0
+        self.own_engine.load(self.done)
+
+    def train(self, on_step: OnStep) -> None:
+        """The loop, then the model."""
+        ledger = Ledger(self.settings.budget, self._rows())
+        try:
+            if not (ledger.is_spent or self._has_gained_nothing()):
+                self._take_steps(ledger, on_step)
+        except Terminated:
+            self._save_what_is_done()
+            raise
+        self._save_model()
+
+    def _take_steps(self, ledger: Ledger, on_step: OnStep) -> None:
+        settings, ranks, folder = self.settings, self.ranks, self.folder
+        for step in range(self.done, settings.steps):
+            began, tokens_before = ledger.now(), ledger.tokens
+            with ranks.interrupts.window():
+                set_seed(sampling_seed(settings.seed, step), device_specific=True)
+                method = self.methods(step)
+                batch = collected(method, self.stream.take(step), step, folder)
+                metrics = {**batch.metrics, "time/sampling_seconds": ledger.now() - began}
+                self._sample_ahead(step + 1)
+            metrics |= self.learner.learn(method, batch)
+            refuse_nan(metrics, step, batch, folder)
+            self.teacher.update()
+            (self.ahead or self.own_engine).load(step + 1)
+            self.done = step + 1
+            # The main process's clock is everyone's.
+            seconds = ranks.gather(ledger.now() - began)[0]
+            metrics |= ledger.add(batch.num_learned_tokens, seconds)
+            ended = self.done == settings.steps or ledger.is_spent
+            evaluated = self.evaluations.metrics_if_due(
+                self.done, (tokens_before, ledger.tokens), ended
+            )
+            metrics |= evaluated | self.learner.tokens_per_part.metrics(ranks)
+            metrics |= self.own_engine.batch_size.metrics(ranks)
+            if ranks.is_main:
+                folder.log(self.done, metrics, batch.rollouts)
+            ended |= bool(evaluated) and self._has_gained_nothing(keep_best=True)
+            self.accelerator.log(metrics, step=self.done)
+            is_asked_to_end = any(ranks.gather(ranks.interrupts.asked))
+            if self.done % settings.save_every_steps == 0 or ended or is_asked_to_end:
+                refuse_blown_up_weights(self.policy, step, batch, folder)
+                self.checkpoints.save(self.done, self._state())
+            on_step(self.done, metrics)
+            if is_asked_to_end and not ended:
+                raise Terminated
+            if ended:
+                break
+
+    def _sample_ahead(self, step: int) -> None:
+        """Begin a step's completions, where the run is to and there is such a step."""
+        if self.ahead is not None and step < self.settings.steps:
+            prompts = self.stream.take(step)
+            request = self.methods(step).student.request(prompts, step)
+            self.ahead.start(*Spread(self.ahead, self.ranks).share(*request))
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """What the model runs in."""
+        return self.accelerator.autocast()
+
+    def _rows(self) -> list[dict[str, float]]:
+        """The metrics of all steps done."""
+        return self.ranks.from_main(self.folder.metrics)
+
+    def _has_gained_nothing(self, keep_best: bool = False) -> bool:
+        """Whether the run is to stop early, by its held-out metric.
+
+        Args:
+            keep_best: Keep the weights where they are the best yet: those just evaluated.
+        """
+        stopping = self._stopping
+        if stopping is None:
+            return False
+        rows = self._rows()
+        if keep_best and stopping.best(rows) == self.done:
+            self.best.save(self.done, State(self.learner.weights()))
+        return stopping.should_stop(rows)
+
+    @property
+    def _stopping(self) -> EarlyStopping | None:
+        evaluation = self.settings.evaluation
+        stop = evaluation.early_stop if evaluation is not None else None
+        return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)
+
+    def _state(self) -> State:
+        """Everything that going on needs."""
+        learned = self.learner.state()
+        teachers = {f"teacher/{name}": t for name, t in self.teacher.state_dict().items()}
+        values = dict(learned.values)
+        if self.ahead is not None:
+            shares = self.ranks.gather(self.ahead.state())
+            values["ahead"] = None
+            if None not in shares:
+                values["ahead"] = [row for share in shares for row in share or ()]
+        return State({**learned.tensors, **teachers}, values)
+
+    def _taken_up(self) -> int:
+        """Go back to the newest checkpoint and what held then; returns the steps behind it."""
+        found = self.checkpoints.load(self.policy.trainable)
+        step, state = found or (0, None)
+        if state is not None:
+            self.learner.load(state)
+            kind = "teacher/"
+            copies = {n.removeprefix(kind): t for n, t in state.tensors.items() if kind in n}
+            self.teacher.load_state_dict(copies)
+        if state is not None and self.ahead is not None and state.values["ahead"] is not None:
+            rows = state.values["ahead"]
+            self.ahead.load_state(rows[self.ranks.share(len(rows))])
+        self.ranks.from_main(lambda: self.folder.go_back(step))
+        rows = self._rows()
+        self.learner.tokens_per_part.resume(rows)
+        self.own_engine.batch_size.resume(rows)
+        return step
+
+    def _save_what_is_done(self) -> None:
+        """A checkpoint of the last whole step, unless there is one."""
+        # Of what other processes sample ahead this one has nothing, and they may be anywhere.
+        is_elsewhere = self.ahead is not None and self.ranks.num > 1
+        is_new = self.done > 0 and self.done not in self.checkpoints.steps()
+        if is_new and not is_elsewhere and are_finite(self.policy):
+            self.checkpoints.save(self.done, self._state())
+
+    def _save_model(self) -> None:
+        """With the weights of the best evaluation, where a run may stop by it, or with its last."""
+        if self._stopping is not None:
+            found = self.best.load(self.policy.trainable)
+            assert found is not None  # an evaluation was the first thing to do
+            self.learner.load_weights(found[1])
+        if self.ranks.is_main:
+            with self.folder.new_model() as unfinished:
+                num_steps = len(self.folder.metrics())
+                save_model(self.policy, unfinished, model_card(self.settings, num_steps))
+
+
+def _unheard(text: str) -> None:
+    """Of what the main process says, the others say nothing."""

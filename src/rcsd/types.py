@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from rcsd.rubrics import Rubric
 
@@ -59,6 +59,12 @@ class Completion:
     finished: bool
     version: int | None = None
     log_q: tuple[float, ...] = ()
+
+
+def completion_of(row: Mapping[str, Any]) -> Completion:
+    """What `dataclasses.asdict` made a row of; JSON makes lists of tuples."""
+    tuples = {name: tuple(row[name]) for name in ("token_ids", "log_q")}
+    return Completion(**{**row, **tuples})
 
 
 @dataclass(frozen=True, slots=True)

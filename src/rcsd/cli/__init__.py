@@ -11,7 +11,7 @@ from rich.table import Table
 from rcsd.cli import data, evaluation, writer
 from rcsd.cli.terminal import bars, console, errors, quieten_libraries
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
-from rcsd.errors import UserError
+from rcsd.errors import OtherRankError, UserError
 
 if TYPE_CHECKING:
     from rcsd.report import Outcome
@@ -98,11 +98,26 @@ def _show(outcome: "Outcome") -> None:
 
 
 @app.command()
-def train(file: RunFile, overrides: Overrides = None, resume: Resume = False) -> None:
+def train(
+    file: RunFile,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Of this machine, one for each device.")
+    ] = None,
+) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
     from rcsd.config import load_config  # noqa: PLC0415
 
-    train_and_report(load_config(file, overrides or []), resume)
+    settings = load_config(file, overrides or [])
+    if processes is None:
+        train_and_report(settings, resume)
+        return
+    from rcsd.processes import launch  # noqa: PLC0415 (torch takes seconds)
+
+    arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
+    if code := launch(processes, ["train", *arguments]):
+        sys.exit(code)
 
 
 @app.command()
@@ -173,6 +188,8 @@ def main() -> None:
     """Run the command line; an error that the user can mend ends with exit code 2."""
     try:
         app()
+    except OtherRankError:
+        sys.exit(2)  # the process that failed says why
     except UserError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)

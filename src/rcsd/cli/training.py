@@ -22,9 +22,13 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoin
 def train_and_report(settings: Config, resume: bool) -> None:
     """Train with a progress bar, write the report, and say where everything is."""
     from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.processes import is_main  # noqa: PLC0415
     from rcsd.train import run  # noqa: PLC0415
 
     quieten_libraries()
+    if not is_main():
+        run(settings, resume, on_warning=lambda text: None)
+        return
     with bars() as shown:
 
         def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:

@@ -60,6 +60,7 @@ from rcsd.config.parts import (
     Views,
     WorldData,
 )
+from rcsd.config.processes import Processes
 from rcsd.config.roots import (
     DEFAULT_TOKENS_PER_PART,
     Arm,
@@ -116,6 +117,7 @@ __all__ = [
     "PipelineEvaluation",
     "Placebo",
     "PlaceboArm",
+    "Processes",
     "RandomRubrics",
     "RarData",
     "ReducedRubrics",

@@ -36,6 +36,7 @@ from rcsd.config.parts import (
     Views,
 )
 from rcsd.config.presets import PRESETS, filled, named
+from rcsd.config.processes import Processes
 from rcsd.config.section import Section
 from rcsd.types import ViewName
 
@@ -272,6 +273,8 @@ class Config(Stage):
     """The run folder; must not exist unless the run is resumed."""
     rubrics: Rubrics = Rubrics()
     """What becomes of the rubrics of ``data``: kept, or replaced by a placebo."""
+    processes: Processes = Processes()
+    """What holds where the run is started as several processes."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything drawn."""
 

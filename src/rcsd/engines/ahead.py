@@ -14,7 +14,7 @@ from rcsd import config
 from rcsd.engines.building import engine_of
 from rcsd.engines.fitting import FittingEngine
 from rcsd.models import Policy
-from rcsd.types import Completion, Decoding
+from rcsd.types import Completion, Decoding, completion_of
 
 
 class Ahead:
@@ -54,6 +54,7 @@ class Ahead:
         self._copy.model.requires_grad_(False)
         self._behind = engine_of(section, self._copy, precision)
         self._begun: Future[list[Completion]] | None = None
+        self._taken: Future[list[Completion]] | None = None
         self._version: int | None = None
 
     @torch.no_grad()
@@ -71,7 +72,7 @@ class Ahead:
     def load(self, version: int) -> None:
         """What is begun from now on is sampled by these weights; what was begun is not."""
         self.engine.load(version)
-        self._version = version
+        self._version, self._taken = version, None
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
@@ -84,22 +85,23 @@ class Ahead:
         """
         if self._begun is None:
             return self.engine.sample(prompts, decoding, seed, first)
-        begun, self._begun = self._begun, None
-        completions = begun.result()
+        self._taken, self._begun = self._begun, None
+        completions = self._taken.result()
         self.engine.batch_size.follow(self._behind.batch_size)
         return completions
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was begun, waited for: the weights that sampled it will be gone.
+    def state(self) -> list[dict[str, Any]] | None:
+        """What the next step is to learn from, waited for: its weights will be gone.
 
-        Empty where that failed, as the step that asks for it will say.
+        In the middle of a step that is what the step has taken. None where nothing was begun, or
+        where it failed, as the step that asks for it will say.
         """
-        if self._begun is None or self._begun.exception() is not None:
-            return {}
-        return {"completions": [asdict(completion) for completion in self._begun.result()]}
+        held = self._taken or self._begun
+        if held is None or held.exception() is not None:
+            return None
+        return [asdict(completion) for completion in held.result()]
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take up what a checkpoint kept."""
-        if "completions" in state:
-            self._begun = Future()
-            self._begun.set_result([Completion(**row) for row in state["completions"]])
+        self._begun = Future()
+        self._begun.set_result([completion_of(row) for row in rows])

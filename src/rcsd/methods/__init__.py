@@ -1,12 +1,12 @@
 """Methods say what is learned from; the loop does not know which method runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from rcsd.batching import parts
+from rcsd.batching import parts, share
 from rcsd.methods.student import Student
 from rcsd.monitors import text_monitors
 from rcsd.prompting import Prompted
@@ -33,6 +33,10 @@ class Batch:
     def num_learned_tokens(self) -> int:
         """Completion tokens of all rollouts."""
         return sum(len(rollout.completion.token_ids) for rollout in self.rollouts)
+
+    def share(self, rank: int, num_ranks: int) -> "Batch":
+        """What one of several processes learns from; see `rcsd.batching.share`."""
+        return replace(self, rollouts=share(self.rollouts, rank, num_ranks))
 
     def split(self, tokens_per_part: int) -> list[list[Rollout]]:
         """Parts that fit into memory; see `rcsd.batching.parts`."""

@@ -22,6 +22,7 @@ from rcsd.methods.student import Student
 from rcsd.methods.suppress import Suppress
 from rcsd.models import Policy
 from rcsd.prompting import TeacherPrompts, decoding_of
+from rcsd.ranks import Ranks
 from rcsd.teachers import Teacher
 from rcsd.types import Example
 
@@ -40,6 +41,7 @@ class Parts:
         teacher: With which weights the teacher's part is played.
         engine: Samples.
         tokens_per_part: Budget of one forward pass.
+        ranks: Processes that share the work.
     """
 
     examples: Sequence[Example]
@@ -48,6 +50,7 @@ class Parts:
     teacher: Teacher
     engine: Engine
     tokens_per_part: Limit
+    ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
 
 def method_at(settings: config.Config, parts: Parts) -> MethodAt:
@@ -79,6 +82,7 @@ def _student(settings: config.Config, parts: Parts) -> Student:
         settings.completions_per_example,
         parts.tokens_per_part,
         settings.seed,
+        parts.ranks,
     )
 
 

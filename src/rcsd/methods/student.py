@@ -17,6 +17,7 @@ from rcsd.memory import Limit, in_parts
 from rcsd.models import Policy, evaluating
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
+from rcsd.ranks import Ranks
 from rcsd.types import Decoding, Rollout
 
 
@@ -32,6 +33,7 @@ class Student:
         num_completions: Completions of each example.
         tokens_per_part: Budget of one forward pass; lowered where it does not fit into memory.
         seed: Of the run.
+        ranks: Processes that share the scoring.
     """
 
     policy: Policy
@@ -41,6 +43,7 @@ class Student:
     num_completions: int
     tokens_per_part: Limit
     seed: int
+    ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
     @property
     def temperature(self) -> float:
@@ -101,10 +104,15 @@ class Student:
             rows = log_q_T.split([len(rollout.completion.token_ids) for rollout in part])
             return {id(r): tuple(row.tolist()) for r, row in zip(part, rows, strict=True)}
 
-        split = partial(parts, rollouts, packs=self.policy.packs)
-        scored = in_parts(split, self.tokens_per_part, score)
-        found = {key: row for part in scored for key, row in part.items()}
-        return [found[id(rollout)] for rollout in rollouts]
+        own = rollouts[self.ranks.share(len(rollouts))]
+
+        def score_own() -> list[tuple[float, ...]]:
+            split = partial(parts, own, packs=self.policy.packs)
+            scored = in_parts(split, self.tokens_per_part, score)
+            found = {key: row for part in scored for key, row in part.items()}
+            return [found[id(rollout)] for rollout in own]
+
+        return [row for share in self.ranks.together(score_own) for row in share]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:
         """Values of the tokens of each completion, one after the other, as rows have them."""

@@ -1,0 +1,41 @@
+"""An engine whose prompts are shared out among the processes of a run."""
+
+from collections.abc import Sequence
+
+from rcsd.engines import PolicyEngine
+from rcsd.ranks import Ranks
+from rcsd.types import Completion, Decoding
+
+
+class Spread:
+    """Each process samples for its share of the prompts, and all get all completions.
+
+    Where the engine draws for each prompt by itself (`rcsd.engines.local`), what is sampled does
+    not depend on how many processes there are.
+
+    Args:
+        engine: This process's.
+        ranks: The processes; every one of them must ask for the same.
+    """
+
+    def __init__(self, engine: PolicyEngine, ranks: Ranks) -> None:
+        self.engine, self._ranks = engine, ranks
+
+    def load(self, version: int) -> None:
+        """As the engine does."""
+        self.engine.load(version)
+
+    def share(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> tuple[Sequence[Sequence[int]], Decoding, int, int]:
+        """What this process's engine is asked for."""
+        own = self._ranks.share(len(prompts))
+        return prompts[own], decoding, seed, first + own.start
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        """One completion for each prompt, in the same order."""
+        request = self.share(prompts, decoding, seed, first)
+        shares = self._ranks.together(lambda: self.engine.sample(*request) if request[0] else [])
+        return [completion for share in shares for completion in share]

@@ -1,0 +1,67 @@
+"""A scheduler's SIGTERM: leave where nothing is lost, with the exit code that it expects."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_CODE = 128 + signal.SIGTERM
+"""143, as of a program that SIGTERM ended."""
+
+
+class Terminated(SystemExit):
+    """The run was asked to end; what it has done so far is saved."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+class Interrupts:
+    """When the request to end is heard.
+
+    At once while a window is open: there the weights are those of a whole number of steps, however
+    much of the next one has been sampled and computed. Else when somebody looks at `asked`.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._is_open = False
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Inside, SIGTERM is heard; only a process's main thread can be told of signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def window(self, is_open: bool = True) -> Iterator[None]:
+        """Inside, the request is answered at once, or not at once.
+
+        Raises:
+            Terminated: If it was made before, and the window is open.
+        """
+        before, self._is_open = self._is_open, is_open
+        try:
+            self.refuse()
+            yield
+        finally:
+            self._is_open = before
+
+    def refuse(self) -> None:
+        """Do not go on where a request was made and the window is open.
+
+        Raises:
+            Terminated: If so.
+        """
+        if self.asked and self._is_open:
+            raise Terminated
+
+    def _hear(self, *_: object) -> None:
+        self.asked = True
+        self.refuse()

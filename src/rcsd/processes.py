@@ -1,0 +1,89 @@
+"""The processes of a run: how they are started, and how each finds the others."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+from rcsd import config
+from rcsd.errors import ConfigError
+from rcsd.ranks import Ranks
+
+
+def launch(num: int, arguments: Sequence[str]) -> int:
+    """Run the command line in several processes of this machine, by torchrun.
+
+    Args:
+        num: Of processes.
+        arguments: Of the command line.
+
+    Returns:
+        The exit code: of the first process that failed, or 0.
+    """
+    # Else torchrun gives each process one thread, and says so.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
+    # The processes say themselves what is wrong.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        run(parse_args(["--standalone", f"--nproc-per-node={num}", "-m", "rcsd", *arguments]))
+    except ChildFailedError as error:
+        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that talks to the user, as the launcher's variables say."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_trackers(settings: config.Config) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises:
+        ConfigError: Naming one.
+    """
+    missing = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
+
+
+def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
+    """Devices and precision, and the other processes: those that torchrun's variables tell of.
+
+    Raises:
+        ConfigError: If the launcher asks for what the loop does not do.
+    """
+    patience = timedelta(seconds=settings.processes.timeout_seconds)
+    accelerator = Accelerator(
+        mixed_precision=settings.precision or "no",
+        log_with=list(settings.trackers) or None,
+        project_dir=str(settings.out),
+        step_scheduler_with_optimizer=False,
+        # Without a device accelerate overlooks the other processes unless it is told.
+        cpu=not torch.accelerator.is_available() and "WORLD_SIZE" in os.environ,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
+    )
+    kind = accelerator.distributed_type
+    if kind == DistributedType.DEEPSPEED:
+        raise ConfigError(
+            "DeepSpeed takes backward passes and steps into its own hands, and a step here has any "
+            "number of parts, learned anew where memory runs out; for sharded weights set "
+            "processes.sharding: fsdp, and launch without DeepSpeed"
+        )
+    if kind in (DistributedType.FSDP, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            f"the launcher asks for {kind.value}; launch plain processes (accelerate launch "
+            "--multi_gpu, or torchrun) and set processes.sharding: fsdp in the run's file"
+        )
+    return accelerator, Ranks(accelerator.process_index, accelerator.num_processes)
