@@ -211,6 +211,11 @@ def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollou
     ]
 
 
+def shortest(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """A part of the one rollout that costs the least."""
+    return [min(rollouts, key=lambda rollout: _packed_tokens(None, rollout))]
+
+
 def part_tokens(part: Sequence[Rollout], packs: bool) -> int:
     """Tokens of a part as `parts` counts them."""
     if packs:

@@ -21,11 +21,15 @@ class Interrupts:
 
     At once while a window is open: there the weights are those of a whole number of steps, however
     much of the next one has been sampled and computed. Else when somebody looks at `asked`.
+
+    Args:
+        at_exchanges: Only where all processes meet, also while a window is open: for passes that
+            take all processes, and that none may leave half-way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_exchanges: bool = False) -> None:
         self.asked = False
-        self._is_open = False
+        self._is_open, self._at_exchanges = False, at_exchanges
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -53,13 +57,16 @@ class Interrupts:
         finally:
             self._is_open = before
 
-    def refuse(self) -> None:
+    def refuse(self, at_exchange: bool = False) -> None:
         """Do not go on where a request was made and the window is open.
+
+        Args:
+            at_exchange: Whether all processes meet here.
 
         Raises:
             Terminated: If so.
         """
-        if self.asked and self._is_open:
+        if self.asked and self._is_open and (at_exchange or not self._at_exchanges):
             raise Terminated
 
     def _hear(self, *_: object) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import get_scheduler
 
 from rcsd import config
+from rcsd.batching import shortest
 from rcsd.checkpoints import State, local
-from rcsd.memory import Limit, in_parts, part_limit, random_state
+from rcsd.memory import Limit, in_lockstep, in_parts, part_limit, random_state
 from rcsd.methods import Batch, Method
 from rcsd.models import Policy
 from rcsd.ranks import Ranks
@@ -78,10 +80,13 @@ class Learner:
         metrics: dict[str, float] = {}
         for update in range(batch.num_updates):
             with self.ranks.interrupts.window(update == 0):
-                found = self.ranks.together(lambda: self._gradient(method, batch))
+                found = self.ranks.together(
+                    lambda: self._gradient(method, batch), meets=self.ranks.lockstep
+                )
             for shares in (share for each in found for share in each):
                 _add(metrics, shares, batch.num_updates)
-            self.ranks.sum([_gradient_of(p) for p in self.policy.trainable.values()])
+            if not self.ranks.lockstep:  # there each pass has summed its own
+                self.ranks.sum([_gradient_of(p) for p in self.policy.trainable.values()])
             norm = {"optim/grad_norm": self._clipped_grad_norm()}
             _add(metrics, norm, batch.num_updates)
             self.optimizer.step()
@@ -140,19 +145,22 @@ class Learner:
             self.optimizer.zero_grad()
             rewind()
 
-        def learn(part: list[Rollout]) -> Mapping[str, Tensor]:
+        def learn(part: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
             loss, shares = method.loss(part, batch.num_learned_tokens)
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss if counts else 0 * loss)
             return shares
 
-        found = in_parts(own.split, self.tokens_per_part, learn, begin)
+        if self.ranks.lockstep:
+            divided, filler = own.split(self.tokens_per_part.value), shortest(batch.rollouts)
+            found = in_lockstep(divided, filler, self.ranks, learn)
+        else:
+            found = in_parts(own.split, self.tokens_per_part, learn, begin)
         return [{name: float(share) for name, share in shares.items()} for shares in found]
 
     def _clipped_grad_norm(self) -> float:
         limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(list(self.policy.trainable.values()), limit)
-        assert norm is not None  # it is for engines that clip by themselves, and none runs here
-        return float(norm)
+        norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def _gradient_of(parameter: nn.Parameter) -> Tensor:

@@ -89,6 +89,38 @@ def free_memory() -> None:
     clear_device_cache(garbage_collection=True)
 
 
+def in_lockstep(
+    parts: Sequence[list[Rollout]],
+    filler: list[Rollout],
+    ranks: Ranks,
+    visit: Callable[[list[Rollout], bool], Result],
+) -> list[Result]:
+    """What a visit of each part gives, where every pass takes all processes (FSDP2).
+
+    Processes with fewer parts visit the filler in their place, which does not count.
+
+    Args:
+        parts: Of this process.
+        filler: A part, as small as there is.
+        ranks: The processes.
+        visit: Told whether the part counts.
+
+    Raises:
+        RunError: If memory runs out: no process can learn a part anew without the others.
+    """
+    try:
+        found = [(visit(part, counts), counts) for part, counts in ranks.padded(parts, filler)]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            "out of memory in a pass over sharded weights, which takes all processes and is not "
+            "tried again in smaller parts: lower tokens_per_part, or set "
+            "model.activation_checkpointing: true"
+        ) from error
+    return [result for result, counts in found if counts]
+
+
 def in_parts(
     split: Callable[[int], list[list[Rollout]]],
     tokens_per_part: Limit,

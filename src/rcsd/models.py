@@ -6,7 +6,7 @@ Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +88,8 @@ class Scorer(nn.Module):
     def __init__(self, policy: Policy, head: Literal["plain", "whole"] | None = None) -> None:
         super().__init__()
         self.model = policy.model
+        # Then weights of the next pass are gathered into the memory of this one's.
+        self.is_sharded = False
         self.head = head or ("plain" if has_plain_head(policy.model) else "whole")
 
     def forward(self, rows: Packed | Padded) -> Predictions:
@@ -104,11 +106,16 @@ class Scorer(nn.Module):
         head, device = causal.get_output_embeddings(), hidden_TH.device.type
         if torch.is_autocast_enabled(device):
             hidden_TH = hidden_TH.to(torch.get_autocast_dtype(device))
-        # A teacher's weights are swapped in and out: its tensors are kept, not the parameters.
-        kept = (lambda w: w) if torch.is_grad_enabled() else Tensor.detach
-        weight_VH = kept(head.weight).to(hidden_TH.dtype)
-        bias_V = None if head.bias is None else kept(head.bias).to(hidden_TH.dtype)
+        weight_VH = self._kept(head.weight).to(hidden_TH.dtype)
+        bias_V = None if head.bias is None else self._kept(head.bias).to(hidden_TH.dtype)
         return HeadPredictions(hidden_TH, weight_VH, bias_V)
+
+    def _kept(self, parameter: Tensor) -> Tensor:
+        """A teacher's weights are swapped in and out: its tensors are kept, not the parameters."""
+        if torch.is_grad_enabled():
+            return parameter
+        kept = parameter.detach()
+        return kept.clone() if self.is_sharded and parameter.requires_grad else kept
 
 
 def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
@@ -190,8 +197,12 @@ def _is_close(a_TH: Tensor, b_TH: Tensor, tolerance: float) -> bool:
     return bool((a_TH - b_TH).norm() <= tolerance * b_TH.norm())
 
 
-def load_policy(section: config.Model) -> Policy:
+def load_policy(section: config.Model, device: torch.device | None = None) -> Policy:
     """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
+
+    Args:
+        section: The model.
+        device: Where its weights go; None is this process's device.
 
     Raises:
         ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
@@ -224,7 +235,7 @@ def load_policy(section: config.Model) -> Policy:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )
-    model = model.to(PartialState().device)
+    model = model.to(device or PartialState().device)
     policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
     if section.activation_checkpointing:
         checkpoint_activations(policy)
@@ -306,12 +317,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def save_model(policy: Policy, folder: Path, card: str) -> None:
-    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card."""
+def save_model(
+    policy: Policy, folder: Path, card: str, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card.
+
+    Args:
+        policy: What is saved.
+        folder: Where.
+        card: Markdown.
+        weights: Those that were gathered, where the model has shares of them alone.
+    """
     causal = causal_lm(policy.model)
     bare, causal.generation_config = causal.generation_config, policy.generation_config
     try:
-        policy.model.save_pretrained(folder)
+        policy.model.save_pretrained(folder, state_dict=weights)
     finally:
         causal.generation_config = bare
     policy.tokenizer.save_pretrained(folder)

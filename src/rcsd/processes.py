@@ -14,7 +14,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 from rcsd import config
-from rcsd.errors import ConfigError
+from rcsd.errors import ConfigError, RunError
+from rcsd.interrupts import Interrupts
 from rcsd.ranks import Ranks
 
 
@@ -27,6 +28,9 @@ def launch(num: int, arguments: Sequence[str]) -> int:
 
     Returns:
         The exit code: of the first process that failed, or 0.
+
+    Raises:
+        RunError: If a process was killed.
     """
     # Else torchrun gives each process one thread, and says so.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
@@ -35,8 +39,13 @@ def launch(num: int, arguments: Sequence[str]) -> int:
     try:
         run(parse_args(["--standalone", f"--nproc-per-node={num}", "-m", "rcsd", *arguments]))
     except ChildFailedError as error:
-        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
-        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+        rank, first = min(error.failures.items(), key=lambda item: item[1].timestamp)
+        if first.exitcode < 0:
+            raise RunError(
+                f"process {rank} was ended by signal {-first.exitcode} ({first.signal_name()}), "
+                "perhaps for want of memory; go on with --resume"
+            ) from error
+        return first.exitcode
     except SignalException as error:
         return 128 + error.sigval
     return 0
@@ -74,7 +83,23 @@ def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
         cpu=not torch.accelerator.is_available() and "WORLD_SIZE" in os.environ,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
     )
-    kind = accelerator.distributed_type
+    refuse_other_sharding(accelerator.distributed_type)
+    if settings.processes.sharding == "fsdp" and accelerator.num_processes == 1:
+        raise ConfigError(
+            "processes.sharding: fsdp shards weights among processes, and there is one; start more "
+            "with --processes N, or leave it out"
+        )
+    lockstep = settings.processes.sharding == "fsdp"
+    places = accelerator.process_index, accelerator.num_processes
+    return accelerator, Ranks(*places, Interrupts(at_exchanges=lockstep), lockstep)
+
+
+def refuse_other_sharding(kind: DistributedType) -> None:
+    """Refuse what a launcher's own configuration may ask for, and the loop does not do.
+
+    Raises:
+        ConfigError: Saying what to do instead.
+    """
     if kind == DistributedType.DEEPSPEED:
         raise ConfigError(
             "DeepSpeed takes backward passes and steps into its own hands, and a step here has any "
@@ -86,4 +111,3 @@ def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
             f"the launcher asks for {kind.value}; launch plain processes (accelerate launch "
             "--multi_gpu, or torchrun) and set processes.sharding: fsdp in the run's file"
         )
-    return accelerator, Ranks(accelerator.process_index, accelerator.num_processes)

@@ -1,7 +1,6 @@
 """The processes of one run: each has a rank, and they meet at few points, always the same ones."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -28,9 +27,7 @@ class Ranks:
         rank: Of this process, counted from 0.
         num: Of processes.
         interrupts: Asked to end in one process, all end.
-        meets_within_work: Whether the work of `together` holds exchanges of its own that cannot be
-            left half-way, as passes over sharded weights do. A failure there is told by the
-            process's end.
+        lockstep: Whether each pass of the model takes all processes, as over sharded weights.
     """
 
     def __init__(
@@ -38,11 +35,10 @@ class Ranks:
         rank: int = 0,
         num: int = 1,
         interrupts: Interrupts | None = None,
-        meets_within_work: bool = False,
+        lockstep: bool = False,
     ) -> None:
-        self.rank, self.num = rank, num
+        self.rank, self.num, self.lockstep = rank, num, lockstep
         self.interrupts = interrupts or Interrupts()
-        self._meets_within_work = meets_within_work
         self._told: BaseException | None = None
 
     @property
@@ -54,8 +50,22 @@ class Ranks:
         """This process's items: consecutive, of sizes that differ by one at most."""
         return slice(num_items * self.rank // self.num, num_items * (self.rank + 1) // self.num)
 
-    def together(self, work: Callable[[], Found]) -> list[Found]:
+    def padded(self, parts: Sequence[Found], filler: Found) -> list[tuple[Found, bool]]:
+        """As many parts in every process as the one with the most has, and whether each counts.
+
+        For passes in which all processes take part.
+        """
+        num = max(self.gather(len(parts)))
+        fillers = [(filler, False)] * (num - len(parts))
+        return [*((part, True) for part in parts), *fillers]
+
+    def together(self, work: Callable[[], Found], meets: bool = False) -> list[Found]:
         """What the work gives in each process, by rank.
+
+        Args:
+            work: Done in every process.
+            meets: Whether the work itself has exchanges, as passes over sharded weights do. The
+                others cannot be told then of a failure, and learn of it by the process's end.
 
         Raises:
             OtherRankError: If it failed in another one. What failed here is raised as it is.
@@ -66,15 +76,15 @@ class Ranks:
             return [work()]
         found, failure = None, None
         try:
-            with self.interrupts.window(False) if self._meets_within_work else nullcontext():
-                found = work()
-            self.interrupts.refuse()
+            found = work()
         except BaseException as error:
-            if self._told is not None:
-                raise  # the others know already
+            if self._told is not None or meets:
+                raise  # the others know already, or cannot be told
             failure = error
-        if failure is not None and self._meets_within_work and not isinstance(failure, Terminated):
-            raise failure
+        try:
+            self.interrupts.refuse(at_exchange=True)
+        except Terminated as request:
+            failure = failure or request
         with self.interrupts.window(False):
             answers = self._exchanged((found, _words(failure)), failure)
         failed = {rank: words for rank, (_, words) in enumerate(answers) if words is not None}

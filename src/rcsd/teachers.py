@@ -1,15 +1,23 @@
 """The teacher's weights: frozen, a moving average, or the student's own."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from rcsd import config
+from rcsd.checkpoints import local
 from rcsd.models import Policy
+
+Settle = Callable[[], None]
+
+
+def _at_once() -> None:
+    """Parameters that are not sharded are where they are."""
 
 
 @runtime_checkable
@@ -77,12 +85,13 @@ class ShadowTeacher:
     Args:
         policy: Whose present weights are the copy's first.
         decay: Each update sets ``copy <- decay copy + (1 - decay) student``; None keeps the copy.
+        settle: Called before parameters are read or changed, so that sharded ones are in place.
     """
 
     moves_within_a_step = False
 
-    def __init__(self, policy: Policy, decay: float | None) -> None:
-        self.policy, self.decay = policy, decay
+    def __init__(self, policy: Policy, decay: float | None, settle: Settle = _at_once) -> None:
+        self.policy, self.decay, self._settle = policy, decay, settle
         self._copy: dict[str, Tensor] = {
             name: parameter.detach().clone() for name, parameter in policy.trainable.items()
         }
@@ -90,21 +99,31 @@ class ShadowTeacher:
     @contextlib.contextmanager
     def weights(self) -> Iterator[None]:
         """The copy's values in the model's parameters; the student's are put back afterwards."""
-        student = {name: p.data for name, p in self.policy.trainable.items()}
+        student = self._put(self._copy)
         try:
-            for name, parameter in self.policy.trainable.items():
-                parameter.data = self._copy[name]
             yield
         finally:
-            for name, parameter in self.policy.trainable.items():
-                parameter.data = student[name]
+            self._put(student)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Other values in the place of the model's; returns those that were there."""
+        self._settle()
+        before: dict[str, Tensor] = {}
+        for name, parameter in self.policy.trainable.items():
+            if isinstance(parameter, DTensor):  # FSDP2 keeps to the memory that it knows
+                before[name] = parameter.detach().clone()
+                local(parameter).copy_(local(values[name]))
+            else:
+                before[name], parameter.data = parameter.data, values[name]
+        return before
 
     @torch.no_grad()
     def update(self) -> None:
         """Follow the student by one step of the moving average."""
         if self.decay is not None:
             for name, parameter in self.policy.trainable.items():
-                self._copy[name].lerp_(parameter.data, 1 - self.decay)
+                local(self._copy[name]).lerp_(local(parameter.data), 1 - self.decay)
 
     def state_dict(self) -> dict[str, Any]:
         """The copy; nothing where it is kept, since a resumed run makes it again."""
@@ -113,19 +132,27 @@ class ShadowTeacher:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a copy."""
         for name, value in state.items():
-            self._copy[name].copy_(value)
+            local(self._copy[name]).copy_(value)
 
 
 def teacher_of(
-    section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher, policy: Policy
+    section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher,
+    policy: Policy,
+    settle: Settle = _at_once,
 ) -> Teacher:
-    """The teacher that a configuration asks for."""
+    """The teacher that a configuration asks for.
+
+    Args:
+        section: The configuration.
+        policy: Whose other view it is.
+        settle: As `ShadowTeacher`.
+    """
     match section:
         case config.LiveTeacher():
             return LiveTeacher()
         case config.EmaTeacher(decay=decay):
-            return ShadowTeacher(policy, decay)
+            return ShadowTeacher(policy, decay, settle)
         case config.FrozenTeacher() if policy.has_adapters:
             return AdaptersOffTeacher(policy)
         case _:
-            return ShadowTeacher(policy, decay=None)
+            return ShadowTeacher(policy, None, settle)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -29,6 +30,7 @@ from rcsd.processes import accelerator_of, check_trackers
 from rcsd.prompting import weights_fingerprint
 from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder, fingerprint
+from rcsd.sharding import Sharding
 from rcsd.stopping import EarlyStopping
 from rcsd.streams import stream_of
 from rcsd.teachers import teacher_of
@@ -70,6 +72,8 @@ def run(
         # However a run ends, nothing of it goes on afterwards.
         with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.installed():
             with ranks.interrupts.window():
+                folder = RunFolder(settings.out)
+                ranks.from_main(folder.check_resumable if resume else folder.check_new)
                 made = _Run(settings, accelerator, ranks, executor)
                 made.prepare(resume, on_warning)
             made.train(on_step if ranks.is_main else _quietly)
@@ -98,15 +102,24 @@ class _Run:
         placebo, words = settings.rubrics.placebo, Words(settings.views.templates)
         self.examples = with_placebo(self.rows, placebo, words)
         set_seed(settings.seed)
-        self.policy = load_policy(settings.model)
+        is_sharded = settings.processes.sharding == "fsdp"
+        # Else each process would need room on its device for the whole model.
+        self.policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
         self.weights_sha256 = weights_fingerprint(self.policy.model)
         same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
         ranks.refuse_differences(same)
-        self.learner = learner_of(settings, accelerator, ranks, self.policy)
-        self.scorer = accelerator.prepare_model(Scorer(self.policy), evaluation_mode=True)
-        self.teacher = teacher_of(settings.teacher, self.policy)
         self.own_engine = engine_of(settings.engine, self.policy, self._precision)
-        self.engine = Spread(self.own_engine, ranks)
+        self.scorer = Scorer(self.policy)
+        # In place: mixed precision alone, since gradients are summed by the learner.
+        accelerator.prepare_model(
+            self.scorer, device_placement=not is_sharded, evaluation_mode=True
+        )
+        self.sharding = self._sharded() if is_sharded else None
+        whole = nullcontext if self.sharding is None else self.sharding.whole
+        self.engine = Spread(self.own_engine, ranks, whole)
+        self.learner = learner_of(settings, accelerator, ranks, self.policy)
+        settle = [] if self.sharding is None else [self.sharding.settle]
+        self.teacher = teacher_of(settings.teacher, self.policy, *settle)
         self.ahead: Ahead | None = None
         if settings.overlap:
             engine = (self.own_engine, settings.engine)
@@ -116,10 +129,13 @@ class _Run:
         )
         self.best = Checkpoints(self.folder.path / "best", 1, ranks)
 
+    def _sharded(self) -> Sharding:
+        precision = torch.bfloat16 if self.settings.precision == "bf16" else None
+        return Sharding(self.scorer, self.policy, precision)
+
     def prepare(self, resume: bool, on_warning: OnWarning | None) -> None:
         """Prompts, analyses, methods; then the folder, so that what cannot start leaves none."""
         settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
-        ranks.from_main(folder.check_resumable if resume else folder.check_new)
         # Analyses are written here, before any step is taken or taken up: by the frozen weights.
         self.stream, found = stream_of(settings, self.examples, policy, self.engine, ranks)
         parts = Parts(
@@ -235,6 +251,8 @@ class _Run:
 
     def _state(self) -> State:
         """Everything that going on needs."""
+        if self.sharding is not None:
+            self.sharding.settle()
         learned = self.learner.state()
         teachers = {f"teacher/{name}": t for name, t in self.teacher.state_dict().items()}
         values = dict(learned.values)
@@ -277,10 +295,13 @@ class _Run:
             found = self.best.load(self.policy.trainable)
             assert found is not None  # an evaluation was the first thing to do
             self.learner.load_weights(found[1])
+        weights = None
+        if self.sharding is not None:
+            weights = self.sharding.gathered(self.policy.model, self.policy.has_adapters)
         if self.ranks.is_main:
+            card = model_card(self.settings, len(self.folder.metrics()))
             with self.folder.new_model() as unfinished:
-                num_steps = len(self.folder.metrics())
-                save_model(self.policy, unfinished, model_card(self.settings, num_steps))
+                save_model(self.policy, unfinished, card, weights)
 
 
 def _unheard(text: str) -> None:

@@ -279,6 +279,20 @@ class Config(Stage):
     """Seed of everything drawn."""
 
     @model_validator(mode="after")
+    def _shards_what_can_be_sharded(self) -> "Config":
+        if self.processes.sharding == "fsdp" and self.overlap:
+            raise ValueError(
+                "overlap samples from a whole copy of the policy, and processes.sharding: fsdp has "
+                "none; leave one of them out"
+            )
+        if self.processes.sharding == "fsdp" and self.tokens_per_part == "auto":
+            raise ValueError(
+                "tokens_per_part: auto tries what fits in each process by itself, and passes over "
+                "sharded weights take all of them; set a number"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_what_a_placebo_replaces(self) -> "Config":
         if self.rubrics.placebo.type != "none" and not self.uses_rubrics:
             raise ValueError(

@@ -1,6 +1,7 @@
 """An engine whose prompts are shared out among the processes of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from rcsd.engines import PolicyEngine
 from rcsd.ranks import Ranks
@@ -16,10 +17,16 @@ class Spread:
     Args:
         engine: This process's.
         ranks: The processes; every one of them must ask for the same.
+        whole: Context in which this process has all of the policy's weights.
     """
 
-    def __init__(self, engine: PolicyEngine, ranks: Ranks) -> None:
-        self.engine, self._ranks = engine, ranks
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        ranks: Ranks,
+        whole: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.engine, self._ranks, self._whole = engine, ranks, whole
 
     def load(self, version: int) -> None:
         """As the engine does."""
@@ -37,5 +44,8 @@ class Spread:
     ) -> list[Completion]:
         """One completion for each prompt, in the same order."""
         request = self.share(prompts, decoding, seed, first)
-        shares = self._ranks.together(lambda: self.engine.sample(*request) if request[0] else [])
+        with self._whole():
+            shares = self._ranks.together(
+                lambda: self.engine.sample(*request) if request[0] else []
+            )
         return [completion for share in shares for completion in share]

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rcsd.batching import packed, padded, parts
+from rcsd.batching import packed, padded, parts, shortest
 from rcsd.engines import Engine, sampling_seed
-from rcsd.memory import Limit, in_parts
+from rcsd.memory import Limit, in_lockstep, in_parts
 from rcsd.models import Policy, evaluating
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
@@ -108,11 +108,16 @@ class Student:
 
         def score_own() -> list[tuple[float, ...]]:
             split = partial(parts, own, packs=self.policy.packs)
-            scored = in_parts(split, self.tokens_per_part, score)
+            if self.ranks.lockstep and rollouts:
+                limit, filler = self.tokens_per_part.value, shortest(rollouts)
+                scored = in_lockstep(split(limit), filler, self.ranks, lambda part, _: score(part))
+            else:
+                scored = in_parts(split, self.tokens_per_part, score)
             found = {key: row for part in scored for key, row in part.items()}
             return [found[id(rollout)] for rollout in own]
 
-        return [row for share in self.ranks.together(score_own) for row in share]
+        shares = self.ranks.together(score_own, meets=self.ranks.lockstep)
+        return [row for share in shares for row in share]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:
         """Values of the tokens of each completion, one after the other, as rows have them."""
