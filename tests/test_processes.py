@@ -135,7 +135,7 @@ def test_the_number_of_exchanges_does_not_depend_on_the_data(tmp_path: Path) -> 
 
 def count_exchanges(rank: int, path: Path) -> None:
     """Write down how often each kind of exchange is made."""
-    counts = dict.fromkeys(("all_gather_object", "all_reduce"), 0)
+    counts: dict[str, int] = dict.fromkeys(("all_gather_object", "all_reduce"), 0)
 
     def counting(name: str, exchange: Any) -> Any:
         @functools.wraps(exchange)
@@ -147,7 +147,9 @@ def count_exchanges(rank: int, path: Path) -> None:
         return counted
 
     for name in counts:
-        pytest.MonkeyPatch().setattr(dist, name, counting(name, getattr(dist, name)))
+        pytest.MonkeyPatch().setattr(
+            f"torch.distributed.{name}", counting(name, getattr(dist, name))
+        )
 
 
 # Failures

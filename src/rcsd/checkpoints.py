@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,9 @@ class Checkpoints:
             if is_sharded:
                 self._ranks.gather(None)  # it has its name
 
-    def load(self, like: Mapping[str, Tensor]) -> tuple[int, State] | None:
+    def load(
+        self, like: Mapping[str, Tensor], tell: Callable[[str], object] = warnings.warn
+    ) -> tuple[int, State] | None:
         """The newest checkpoint that is unharmed, or None where there is none at all.
 
         Harmed ones that are newer are set aside under another name.
@@ -93,34 +96,39 @@ class Checkpoints:
         Args:
             like: Parameters by name: of what is theirs, by the last part of its name, come those
                 rows that this process has of them.
+            tell: Called with a sentence for each that is set aside.
 
         Raises:
             RunError: If there are checkpoints, and all are harmed.
         """
-        step, content = self._ranks.from_main(self._newest_unharmed)
+        step, content = self._ranks.from_main(lambda: self._newest_unharmed(tell))
         if content is None:
             return None
         tensors = _read_shards(self.path(step), content["shards"], like)
         return step, State(tensors, content["values"])
 
-    def _newest_unharmed(self) -> tuple[int, dict[str, Any] | None]:
-        found = self.steps()
-        harms = []
-        for step in reversed(found):
+    def _newest_unharmed(self, tell: Callable[[str], object]) -> tuple[int, dict[str, Any] | None]:
+        harms: dict[int, str] = {}
+        for step in reversed(self.steps()):
             try:
                 content = _opened(self.path(step), step)
             except _HarmedError as error:
-                harms.append(str(error))
+                harms[step] = str(error)
                 continue
-            for harmed in found[found.index(step) + 1 :]:
-                aside = self._folder / f"harmed-step-{harmed:06d}"
+            for harmed, how in harms.items():
+                path = self.path(harmed)
+                aside = path.with_name(f"harmed-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
-                self.path(harmed).rename(aside)
+                path.rename(aside)
+                tell(
+                    f"checkpoint {path.name} is harmed ({how}); it is kept as {aside}, and the "
+                    f"run goes on from {self.path(step).name}"
+                )
             return step, content
         if harms:
             raise RunError(
-                f"no checkpoint in {self._folder} can be read: {'; '.join(harms)}. To begin again "
-                "with the first step, delete that folder"
+                f"no checkpoint in {self._folder} can be read: {'; '.join(harms.values())}. To "
+                "begin again with the first step, delete that folder"
             )
         return 0, None
 

@@ -1,5 +1,6 @@
 """A run: builds every part in sight, then the one loop, which does not know which method runs."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -162,7 +163,7 @@ class _Run:
         record = folder.check_same if resume else folder.create
         ranks.from_main(lambda: record(settings, self.examples, found))
         self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
-        self.done = self._taken_up() if resume else 0
+        self.done = self._taken_up(on_warning or warnings.warn) if resume else 0
         self.own_engine.load(self.done)
 
     def train(self, on_step: OnStep) -> None:
@@ -263,9 +264,9 @@ class _Run:
                 values["ahead"] = [row for share in shares for row in share or ()]
         return State({**learned.tensors, **teachers}, values)
 
-    def _taken_up(self) -> int:
+    def _taken_up(self, tell: Callable[[str], object]) -> int:
         """Go back to the newest checkpoint and what held then; returns the steps behind it."""
-        found = self.checkpoints.load(self.policy.trainable)
+        found = self.checkpoints.load(self.policy.trainable, tell)
         step, state = found or (0, None)
         if state is not None:
             self.learner.load(state)
