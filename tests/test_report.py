@@ -31,7 +31,8 @@ from rcsd.report.figures import MAX_POINTS, curve_figure, score_figure
 from rcsd.report.scales import Scale, round_scale, share_scale, spanning_scale, tick_label
 from rcsd.report.shapes import Bar, Label, Line, Mark, Trace, arm_styles
 from rcsd.report.tables import NOTHING
-from rcsd.report.text import MINUS, number, p_value_text, shortened, visible_text, wrapped
+from rcsd.report.text import MINUS, number, p_value_text, shortened, wrapped
+from rcsd.showing import visible_text
 from rcsd.stats import Interval
 
 VOID_TAGS = {"meta", "link", "br", "hr", "img", "input"}

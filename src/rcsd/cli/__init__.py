@@ -1,17 +1,19 @@
 """The command line: parse, load, call. The only folder that prints."""
 
+import errno
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, writer
-from rcsd.cli.terminal import bars, console, errors, quieten_libraries
+from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import UserError
+from rcsd.showing import guard_libraries
 
 if TYPE_CHECKING:
     from rcsd.report import Outcome
@@ -93,8 +95,8 @@ def study(
 def _show(outcome: "Outcome") -> None:
     console.print(outcome.table)
     for sentence in outcome.findings:
-        console.print(f"- {escape(sentence)}", highlight=False)
-    console.print(f"\nReport: {escape(str(outcome.report))}", highlight=False, soft_wrap=True)
+        console.print(f"- {sentence}")
+    say(f"\nReport: {outcome.report}")
 
 
 @app.command()
@@ -130,7 +132,7 @@ def probe(
         found = measured(settings, num_examples, num_samples, shown)
     path = write_probe(found, settings, folder)
     print_probe(found)
-    console.print(f"\nNumbers: {escape(str(path))}", highlight=False, soft_wrap=True)
+    say(f"\nNumbers: {path}")
 
 
 @app.command()
@@ -148,7 +150,7 @@ def export(
     quieten_libraries()
     section = Model.model_validate(folder.read_record()["config"]["model"])
     export_merged(section, folder.model, out)
-    console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
+    say(f"Model: {out}")
 
 
 @app.command()
@@ -160,7 +162,7 @@ def models(
 
     if fetch is not None:
         quieten_libraries()
-        console.print(f"Model: {escape(str(fetch_model(fetch)))}", highlight=False, soft_wrap=True)
+        say(f"Model: {fetch_model(fetch)}")
         return
     table = Table("model.path", "what it is", "here")
     for entry in ENTRIES.values():
@@ -169,13 +171,28 @@ def models(
     console.print(table)
 
 
+# What no traceback helps with: a full disk, a folder that may not be written to.
+_MACHINES_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
 def main() -> None:
     """Run the command line; an error that the user can mend ends with exit code 2."""
+    guard_libraries()
     try:
         app()
     except UserError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _end(str(error))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _MACHINES_FAULTS:
+            _end(f"{error.filename or 'the disk'}: {error.strerror}; mend that, and run this again")
+        # As Python would, but a message may quote data.
+        errors.print(traceback.format_exc(), soft_wrap=True)
+        sys.exit(1)
+
+
+def _end(message: str) -> NoReturn:
+    errors.print(labelled("error", message, "bold red"), soft_wrap=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

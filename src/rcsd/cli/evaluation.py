@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
-from rcsd.cli.terminal import bars, console, quieten_libraries
+from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError, DataError
 
@@ -38,8 +37,8 @@ def eval_(
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
     for line in counts_of(summary):
-        console.print(escape(line), highlight=False)
-    console.print(f"Evaluation: {escape(str(settings.out))}", highlight=False, soft_wrap=True)
+        console.print(line)
+    say(f"Evaluation: {settings.out}")
 
 
 def compare(  # noqa: PLR0913 (each is an option)
@@ -108,19 +107,19 @@ def compare(  # noqa: PLR0913 (each is an option)
             for arm, seeds in read.items()
         }
         found = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
-        text = json.dumps(found | {"notes": notes}, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(found | {"notes": notes}, indent=2) + "\n"
     else:
         sheets, lines = sheets_of(compared, cluster_by, notes)
         write = as_markdown if format == "markdown" else as_text
         text = write(sheets, lines, console.width)
     if out is None:
-        typer.echo(text, nl=False)
+        write_out(text)
         return
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", out) from error
-    console.print(f"Comparison: {escape(str(out))}", highlight=False, soft_wrap=True)
+    say(f"Comparison: {out}")
 
 
 def _pairs(names: list[str], against: str | None, all_pairs: bool) -> list[tuple[str, str]]:

@@ -24,7 +24,8 @@ from rcsd.report.figures import (
 from rcsd.report.page import ReportPage
 from rcsd.report.shapes import Figure
 from rcsd.report.tables import arms_table, range_text
-from rcsd.report.text import MINUS, number, p_value_text, spaced, text_width, visible_text
+from rcsd.report.text import MINUS, number, p_value_text, spaced, text_width
+from rcsd.showing import shown_text
 
 FIGURES: dict[str, Callable[[ReportPage], Figure]] = {
     "scores": score_figure,
@@ -145,9 +146,7 @@ def _environment() -> Environment:
 
 def _visible(value: object) -> object:
     """Last door before the page: every text passes here, then through the escaping."""
-    return (
-        visible_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-    )
+    return shown_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _place(value: float) -> str:
