@@ -3,20 +3,57 @@
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rcsd.errors import ConfigError
+from rcsd.showing import redacted
+
+MAX_NODES = 100_000
+"""Values of a YAML file, those that aliases repeat counted each time."""
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and without unknown keys."""
+    """A part of the configuration: frozen, without unknown keys, and without secrets.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    A configuration is written into records, cards and trackers, so a secret in it is refused here.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written_down(cls, value: Any) -> Any:
+        for text in _texts(value):
+            if redacted(text) != text:
+                raise ValueError(
+                    "holds a secret or what looks like one, and would be written into records; "
+                    "give it by the environment, such as HF_TOKEN"
+                )
+            if re.search("[\0\ud800-\udfff]", text):
+                raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
+        return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Texts of a plain value; sections look after their own."""
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif isinstance(value, Mapping | list | tuple):
+        parts = [*value, *value.values()] if isinstance(value, Mapping) else value
+        for part in parts:
+            yield from _texts(part)
 
 
 Root = TypeVar("Root", bound=Section)
@@ -39,12 +76,12 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'data:'")
@@ -85,11 +122,53 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        parsed = _yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: {error}") from error
     # YAML 1.1 reads 1e-5 as a text, and so would a user's file: pydantic turns both into numbers.
     tree[last] = parsed
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without code, without repeated keys, and without aliases that grow beyond bounds."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}
+        self._num_nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value, or the one that an alias stands for, which counts anew."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        before = self._num_nodes
+        node: Any = super().compose_node(parent, index)
+        if is_alias and node not in self._sizes:
+            raise yaml.YAMLError("an alias stands within what it stands for")
+        self._num_nodes += self._sizes[node] if is_alias else 1
+        self._sizes.setdefault(node, self._num_nodes - before)
+        if self._num_nodes > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES} values, repeated ones included")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping each of whose keys stands there once; those of ``<<`` are not its own."""
+        node = super().compose_mapping_node(anchor)
+        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in scalars).items():
+            if count > 1:
+                key = [key for key in scalars if key.value == name][-1]
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} stands there twice", key.start_mark
+                )
+        return node
+
+
+def _yaml(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _explained(root: type[Section], detail: Any) -> str:
