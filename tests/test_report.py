@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rcsd.errors import RunError, UserError
+from rcsd.errors import DataError, UserError
 from rcsd.report import (
     FIGURES,
     Arm,
@@ -264,10 +264,10 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
 
 def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot write the report"):
+    with pytest.raises(DataError, match="cannot be written"):
         write_report(ReportPage("page"), tmp_path / "file" / "report.html")
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(RunError, match="cannot write the report"):
+    with pytest.raises(DataError, match="cannot be written"):
         write_report(ReportPage("page"), tmp_path / "report.html")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "report.html"]
 

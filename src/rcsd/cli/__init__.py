@@ -1,6 +1,5 @@
 """The command line: parse, load, call. The only folder that prints."""
 
-import errno
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +12,7 @@ from rcsd.cli import data, evaluation, writer
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import UserError
+from rcsd.files import FAULTS, reason
 from rcsd.showing import guard_libraries
 
 if TYPE_CHECKING:
@@ -141,15 +141,13 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.config import Model  # noqa: PLC0415
     from rcsd.models import export_merged  # noqa: PLC0415 (torch takes seconds)
     from rcsd.runs import RunFolder  # noqa: PLC0415
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    section = Model.model_validate(folder.read_record()["config"]["model"])
-    export_merged(section, folder.model, out)
+    export_merged(folder.read_model(), folder.model, out)
     say(f"Model: {out}")
 
 
@@ -171,10 +169,6 @@ def models(
     console.print(table)
 
 
-# What no traceback helps with: a full disk, a folder that may not be written to.
-_MACHINES_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-
-
 def main() -> None:
     """Run the command line; an error that the user can mend ends with exit code 2."""
     guard_libraries()
@@ -183,8 +177,8 @@ def main() -> None:
     except UserError as error:
         _end(str(error))
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _MACHINES_FAULTS:
-            _end(f"{error.filename or 'the disk'}: {error.strerror}; mend that, and run this again")
+        if isinstance(error, OSError) and error.errno in FAULTS:
+            _end(f"{error.filename or 'the disk'}: {reason(error)}")
         # As Python would, but a message may quote data.
         errors.print(traceback.format_exc(), soft_wrap=True)
         sys.exit(1)

@@ -173,8 +173,9 @@ def _tokenizer(model: str) -> tuple[Any, int | None]:
     quieten_libraries()
     folder = model_folder(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        positions = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        positions = getattr(settings, "max_position_embeddings", None)
     except (OSError, ValueError) as error:
         raise ModelError(f"{model}: no tokenizer can be loaded: {error}") from error
     tokenizer.model_max_length = sys.maxsize  # they are counted, not run

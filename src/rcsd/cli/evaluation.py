@@ -7,7 +7,7 @@ import typer
 
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import ConfigError
 
 
 def eval_(
@@ -88,7 +88,7 @@ def compare(  # noqa: PLR0913 (each is an option)
     from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
     from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
     from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms  # noqa: PLC0415
-    from rcsd.files import check_writable  # noqa: PLC0415
+    from rcsd.files import check_writable, write_text  # noqa: PLC0415
 
     folders = parse_arms(arms)
     pairs = _pairs(list(folders), against, all_pairs)
@@ -115,10 +115,7 @@ def compare(  # noqa: PLR0913 (each is an option)
     if out is None:
         write_out(text)
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", out) from error
+    write_text(out, text)
     say(f"Comparison: {out}")
 
 

@@ -51,8 +51,17 @@ def content_of(path: str | Path) -> bytes:
     Raises:
         DataError: If it cannot be read.
     """
+    return bytes_of(path).removeprefix(b"\xef\xbb\xbf")
+
+
+def bytes_of(path: str | Path) -> bytes:
+    """Bytes of a file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
     try:
-        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError("there is no such file", path) from error
     except OSError as error:

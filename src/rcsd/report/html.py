@@ -1,15 +1,14 @@
 """A page as one HTML file that loads nothing, and its figures as SVG files of their own."""
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rcsd.errors import RunError, UserError
+from rcsd.errors import UserError
+from rcsd.files import write_text
 from rcsd.report.figures import (
     criterion_figure,
     curve_figure,
@@ -43,18 +42,9 @@ def write_report(page: ReportPage, path: Path) -> None:
     """Write the page, whole or not at all; an older file of that name is replaced.
 
     Raises:
-        RunError: The file cannot be written there.
+        DataError: The file cannot be written there.
     """
-    text = report_html(page)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise RunError(f"cannot write the report to {path}: {error.strerror or error}") from error
+    write_text(path, report_html(page))
 
 
 def report_html(page: ReportPage) -> str:
