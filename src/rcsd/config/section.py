@@ -4,7 +4,7 @@ import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -16,6 +16,9 @@ from rcsd.showing import redacted
 
 MAX_NODES = 100_000
 """Values of a YAML file, those that aliases repeat counted each time."""
+
+MAX_SHOWN = 300
+"""Characters of a wrong value that an error shows."""
 
 
 class Section(BaseModel):
@@ -35,25 +38,35 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _can_be_written_down(cls, value: Any) -> Any:
-        for text in _texts(value):
-            if redacted(text) != text:
-                raise ValueError(
-                    "holds a secret or what looks like one, and would be written into records; "
-                    "give it by the environment, such as HF_TOKEN"
-                )
-            if re.search("[\0\ud800-\udfff]", text):
-                raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
+        _refuse_unwritable(value)
         return value
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Texts of a plain value; sections look after their own."""
-    if isinstance(value, str | Path):
-        yield str(value)
-    elif isinstance(value, Mapping | list | tuple):
-        parts = [*value, *value.values()] if isinstance(value, Mapping) else value
-        for part in parts:
-            yield from _texts(part)
+def _refuse_unwritable(value: object) -> None:
+    """Refuse what a record should not hold, or cannot; sections look after their own values.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        keys = list(value) if isinstance(value, Mapping) else []
+        if any(not isinstance(key, str) for key in keys):
+            raise ValueError("holds a key that is no text")
+        for part in [*keys, *value.values()] if isinstance(value, Mapping) else value:
+            _refuse_unwritable(part)
+    elif isinstance(value, str | Path):
+        if redacted(str(value)) != str(value):
+            raise ValueError(
+                "holds a secret or what looks like one, and would be written into records; give "
+                "it by the environment, such as HF_TOKEN"
+            )
+        if re.search("[\0\ud800-\udfff]", str(value)):
+            raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
+    elif isinstance(value, int | float):
+        if not abs(value) < 2**63:  # NaN is not either
+            raise ValueError("holds a number beyond 64 bits, or none")
+    elif value is not None and not isinstance(value, Section):
+        raise ValueError(f"holds a {type(value).__name__}; expected texts, numbers, lists, keys")
 
 
 Root = TypeVar("Root", bound=Section)
@@ -177,11 +190,20 @@ def _explained(root: type[Section], detail: Any) -> str:
     if detail["type"] != "extra_forbidden" or section is None:
         if not name:  # of the whole tree, which nobody wants to see again
             return detail["msg"]
-        given = "" if detail["type"] == "missing" else f", got {detail['input']!r}"
+        given = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
         return f"{name}: {detail['msg']}{given}{_nearest_tag(detail)}"
     close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{name}: unknown key{hint}"
+
+
+def _shortened(value: object) -> str:
+    """As Python writes it; YAML may hold numbers that it refuses to write."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of too many digits"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def _nearest_tag(detail: Any) -> str:
