@@ -112,8 +112,8 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         _override(tree, text)
 
 
-def parse(root: type[Root], tree: Mapping[str, Any], source: str) -> Root:
-    """The section ``root`` from a tree of plain values.
+def parse(root: type[Root], tree: object, source: str) -> Root:
+    """The section ``root`` from a tree of plain values, whatever they are.
 
     Raises:
         ConfigError: As `load`.
