@@ -413,6 +413,8 @@ def test_a_yaml_file_is_a_tree_or_refused_by_name(num: int, tmp_path: Path) -> N
     @bounded(num * 2)
     @given(YAML, st.text(max_size=10))
     @example("a: 2001-99-99", "")
+    @example("a: !!timestamp x", "a=!!bool x")
+    @example("1: a", "a=b")
     @example("a: " + "[" * 3000, "")
     @example("a: &a [*a]", "")
     @example("a: 0x" + "f" * 9000, "")

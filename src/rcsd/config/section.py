@@ -94,9 +94,9 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'data:'")
     override(tree, overrides)
     return tree
@@ -136,7 +136,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
     try:
         parsed = _yaml(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: {error}") from error
     # YAML 1.1 reads 1e-5 as a text, and so would a user's file: pydantic turns both into numbers.
     tree[last] = parsed
@@ -180,6 +180,10 @@ def _yaml(text: str) -> Any:
     loader = _StrictLoader(text)
     try:
         return loader.get_single_data()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a tag on a value that it cannot have raises anything
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
         loader.dispose()
 
