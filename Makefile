@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: quickstart test lint check format
+.PHONY: quickstart test lint check format audit
 
 quickstart: $(READY)
 	$(BIN)/rcsd quickstart
@@ -24,6 +24,14 @@ check: lint test
 format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# Known advisories of the exact versions; asks a service on the network, so `make check` leaves it out.
+# The newest auditor, in an environment of its own. --strict: what cannot be asked after is no pass.
+audit:
+	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt || \
+	  { echo "NOT audited, or advisories above: see the last lines of pip-audit" >&2; exit 1; }
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time takes a minute or two."

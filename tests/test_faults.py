@@ -1,247 +1,372 @@
-"""Kills, full disks, harmed checkpoints: nothing that was written is lost."""
+"""Faults of files: full, read-only, cut off, broken or changed under a run, and said in words.
 
+What was written before is kept, and the same command goes on afterwards.
+"""
+
+import dataclasses
+import json
 import os
-import random
-import resource
-import signal
-import time
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from launched import codes, on_ranks, terminate, wait_for
-from test_train import run_until_killed, settings, trajectory
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import tiny_folder
 
-from rcsd import config
-from rcsd.checkpoints import Checkpoints, State
-from rcsd.errors import RunError
-from rcsd.ranks import Ranks
+from rcsd import cli, config
+from rcsd.data.load import load_examples, pinned
+from rcsd.data.rows import write_jsonl
+from rcsd.errors import ConfigError, DataError, UserError
+from rcsd.files import append_rows, drop_cut_row, read_json, read_rows, write_rows
+from rcsd.products import Products
 from rcsd.runs import RunFolder
-from rcsd.train import run
+from rcsd.steps import WritingJob, write
+from rcsd.world.problems import examples
+from rcsd.writing import RubricCache
 
-NUM_KILLS = 20
-
-
-def made(folder: Path, name: str, **changes: Any) -> config.Config:
-    """A run that saves and evaluates after every other step."""
-    evaluation = {"data": {"type": "world", "num_examples": 2}, "every_steps": 2, "max_tokens": 4}
-    defaults = {"steps": 6, "optim": {"lr": 1e-2, "warmup_steps": 2}, "evaluation": evaluation}
-    return settings(folder, name, **(defaults | changes))
+SRC = Path(__file__).parents[1] / "src"
 
 
-def assert_same(found: RunFolder, expected: RunFolder) -> None:
-    """Bit for bit."""
-    assert trajectory(found) == trajectory(expected)
-    assert found.completions() == expected.completions()
-    for path in expected.path.glob("model/*.safetensors"):
-        assert (found.model / path.name).read_bytes() == path.read_bytes()
-    for path in expected.path.glob("evaluations/*"):
-        assert (found.path / "evaluations" / path.name).read_bytes() == path.read_bytes()
-    names = sorted(path.name for path in found.path.iterdir())
-    assert names == sorted(path.name for path in expected.path.iterdir())
+def in_a_process(
+    code: str, folder: Path, words: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    """What a process of its own prints, where limits and users do not outlive it."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(SRC)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-# Kills
+FULL = """
+    import json, resource
+    from pathlib import Path
+    from rcsd.errors import DataError
+    from rcsd.files import append_rows, write_json, write_rows, write_text
+
+    row = {"text": "x" * 300}
+    append_rows(Path("rows.jsonl"), [row] * 3)
+    write_json(Path("whole.json"), {"a": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    for call in (
+        lambda: append_rows(Path("rows.jsonl"), [row, row]),
+        lambda: write_rows(Path("rows.jsonl"), [row] * 5),
+        lambda: write_json(Path("whole.json"), {"a": "x" * 2000}),
+        lambda: write_text(Path("page.html"), "x" * 2000),
+    ):
+        try:
+            call()
+            print("written")
+        except DataError as error:
+            print(error)
+"""
 
 
-def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for_bit(
+def test_what_does_not_fit_is_not_written_in_part_and_the_error_says_what_to_do(
     tmp_path: Path,
 ) -> None:
-    changes = {"save_every_steps": 1, "teacher": {"type": "ema"}, "steps": 60}
-    whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
-    assert codes(on_ranks([whole])) == [0]
-    rng, folder = random.Random(0), RunFolder(broken.out)
-    for _ in range(NUM_KILLS):
-        [process] = on_ranks([broken], folder.record.is_file())
-        if num_more := rng.randrange(4):
-            wait_for(folder.path / "metrics.jsonl", f'"step": {len(folder.metrics()) + num_more},')
-        time.sleep(rng.uniform(0, 0.3))
-        process.kill()
-        assert codes([process]) == [-signal.SIGKILL]
-    assert len(folder.metrics()) > NUM_KILLS
-    assert codes(on_ranks([broken], True)) == [0]
-    assert_same(folder, RunFolder(whole.out))
+    done = in_a_process(FULL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    for line, name in zip(
+        lines, ("rows.jsonl", "rows.jsonl", "whole.json", "page.html"), strict=True
+    ):
+        assert line.startswith(f"{name}: cannot be written: ")
+        assert "free some space, and run the same command again" in line
+    assert len(read_rows(tmp_path / "rows.jsonl")) == 3
+    assert (tmp_path / "rows.jsonl").read_bytes().endswith(b"}\n")
+    assert read_json(tmp_path / "whole.json") == {"a": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "whole.json"]
+    append_rows(tmp_path / "rows.jsonl", [{"text": "after"}])
+    assert read_rows(tmp_path / "rows.jsonl")[3] == {"text": "after"}
 
 
-FILE_OPERATIONS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a mebibyte, where this process may make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("needs leave to mount")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def kill_at(rank: int, operation: int, counter: Path) -> None:
-    """SIGKILL before the n-th time that the process asks the system to change a folder or disk."""
-    patch, num = pytest.MonkeyPatch(), [0]
-
-    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
-        def changed(*args: Any, **kwargs: Any) -> Any:
-            num[0] += 1
-            if num[0] == operation:
-                os.kill(os.getpid(), signal.SIGKILL)
-            counter.write_text(str(num[0]))
-            return change(*args, **kwargs)
-
-        return changed
-
-    for name in FILE_OPERATIONS:
-        patch.setattr(os, name, dying(getattr(os, name)))
+def command(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: object) -> tuple[int, str]:
+    """Exit code and standard error of ``rcsd WORDS``."""
+    monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else 0
+    return code, capsys.readouterr().err
 
 
-def test_a_kill_before_any_change_of_the_folder_loses_nothing(tmp_path: Path) -> None:
-    changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
-    whole, counter = made(tmp_path, "whole", **changes), tmp_path / "count"
-    assert codes(on_ranks([whole], False, kill_at, 0, counter)) == [0]
-    total = int(counter.read_text())
-    assert total > 20
-    # All would take minutes: every third, of which each run has others.
-    for operation in range(1, total + 1, 3):
-        broken = made(tmp_path, f"broken-{operation}", **changes)
-        folder = RunFolder(broken.out)
-        assert codes(on_ranks([broken], False, kill_at, operation, counter)) == [-signal.SIGKILL]
-        assert codes(on_ranks([broken], folder.record.is_file())) == [0]
-        assert_same(folder, RunFolder(whole.out))
+def test_rows_on_a_full_disk_are_whole_and_go_on_once_there_is_room(small_disk: Path) -> None:
+    ballast, path = small_disk / "ballast", small_disk / "rows.jsonl"
+    append_rows(path, [{"text": "first"}])
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    with pytest.raises(DataError, match=r"rows\.jsonl: .*No space left on device; free some space"):
+        append_rows(path, [{"text": "x" * 3000}] * 3)
+    with pytest.raises(DataError, match=r"No space left on device; free some space"):
+        write_rows(path, [{"text": "other"}])
+    assert read_rows(path) == [{"text": "first"}]
+    ballast.unlink()
+    append_rows(path, [{"text": "x" * 3000}] * 3)
+    assert len(read_rows(path)) == 4
 
 
-# SIGTERM
+OUT_OF_ROOM = """
+    import resource, sys
+    from rcsd import cli
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
+    cli.main()
+"""
 
 
-@pytest.mark.parametrize("changes", [{}, {"overlap": True}, {"save_every_steps": 1}])
-def test_sigterm_saves_what_is_done_and_exits_with_143(
-    tmp_path: Path, changes: dict[str, Any]
+@pytest.mark.slow
+def test_rubrics_that_a_full_disk_stopped_are_kept_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
-    whole = run(made(tmp_path, "whole", **changes))
-    broken = made(tmp_path, "broken", **changes)
-    folder = RunFolder(broken.out)
-    for num_steps in (3, 8):
-        [process] = on_ranks([broken], folder.record.is_file())
-        wait_for(broken.out / "metrics.jsonl", f'"step": {num_steps},')
-        terminate(process)
-        assert codes([process]) == [143]
-        done = len(folder.metrics())
-        assert done >= num_steps
-        assert folder.checkpoints()[-1].name == f"step-{done:06d}"
-    assert_same(run(broken, resume=True), whole)
+    model = tiny_folder(tmp_path / "tiny")
+    questions = [dataclasses.replace(row, rubric=None) for row in examples("train", 4, 0)]
+    write_jsonl(questions, tmp_path / "questions.jsonl")
+    words = ["rubrics", "write", "--model", model, "--data", "questions.jsonl"]
+    words += ["--out", "written.jsonl", "--cache", "cache", "--batch-size", "1"]
+    words += ["--max-tokens", "80", "--max-criteria", "1", "--max-characters", "10"]
+    stopped = in_a_process(OUT_OF_ROOM, tmp_path, words)
+    assert stopped.returncode == 2, stopped.stderr
+    assert "free some space, and run the same command again" in stopped.stderr
+    (rows,) = (tmp_path / "cache").rglob("*.jsonl")
+    kept = read_rows(rows)
+    assert 0 < len(kept) < 4
+    assert rows.read_bytes().endswith(b"}\n")
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, capsys, *words)[0] == 0
+    assert read_rows(rows)[: len(kept)] == kept
+    assert len(read_rows(tmp_path / "written.jsonl")) == len(read_rows(rows)) == 4
 
 
-def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> None:
-    slow = made(tmp_path, "run", views={"analysis": True, "max_analysis_tokens": 256})
-    [process] = on_ranks([slow], False, note_start, tmp_path / "started")
-    wait_for(tmp_path / "started")
-    terminate(process)
-    assert codes([process]) == [143]
-    assert not slow.out.exists()
+READ_ONLY = """
+    import os
+    from pathlib import Path
+    from rcsd.errors import DataError
+    from rcsd.files import append_rows, write_json, write_rows, write_text
+
+    if os.geteuid() == 0:  # may write everywhere; paths are relative, so nobody finds them too
+        os.seteuid(65534)
+    for call in (
+        lambda: append_rows(Path("closed/rows.jsonl"), [{}]),
+        lambda: append_rows(Path("closed/new/rows.jsonl"), [{}]),
+        lambda: write_rows(Path("closed/rows.jsonl"), [{}]),
+        lambda: write_json(Path("closed/a.json"), {}),
+        lambda: write_text(Path("closed/new/a.html"), ""),
+    ):
+        try:
+            call()
+            print("written")
+        except DataError as error:
+            print(error)
+"""
 
 
-def note_start(rank: int, started: Path) -> None:
-    """Say when the process heeds signals, and take long from then on."""
-    started.parent.mkdir(exist_ok=True)
-    os.environ["RCSD_CACHE"] = str(started.with_name("cache"))
-
-    def loaded(*args: Any) -> Any:
-        started.write_text("")
-        time.sleep(60)
-
-    pytest.MonkeyPatch().setattr("rcsd.train.load_policy", loaded)
-
-
-# Harmed checkpoints
+def test_a_folder_that_is_read_only_is_named_with_what_to_do(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    tmp_path.chmod(0o755)
+    done = in_a_process(READ_ONLY, tmp_path)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5, done.stderr
+    assert all("cannot be written: Permission denied; write to another folder" in x for x in lines)
+    assert list(closed.iterdir()) == []
 
 
-def flipped(path: Path) -> None:
-    """One bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    """The last byte of a file is gone."""
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize("harm", [flipped, cut, Path.unlink])
-@pytest.mark.parametrize("name", ["state.json", "shard-00000-of-00001.safetensors"])
-def test_a_harmed_checkpoint_is_set_aside_and_the_one_before_it_taken(
-    tmp_path: Path, harm: Callable[[Path], None], name: str
+def test_an_error_of_the_machine_ends_a_command_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
-    broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
-    run_until_killed(broken)
-    folder = RunFolder(broken.out)
-    newest = folder.checkpoints()[-1]
-    assert newest.name == "step-000003"
-    harm(newest / name)
-    said: list[str] = []
-    resumed = run(broken, resume=True, on_warning=said.append)
-    assert "step-000003 is harmed" in said[0]
-    assert (newest.parent / "harmed-step-000003").is_dir()
-    assert trajectory(resumed) == trajectory(whole)
-    assert (resumed.model / "model.safetensors").read_bytes() == (
-        whole.model / "model.safetensors"
-    ).read_bytes()
+    (tmp_path / "file").touch()
+
+    def full() -> None:
+        (tmp_path / "file" / "inside").mkdir(parents=True)
+
+    monkeypatch.setattr("rcsd.cli.app", full)
+    code, err = command(monkeypatch, capsys)
+    assert code == 2
+    assert "Traceback" not in err
+    assert "Not a directory; write to another folder" in err.replace("\n", " ")
 
 
-def test_where_all_checkpoints_are_harmed_the_error_says_what_to_do(tmp_path: Path) -> None:
-    broken = made(tmp_path, "broken", save_every_steps=1)
-    run_until_killed(broken)
-    folder = RunFolder(broken.out)
-    for path in folder.checkpoints():
-        cut(path / "shard-00000-of-00001.safetensors")
-    with pytest.raises(RunError, match="To begin again with the first step, delete that folder"):
-        run(broken, resume=True)
-    assert len(folder.metrics()) == 3
+# What is broken
 
 
-def test_the_newest_checkpoints_stay_and_no_other_files(tmp_path: Path) -> None:
-    made_here = Checkpoints(tmp_path / "checkpoints", 2, Ranks())
-    for step in range(1, 6):
-        made_here.save(step, State({"weights/a": torch.full((3,), step)}, {"lr": step / 3}))
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-000004", "step-000005"]
-    found = made_here.load({})
-    assert found is not None
-    assert (found[0], found[1].values) == (5, {"lr": 5 / 3})
-    torch.testing.assert_close(found[1].tensors["weights/a"], torch.full((3,), 5))
+BROKEN = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff",
+    b"\0" * 100,
+    b'{"config": 1}',
+    b'{"config": {}}',
+    b"[" * 9999,
+]
 
 
-def test_a_checkpoint_is_safetensors_and_json_alone(tmp_path: Path) -> None:
-    folder = run(made(tmp_path, "run", steps=2, evaluation=None))
-    kinds = {path.suffix for path in folder.path.rglob("*") if path.is_file()}
-    assert kinds == {".json", ".jsonl", ".safetensors", ".jinja", ".md"}
-
-
-# A disk that is full
-
-
-def small_disk(rank: int, num_bytes: int) -> None:
-    """No file may grow beyond so many bytes: as a full disk, where no other can be had."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
-
-
-def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_from_what_was_saved(
+@pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content[:12]))
+def test_a_broken_record_of_a_run_is_named_by_every_command(
+    content: bytes,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
-    broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
-    run_until_killed(broken)
-    folder = RunFolder(broken.out)
-    before = [path.name for path in folder.checkpoints()]
-    # Enough for the rows, not for the weights.
-    assert codes(on_ranks([broken], True, small_disk, 100_000)) == [1]
-    assert [path.name for path in folder.checkpoints()] == before
-    assert not (folder.path / "checkpoints" / "unfinished").exists()
-    assert_same(run(broken, resume=True), whole)
+    monkeypatch.chdir(tmp_path)
+    run = Path("run")
+    (run / "model").mkdir(parents=True)
+    (run / "run.json").write_bytes(content)
+    write_jsonl(examples("train", 1, 0), "rows.jsonl")
+    for words in (
+        ["eval", "run"],
+        ["export", "run", "--out", "out"],
+        ["rubrics", "write", "--model", "run", "--data", "rows.jsonl", "--out", "out.jsonl"],
+    ):
+        code, err = command(monkeypatch, capsys, *words)
+        assert code == 2, err
+        assert "run/run.json" in err.replace("\n", "")
+        assert "Traceback" not in err
 
 
-def test_what_cannot_be_saved_is_told_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda part: (
+        st.lists(part, max_size=2) | st.dictionaries(st.text(max_size=3), part, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("key", "rubric", "num_attempts", "cut", "held_short"), JSON)
+    )
+    | JSON
+)
+def test_a_broken_row_of_the_rubric_cache_is_read_or_named(tmp_path: Path, row: Any) -> None:
+    path = tmp_path / "1-of-1.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"1-of-1\.jsonl.*delete"):
+        RubricCache(tmp_path).read()
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10_000), st.binary(max_size=3))
+def test_rows_that_were_cut_or_overwritten_anywhere_are_read_or_named(
+    tmp_path: Path, place: int, garbage: bytes
 ) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+    path = tmp_path / "rows.jsonl"
+    rows = [{"key": f"{number}", "text": "ä\u2028"} for number in range(4)]
+    write_rows(path, rows)
+    whole = path.read_bytes()
+    place %= len(whole)
+    path.write_bytes(whole[:place])
+    assert read_rows(path) == rows[: whole[:place].count(b"\n")]
+    drop_cut_row(path)
+    append_rows(path, rows[whole[:place].count(b"\n") :])
+    assert read_rows(path) == rows
+    path.write_bytes(whole[:place] + garbage + whole[place + len(garbage) :])
+    try:
+        read_rows(path)
+    except DataError as error:
+        assert error.line is not None  # noqa: PT017
 
-    checkpoints = Checkpoints(tmp_path / "checkpoints", 2, Ranks())
-    checkpoints.save(1, State())
-    monkeypatch.setattr("rcsd.checkpoints.save_file", full)
-    with pytest.raises(RunError, match=r"No space left on device; the last one is .*step-000001"):
-        checkpoints.save(2, State())
-    assert checkpoints.steps() == [1]
+
+def test_a_broken_json_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for content in BROKEN[:6]:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.json: the file is broken .* bring back a copy"):
+            read_json(path)
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_json(tmp_path / "none.json")
+
+
+# What changes under a run
+
+
+def pipeline(tmp_path: Path) -> config.Pipeline:
+    write_jsonl(examples("train", 3, 0), tmp_path / "train.jsonl")
+    write_jsonl(examples("new_numbers", 2, 0), tmp_path / "test.jsonl")
+    tree = {
+        "model": {"path": tiny_folder(tmp_path / "tiny")},
+        "reasoner": {
+            "data": {"type": "jsonl", "path": str(tmp_path / "train.jsonl")},
+            "method": {"type": "distill"},
+            "optim": {"lr": 1e-3},
+            "steps": 1,
+        },
+        "arms": ["gold"],
+        "evaluation": {"data": {"own": {"type": "jsonl", "path": str(tmp_path / "test.jsonl")}}},
+        "out": str(tmp_path / "out"),
+    }
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(tree))
+    return config.load_pipeline(tmp_path / "pipeline.yaml")
+
+
+def quiet(stage: str, done: int, total: int, note: str) -> None:
+    del stage, done, total, note
+
+
+def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path: Path) -> None:
+    products = Products(pipeline(tmp_path))
+    products.train("gold", products.settings.reasoner, "gold")
+    (step,) = products.steps
+    source = products.settings.evaluation.data["own"]
+    job = WritingJob(
+        products.settings.model,
+        products.settings.writing,
+        products.settings.reasoner.engine,
+        {"own": (source, tmp_path / "written.jsonl")},
+        tmp_path / "cache",
+    )
+    for name in ("train.jsonl", "test.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"question": "another"}\n')
+    with pytest.raises(DataError, match=r"train\.jsonl: the file was changed: its sha256 is"):
+        step.call(quiet, *step.arguments)
+    with pytest.raises(DataError, match=r"test\.jsonl: the file was changed: its sha256 is"):
+        write(quiet, "write", job)
+    assert not RunFolder(products.folders["gold"].path).path.exists()
+
+
+def test_a_data_file_may_be_held_to_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(examples("train", 2, 0), path)
+    held = pinned({"a": [], "b": config.JsonlData(path=path)})["b"]
+    assert load_examples(held) == load_examples(config.JsonlData(path=path))
+    shown = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
+    assert held.sha256 == shown.split()[0]
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(DataError, match="bring back the former one"):
+        load_examples(held)
+    assert pinned(held) == held
+    with pytest.raises(UserError, match="there is no such file"):
+        pinned(config.JsonlData(path=tmp_path / "none.jsonl"))
+    with pytest.raises(ConfigError, match=r"data\.jsonl\.sha256|sha256"):
+        config.parse_config({"data": {"type": "jsonl", "path": "x", "sha256": "0"}})

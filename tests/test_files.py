@@ -26,7 +26,7 @@ def test_a_last_line_that_was_cut_off_is_not_a_row(tmp_path: Path) -> None:
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
-    with pytest.raises(ValueError, match="line 2"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the row is broken .* delete that line"):
         read_rows(path)
 
 
@@ -41,14 +41,15 @@ def test_a_file_that_cannot_be_written_whole_is_not_touched(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_both_ways_of_writing_a_file_wait_for_the_disk(
+def test_all_ways_of_writing_a_file_wait_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[int] = []
     monkeypatch.setattr("os.fsync", waited.append)
     write_json(tmp_path / "a.json", {})
     write_rows(tmp_path / "b.jsonl", iter([{"a": 1}]))
-    assert len(waited) == 2
+    append_rows(tmp_path / "b.jsonl", [{"a": 2}])
+    assert len(waited) == 3
 
 
 @pytest.mark.parametrize(

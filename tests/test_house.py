@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
 TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
 TORCH_FREE += ["grammars", "lint", "agreement", "monitors", "stopping", "comparison"]
-TORCH_FREE += ["evaluations"]
+TORCH_FREE += ["evaluations", "showing"]
 
 
 def relative(paths: Any) -> list[str]:
@@ -116,3 +116,19 @@ def test_text_and_numbers_are_imported_without_torch() -> None:
 def test_the_command_line_answers_without_torch() -> None:
     code = "import sys, rcsd.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_promise_of_security_names_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    promised = text.split("## Promised\n")[1].split("## Not promised")[0]
+    for promise in promised.strip().split("\n\n"):
+        named = re.findall(r"^- `(tests/\w+\.py)::(\w+)`$", promise, re.M)
+        assert named, promise
+        for file, name in named:
+            assert f"\ndef {name}(" in (ROOT / file).read_text("utf-8"), name
+
+
+def test_an_audit_that_could_not_ask_fails() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert "pip-audit --strict" in makefile  # else what it could not ask after would pass
+    assert "check: lint test\n" in makefile  # and no check needs a network

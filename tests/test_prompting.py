@@ -116,5 +116,5 @@ def test_a_broken_line_of_the_cache_is_named(policy: Policy, tmp_path: Path) -> 
     with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text().replace("{", "[", 1))
-    with pytest.raises(DataError, match=r"jsonl: the cache is broken \(line 1"):
+    with pytest.raises(DataError, match=r"jsonl:1: the row is broken .* delete that line"):
         with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rcsd.errors import RunError, UserError
+from rcsd.errors import DataError, UserError
 from rcsd.report import (
     FIGURES,
     Arm,
@@ -31,7 +31,8 @@ from rcsd.report.figures import MAX_POINTS, curve_figure, score_figure
 from rcsd.report.scales import Scale, round_scale, share_scale, spanning_scale, tick_label
 from rcsd.report.shapes import Bar, Label, Line, Mark, Trace, arm_styles
 from rcsd.report.tables import NOTHING
-from rcsd.report.text import MINUS, number, p_value_text, shortened, visible_text, wrapped
+from rcsd.report.text import MINUS, number, p_value_text, shortened, wrapped
+from rcsd.showing import visible_text
 from rcsd.stats import Interval
 
 VOID_TAGS = {"meta", "link", "br", "hr", "img", "input"}
@@ -263,10 +264,10 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Pa
 
 def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunError, match="cannot write the report"):
+    with pytest.raises(DataError, match="cannot be written"):
         write_report(ReportPage("page"), tmp_path / "file" / "report.html")
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(RunError, match="cannot write the report"):
+    with pytest.raises(DataError, match="cannot be written"):
         write_report(ReportPage("page"), tmp_path / "report.html")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "report.html"]
 

@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
+from rcsd.showing import redacted
+
 
 class UserError(Exception):
-    """An error that the user can mend; the command line prints it without a traceback (exit 2)."""
+    """An error that the user can mend; the command line prints it without a traceback (exit 2).
+
+    Args:
+        message: What is wrong, where, and what to do; secrets in it are blotted out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(UserError):

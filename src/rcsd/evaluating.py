@@ -1,7 +1,7 @@
 """A model answers held-out sets, shown what a view shows; graded by each row's own rubric."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def evaluating_of_run(path: Path, overrides: Sequence[str] = ()) -> config.Evalu
             f"{path} holds no run (no {folder.record.name}); give a run's folder, or a YAML file "
             "with model, data and out"
         )
-    record = folder.read_record()["config"]
-    run = config.parse_config(record, str(folder.record))
+    run = folder.read_config()
+    record = run.model_dump(mode="json")
     if run.views.writes == "rubric":
         raise RunError(f"{path} writes rubrics: see 'rcsd rubrics write' and 'rcsd rubrics score'")
     own = run.evaluation
@@ -170,5 +170,4 @@ def _training_seed(model: str) -> int | None:
     folder = RunFolder(Path(model))
     if not folder.record.is_file():
         return None
-    record: Mapping[str, Any] = folder.read_record()
-    return record["config"]["seed"]
+    return folder.read_config().seed

@@ -1,5 +1,10 @@
-"""Files of JSON that a kill can interrupt: whole or not there, and rows that are whole."""
+"""Files that a kill or a full disk can interrupt: whole or not there, and rows that are whole.
 
+What is written is on the disk when a function returns: a run that goes on from a checkpoint must
+find the rows that were there when it was saved, after a power cut too.
+"""
+
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.errors import DataError
+
+_FREE = "free some space, and run the same command again: what was written before is kept"
+_ELSEWHERE = "write to another folder, or have this one opened to you, and run the command again"
+FAULTS = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EFBIG: _FREE} | dict.fromkeys(
+    (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    _ELSEWHERE,
+)
+"""What to do about faults of the machine, by the system's number."""
+
+
+def reason(error: OSError) -> str:
+    """What the system says, and what to do about it."""
+    remedy = FAULTS.get(error.errno or 0)
+    return f"{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or not there; its folder is made.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    make_folder(path)
+    _replace(path, [text])
 
 
 def write_json(path: Path, value: object) -> None:
@@ -31,16 +60,24 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append JSON rows to a file whose last line is whole (`drop_cut_row`), or that is new.
+    """Append JSON rows, all or none, to a file whose last line is whole (`drop_cut_row`), or new.
 
     Raises:
         DataError: If it cannot be written.
         ValueError: As `write_rows`.
     """
-    lines = "".join(map(_line, rows))
+    left = memoryview("".join(map(_line, rows)).encode())
     make_folder(path)
-    with _named_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(lines)
+    with _named_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
@@ -66,7 +103,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a file; a last line without its end was cut off by a kill, and is not one.
 
     Raises:
-        ValueError: If another line is no JSON object; its message begins with the line's number.
+        DataError: If another line is no JSON object, or the file cannot be read.
     """
     return rows_from(path, 0)[0]
 
@@ -82,11 +119,11 @@ def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
         The rows that are whole, and the bytes before the next one.
 
     Raises:
-        ValueError: As `read_rows`.
+        DataError: As `read_rows`.
     """
     if not path.is_file():
         return [], start
-    with path.open("rb") as file:
+    with _named_errors(path, "read"), path.open("rb") as file:
         file.seek(start)
         content = file.read()
     # In bytes: what is cut off may end within a character. Not splitlines: it also cuts at
@@ -99,16 +136,38 @@ def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, got {type(row).__name__}")
             rows.append(row)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             number = path.read_bytes()[:start].count(b"\n") + index + 1
-            raise ValueError(f"line {number}: {error}") from error
+            raise DataError(
+                f"the row is broken ({error}); delete that line, and run the command again",
+                path,
+                number,
+            ) from error
     return rows, start + len(content) - len(cut)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that `write_json` wrote.
+
+    Raises:
+        DataError: If the file cannot be read, or holds none.
+    """
+    try:
+        with _named_errors(path, "read"):
+            value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, got {type(value).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"the file is broken ({error}); bring back a copy, or make its folder anew", path
+        ) from error
+    return value
 
 
 def drop_cut_row(path: Path) -> None:
     """Drop a last line that a kill cut off, so that rows can be appended."""
     if path.is_file():
-        with path.open("rb+") as file:
+        with _named_errors(path), path.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
@@ -145,9 +204,9 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
     """What the system refuses becomes an error that names the path."""
     try:
         yield
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", path) from error
+        raise DataError(f"cannot be {what}: {reason(error)}", path) from error

@@ -14,7 +14,7 @@ from rcsd.comparison import ArmsCompared, compare_arms
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
-from rcsd.files import read_rows, write_json
+from rcsd.files import read_rows, write_json, write_text
 from rcsd.insight import (
     criterion_shares,
     curves,
@@ -184,7 +184,7 @@ def reported(out: Path, title: str, found: Found, about: Mapping[str, Any]) -> O
     )
     write_report(page, out / "report.html")
     if page.estimates:
-        (out / "scores.svg").write_text(figure_svg(page, "scores"), encoding="utf-8")
+        write_text(out / "scores.svg", figure_svg(page, "scores"))
     return Outcome(summary, findings, terminal_table(page), out / "report.html")
 
 

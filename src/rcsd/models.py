@@ -24,7 +24,7 @@ from rcsd.errors import ModelError
 from rcsd.linear import linear, make_swift
 from rcsd.predictions import HeadPredictions, LogitPredictions, Predictions
 from rcsd.views import turn_end_id
-from rcsd.zoo import model_folder
+from rcsd.zoo import CONVERT, model_folder, refuse_pickles
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,7 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
             f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
             "into its base model"
         )
+    refuse_pickles(Path(path))
     options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
@@ -222,10 +223,16 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
             path,
             dtype=getattr(torch, section.dtype),
             attn_implementation=section.attention,
+            use_safetensors=True,
             **options,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"model.path: cannot load {path!r}: {error}") from error
+    except Exception as error:  # a broken file of a model makes transformers raise anything
+        message, hint = str(error) or type(error).__name__, ""
+        if "trust_remote_code" in message:
+            hint = "; where you have read that code and trust it: model.trust_remote_code=true"
+        elif "safetensors" in message:
+            hint = f"; only safetensors are read. {CONVERT}"
+        raise ModelError(f"model.path: cannot load {path!r}: {message}{hint}") from error
     if section.chat_template is not None:
         try:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
@@ -350,6 +357,7 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
     """
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no merging")
+    refuse_pickles(adapter)
     base = load_policy(section.model_copy(update={"training": config.FullFineTuning()}))
     merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
     return dataclasses.replace(base, model=merged)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import rcsd
 from rcsd import config, steps
-from rcsd.data.load import load_examples
+from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import ConfigError, DataError
 from rcsd.runs import RunFolder, fingerprint
@@ -35,6 +35,7 @@ class Products:
     """
 
     def __init__(self, settings: config.Pipeline, label: str = "") -> None:
+        settings = pinned(settings)
         self.settings, self._label = settings, label
         self.sets = {name: load_examples(d)[0] for name, d in settings.evaluation.data.items()}
         self.steps: list[Step] = []
@@ -95,7 +96,7 @@ class Products:
             rows: What its data will be known by, where they are not there yet.
             changes: Of the stage.
         """
-        given = {**dict(stage), **changes, "model": self.start, "seed": self.settings.seed}
+        given = {**dict(pinned(stage)), **changes, "model": self.start, "seed": self.settings.seed}
         settings = config.Config(**given, out=Path(name))
         rows = rows or fingerprint(load_examples(settings.data)[0])
         everything = [rows, settings.model_dump(mode="json", exclude={"data", "model", "out"})]

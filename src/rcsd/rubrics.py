@@ -41,6 +41,9 @@ class Rubric:
             raise RubricError("a rubric needs at least one criterion with a positive weight")
 
 
+MAX_WEIGHT = 1e6
+"""Points of a criterion, at most."""
+
 CRITERION_KEYS = ("criterion", "weight", "title", "check")
 
 
@@ -69,8 +72,10 @@ def _parse_criterion(row: object, index: int) -> Criterion:
     text, weight = row.get("criterion"), row.get("weight")
     if not isinstance(text, str) or not text.strip():
         raise RubricError(f"[{index}].criterion: expected a text that is not empty, got {text!r}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise RubricError(f"[{index}].weight: expected a number, got {weight!r}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not is_sized(weight):
+        raise RubricError(
+            f"[{index}].weight: expected a number, got {weight!r}; at most {MAX_WEIGHT:g} in size"
+        )
     if weight == 0:
         raise RubricError(f"[{index}].weight: 0 says nothing; give points, or drop the criterion")
     title, check = row.get("title", ""), row.get("check")
@@ -78,7 +83,14 @@ def _parse_criterion(row: object, index: int) -> Criterion:
         raise RubricError(f"[{index}].title: expected a text, got {title!r}")
     if check is not None and not isinstance(check, Mapping):
         raise RubricError(f"[{index}].check: expected an object such as {{'type': 'boxed'}}")
+    if re.search("[\ud800-\udfff]", text + title):
+        raise RubricError(f"[{index}]: holds half of a surrogate pair, which no UTF-8 can hold")
     return Criterion(text, weight, title, check)
+
+
+def is_sized(weight: float) -> bool:
+    """Whether points are a number that can be added to others: not NaN, and within bounds."""
+    return abs(weight) <= MAX_WEIGHT
 
 
 def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:

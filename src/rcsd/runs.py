@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcsd.config import Config, FullFineTuning, Model
-from rcsd.errors import RunError
-from rcsd.files import append_rows, read_rows, write_json, write_rows
+from rcsd.config import Config, FullFineTuning, Model, parse_config
+from rcsd.config.section import parse
+from rcsd.errors import DataError, RunError
+from rcsd.files import append_rows, read_json, read_rows, write_json, write_rows
 from rcsd.linear import prefers_onednn
 from rcsd.models import Policy, load_merged, load_policy
 from rcsd.types import Example, Rollout
@@ -136,8 +137,31 @@ class RunFolder:
             raise RunError(f"{self.path} holds no run to resume; start it without --resume")
 
     def read_record(self) -> dict[str, Any]:
-        """The run's record."""
-        return json.loads(self.record.read_text(encoding="utf-8"))
+        """The run's record.
+
+        Raises:
+            DataError: If it is broken.
+        """
+        record = read_json(self.record)
+        if not isinstance(record.get("config"), dict):
+            raise DataError("the record holds no configuration; bring back a copy", self.record)
+        return record
+
+    def read_config(self) -> Config:
+        """The run's configuration, as its record has it.
+
+        Raises:
+            UserError: If the record is broken.
+        """
+        return parse_config(self.read_record()["config"], str(self.record))
+
+    def read_model(self) -> Model:
+        """The section ``model`` of the run's configuration.
+
+        Raises:
+            UserError: As `read_config`.
+        """
+        return parse(Model, self.read_record()["config"].get("model"), f"{self.record}: model")
 
     def tokens_per_part(self) -> int | None:
         """What the run's start found to fit; None: the run has not started."""
@@ -210,7 +234,7 @@ def load_trained(section: Model) -> tuple[Policy, str]:
         return load_policy(plain), hub_name(path)
     if not folder.model.is_dir():
         raise RunError(f"{path} has no model yet; finish the run with --resume")
-    section = Model.model_validate(folder.read_record()["config"]["model"])
+    section = folder.read_model()
     if section.training.type == "lora":
         return load_merged(section, folder.model), path
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcsd import config
-from rcsd.files import write_json
+from rcsd.files import write_json, write_text
 from rcsd.insight import facts
 from rcsd.report import (
     Arm,
@@ -72,7 +72,7 @@ def reported(settings: config.Study, title: str, found: Trained) -> Outcome:
     for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
         if rows:
             drawn = figure_svg(page, figure)
-            (settings.out / f"{figure}.svg").write_text(drawn, encoding="utf-8")
+            write_text(settings.out / f"{figure}.svg", drawn)
     # Scores at equal tokens alone: more columns than a terminal is wide help nobody.
     first = [row for row in page.estimates if row.metric in METRICS]
     table = terminal_table(replace(page, estimates=tuple(first)))

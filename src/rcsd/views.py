@@ -61,7 +61,7 @@ class Words:
     @functools.cached_property
     def _environment(self) -> jinja2.Environment:
         folders = [self.folder, TEMPLATES] if self.folder is not None else [TEMPLATES]
-        environment = jinja2.sandbox.SandboxedEnvironment(
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined
         )
         environment.filters["points"] = _points
@@ -72,7 +72,10 @@ class Words:
         hashes = {}
         for name in sorted(path.name for path in TEMPLATES.glob("*.jinja")):
             assert self._environment.loader is not None
-            source = self._environment.loader.get_source(self._environment, name)[0]
+            try:
+                source = self._environment.loader.get_source(self._environment, name)[0]
+            except (OSError, UnicodeError) as error:
+                raise ConfigError(f"template {name}: {_reason(error)}") from error
             hashes[name] = hashlib.sha256(source.encode()).hexdigest()
         return hashes
 
@@ -80,12 +83,19 @@ class Words:
         """Text of the template ``name`` with ``values`` put in.
 
         Raises:
-            ConfigError: If the template is malformed or names a value that there is not.
+            ConfigError: If the template is malformed, names a value that there is not, or does what
+                a sandbox refuses.
         """
         try:
             return self._environment.get_template(name).render(**values)
-        except jinja2.TemplateError as error:
-            raise ConfigError(f"template {name}: {error}") from error
+        except Exception as error:  # a template may do whatever the sandbox lets it
+            raise ConfigError(f"template {name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; of errors that are not jinja's own, also their kind."""
+    is_own = isinstance(error, jinja2.TemplateError)
+    return str(error) if is_own else f"{type(error).__name__}: {error}"
 
 
 def missing_parts(example: Example, view: ViewName) -> list[str]:
@@ -218,8 +228,8 @@ def _rendered(tokenizer: ChatTokenizer, conversation: Conversation, generation: 
         return tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=generation
         )
-    except jinja2.TemplateError as error:
-        raise ModelError(f"the model's chat template fails: {error}") from error
+    except Exception as error:  # foreign code, in the sandbox of transformers
+        raise ModelError(f"the model's chat template fails: {_reason(error)}") from error
 
 
 def _ids(tokenizer: ChatTokenizer, text: str) -> list[int]:

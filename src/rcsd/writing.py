@@ -20,7 +20,7 @@ from rcsd import config
 from rcsd.data.rows import write_jsonl
 from rcsd.engines import Engine
 from rcsd.errors import DataError, ModelError, RubricError, RunError
-from rcsd.files import append_rows, drop_cut_row, make_folder, rows_from, write_json
+from rcsd.files import append_rows, drop_cut_row, make_folder, read_json, rows_from, write_json
 from rcsd.grammars import rubric_regex
 from rcsd.models import Policy
 from rcsd.prompting import (
@@ -315,7 +315,7 @@ def trained_to_write(model: str) -> dict[str, Any]:
     folder = RunFolder(Path(model))
     if not folder.record.is_file():
         return {}
-    run = config.Config.model_validate(folder.read_record()["config"])
+    run = folder.read_config()
     if run.views.writes != "rubric":
         return {}
     return {"view": run.learned_view, "templates": run.views.templates}
@@ -330,7 +330,7 @@ def write_rows_and_report(rows: Sequence[Example], report: WritingReport, out: P
 
 def read_report(rows: Path) -> dict[str, Any]:
     """What stands in ``FILE.written.json`` beside a file of rows: a `WritingReport` as JSON."""
-    return json.loads(rows.with_name(f"{rows.name}.written.json").read_text(encoding="utf-8"))
+    return read_json(rows.with_name(f"{rows.name}.written.json"))
 
 
 def _drawn(prompts: Sequence[Prompted], writing: config.Writing, engine: Engine) -> Drawn:

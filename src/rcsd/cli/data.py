@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
-from rcsd.cli.terminal import console, quieten_libraries
+from rcsd.cli.terminal import console, labelled, quieten_libraries, say, styled
 from rcsd.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
     for name, path in (("Rows", out), ("What was done, row by row", listing)):
-        console.print(f"{name}: {escape(str(path))}", highlight=False, soft_wrap=True)
+        say(f"{name}: {path}")
 
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
@@ -83,7 +81,7 @@ def _check_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
 
 
 def _import_table(report: "ImportReport") -> Table:
-    table = Table("what", "number", title=escape(f"{report.source} as {report.format}"))
+    table = Table("what", "number", title=f"{report.source} as {report.format}")
     table.columns[1].justify = "right"
     table.add_row("rows read", str(report.num_rows))
     table.add_row("examples", str(report.num_examples))
@@ -98,7 +96,7 @@ def _import_table(report: "ImportReport") -> Table:
         if counts:
             table.add_section()
         for name, count in sorted(counts.items(), key=lambda item: -item[1]):
-            table.add_row(Text(f"{what}: {name}", style), str(count))
+            table.add_row(styled(f"{what}: {name}", style), str(count))
     return table
 
 
@@ -117,7 +115,7 @@ def world(
     _check_choice("--split", split, SPLITS)
     _check_new(out, force)
     write_jsonl(examples(cast(Split, split), num, seed), out)
-    console.print(f"Rows: {escape(str(out))}", highlight=False, soft_wrap=True)
+    say(f"Rows: {out}")
 
 
 @app.command()
@@ -161,7 +159,7 @@ def check(
     _print_check(report, num)
     if json is not None:
         write_json(json, asdict(report))
-        console.print(f"All findings: {escape(str(json))}", highlight=False, soft_wrap=True)
+        say(f"All findings: {json}")
     if report.count("error") or (strict and report.count("warning")):
         raise typer.Exit(1)
 
@@ -175,8 +173,9 @@ def _tokenizer(model: str) -> tuple[Any, int | None]:
     quieten_libraries()
     folder = model_folder(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        positions = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        positions = getattr(settings, "max_position_embeddings", None)
     except (OSError, ValueError) as error:
         raise ModelError(f"{model}: no tokenizer can be loaded: {error}") from error
     tokenizer.model_max_length = sys.maxsize  # they are counted, not run
@@ -188,23 +187,21 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 def _print_check(report: "CheckReport", num: int) -> None:
     has = ", ".join(f"{count} with {name}" for name, count in report.num_with.items())
-    console.print(
-        f"{report.num_rows} rows, {report.num_examples} well-formed ({has})", highlight=False
-    )
+    console.print(f"{report.num_rows} rows, {report.num_examples} well-formed ({has})")
     if report.findings:
         table = Table("", "line", "id", "what", "message")
         for finding in report.findings[:num]:
             table.add_row(
-                Text(finding.severity, _STYLES[finding.severity]),
+                styled(finding.severity, _STYLES[finding.severity]),
                 "" if finding.line is None else str(finding.line),
-                escape(finding.id or ""),
-                escape(finding.kind + (f": {finding.field}" if finding.field else "")),
-                escape(finding.message),
+                finding.id or "",
+                finding.kind + (f": {finding.field}" if finding.field else ""),
+                finding.message,
             )
         console.print(table)
     if len(report.findings) > num:
         left = len(report.findings) - num
-        console.print(f"{left} more findings; --json FILE or --num shows them", highlight=False)
+        console.print(f"{left} more findings; --json FILE or --num shows them")
     if report.lengths:
         table = Table("view", "rows", "min", "median", "95%", "max", "too long", title="Tokens")
         for length in report.lengths:
@@ -247,13 +244,13 @@ def show(
 
 
 def _print_example(example: "Example") -> None:
-    console.print(Panel(Text(example.question), title=escape(example.id), title_align="left"))
+    console.print(Panel(example.question, title=styled(example.id, ""), title_align="left"))
     for name, text in (
         ("Reference answer", example.reference_answer),
         ("Solution", example.solution),
     ):
         if text is not None:
-            console.print(Text.assemble((f"{name}: ", "bold"), text), soft_wrap=True)
+            console.print(labelled(name, text), soft_wrap=True)
     if example.rubric is not None:
         table = Table("points", "criterion", "title")
         table.columns[0].justify = "right"
@@ -261,12 +258,12 @@ def _print_example(example: "Example") -> None:
             style = "green" if criterion.weight > 0 else "red"
             checked = f" [{criterion.check['type']}]" if criterion.check else ""
             table.add_row(
-                Text(f"{criterion.weight:+g}", style),
-                Text(criterion.text + checked),
-                Text(criterion.title),
+                styled(f"{criterion.weight:+g}", style),
+                criterion.text + checked,
+                criterion.title,
             )
         console.print(table)
     if example.tags:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
-        console.print(Text.assemble(("Tags: ", "bold"), tags), soft_wrap=True)
+        console.print(labelled("Tags", tags), soft_wrap=True)
     console.print()

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
-from rcsd.cli.terminal import bars, console, quieten_libraries
+from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import ConfigError
 
 
 def eval_(
@@ -38,8 +37,8 @@ def eval_(
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
     for line in counts_of(summary):
-        console.print(escape(line), highlight=False)
-    console.print(f"Evaluation: {escape(str(settings.out))}", highlight=False, soft_wrap=True)
+        console.print(line)
+    say(f"Evaluation: {settings.out}")
 
 
 def compare(  # noqa: PLR0913 (each is an option)
@@ -89,7 +88,7 @@ def compare(  # noqa: PLR0913 (each is an option)
     from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
     from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
     from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms  # noqa: PLC0415
-    from rcsd.files import check_writable  # noqa: PLC0415
+    from rcsd.files import check_writable, write_text  # noqa: PLC0415
 
     folders = parse_arms(arms)
     pairs = _pairs(list(folders), against, all_pairs)
@@ -108,19 +107,16 @@ def compare(  # noqa: PLR0913 (each is an option)
             for arm, seeds in read.items()
         }
         found = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
-        text = json.dumps(found | {"notes": notes}, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(found | {"notes": notes}, indent=2) + "\n"
     else:
         sheets, lines = sheets_of(compared, cluster_by, notes)
         write = as_markdown if format == "markdown" else as_text
         text = write(sheets, lines, console.width)
     if out is None:
-        typer.echo(text, nl=False)
+        write_out(text)
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", out) from error
-    console.print(f"Comparison: {escape(str(out))}", highlight=False, soft_wrap=True)
+    write_text(out, text)
+    say(f"Comparison: {out}")
 
 
 def _pairs(names: list[str], against: str | None, all_pairs: bool) -> list[tuple[str, str]]:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from rcsd.cli.tables import shown
-from rcsd.cli.terminal import console
+from rcsd.cli.terminal import console, labelled, styled
 
 if TYPE_CHECKING:
     from rcsd.probe import Probe
@@ -22,14 +21,15 @@ def print_probe(found: "Probe") -> None:
     """Everything, the verdict last."""
     for table in _tables(found):
         console.print(table)
-    console.print(_facts(found), highlight=False)
+    console.print(_facts(found))
     advice = found.advice
     colour = _COLOURS.get(advice.verdict, "red")
-    console.print(f"\n[bold {colour}]{advice.verdict}[/]")
+    console.print()
+    console.print(styled(advice.verdict, f"bold {colour}"))
     for reason in advice.reasons:
-        console.print(f"- {escape(reason)}", highlight=False)
+        console.print(f"- {reason}")
     for warning in advice.warnings:
-        console.print(f"- [yellow]warning:[/] {escape(warning)}", highlight=False)
+        console.print(labelled("- warning", warning, "yellow"))
 
 
 def _tables(found: "Probe") -> Iterator[Table]:
@@ -77,8 +77,8 @@ def _criteria(headroom: "Headroom") -> Iterator[Table]:
             table = Table("criterion", "number", "without", "shown", "gain")
             table.title = "Criteria that answers meet, without and with the teacher's view"
             for row in context.criteria:
-                title = escape(row.title or "(no title)")
-                name = f"{title} [dim](costs points)[/]" if row.violation else title
+                title = row.title or "(no title)"
+                name = f"{title} (costs points)" if row.violation else title
                 cells = [shown(row.met.without), shown(row.met.shown), shown(row.met.gain, "+")]
                 table.add_row(name, str(row.num_criteria), *cells)
             yield table
@@ -88,7 +88,7 @@ def _sensitivity(found: "Probe") -> Table:
     table = Table("placebo", "own rubric - placebo", "share of the headroom", "")
     table.title = "Content sensitivity: what is lost when a placebo is shown"
     for row in found.measured.sensitivities:
-        table.add_row(row.placebo, shown(row.gap, "+"), shown(row.share), escape(row.undefined))
+        table.add_row(row.placebo, shown(row.gap, "+"), shown(row.share), row.undefined)
     return table
 
 
@@ -158,7 +158,7 @@ def _facts(found: "Probe") -> str:
             "is a number. Headroom and signal are left out."
         )
     lines += [f"Not asked with {name}: {why}" for name, why in found.impossible.items()]
-    return "\n".join(map(escape, lines))
+    return "\n".join(lines)
 
 
 def _share(value: float | None) -> str:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from rcsd.cli.terminal import console
 
@@ -97,7 +96,7 @@ def score(  # noqa: PLR0913 (each is an option)
         found = written_rubrics(examples, path, allow_missing)
         for number, what in ((found.num_malformed, "malformed"), (found.num_others, "not gold's")):
             if number:
-                console.print(f"{escape(str(path))}: rows that are {what}: {number}")
+                console.print(f"{path}: rows that are {what}: {number}")
         rubrics = read_rubrics(examples, found.rubrics)
         return agreement(examples, rubrics, matcher, texts, CodeJudge(), allow_missing, seed)
 
@@ -107,7 +106,7 @@ def score(  # noqa: PLR0913 (each is an option)
     for name, part in (("before", earlier), ("after", after)):
         if part is not None:
             start = "" if earlier is None else f"{name}: "
-            console.print(start + agreement_facts(part), highlight=False)
+            console.print(start + agreement_facts(part))
     if json is not None:
         parts = {"written": after, "before": earlier, "difference": difference}
         found = {name: None if part is None else asdict(part) for name, part in parts.items()}

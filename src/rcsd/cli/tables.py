@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
+
+from rcsd.cli.terminal import styled
 
 if TYPE_CHECKING:
     from rcsd.agreement import Agreement, Comparison
@@ -21,8 +22,8 @@ def findings_by_rule(report: "Report") -> Table:
         number = str(count.num_findings)
         first = "" if count.example is None else f"{place(count.example)}: {count.example.message}"
         colour = _COLOURS[count.severity] if count.num_findings else "dim"
-        severity = f"[{colour}]{count.severity}[/]"
-        table.add_row(count.rule, severity, number, str(count.num_rows), escape(first))
+        severity = styled(count.severity, colour)
+        table.add_row(count.rule, severity, number, str(count.num_rows), first)
     return table
 
 
@@ -30,8 +31,8 @@ def every_finding(findings: "Sequence[Finding]") -> Table:
     """One line a finding."""
     table = Table("line", "where", "severity", "rule", "what")
     for found in findings:
-        severity = f"[{_COLOURS[found.severity]}]{found.severity}[/]"
-        where, what = escape(place(found)), escape(found.message)
+        severity = styled(found.severity, _COLOURS[found.severity])
+        where, what = place(found), found.message
         line = "" if found.line is None else str(found.line)
         table.add_row(line, where, severity, found.rule, what)
     return table
@@ -77,7 +78,7 @@ def shown(interval: "Interval | None", sign: str = "") -> str:
     if interval is None:
         return "\u2013"
     mean, low, high = (f"{x:{sign}.3f}" for x in (interval.mean, interval.low, interval.high))
-    return escape(f"{mean} [{low}, {high}]")
+    return f"{mean} [{low}, {high}]"
 
 
 def agreement_facts(found: "Agreement") -> str:

@@ -1,11 +1,16 @@
-"""The terminal that all commands write to: consoles, progress bars, other libraries' noise."""
+"""The terminal that all commands write to: consoles, progress bars, other libraries' noise.
+
+The one door to the terminal: all text passes `shown_text`, so what stands in data, completions,
+names and errors is looked at and never obeyed, and no string is read as rich's markup.
+"""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,9 +19,52 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+from rcsd.showing import shown_text
+
+
+class GuardedConsole(Console):
+    """A console that shows foreign text instead of obeying it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as it will be laid out; rich would drop some controls without a trace."""
+        return super().render_str(shown_text(text), **options)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """Whatever is printed, in pieces; those that move the cursor are rich's own."""
+        for segment in super().render(renderable, options):
+            if segment.control is None:
+                segment = Segment(shown_text(segment.text), segment.style)
+            yield segment
+
+
+console = GuardedConsole()
+errors = GuardedConsole(stderr=True)
+
+
+def styled(text: str, style: str) -> Text:
+    """A text in a style, with nothing in it obeyed."""
+    return Text(shown_text(text), style)
+
+
+def say(text: str) -> None:
+    """Print a line, unbroken: a path can be copied from it."""
+    console.print(text, soft_wrap=True)
+
+
+def labelled(label: str, text: str, style: str = "bold") -> Text:
+    """``label: text``, the label in a style, with nothing in it obeyed."""
+    return Text.assemble((f"{label}: ", style), shown_text(text))
+
+
+def write_out(text: str) -> None:
+    """Write a finished text, such as JSON, to standard output."""
+    typer.echo(shown_text(text), nl=False)
 
 
 class Bars:
@@ -29,22 +77,22 @@ class Bars:
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Show how much of a stage is done."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(escape(stage), total=total, note="")
+            self._tasks[stage] = self._progress.add_task(shown_text(stage), total=total, note="")
         task = self._progress.tasks[self._tasks[stage]]
-        self._progress.update(task.id, completed=done, total=total, note=escape(note))
+        self._progress.update(task.id, completed=done, total=total, note=shown_text(note))
 
 
 @contextmanager
 def bars() -> Iterator[Bars]:
     """Progress bars on the terminal; plain lines where there is none."""
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=errors) as progress:
         yield Bars(progress)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from rcsd.cli.terminal import bars, console, errors, quieten_libraries
+from rcsd.cli.terminal import bars, errors, labelled, quieten_libraries, say
 
 if TYPE_CHECKING:
     from rcsd.config import Config
@@ -36,13 +35,13 @@ def train_and_report(settings: Config, resume: bool) -> None:
             shown("train", num_steps, settings.steps, f"loss {losses[0]}" if losses else "")
 
         def on_warning(text: str) -> None:
-            errors.print(f"[bold yellow]warning:[/] {escape(text)}", highlight=False)
+            errors.print(labelled("warning", text, "bold yellow"))
 
         folder = run(settings, resume, on_step, on_warning)
     report = write_run_report(folder)
     record = folder.read_record()
     if record["dropped"]:
         left_out = f"Left out: {len(record['dropped'])} examples; see {folder.record}"
-        console.print(escape(left_out), highlight=False, soft_wrap=True)
-    console.print(f"Model: {escape(str(folder.model))}", highlight=False, soft_wrap=True)
-    console.print(f"Report: {escape(str(report))}", highlight=False, soft_wrap=True)
+        say(left_out)
+    say(f"Model: {folder.model}")
+    say(f"Report: {report}")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from rcsd.cli.rubrics import app
-from rcsd.cli.terminal import Bars, bars, console, quieten_libraries
+from rcsd.cli.terminal import Bars, bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 
 if TYPE_CHECKING:
@@ -115,7 +114,8 @@ def write(  # noqa: PLR0913 (a command line)
     )
     make_folder(out)
     check_writable(out, [data])
-    section = Model(path=model, dtype=dtype, revision=revision, chat_template=chat_template)
+    given = {"path": model, "dtype": dtype, "revision": revision, "chat_template": chat_template}
+    section = parse(Model, given, "options")
     _write(rows, writing, section, batch_size, part, cache, out)
 
 
@@ -153,7 +153,7 @@ def _write(
         console.print("The last shard to finish, or this command without --shard, writes the file.")
         return
     write_rows_and_report(written, report, out)
-    console.print(f"Rubrics: {escape(str(out))}", highlight=False, soft_wrap=True)
+    say(f"Rubrics: {out}")
 
 
 def _rate_shown(shown: Bars) -> Callable[[int, int], None]:
@@ -181,4 +181,4 @@ def _print_counts(report: "WritingReport") -> None:
         "still to be written by other shards": report.num_missing,
     }
     for what, count in counts.items():
-        console.print(f"{count:>8} {what}", highlight=False)
+        console.print(f"{count:>8} {what}")

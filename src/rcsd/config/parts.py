@@ -69,6 +69,10 @@ class Model(Section):
         return self
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A checksum, as sha256sum prints it."""
+
+
 class JsonlData(Section):
     """Rows in our own form: question; optionally reference_answer, solution, rubric, id, tags."""
 
@@ -76,6 +80,9 @@ class JsonlData(Section):
     """Selects JSONL."""
     path: Path
     """The file."""
+    sha256: Sha256 | None = None
+    """Checksum that the file must have; None takes any. Pipelines and studies set it when they
+    start, so that no step learns from a file that was changed meanwhile."""
 
 
 class RarData(Section):
@@ -85,6 +92,8 @@ class RarData(Section):
     """Selects RaR."""
     path: Path
     """The JSONL file."""
+    sha256: Sha256 | None = None
+    """As of `JsonlData`."""
 
 
 class WorldData(Section):

@@ -3,20 +3,70 @@
 import difflib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rcsd.errors import ConfigError
+from rcsd.showing import redacted
+
+MAX_NODES = 100_000
+"""Values of a YAML file, those that aliases repeat counted each time."""
+
+MAX_SHOWN = 300
+"""Characters of a wrong value that an error shows."""
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and without unknown keys."""
+    """A part of the configuration: frozen, without unknown keys, and without secrets.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    A configuration is written into records, cards and trackers, so a secret in it is refused here.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written_down(cls, value: Any) -> Any:
+        _refuse_unwritable(value)
+        return value
+
+
+def _refuse_unwritable(value: object) -> None:
+    """Refuse what a record should not hold, or cannot; sections look after their own values.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        keys = list(value) if isinstance(value, Mapping) else []
+        if any(not isinstance(key, str) for key in keys):
+            raise ValueError("holds a key that is no text")
+        for part in [*keys, *value.values()] if isinstance(value, Mapping) else value:
+            _refuse_unwritable(part)
+    elif isinstance(value, str | Path):
+        if redacted(str(value)) != str(value):
+            raise ValueError(
+                "holds a secret or what looks like one, and would be written into records; give "
+                "it by the environment, such as HF_TOKEN"
+            )
+        if re.search("[\0\ud800-\udfff]", str(value)):
+            raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
+    elif isinstance(value, int | float):
+        if not abs(value) < 2**63:  # NaN is not either
+            raise ValueError("holds a number beyond 64 bits, or none")
+    elif value is not None and not isinstance(value, Section):
+        raise ValueError(f"holds a {type(value).__name__}; expected texts, numbers, lists, keys")
 
 
 Root = TypeVar("Root", bound=Section)
@@ -39,14 +89,14 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'data:'")
     override(tree, overrides)
     return tree
@@ -62,8 +112,8 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         _override(tree, text)
 
 
-def parse(root: type[Root], tree: Mapping[str, Any], source: str) -> Root:
-    """The section ``root`` from a tree of plain values.
+def parse(root: type[Root], tree: object, source: str) -> Root:
+    """The section ``root`` from a tree of plain values, whatever they are.
 
     Raises:
         ConfigError: As `load`.
@@ -85,11 +135,57 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = _yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: {error}") from error
     # YAML 1.1 reads 1e-5 as a text, and so would a user's file: pydantic turns both into numbers.
     tree[last] = parsed
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without code, without repeated keys, and without aliases that grow beyond bounds."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}
+        self._num_nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value, or the one that an alias stands for, which counts anew."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        before = self._num_nodes
+        node: Any = super().compose_node(parent, index)
+        if is_alias and node not in self._sizes:
+            raise yaml.YAMLError("an alias stands within what it stands for")
+        self._num_nodes += self._sizes[node] if is_alias else 1
+        self._sizes.setdefault(node, self._num_nodes - before)
+        if self._num_nodes > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES} values, repeated ones included")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping each of whose keys stands there once; those of ``<<`` are not its own."""
+        node = super().compose_mapping_node(anchor)
+        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in scalars).items():
+            if count > 1:
+                key = [key for key in scalars if key.value == name][-1]
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} stands there twice", key.start_mark
+                )
+        return node
+
+
+def _yaml(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a tag on a value that it cannot have raises anything
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+    finally:
+        loader.dispose()
 
 
 def _explained(root: type[Section], detail: Any) -> str:
@@ -98,11 +194,20 @@ def _explained(root: type[Section], detail: Any) -> str:
     if detail["type"] != "extra_forbidden" or section is None:
         if not name:  # of the whole tree, which nobody wants to see again
             return detail["msg"]
-        given = "" if detail["type"] == "missing" else f", got {detail['input']!r}"
+        given = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
         return f"{name}: {detail['msg']}{given}{_nearest_tag(detail)}"
     close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{name}: unknown key{hint}"
+
+
+def _shortened(value: object) -> str:
+    """As Python writes it; YAML may hold numbers that it refuses to write."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of too many digits"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def _nearest_tag(detail: Any) -> str:

@@ -1,9 +1,9 @@
 """Reader of RubricHub rows (arXiv 2601.08430): the files under RuRL, and what its code exports."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from rcsd.data.lines import strict_json
 from rcsd.data.notes import Notes, Options
 from rcsd.data.prompts import pointed_criteria, question_of, text_tags
 from rcsd.errors import DataError
@@ -62,9 +62,9 @@ def _reward(given: object) -> Mapping[str, Any]:
         return {}
     if isinstance(given, str):
         try:
-            given = json.loads(given)
-        except ValueError as error:
-            raise DataError(f"invalid JSON: {error}", field="reward_model") from error
+            given = strict_json(given.encode("utf-8", "surrogatepass"))
+        except DataError as error:
+            raise DataError(str(error), field="reward_model") from error
     if not isinstance(given, Mapping):
         raise DataError(f"expected an object, got {type(given).__name__}", field="reward_model")
     return given

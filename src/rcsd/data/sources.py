@@ -1,13 +1,12 @@
 """Rows of a file, a folder or a data set on the hub."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcsd.data.lines import content_of, json_lines
+from rcsd.data.lines import content_of, json_lines, strict_json
 from rcsd.errors import ConfigError, DataError
 
 
@@ -55,10 +54,7 @@ def source_rows(source: str, hub: Hub) -> Iterator[tuple[int, Mapping[str, Any] 
 
 
 def _json_list(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    try:
-        rows = json.loads(content_of(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"invalid JSON: {error}", path) from error
+    rows = strict_json(content_of(path), path)
     if not isinstance(rows, list):
         raise DataError(f"expected a JSON list of objects, got {type(rows).__name__}", path)
     for number, row in enumerate(rows, start=1):

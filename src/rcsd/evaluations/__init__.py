@@ -4,7 +4,6 @@
 rubrics that they were graded by, ``eval.json`` the record, ``summary.json`` the estimates.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from rcsd.config.section import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import DataError, RunError
 from rcsd.evaluate import Graded, graded_from_row, row_from_graded
-from rcsd.files import read_rows, write_json, write_rows
+from rcsd.files import read_json, read_rows, write_json, write_rows
 from rcsd.stats import bootstrap_interval
 from rcsd.types import Example
 
@@ -142,11 +141,13 @@ def read_evaluation(path: Path) -> Evaluation:
         raise DataError(f"holds no evaluation (no {RECORD}); make one with 'rcsd eval'", path)
     by_set: dict[str, list[tuple[dict[str, Any], Graded]]] = {}
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        record = read_json(path / RECORD)
         for row in read_rows(path / COMPLETIONS):
             by_set.setdefault(row["set"], []).append((row, graded_from_row(row)))
         settings = parse(config.Evaluating, record.pop("config"), str(path / RECORD))
         model, names = EvaluatedModel(**record.pop("model")), list(record["data_sha256"])
+        if set(names) != set(settings.data):  # files are named after them
+            raise ValueError(f"its sets are {names}, those of its configuration others")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"the evaluation is broken ({error}); make it anew", path) from error
     sets = {}

@@ -18,8 +18,8 @@ not            check                                 does not meet it
 
 import difflib
 import functools
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,7 +109,9 @@ def _pattern(value: object) -> None:
 
 
 def _number(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # NaN is within no bounds, and a whole number may be too large for a float.
+    is_finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if isinstance(value, bool) or not is_finite:
         raise RubricError(f"expected a number, got {value!r}")
 
 

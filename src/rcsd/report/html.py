@@ -1,15 +1,14 @@
 """A page as one HTML file that loads nothing, and its figures as SVG files of their own."""
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rcsd.errors import RunError, UserError
+from rcsd.errors import UserError
+from rcsd.files import write_text
 from rcsd.report.figures import (
     criterion_figure,
     curve_figure,
@@ -24,7 +23,8 @@ from rcsd.report.figures import (
 from rcsd.report.page import ReportPage
 from rcsd.report.shapes import Figure
 from rcsd.report.tables import arms_table, range_text
-from rcsd.report.text import MINUS, number, p_value_text, spaced, text_width, visible_text
+from rcsd.report.text import MINUS, number, p_value_text, spaced, text_width
+from rcsd.showing import shown_text
 
 FIGURES: dict[str, Callable[[ReportPage], Figure]] = {
     "scores": score_figure,
@@ -42,18 +42,9 @@ def write_report(page: ReportPage, path: Path) -> None:
     """Write the page, whole or not at all; an older file of that name is replaced.
 
     Raises:
-        RunError: The file cannot be written there.
+        DataError: The file cannot be written there.
     """
-    text = report_html(page)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise RunError(f"cannot write the report to {path}: {error.strerror or error}") from error
+    write_text(path, report_html(page))
 
 
 def report_html(page: ReportPage) -> str:
@@ -145,9 +136,7 @@ def _environment() -> Environment:
 
 def _visible(value: object) -> object:
     """Last door before the page: every text passes here, then through the escaping."""
-    return (
-        visible_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-    )
+    return shown_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _place(value: float) -> str:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rcsd.report.page import Arm, Estimate, ReportPage
-from rcsd.report.text import number, spaced, visible_text
+from rcsd.report.text import number, spaced
+from rcsd.showing import shown_text
 from rcsd.stats import Interval
 
 NOTHING = "\N{EN DASH}"
@@ -97,16 +98,16 @@ def terminal_table(page: ReportPage) -> Table:
     markup nor control characters in them are obeyed.
     """
     pivot = arms_table(page.arms, page.estimates)
-    note = Text(f"[low, high]: {visible_text(page.interval_note)}", style="dim")
+    note = Text(f"[low, high]: {shown_text(page.interval_note)}", style="dim")
     table = Table(box=SIMPLE_HEAD, caption=note, caption_justify="left")
     table.add_column("arm", no_wrap=True, vertical="top")
     for column in pivot.columns:
         words = (spaced(column.split), spaced(column.metric), pivot.counts[column.split])
-        head = Text("\n".join(map(visible_text, words)), justify="right")
+        head = Text("\n".join(map(shown_text, words)), justify="right")
         table.add_column(head, justify="right", no_wrap=True)
     for arm, intervals in pivot.rows:
         style = "bold" if arm.highlight else ""
-        name = Text(visible_text(arm.name), style=style)
+        name = Text(shown_text(arm.name), style=style)
         table.add_row(name, *(_terminal_cell(interval, style) for interval in intervals))
     return table
 

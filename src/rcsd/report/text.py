@@ -5,31 +5,7 @@ import unicodedata
 
 MEAN_LETTER_WIDTH = 0.56
 """Of a sans-serif face, as a share of its size; a little generous."""
-HIDDEN_DIRECTIONS = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
 MINUS = "\N{MINUS SIGN}"
-
-
-def visible_text(text: str) -> str:
-    """Text with everything that a page or a terminal might obey turned into something to look at.
-
-    Control characters, such as the escape of ANSI sequences, direction marks, which can reorder
-    what is read, and what UTF-8 or HTML cannot hold (lone surrogates, noncharacters) become their
-    code point: ``<U+001B>``. Line ends and tabs stay. This does not escape markup: the template
-    does.
-    """
-    return "".join(
-        f"<U+{ord(character):04X}>" if _is_hazard(character) else character
-        for character in text.replace("\r\n", "\n")
-    )
-
-
-def _is_hazard(character: str) -> bool:
-    code = ord(character)
-    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    is_control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-    return is_control or is_noncharacter or character in HIDDEN_DIRECTIONS
 
 
 def spaced(name: str) -> str:

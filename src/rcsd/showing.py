@@ -1,0 +1,106 @@
+"""What may be shown: secrets are blotted out, and what a terminal would obey becomes visible."""
+
+import logging
+import os
+import re
+import warnings
+from typing import Any
+
+REDACTED = "[redacted]"
+MIN_SECRET_CHARACTERS = 8
+"""Shorter values of the environment are taken for words."""
+
+_SECRET_NAME = re.compile(
+    r"(?i)(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?(?:_|$)"
+    r"(?!.*(?:FILE|PATH|DIR|NAME)$)"
+)
+# Prefixes as their issuers publish them. What follows is bounded below, so that words are spared.
+_SHAPES = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"hf_[A-Za-z0-9]{20,}"  # Hugging Face
+    # OpenAI, Anthropic, OpenRouter
+    r"|sk-(?=[\w-]{0,64}?\d)(?=[\w-]{0,64}?[A-Za-z0-9]{16})[\w-]{20,}"
+    r"|gh[opsru]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}"
+    r"|A(?:KIA|SIA)[A-Z0-9]{16}"  # AWS
+    r"|AIza[\w-]{35}"  # Google
+    r"|xox[a-z]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|eyJ[\w-]{8,512}\.eyJ[\w-]{8,4096}\.[\w-]*"  # a JSON web token
+    r")"
+    r"|-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----(?:.*?-----END [A-Z ]{0,32}PRIVATE KEY-----|.*)",
+    re.DOTALL,
+)
+_BEARER = re.compile(r"(?i)\b(bearer\s{1,8})(?=\S{0,64}?\d)[\w.~+/-]{16,}=*")
+# One slash too: pathlib makes https:/user:word@host of an address.
+_USER = re.compile(r"(:/{1,2})[^\s/?#]{1,512}@")
+_QUERY = re.compile(
+    r"(?i)([?&](?:[\w-]{0,40}[_-])?(?:access|api|auth)?"
+    r"(?:token|key|secret|password|passwd|pwd|signature|sig|credential|auth)=)[^\s&#'\"]+"
+)
+
+
+def redacted(text: str) -> str:
+    """Text without secrets; what stood in their place is `REDACTED`.
+
+    Secrets are the values of environment variables whose names say so, keys of well-known shape,
+    and in addresses the user's part and parameters such as ``token=``.
+    """
+    for secret in sorted(_environment_secrets(), key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    text = _SHAPES.sub(REDACTED, text)
+    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _USER.sub(rf"\1{REDACTED}@", text)
+    return _QUERY.sub(rf"\1{REDACTED}", text)
+
+
+def _environment_secrets() -> list[str]:
+    return [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= MIN_SECRET_CHARACTERS
+        and value not in REDACTED
+        and _SECRET_NAME.search(name)
+    ]
+
+
+# Controls but line ends and tabs, marks of direction, lone surrogates, noncharacters.
+_HAZARDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
+
+def visible_text(text: str) -> str:
+    """Text with everything that a page or a terminal might obey turned into something to look at.
+
+    Control characters, such as the escape of ANSI sequences, direction marks, which can reorder
+    what is read, and what UTF-8 or HTML cannot hold (lone surrogates, noncharacters) become their
+    code point: ``<U+001B>``. Line ends and tabs stay. This does not escape markup: the template
+    does.
+    """
+    return _HAZARDS.sub(lambda found: f"<U+{ord(found[0]):04X}>", text.replace("\r\n", "\n"))
+
+
+def shown_text(text: str) -> str:
+    """What a terminal or a log is given of a text: no secrets, and nothing to obey."""
+    return visible_text(redacted(text))
+
+
+def guard_libraries() -> None:
+    """Let the log lines and warnings of all libraries pass through `shown_text`."""
+    logging.setLogRecordFactory(_guarded_record)
+    warnings.formatwarning = _guarded_warning
+
+
+def _guarded_record(*arguments: Any, **named: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*arguments, **named)
+    record.msg, record.args = shown_text(record.getMessage()), ()
+    return record
+
+
+_formatted = warnings.formatwarning
+
+
+def _guarded_warning(*arguments: Any, **named: Any) -> str:
+    return shown_text(_formatted(*arguments, **named))

