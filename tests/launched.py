@@ -10,9 +10,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from rcsd import config
+from rcsd.streams import Stream
 from rcsd.train import run
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -71,6 +73,17 @@ def wait_for(path: Path, text: str = "") -> None:
     while not (path.is_file() and text in path.read_text()):
         assert time.monotonic() < ends, f"{path} is not written"
         time.sleep(0.005)
+
+
+def slowly(rank: int) -> None:
+    """Each step takes long enough for whoever watches the run to see it."""
+    take = Stream.take
+
+    def taken(self: Stream, step: int) -> Any:
+        time.sleep(0.2)
+        return take(self, step)
+
+    pytest.MonkeyPatch().setattr(Stream, "take", taken)
 
 
 def terminate(process: BaseProcess) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from launched import codes, on_ranks, terminate, wait_for
+from launched import codes, on_ranks, slowly, terminate, wait_for
 from test_train import run_until_killed, settings, trajectory
 
 from rcsd import config
@@ -113,7 +113,7 @@ def test_sigterm_saves_what_is_done_and_exits_with_143(
     broken = made(tmp_path, "broken", **changes)
     folder = RunFolder(broken.out)
     for num_steps in (3, 8):
-        [process] = on_ranks([broken], folder.record.is_file())
+        [process] = on_ranks([broken], folder.record.is_file(), slowly)
         wait_for(broken.out / "metrics.jsonl", f'"step": {num_steps},')
         terminate(process)
         assert codes([process]) == [143]

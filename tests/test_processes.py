@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
-from launched import codes, on_ranks, terminate, wait_for
+from launched import codes, on_ranks, slowly, terminate, wait_for
 from safetensors.torch import load_file
 from test_reinforcement import GRPO
 from test_train import FULL, LORA, settings, trajectory
@@ -228,7 +228,7 @@ def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
         for name in ("whole", "run")
     )
     assert codes(on_ranks([whole, whole])) == [0, 0]
-    processes = on_ranks([one, one])
+    processes = on_ranks([one, one], False, slowly)
     wait_for(one.out / "metrics.jsonl", '"step": 3')
     terminate(processes[1])
     assert codes(processes) == [143, 143]
