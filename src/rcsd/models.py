@@ -204,14 +204,37 @@ def load_policy(section: config.Model) -> Policy:
             f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
             "into its base model"
         )
-    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+    tokenizer = load_tokenizer(section, path)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, section.dtype),
             attn_implementation=section.attention,
-            **options,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"model.path: cannot load {path!r}: {error}") from error
+    model = model.to(PartialState().device)
+    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
+    if section.activation_checkpointing:
+        checkpoint_activations(policy)
+    return policy
+
+
+def load_tokenizer(section: config.Model, path: str) -> Any:
+    """The tokenizer of a model, with the chat template that the section asks for.
+
+    Args:
+        section: The model.
+        path: Where it lies, or its hub id.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, revision=section.revision, trust_remote_code=section.trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"model.path: cannot load {path!r}: {error}") from error
@@ -224,11 +247,7 @@ def load_policy(section: config.Model) -> Policy:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )
-    model = model.to(PartialState().device)
-    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
-    if section.activation_checkpointing:
-        checkpoint_activations(policy)
-    return policy
+    return tokenizer
 
 
 def policy_of(
@@ -260,21 +279,35 @@ def policy_of(
     pad_id = tokenizer.pad_token_id
     packs = packing and _packs(model)
     if training.type == "lora":
-        lora = LoraConfig(
-            r=training.rank,
-            lora_alpha=training.alpha,
-            lora_dropout=training.dropout,
-            target_modules=training.target_modules,
-            task_type="CAUSAL_LM",
-        )
-        try:
-            model = get_peft_model(model, lora, revision=revision)
-        except ValueError as error:
-            raise ModelError(f"model.training.target_modules: {error}") from error
+        model = adapted(model, training, revision)
     make_swift(model)
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)
+
+
+def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
+    """The model with fresh adapters, which begin as if they were not there.
+
+    Args:
+        model: Of transformers; its layers are replaced in place.
+        training: Rank, scale, dropout and which layers.
+        revision: Of the model on the hub, which adapters record.
+
+    Raises:
+        ModelError: If no layer is called so.
+    """
+    lora = LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        lora_dropout=training.dropout,
+        target_modules=training.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, lora, revision=revision)
+    except ValueError as error:
+        raise ModelError(f"model.training.target_modules: {error}") from error
 
 
 def checkpoint_activations(policy: Policy) -> None:
