@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -98,7 +99,7 @@ def print_plan(found: "Plan") -> None:
     """Everything, the verdict last."""
     from rcsd.plan.advice import sentences  # noqa: PLC0415 (torch takes seconds)
 
-    console.print(_facts(found), highlight=False)
+    console.print(_facts(found), highlight=False, soft_wrap=True)
     for table in (_memory(found), _seconds(found), _traffic(found), _changes(found)):
         if table.row_count:
             console.print(table)
@@ -129,12 +130,16 @@ def _facts(found: "Plan") -> str:
     return "\n".join(map(escape, lines))
 
 
+def _table(title: str, *columns: str) -> Table:
+    """Without frames, so that it can be pasted into a document."""
+    return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+
+
 def _memory(found: "Plan") -> Table:
     memory = found.memory
     names = list(dict.fromkeys([*memory.kept, *(n for p in memory.phases.values() for n in p)]))
     shown = [name for name in names if any(_in(found, phase, name) for phase in memory.phases)]
-    table = Table("GiB a device", *memory.phases)
-    table.title = "Memory, with prompts and completions as long as any may be"
+    table = _table("Memory at the longest lengths", "GiB a device", *memory.phases)
     for name in shown:
         cells = [_in(found, phase, name) for phase in memory.phases]
         table.add_row(name, *[f"{value / GIB:.2f}" if value else "" for value in cells])
@@ -151,8 +156,8 @@ def _in(found: "Plan", phase: str, name: str) -> float:
 
 def _seconds(found: "Plan") -> Table:
     times = found.times
-    table = Table("phase", "seconds", "what limits it", "each cause alone, seconds")
-    table.title = "Time of a step, with prompts and completions of mean length"
+    columns = ("phase", "seconds", "what limits it", "each cause alone, seconds")
+    table = _table("Time of a step at mean lengths", *columns)
     for name, phase in times.phases.items():
         causes = ", ".join(f"{cause} {value:.3g}" for cause, value in phase.causes.items() if value)
         table.add_row(name, f"{phase.seconds:.3g}", phase.limit, causes)
@@ -163,15 +168,15 @@ def _seconds(found: "Plan") -> Table:
 
 def _traffic(found: "Plan") -> Table:
     traffic = found.times.traffic
-    table = Table("bytes that a device sends in a step", "GB", "seconds, alone")
+    table = _table("What a device sends to others in a step", "", "GB", "seconds, alone")
     for name, sent in traffic.sent.items():
         table.add_row(name, f"{sent / GB:.3g}", f"{traffic.seconds(name):.3g}")
     return table
 
 
 def _changes(found: "Plan") -> Table:
-    table = Table("change", "GiB a device", "fits", "seconds a step")
-    table.title = "What else could be done"
+    columns = ("change", "GiB a device", "fits", "seconds a step")
+    table = _table("What else could be done", *columns)
     for change in found.changes:
         fits = "yes" if change.fits else "no"
         table.add_row(change.name, f"{change.peak / GIB:.1f}", fits, f"{change.step:.3g}")

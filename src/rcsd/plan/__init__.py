@@ -105,7 +105,13 @@ def setup_of(
     """
     work = work_of(settings, lengths, cluster.num_devices, shape.is_full)
     kind = settings.engine.type if engine is None else engine
-    return Setup(settings, shape, bytes_of(settings), work, cluster, sharding, kind)
+    setup = Setup(settings, shape, bytes_of(settings), work, cluster, sharding, kind)
+    return _retyped(setup)
+
+
+def _retyped(setup: Setup) -> Setup:
+    """With the types that its sharding asks for."""
+    return dataclasses.replace(setup, sizes=bytes_of(setup.settings, setup.is_sharded))
 
 
 def plan_of(setup: Setup) -> Plan:
@@ -114,19 +120,19 @@ def plan_of(setup: Setup) -> Plan:
 
 
 def _changes(setup: Setup) -> Iterator[Change]:
-    """Each change by itself; and where none of them fits, all that save memory together."""
+    """Each change by itself; where the run does not fit, also all that save memory together."""
     found = dict(_savings(setup))
     together = setup
     for name in found:
-        together = dict(_savings(together)).get(name, together)
-    if len(found) > 1:
-        found["all of these together"] = together
-    if setup.is_own_engine and setup.work.samples:
+        together = _savings(together).get(name, together)
+    is_tight = not memory_of(setup).fits
+    if is_tight and len(found) > 1:
+        found["all of these"] = together
+    takes_engine = setup.cluster.hardware.kind == "cuda" and setup.work.samples
+    if takes_engine and setup.is_own_engine:
         found["engine.type=vllm"] = dataclasses.replace(setup, engine="vllm")
-        if len(_savings(setup)) and setup.cluster.num_devices > 1:
-            found["all of these, and engine.type=vllm"] = dataclasses.replace(
-                together, engine="vllm"
-            )
+        if is_tight:
+            found["all of these, vllm too"] = dataclasses.replace(together, engine="vllm")
     for name, changed in found.items():
         memory = memory_of(changed)
         yield Change(name, memory.peak, memory.fits, times_of(changed).step)
@@ -137,7 +143,8 @@ def _savings(setup: Setup) -> Mapping[str, Setup]:
     settings, work = setup.settings, setup.work
     found: dict[str, Setup] = {}
     if setup.sharding == "none" and setup.cluster.num_devices > 1:
-        found["processes.sharding=fsdp"] = dataclasses.replace(setup, sharding="fsdp")
+        sharded = dataclasses.replace(setup, sharding="fsdp")
+        found["processes.sharding=fsdp"] = _retyped(sharded)
     if not settings.model.activation_checkpointing:
         model = settings.model.model_copy(update={"activation_checkpointing": True})
         changed = settings.model_copy(update={"model": model})

@@ -105,8 +105,21 @@ def head_bytes(shape: Shape, sizes: Bytes, work: Work, positions: float, kind: s
     return max(4 * copies, rows) + (4 * shape.head if shape.is_full else 0)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What of a run changes how much is kept.
+
+    Args:
+        kind: Of the device.
+        is_checkpointing: Whether layers are computed anew backward.
+    """
+
+    kind: str
+    is_checkpointing: bool
+
+
 def activations_of(
-    shape: Shape, sizes: Bytes, work: Work, rows: Rows, positions: float, options: "Options"
+    shape: Shape, sizes: Bytes, work: Work, rows: Rows, positions: float, options: Options
 ) -> Activations:
     """Of the student's forward and backward pass over a part.
 
@@ -121,26 +134,11 @@ def activations_of(
     layer = layer_bytes(shape, sizes, rows, options.kind == "cpu")
     head = head_bytes(shape, sizes, work, positions, options.kind)
     ends = positions * shape.hidden * sizes.compute
-    # FSDP casts what it gathers, and gathers it again for the backward pass.
-    casts = sizes.compute * (shape.body + shape.adapters + shape.head)
-    casts = casts if sizes.is_autocast and not options.is_sharded else 0
+    casts = sizes.compute * (shape.body + shape.adapters + shape.head) * sizes.is_autocast
     gradients = passing_bytes(shape, sizes, rows)
     if not options.is_checkpointing:
         return Activations(shape.layers * layer + ends, casts, max(head, gradients))
-    inputs = shape.layers * rows.tokens * shape.hidden * sizes.weights
+    # Under autocast the residual stream stays in the embedding's type.
+    residual = sizes.weights if sizes.is_autocast else sizes.compute
+    inputs = shape.layers * rows.tokens * shape.hidden * residual
     return Activations(inputs + ends, casts / shape.layers, max(head, layer + gradients))
-
-
-@dataclass(frozen=True)
-class Options:
-    """What of a run changes how much is kept.
-
-    Args:
-        kind: Of the device.
-        is_checkpointing: Whether layers are computed anew backward.
-        is_sharded: Whether weights are gathered from other processes.
-    """
-
-    kind: str
-    is_checkpointing: bool
-    is_sharded: bool

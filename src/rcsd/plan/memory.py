@@ -39,7 +39,8 @@ class Setup:
         work: Of one process.
         cluster: Where it runs.
         sharding: Of the weights.
-        engine: What samples, by its ``type``.
+        engine: What samples, by its ``type``: ``local`` and ``hf`` in the training process;
+            ``vllm`` on the same devices with weights of its own, ``vllm_server`` on as many others.
     """
 
     settings: config.Config
@@ -92,7 +93,8 @@ class Setup:
     @property
     def cache_number_bytes(self) -> float:
         """Of a key or value in the cache; under autocast keys are float32 after their rotation."""
-        return (self.sizes.weights + self.sizes.compute) / 2
+        sizes = self.sizes
+        return (sizes.weights + sizes.compute) / 2 if sizes.is_autocast else sizes.compute
 
     @property
     def engine_devices(self) -> int:
@@ -170,19 +172,16 @@ def memory_of(setup: Setup) -> Memory:
         embeddings = shape.head if shape.is_tied else 2 * shape.head
         share = (2 * shape.layer_weights + embeddings) / shape.all_weights
         kept["gathered weights"] = share * setup.gathered_bytes
-    phases = {
-        "teacher": _scoring(setup),
-        "student": _learning(setup, trained),
-        "update": {"gradients": trained, "update": trained if _is_cuda(setup) else 0.0},
-    }
+    phases: dict[str, Mapping[str, float]] = {}
     if setup.work.samples and setup.engine != "vllm_server":
-        phases = {"sampling": _sampling(setup), **phases}
+        phases["sampling"] = _sampling(setup)
+    if setup.work.teacher_passes + setup.work.frozen_passes:
+        phases["teacher"] = _scoring(setup)
+    phases["student"] = _learning(setup, trained)
+    on_gpu = setup.cluster.hardware.kind == "cuda"
+    phases["update"] = {"gradients": trained, "update": trained if on_gpu else 0.0}
     hardware = setup.cluster.hardware
     return Memory(kept, phases, hardware.memory_bytes, USABLE_SHARE[hardware.kind])
-
-
-def _is_cuda(setup: Setup) -> bool:
-    return setup.cluster.hardware.kind == "cuda"
 
 
 def _sampling(setup: Setup) -> dict[str, float]:
@@ -211,7 +210,7 @@ def _scoring(setup: Setup) -> dict[str, float]:
 def _learning(setup: Setup, trained: float) -> dict[str, float]:
     part, settings = setup.work.part(longest=True), setup.settings
     rows = part.rows(part.student, setup.packs)
-    options = Options(_kind(setup), settings.model.activation_checkpointing, setup.is_sharded)
+    options = Options(_kind(setup), settings.model.activation_checkpointing)
     found = activations_of(setup.shape, setup.sizes, setup.work, rows, part.positions, options)
     return {
         "gradients": trained,

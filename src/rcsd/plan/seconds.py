@@ -154,7 +154,7 @@ def _read_bytes(setup: Setup) -> float:
         # What is trained is cast once (autocast remembers it); what is frozen for every token:
         # read as float32, written and read as bfloat16.
         return float(2 * base if shape.is_full else 8 * (base + shape.adapters))
-    return float(sizes.weights * base + TRAINED_BYTES * shape.adapters)
+    return float(min(sizes.weights, sizes.compute) * base + TRAINED_BYTES * shape.adapters)
 
 
 def _prompts(setup: Setup) -> Rows:

@@ -135,14 +135,19 @@ TRAINED_BYTES = 4
 """Of a trained weight: adapters and fully trained weights are float32."""
 
 
-def bytes_of(settings: config.Config) -> Bytes:
-    """The types that a run's model and precision ask for."""
+def bytes_of(settings: config.Config, is_sharded: bool = False) -> Bytes:
+    """The types that a run's model and precision ask for.
+
+    Args:
+        settings: The run.
+        is_sharded: Whether weights are gathered from other processes, which casts them on the way,
+            so that nothing is left for autocast to cast. That is FSDP2's policy of mixed
+            precision; nobody has looked whether autocast casts more beside it.
+    """
+    is_wide = settings.model.dtype == "float32"
     if settings.precision == "bf16":
-        is_wide = settings.model.dtype == "float32"
-        return Bytes(4 if is_wide else 2, 2, 2, is_autocast=is_wide)
-    if settings.model.dtype == "bfloat16":
-        return Bytes(2, 2, 4, is_autocast=False)
-    return Bytes(4, 4, 4, is_autocast=False)
+        return Bytes(4 if is_wide else 2, 2, 2, is_autocast=is_wide and not is_sharded)
+    return Bytes(4, 4, 4, is_autocast=False) if is_wide else Bytes(2, 2, 4, is_autocast=False)
 
 
 @dataclass(frozen=True)
