@@ -13,6 +13,8 @@ from rcsd.cli.training import Overrides, RunFile
 from rcsd.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from rcsd.config import Config
     from rcsd.plan import Plan
     from rcsd.plan.workload import Lengths
@@ -135,6 +137,11 @@ def _table(title: str, *columns: str) -> Table:
     return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
 
 
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def _memory(found: "Plan") -> Table:
     memory = found.memory
     names = list(dict.fromkeys([*memory.kept, *(n for p in memory.phases.values() for n in p)]))
@@ -159,18 +166,24 @@ def _seconds(found: "Plan") -> Table:
     columns = ("phase", "seconds", "what limits it", "each cause alone, seconds")
     table = _table("Time of a step at mean lengths", *columns)
     for name, phase in times.phases.items():
-        causes = ", ".join(f"{cause} {value:.3g}" for cause, value in phase.causes.items() if value)
-        table.add_row(name, f"{phase.seconds:.3g}", phase.limit, causes)
+        causes = ", ".join(
+            f"{cause} {_number(value)}" for cause, value in phase.causes.items() if value
+        )
+        table.add_row(name, _number(phase.seconds), phase.limit, causes)
     table.add_section()
-    table.add_row("step", f"{times.step:.3g}", found.limit, "")
+    table.add_row("step", _number(times.step), found.limit, "")
     return table
+
+
+def _told(causes: "Mapping[str, float]") -> "Iterator[tuple[str, float]]":
+    return ((name, value) for name, value in causes.items() if value)
 
 
 def _traffic(found: "Plan") -> Table:
     traffic = found.times.traffic
     table = _table("What a device sends to others in a step", "", "GB", "seconds, alone")
     for name, sent in traffic.sent.items():
-        table.add_row(name, f"{sent / GB:.3g}", f"{traffic.seconds(name):.3g}")
+        table.add_row(name, _number(sent / GB), _number(traffic.seconds(name)))
     return table
 
 
@@ -179,5 +192,5 @@ def _changes(found: "Plan") -> Table:
     table = _table("What else could be done", *columns)
     for change in found.changes:
         fits = "yes" if change.fits else "no"
-        table.add_row(change.name, f"{change.peak / GIB:.1f}", fits, f"{change.step:.3g}")
+        table.add_row(change.name, f"{change.peak / GIB:.1f}", fits, _number(change.step))
     return table

@@ -16,10 +16,11 @@ adapters' scales, all without fusion, as transformers runs them):
 
 A token that is sampled reads every weight and every row's keys and values once. The host starts
 
-    24 + 6 norms + 4 adapted layers (6 where they cast)      operations a layer and token
+    24 + 6 norms (8 in bfloat16) + 4 adapted layers (6 where they cast)    operations a layer
 
-(counted by a dispatch mode; views and slices are in the time of those that follow). A GPU computes
-while its host starts what comes next, so the larger counts; a processor does both one by one.
+for each token (counted by a dispatch mode; views and slices are in the time of those that follow).
+A GPU computes while its host starts what comes next and while weights are gathered, so the larger
+counts; a processor does one after the other. The gradient is summed after that.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,11 @@ BACKWARD_STREAM = 2.0
 written, and what was kept is read too."""
 BRANCH_OPERATIONS = 6
 """Operations of a layer for each prompt and completion that attention looks at by itself."""
-LAYER_OPERATIONS, NORM_OPERATIONS, HEAD_OPERATIONS = 24, 6, 66
+LAYER_OPERATIONS, HEAD_OPERATIONS = 24, 66
+"""Operations of a layer beside norms and adapters; of what stands before and after all layers, the
+drawing of a token included."""
+NORM_OPERATIONS, CASTING_NORM_OPERATIONS = 6, 8
+"""Operations of a norm; in bfloat16, where it goes to float32 and back."""
 ADAPTER_OPERATIONS, CASTING_ADAPTER_OPERATIONS = 4, 6
 """Operations of an adapted layer's adapter, and where it casts what it is given."""
 UPDATE_OPERATIONS = 10
@@ -50,15 +55,12 @@ class Phase:
     Args:
         seconds: All in all.
         causes: Seconds of each cause by itself; some go on together.
+        limit: The cause that would have to shrink for the phase to.
     """
 
     seconds: float
     causes: Mapping[str, float]
-
-    @property
-    def limit(self) -> str:
-        """What takes longest."""
-        return max(self.causes, key=lambda name: self.causes[name])
+    limit: str
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,22 @@ def times_of(setup: Setup) -> Times:
     phases["student"] = _student(setup, traffic)
     if setup.cluster.num_devices > 1 or not setup.is_own_engine:
         names = ("sum of the gradient", "scatters of the gradient", "sync of the engine")
-        phases["communication"] = Phase(traffic.seconds(*names), {LINK: traffic.seconds(*names)})
+        phases["communication"] = _phase(setup, 0.0, 0.0, link=traffic.seconds(*names))
     phases["update"] = _update(setup)
     return Times(phases, decoded, traffic)
 
 
-def _phase(setup: Setup, flops: float, streamed: float, host: float, link: float = 0.0) -> Phase:
+def _phase(
+    setup: Setup, flops: float, streamed: float, host: float = 0.0, link: float = 0.0
+) -> Phase:
     """Products and streams one after the other; beside them host and links, where they can be."""
-    causes = {FLOPS: flops, STREAMED: streamed, HOST: host} | ({LINK: link} if link else {})
+    causes = {FLOPS: flops, STREAMED: streamed, HOST: host, LINK: link}
+    computing = flops + streamed
     if setup.cluster.hardware.kind == "cpu":
-        return Phase(flops + streamed + host + link, causes)
-    return Phase(max(flops + streamed, host, link), causes)
+        return Phase(computing + host + link, causes, max(causes, key=causes.__getitem__))
+    if computing >= max(host, link):
+        return Phase(computing, causes, FLOPS if flops >= streamed else STREAMED)
+    return Phase(max(host, link), causes, HOST if host >= link else LINK)
 
 
 def _decoded(setup: Setup) -> float:

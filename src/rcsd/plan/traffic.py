@@ -10,7 +10,8 @@ With N processes:
                  with weights that are sharded
     sync         the trained weights in bfloat16, once a step, where another engine samples
 
-(Patarasu and Yuan 2009 for rings; FSDP: arXiv 2304.11277, section 3.) Latencies count nothing.
+(Patarasu and Yuan 2009 for rings; FSDP: arXiv 2304.11277, section 3.) Latencies count
+nothing, nor do the sums within an inference engine that several devices share.
 """
 
 from collections.abc import Mapping
