@@ -43,14 +43,14 @@ PHASES = {"sampling": "sampling", "teacher": "teacher", "student": "student", "u
 """What the plan calls a phase, and what the benchmark does."""
 
 
-def planned(work: Work, overrides: list[str]) -> Plan:
-    """The plan of the work on this machine, as it is just now."""
+def planned(work: Work, overrides: list[str], clock: str) -> Plan:
+    """The plan of the work on this machine, as it is just now, by the clock of what is measured."""
     settings = settings_of(work, overrides)
     shape = shape_of_run(settings.model)
     own, student, teacher = work.completion_tokens, work.student_prefix, work.teacher_prefix
     lengths = Lengths(student, teacher, student, teacher, own, own)
     rows = min(settings.engine.batch_size, work.num_completions)
-    hardware = machine(shape, bytes_of(settings), rows)
+    hardware = machine(shape, bytes_of(settings), rows, CLOCKS[clock])
     return plan_of(setup_of(settings, shape, lengths, Cluster(hardware)))
 
 
@@ -132,7 +132,7 @@ def main(
         except WorkerError as error:
             console.print(str(error), markup=False)
             raise typer.Exit(1) from error
-        plan = planned(work, overrides)
+        plan = planned(work, overrides, clock)
         said = predicted(plan)
         hardware = asdict(plan.setup.cluster.hardware)
         found.append({"measured": seen, "predicted": said, "hardware": hardware})
