@@ -62,11 +62,9 @@ def machine(shape: Shape, sizes: Bytes, rows: int, clock: Clock = time.perf_coun
         product = _best(clock, lambda: [linear(all_rows, w) for w in few], device) / len(few)
         read = _best(clock, lambda: [linear(few_rows, w) for w in weights], device) / num
         attended = _best(clock, lambda: _attend(shape, dtype, device), device)
-        streamed = (
-            _best(clock, lambda: [torch.mul(a, b, out=c) for a, b, c in entries], device) / triples
-        )
+        streamed = _best(clock, lambda: [torch.mul(a, b, out=c) for a, b, c in entries], device)
     flops = 2 * TOKENS * wide * high / product
-    bandwidth = entries[0].nbytes / streamed
+    bandwidth = entries.nbytes / streamed
     return Hardware(
         name=_name(device),
         kind="cuda" if device.type == "cuda" else "cpu",
@@ -77,7 +75,7 @@ def machine(shape: Shape, sizes: Bytes, rows: int, clock: Clock = time.perf_coun
         node_link=bandwidth,
         network_link=bandwidth,
         attained=MEASURED,
-        operation_seconds=_operation_seconds(shape.rank > 0)
+        operation_seconds=_operation_seconds(clock, shape.rank > 0)
         if device.type == "cpu"
         else SECONDS_AN_OPERATION,
         attention_flops=4 * shape.query * TOKENS**2 / attended,
