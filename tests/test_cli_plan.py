@@ -142,3 +142,12 @@ def test_the_page_on_scaling_shows_what_the_command_prints(
     assert [line.rstrip() for line in printed.strip().splitlines()] == [
         line.rstrip() for line in shown.splitlines()
     ]
+
+
+@pytest.mark.parametrize(("model", "name"), [("SmolLM2-135M", "smollm2"), ("micro", "micro")])
+def test_the_pages_ratios_are_those_of_the_record(model: str, name: str) -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob(f"*-plan-{name}.json")
+    ratios = json.loads(file.read_text("utf-8"))["ratios"]
+    order = [f"{phase}_seconds" for phase in ("sampling", "teacher", "student", "update", "step")]
+    cells = [f"{ratios[quantity]:.2f}" for quantity in (*order, "learning_mib", "resident_mib")]
+    assert f"| {model} | {' | '.join(cells)} |" in PAGE.read_text("utf-8")
