@@ -1,8 +1,8 @@
 """``rcsd plan --device here`` beside what is measured: each phase's seconds, and memory.
 
 The step is that of `step.py`, in a fresh process each time; this machine is measured anew beside
-each, since others may use it too. No constant comes from these steps: a ratio far from 1 is a fault
-of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it, which hangs on
+each, since others may use it too. No constant comes from these steps: a ratio far from 1 is a
+fault of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it, which hangs on
 what the allocator gives back.
 """
 
