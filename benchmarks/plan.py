@@ -2,8 +2,8 @@
 
 The step is that of `step.py`, in a fresh process each time; this machine is measured anew beside
 each, since others may use it too. No constant comes from these steps: a ratio far from 1 is a
-fault of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it, which hangs on
-what the allocator gives back.
+fault of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it,
+which hangs on what the allocator gives back.
 """
 
 from dataclasses import asdict
