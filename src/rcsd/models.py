@@ -216,16 +216,27 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
             "into its base model"
         )
     refuse_pickles(Path(path))
-    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
+    tokenizer = load_tokenizer(section, path)
+    with _reported(path):
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, section.dtype),
             attn_implementation=section.attention,
             use_safetensors=True,
-            **options,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
         )
+    model = model.to(device or PartialState().device)
+    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
+    if section.activation_checkpointing:
+        checkpoint_activations(policy)
+    return policy
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # a broken file of a model makes transformers raise anything
         message, hint = str(error) or type(error).__name__, ""
         if "trust_remote_code" in message:
@@ -233,6 +244,22 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
         elif "safetensors" in message:
             hint = f"; only safetensors are read. {CONVERT}"
         raise ModelError(f"model.path: cannot load {path!r}: {message}{hint}") from error
+
+
+def load_tokenizer(section: config.Model, path: str) -> Any:
+    """The tokenizer of a model, with the chat template that the section asks for.
+
+    Args:
+        section: The model.
+        path: Where it lies, or its hub id.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    with _reported(path):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, revision=section.revision, trust_remote_code=section.trust_remote_code
+        )
     if section.chat_template is not None:
         try:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
@@ -242,11 +269,7 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )
-    model = model.to(device or PartialState().device)
-    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
-    if section.activation_checkpointing:
-        checkpoint_activations(policy)
-    return policy
+    return tokenizer
 
 
 def policy_of(
@@ -278,21 +301,35 @@ def policy_of(
     pad_id = tokenizer.pad_token_id
     packs = packing and _packs(model)
     if training.type == "lora":
-        lora = LoraConfig(
-            r=training.rank,
-            lora_alpha=training.alpha,
-            lora_dropout=training.dropout,
-            target_modules=training.target_modules,
-            task_type="CAUSAL_LM",
-        )
-        try:
-            model = get_peft_model(model, lora, revision=revision)
-        except ValueError as error:
-            raise ModelError(f"model.training.target_modules: {error}") from error
+        model = adapted(model, training, revision)
     make_swift(model)
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)
+
+
+def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
+    """The model with fresh adapters, which begin as if they were not there.
+
+    Args:
+        model: Of transformers; its layers are replaced in place.
+        training: Rank, scale, dropout and which layers.
+        revision: Of the model on the hub, which adapters record.
+
+    Raises:
+        ModelError: If no layer is called so.
+    """
+    lora = LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        lora_dropout=training.dropout,
+        target_modules=training.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, lora, revision=revision)
+    except ValueError as error:
+        raise ModelError(f"model.training.target_modules: {error}") from error
 
 
 def checkpoint_activations(policy: Policy) -> None:

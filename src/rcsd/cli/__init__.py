@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from rcsd.cli import data, evaluation, writer
+from rcsd.cli import data, evaluation, planning, writer
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import OtherRankError, UserError
@@ -28,6 +28,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")
 app.command("eval")(evaluation.eval_)
 app.command("compare")(evaluation.compare)
+app.command("plan")(planning.plan)
 
 
 @app.command()

@@ -1,0 +1,165 @@
+"""``rcsd plan --device here`` beside what is measured: each phase's seconds, and memory.
+
+The step is that of `step.py`, in a fresh process each time; this machine is measured anew beside
+each, since others may use it too. No constant comes from these steps: a ratio far from 1 is a
+fault of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it,
+which hangs on what the allocator gives back.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from measuring import (
+    CLOCKS,
+    MIB,
+    Stopwatch,
+    console,
+    environment,
+    medians,
+    run_command,
+    show,
+    write_json,
+)
+from ours import EXAMPLE, run_of, settings_of
+from rcsd.cli.terminal import quieten_libraries
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.memory import peak_bytes
+from rcsd.plan import Plan, plan_of, setup_of
+from rcsd.plan.hardware import Cluster
+from rcsd.plan.machine import machine
+from rcsd.plan.shapes import shape_of_run
+from rcsd.plan.workload import Lengths, bytes_of
+from rcsd.prompting import Prompted
+from rcsd.types import Completion
+from step import WorkerError, result_of
+from worker import Job
+from workload import BUILTIN, Work, model_and_tokenizer
+
+PHASES = {"sampling": "sampling", "teacher": "teacher", "student": "student", "update": "optimizer"}
+"""What the plan calls a phase, and what the benchmark does."""
+
+
+def planned(work: Work, overrides: list[str], clock: str) -> Plan:
+    """The plan of the work on this machine, as it is just now, by the clock of what is measured."""
+    settings = settings_of(work, overrides)
+    shape = shape_of_run(settings.model)
+    own, student, teacher = work.completion_tokens, work.student_prefix, work.teacher_prefix
+    lengths = Lengths(student, teacher, student, teacher, own, own)
+    rows = min(settings.engine.batch_size, work.num_completions)
+    hardware = machine(shape, bytes_of(settings), rows, CLOCKS[clock])
+    return plan_of(setup_of(settings, shape, lengths, Cluster(hardware)))
+
+
+def predicted(plan: Plan) -> dict[str, float]:
+    """Its numbers, by the names of the measured ones."""
+    seconds = {f"{name}_seconds": phase.seconds for name, phase in plan.times.phases.items()}
+    learning = sum(plan.memory.phases["student"].values())
+    return {
+        **seconds,
+        "step_seconds": plan.times.step,
+        "learning_mib": learning / MIB,
+        "resident_mib": (learning + plan.memory.kept["optimizer"]) / MIB,
+    }
+
+
+def learning_mib(work: Work, overrides: list[str]) -> float:
+    """What tensors hold at most while a step is learned from, gradients included."""
+    drawn = np.random.default_rng(0)
+    vocabulary = 1000
+    said = [
+        Completion(tuple(row), "", finished=False)
+        for row in drawn.integers(vocabulary, size=(work.num_completions, work.completion_tokens))
+        .astype(int)
+        .tolist()
+    ]
+    settings = settings_of(work, overrides)
+    run = run_of(settings, *model_and_tokenizer(work.model), ScriptedEngine(said))
+    prompts = [Prompted(EXAMPLE, tuple(s), tuple(t)) for s, t in work.prompts(0)]
+    watch = Stopwatch(run.policy.device)
+
+    def learn() -> None:
+        run.learn(run.method.collect(prompts, 0), watch)
+
+    learn()  # makes the optimizer's state, which stays
+    return peak_bytes(learn, run.policy.device) / MIB
+
+
+def measured(work: Work, overrides: list[str], num_steps: int, clock: str) -> dict[str, float]:
+    """Medians of a fresh process's steps.
+
+    Raises:
+        WorkerError: If it failed.
+    """
+    result = result_of(Job("ours", work, overrides, num_steps, clock))
+    found = medians(result["steps"])
+    seconds = {f"{name}_seconds": found[f"{ours}_seconds"] for name, ours in PHASES.items()}
+    step = {"step_seconds": found["step_seconds"], "resident_mib": result["memory_mib"]}
+    return {**seconds, **step}
+
+
+def main(
+    model: Annotated[str, typer.Option(help=f"{' or '.join(BUILTIN)}.")] = "smollm2",
+    teacher_prefix: Annotated[int, typer.Option(help="Tokens of the teacher's prompt.")] = 768,
+    student_prefix: Annotated[int, typer.Option(help="Tokens of the student's prompt.")] = 128,
+    examples: Annotated[int, typer.Option(min=1, help="Examples of the step.")] = 1,
+    completions: Annotated[int, typer.Option(min=1, help="Completions of each.")] = 4,
+    completion_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each.")] = 128,
+    top_k: Annotated[int, typer.Option(min=2, help="Support of the loss.")] = 20,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank; alpha is twice it.")] = 64,
+    repetitions: Annotated[int, typer.Option(min=1, help="Processes.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Timed steps of each process.")] = 2,
+    clock: Annotated[str, typer.Option(help="wall or cpu, as step.py's.")] = "wall",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of our run, as in rcsd train.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write it all.")] = None,
+) -> None:
+    """The plan's seconds and bytes over the measured ones: 1 is right."""
+    if model not in BUILTIN or clock not in CLOCKS:
+        raise typer.BadParameter(f"--model {', '.join(BUILTIN)}; --clock {', '.join(CLOCKS)}")
+    quieten_libraries()
+    lengths = (teacher_prefix, student_prefix, examples, completions, completion_tokens)
+    work = Work(model, *lengths, top_k, analysis_tokens=0, lora_rank=lora_rank)
+    overrides = list(set_ or [])
+    found: list[dict[str, Any]] = []
+    for _ in range(repetitions):
+        try:
+            seen = measured(work, overrides, steps, clock)
+        except WorkerError as error:
+            console.print(str(error), markup=False)
+            raise typer.Exit(1) from error
+        plan = planned(work, overrides, clock)
+        said = predicted(plan)
+        hardware = asdict(plan.setup.cluster.hardware)
+        found.append({"measured": seen, "predicted": said, "hardware": hardware})
+    held = learning_mib(work, overrides)
+    for repetition in found:
+        repetition["measured"]["learning_mib"] = held
+    sides = {side: medians([one[side] for one in found]) for side in ("measured", "predicted")}
+    ratios = {
+        name: sides["predicted"][name] / value
+        for name, value in sides["measured"].items()
+        if value > 0
+    }
+    show(
+        f"A step of {model}, {clock} clock, medians",
+        ["", *sides, "predicted / measured"],
+        [[n, *[side[n] for side in sides.values()], ratio] for n, ratio in ratios.items()],
+    )
+    record = {
+        "benchmark": "plan",
+        **environment(),
+        "settings": {"work": asdict(work), "overrides": overrides, "steps": steps, "clock": clock},
+        "repetitions": found,
+        **sides,
+        "ratios": ratios,
+    }
+    write_json(json_file, record)
+
+
+if __name__ == "__main__":
+    run_command(main)
