@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -55,18 +56,25 @@ def _refuse_unwritable(value: object) -> None:
         for part in [*keys, *value.values()] if isinstance(value, Mapping) else value:
             _refuse_unwritable(part)
     elif isinstance(value, str | Path):
-        if redacted(str(value)) != str(value):
-            raise ValueError(
-                "holds a secret or what looks like one, and would be written into records; give "
-                "it by the environment, such as HF_TOKEN"
-            )
-        if re.search("[\0\ud800-\udfff]", str(value)):
-            raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
-    elif isinstance(value, int | float):
-        if not abs(value) < 2**63:  # NaN is not either
-            raise ValueError("holds a number beyond 64 bits, or none")
+        _refuse_text(str(value))
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("holds what is no finite number")
+    elif isinstance(value, int):
+        if abs(value) >= 2**63:
+            raise ValueError("holds a whole number beyond 64 bits")
     elif value is not None and not isinstance(value, Section):
         raise ValueError(f"holds a {type(value).__name__}; expected texts, numbers, lists, keys")
+
+
+def _refuse_text(text: str) -> None:
+    if redacted(text) != text:
+        raise ValueError(
+            "holds a secret or what looks like one, and would be written into records; give it by "
+            "the environment, such as HF_TOKEN"
+        )
+    if re.search("[\0\ud800-\udfff]", text):
+        raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
 
 
 Root = TypeVar("Root", bound=Section)

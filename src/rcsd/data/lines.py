@@ -97,7 +97,8 @@ def strict_json(raw: bytes, path: str | Path | None = None, line: int | None = N
         raise DataError(message, path, line) from error
     except json.JSONDecodeError as error:
         message = f"invalid JSON at column {error.colno}: {error.msg}"
-        raise DataError(message, path, error.lineno if line is None else line) from error
+        within = error.lineno if path is not None and line is None else line
+        raise DataError(message, path, within) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"invalid JSON: {error}", path, line) from error
     return value
