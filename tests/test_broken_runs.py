@@ -1,5 +1,6 @@
 """Kills, full disks, harmed checkpoints: nothing that was written is lost."""
 
+import importlib
 import os
 import random
 import resource
@@ -49,7 +50,7 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
 def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for_bit(
     tmp_path: Path,
 ) -> None:
-    changes = {"save_every_steps": 1, "teacher": {"type": "ema"}, "steps": 60}
+    changes = {"save_every_steps": 1, "teacher": {"type": "ema"}, "steps": 400}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
     assert codes(on_ranks([whole])) == [0]
     rng, folder = random.Random(0), RunFolder(broken.out)
@@ -57,7 +58,7 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
         [process] = on_ranks([broken], folder.record.is_file())
         if num_more := rng.randrange(4):
             wait_for(folder.path / "metrics.jsonl", f'"step": {len(folder.metrics()) + num_more},')
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
         assert codes([process]) == [-signal.SIGKILL]
     assert len(folder.metrics()) > NUM_KILLS
@@ -121,6 +122,58 @@ def test_sigterm_saves_what_is_done_and_exits_with_143(
         assert done >= num_steps
         assert folder.checkpoints()[-1].name == f"step-{done:06d}"
     assert_same(run(broken, resume=True), whole)
+
+
+def signal_in(rank: int, name: str, nth: int) -> None:
+    """The process gets SIGTERM within the n-th call of a function, and then goes on with it."""
+    module, _, attribute = name.rpartition(":")
+    owner, _, method = attribute.partition(".")
+    kind = getattr(importlib.import_module(module), owner)
+    called, calls = getattr(kind, method), [0]
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return called(*args, **kwargs)
+
+    pytest.MonkeyPatch().setattr(kind, method, signalled)
+
+
+@pytest.mark.parametrize(
+    ("name", "nth"),
+    [
+        ("rcsd.engines.local:LocalEngine._prefilled", 4),
+        ("rcsd.methods.student:Student.predictions", 5),
+        ("rcsd.teachers:ShadowTeacher._put", 5),  # to the teacher's weights
+        ("rcsd.teachers:ShadowTeacher._put", 6),  # and back
+        ("rcsd.teachers:ShadowTeacher.update", 3),
+        ("torch.optim:AdamW.step", 3),
+        ("rcsd.learning:Learner.learn", 3),
+        ("rcsd.runs:RunFolder.log", 3),
+        ("rcsd.checkpoints:Checkpoints.save", 1),
+        ("rcsd.held_out:HeldOutAnswers.metrics", 1),
+    ],
+)
+def test_wherever_sigterm_comes_the_run_goes_on_bit_for_bit(
+    tmp_path: Path, name: str, nth: int
+) -> None:
+    changes = {"teacher": {"type": "ema", "decay": 0.5}}
+    whole, broken = (made(tmp_path, n, **changes) for n in ("whole", "broken"))
+    processes = [*on_ranks([whole]), *on_ranks([broken], False, signal_in, name, nth)]
+    assert codes(processes) == [0, 143]
+    assert RunFolder(broken.out).checkpoints()
+    assert codes(on_ranks([broken], True)) == [0]
+    assert_same(RunFolder(broken.out), RunFolder(whole.out))
+
+
+def test_the_best_weights_of_steps_that_are_taken_again_are_forgotten(tmp_path: Path) -> None:
+    best = Checkpoints(tmp_path / "best", 1, Ranks())
+    best.save(8, State({"weights/a": torch.zeros(1)}))
+    best.save(6, State({"weights/a": torch.ones(1)}))
+    assert best.steps() == [6]
+    best.drop_from(6)
+    assert best.load({}) is None
 
 
 def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from rcsd import config
 from rcsd.batching import packed, padded
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
-from rcsd.models import Scorer, export_merged, load_policy, policy_of, save_model
+from rcsd.models import Scorer, load_policy, policy_of
 from rcsd.predictions import HeadPredictions, log_q_of
+from rcsd.saving import export_merged, save_model
 from rcsd.teachers import AdaptersOffTeacher, ShadowTeacher, teacher_of
 from rcsd.types import Decoding
 

@@ -27,7 +27,8 @@ from rcsd import config
 from rcsd.attention import PACKED, Branch, packed_attention
 from rcsd.batching import packed, padded
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.models import Policy, Scorer, load_policy, policy_of, save_model
+from rcsd.models import Policy, Scorer, load_policy, policy_of
+from rcsd.saving import save_model
 from rcsd.train import run
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)

@@ -19,12 +19,15 @@ from test_train import FULL, LORA, settings, trajectory
 from rcsd import config
 from rcsd.engines.local import LocalEngine
 from rcsd.errors import ConfigError, OtherRankError
+from rcsd.methods.on_policy import OnPolicy
 from rcsd.processes import accelerator_of, refuse_other_sharding
 from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder
 from rcsd.train import run
 
 FSDP = {"processes": {"sharding": "fsdp"}}
+ON_HEAD = LORA | {"target_modules": ["q_proj", "lm_head"]}
+SRPO = {"type": "srpo", "reward": GRPO | {"updates_per_batch": 2}}
 EMA = {"teacher": {"type": "ema", "decay": 0.9}}
 EVALUATION = {"data": {"type": "world", "num_examples": 3}, "every_steps": 2, "max_tokens": 8}
 
@@ -61,6 +64,8 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
 # Equal to one process
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 @pytest.mark.parametrize(
     ("training", "changes"),
     [
@@ -76,6 +81,9 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
         (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
         (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
         (FULL, FSDP | {"examples_per_step": 1}),
+        (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
+        (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
+        (LORA, FSDP | {"method": SRPO, "tokens_per_part": 1, "examples_per_step": 3}),
         (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
     ],
 )
@@ -86,7 +94,7 @@ def test_two_processes_train_what_one_trains(
     changes: dict[str, Any],
 ) -> None:
     monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
-    if changes.get("method", {}).get("type") == "grpo":
+    if changes.get("method", {}).get("type") in ("grpo", "srpo"):
         changes = changes | {"completions_per_example": 2}
     more = changes.pop("model_changes", {})
     model = {"model": {"path": str(tmp_path / "model"), "training": training} | more}
@@ -130,7 +138,8 @@ def test_the_number_of_exchanges_does_not_depend_on_the_data(tmp_path: Path) -> 
         ]
         counted += [(tmp_path / f"{name}.counts-{rank}").read_text() for rank in (0, 1)]
     assert len(set(counted)) == 1
-    assert json.loads(counted[0])["all_reduce"] == 4  # one a step
+    num_adapters = 28  # two matrices for each of seven layers in two blocks
+    assert json.loads(counted[0])["all_reduce"] == 4 * num_adapters  # once a step
 
 
 def count_exchanges(rank: int, path: Path) -> None:
@@ -186,6 +195,30 @@ def keep_errors(rank: int, errors: Path) -> None:
             depth[0] -= 1
 
     pytest.MonkeyPatch().setattr(Ranks, "together", noting)
+
+
+def fail_in_learning(rank: int, failing: int, errors: Path) -> None:
+    """One rank runs out of memory in its second step."""
+    keep_errors(rank, errors)
+    loss, calls = OnPolicy.loss, [0]
+
+    def failing_loss(self: OnPolicy, *args: Any) -> Any:
+        calls[0] += 1
+        if rank == failing and calls[0] == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss(self, *args)
+
+    pytest.MonkeyPatch().setattr(OnPolicy, "loss", failing_loss)
+
+
+def test_memory_that_runs_out_in_one_process_of_a_sharded_run_ends_all_in_words(
+    tmp_path: Path,
+) -> None:
+    one = made(tmp_path, "run", LORA, **FSDP)
+    processes = on_ranks([one, one], False, fail_in_learning, 1, tmp_path / "error")
+    assert codes(processes) == [1, 1]
+    assert "lower tokens_per_part" in (tmp_path / "error-1").read_text()
+    assert "another process does not answer" in (tmp_path / "error-0").read_text()
 
 
 @pytest.mark.parametrize("changes", [{}, FSDP])

@@ -21,7 +21,8 @@ from rcsd.config.section import parse
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.evaluations import read_evaluation
 from rcsd.files import write_json
-from rcsd.models import load_merged, load_policy
+from rcsd.models import load_policy
+from rcsd.saving import load_merged
 from rcsd.types import Example
 from rcsd.views import Words, answer_conversation, prompt_ids
 from rcsd.zoo import Wheel, refuse_pickles, unpack_member

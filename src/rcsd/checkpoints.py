@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from rcsd.errors import RunError
+from rcsd.errors import DataError, RunError
 from rcsd.files import write_json
 from rcsd.ranks import Ranks
 
@@ -55,7 +55,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Of all checkpoints, oldest first."""
-        return sorted(int(path.name.removeprefix("step-")) for path in self._folder.glob("step-*"))
+        names = (path.name.removeprefix("step-") for path in self._folder.glob("step-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def path(self, step: int) -> Path:
         """A checkpoint's folder."""
@@ -134,14 +135,21 @@ class Checkpoints:
 
     def _take_name(self, unfinished: Path, step: int) -> None:
         """From now on it is a checkpoint; older ones go."""
-        target = self.path(step)
-        shutil.rmtree(target, ignore_errors=True)  # a harmed one, which was passed over
-        unfinished.rename(target)
+        sync_folder(unfinished)
+        self.drop_from(step)
+        unfinished.rename(self.path(step))
         sync_folder(self._folder)
+        self._remove(self.steps()[: -self._keep])
+
+    def drop_from(self, step: int) -> None:
+        """Remove what a run has left behind that goes on from before this step."""
+        self._remove([later for later in self.steps() if later >= step])
+
+    def _remove(self, steps: Sequence[int]) -> None:
         removed = self._folder / "removed"
-        for old in self.steps()[: -self._keep]:
+        for step in steps:
             shutil.rmtree(removed, ignore_errors=True)
-            self.path(old).rename(removed)  # half a checkpoint must not have its name
+            self.path(step).rename(removed)  # half a checkpoint must not have its name
             shutil.rmtree(removed, ignore_errors=True)
 
     @contextmanager
@@ -149,7 +157,7 @@ class Checkpoints:
         """What the system refuses becomes an error that says what still holds."""
         try:
             yield
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, DataError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)  # its room may be what is lacking
             kept = [str(self.path(step)) for step in self.steps()]
             last = f"the last one is {kept[-1]}" if kept else "there is none yet"

@@ -24,8 +24,8 @@ from rcsd.evaluations import (
 )
 from rcsd.files import make_folder
 from rcsd.judges.code import CodeJudge
-from rcsd.models import Policy
-from rcsd.prompting import prompt_room, weights_fingerprint, whole_set
+from rcsd.models import Policy, weights_fingerprint
+from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
 from rcsd.types import Decoding, Example
 from rcsd.views import Words

@@ -1,5 +1,6 @@
 """``tokens_per_part: auto``: the largest part that fits, told by a trial before the first step."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ def set_tokens_per_part(
         before = ranks.from_main(folder.tokens_per_part)
         if before is None:
             free = free_bytes(parts.policy.device)
+            if parts.policy.device.type == "cpu":  # a machine's memory is all of its processes'
+                free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             before = min(ranks.together(lambda: largest_part(settings, prompts, parts, free)))
         tokens.value = before  # on a resumed run whatever room there is by now
     return tokens.value

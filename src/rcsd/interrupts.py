@@ -19,17 +19,19 @@ class Terminated(SystemExit):
 class Interrupts:
     """When the request to end is heard.
 
-    At once while a window is open: there the weights are those of a whole number of steps, however
-    much of the next one has been sampled and computed. Else when somebody looks at `asked`.
+    Only in a window, where the weights are those of a whole number of steps: there by whoever calls
+    `refuse`, such as before each part that is learned from, and at once within `anywhere`, where
+    nothing has to be put back, as while completions are sampled. Else by who looks at `asked`.
 
     Args:
-        at_exchanges: Only where all processes meet, also while a window is open: for passes that
-            take all processes, and that none may leave half-way.
+        at_exchanges: Only where all processes meet, also in a window: for passes that take all
+            processes, and that none may leave half-way.
     """
 
     def __init__(self, at_exchanges: bool = False) -> None:
         self.asked = False
-        self._is_open, self._at_exchanges = False, at_exchanges
+        self._is_open = self._is_anywhere = False
+        self._at_exchanges = at_exchanges
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -45,10 +47,10 @@ class Interrupts:
 
     @contextmanager
     def window(self, is_open: bool = True) -> Iterator[None]:
-        """Inside, the request is answered at once, or not at once.
+        """Inside, the request may be answered.
 
         Raises:
-            Terminated: If it was made before, and the window is open.
+            Terminated: If it was made before.
         """
         before, self._is_open = self._is_open, is_open
         try:
@@ -57,8 +59,21 @@ class Interrupts:
         finally:
             self._is_open = before
 
+    @contextmanager
+    def anywhere(self, is_allowed: bool = True) -> Iterator[None]:
+        """Inside a window, the request is answered between any two instructions, or is not.
+
+        Raises:
+            Terminated: When it is made.
+        """
+        before, self._is_anywhere = self._is_anywhere, is_allowed
+        try:
+            yield
+        finally:
+            self._is_anywhere = before
+
     def refuse(self, at_exchange: bool = False) -> None:
-        """Do not go on where a request was made and the window is open.
+        """Do not go on where a request was made, in a window.
 
         Args:
             at_exchange: Whether all processes meet here.
@@ -70,5 +85,6 @@ class Interrupts:
             raise Terminated
 
     def _hear(self, *_: object) -> None:
-        self.asked = True
-        self.refuse()
+        is_first, self.asked = not self.asked, True
+        if self._is_anywhere and is_first:
+            self.refuse()

@@ -13,6 +13,7 @@ from transformers import get_scheduler
 from rcsd import config
 from rcsd.batching import shortest
 from rcsd.checkpoints import State, local
+from rcsd.errors import RunError
 from rcsd.memory import Limit, in_lockstep, in_parts, part_limit, random_state
 from rcsd.methods import Batch, Method
 from rcsd.models import Policy
@@ -78,6 +79,7 @@ class Learner:
             Terminated: If the run is asked to end, before the weights have moved.
         """
         metrics: dict[str, float] = {}
+        trained = self.policy.trainable.values()
         for update in range(batch.num_updates):
             with self.ranks.interrupts.window(update == 0):
                 found = self.ranks.together(
@@ -86,7 +88,7 @@ class Learner:
             for shares in (share for each in found for share in each):
                 _add(metrics, shares, batch.num_updates)
             if not self.ranks.lockstep:  # there each pass has summed its own
-                self.ranks.sum([_gradient_of(p) for p in self.policy.trainable.values()])
+                self.ranks.sum([p.grad for p in trained if p.grad is not None])
             norm = {"optim/grad_norm": self._clipped_grad_norm()}
             _add(metrics, norm, batch.num_updates)
             self.optimizer.step()
@@ -119,8 +121,14 @@ class Learner:
         return State(tensors, {"schedule": schedule})
 
     def load(self, state: State) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave.
+
+        Raises:
+            RunError: If it is of other weights.
+        """
         trainable = self.policy.trainable
+        if {name for name in state.tensors if name in self.weights()} != set(self.weights()):
+            raise RunError("the checkpoint lacks weights that are trained; cannot resume from it")
         self.load_weights(state)
         for place, value in state.tensors.items():
             kind, _, rest = place.partition("/")
@@ -146,6 +154,7 @@ class Learner:
             rewind()
 
         def learn(part: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
+            self.ranks.interrupts.refuse()
             loss, shares = method.loss(part, batch.num_learned_tokens)
             self.accelerator.backward(loss if counts else 0 * loss)
             return shares
@@ -155,6 +164,8 @@ class Learner:
             found = in_lockstep(divided, filler, self.ranks, learn)
         else:
             found = in_parts(own.split, self.tokens_per_part, learn, begin)
+            for parameter in self.policy.trainable.values():
+                parameter.grad = _gradient_of(parameter)
         return [{name: float(share) for name, share in shares.items()} for shares in found]
 
     def _clipped_grad_norm(self) -> float:
@@ -164,10 +175,10 @@ class Learner:
 
 
 def _gradient_of(parameter: nn.Parameter) -> Tensor:
-    """Zero where this process has learned nothing."""
+    """As it can be summed over processes; zero where this one has learned nothing."""
     if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+        return torch.zeros_like(parameter)
+    return parameter.grad.contiguous()
 
 
 def _moment(value: Tensor, parameter: nn.Parameter) -> Tensor:

@@ -4,9 +4,9 @@ Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden
 """
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ class Policy:
         generation_config: The model's own, for saving; the model in memory has a bare one, since
             penalties and the like would make samples that are not the policy's.
         packs: Whether the model takes packed rows (`rcsd.attention`).
+        trained: Names of the parameters that are trained, also while adapters are switched off.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class Policy:
     pad_id: int
     generation_config: GenerationConfig
     packs: bool
+    trained: frozenset[str]
 
     @property
     def max_positions(self) -> int | None:
@@ -68,12 +70,28 @@ class Policy:
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        return {n: p for n, p in self.model.named_parameters() if n in self.trained}
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights that are not adapters, as they were when first asked for."""
+        return weights_fingerprint(self.model)
 
     @property
     def has_adapters(self) -> bool:
         """Whether switching adapters off gives the initial weights back."""
         return isinstance(self.model, PeftModel)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names and values of the parameters that are not adapters."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" not in name:
+            digest.update(name.encode())
+            values = parameter.detach().cpu().contiguous().flatten()
+            digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class Scorer(nn.Module):
@@ -305,7 +323,8 @@ def policy_of(
     make_swift(model)
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
-    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs)
+    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs, trained)
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
@@ -359,61 +378,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def save_model(
-    policy: Policy, folder: Path, card: str, weights: Mapping[str, Tensor] | None = None
-) -> None:
-    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card.
-
-    Args:
-        policy: What is saved.
-        folder: Where.
-        card: Markdown.
-        weights: Those that were gathered, where the model has shares of them alone.
-    """
-    causal = causal_lm(policy.model)
-    bare, causal.generation_config = causal.generation_config, policy.generation_config
-    try:
-        policy.model.save_pretrained(folder, state_dict=weights)
-    finally:
-        causal.generation_config = bare
-    policy.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def load_merged(section: config.Model, adapter: Path) -> Policy:
-    """Policy with an adapter merged into the base that it was trained on.
-
-    Args:
-        section: The run's model: its revision and its type of weights count.
-        adapter: Folder of the adapter.
-
-    Raises:
-        ModelError: If there is no adapter, or the base cannot be loaded.
-    """
-    if not (adapter / "adapter_config.json").is_file():
-        raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no merging")
-    refuse_pickles(adapter)
-    base = load_policy(section.model_copy(update={"training": config.FullFineTuning()}))
-    merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
-    return dataclasses.replace(base, model=merged)
-
-
-def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
-    """Write a plain model: the adapter merged into the base that it was trained on.
-
-    Args:
-        section: As `load_merged`.
-        adapter: Folder of the adapter.
-        out: Folder of the merged model.
-
-    Raises:
-        ModelError: If ``out`` exists, there is no adapter, or the base cannot be loaded.
-    """
-    if out.exists():
-        raise ModelError(f"{out} exists; choose another folder")
-    merged = load_merged(section, adapter)
-    merged.model.generation_config = merged.generation_config
-    merged.model.save_pretrained(out)
-    merged.tokenizer.save_pretrained(out)

@@ -18,6 +18,9 @@ from rcsd.errors import ConfigError, RunError
 from rcsd.interrupts import Interrupts
 from rcsd.ranks import Ranks
 
+GRACE_SECONDS = 600
+"""What processes that are asked to end may take to save; a scheduler's own patience may be less."""
+
 
 def launch(num: int, arguments: Sequence[str]) -> int:
     """Run the command line in several processes of this machine, by torchrun.
@@ -37,7 +40,8 @@ def launch(num: int, arguments: Sequence[str]) -> int:
     # The processes say themselves what is wrong.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        run(parse_args(["--standalone", f"--nproc-per-node={num}", "-m", "rcsd", *arguments]))
+        options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
+        run(parse_args([*options, "-m", "rcsd", *arguments]))
     except ChildFailedError as error:
         rank, first = min(error.failures.items(), key=lambda item: item[1].timestamp)
         if first.exitcode < 0:

@@ -9,9 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from rcsd import config
 from rcsd.engines import Engine
 from rcsd.errors import ConfigError, DataError
@@ -252,7 +249,7 @@ class AnalysisCache:
     """
 
     def __init__(self, folder: Path, policy: Policy, max_tokens: int) -> None:
-        fingerprint = f"{weights_fingerprint(policy.model)} {max_tokens} greedy"
+        fingerprint = f"{policy.weights_sha256} {max_tokens} greedy"
         self._path = folder / f"{sha256(fingerprint)[:24]}.jsonl"
         self._rows: dict[str, Completion] = {}
         try:
@@ -281,17 +278,6 @@ class AnalysisCache:
             "finished": analysis.finished,
         }
         append_rows(self._path, [row])
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the names and values of the parameters that are not adapters."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        if "lora_" not in name:
-            digest.update(name.encode())
-            values = parameter.detach().cpu().contiguous().flatten()
-            digest.update(values.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def prompt_key(ids: Sequence[int]) -> str:

@@ -1,9 +1,8 @@
 """The processes of one run: each has a rank, and they meet at few points, always the same ones."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -11,9 +10,6 @@ from rcsd.errors import OtherRankError, RunError
 from rcsd.interrupts import Interrupts, Terminated
 
 Found = TypeVar("Found")
-
-BUCKET_ENTRIES = 2**25
-"""Numbers that are summed over ranks in one exchange."""
 
 
 class Ranks:
@@ -78,14 +74,17 @@ class Ranks:
         try:
             found = work()
         except BaseException as error:
-            if self._told is not None or meets:
-                raise  # the others know already, or cannot be told
+            if self._told is not None:
+                raise  # the others know already
+            if meets:
+                self._told = error  # nobody can be told: they are in the midst of the work
+                raise (_lost(error) if _is_lost(error) else error) from error
             failure = error
         try:
             self.interrupts.refuse(at_exchange=True)
         except Terminated as request:
             failure = failure or request
-        with self.interrupts.window(False):
+        with self.interrupts.anywhere(False):
             answers = self._exchanged((found, _words(failure)), failure)
         failed = {rank: words for rank, (_, words) in enumerate(answers) if words is not None}
         if not failed:
@@ -120,23 +119,24 @@ class Ranks:
                 )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks in the place of each tensor.
+        """Put the sum over all ranks in the place of each tensor, which must be contiguous.
 
         Raises:
             RunError: If a process does not answer.
         """
         if self.num == 1:
             return
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.flatten() for tensor in bucket])
-            with self.interrupts.window(False):
-                try:
-                    dist.all_reduce(flat)
-                except RuntimeError as error:
-                    raise _lost(error) from error
-            summed = flat.split([tensor.numel() for tensor in bucket])
-            for tensor, values in zip(bucket, summed, strict=True):
-                tensor.copy_(values.view_as(tensor))
+        try:
+            for begun in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                assert begun is not None  # it is for processes outside of the group
+                begun.wait()
+        except RuntimeError as error:
+            raise _lost(error) from error
+
+    def wait(self) -> None:
+        """Until all are here, also those that end."""
+        if self.num > 1:
+            self._exchanged(None, None)
 
     def _exchanged(self, own: Any, failure: BaseException | None) -> list[Any]:
         answers: list[Any] = [None] * self.num
@@ -161,23 +161,15 @@ def _told(failed: Mapping[int, str]) -> BaseException:
     return OtherRankError(f"process {rank} failed, so this one ends too: {words}")
 
 
-def _lost(error: Exception) -> RunError:
+def _is_lost(error: BaseException) -> bool:
+    """Whether a process went away: NCCL's errors have a type, gloo's a word."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+def _lost(error: BaseException) -> RunError:
     return RunError(
         "another process does not answer: it ended, or took longer than "
         f"processes.timeout_seconds; its own output says why ({error})"
     )
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one type, up to `BUCKET_ENTRIES` numbers; a larger one by itself."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        is_other = bool(bucket) and tensor.dtype != bucket[0].dtype
-        if bucket and (is_other or size + tensor.numel() > BUCKET_ENTRIES):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.numel()
-    if bucket:
-        yield bucket

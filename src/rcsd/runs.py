@@ -17,7 +17,8 @@ from rcsd.config.section import parse
 from rcsd.errors import DataError, RunError
 from rcsd.files import append_rows, read_json, read_rows, write_json, write_rows
 from rcsd.linear import prefers_onednn
-from rcsd.models import Policy, load_merged, load_policy
+from rcsd.models import Policy, load_policy
+from rcsd.saving import load_merged
 from rcsd.types import Example, Rollout
 from rcsd.views import Words
 from rcsd.zoo import hub_name

@@ -4,19 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.utils._pytree import register_dataclass
+from torch.utils._pytree import register_dataclass, register_pytree_node
 
 from rcsd.batching import padded
 from rcsd.errors import ModelError
 from rcsd.models import Policy, Scorer, causal_lm
 from rcsd.predictions import HeadPredictions, LogitPredictions
 
-# So that FSDP finds the tensors in what the scorer gives, whose gradients it waits for.
-register_dataclass(HeadPredictions)
+# So that FSDP finds the tensor in what the scorer gives, whose gradient it waits for. The head's
+# weights are parameters: a hook on them would stay, and one more come with each pass.
+register_pytree_node(
+    HeadPredictions,
+    lambda given: ([given.hidden_TH], (given.weight_VH, given.bias_V)),
+    lambda children, head: HeadPredictions(next(iter(children)), *head),
+)
 register_dataclass(LogitPredictions)
 
 
@@ -57,6 +62,7 @@ class Sharding:
         for part in self._parts:
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)  # gloo has no other
+            part.set_reduce_scatter_unused_params(True)  # processes may use other experts
         self._keep_after_forward(only_root=True)
         # The first pass makes the scorer the root, whoever passes through a layer later.
         with torch.no_grad():
@@ -80,16 +86,11 @@ class Sharding:
             self._keep_after_forward(only_root=True)
             self.settle()
 
-    def gathered(self, model: nn.Module, trained_only: bool) -> dict[str, Tensor]:
-        """All weights, or those that are trained, on the processor, in every process.
-
-        Args:
-            model: A part of what is sharded.
-            trained_only: Leave out what has no gradient.
-        """
+    def gathered(self, policy: Policy) -> dict[str, Tensor]:
+        """All weights that are saved, on the processor, in every process."""
         self.settle()
-        held = model.state_dict(keep_vars=True)
-        chosen = {n: value for n, value in held.items() if value.requires_grad or not trained_only}
+        held = policy.model.state_dict(keep_vars=True)
+        chosen = {n: v for n, v in held.items() if n in policy.trained or not policy.has_adapters}
         # Tied weights have two names, and stay one tensor.
         whole = {id(value): _whole(value) for value in chosen.values()}
         return {name: whole[id(value)] for name, value in chosen.items()}

@@ -17,9 +17,10 @@ from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.ledger import TOKENS
-from rcsd.models import Policy, export_merged
+from rcsd.models import Policy
 from rcsd.prompting import Prompted, prompt_room, whole_set, with_analyses
 from rcsd.runs import RunFolder, load_trained
+from rcsd.saving import export_merged
 from rcsd.train import run
 from rcsd.types import Decoding, Example
 from rcsd.views import Words

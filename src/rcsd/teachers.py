@@ -69,14 +69,16 @@ class AdaptersOffTeacher(LiveTeacher):
 
     moves_within_a_step = False
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, settle: Settle = _at_once) -> None:
+        self.policy, self._settle = policy, settle
 
     @contextlib.contextmanager
     def weights(self) -> Iterator[None]:
         """The model without its adapters."""
+        self._settle()  # whether a parameter is trained is noted at those that the optimizer knows
         with self.policy.model.disable_adapter():
             yield
+            self._settle()
 
 
 class ShadowTeacher:
@@ -153,6 +155,6 @@ def teacher_of(
         case config.EmaTeacher(decay=decay):
             return ShadowTeacher(policy, decay, settle)
         case config.FrozenTeacher() if policy.has_adapters:
-            return AdaptersOffTeacher(policy)
+            return AdaptersOffTeacher(policy, settle)
         case _:
             return ShadowTeacher(policy, None, settle)

@@ -18,6 +18,7 @@ from rcsd.engines import sampling_seed
 from rcsd.engines.ahead import Ahead
 from rcsd.engines.building import engine_of
 from rcsd.engines.spread import Spread
+from rcsd.errors import RunError
 from rcsd.finite import are_finite, collected, refuse_blown_up_weights, refuse_nan
 from rcsd.fitting import set_tokens_per_part
 from rcsd.held_out import evaluations_of
@@ -25,12 +26,12 @@ from rcsd.interrupts import Terminated
 from rcsd.learning import learner_of
 from rcsd.ledger import Ledger
 from rcsd.methods.building import Parts, method_at
-from rcsd.models import Scorer, load_policy, save_model
+from rcsd.models import Scorer, load_policy
 from rcsd.probe.warning import warn_without_headroom
 from rcsd.processes import accelerator_of, check_trackers
-from rcsd.prompting import weights_fingerprint
 from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder, fingerprint
+from rcsd.saving import save_model
 from rcsd.sharding import Sharding
 from rcsd.stopping import EarlyStopping
 from rcsd.streams import stream_of
@@ -72,7 +73,7 @@ def run(
     def whole() -> None:
         # However a run ends, nothing of it goes on afterwards.
         with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.installed():
-            with ranks.interrupts.window():
+            with ranks.interrupts.window(), ranks.interrupts.anywhere():
                 folder = RunFolder(settings.out)
                 ranks.from_main(folder.check_resumable if resume else folder.check_new)
                 made = _Run(settings, accelerator, ranks, executor)
@@ -106,7 +107,7 @@ class _Run:
         is_sharded = settings.processes.sharding == "fsdp"
         # Else each process would need room on its device for the whole model.
         self.policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
-        self.weights_sha256 = weights_fingerprint(self.policy.model)
+        self.weights_sha256 = self.policy.weights_sha256
         same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
         ranks.refuse_differences(same)
         self.own_engine = engine_of(settings.engine, self.policy, self._precision)
@@ -159,7 +160,7 @@ class _Run:
         )
         if on_warning is not None and not resume:
             unheard = on_warning if ranks.is_main else _unheard
-            warn_without_headroom(settings, policy, self.engine, unheard)
+            warn_without_headroom(settings, policy, self.engine, unheard, ranks)
         record = folder.check_same if resume else folder.create
         ranks.from_main(lambda: record(settings, self.examples, found))
         self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
@@ -270,35 +271,43 @@ class _Run:
         step, state = found or (0, None)
         if state is not None:
             self.learner.load(state)
-            kind = "teacher/"
-            copies = {n.removeprefix(kind): t for n, t in state.tensors.items() if kind in n}
-            self.teacher.load_state_dict(copies)
+            owned = [name.partition("/") for name in state.tensors]
+            names = [name for owner, _, name in owned if owner == "teacher"]
+            self.teacher.load_state_dict({n: state.tensors[f"teacher/{n}"] for n in names})
         if state is not None and self.ahead is not None and state.values["ahead"] is not None:
             rows = state.values["ahead"]
             self.ahead.load_state(rows[self.ranks.share(len(rows))])
-        self.ranks.from_main(lambda: self.folder.go_back(step))
+        self.ranks.from_main(lambda: self._drop_after(step))
         rows = self._rows()
         self.learner.tokens_per_part.resume(rows)
         self.own_engine.batch_size.resume(rows)
         return step
 
+    def _drop_after(self, step: int) -> None:
+        self.folder.go_back(step)
+        self.best.drop_from(step + 1)
+
     def _save_what_is_done(self) -> None:
         """A checkpoint of the last whole step, unless there is one."""
-        # Of what other processes sample ahead this one has nothing, and they may be anywhere.
-        is_elsewhere = self.ahead is not None and self.ranks.num > 1
-        is_new = self.done > 0 and self.done not in self.checkpoints.steps()
-        if is_new and not is_elsewhere and are_finite(self.policy):
+        newest = self.ranks.from_main(self.checkpoints.steps)[-1:]
+        if self.done > 0 and newest != [self.done] and are_finite(self.policy):
             self.checkpoints.save(self.done, self._state())
+        # Whoever ends first would make a launcher end the one that still writes.
+        self.ranks.wait()
 
     def _save_model(self) -> None:
         """With the weights of the best evaluation, where a run may stop by it, or with its last."""
         if self._stopping is not None:
+            best = self._stopping.best(self._rows())
             found = self.best.load(self.policy.trainable)
-            assert found is not None  # an evaluation was the first thing to do
+            if found is None or found[0] != best:
+                raise RunError(
+                    f"{self.folder.path}: the weights of the best evaluation, after step {best}, "
+                    "were not kept, since early_stop was set afterwards; resume without it to get "
+                    "the last ones"
+                )
             self.learner.load_weights(found[1])
-        weights = None
-        if self.sharding is not None:
-            weights = self.sharding.gathered(self.policy.model, self.policy.has_adapters)
+        weights = None if self.sharding is None else self.sharding.gathered(self.policy)
         if self.ranks.is_main:
             card = model_card(self.settings, len(self.folder.metrics()))
             with self.folder.new_model() as unfinished:

@@ -22,16 +22,8 @@ from rcsd.engines import Engine
 from rcsd.errors import DataError, ModelError, RubricError, RunError
 from rcsd.files import append_rows, drop_cut_row, make_folder, read_json, rows_from, write_json
 from rcsd.grammars import rubric_regex
-from rcsd.models import Policy
-from rcsd.prompting import (
-    Dropped,
-    Prompted,
-    prompt_key,
-    prompt_room,
-    prompted,
-    sha256,
-    weights_fingerprint,
-)
+from rcsd.models import Policy, weights_fingerprint
+from rcsd.prompting import Dropped, Prompted, prompt_key, prompt_room, prompted, sha256
 from rcsd.rubrics import Rubric, parse_rubric, rubric_rows, whole_criteria
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example

@@ -157,8 +157,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models import export_merged  # noqa: PLC0415 (torch takes seconds)
     from rcsd.runs import RunFolder  # noqa: PLC0415
+    from rcsd.saving import export_merged  # noqa: PLC0415 (torch takes seconds)
 
     folder = RunFolder(run_folder)
     folder.check_resumable()

@@ -45,7 +45,13 @@ class Spread:
         """One completion for each prompt, in the same order."""
         request = self.share(prompts, decoding, seed, first)
         with self._whole():
-            shares = self._ranks.together(
-                lambda: self.engine.sample(*request) if request[0] else []
-            )
+            shares = self._ranks.together(lambda: self._sampled(*request))
         return [completion for share in shares for completion in share]
+
+    def _sampled(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int
+    ) -> list[Completion]:
+        if not prompts:
+            return []
+        with self._ranks.interrupts.anywhere():
+            return self.engine.sample(prompts, decoding, seed, first)

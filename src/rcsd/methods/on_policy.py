@@ -197,7 +197,9 @@ class OnPolicy:
     ) -> Any:
         """What an objective's teacher says; once only where that holds for several updates."""
         objective = self.objectives[number][1]
-        if self._num_updates == 1 or not objective.keeps_targets:
+        # In lockstep all processes must ask, and parts that count nothing are asked for twice.
+        asks_anew = self.student.ranks.lockstep or not objective.keeps_targets
+        if self._num_updates == 1 or asks_anew:
             return objective.targets(part, signals, watch)
         key = (number, *map(id, part))
         if key not in self._kept:

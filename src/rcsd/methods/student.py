@@ -98,6 +98,7 @@ class Student:
             shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
 
         def score(part: list[Rollout]) -> dict[int, tuple[float, ...]]:
+            self.ranks.interrupts.refuse()
             with evaluating(self.scorer):
                 predictions, target_T = self.predictions([shown[id(r)] for r in part], part)
                 log_q_T = log_q_of(predictions, target_T, self.temperature)

@@ -35,7 +35,7 @@ def prompt_lengths(settings: config.Config) -> list[tuple[int, int]]:
     )
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(found)
-    policy = Policy(model, tokenizer, (), 0, 0, GenerationConfig(), packs=True)
+    policy = Policy(model, tokenizer, (), 0, 0, GenerationConfig(), packs=True, trained=frozenset())
     rows, _ = load_examples(settings.data)
     examples = with_placebo(rows, settings.rubrics.placebo, Words(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]

@@ -18,6 +18,7 @@ from rcsd.models import Policy
 from rcsd.probe.contexts import STUDENT, TEACHER, Answers, Context
 from rcsd.probe.gains import Headroom, measured_headroom
 from rcsd.prompting import prompted, with_analyses
+from rcsd.ranks import Ranks
 from rcsd.stats import Interval
 from rcsd.types import Decoding, Example
 from rcsd.views import missing_parts
@@ -40,6 +41,7 @@ class Answerer:
         decoding: Greedy, for headroom.
         room: Longest prompt, in tokens (`rcsd.prompting.prompt_room`).
         judge: Gives verdicts on criteria.
+        ranks: Processes that all ask for the same.
     """
 
     policy: Policy
@@ -48,6 +50,7 @@ class Answerer:
     decoding: Decoding
     room: int
     judge: Judge = field(default_factory=CodeJudge)
+    ranks: Ranks = field(default_factory=Ranks)
 
     def prompts(self, context: Context) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         """Prompts by the example's id, as token ids, and by id why an example has none."""
@@ -66,7 +69,7 @@ class Answerer:
             if context.analysis:
                 cache = cache_folder() / "analyses"
                 prompts, _ = with_analyses(
-                    prompts, views, self.policy, self.engine, cache, self.room
+                    prompts, views, self.policy, self.engine, cache, self.room, self.ranks
                 )
         except DataError as error:  # in this context nothing fits
             return {}, left_out | {example.id: str(error) for example in whole}

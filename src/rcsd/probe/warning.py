@@ -9,6 +9,7 @@ from rcsd.models import Policy
 from rcsd.probe.gains import MIN_QUESTIONS
 from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import prompt_room
+from rcsd.ranks import Ranks
 from rcsd.types import Decoding
 
 HEADROOM_EXAMPLES = 32
@@ -16,7 +17,11 @@ HEADROOM_EXAMPLES = 32
 
 
 def warn_without_headroom(
-    settings: config.Config, policy: Policy, engine: Engine, on_warning: Callable[[str], None]
+    settings: config.Config,
+    policy: Policy,
+    engine: Engine,
+    on_warning: Callable[[str], None],
+    ranks: Ranks,
 ) -> None:
     """Tell whoever starts a run that its teacher knows no better than its student.
 
@@ -25,6 +30,7 @@ def warn_without_headroom(
         policy: Before any step.
         engine: Answers in both views.
         on_warning: Told so, or that nobody can say.
+        ranks: Processes that all ask for the same.
     """
     is_control = settings.rubrics.placebo.type != "none"
     if is_control or not settings.has_teacher_view or settings.views.writes == "rubric":
@@ -32,7 +38,7 @@ def warn_without_headroom(
     sampling, evaluation = settings.sampling, settings.evaluation
     max_tokens = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     room = prompt_room(policy, sampling.max_prompt_tokens, max_tokens)
-    answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room)
+    answerer = Answerer(policy, engine, settings.views, Decoding(max_tokens), room, ranks=ranks)
     examples, _ = load_examples(settings.probed_data)
     gain = teacher_headroom(answerer, examples, HEADROOM_EXAMPLES, settings.seed)
     if gain is None or gain.n < MIN_QUESTIONS:
