@@ -17,7 +17,7 @@ from transformers import get_scheduler
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.engines import Engine, sampling_seed
+from rcsd.engines import Engine, PolicyEngine, sampling_seed
 from rcsd.engines.ahead import Ahead
 from rcsd.engines.building import engine_of
 from rcsd.engines.fitting import FittingEngine
@@ -113,7 +113,7 @@ def _run(
     # Only now, so that a run that cannot start leaves no folder behind.
     (folder.check_same if resume else folder.create)(settings, examples, found)
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
-    start = _go_back(folder, learner, engine) if resume else 0
+    start = _start(folder, learner, engine, ahead or engine, resume)
     ledger = Ledger(settings.budget, folder.metrics())
     ended = ledger.is_spent or _stops(settings, folder)
 
@@ -129,7 +129,7 @@ def _run(
             ahead.start(*methods(step + 1).student.request(stream.take(step + 1), step + 1))
         metrics |= learner.learn(method, batch)
         _refuse_nan(metrics, step, batch, folder)
-        teacher.update()
+        _follow(teacher, ahead or engine, step + 1)
         metrics |= ledger.add(batch.num_learned_tokens, began)
         last = step + 1 == settings.steps or ledger.is_spent
         evaluated = evaluations.metrics_if_due(step + 1, (tokens_before, ledger.tokens), last)
@@ -228,12 +228,23 @@ def _set_tokens_per_part(
     return parts.tokens_per_part.value
 
 
-def _go_back(folder: RunFolder, learner: Learner, engine: FittingEngine) -> int:
+def _start(
+    folder: RunFolder, learner: Learner, engine: FittingEngine, sampler: PolicyEngine, resume: bool
+) -> int:
     """Take up the newest checkpoint and the limits of its time; returns the steps behind it."""
-    start = folder.load_newest_checkpoint(learner.accelerator)
-    learner.tokens_per_part.resume(folder.metrics())
-    engine.batch_size.resume(folder.metrics())
+    start = 0
+    if resume:
+        start = folder.load_newest_checkpoint(learner.accelerator)
+        learner.tokens_per_part.resume(folder.metrics())
+        engine.batch_size.resume(folder.metrics())
+    sampler.load(start)
     return start
+
+
+def _follow(teacher: Teacher, engine: PolicyEngine, version: int) -> None:
+    """Let all who have weights of their own follow the policy after a step."""
+    teacher.update()
+    engine.load(version)
 
 
 def _warn_without_headroom(

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcsd.config.engines import AnyEngine, HfEngine, LocalEngine
+from rcsd.config.engines import (
+    AnyEngine,
+    HfEngine,
+    LocalEngine,
+    RefuseStale,
+    VllmEngine,
+    VllmServer,
+    WeightStale,
+    max_lag_steps,
+)
 from rcsd.config.evaluating import Evaluating
 from rcsd.config.methods import (
     JSD,
@@ -119,6 +128,7 @@ __all__ = [
     "RandomRubrics",
     "RarData",
     "ReducedRubrics",
+    "RefuseStale",
     "ReverseKL",
     "Reward",
     "RubricGrammar",
@@ -141,6 +151,9 @@ __all__ = [
     "TokenClip",
     "TopK",
     "Views",
+    "VllmEngine",
+    "VllmServer",
+    "WeightStale",
     "WorldData",
     "Writing",
     "distillations",
@@ -148,6 +161,7 @@ __all__ = [
     "load_evaluating",
     "load_pipeline",
     "load_study",
+    "max_lag_steps",
     "objectives",
     "parse_config",
 ]
