@@ -34,6 +34,7 @@ from rcsd.probe.gains import MIN_QUESTIONS
 from rcsd.probe.headroom import Answerer, teacher_headroom
 from rcsd.prompting import (
     Prompted,
+    longest_sequence,
     prompt_room,
     weights_fingerprint,
 )
@@ -95,7 +96,7 @@ def _run(
     learner = _learner(settings, accelerator, policy)
     scorer = accelerator.prepare(Scorer(policy))
     teacher = teacher_of(settings.teacher, policy)
-    engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
+    engine = _engine(settings, accelerator, policy)
     ahead = _ahead(settings, accelerator, policy, engine, executor)
     _register_state(accelerator, policy, learner.schedule, teacher, ahead)
     # Analyses are written here, before any step is taken or taken up: by the frozen weights.
@@ -127,7 +128,7 @@ def _run(
         metrics = dict(batch.metrics) | {"time/sampling_seconds": ledger.now() - began}
         if ahead is not None and step + 1 < settings.steps:
             ahead.start(*methods(step + 1).student.request(stream.take(step + 1), step + 1))
-        metrics |= learner.learn(method, batch)
+        metrics |= _learned(settings, learner, method, batch)
         _refuse_nan(metrics, step, batch, folder)
         _follow(teacher, ahead or engine, step + 1)
         metrics |= ledger.add(batch.num_learned_tokens, began)
@@ -178,6 +179,16 @@ def _learner(settings: config.Config, accelerator: Accelerator, policy: Policy) 
         get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
         optim.max_grad_norm,
         part_limit(1 if tokens == "auto" else tokens),
+    )
+
+
+def _engine(settings: config.Config, accelerator: Accelerator, policy: Policy) -> FittingEngine:
+    return engine_of(
+        settings.engine,
+        policy,
+        lambda: accelerator.autocast(),
+        longest_sequence(settings),
+        accelerator.is_main_process,
     )
 
 
@@ -318,6 +329,14 @@ def _collected(method: Method, prompts: Sequence[Prompted], step: int, folder: R
         return method.collect(prompts, step)
     except FloatingPointError as error:
         raise _blown_up(str(error), [p.example for p in prompts], step, folder) from error
+
+
+def _learned(
+    settings: config.Config, learner: Learner, method: Method, batch: Batch
+) -> dict[str, float]:
+    metrics = learner.learn(method, batch)
+    config.warn_of_drift(settings.engine, {**batch.metrics, **metrics})
+    return metrics
 
 
 def _refuse_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder) -> None:

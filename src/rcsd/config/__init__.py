@@ -12,7 +12,9 @@ from rcsd.config.engines import (
     VllmEngine,
     VllmServer,
     WeightStale,
+    engine_by_type,
     max_lag_steps,
+    warn_of_drift,
 )
 from rcsd.config.evaluating import Evaluating
 from rcsd.config.methods import (
@@ -157,6 +159,7 @@ __all__ = [
     "WorldData",
     "Writing",
     "distillations",
+    "engine_by_type",
     "load_config",
     "load_evaluating",
     "load_pipeline",
@@ -164,6 +167,7 @@ __all__ = [
     "max_lag_steps",
     "objectives",
     "parse_config",
+    "warn_of_drift",
 ]
 
 

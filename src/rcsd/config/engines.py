@@ -1,6 +1,7 @@
 """What samples completions."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -91,9 +92,11 @@ class VllmEngine(_Vllm):
 class VllmServer(_Vllm):
     """A vLLM server over HTTP, on this machine or another; all processes of a run share it.
 
-    LoRA: start it with ``--enable-lora --max-lora-rank R`` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1.
-    Full fine-tuning: with VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust; on
-    processors, models with tied embeddings are then refused, since vLLM 0.32 keeps an old head.
+    LoRA: start it with ``--enable-lora --max-lora-rank R --lora-target-modules q_proj ...`` (the
+    layers that have adapters; without them vLLM 0.32 ends on processors when it scores for a
+    teacher) and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment. Full fine-tuning: with
+    VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust; on processors, models with tied
+    embeddings are then refused, since vLLM 0.32 keeps their old head.
     """
 
     type: Literal["vllm_server"]
@@ -142,6 +145,13 @@ AnyEngine = Annotated[
 ]
 
 
+def engine_by_type(kind: Literal["local", "hf", "vllm"], batch_size: int) -> AnyEngine:
+    """An engine as it is but for its batches."""
+    if kind == "vllm":
+        return VllmEngine(type=kind, batch_size=batch_size)
+    return HfEngine(batch_size=batch_size) if kind == "hf" else LocalEngine(batch_size=batch_size)
+
+
 def refuse_overlap(engine: AnyEngine) -> None:
     """Refuse engines that cannot sample while the policy learns.
 
@@ -184,3 +194,24 @@ def max_lag_steps(engine: AnyEngine, overlap: bool) -> int:
     """Steps by which completions may lag and are learned from as they are."""
     given = engine.max_lag_steps if isinstance(engine, VllmEngine | VllmServer) else None
     return int(overlap) if given is None else given
+
+
+def warn_of_drift(engine: AnyEngine, metrics: Mapping[str, float]) -> None:
+    """Warn where engine and trainer no longer say the same of what was sampled just now.
+
+    Of completions that lag they differ for a better reason.
+
+    Args:
+        engine: What sampled.
+        metrics: Of a step.
+    """
+    gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
+    is_fresh = metrics.get("completion/lag_steps_max", 0.0) == 0
+    if isinstance(engine, VllmEngine | VllmServer) and is_fresh and gap > engine.max_gap_nats:
+        warnings.warn(
+            f"engine and trainer differ by {gap:.3g} nats a sampled token, and engine.max_gap_nats "
+            f"allows {engine.max_gap_nats:.3g}: completions come from another policy than the one "
+            "that learns",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -50,6 +50,22 @@ def engine_of(
     return FittingEngine(engine, batch_limit(section.batch_size))
 
 
+def chosen_engine(
+    section: config.AnyEngine | None, policy: Policy, batch_size: int, longest: int
+) -> FittingEngine:
+    """The engine of a section, or the default one.
+
+    Args:
+        section: None: the default one.
+        policy: What is sampled from.
+        batch_size: Of the default one.
+        longest: As `engine_of`.
+    """
+    if section is None:
+        return default_engine(policy, batch_size)
+    return engine_of(section, policy, longest=longest)
+
+
 def default_engine(policy: Policy, batch_size: int) -> FittingEngine:
     """The local engine, or transformers' generate for models that it cannot run.
 

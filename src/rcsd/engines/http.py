@@ -3,6 +3,7 @@
 import os
 import random
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,6 +93,8 @@ class Server:
             ),
             limits=httpx2.Limits(max_connections=section.batch_size),
         )
+        # Engines have no end of their own: connections go with the last who knows them.
+        weakref.finalize(self, self._client.close)
         # Of its own: the process's random numbers belong to the run.
         self._chance = random.Random()
 

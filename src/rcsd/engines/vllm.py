@@ -1,9 +1,11 @@
 """vLLM in the process that trains."""
 
 import contextlib
+import gc
 import importlib
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,6 +32,9 @@ from rcsd.types import Completion, Decoding
 LOG_Q_MODE = "processed_logprobs"
 # Ranks that vLLM makes room for; others take the next larger one.
 MAX_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+_ENDS: list[Callable[[], object]] = []
+"""How the engine that this process has at present is ended."""
 
 
 class VllmEngine:
@@ -68,8 +73,12 @@ class VllmEngine:
         self._adapter: Any = None
         self._num_loads = 0
         self._folder = tempfile.TemporaryDirectory(prefix="rcsd-adapters-")
+        # A process has one at a time: they share what vLLM keeps for the process.
+        for end in _ENDS:
+            end()
         with _own_random_numbers(policy):
             self._vllm, self._llm = _started(policy, section, longest)
+        _ENDS[:] = [weakref.finalize(self, _end, self._llm)]
 
     def load(self, version: int) -> None:
         """Take up the policy's present weights.
@@ -179,7 +188,7 @@ class VllmEngine:
         try:
             with _own_random_numbers(self.policy):
                 return self._llm.generate(shown, asked, lora_request=adapter, use_tqdm=False)
-        except ValueError as error:  # a prompt that is too long, a language that it does not take
+        except self._vllm.exceptions.VLLMClientError as error:  # such as a language that is refused
             raise RunError(f"engine vllm: {error}") from error
 
 
@@ -193,6 +202,7 @@ def _started(policy: Policy, section: config.VllmEngine, longest: int | None) ->
         # Only now: it takes many seconds, and few have it.
         vllm: Any = importlib.import_module("vllm")
         importlib.import_module("vllm.lora.request")
+        importlib.import_module("vllm.exceptions")
     except ImportError as error:
         raise ConfigError(
             f"engine vllm: vLLM cannot be imported ({error}); pip install 'rcsd[vllm]', on a "
@@ -203,6 +213,8 @@ def _started(policy: Policy, section: config.VllmEngine, longest: int | None) ->
     if policy.has_adapters:
         options = {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 2}
         options["max_lora_rank"] = _room_for(policy)
+        # And no others: on processors vLLM 0.32 cannot score prompts by a head that could have one.
+        options["lora_target_modules"] = _adapted(policy)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         options["distributed_executor_backend"] = "external_launcher"
     causal = causal_lm(policy.model)
@@ -222,15 +234,35 @@ def _started(policy: Policy, section: config.VllmEngine, longest: int | None) ->
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"engine vllm cannot run {causal.config.name_or_path}: {error}") from error
+    # It has frozen all that there is, the trainer's objects too, which would never be collected.
+    gc.unfreeze()
     return vllm, llm
 
 
+def _end(llm: Any) -> None:
+    """Give back what vLLM holds of the process, so that another engine can be started in it."""
+    state = importlib.import_module("vllm.distributed.parallel_state")
+    if not torch.distributed.is_initialized():
+        # accelerate, at the end of a run, destroys the process group that vLLM has made, which
+        # vLLM's own end does not survive.
+        for name, value in list(vars(state).items()):
+            if isinstance(value, state.GroupCoordinator):
+                setattr(state, name, None)
+    llm.llm_engine.engine_core.shutdown()
+
+
 def _room_for(policy: Policy) -> int:
-    rank = max(adapter.r for adapter in policy.model.peft_config.values())
-    fitting = [room for room in MAX_RANKS if room >= rank]
+    [adapter] = policy.model.peft_config.values()
+    fitting = [room for room in MAX_RANKS if room >= adapter.r]
     if not fitting:
-        raise ConfigError(f"model.training.rank: {rank}: vLLM takes up to {MAX_RANKS[-1]}")
+        raise ConfigError(f"model.training.rank: {adapter.r}: vLLM takes up to {MAX_RANKS[-1]}")
     return fitting[0]
+
+
+def _adapted(policy: Policy) -> list[str]:
+    """Last names of the layers that have adapters."""
+    [adapter] = policy.model.peft_config.values()
+    return sorted({name.rsplit(".", 1)[-1] for name in adapter.target_modules})
 
 
 def _pack_head(model: Any) -> None:

@@ -207,10 +207,11 @@ class VllmServer:
                 f", not {name}"
             )
         room = card.max_model_len
-        if longest is not None and room is not None and room < longest:
+        limits = [tokens for tokens in (longest, self.policy.max_positions) if tokens is not None]
+        if room is not None and limits and room < min(limits):
             raise RunError(
                 f"{self._server.url} takes {room} tokens of prompt and completion, and the run has "
-                f"up to {longest}; start it with --max-model-len {longest}, or lower "
+                f"up to {min(limits)}; start it with --max-model-len {min(limits)}, or lower "
                 "sampling.max_prompt_tokens or max_tokens"
             )
         body = {"model": card.id, "prompt": TRIED, "add_special_tokens": False}
