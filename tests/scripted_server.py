@@ -46,6 +46,7 @@ class ScriptedServer:
             is_dev,
         )
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.device = "cuda"
         self.faults: deque[Any] = deque()
         self.asked: list[tuple[str, Any, str | None]] = []
         self._lock = threading.Lock()
@@ -110,6 +111,8 @@ class ScriptedServer:
                 self.base.load_state_dict(read.state_dict())
             case "/update_weight_version":
                 self.weight_version = body["new_version"]
+            case "/server_info":
+                return 200, {"vllm_config": f"seed=0, device_config={self.device}, dtype=float32"}
             case "/weight_info":
                 return 200, {"weight_version": self.weight_version}
         return 200, {"success": True}

@@ -324,6 +324,15 @@ def test_a_server_that_does_not_take_weights_is_refused_with_what_it_needs(
         made.load(0)
 
 
+def test_a_server_that_keeps_the_first_head_is_refused_before_the_run(
+    server: ScriptedServer, folder: str, tmp_path: Path
+) -> None:
+    server.device = "cpu"
+    assert engine(server, tmp_path, policy_in(folder))
+    with pytest.raises(RunError, match="vLLM keeps the first head"):
+        engine(server, tmp_path, policy_in(folder, FULL))
+
+
 def test_weights_that_arrive_wrongly_are_refused_at_every_step(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:

@@ -14,11 +14,16 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     policy.model.save_pretrained(folder, save_embedding_layers=False)
 
 
+def has_tied_head(policy: Policy) -> bool:
+    """Whether the head is the embedding."""
+    model = causal_lm(policy.model)
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
 def all_weights(policy: Policy) -> Iterator[tuple[str, Tensor]]:
     """All weights by their names in a checkpoint; a head that is the embedding only once."""
-    model = causal_lm(policy.model)
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    is_tied = head is not None and head.weight is embedding.weight
-    for name, value in model.state_dict().items():
+    is_tied = has_tied_head(policy)
+    for name, value in causal_lm(policy.model).state_dict().items():
         if not (is_tied and name == "lm_head.weight"):
             yield name, value.detach()

@@ -10,7 +10,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from rcsd.engines.answers import Models, WeightInfo
-from rcsd.engines.handing import save_adapter
+from rcsd.engines.handing import has_tied_head, save_adapter
 from rcsd.engines.http import AWAY, Server
 from rcsd.errors import RunError
 from rcsd.models import Policy, causal_lm
@@ -155,6 +155,17 @@ class WholeHanding:
 
     def __init__(self, server: Server, policy: Policy, folder: SharedFolder, base: str) -> None:
         self._server, self._policy, self._folder, self._base = server, policy, folder, base
+        self._refuse_an_old_head()
+
+    def _refuse_an_old_head(self) -> None:
+        """Products on processors take a packed copy of the head, made once where it is tied."""
+        told = self._server.ask("/server_info")
+        if has_tied_head(self._policy) and "device_config=cpu" in told.text:
+            raise RunError(
+                f"{self._server.url} computes on a processor, where vLLM keeps the first head of a "
+                "model whose head is its embedding; take engine vllm, model.training {type: lora}, "
+                "or a server with a GPU"
+            )
 
     def hand_over(self, version: int | None) -> None:
         """Write the model, and let the server read it."""
