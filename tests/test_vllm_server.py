@@ -50,6 +50,18 @@ def server(folder: str) -> Iterator[ScriptedServer]:
     served.close()
 
 
+@pytest.fixture(scope="module")
+def ready(
+    folder: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ScriptedServer, VllmServer]]:
+    """A server and an engine that is at its first version, for tests that change neither."""
+    served = ScriptedServer(folder)
+    made = engine(served, tmp_path_factory.mktemp("ready"), policy_in(folder), batch_size=1)
+    made.load(0)
+    yield served, made
+    served.close()
+
+
 def policy_in(folder: str, training: dict[str, Any] = LORA) -> Policy:
     return load_policy(config.Model.model_validate({"path": folder, "training": training}))
 
@@ -366,14 +378,13 @@ def test_a_folder_belongs_to_one_run(server: ScriptedServer, folder: str, tmp_pa
     ],
 )
 def test_a_server_that_is_away_for_a_while_is_asked_again(
-    server: ScriptedServer, folder: str, tmp_path: Path, faults: list[Any]
+    ready: tuple[ScriptedServer, VllmServer], faults: list[Any]
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder), batch_size=1)
-    made.load(0)
-    said = made.sample(PROMPTS, DECODING, seed=7)
+    server, made = ready
+    said = made.sample(PROMPTS[:2], DECODING, seed=7)
     server.faults.extend(faults)
     began = time.monotonic()
-    assert made.sample(PROMPTS, DECODING, seed=7) == said
+    assert made.sample(PROMPTS[:2], DECODING, seed=7) == said
     assert (time.monotonic() - began >= 1) == (faults[0][0] == 429)
 
 
@@ -435,25 +446,26 @@ def first(**changes: Any) -> Callable[[Any], Any]:
     ],
 )
 def test_garbage_ends_the_run_and_is_named(
-    server: ScriptedServer, folder: str, tmp_path: Path, fault: Any, problem: str
+    ready: tuple[ScriptedServer, VllmServer], fault: Any, problem: str
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder), batch_size=1)
-    made.load(0)
+    server, made = ready
     server.faults.append(fault)
     with pytest.raises(RunError, match=problem):
-        made.sample(PROMPTS, DECODING, seed=7)
+        made.sample(PROMPTS[:1], DECODING, seed=7)
 
 
 def test_probabilities_that_are_no_numbers_are_the_policys_fault_and_not_the_servers(
-    folder: str,
+    ready: tuple[ScriptedServer, VllmServer],
 ) -> None:
-    policy = policy_in(folder)
+    policy = ready[1].policy
     with pytest.raises(FloatingPointError, match="not numbers"):
         completion_of([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
 
 
-def test_what_goes_on_after_an_end_token_was_sampled_by_other_rules(folder: str) -> None:
-    policy = policy_in(folder)
+def test_what_goes_on_after_an_end_token_was_sampled_by_other_rules(
+    ready: tuple[ScriptedServer, VllmServer],
+) -> None:
+    policy = ready[1].policy
     end = policy.end_ids[0]
     assert completion_of([5, end], [], Decoding(4), policy, 0).finished
     with pytest.raises(RunError, match="went on after an end token"):
@@ -573,20 +585,19 @@ def test_the_engines_likeliest_tokens_are_the_base_models(
     [{"prompt_logprobs": None}, {"prompt_logprobs": [None, None]}, {"prompt_logprobs": [None] * 5}],
 )
 def test_log_probabilities_that_a_cache_has_swallowed_are_missed(
-    server: ScriptedServer, folder: str, tmp_path: Path, changes: dict[str, Any]
+    ready: tuple[ScriptedServer, VllmServer], changes: dict[str, Any]
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
+    server, made = ready
     server.faults.append(first(**changes))
     with pytest.raises(RunError, match="prompt_logprobs of other tokens than were sent"):
         made.top_k([[5, 6, 7]], [[8, 9]], 3)
 
 
 def test_more_tokens_than_the_server_tells_are_refused(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    ready: tuple[ScriptedServer, VllmServer],
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
     with pytest.raises(RunError, match="greater than max allowed: 20"):
-        made.top_k([[5, 6, 7]], [[8, 9]], 21)
+        ready[1].top_k([[5, 6, 7]], [[8, 9]], 21)
 
 
 # Whole runs

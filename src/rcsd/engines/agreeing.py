@@ -12,7 +12,7 @@ from rcsd.types import Decoding
 TRIED = "Is 12.5 K more than 7? Explain: café, Größe, 北京.\n"
 """A text that tokenizers take apart in different ways."""
 
-TRIED_GREEDILY, TRIED_WARM = Decoding(max_tokens=12), Decoding(max_tokens=12, temperature=2.0)
+TRIED_GREEDILY, TRIED_WARM = Decoding(max_tokens=8), Decoding(max_tokens=8, temperature=2.0)
 """The likeliest tokens; and others at a temperature far from 1, which tells what it is told at."""
 
 
