@@ -10,7 +10,7 @@ from rcsd.config.section import override, parse
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
-from rcsd.engines.building import default_engine
+from rcsd.engines.building import chosen_engine
 from rcsd.errors import DataError, RunError
 from rcsd.evaluate import graded
 from rcsd.evaluations import (
@@ -69,6 +69,8 @@ def evaluating_of_run(path: Path, overrides: Sequence[str] = ()) -> config.Evalu
         "max_tokens": run.sampling.max_tokens if own is None else own.max_tokens,
         "max_prompt_tokens": run.sampling.max_prompt_tokens,
         "batch_size": run.engine.batch_size,
+        # A server holds a run's weights, not this model's, unless it is asked to.
+        "engine": record["engine"] if run.engine.type == "vllm" else None,
         "seed": run.seed,
     }
     override(tree, overrides)
@@ -106,7 +108,8 @@ def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
-    engine = default_engine(policy, settings.batch_size)
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
     answers: dict[str, Answers] = {}
     for done, (name, examples) in enumerate(sets.items()):
         progress("evaluate", done, len(sets), name)

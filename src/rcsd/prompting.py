@@ -153,6 +153,20 @@ def prompt_room(policy: Policy, max_prompt_tokens: int, max_tokens: int) -> int:
     return min(max_prompt_tokens, policy.max_positions - max_tokens)
 
 
+def longest_sequence(settings: config.Stage) -> int:
+    """Tokens of the longest prompt of a run with what is sampled after it, and one more.
+
+    The one more is what an engine samples after a whole sequence that it scores.
+    """
+    sampling, views = settings.sampling, settings.views
+    written = [sampling.max_tokens]
+    if settings.evaluation is not None:
+        written.append(settings.evaluation.max_tokens)
+    if views.analysis:
+        written.append(views.max_analysis_tokens)
+    return sampling.max_prompt_tokens + max(written) + 1
+
+
 def regex_of(grammar: config.RubricGrammar | None) -> str | None:
     """The language that completions are held to, or None where they are free."""
     return None if grammar is None else rubric_regex(grammar.max_criteria, grammar.max_characters)

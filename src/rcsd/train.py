@@ -29,6 +29,7 @@ from rcsd.methods.building import Parts, method_at
 from rcsd.models import Scorer, load_policy
 from rcsd.probe.warning import warn_without_headroom
 from rcsd.processes import accelerator_of, check_trackers
+from rcsd.prompting import longest_sequence
 from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder, fingerprint
 from rcsd.saving import save_model
@@ -110,15 +111,21 @@ class _Run:
         self.weights_sha256 = self.policy.weights_sha256
         same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
         ranks.refuse_differences(same)
-        self.own_engine = engine_of(settings.engine, self.policy, self._precision)
+        self.own_engine = engine_of(
+            settings.engine,
+            self.policy,
+            self._precision,
+            longest_sequence(settings),
+            ranks.is_main,
+        )
         self.scorer = Scorer(self.policy)
         # In place: mixed precision alone, since gradients are summed by the learner.
         accelerator.prepare_model(
             self.scorer, device_placement=not is_sharded, evaluation_mode=True
         )
         self.sharding = self._sharded() if is_sharded else None
-        whole = nullcontext if self.sharding is None else self.sharding.whole
-        self.engine = Spread(self.own_engine, ranks, whole)
+        self._whole = nullcontext if self.sharding is None else self.sharding.whole
+        self.engine = Spread(self.own_engine, ranks, self._whole)
         self.learner = learner_of(settings, accelerator, ranks, self.policy)
         settle = [] if self.sharding is None else [self.sharding.settle]
         self.teacher = teacher_of(settings.teacher, self.policy, *settle)
@@ -165,7 +172,7 @@ class _Run:
         ranks.from_main(lambda: record(settings, self.examples, found))
         self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
         self.done = self._taken_up(on_warning or warnings.warn) if resume else 0
-        self.own_engine.load(self.done)
+        self._follow()
 
     def train(self, on_step: OnStep) -> None:
         """The loop, then the model."""
@@ -189,10 +196,12 @@ class _Run:
                 metrics = {**batch.metrics, "time/sampling_seconds": ledger.now() - began}
                 self._sample_ahead(step + 1)
             metrics |= self.learner.learn(method, batch)
+            if ranks.is_main:
+                config.warn_of_drift(settings.engine, metrics)
             refuse_nan(metrics, step, batch, folder)
             self.teacher.update()
-            (self.ahead or self.own_engine).load(step + 1)
             self.done = step + 1
+            self._follow()
             # The main process's clock is everyone's.
             seconds = ranks.gather(ledger.now() - began)[0]
             metrics |= ledger.add(batch.num_learned_tokens, seconds)
@@ -215,6 +224,18 @@ class _Run:
                 raise Terminated
             if ended:
                 break
+
+    def _follow(self) -> None:
+        """Let engines that have weights of their own take up the policy's.
+
+        An engine that several processes share must be done with the older ones in all of them, and
+        nobody may ask it by the newer ones before it has them.
+        """
+        if self.ahead is not None:
+            self.ranks.together(self.ahead.finish)
+        is_own = self.settings.engine.type in ("local", "hf")
+        with nullcontext() if is_own else self._whole():
+            self.ranks.together(lambda: (self.ahead or self.own_engine).load(self.done))
 
     def _sample_ahead(self, step: int) -> None:
         """Begin a step's completions, where the run is to and there is such a step."""

@@ -61,6 +61,10 @@ def write(  # noqa: PLR0913 (a command line)
     max_characters: Annotated[int, typer.Option(help="Longest criterion, in characters.")] = 300,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows sampled together.")] = 32,
+    engine: Annotated[
+        Literal["local", "hf", "vllm"] | None,
+        typer.Option(help="What samples. Left out: local, or hf for models that it cannot run."),
+    ] = None,
     shard: Annotated[
         str, typer.Option(help="This process's share of the rows, such as 2/4.")
     ] = "1/1",
@@ -116,32 +120,46 @@ def write(  # noqa: PLR0913 (a command line)
     check_writable(out, [data])
     given = {"path": model, "dtype": dtype, "revision": revision, "chat_template": chat_template}
     section = parse(Model, given, "options")
-    _write(rows, writing, section, batch_size, part, cache, out)
+    _write(rows, writing, section, (engine, batch_size), part, cache, out)
 
 
 def _write(
     rows: "Sequence[Example]",
     writing: "Writing",
     section: "Model",
-    batch_size: int,
+    sampled_by: tuple[Literal["local", "hf", "vllm"] | None, int],
     part: "Shard",
     cache: Path | None,
     out: Path,
 ) -> None:
-    """The rubrics, as far as this shard writes them, and the file once there are all."""
-    from rcsd.engines.building import default_engine  # noqa: PLC0415
+    """The rubrics, as far as this shard writes them, and the file once there are all.
+
+    Args:
+        rows: What rubrics are written for.
+        writing: How.
+        section: The model.
+        sampled_by: Type of the engine, and how many rows it samples together.
+        part: Which share of the rows.
+        cache: Folder of what is written.
+        out: The file.
+    """
+    from rcsd.config import engine_by_type  # noqa: PLC0415
+    from rcsd.engines.building import chosen_engine  # noqa: PLC0415
     from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
     from rcsd.writing import write_rows_and_report, write_rubrics  # noqa: PLC0415
     from rcsd.zoo import cache_folder  # noqa: PLC0415
 
     quieten_libraries()
     policy, name = load_trained(section)
+    kind, batch_size = sampled_by
+    engine = None if kind is None else engine_by_type(kind, batch_size)
+    longest = writing.max_prompt_tokens + writing.max_tokens
     with bars() as shown:
         written, report = write_rubrics(
             rows,
             writing,
             policy,
-            default_engine(policy, batch_size),
+            chosen_engine(engine, policy, batch_size, longest),
             cache or cache_folder() / "rubrics",
             name,
             part,

@@ -4,7 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcsd.config.engines import AnyEngine, HfEngine, LocalEngine
+from rcsd.config.engines import (
+    AnyEngine,
+    HfEngine,
+    LocalEngine,
+    RefuseStale,
+    VllmEngine,
+    VllmServer,
+    WeightStale,
+    engine_by_type,
+    max_lag_steps,
+    warn_of_drift,
+)
 from rcsd.config.evaluating import Evaluating
 from rcsd.config.methods import (
     JSD,
@@ -121,6 +132,7 @@ __all__ = [
     "RandomRubrics",
     "RarData",
     "ReducedRubrics",
+    "RefuseStale",
     "ReverseKL",
     "Reward",
     "RubricGrammar",
@@ -143,15 +155,21 @@ __all__ = [
     "TokenClip",
     "TopK",
     "Views",
+    "VllmEngine",
+    "VllmServer",
+    "WeightStale",
     "WorldData",
     "Writing",
     "distillations",
+    "engine_by_type",
     "load_config",
     "load_evaluating",
     "load_pipeline",
     "load_study",
+    "max_lag_steps",
     "objectives",
     "parse_config",
+    "warn_of_drift",
 ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from rcsd.config.engines import AnyEngine
 from rcsd.config.parts import Data, Model, Rubrics, SetName
 from rcsd.config.section import Section
 from rcsd.types import ViewName
@@ -41,7 +42,10 @@ class Evaluating(Section):
     """Longest prompt, in tokens; an example with a longer one is an error, since a set that shrinks
     would compare unlike things."""
     batch_size: int = Field(default=32, ge=1)
-    """Prompts generated together."""
+    """Prompts generated together, where ``engine`` does not say."""
+    engine: AnyEngine | None = None
+    """What samples completions; None: the local engine, or transformers' generate for models that
+    it cannot run."""
     seed: int = Field(default=0, ge=0)
     """Seed of the samples and of the intervals."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rcsd.config.engines import AnyEngine, LocalEngine
+from rcsd.config.engines import AnyEngine, LocalEngine, refuse_overlap, refuse_scoring
 from rcsd.config.methods import (
     AnyMethod,
     Criterion,
@@ -174,14 +174,16 @@ class Stage(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_a_scorer(self) -> "Stage":
+        if isinstance(self.teacher, FrozenTeacher) and self.teacher.scored_by == "engine":
+            refuse_scoring(self.engine, distillations(self.method))
+        return self
+
+    @model_validator(mode="after")
     def _overlaps_what_may_lag(self) -> "Stage":
         if self.overlap:
             refuse_lag(self.method)
-        if self.overlap and self.engine.type == "hf":
-            raise ValueError(
-                "overlap: engine hf draws from the process's random numbers, as dropout does; "
-                "take engine local, or leave overlap out"
-            )
+            refuse_overlap(self.engine)
         return self
 
     def _refuse_teachers(self) -> None:

@@ -43,6 +43,25 @@ class PolicyEngine(Protocol):
         ...
 
 
+TopK = tuple[tuple[int, ...], tuple[float, ...]]
+"""Tokens, the likeliest first, and their log-probabilities in nats at temperature 1."""
+
+
+@runtime_checkable
+class TopKScorer(Protocol):
+    """An engine that scores tokens which it need not have sampled."""
+
+    def top_k(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
+    ) -> list[list[TopK]]:
+        """The likeliest tokens at each position of each completion, by the base without adapters.
+
+        Raises:
+            RunError: If the engine does not say them.
+        """
+        ...
+
+
 def sampling_seed(seed: int, step: int) -> int:
     """A seed for each step of a run, so that a resumed run draws what an unbroken one would."""
     return (seed * 1_000_003 + step) % (2**31 - 1)

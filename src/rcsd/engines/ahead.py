@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
@@ -21,10 +21,11 @@ class Ahead:
     """Samples the next step's completions while this one is learned from, by the weights before it.
 
     It samples from a copy of the policy that shares the frozen weights and has its own trained
-    ones, so an optimizer's step and a teacher's weights that are swapped in do not reach it. They
-    are set by the thread that learns, when a step is begun; what is sampled then depends on nothing
-    that happens afterwards. On a GPU, where this is untested, both threads take the device's one
-    default stream, so there what the host does overlaps, not the device's work.
+    ones, so an optimizer's step and a teacher's weights that are swapped in do not reach it; from a
+    server, which has its own anyway, it samples without a copy. The copy's are set by the thread
+    that learns, when a step is begun; what is sampled then depends on nothing that happens
+    afterwards. On a GPU, where this is untested, both threads take the device's one default stream,
+    so there what the host does overlaps, not the device's work.
 
     Args:
         engine: Samples by the policy's present weights what was not begun: the first step.
@@ -44,6 +45,12 @@ class Ahead:
         precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self.engine, self._executor = engine, executor
+        self._begun: Future[list[Completion]] | None = None
+        self._taken: Future[list[Completion]] | None = None
+        self._version: int | None = None
+        self._behind, self._pairs = engine, []
+        if section.type == "vllm_server":  # which has weights of its own
+            return
         frozen = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
         # The tokenizer is copied too: a fast one does not take two threads at a time.
         self._copy = copy.deepcopy(policy, frozen)
@@ -53,9 +60,6 @@ class Ahead:
         # What needs a gradient would leave its cast in autocast's cache, which all threads share.
         self._copy.model.requires_grad_(False)
         self._behind = engine_of(section, self._copy, precision)
-        self._begun: Future[list[Completion]] | None = None
-        self._taken: Future[list[Completion]] | None = None
-        self._version: int | None = None
 
     @torch.no_grad()
     def start(
@@ -65,14 +69,20 @@ class Ahead:
         for own, student in self._pairs:
             own.copy_(student)
         self._behind.batch_size.value = self.engine.batch_size.value
-        if self._version is not None:
+        if self._version is not None and self._behind is not self.engine:
             self._behind.load(self._version)
         self._begun = self._executor.submit(self._behind.sample, prompts, decoding, seed, first)
 
     def load(self, version: int) -> None:
         """What is begun from now on is sampled by these weights; what was begun is not."""
+        self.finish()
         self.engine.load(version)
         self._version, self._taken = version, None
+
+    def finish(self) -> None:
+        """Where one engine samples both, it ends what was begun before it takes other weights."""
+        if self._begun is not None and self._behind is self.engine:
+            wait([self._begun])
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0

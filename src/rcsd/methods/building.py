@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 from torch import nn
 
 from rcsd import config
 from rcsd.engines import Engine
+from rcsd.engines.scoring import scorer_of
+from rcsd.errors import ConfigError
 from rcsd.judges.code import CodeJudge
 from rcsd.judges.rewards import rewards_of
 from rcsd.memory import Limit
 from rcsd.methods import Method
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
+from rcsd.methods.freshness import freshness_of
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.sft import Sft
@@ -95,32 +99,44 @@ def _on_policy(
     return OnPolicy(
         student,
         [(weight, _objective(method, settings, parts, student)) for weight, method in terms],
+        freshness_of(settings.engine, settings.overlap),
     )
 
 
 def _objective(
     section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
 ) -> Objective:
+    distill = partial(_distill, settings, parts, student)
     match section:
         case config.Distill():
-            return _distill(section, parts, student)
+            return distill(section)
         case config.Grpo():
             rewards = rewards_of(section.rewards, parts.examples)
             return Grpo(section, student, parts.teacher, rewards)
         case config.Srpo():
             rewards = rewards_of(section.reward.rewards, parts.examples)
             reward = Grpo(section.reward, student, parts.teacher, rewards)
-            return Srpo(section, reward, _distill(section.distill, parts, student))
+            return Srpo(section, reward, distill(section.distill))
         case config.Criterion():
             judge = CodeJudge()
             refuse_undecidable(parts.examples, judge)
             prompts = TeacherPrompts(settings.views, parts.policy)
-            return Criterion(section, _distill(section.distill, parts, student), judge, prompts)
+            return Criterion(section, distill(section.distill), judge, prompts)
         case config.Suppress():
             return Suppress(section, student)
     raise AssertionError(f"no objective: {section}")
 
 
-def _distill(section: config.Distill, parts: Parts, student: Student) -> Distill:
+def _distill(
+    settings: config.Config, parts: Parts, student: Student, section: config.Distill
+) -> Distill:
     check_support(section, parts.policy)
-    return Distill(section, student, parts.teacher)
+    teacher = settings.teacher
+    if not isinstance(teacher, config.FrozenTeacher) or teacher.scored_by == "trainer":
+        return Distill(section, student, parts.teacher)
+    if not parts.policy.has_adapters:
+        raise ConfigError(
+            "teacher.scored_by: engine scores by the engine's base, which full fine-tuning "
+            "replaces; take model.training {type: lora}, or scored_by: trainer"
+        )
+    return Distill(section, student, parts.teacher, scorer_of(parts.engine))

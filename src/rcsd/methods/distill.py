@@ -25,6 +25,7 @@ from rcsd.divergences import (
     sampled_token_terms,
     top_k_ids,
 )
+from rcsd.engines import TopKScorer
 from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import Known, Watch
 from rcsd.methods.student import Student
@@ -69,11 +70,12 @@ class Targets:
 
     Args:
         said: What the loss needs of it: its support, the sampled tokens, or all that it predicts.
-        watched: All that it predicts at the watched positions.
+        watched: All that it predicts at the watched positions; None where an engine scores, which
+            says its likeliest tokens alone.
     """
 
     said: TopKSaid | TokenSaid | Predictions
-    watched: Predictions
+    watched: Predictions | None
 
 
 class Distill:
@@ -95,13 +97,21 @@ class Distill:
         section: Divergence, support, clip and temperature.
         student: Scores completions.
         teacher: With which weights the teacher's part is played.
+        scorer: Says the teacher's likeliest tokens in the place of the model, by the same weights.
     """
 
     name = "distill"
     has_teacher = True
 
-    def __init__(self, section: config.Distill, student: Student, teacher: Teacher) -> None:
+    def __init__(
+        self,
+        section: config.Distill,
+        student: Student,
+        teacher: Teacher,
+        scorer: TopKScorer | None = None,
+    ) -> None:
         self.section, self.student, self.teacher = section, student, teacher
+        self.scorer = scorer
         self.keeps_targets = not teacher.moves_within_a_step
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:
@@ -110,9 +120,27 @@ class Distill:
 
     def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
         """The teacher's distributions, reduced to its top k where the student does not choose."""
+        if self.scorer is not None:
+            return Targets(self._said_by(self.scorer, part), None)
         with self.teacher.weights(), evaluating(self.student.scorer):
             teacher, target_T = self.student.predictions([r.teacher_ids for r in part], part)
             return Targets(self._said(teacher, target_T), teacher[watch.index_W])
+
+    def _said_by(self, scorer: TopKScorer, part: Sequence[Rollout]) -> TopKSaid:
+        """The teacher's top k by an engine.
+
+        Its log-probabilities differ from logits by a constant at each position, which a softmax
+        over k of them does not see: so they are exact at any temperature of the loss.
+        """
+        support = self.section.support
+        assert support.type == "teacher_top_k"  # see `rcsd.config.engines.refuse_scoring`
+        prompts = [rollout.teacher_ids for rollout in part]
+        completions = [rollout.completion.token_ids for rollout in part]
+        places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]
+        device = self.student.policy.device
+        ids_TK = torch.tensor([ids for ids, _ in places], device=device)
+        log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
+        return TopKSaid(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
 
     def _said(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
@@ -158,15 +186,24 @@ class Distill:
                 loss_T, found = predictions.losses(self._on_support, log_p_TL, ids_TK)
             case teacher:
                 loss_T, found = predictions.losses(self._on_vocabulary, teacher)
-        overlap_W, end_W = predictions[watch.index_W].mapped(self._monitored, targets.watched)
-        metrics = {
-            **found,
-            "teacher/top_k_overlap_share": watch.spread(overlap_W),
-            "teacher/end_probability_mean": watch.spread(end_W),
-        }
+        metrics = {**found, **self._shown(targets, predictions, watch)}
         if signals[0].distilled:
             loss_T = loss_T * self.student.per_token([s.distilled for s in signals])
         return loss_T, metrics
+
+    def _shown(self, targets: Targets, predictions: Predictions, watch: Watch) -> Shown:
+        """What the teacher and the student find likeliest at the watched positions."""
+        watched = predictions[watch.index_W]
+        if targets.watched is None:
+            assert isinstance(targets.said, TopKSaid)
+            ids_WM = targets.said.ids_TK[watch.index_W, :OVERLAP_K]
+            share_W = watched.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
+            return {"teacher/top_k_overlap_share": watch.spread(share_W)}
+        share_W, end_W = watched.mapped(self._monitored, targets.watched)
+        return {
+            "teacher/top_k_overlap_share": watch.spread(share_W),
+            "teacher/end_probability_mean": watch.spread(end_W),
+        }
 
     def _of_token(
         self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from rcsd.divergences import token_mean
 from rcsd.methods import Batch, completion_metrics
+from rcsd.methods.freshness import Freshness, gaps, importance_weights
 from rcsd.methods.student import Student
-from rcsd.predictions import Predictions
+from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
 from rcsd.types import Rollout, Signal
 
@@ -130,10 +131,19 @@ class OnPolicy:
     Args:
         student: Samples and scores.
         objectives: With their weights; of different names.
+        freshness: How far completions may lag behind the weights that learn from them; None: nobody
+            looks.
     """
 
-    def __init__(self, student: Student, objectives: Sequence[tuple[float, Objective]]) -> None:
-        self.student, self.objectives = student, objectives
+    def __init__(
+        self,
+        student: Student,
+        objectives: Sequence[tuple[float, Objective]],
+        freshness: Freshness | None = None,
+    ) -> None:
+        self.student, self.objectives, self.freshness = student, objectives, freshness
+        # What stale rollouts' tokens count: None until the step's first loss says it.
+        self._weights: dict[int, Tensor | None] = {}
         self._has_teacher = any(objective.has_teacher for _, objective in objectives)
         self._num_updates = 1
         self._kept: dict[tuple[int, ...], Any] = {}
@@ -152,6 +162,10 @@ class OnPolicy:
             for rollout, signals, num in zip(rollouts, columns, before, strict=True)
         ]
         metrics = completion_metrics(rollouts)
+        self._weights = {}
+        if self.freshness is not None:
+            metrics |= self.freshness.metrics(marked, step)
+            self._weights = dict.fromkeys(self.freshness.stale(marked, step))
         for found in known:
             metrics |= found.metrics
         self._num_updates = max(found.num_updates for found in known)
@@ -170,16 +184,16 @@ class OnPolicy:
             self._targets(number, part, signals, watch) for number, signals in enumerate(columns)
         ]
         predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
-        entropy_W, end_W = predictions[watch.index_W].mapped(self._monitored)
-        shown = {
-            "student/entropy_nats_mean": watch.spread(entropy_W),
-            "student/end_probability_mean": watch.spread(end_W),
-        }
+        shown = self._shown(part, predictions, target_T, watch)
+        weight_T = self._importance(part, predictions, target_T)
+        if weight_T is not None:
+            shown["engine/importance_weight_mean"] = weight_T
         losses = []
         for (weight, objective), signals, said in zip(
             self.objectives, columns, targets, strict=True
         ):
             loss_T, found = objective.terms(signals, said, predictions, target_T, watch)
+            loss_T = loss_T if weight_T is None else loss_T * weight_T
             losses.append(weight * token_mean(loss_T, num_tokens))
             # Two objectives may show the same thing of different divergences.
             shown |= {
@@ -205,6 +219,50 @@ class OnPolicy:
         if key not in self._kept:
             self._kept[key] = objective.targets(part, signals, watch)
         return self._kept[key]
+
+    def _shown(
+        self,
+        part: Sequence[Rollout],
+        predictions: Predictions,
+        target_T: Int[Tensor, " T"],
+        watch: Watch,
+    ) -> dict[str, Tensor]:
+        """What is seen of the student's distributions at the watched positions."""
+        watched = predictions[watch.index_W]
+        entropy_W, end_W = watched.mapped(self._monitored)
+        shown = {"student/entropy_nats_mean": entropy_W, "student/end_probability_mean": end_W}
+        if all(rollout.completion.log_q for rollout in part):
+            sampled_T = self.student.per_token([r.completion.log_q for r in part])
+            with torch.no_grad():
+                log_q_W = log_q_of(watched, target_T[watch.index_W], self.student.temperature)
+            shown |= gaps(log_q_W, sampled_T[watch.index_W])
+        return {name: watch.spread(value_W) for name, value_W in shown.items()}
+
+    def _importance(
+        self, part: Sequence[Rollout], predictions: Predictions, target_T: Int[Tensor, " T"]
+    ) -> Float[Tensor, " T"] | None:
+        """What each token counts where some of the step's completions are stale.
+
+        By the weights before the step's first update: later ones are the objectives' own business,
+        whose ratios start from there.
+        """
+        cap = self.freshness.cap if self.freshness is not None else None
+        if cap is None or not self._weights:
+            return None
+        if any(self._weights.get(id(rollout), target_T) is None for rollout in part):
+            with torch.no_grad():
+                log_q_T = log_q_of(predictions, target_T, self.student.temperature)
+            lengths = [len(rollout.completion.token_ids) for rollout in part]
+            for rollout, log_q_t in zip(part, log_q_T.split(lengths), strict=True):
+                if id(rollout) in self._weights:
+                    sampled_t = self.student.per_token([rollout.completion.log_q])
+                    self._weights[id(rollout)] = importance_weights(log_q_t, sampled_t, cap)
+        rows = []
+        for rollout in part:
+            weight_t = self._weights.get(id(rollout))
+            fresh_t = torch.ones(len(rollout.completion.token_ids), device=target_T.device)
+            rows.append(fresh_t if weight_t is None else weight_t)
+        return torch.cat(rows)
 
     def _monitored(
         self, logits_TV: Float[Tensor, "T V"]

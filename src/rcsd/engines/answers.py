@@ -1,0 +1,71 @@
+"""What is looked at in a vLLM server's answers."""
+
+from rcsd.engines.http import Reply, Said
+from rcsd.errors import RunError
+
+
+class Card(Said):
+    """A model or an adapter that a server lists."""
+
+    id: str
+    parent: str | None = None
+    max_model_len: int | None = None
+
+
+class Models(Said):
+    """All of them."""
+
+    data: list[Card]
+
+
+class Tokens(Said):
+    """A text's token ids."""
+
+    tokens: list[int]
+
+
+class WeightInfo(Said):
+    """The version of the weights, which a server that starts again has forgotten."""
+
+    weight_version: str | None
+
+
+class TokenLogProbs(Said):
+    """Log-probabilities of the sampled tokens."""
+
+    token_logprobs: list[float]
+
+
+class TokenLogProb(Said):
+    """Log-probability of one token."""
+
+    logprob: float
+
+
+class Choice(Said):
+    """One completion."""
+
+    token_ids: list[int]
+    logprobs: TokenLogProbs | None = None
+    prompt_logprobs: list[dict[int, TokenLogProb] | None] | None = None
+
+
+class Choices(Said):
+    """The completions of a request."""
+
+    model: str
+    choices: list[Choice]
+
+
+def only_choice(reply: Reply, model: str) -> Choice:
+    """The completion of a request for one.
+
+    Raises:
+        RunError: If the request was refused, or another model or number of completions answered.
+    """
+    said = reply.read(Choices)
+    if said.model != model:
+        raise RunError(f"{reply.source}: asked for the model {model}, and {said.model} answered")
+    if len(said.choices) != 1:
+        raise RunError(f"{reply.source}: {len(said.choices)} completions, and one was asked for")
+    return said.choices[0]

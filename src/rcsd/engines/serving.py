@@ -1,0 +1,209 @@
+"""How a server comes by the policy's weights, through a folder that both see."""
+
+import hashlib
+import shutil
+import threading
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from rcsd.engines.answers import Models, WeightInfo
+from rcsd.engines.handing import has_tied_head, save_adapter
+from rcsd.engines.http import AWAY, Server
+from rcsd.errors import RunError
+from rcsd.models import Policy, causal_lm
+
+# The last version stays: other processes may still sample by it.
+KEPT_VERSIONS = 2
+
+
+class Handing(Protocol):
+    """A way to hand weights over. Names of versions are the same in all processes of a run."""
+
+    def hand_over(self, version: int | None) -> None:
+        """Let the server have the policy's present weights; by the main process alone."""
+        ...
+
+    def model(self, version: int | None) -> str:
+        """What the server calls these weights in a request."""
+        ...
+
+    def is_there(self, version: int | None) -> bool:
+        """Whether the server has these weights, where a request would not tell."""
+        ...
+
+    def restore(self, version: int | None) -> None:
+        """Hand over once more what the server has lost."""
+        ...
+
+
+class SharedFolder:
+    """Versions of a run's weights, one folder each; the oldest go.
+
+    Args:
+        folder: One run at a time has it.
+        is_main: Whether this process writes there.
+
+    Raises:
+        RunError: If another run has it.
+    """
+
+    def __init__(self, folder: Path, is_main: bool) -> None:
+        self._folder = folder.absolute()
+        self.prefix = f"rcsd-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
+        self._versions: list[int | None] = []
+        if not is_main:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._folder / ".lock", is_singleton=True, thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(
+                f"engine.shared_folder: another run has {self._folder}; give each its own"
+            ) from error
+        for left in self._folder.glob(f"{self.prefix}-*"):
+            shutil.rmtree(left)
+
+    def name(self, version: int | None) -> str:
+        """Of a version; None: before any was counted."""
+        return f"{self.prefix}-{'start' if version is None else version}"
+
+    def path(self, version: int | None) -> Path:
+        """Where a version lies."""
+        return self._folder / self.name(version)
+
+    def begin(self, version: int | None) -> Path:
+        """An empty place for a version."""
+        path = self.path(version)
+        if path.exists():
+            shutil.rmtree(path)
+        self._versions = [*(v for v in self._versions if v != version), version]
+        return path
+
+    def drop_oldest(self) -> list[str]:
+        """Delete what is too old; returns the names."""
+        old, self._versions = self._versions[:-KEPT_VERSIONS], self._versions[-KEPT_VERSIONS:]
+        for version in old:
+            shutil.rmtree(self.path(version))
+        return [self.name(version) for version in old]
+
+
+class AdapterHanding:
+    """Adapters alone, each version under its own name; the base is never touched."""
+
+    def __init__(self, server: Server, policy: Policy, folder: SharedFolder) -> None:
+        self._server, self._policy, self._folder = server, policy, folder
+        self._lock = threading.Lock()
+
+    def hand_over(self, version: int | None) -> None:
+        """Write the adapter, and let the server load it."""
+        path = self._folder.begin(version)
+        save_adapter(self._policy, path)
+        if self._folder.name(version) in self._served():  # an earlier run's of this folder
+            self._unload(self._folder.name(version))
+        self._load(version)
+        for name in self._folder.drop_oldest():
+            self._unload(name)
+
+    def model(self, version: int | None) -> str:
+        """The adapter's name."""
+        return self._folder.name(version)
+
+    def is_there(self, version: int | None) -> bool:
+        """True: a server without the adapter refuses its name."""
+        return True
+
+    def restore(self, version: int | None) -> None:
+        """Load it once more, as one of all threads that miss it."""
+        with self._lock:
+            if self.model(version) not in self._served():
+                warnings.warn(
+                    f"{self._server.url} has lost {self.model(version)} (has it started again?); "
+                    "it is loaded once more",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._load(version)
+
+    def _served(self) -> set[str]:
+        return {card.id for card in self._server.ask("/v1/models").read(Models).data}
+
+    def _load(self, version: int | None) -> None:
+        name, path = self._folder.name(version), self._folder.path(version)
+        body = {"lora_name": name, "lora_path": str(path)}
+        reply = self._server.ask("/v1/load_lora_adapter", body, retried=AWAY)
+        if reply.status != 200 and name not in self._served():
+            raise RunError(
+                f"{reply.source}: cannot load the adapter in {path} ({reply.status}: "
+                f"{reply.text[:300]}). Start the server with --enable-lora, --max-lora-rank of at "
+                "least model.training.rank, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment, "
+                "and engine.shared_folder in its sight at the same path"
+            )
+
+    def _unload(self, name: str) -> None:
+        # 404: it has started again meanwhile, and knows no adapters.
+        reply = self._server.ask("/v1/unload_lora_adapter", {"lora_name": name}, retried=AWAY)
+        if reply.status not in (200, 404):
+            raise RunError(f"{reply.source}: cannot unload {name}: {reply.text[:300]}")
+
+
+class WholeHanding:
+    """All weights, by vLLM's ``reload_weights``, told apart by the server's weight version."""
+
+    def __init__(self, server: Server, policy: Policy, folder: SharedFolder, base: str) -> None:
+        self._server, self._policy, self._folder, self._base = server, policy, folder, base
+        self._refuse_an_old_head()
+
+    def _refuse_an_old_head(self) -> None:
+        """Products on processors take a packed copy of the head, made once where it is tied."""
+        told = self._server.ask("/server_info")
+        if has_tied_head(self._policy) and "device_config=cpu" in told.text:
+            raise RunError(
+                f"{self._server.url} computes on a processor, where vLLM keeps the first head of a "
+                "model whose head is its embedding; take engine vllm, model.training {type: lora}, "
+                "or a server with a GPU"
+            )
+
+    def hand_over(self, version: int | None) -> None:
+        """Write the model, and let the server read it."""
+        causal_lm(self._policy.model).save_pretrained(self._folder.begin(version))
+        self._load(version)
+        self._folder.drop_oldest()
+
+    def model(self, version: int | None) -> str:
+        """The base's name: its weights are these."""
+        return self._base
+
+    def is_there(self, version: int | None) -> bool:
+        """Whether the server's weights are these; one that has started again has its first."""
+        said = self._server.ask("/weight_info").read(WeightInfo)
+        return said.weight_version == self._folder.name(version)
+
+    def restore(self, version: int | None) -> None:
+        """Let it read them once more."""
+        warnings.warn(
+            f"{self._server.url} has lost {self._folder.name(version)} (has it started again?); it "
+            "is loaded once more",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self._load(version)
+
+    def _load(self, version: int | None) -> None:
+        path = str(self._folder.path(version))
+        for route, body in (
+            ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": path}}),
+            ("/reset_prefix_cache", {}),
+            ("/update_weight_version", {"new_version": self._folder.name(version)}),
+        ):
+            reply = self._server.ask(route, body, retried=AWAY)
+            if reply.status != 200:
+                raise RunError(
+                    f"{reply.source}: cannot take up the weights in {path} ({reply.status}: "
+                    f"{reply.text[:300]}). Full fine-tuning needs a server with "
+                    "VLLM_SERVER_DEV_MODE=1 in its environment and engine.shared_folder in its "
+                    "sight at the same path; model.training: {type: lora} needs neither"
+                )

@@ -1,0 +1,201 @@
+"""A real HTTP server on loopback that answers as a vLLM server would, and fails when it is told to.
+
+It holds models of its own, read from the folders that it is given, so that what it samples and says
+of tokens can be compared with what the trainer computes.
+"""
+
+import json
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+NAME, MAX_LOGPROBS = "base", 20
+
+
+class ScriptedServer:
+    """Serves a model's folder; ``faults`` are what the next requests meet instead of an answer.
+
+    A fault is a status with a body, ``"drop"`` (the connection breaks off), ``"hang"`` (no answer
+    for half a second), or a function of the answer that changes it.
+
+    Args:
+        folder: Of the base model.
+        mode: ``logprobs_mode``.
+        max_model_len: Room for a prompt with its completion.
+        is_dev: Whether weights may be replaced.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        mode: str = "raw_logprobs",
+        max_model_len: int = 1024,
+        is_dev: bool = False,
+    ) -> None:
+        self.folder, self.mode, self.max_model_len, self.is_dev = (
+            folder,
+            mode,
+            max_model_len,
+            is_dev,
+        )
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.device = "cuda"
+        self.faults: deque[Any] = deque()
+        self.asked: list[tuple[str, Any, str | None]] = []
+        self._lock = threading.Lock()
+        self.restart()
+        handler = type("Handler", (_Handler,), {"served": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def restart(self) -> None:
+        """Forget all that was loaded."""
+        self.base: Any = AutoModelForCausalLM.from_pretrained(self.folder).eval()
+        self.adapters: dict[str, Any] = {}
+        self.weight_version = "default"
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to a path."""
+        return [body for asked, body, _ in self.asked if asked == path]
+
+    def answer(self, path: str, body: Any) -> tuple[int, Any]:
+        """Status and body, as vLLM 0.32 has them."""
+        with self._lock:
+            match path:
+                case "/v1/models":
+                    base = {"id": NAME, "parent": None, "max_model_len": self.max_model_len}
+                    others = [{"id": name, "parent": NAME} for name in self.adapters]
+                    return 200, {"data": [base, *others]}
+                case "/tokenize":
+                    ids = self.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
+                    return 200, {"tokens": ids, "count": len(ids)}
+                case "/v1/completions":
+                    return self._completion(body)
+                case "/v1/load_lora_adapter" | "/v1/unload_lora_adapter":
+                    return self._adapter(path, body)
+                case _ if self.is_dev:
+                    return self._weights(path, body)
+            return 404, {"detail": "Not Found"}
+
+    def _adapter(self, path: str, body: Any) -> tuple[int, Any]:
+        name = body["lora_name"]
+        if path == "/v1/unload_lora_adapter":
+            return (404, "not found") if self.adapters.pop(name, None) is None else (200, "removed")
+        if name in self.adapters:
+            return 400, f"The lora adapter '{name}' has already been loaded."
+        if not Path(body["lora_path"]).is_dir():
+            return 404, f"No adapter found for {body['lora_path']}"
+        base: Any = AutoModelForCausalLM.from_pretrained(self.folder)
+        self.adapters[name] = PeftModel.from_pretrained(base, body["lora_path"]).eval()
+        return 200, f"Success: LoRA adapter '{name}' added successfully."
+
+    def _weights(self, path: str, body: Any) -> tuple[int, Any]:
+        match path:
+            case "/collective_rpc":
+                read = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"])
+                self.base.load_state_dict(read.state_dict())
+            case "/update_weight_version":
+                self.weight_version = body["new_version"]
+            case "/server_info":
+                return 200, {"vllm_config": f"seed=0, device_config={self.device}, dtype=float32"}
+            case "/weight_info":
+                return 200, {"weight_version": self.weight_version}
+        return 200, {"success": True}
+
+    def _completion(self, body: Any) -> tuple[int, Any]:
+        name, prompt = body["model"], body["prompt"]
+        if name != NAME and name not in self.adapters:
+            return 404, {"error": {"message": f"The model `{name}` does not exist."}}
+        if body.get("prompt_logprobs", 0) > MAX_LOGPROBS:
+            return 400, {"error": {"message": "greater than max allowed: 20"}}
+        model = self.adapters.get(name, self.base)
+        ids, log_probs = self._sampled(model, body)
+        choice: dict[str, Any] = {"index": 0, "token_ids": ids}
+        choice["logprobs"] = {"token_logprobs": log_probs} if "logprobs" in body else None
+        if "prompt_logprobs" in body:
+            choice["prompt_logprobs"] = self._of_prompt(model, prompt, body["prompt_logprobs"])
+        return 200, {"model": name, "choices": [choice]}
+
+    @torch.no_grad()
+    def _sampled(self, model: Any, body: Any) -> tuple[list[int], list[float]]:
+        prompt, ids, said = body["prompt"], [], []
+        room = self.max_model_len - len(prompt)
+        generator = torch.Generator().manual_seed(body.get("seed", 0))
+        while len(ids) < min(body["max_tokens"], room):
+            logits_V = model(input_ids=torch.tensor([prompt + ids])).logits[0, -1]
+            warm_V = logits_V / (body["temperature"] or 1.0)
+            if body["temperature"]:
+                drawn = torch.multinomial(warm_V.softmax(-1), 1, generator=generator)
+            else:
+                drawn = logits_V.argmax()[None]
+            told_V = warm_V if self.mode == "processed_logprobs" else logits_V
+            ids.append(int(drawn))
+            said.append(float(told_V.log_softmax(-1)[drawn]))
+            if ids[-1] in body.get("stop_token_ids", []):
+                break
+        return ids, said
+
+    @torch.no_grad()
+    def _of_prompt(self, model: Any, prompt: list[int], k: int) -> list[Any]:
+        log_p_LV = model(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
+        places: list[Any] = [None]
+        for token, log_p_V in zip(prompt[1:], log_p_LV, strict=False):
+            value_K, id_K = log_p_V.topk(k)
+            # The actual token first, then the likeliest; twice the same is said once.
+            said = {str(token): float(log_p_V[token])}
+            said |= {str(int(i)): float(v) for i, v in zip(id_K, value_K, strict=True)}
+            places.append({i: {"logprob": v, "rank": 1} for i, v in said.items()})
+        return places
+
+
+class _Handler(BaseHTTPRequestHandler):
+    served: ScriptedServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._answer(None)
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self._answer(json.loads(self.rfile.read(length)))
+
+    def _answer(self, body: Any) -> None:
+        served = self.served
+        served.asked.append((self.path, body, self.headers.get("Authorization")))
+        fault = served.faults.popleft() if served.faults else None
+        headers = {}
+        if fault == "drop":
+            self.close_connection = True
+            return
+        if fault == "hang":
+            time.sleep(0.5)
+        if isinstance(fault, tuple):
+            status, said, *rest = fault
+            headers = rest[0] if rest else {}
+        else:
+            status, said = served.answer(self.path, body)
+            said = fault(said) if callable(fault) else said
+        text = (said if isinstance(said, str) else json.dumps(said)).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(text))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
