@@ -1,7 +1,7 @@
 """A model answers held-out sets, shown what a view shows; graded by each row's own rubric."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,17 @@ def evaluating_of_run(path: Path, overrides: Sequence[str] = ()) -> config.Evalu
     return parse(config.Evaluating, tree, str(path))
 
 
-def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
+def evaluate(
+    settings: config.Evaluating,
+    progress: Progress,
+    make_engine: Callable[[Policy, int], Engine] = default_engine,
+) -> dict[str, Any]:
     """Answer every set, grade, and write the folder (`rcsd.evaluations`).
 
     Args:
         settings: What is answered, by what, and how.
         progress: Told of every set.
+        make_engine: What answers, of the policy and the batch size.
 
     Returns:
         The summary.
@@ -106,7 +111,7 @@ def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
-    engine = default_engine(policy, settings.batch_size)
+    engine = make_engine(policy, settings.batch_size)
     answers: dict[str, Answers] = {}
     for done, (name, examples) in enumerate(sets.items()):
         progress("evaluate", done, len(sets), name)

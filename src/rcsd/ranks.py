@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rcsd.errors import OtherRankError, RunError
+from rcsd.errors import LostRankError, OtherRankError, RunError
 from rcsd.interrupts import Interrupts, Terminated
 
 Found = TypeVar("Found")
@@ -60,7 +60,7 @@ class Ranks:
         Raises:
             OtherRankError: If it failed in another one. What failed here is raised as it is.
             Terminated: If a process was asked to end.
-            RunError: If a process does not answer.
+            LostRankError: If a process does not answer.
         """
         if self.num == 1:
             return [work()]
@@ -113,7 +113,7 @@ class Ranks:
         """Put the sum over all ranks in the place of each tensor.
 
         Raises:
-            RunError: If a process does not answer.
+            LostRankError: If a process does not answer.
         """
         if self.num == 1:
             return
@@ -151,8 +151,8 @@ def _told(failed: Mapping[int, str]) -> BaseException:
     return OtherRankError(f"process {rank} failed, so this one ends too: {words}")
 
 
-def _lost(error: Exception) -> RunError:
-    return RunError(
+def _lost(error: Exception) -> LostRankError:
+    return LostRankError(
         "another process does not answer: it ended, or took longer than "
         f"processes.timeout_seconds; its own output says why ({error})"
     )

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.rubrics import app
 from rcsd.cli.terminal import Bars, bars, console, quieten_libraries
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 
 if TYPE_CHECKING:
+    from rcsd.cluster import Asked
     from rcsd.config import Model, Writing
     from rcsd.types import Example
     from rcsd.writing import Shard, WritingReport
@@ -80,6 +82,10 @@ def write(  # noqa: PLR0913 (a command line)
         Path | None, typer.Option(help="A jinja file in the place of the model's own.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --out.")] = False,
+    ray: Ray = None,
+    workers: Workers = None,
+    worker_resources: WorkerResources = None,
+    restarts: Restarts = 3,
 ) -> None:
     """Write a rubric for every row; stopped and started again it goes on where it was.
 
@@ -94,6 +100,7 @@ def write(  # noqa: PLR0913 (a command line)
     from rcsd.files import check_writable, make_folder  # noqa: PLC0415
     from rcsd.writing import parse_shard, trained_to_write  # noqa: PLC0415 (torch takes seconds)
 
+    asked = asked_of(ray, workers, worker_resources, restarts)
     if out.exists() and not force:
         raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
     part, rows = parse_shard(shard), read_jsonl(data)
@@ -116,10 +123,10 @@ def write(  # noqa: PLR0913 (a command line)
     make_folder(out)
     check_writable(out, [data])
     section = Model(path=model, dtype=dtype, revision=revision, chat_template=chat_template)
-    _write(rows, writing, section, batch_size, part, cache, out)
+    _write(rows, writing, section, batch_size, part, cache, out, asked)
 
 
-def _write(
+def _write(  # noqa: PLR0913 (a command line)
     rows: "Sequence[Example]",
     writing: "Writing",
     section: "Model",
@@ -127,26 +134,27 @@ def _write(
     part: "Shard",
     cache: Path | None,
     out: Path,
+    asked: "Asked | None",
 ) -> None:
     """The rubrics, as far as this shard writes them, and the file once there are all."""
-    from rcsd.engines.building import default_engine  # noqa: PLC0415
     from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
     from rcsd.writing import write_rows_and_report, write_rubrics  # noqa: PLC0415
     from rcsd.zoo import cache_folder  # noqa: PLC0415
 
     quieten_libraries()
-    policy, name = load_trained(section)
-    with bars() as shown:
+    with bars() as shown, engines(asked, section) as (make_engine, num_at_once):
+        policy, name = load_trained(section)
         written, report = write_rubrics(
             rows,
             writing,
             policy,
-            default_engine(policy, batch_size),
+            make_engine(policy, batch_size),
             cache or cache_folder() / "rubrics",
             name,
             part,
             batch_size,
             _rate_shown(shown),
+            num_at_once,
         )
     _print_counts(report)
     if report.num_missing:
