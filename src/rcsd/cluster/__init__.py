@@ -140,7 +140,10 @@ def _connected(address: str) -> Any:
     try:
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise RunError(f"--ray {address}: no cluster can be had there: {error}") from error
+        raise RunError(
+            f"--ray {address}: no cluster can be had there: {error}. One that asks for a token "
+            "needs RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
     if address == LOCAL:
         host = ray.nodes()[0]["NodeManagerAddress"]
         if not ipaddress.ip_address(host).is_loopback:
