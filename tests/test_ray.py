@@ -40,11 +40,12 @@ RUN = {
     "save_every_steps": 4,
     "out": "one",
 }
+# A trained model, whose samples hardly ever hang on the rounding of the batches they are in.
 EVALUATION = {
-    "model": {"path": "model"},
+    "model": {"path": "builtin:micro"},
     "data": {"mine": {"type": "world", "num_examples": 60, "split": "new_numbers"}},
     "num_samples": 4,
-    "max_tokens": 48,
+    "max_tokens": 96,
     "batch_size": 8,
     "out": "one",
 }
