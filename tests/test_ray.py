@@ -228,6 +228,23 @@ def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path)
     assert "Traceback" not in said
 
 
+@needs_ray
+@pytest.mark.slow
+def test_sigterm_ends_the_command_and_what_was_saved_is_gone_on_from(
+    head: Head, place: Path, on_two: Path
+) -> None:
+    words = ("train", "run.yaml", "out=ended", "--ray", head.address, "--workers", "2")
+    process, run = started(place, *words), place / "ended"
+    waited_for(lambda: len(read_rows(run / "metrics.jsonl")) >= 6, process)
+    process.send_signal(signal.SIGTERM)
+    said = ended(process, 143)
+    assert "Traceback" not in said
+    waited_for(lambda: not head.workers("ray::RayTrainWorker"))
+    assert len(read_rows(run / "metrics.jsonl")) < RUN["steps"]
+    ended(started(place, *words, "--resume"))
+    assert trajectory(run) == trajectory(on_two)
+
+
 # Sampling
 
 

@@ -208,9 +208,11 @@ def test_several_batches_in_flight_write_what_one_after_the_other_does(
         def __init__(self) -> None:
             self.engine, self.lock = HfEngine(policy, 4), threading.Lock()
 
-        def sample(self, *request: Any) -> list[Completion]:
+        def sample(
+            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        ) -> list[Completion]:
             with self.lock:
-                return self.engine.sample(*request)
+                return self.engine.sample(prompts, decoding, seed)
 
     rows, report = written(policy, tmp_path / "one", writing=writing)
     parts = (policy, Locked(), tmp_path / "several", "tiny")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.errors import ConfigError, RunError
+from rcsd.interrupts import Interrupts, Terminated
 from rcsd.linear import CHOICE
 
 LOCAL = "local"
@@ -98,8 +99,9 @@ def joined(asked: Asked) -> Iterator[Cluster]:
     Raises:
         ConfigError: If Ray is not installed, or the address is none.
         RunError: If no cluster answers, it has no room, or its package is another version.
+        Terminated: After SIGTERM; workers end, and what they saved is kept.
     """
-    ray = _connected(asked.address)
+    ray, interrupts = _connected(asked.address), Interrupts()
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         has_gpus = any(node["Resources"].get("GPU") for node in nodes)
@@ -117,7 +119,11 @@ def joined(asked: Asked) -> Iterator[Cluster]:
             )
         _refuse_other_versions(ray, fitting)
         taken = {name: os.environ[name] for name in TAKEN_ALONG if name in os.environ}
-        yield Cluster(ray, num, resources, asked.num_restarts, Place(Path.cwd(), taken))
+        with interrupts.installed(), interrupts.window():
+            yield Cluster(ray, num, resources, asked.num_restarts, Place(Path.cwd(), taken))
+    except SystemExit as error:
+        # Where Ray waits, it makes of ours one with another code.
+        raise Terminated if interrupts.asked else error from None
     finally:
         ray.shutdown()
 

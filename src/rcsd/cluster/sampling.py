@@ -58,7 +58,8 @@ class ClusterEngine:
 
     A worker that is lost is started again, and samples for its part anew; other parts are not.
     Where the engine draws for each prompt by itself (`rcsd.engines.local`), what is sampled does
-    not depend on how many workers there are, but for the rounding of the model's own sums. Calls may come from several threads.
+    not depend on how many workers there are, but for the rounding of the model's own sums.
+    Calls may come from several threads.
 
     Args:
         cluster: Whose workers.
