@@ -530,8 +530,9 @@ def test_the_key_is_sent_and_named_by_its_variable_alone(
     ("url", "problem"),
     [
         ("gpu7:8000", "expected an address"),
-        ("http://me:secret@gpu7:8000", "api_key_variable"),
-        ("http://gpu7:8000?key=secret", "api_key_variable"),
+        ("http://me:secret@gpu7:8000", "holds a secret"),
+        ("http://gpu7:8000?key=secret", "holds a secret"),
+        ("http://gpu7:8000?a=b", "without a user or a query"),
         ("http://gpu7:8000/v1", "leave /v1 out"),
     ],
 )

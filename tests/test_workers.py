@@ -1,11 +1,13 @@
 """Steps run after those that they need, here or in processes of their own."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rcsd.errors import DataError
-from rcsd.workers import Progress, Step, run_steps
+from rcsd.workers import Progress, Step, in_order, run_steps
 
 
 def touch(progress: Progress, name: str, folder: Path, needs: tuple[str, ...]) -> None:
@@ -50,3 +52,44 @@ def test_steps_that_need_each_other_are_refused(tmp_path: Path) -> None:
     b = Step("b", ("a",), touch, ("b", tmp_path, ()))
     with pytest.raises(ValueError, match="cycle"):
         run_steps([a, b], 1, lambda *_: None)
+
+
+def test_calls_run_at_the_same_time_and_come_in_order() -> None:
+    together = threading.Barrier(3)
+
+    def call(number: int) -> int:
+        together.wait(20)  # one call alone would wait in vain
+        return number**2
+
+    assert list(in_order(call, range(6), 3)) == [(n, n**2) for n in range(6)]
+    assert list(in_order(call, [], 3)) == []
+
+
+def test_one_call_at_a_time_is_made_in_this_thread() -> None:
+    here = threading.current_thread()
+    assert list(in_order(lambda _: threading.current_thread(), "ab", 1)) == [
+        ("a", here),
+        ("b", here),
+    ]
+
+
+def test_items_are_taken_when_there_is_room_for_another_call() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    for number_at_once, num_taken in ((1, 1), (2, 3)):
+        taken.clear()
+        assert next(in_order(str, items(), number_at_once)) == (0, "0")
+        assert len(taken) == num_taken
+
+
+@pytest.mark.parametrize("num_at_once", [1, 3])
+def test_what_is_before_an_error_has_been_given(num_at_once: int) -> None:
+    pairs = in_order(lambda n: 6 // n, [3, 2, 0, 1], num_at_once)
+    assert [next(pairs), next(pairs)] == [(3, 2), (2, 3)]
+    with pytest.raises(ZeroDivisionError):
+        next(pairs)

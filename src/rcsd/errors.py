@@ -32,6 +32,10 @@ class OtherRankError(RunError):
     """Another process of the run failed; it says why."""
 
 
+class LostRankError(RunError):
+    """Another process of the run ended without a word, or answers no more."""
+
+
 class RubricError(UserError):
     """A rubric or criterion that is malformed, or whose check cannot be carried out."""
 

@@ -1,7 +1,7 @@
 """A model answers held-out sets, shown what a view shows; graded by each row's own rubric."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,17 @@ def evaluating_of_run(path: Path, overrides: Sequence[str] = ()) -> config.Evalu
     return parse(config.Evaluating, tree, str(path))
 
 
-def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
+def evaluate(
+    settings: config.Evaluating,
+    progress: Progress,
+    make_engine: Callable[[Policy, int], Engine] | None = None,
+) -> dict[str, Any]:
     """Answer every set, grade, and write the folder (`rcsd.evaluations`).
 
     Args:
         settings: What is answered, by what, and how.
         progress: Told of every set.
+        make_engine: What answers, of the policy and the batch size; None: the engine asked for.
 
     Returns:
         The summary.
@@ -109,7 +114,10 @@ def evaluate(settings: config.Evaluating, progress: Progress) -> dict[str, Any]:
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
     longest = settings.max_prompt_tokens + settings.max_tokens
-    engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
+    if make_engine is None:
+        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
+    else:
+        engine = make_engine(policy, settings.batch_size)
     answers: dict[str, Answers] = {}
     for done, (name, examples) in enumerate(sets.items()):
         progress("evaluate", done, len(sets), name)

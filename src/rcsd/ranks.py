@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from torch import Tensor
 
-from rcsd.errors import OtherRankError, RunError
+from rcsd.errors import LostRankError, OtherRankError, RunError
 from rcsd.interrupts import Interrupts, Terminated
 
 Found = TypeVar("Found")
@@ -66,7 +66,7 @@ class Ranks:
         Raises:
             OtherRankError: If it failed in another one. What failed here is raised as it is.
             Terminated: If a process was asked to end.
-            RunError: If a process does not answer.
+            LostRankError: If a process does not answer.
         """
         if self.num == 1:
             return [work()]
@@ -122,7 +122,7 @@ class Ranks:
         """Put the sum over all ranks in the place of each tensor, which must be contiguous.
 
         Raises:
-            RunError: If a process does not answer.
+            LostRankError: If a process does not answer.
         """
         if self.num == 1:
             return
@@ -168,8 +168,8 @@ def _is_lost(error: BaseException) -> bool:
     )
 
 
-def _lost(error: BaseException) -> RunError:
-    return RunError(
+def _lost(error: BaseException) -> LostRankError:
+    return LostRankError(
         "another process does not answer: it ended, or took longer than "
         f"processes.timeout_seconds; its own output says why ({error})"
     )

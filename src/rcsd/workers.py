@@ -3,21 +3,26 @@
 import graphlib
 import multiprocessing
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     wait,
 )
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.utils import logging
 
 from rcsd.errors import RunError
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 Progress = Callable[[str, int, int, str], None]
 """Told a stage's name, how much of it is done, of how much, and a note."""
@@ -132,3 +137,28 @@ def _run_in_worker(step: Step) -> None:
         _news.put((stage, done, total, note))
 
     step.call(progress, *step.arguments)
+
+
+def in_order(
+    call: Callable[[Item], Made], items: Iterable[Item], num_at_once: int
+) -> Iterator[tuple[Item, Made]]:
+    """Each item and what the call makes of it, in order, several calls at a time.
+
+    Args:
+        call: For several at a time, a function that threads can share.
+        items: Taken one by one, when there is room for another call.
+        num_at_once: Calls at a time; 1 makes them in this thread.
+    """
+    if num_at_once == 1:
+        yield from ((item, call(item)) for item in items)
+        return
+    with ThreadPoolExecutor(num_at_once, "rcsd-in-order") as pool:
+        waiting = deque[tuple[Item, Future[Made]]]()
+        for item in items:
+            waiting.append((item, pool.submit(call, item)))
+            # One more than can run, so that nobody idles while the oldest is waited for.
+            if len(waiting) > num_at_once:
+                first, made = waiting.popleft()
+                yield first, made.result()
+        for item, made in waiting:
+            yield item, made.result()

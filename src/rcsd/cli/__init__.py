@@ -1,5 +1,6 @@
 """The command line: parse, load, call. The only folder that prints."""
 
+import functools
 import sys
 import traceback
 from pathlib import Path
@@ -9,9 +10,10 @@ import typer
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, planning, writer
+from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
-from rcsd.errors import OtherRankError, UserError
+from rcsd.errors import ConfigError, OtherRankError, UserError
 from rcsd.files import FAULTS, reason
 from rcsd.showing import guard_libraries
 
@@ -101,18 +103,32 @@ def _show(outcome: "Outcome") -> None:
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913 (a command line)
     file: RunFile,
     overrides: Overrides = None,
     resume: Resume = False,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Of this machine, one for each device.")
     ] = None,
+    ray: Ray = None,
+    workers: Workers = None,
+    worker_resources: WorkerResources = None,
+    restarts: Restarts = 3,
 ) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
     from rcsd.config import load_config  # noqa: PLC0415
 
+    asked = asked_of(ray, workers, worker_resources, restarts)
     settings = load_config(file, overrides or [])
+    if asked is not None:
+        if processes is not None:
+            raise ConfigError("--processes is for this machine: on a cluster take --workers")
+        from rcsd.cluster import joined  # noqa: PLC0415
+        from rcsd.cluster.training import train_on  # noqa: PLC0415 (torch takes seconds)
+
+        with joined(asked) as cluster:
+            train_and_report(settings, resume, functools.partial(train_on, cluster))
+        return
     if processes is None:
         train_and_report(settings, resume)
         return

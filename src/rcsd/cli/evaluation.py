@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError
@@ -13,6 +14,10 @@ from rcsd.errors import ConfigError
 def eval_(
     target: Annotated[Path, typer.Argument(help="YAML file, or the folder of a run.")],
     overrides: Overrides = None,
+    ray: Ray = None,
+    workers: Workers = None,
+    worker_resources: WorkerResources = None,
+    restarts: Restarts = 3,
 ) -> None:
     """Let a model answer held-out sets; one graded JSON row a completion, and a summary.
 
@@ -23,6 +28,7 @@ def eval_(
     from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
     from rcsd.config import load_evaluating  # noqa: PLC0415
 
+    asked = asked_of(ray, workers, worker_resources, restarts)
     if target.is_dir():
         from rcsd.evaluating import evaluating_of_run  # noqa: PLC0415 (torch takes seconds)
 
@@ -32,8 +38,12 @@ def eval_(
     from rcsd.evaluating import evaluate  # noqa: PLC0415
 
     quieten_libraries()
-    with bars() as shown:
-        summary = evaluate(settings, shown)
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    with (
+        bars() as shown,
+        engines(asked, settings.model, settings.engine, longest) as (make_engine, _),
+    ):
+        summary = evaluate(settings, shown, make_engine)
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
     for line in counts_of(summary):

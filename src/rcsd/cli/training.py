@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +12,28 @@ from rcsd.cli.terminal import bars, errors, labelled, quieten_libraries, say
 
 if TYPE_CHECKING:
     from rcsd.config import Config
+    from rcsd.runs import RunFolder
 
 RunFile = Annotated[Path, typer.Argument(help="YAML file of the run.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")]
 
 
-def train_and_report(settings: Config, resume: bool) -> None:
-    """Train with a progress bar, write the report, and say where everything is."""
+def train_and_report(
+    settings: Config, resume: bool, run: Callable[..., RunFolder] | None = None
+) -> None:
+    """Train with a progress bar, write the report, and say where everything is.
+
+    Args:
+        settings: The run.
+        resume: Go on from the newest checkpoint.
+        run: Takes the place of `rcsd.train.run`, to train elsewhere.
+    """
     from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
     from rcsd.processes import is_main  # noqa: PLC0415
-    from rcsd.train import run  # noqa: PLC0415
+    from rcsd.train import run as run_here  # noqa: PLC0415
 
+    run = run or run_here
     quieten_libraries()
     if not is_main():
         run(settings, resume, on_warning=lambda text: None)

@@ -128,10 +128,7 @@ class VllmServer(_Vllm):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected an address such as http://gpu7:8000")
         if parts.username or parts.password or parts.query:
-            raise ValueError(
-                "an address is written to records: name the key's environment variable in "
-                "api_key_variable instead"
-            )
+            raise ValueError("expected an address without a user or a query")
         if parts.path.rstrip("/").endswith("/v1"):
             raise ValueError("leave /v1 out: adapters are loaded and weights told apart beside it")
         return url.rstrip("/")
