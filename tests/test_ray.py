@@ -101,12 +101,11 @@ class Head:
         return found
 
     def end(self) -> None:
-        started = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.terminate()
-        self._process.wait(60)
-        for process in started:
+        own = psutil.Process(self._process.pid)
+        for process in (own, *own.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self._process.wait(60)
 
 
 @pytest.fixture(scope="module")

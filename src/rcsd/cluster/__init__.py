@@ -192,8 +192,9 @@ def _room(node: Mapping[str, Any], resources: Mapping[str, float]) -> int:
 
 
 def _words(resources: Mapping[str, float]) -> str:
-    shown = {name: value for name, value in resources.items() if ":" not in name}
-    return ", ".join(f"{name}={value:g}" for name, value in shown.items())
+    # Ray counts addresses and its own store among them.
+    own = {name for name in resources if ":" in name or name == "object_store_memory"}
+    return ", ".join(f"{name}={resources[name]:g}" for name in sorted(resources.keys() - own))
 
 
 def _refuse_other_versions(ray: Any, nodes: Sequence[Mapping[str, Any]]) -> None:
