@@ -65,7 +65,6 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 @pytest.mark.parametrize(
     ("training", "changes"),
     [

@@ -47,14 +47,9 @@ class Interrupts:
 
     @contextmanager
     def window(self, is_open: bool = True) -> Iterator[None]:
-        """Inside, the request may be answered.
-
-        Raises:
-            Terminated: If it was made before.
-        """
+        """Inside, the request may be answered."""
         before, self._is_open = self._is_open, is_open
         try:
-            self.refuse()
             yield
         finally:
             self._is_open = before
@@ -64,10 +59,12 @@ class Interrupts:
         """Inside a window, the request is answered between any two instructions, or is not.
 
         Raises:
-            Terminated: When it is made.
+            Terminated: When it is made, or if it was made before.
         """
         before, self._is_anywhere = self._is_anywhere, is_allowed
         try:
+            if is_allowed:
+                self.refuse()
             yield
         finally:
             self._is_anywhere = before

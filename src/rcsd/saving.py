@@ -26,7 +26,9 @@ def save_model(
     causal = causal_lm(policy.model)
     bare, causal.generation_config = causal.generation_config, policy.generation_config
     try:
-        policy.model.save_pretrained(folder, state_dict=weights)
+        # Embeddings stay as they were, and peft would ask the hub whether they have grown.
+        options = {"save_embedding_layers": False} if policy.has_adapters else {}
+        policy.model.save_pretrained(folder, state_dict=weights, **options)
     finally:
         causal.generation_config = bare
     policy.tokenizer.save_pretrained(folder)
