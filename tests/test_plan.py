@@ -1,6 +1,7 @@
 """The plan's formulas beside what models, passes and parts really are."""
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from hub_shapes import LLAMA_70B, QWEN3_8B
+from launched import codes, on_ranks
 from test_on_policy import student
 from tiny import tiny_shape, tiny_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +25,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from rcsd import config
+from rcsd import config, train
 from rcsd.batching import part_tokens, parts
 from rcsd.engines.local import LocalEngine
 from rcsd.engines.scripted import ScriptedEngine
@@ -35,7 +37,14 @@ from rcsd.models import Policy, Scorer, checkpoint_activations, policy_of
 from rcsd.plan import Plan, plan_of, setup_of
 from rcsd.plan.activations import Options, activations_of
 from rcsd.plan.advice import sentences
-from rcsd.plan.hardware import ACCELERATORS, Attained, Cluster, Hardware, accelerator
+from rcsd.plan.hardware import (
+    ACCELERATORS,
+    STORAGE_RATE,
+    Attained,
+    Cluster,
+    Hardware,
+    accelerator,
+)
 from rcsd.plan.heads import heads_of
 from rcsd.plan.machine import machine
 from rcsd.plan.memory import memory_of
@@ -52,7 +61,6 @@ from rcsd.plan.workload import (
     Lengths,
     bytes_of,
     lengths_of,
-    sharding_of,
     work_of,
 )
 from rcsd.predictions import HeadPredictions
@@ -62,6 +70,8 @@ from rcsd.types import Completion, Decoding, Example, Rollout, Signal
 CPU = torch.device("cpu")
 LORA = config.Lora(rank=8, alpha=16)
 FULL = config.FullFineTuning()
+FSDP = {"processes": {"sharding": "fsdp"}}
+SERVER = {"type": "vllm_server", "url": "http://there", "shared_folder": "/shared"}
 SHORT = Lengths(60, 90, 60, 90, 50, 50)
 
 
@@ -101,10 +111,9 @@ def planned(
     found: Any,
     cluster: Cluster,
     lengths: Lengths = SHORT,
-    **options: Any,
 ) -> Plan:
     made = shape_of(found, run.model.training)
-    return plan_of(setup_of(run, made, lengths, cluster, **options))
+    return plan_of(setup_of(run, made, lengths, cluster))
 
 
 # Shapes
@@ -305,7 +314,9 @@ def test_an_example_larger_than_a_part_is_divided_among_its_completions() -> Non
 
 def test_processes_share_examples_and_the_largest_share_counts() -> None:
     work = work_of(settings(examples_per_step=10), SHORT, 4, is_full=False)
-    assert work.examples == 3
+    assert (work.examples, work.completions) == (3, 4)
+    work = work_of(settings(examples_per_step=2), SHORT, 4, is_full=False)
+    assert (work.examples, work.completions) == (1, 2)
 
 
 def test_lengths_say_whether_they_are_measured_asked_for_or_assumed() -> None:
@@ -432,19 +443,103 @@ def test_what_processes_send_by_hand() -> None:
     num = plan.setup.shape.parameters
     assert plan.times.traffic.sent == {"sum of the gradient": 2 * 3 / 4 * 4 * num}
     assert plan.times.phases["communication"].seconds == pytest.approx(6 * num / 1e9)
-    sharded = planned(run, shape(), cluster, sharding="fsdp").times
-    gathered = 3 / 4 * 4 * num
-    assert sharded.decoded == 50
-    assert sharded.traffic.sent == {
+    assert not planned(run, shape(), Cluster(PLAIN)).times.traffic.sent
+
+
+@pytest.mark.parametrize(("precision", "number"), [(None, 4), ("bf16", 2)])
+def test_what_processes_with_shares_of_the_weights_send_by_hand(
+    precision: str | None, number: int
+) -> None:
+    cluster = Cluster(PLAIN, devices_per_node=4)
+    run = settings(FULL, examples_per_step=8, precision=precision, **FSDP)
+    plan = planned(run, shape(), cluster)
+    num, head = plan.setup.shape.parameters, plan.setup.shape.head
+    gathered = 3 / 4 * number * num
+    sent = {
         "gathers, teacher": gathered,
-        "gathers, student": 2 * gathered,
-        "gathers, sampling": 50 * gathered,
-        "scatters of the gradient": gathered,
+        "gathers, student": 2 * gathered - 3 / 4 * number * head,  # tied
+        "gathers, sampling": gathered,
+        "scatters of the gradient": 3 / 4 * 4 * num,
     }
-    served = planned(run, shape(), cluster, sharding="fsdp", engine="vllm_server").times
-    assert served.traffic.sent["sync of the engine"] == 2 * num
-    assert "gathers, sampling" not in served.traffic.sent
-    assert not planned(run, shape(), Cluster(PLAIN), sharding="fsdp").times.traffic.sent
+    assert plan.times.traffic.sent == sent
+    phases = plan.times.phases
+    assert "communication" not in phases
+    assert phases["student"].causes["communication"] == pytest.approx(
+        (sent["gathers, student"] + sent["scatters of the gradient"]) / 1e9
+    )
+    sampling = phases["sampling"]  # computes only once it has the weights
+    assert sampling.seconds == pytest.approx(sum(sampling.causes.values()))
+
+
+def counting_what_is_sent(rank: int, folder: str) -> None:
+    """Write the bytes that a step's gathers give and its scatters take, in the last process."""
+    sent = {"all_gather_single": 0, "reduce_scatter_single": 0}
+
+    def count(name: str) -> None:
+        exchange = getattr(torch.distributed, name)
+
+        def exchanged(*given: Any, **named: Any) -> Any:
+            both = (value for value in (*given, *named.values()) if torch.is_tensor(value))
+            sent[name] += max(value.nbytes for value in both)
+            return exchange(*given, **named)
+
+        pytest.MonkeyPatch().setattr(torch.distributed, name, exchanged)
+
+    def stepped(made: Any, *rest: Any) -> None:
+        sent.update(dict.fromkeys(sent, 0))
+        steps(made, *rest)
+        (Path(folder) / "sent.json").write_text(json.dumps(sent))
+
+    for name in sent:
+        count(name)
+    if rank > 0:
+        steps = train._Run._take_steps
+        pytest.MonkeyPatch().setattr(train._Run, "_take_steps", stepped)
+
+
+@pytest.mark.parametrize(
+    ("training", "changes"), [(FULL, {}), (FULL, {"precision": "bf16"}), (LORA, {})]
+)
+def test_what_processes_with_shares_of_the_weights_really_send(
+    training: Any, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    found, model = shape(tie_word_embeddings=False), str(tmp_path / "model")
+    AutoModelForCausalLM.from_config(found).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    run = settings(training, model={"path": model}, out=str(tmp_path / "run"), **(FSDP | changes))
+    started = on_ranks([run] * 2, False, counting_what_is_sent, str(tmp_path))
+    assert codes(started) == [0, 0]
+    sent = json.loads((tmp_path / "sent.json").read_text("utf-8"))
+    traffic = planned(run, found, Cluster(PLAIN, 2)).times.traffic
+    scattered = traffic.sent["scatters of the gradient"]
+    # Of what is gathered each of two processes sends half; shares are padded to equal sizes.
+    assert sent["reduce_scatter_single"] / 2 == pytest.approx(scattered, rel=0.01)
+    gathered = sum(traffic.sent.values()) - scattered
+    assert sent["all_gather_single"] / 2 == pytest.approx(gathered, rel=0.01)
+
+
+@pytest.mark.parametrize("engine", [SERVER, {"type": "vllm"}])
+def test_weights_are_gathered_once_more_for_an_engine_with_weights_of_its_own(engine: Any) -> None:
+    run = settings(LORA, examples_per_step=8, **FSDP)
+    cluster = Cluster(PLAIN, devices_per_node=4)
+    sent = planned(run, shape(), cluster).times.traffic.sent
+    other = planned(settings(LORA, examples_per_step=8, engine=engine, **FSDP), shape(), cluster)
+    assert other.times.traffic.sent["gathers, sampling"] == 2 * sent["gathers, sampling"]
+    adapters = 4 * other.setup.shape.adapters
+    assert other.times.phases["hand-over"].seconds == 2 * adapters / STORAGE_RATE
+
+
+def test_all_weights_go_to_a_server_by_file_and_to_vllm_in_the_process_by_memory() -> None:
+    runs = [settings(FULL, engine=engine) for engine in (SERVER, {"type": "vllm"})]
+    served, inside = (planned(run, shape(), Cluster(PLAIN)) for run in runs)
+    weights = 4 * served.setup.shape.parameters
+    assert served.times.phases["hand-over"].seconds == 2 * weights / STORAGE_RATE
+    assert "hand-over" not in inside.times.phases
+
+
+def test_one_process_does_not_shard() -> None:
+    with pytest.raises(ConfigError, match="--devices-per-node or --nodes"):
+        planned(settings(**FSDP), shape(), Cluster(PLAIN))
 
 
 def test_between_machines_the_slowest_link_counts() -> None:
@@ -467,9 +562,13 @@ def test_a_plan_says_what_limits_each_phase() -> None:
         assert plan.times.phases["sampling"].limit == limit
         assert plan.limit.endswith(limit)
     slow_link = dataclasses.replace(PLAIN, node_link=1.0)
-    plan = planned(run, shape(), Cluster(slow_link, 2), sharding="fsdp")
-    assert plan.limit == "sampling: communication"
-    assert any("gathered for every token" in sentence for sentence in sentences(plan))
+    sharded = settings(examples_per_step=2, method={"type": "sft"}, **FSDP)
+    plan = planned(sharded, shape(), Cluster(slow_link, 2))
+    assert plan.limit == "student: communication"
+    assert any("raise tokens_per_part" in sentence for sentence in sentences(plan))
+    slow_host = settings(engine={"type": "vllm", "compiled": False})
+    plan = planned(slow_host, shape(), Cluster(dataclasses.replace(PLAIN, operation_seconds=1.0)))
+    assert plan.limit == "sampling: host"
 
 
 # Memory
@@ -492,15 +591,53 @@ def test_what_is_kept_by_hand(training: Any, teacher: str, copies: int) -> None:
     assert kept["weights"] == 4 * made.all_weights
     assert kept["optimizer"] == 2 * TRAINED_BYTES * made.trained
     assert kept.get("teacher", 0) == copies * TRAINED_BYTES * made.trained
-    halves = planned(run, shape(), Cluster(PLAIN, 2), sharding="fsdp").memory.kept
-    for name in kept:
-        assert halves[name] == kept[name] / 2
-    assert set(halves) - set(kept) == {"gathered weights"}
+    sharded = settings(training, teacher={"type": teacher}, **FSDP)
+    halves = planned(sharded, shape(), Cluster(PLAIN, 2)).memory.kept
+    assert halves == {name: value / 2 for name, value in kept.items()}
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+@pytest.mark.parametrize(("precision", "number"), [(None, 4), ("bf16", 2)])
+@pytest.mark.parametrize("engine", [{}, SERVER, {"type": "vllm"}])
+def test_sharded_weights_are_whole_while_it_is_sampled_by_hand(
+    training: Any, precision: str | None, number: int, engine: Any
+) -> None:
+    run = settings(training, precision=precision, engine=engine, **FSDP)
+    plan = planned(run, shape(), Cluster(PLAIN, 2))
+    made, phases = plan.setup.shape, plan.memory.phases
+    assert phases["sampling"]["gathered weights"] == number * made.all_weights
+    layer = (made.all_weights - made.head) / 4
+    for name in ("teacher", "student"):
+        assert phases[name]["gathered weights"] == number * (2 * layer + made.head)
+    assert "gathered weights" not in phases["update"]
+    evaluated = {"evaluation": {"data": {"type": "world", "num_examples": 3}, "every_steps": 1}}
+    learned = settings(method={"type": "sft"}, **evaluated, **FSDP)
+    assert "sampling" in planned(learned, shape(), Cluster(PLAIN, 2)).memory.phases
+
+
+def test_frozen_weights_are_gathered_as_they_are_and_adapters_in_float32() -> None:
+    run = settings(LORA, model={"dtype": "bfloat16"}, **FSDP)
+    plan = planned(run, shape(), Cluster(PLAIN, 2))
+    made = plan.setup.shape
+    whole = plan.memory.phases["sampling"]["gathered weights"]
+    assert whole == 2 * made.parameters + 4 * made.adapters
+
+
+def test_vllm_holds_weights_and_a_cache_of_its_own_which_bounds_what_is_sampled_together() -> None:
+    engine = {"type": "vllm", "kv_cache_gib": 0.001, "dtype": "bfloat16"}
+    run = settings(LORA, completions_per_example=16, engine=engine)
+    plan = planned(run, shape(), Cluster(PLAIN))
+    kept, made = plan.memory.kept, plan.setup.shape
+    assert kept["engine's weights"] == 2 * made.all_weights
+    assert kept["engine's cache"] == 0.001 * 2**30
+    assert plan.setup.rows == int(0.001 * 2**30 / (2 * 2 * made.key * 4) / (60 + 50)) < 48
 
 
 def test_a_plan_that_does_not_fit_says_what_is_too_large_and_what_would_fit() -> None:
     run = settings(FULL, examples_per_step=8)
-    sharded = planned(run, shape(), Cluster(PLAIN, 4), sharding="fsdp").memory
+    sharded = planned(
+        settings(FULL, examples_per_step=8, **FSDP), shape(), Cluster(PLAIN, 4)
+    ).memory
     small = dataclasses.replace(PLAIN, memory_bytes=1.01 * sharded.peak / sharded.usable_share)
     plan = planned(run, shape(), Cluster(small, 4))
     assert not plan.memory.fits
@@ -511,21 +648,41 @@ def test_a_plan_that_does_not_fit_says_what_is_too_large_and_what_would_fit() ->
     least = min(change.peak for change in plan.changes)
     assert least < plan.memory.peak
     hopeless = dataclasses.replace(PLAIN, memory_bytes=1e6)
-    assert "Nothing below makes it fit" in " ".join(
+    assert "Nothing below makes it fit; " in " ".join(
         sentences(planned(run, shape(), Cluster(hopeless)))
     )
+
+
+def test_a_model_that_no_device_holds_whole_is_said_not_to_fit_however_many_there_are() -> None:
+    run = settings(LORA, examples_per_step=8, engine=SERVER, **FSDP)
+    plan = planned(run, shape(vocab_size=10_000), Cluster(PLAIN, 64))
+    small = dataclasses.replace(PLAIN, memory_bytes=plan.setup.gathered_bytes)
+    found = planned(run, shape(vocab_size=10_000), Cluster(small, 64))
+    assert "each device gathers all weights" in " ".join(sentences(found))
 
 
 def test_every_change_is_a_plan_of_its_own() -> None:
     run = settings(FULL, examples_per_step=8)
     plan = planned(run, shape(), Cluster(ACCELERATORS["h100"], 4))
     changes = {change.name: change for change in plan.changes}
-    sharded = planned(run, shape(), Cluster(ACCELERATORS["h100"], 4), sharding="fsdp")
+    other = settings(FULL, examples_per_step=8, **FSDP)
+    sharded = planned(other, shape(), Cluster(ACCELERATORS["h100"], 4))
     assert changes["processes.sharding=fsdp"].peak == sharded.memory.peak
     assert changes["processes.sharding=fsdp"].step == sharded.times.step
     checkpointing = settings(FULL, examples_per_step=8, model={"activation_checkpointing": True})
     other = planned(checkpointing, shape(), Cluster(ACCELERATORS["h100"], 4))
     assert changes["model.activation_checkpointing=true"].peak == other.memory.peak
+    sampled = settings(FULL, examples_per_step=8, engine={"type": "vllm", "batch_size": 32})
+    other = planned(sampled, shape(), Cluster(ACCELERATORS["h100"], 4))
+    assert changes["engine.type=vllm"].step == other.times.step
+
+
+def test_only_changes_that_the_configuration_takes_are_shown() -> None:
+    cluster = Cluster(ACCELERATORS["h100"], 4)
+    names = {c.name for c in planned(settings(overlap=True), shape(), cluster).changes}
+    assert not {"processes.sharding=fsdp", "engine.type=vllm"} & names
+    names = {c.name for c in planned(settings(tokens_per_part="auto"), shape(), cluster).changes}
+    assert "processes.sharding=fsdp tokens_per_part=16384" in names
 
 
 def test_under_sharding_nothing_is_left_for_autocast_to_copy() -> None:
@@ -533,7 +690,9 @@ def test_under_sharding_nothing_is_left_for_autocast_to_copy() -> None:
     cluster = Cluster(PLAIN, 2)
     whole = planned(run, shape(), cluster).memory.phases
     assert whole["student"]["casts"] > 0
-    sharded = planned(run, shape(), cluster, sharding="fsdp")
+    sharded = planned(
+        settings(FULL, precision="bf16", examples_per_step=8, **FSDP), shape(), cluster
+    )
     assert sharded.memory.phases["student"]["casts"] == 0
     assert memory_of(sharded.setup).peak == sharded.memory.peak
 
@@ -551,10 +710,6 @@ def test_the_machine_at_hand_is_measured() -> None:
     assert found.kind in ("cpu", "cuda")
     assert min(found.fp32_flops, found.bandwidth, found.operation_seconds) > 0
     assert found.matmul_rate(4) == found.fp32_flops
-
-
-def test_a_run_without_processes_does_not_shard() -> None:
-    assert sharding_of(settings()) == "none"
 
 
 def test_the_packaged_micro_model_can_be_planned() -> None:

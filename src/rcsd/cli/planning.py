@@ -1,7 +1,7 @@
 """``rcsd plan``: what a step needs, in tables."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -34,13 +34,6 @@ def plan(  # noqa: PLR0913 (each is an option)
     prompt_tokens: Tokens = None,
     teacher_tokens: TeacherTokens = None,
     completion_tokens: MeanTokens = None,
-    sharding: Annotated[
-        Literal["none", "fsdp"] | None, typer.Option(help="Of the weights; default: the run's.")
-    ] = None,
-    engine: Annotated[
-        Literal["local", "vllm", "vllm_server"] | None,
-        typer.Option(help="What samples; default: the run's."),
-    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
 ) -> None:
     """Before renting machines: memory, seconds and bytes of a step, and what limits it.
@@ -56,7 +49,7 @@ def plan(  # noqa: PLR0913 (each is an option)
     from rcsd.plan.hardware import Cluster, accelerator  # noqa: PLC0415
     from rcsd.plan.machine import machine  # noqa: PLC0415
     from rcsd.plan.shapes import shape_of_run  # noqa: PLC0415
-    from rcsd.plan.workload import bytes_of, sharding_of  # noqa: PLC0415
+    from rcsd.plan.workload import bytes_of  # noqa: PLC0415
 
     listed = None if device == "here" else accelerator(device)
     shape = shape_of_run(settings.model)
@@ -64,16 +57,8 @@ def plan(  # noqa: PLR0913 (each is an option)
     drawn = settings.examples_per_step * settings.completions_per_example
     rows = min(settings.engine.batch_size, drawn)
     hardware = listed or machine(shape, bytes_of(settings), rows)
-    found = plan_of(
-        setup_of(
-            settings,
-            shape,
-            lengths,
-            Cluster(hardware, devices_per_node, nodes),
-            sharding or sharding_of(settings),
-            engine,
-        )
-    )
+    cluster = Cluster(hardware, devices_per_node, nodes)
+    found = plan_of(setup_of(settings, shape, lengths, cluster))
     print_plan(found)
     if json is not None:
         write_json(json, found.record())
@@ -117,7 +102,7 @@ def _facts(found: "Plan") -> str:
     lines = [
         f"{shape.name}: {shape.parameters:,} parameters, trained: {trained}; "
         f"{cluster.nodes} x {cluster.devices_per_node} {hardware.name}, weights "
-        f"{'sharded' if setup.is_sharded else 'not sharded'}, engine {setup.engine}",
+        f"{'sharded' if setup.is_sharded else 'not sharded'}, engine {setup.settings.engine.type}",
         f"each process: {work.examples} examples x {work.completions} completions in "
         f"{work.num_parts} parts of up to {part.examples} x {part.completions}",
         *work.lengths.sources,

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rcsd import config
+from rcsd.errors import ConfigError
 from rcsd.plan.hardware import Cluster
 from rcsd.plan.memory import Memory, Setup, memory_of
 from rcsd.plan.seconds import Times, times_of
 from rcsd.plan.shapes import Shape
-from rcsd.plan.workload import Lengths, Sharding, bytes_of, in_halves, work_of
+from rcsd.plan.workload import Lengths, in_halves, work_of
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,6 @@ class Plan:
             "config": setup.settings.model_dump(mode="json"),
             "shape": dataclasses.asdict(setup.shape),
             "cluster": dataclasses.asdict(setup.cluster),
-            "sharding": setup.sharding,
-            "engine": setup.engine,
             "work": dataclasses.asdict(setup.work),
             "memory_bytes": {"kept": dict(memory.kept)}
             | {name: dict(phase) for name, phase in memory.phases.items()},
@@ -85,14 +84,7 @@ class Plan:
         }
 
 
-def setup_of(
-    settings: config.Config,
-    shape: Shape,
-    lengths: Lengths,
-    cluster: Cluster,
-    sharding: Sharding = "none",
-    engine: str | None = None,
-) -> Setup:
+def setup_of(settings: config.Config, shape: Shape, lengths: Lengths, cluster: Cluster) -> Setup:
     """What a plan is made from.
 
     Args:
@@ -100,18 +92,17 @@ def setup_of(
         shape: Of its model.
         lengths: Of prompts and completions.
         cluster: Where it runs.
-        sharding: Of the weights among processes.
-        engine: What samples; None takes the run's.
+
+    Raises:
+        ConfigError: If weights are to be shared out among one process.
     """
+    if settings.processes.sharding == "fsdp" and cluster.num_devices == 1:
+        raise ConfigError(
+            "processes.sharding: fsdp shards weights among processes, and one device has one; give "
+            "--devices-per-node or --nodes, or processes.sharding=none"
+        )
     work = work_of(settings, lengths, cluster.num_devices, shape.is_full)
-    kind = settings.engine.type if engine is None else engine
-    setup = Setup(settings, shape, bytes_of(settings), work, cluster, sharding, kind)
-    return _retyped(setup)
-
-
-def _retyped(setup: Setup) -> Setup:
-    """With the types that its sharding asks for."""
-    return dataclasses.replace(setup, sizes=bytes_of(setup.settings, setup.is_sharded))
+    return Setup(settings, shape, work, cluster)
 
 
 def plan_of(setup: Setup) -> Plan:
@@ -129,26 +120,35 @@ def _changes(setup: Setup) -> Iterator[Change]:
     if is_tight and len(found) > 1:
         found["all of these"] = together
     takes_engine = setup.cluster.hardware.kind == "cuda" and setup.work.samples
-    if takes_engine and setup.is_own_engine:
-        found["engine.type=vllm"] = dataclasses.replace(setup, engine="vllm")
-        if is_tight:
-            found["all of these, vllm too"] = dataclasses.replace(together, engine="vllm")
+    # Handing sharded weights over fails (docs/scaling.md), and vLLM samples nothing ahead.
+    is_free = not (setup.is_sharded or setup.settings.overlap)
+    if takes_engine and setup.is_own_engine and is_free:
+        rows = setup.settings.engine.batch_size
+        found["engine.type=vllm"] = _changed(setup, engine=config.engine_by_type("vllm", rows))
     for name, changed in found.items():
         memory = memory_of(changed)
         yield Change(name, memory.peak, memory.fits, times_of(changed).step)
+
+
+def _changed(setup: Setup, **sections: object) -> Setup:
+    """With other sections of its settings."""
+    return dataclasses.replace(setup, settings=setup.settings.model_copy(update=sections))
 
 
 def _savings(setup: Setup) -> Mapping[str, Setup]:
     """What saves memory, as it stands in a configuration."""
     settings, work = setup.settings, setup.work
     found: dict[str, Setup] = {}
-    if setup.sharding == "none" and setup.cluster.num_devices > 1:
-        sharded = dataclasses.replace(setup, sharding="fsdp")
-        found["processes.sharding=fsdp"] = _retyped(sharded)
+    # Refused by a run that overlaps; one that is sharded does not find the size of its parts.
+    if not (setup.is_sharded or settings.overlap) and setup.cluster.num_devices > 1:
+        processes = settings.processes.model_copy(update={"sharding": "fsdp"})
+        name, tokens = "processes.sharding=fsdp", work.tokens_per_part
+        if settings.tokens_per_part == "auto":
+            name += f" tokens_per_part={tokens}"
+        found[name] = _changed(setup, processes=processes, tokens_per_part=tokens)
     if not settings.model.activation_checkpointing:
         model = settings.model.model_copy(update={"activation_checkpointing": True})
-        changed = settings.model_copy(update={"model": model})
-        found["model.activation_checkpointing=true"] = dataclasses.replace(setup, settings=changed)
+        found["model.activation_checkpointing=true"] = _changed(setup, model=model)
     if work.part(longest=True).positions > work.lengths.longest_completion:
         halves = in_halves(work)
         found[f"tokens_per_part={halves.tokens_per_part}"] = dataclasses.replace(setup, work=halves)

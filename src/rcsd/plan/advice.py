@@ -1,7 +1,7 @@
 """What a plan says in sentences: whether it fits, what limits it, what would help."""
 
 from rcsd.plan import Plan
-from rcsd.plan.memory import GIB
+from rcsd.plan.memory import GIB, WHOLE
 from rcsd.plan.seconds import FLOPS, HOST, LINK, STREAMED
 
 HINTS = {
@@ -11,14 +11,15 @@ HINTS = {
     ("sampling", STREAMED): "each token reads all weights and the cache: a larger "
     "engine.batch_size shares the reading among more completions; bfloat16 weights are read in "
     "half the time of float32 ones",
-    ("sampling", LINK): "weights are gathered for every token: sample by an engine that holds "
-    "them, engine.type: vllm or vllm_server",
+    ("sampling", LINK): "all weights are gathered once a step, however much is sampled: take "
+    "more examples_per_step",
     ("sampling", FLOPS): "the batch is large enough; more devices share it",
     ("teacher", FLOPS): "more devices share it; a shorter view of the teacher takes less",
     ("teacher", LINK): "weights are gathered for each part: raise tokens_per_part",
     ("student", FLOPS): "more devices share it; model.activation_checkpointing: false saves a "
     "forward pass where there is room",
-    ("student", LINK): "weights are gathered twice for each part: raise tokens_per_part",
+    ("student", LINK): "weights are gathered twice for each part, and gradients scattered: raise "
+    "tokens_per_part",
     ("communication", LINK): "fewer and larger steps, or LoRA, whose gradient is small",
 }
 """What helps against the longest wait of a phase."""
@@ -54,6 +55,11 @@ def _what_fits(plan: Plan) -> str:
     if fitting:
         first = fitting[0]
         return f"It would fit with {first.name}: {first.peak / GIB:.1f} GiB."
+    if plan.memory.largest == WHOLE:
+        return (
+            "Nothing below makes it fit: to sample, each device gathers all weights, however many "
+            "devices share them. Devices with more memory or a smaller model would do."
+        )
     return (
         f"Nothing below makes it fit; {plan.memory.largest} takes most. More devices with "
         "processes.sharding: fsdp, LoRA instead of full fine-tuning, shorter completions or a "

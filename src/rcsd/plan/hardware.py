@@ -39,6 +39,9 @@ included. Assumed: between 5e-6, which `rcsd.plan.machine` measures where nothin
 EPYC), and 3e-5 of a published 25.5 tokens a second of Llama 7B without compilation, some 1,200
 operations a token (PyTorch's blog, "Accelerating Generative AI with PyTorch II: GPT, Fast")."""
 
+STORAGE_RATE = 2e9
+"""Bytes a second that one process writes to storage, or reads. Assumed."""
+
 MEASURED = Attained(matmul=1.0, attention=1.0, bandwidth=1.0, link=1.0)
 """Of numbers that were measured and not read in a data sheet."""
 

@@ -11,8 +11,17 @@
     update       4 bytes for each trained weight on a GPU, where AdamW goes over all at once
                  (``foreach``)
 
-Sharded (FSDP2), the first four are divided by the number of processes, and two layers and the
-embeddings are there in full: those that compute, and those that are fetched meanwhile.
+An engine vllm keeps weights and cache of its own all the time; a server is on other devices.
+Evaluations sample as steps do. Gradients of weights that are not sharded are summed in place.
+
+Sharded (FSDP2, `rcsd.sharding`), the first four are divided by the number of processes, and there
+are whole:
+
+    sampling     all weights, gathered before and let go afterwards, whatever samples
+    a pass       two layers, that which computes and that which is fetched meanwhile, and from its
+                 beginning to the end of its backward pass embeddings and head
+    backward     the gradient of what is trained: a layer's, and 4 bytes a weight from which it is
+                 scattered; that of the head from the loss on; at the end, both embeddings' so
 """
 
 from collections.abc import Mapping
@@ -23,9 +32,10 @@ from rcsd.engines.cache import SPARE_SHARE
 from rcsd.plan.activations import Options, activations_of, head_bytes
 from rcsd.plan.hardware import Cluster
 from rcsd.plan.shapes import Shape
-from rcsd.plan.workload import TRAINED_BYTES, Bytes, Sharding, Work
+from rcsd.plan.workload import TRAINED_BYTES, Bytes, Work, bytes_of
 
 GIB = 2**30
+WHOLE = "gathered weights"
 
 
 @dataclass(frozen=True)
@@ -35,26 +45,24 @@ class Setup:
     Args:
         settings: The run.
         shape: Of its model.
-        sizes: Of its numbers.
         work: Of one process.
         cluster: Where it runs.
-        sharding: Of the weights.
-        engine: What samples, by its ``type``: ``local`` and ``hf`` in the training process;
-            ``vllm`` on the same devices with weights of its own, ``vllm_server`` on as many others.
     """
 
     settings: config.Config
     shape: Shape
-    sizes: Bytes
     work: Work
     cluster: Cluster
-    sharding: Sharding
-    engine: str
+
+    @property
+    def sizes(self) -> Bytes:
+        """Of its numbers."""
+        return bytes_of(self.settings)
 
     @property
     def is_sharded(self) -> bool:
         """Whether a process holds a share of the weights alone."""
-        return self.sharding == "fsdp" and self.cluster.num_devices > 1
+        return self.settings.processes.sharding == "fsdp"
 
     @property
     def num_shards(self) -> int:
@@ -64,7 +72,22 @@ class Setup:
     @property
     def is_own_engine(self) -> bool:
         """Whether the training process itself samples, with the weights that it trains."""
-        return self.engine in ("local", "hf")
+        return isinstance(self.settings.engine, config.LocalEngine | config.HfEngine)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the engine replays recorded graphs, which its host starts as one operation."""
+        engine = self.settings.engine
+        return engine.compiled if isinstance(engine, config.VllmEngine) else not self.is_own_engine
+
+    @property
+    def engine_number(self) -> int:
+        """Bytes of a number in an engine with weights of its own; in a server assumed."""
+        engine = self.settings.engine
+        is_wide = self.settings.model.dtype == "float32"
+        if isinstance(engine, config.VllmEngine):
+            return 4 if engine.dtype == "float32" or (engine.dtype is None and is_wide) else 2
+        return 2
 
     @property
     def packs(self) -> bool:
@@ -82,26 +105,49 @@ class Setup:
 
     @property
     def gathered_bytes(self) -> float:
-        """Of all weights as they are gathered from other processes."""
-        return float(min(self.sizes.compute, self.sizes.weights) * self.shape.all_weights)
+        """Of all weights as they are gathered from other processes: in bfloat16 or as they are."""
+        if self.settings.precision == "bf16":
+            return 2.0 * self.shape.all_weights
+        return self.weight_bytes
+
+    @property
+    def gathered_number(self) -> int:
+        """Bytes of a gathered weight of the model itself."""
+        return 2 if self.settings.precision == "bf16" else self.sizes.weights
+
+    @property
+    def gathered_embeddings(self) -> float:
+        """Of what stays whole for the whole of a pass."""
+        return float(self.gathered_number * self.shape.embeddings)
 
     @property
     def rows(self) -> int:
-        """Completions that are sampled together."""
-        return max(1, min(self.settings.engine.batch_size, self.work.num_completions))
+        """Completions that are sampled together; in vLLM as many as its cache has room for."""
+        engine, lengths = self.settings.engine, self.work.lengths
+        rows = min(engine.batch_size, self.work.num_completions)
+        if isinstance(engine, config.VllmEngine):
+            room = engine.kv_cache_gib * GIB / self.cached_bytes
+            rows = min(rows, int(room / (lengths.student + lengths.completion)))
+        return max(1, rows)
 
     @property
-    def cache_number_bytes(self) -> float:
-        """Of a key or value in the cache; under autocast keys are float32 after their rotation."""
+    def cached_bytes(self) -> float:
+        """Of the keys and values of a token; under autocast keys are float32 by their rotation."""
         sizes = self.sizes
-        return (sizes.weights + sizes.compute) / 2 if sizes.is_autocast else sizes.compute
+        number = sizes.compute if self.is_own_engine else self.engine_number
+        if self.is_own_engine and sizes.is_autocast:
+            number = (sizes.weights + sizes.compute) / 2
+        return 2.0 * self.shape.key * self.shape.layers * number
 
     @property
     def engine_devices(self) -> int:
-        """Devices of a node that share an inference engine's copy of the weights.
+        """Devices that share a copy of the weights to sample with.
 
-        The fewest, doubled from one, among which the copy takes less than half of the memory.
+        Those of a server are assumed to be as many as the run's own, and the fewest of a node,
+        doubled from one, share a copy, which then takes less than half of their memory.
         """
+        if not isinstance(self.settings.engine, config.VllmServer):
+            return 1
         needed = 2.0 * self.shape.parameters / (0.5 * self.cluster.hardware.memory_bytes)
         num = 1
         while num < needed and num < self.cluster.devices_per_node:
@@ -166,14 +212,12 @@ def memory_of(setup: Setup) -> Memory:
         kept["teacher"] = trained
     if setup.settings.overlap:
         kept["copy for overlap"] = trained
-    if setup.engine == "vllm":
-        kept["engine's weights"] = 2.0 * shape.parameters / setup.engine_devices
-    if setup.is_sharded:
-        embeddings = shape.head if shape.is_tied else 2 * shape.head
-        share = (2 * shape.layer_weights + embeddings) / shape.all_weights
-        kept["gathered weights"] = share * setup.gathered_bytes
+    engine = setup.settings.engine
+    if isinstance(engine, config.VllmEngine):
+        kept["engine's weights"] = float(setup.engine_number * shape.all_weights)
+        kept["engine's cache"] = engine.kv_cache_gib * GIB
     phases: dict[str, Mapping[str, float]] = {}
-    if setup.work.samples and setup.engine != "vllm_server":
+    if setup.work.samples or setup.settings.evaluation is not None:
         phases["sampling"] = _sampling(setup)
     if setup.work.teacher_passes + setup.work.frozen_passes:
         phases["teacher"] = _scoring(setup)
@@ -186,15 +230,17 @@ def memory_of(setup: Setup) -> Memory:
 
 def _sampling(setup: Setup) -> dict[str, float]:
     shape, lengths = setup.shape, setup.work.lengths
+    found = {WHOLE: setup.gathered_bytes if setup.is_sharded else 0.0}
+    if isinstance(setup.settings.engine, config.VllmServer):
+        return found
+    found["logits"] = 4.0 * 3 * setup.rows * shape.vocabulary
+    if not setup.is_own_engine:
+        return found
     columns = lengths.longest_student + lengths.longest_completion
-    number = setup.cache_number_bytes if setup.is_own_engine else 2
-    cache = setup.rows * columns * 2 * shape.key * shape.layers * number * (1 + SPARE_SHARE)
-    found = {"cache": cache, "logits": 4.0 * 3 * setup.rows * shape.vocabulary}
-    if setup.is_own_engine and setup.sizes.is_autocast and shape.is_full:
+    found["cache"] = setup.rows * columns * setup.cached_bytes * (1 + SPARE_SHARE)
+    if setup.sizes.is_autocast and shape.is_full:
         # Autocast remembers its copies of what is trained until sampling ends.
         found["casts"] = 2.0 * (shape.body + shape.head)
-    if setup.engine == "vllm":
-        found["cache"] /= 1 + SPARE_SHARE
     return found
 
 
@@ -204,20 +250,34 @@ def _scoring(setup: Setup) -> dict[str, float]:
     rows = part.rows(part.teacher, setup.packs)
     widest = max(3 * shape.intermediate, 3 * shape.query) + 2 * shape.hidden
     logits = head_bytes(shape, setup.sizes, setup.work, part.positions, _kind(setup))
-    return {"activations": rows.tokens * setup.sizes.compute * widest, "logits": logits}
+    activations = rows.tokens * setup.sizes.compute * widest
+    return {WHOLE: _gathered(setup), "activations": activations, "logits": logits}
+
+
+def _gathered(setup: Setup) -> float:
+    """Of weights that are whole while a sharded model is passed through."""
+    if not setup.is_sharded:
+        return 0.0
+    layers = setup.gathered_bytes - setup.gathered_embeddings
+    return 2 * layers / setup.shape.layers + setup.gathered_embeddings
 
 
 def _learning(setup: Setup, trained: float) -> dict[str, float]:
+    """At the peak of the backward pass, or at its end, whichever holds more."""
     part, settings = setup.work.part(longest=True), setup.settings
     rows = part.rows(part.student, setup.packs)
     options = Options(_kind(setup), settings.model.activation_checkpointing)
     found = activations_of(setup.shape, setup.sizes, setup.work, rows, part.positions, options)
-    return {
-        "gradients": trained,
-        "activations": found.kept,
-        "casts": found.casts,
-        "passing": found.passing,
-    }
+    common = {WHOLE: _gathered(setup), "gradients": trained}
+    backward = {"activations": found.kept, "casts": found.casts, "passing": found.passing}
+    if not setup.is_sharded:
+        return common | backward
+    shape, number = setup.shape, setup.gathered_number
+    scattered = number + TRAINED_BYTES
+    layer = shape.layer_weights if shape.is_full else shape.adapters / shape.layers
+    backward["whole gradients"] = scattered * layer + number * shape.head * shape.is_full
+    end = {"whole gradients": float(scattered * shape.embeddings * shape.is_full)}
+    return common | max(backward, end, key=lambda held: sum(held.values()))
 
 
 def _kind(setup: Setup) -> str:

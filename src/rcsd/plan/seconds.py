@@ -19,18 +19,23 @@ A token that is sampled reads every weight and every row's keys and values once.
     24 + 6 norms (8 in bfloat16) + 4 adapted layers (6 where they cast)    operations a layer
 
 for each token (counted by a dispatch mode; views and slices are in the time of those that follow).
-A GPU computes while its host starts what comes next and while weights are gathered, so the larger
-counts; a processor does one after the other. The gradient is summed after that.
+A GPU computes while its host starts what comes next, and while sharded weights are gathered and
+their gradients scattered, so the larger counts; a processor does one after the other. Weights to
+sample with are gathered before, and gradients of weights that are not sharded summed afterwards.
+Adapters go to vLLM by way of a file, and all weights to a server.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rcsd import config
+from rcsd.plan.hardware import STORAGE_RATE
 from rcsd.plan.memory import Setup
 from rcsd.plan.traffic import Traffic, traffic_of
 from rcsd.plan.workload import TRAINED_BYTES, Rows
 
 FLOPS, STREAMED, HOST, LINK = "operations", "memory bandwidth", "host", "communication"
+STORAGE = "storage"
 BACKWARD_ATTENTION = 2.5
 BACKWARD_STREAM = 2.0
 """Bytes of elementwise work backward over those forward: a gradient is read for each that is
@@ -91,17 +96,20 @@ class Times:
 def times_of(setup: Setup) -> Times:
     """How long the phases of a step take, with prompts and completions of mean length."""
     decoded = _decoded(setup)
-    traffic = traffic_of(setup, decoded)
+    traffic = traffic_of(setup)
     phases: dict[str, Phase] = {}
     if setup.work.samples:
         phases["sampling"] = _sampling(setup, traffic, decoded)
     if setup.work.teacher_passes + setup.work.frozen_passes:
         phases["teacher"] = _teacher(setup, traffic)
     phases["student"] = _student(setup, traffic)
-    if setup.cluster.num_devices > 1 or not setup.is_own_engine:
-        names = ("sum of the gradient", "scatters of the gradient", "sync of the engine")
-        phases["communication"] = _phase(setup, 0.0, 0.0, link=traffic.seconds(*names))
+    if setup.cluster.num_devices > 1 and not setup.is_sharded:
+        summing = traffic.seconds("sum of the gradient")
+        phases["communication"] = _phase(setup, 0.0, 0.0, link=summing)
     phases["update"] = _update(setup)
+    if handed := _handed_bytes(setup):
+        writing = 2 * handed / STORAGE_RATE
+        phases["hand-over"] = Phase(writing, {STORAGE: writing}, STORAGE)
     return Times(phases, decoded, traffic)
 
 
@@ -118,6 +126,13 @@ def _phase(
     return Phase(max(host, link), causes, HOST if host >= link else LINK)
 
 
+def _handed_bytes(setup: Setup) -> float:
+    """Of what is written and read once a step, so that another engine has it."""
+    engine, shape = setup.settings.engine, setup.shape
+    is_file = isinstance(engine, config.VllmServer) or not (setup.is_own_engine or shape.is_full)
+    return float(TRAINED_BYTES * shape.trained) if setup.work.samples and is_file else 0.0
+
+
 def _decoded(setup: Setup) -> float:
     """Runs of the sampling model for one token each; ended rows make room for waiting ones."""
     work = setup.work
@@ -128,11 +143,11 @@ def _decoded(setup: Setup) -> float:
 
 def _sampling(setup: Setup, traffic: Traffic, decoded: float) -> Phase:
     shape, hardware, work = setup.shape, setup.cluster.hardware, setup.work
-    shared = setup.engine_devices if not setup.is_own_engine else 1
-    number = setup.sizes.compute
+    shared = setup.engine_devices
+    number = setup.sizes.compute if setup.is_own_engine else setup.engine_number
     rows = work.num_learned_tokens / decoded * shared
     context = work.lengths.student + work.lengths.completion / 2
-    cached = rows * context * 2 * shape.key * shape.layers * setup.cache_number_bytes
+    cached = rows * context * setup.cached_bytes
     weights = shape.body + shape.adapters + shape.head
     flops = rows * 2 * weights / hardware.matmul_rate(number)
     flops += rows * 4 * shape.query * shape.layers * context / hardware.attention_rate(number)
@@ -140,22 +155,24 @@ def _sampling(setup: Setup, traffic: Traffic, decoded: float) -> Phase:
     token, is_streamed = max(flops, streamed) / shared, flops < streamed
     read = _forward(setup, _prompts(setup))
     host = 0.0
-    if setup.is_own_engine:  # other engines replay recorded graphs
+    if not setup.replays:
         host = (decoded + 1) * hardware.operation_seconds * _operations(setup, Rows(0, 0, 0, 0, 0))
-    return _phase(
+    found = _phase(
         setup,
         read[0] + (0 if is_streamed else token * decoded),
         read[1] + (token * decoded if is_streamed else 0),
         host,
-        traffic.seconds("gathers, sampling"),
     )
+    gathering = traffic.seconds("gathers, sampling")
+    limit = LINK if gathering > found.seconds else found.limit
+    return Phase(found.seconds + gathering, {**found.causes, LINK: gathering}, limit)
 
 
 def _read_bytes(setup: Setup) -> float:
     """Of the weights that one more token reads, and casts where autocast does so each time."""
     shape, sizes = setup.shape, setup.sizes
     if not setup.is_own_engine:
-        return 2.0 * (shape.body + shape.head)
+        return float(setup.engine_number * (shape.body + shape.adapters + shape.head))
     base = shape.body + shape.head
     if sizes.is_autocast:
         # What is trained is cast once (autocast remembers it); what is frozen for every token:
@@ -270,7 +287,7 @@ def _student(setup: Setup, traffic: Traffic) -> Phase:
         updates * (again * forward[0] + flops + whole[0] + watched[0]),
         updates * ((again + BACKWARD_STREAM) * forward[1] + whole[1] + watched[1] + gathered),
         updates * (again + 1) * host,
-        traffic.seconds("gathers, student"),
+        traffic.seconds("gathers, student", "scatters of the gradient"),
     )
 
 

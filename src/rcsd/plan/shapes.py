@@ -77,10 +77,14 @@ class Shape:
         return self.parameters + self.adapters
 
     @property
+    def embeddings(self) -> int:
+        """Weights of embeddings and head."""
+        return self.head if self.is_tied else 2 * self.head
+
+    @property
     def layer_weights(self) -> float:
         """Weights of one layer, its adapters included."""
-        embeddings = self.head if self.is_tied else 2 * self.head
-        return (self.all_weights - embeddings) / self.layers
+        return (self.all_weights - self.embeddings) / self.layers
 
 
 def shape_of_run(section: config.Model) -> Shape:

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rcsd import config
 from rcsd.config import distillations, objectives
@@ -17,8 +16,6 @@ MEAN_SHARE = 0.5
 RUBRIC_TOKENS = 256
 """What the rubric adds to a teacher's prompt, where the data is not at hand: the gold rubrics of
 RaR-Science have 7.6 criteria of some 30 tokens. Assumed."""
-
-Sharding = Literal["none", "fsdp"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +99,6 @@ def lengths_of(
     return Lengths(student, teacher, *bounds, mean, longest, tuple(said))
 
 
-def sharding_of(settings: config.Config) -> Sharding:
-    """How the run shares its weights out among processes; a run that says nothing does not."""
-    processes = getattr(settings, "processes", None)
-    return getattr(processes, "sharding", "none")
-
-
 @dataclass(frozen=True)
 class Bytes:
     """Bytes of one number.
@@ -136,16 +127,14 @@ TRAINED_BYTES = 4
 """Of a trained weight: adapters and fully trained weights are float32."""
 
 
-def bytes_of(settings: config.Config, is_sharded: bool = False) -> Bytes:
+def bytes_of(settings: config.Config) -> Bytes:
     """The types that a run's model and precision ask for.
 
-    Args:
-        settings: The run.
-        is_sharded: Whether weights are gathered from other processes, which casts them on the way,
-            so that nothing is left for autocast to cast. That is FSDP2's policy of mixed
-            precision; nobody has looked whether autocast casts more beside it.
+    Sharded weights are gathered in bfloat16 where ``precision: bf16`` asks for it
+    (`rcsd.sharding`), so that nothing is left for autocast to cast.
     """
     is_wide = settings.model.dtype == "float32"
+    is_sharded = settings.processes.sharding == "fsdp"
     if settings.precision == "bf16":
         return Bytes(4 if is_wide else 2, 2, 2, is_autocast=is_wide and not is_sharded)
     return Bytes(4, 4, 4, is_autocast=False) if is_wide else Bytes(2, 2, 4, is_autocast=False)
@@ -157,7 +146,7 @@ class Work:
 
     Args:
         examples: Its share of the step's examples; whole ones, the largest share.
-        completions: Of each example.
+        completions: Of each example that it has; fewer where processes share one.
         lengths: Of prompts and completions.
         samples: Whether the student samples them; supervised fine-tuning learns given ones.
         teacher_passes: Times that completions are scored in the teacher's view.
@@ -312,7 +301,8 @@ def work_of(settings: config.Config, lengths: Lengths, num_processes: int, is_fu
     supports = [d.support.k for d in distillations(method) if d.support.type == "teacher_top_k"]
     return Work(
         examples=math.ceil(examples / num_processes),
-        completions=completions,
+        # Completions are shared out, so that processes have some each of too few examples.
+        completions=math.ceil(completions * min(examples, num_processes) / num_processes),
         lengths=lengths,
         samples=not isinstance(method, config.Sft),
         # Criterion scores what failed something with and without the failed criteria before.
