@@ -30,6 +30,7 @@ def learner_of(
         list(policy.trainable.values()),
         lr=optim.lr,
         betas=optim.betas,
+        eps=optim.eps,
         weight_decay=optim.weight_decay,
     )
     name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule

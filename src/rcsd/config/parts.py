@@ -313,6 +313,9 @@ class Optim(Section):
         0.95,
     )
     """Decay of the gradient's first and second moment."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment, which the first is divided by. A larger one keeps
+    gradients that are rounding alone from steps of full length."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Norm to which a larger gradient is scaled down; None lets it be."""
 
