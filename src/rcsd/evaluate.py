@@ -1,5 +1,7 @@
 """Generate, grade, one row a completion; no averages here."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,7 +13,6 @@ from rcsd.errors import DataError
 from rcsd.files import read_rows, write_rows
 from rcsd.judges.answers import answer_verdict, can_be_wrong
 from rcsd.judges.base import Judge
-from rcsd.rubrics import rubric_score
 from rcsd.types import Decoding, Example
 
 
@@ -30,6 +31,12 @@ class Graded:
         right: Whether the final answer is the reference's; None: ungraded, as always where code
             could not tell a wrong one.
         tags: Of the example.
+        extracted: The final answer that was found in the text; None: none, or nobody looked.
+        reason: Why the final answer is right, wrong or ungraded; empty: nobody looked.
+        bounds: The lowest and the highest score that missing verdicts leave possible; None without
+            a rubric.
+        unscored: Why a verdict is missing, one for each criterion, empty where it is not.
+        prompt_sha256: Of the prompt's token ids; empty: not known.
     """
 
     id: str
@@ -41,6 +48,11 @@ class Graded:
     score: float | None
     right: bool | None
     tags: Mapping[str, str] = field(default_factory=dict)
+    extracted: str | None = None
+    reason: str = ""
+    bounds: tuple[float, float] | None = None
+    unscored: tuple[str, ...] = ()
+    prompt_sha256: str = ""
 
 
 def graded(
@@ -61,26 +73,58 @@ def graded(
         decoding: Greedy or sampled.
         seed: Of the sampling.
     """
-    return [
+    rows = [
         replace(
-            graded_text(example, completion.text, judge),
+            answered(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
-            finished=completion.finished,
+            prompt_sha256=prompt_sha256(ids),
         )
-        for example, completion in zip(examples, engine.sample(shown, decoding, seed), strict=True)
+        for example, ids, completion in zip(
+            examples, shown, engine.sample(shown, decoding, seed), strict=True
+        )
     ]
+    return judged(rows, examples, judge)
 
 
-def graded_text(example: Example, text: str, judge: Judge) -> Graded:
-    """A text as an answer to an example; its length is not counted, and it is taken to be whole."""
-    verdicts: tuple[bool | None, ...] = ()
-    score = right = None
-    if example.rubric is not None:
-        verdicts = tuple(judge.verdicts(example, text))
-        score = rubric_score(example.rubric, verdicts)
+def prompt_sha256(ids: Sequence[int]) -> str:
+    """Checksum of a prompt, as a list of token ids in JSON."""
+    return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
+
+
+def answered(example: Example, text: str, finished: bool = True) -> Graded:
+    """A text as an answer to an example, its final answer graded; its length is not counted.
+
+    Args:
+        example: What was asked.
+        text: What was said.
+        finished: Whether it ended by itself.
+    """
+    right = None
     if example.reference_answer is not None and can_be_wrong(example.reference_answer):
         right = answer_verdict(text, example.reference_answer)
-    return Graded(example.id, example.question, text, 0, True, verdicts, score, right, example.tags)
+    return Graded(example.id, example.question, text, 0, finished, (), None, right, example.tags)
+
+
+def judged(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:
+    """The rows with what a judge says of their texts, by the rubric of each example that has one.
+
+    Args:
+        rows: Answers.
+        examples: What each of them answers.
+        judge: Asked once, of all.
+    """
+    asked = [place for place, example in enumerate(examples) if example.rubric is not None]
+    said = judge.judgements([(examples[place], rows[place].text) for place in asked])
+    scored = list(rows)
+    for place, judgement in zip(asked, said, strict=True):
+        scored[place] = replace(
+            rows[place],
+            verdicts=judgement.verdicts,
+            score=judgement.score,
+            bounds=judgement.bounds,
+            unscored=judgement.reasons,
+        )
+    return scored
 
 
 def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
@@ -109,9 +153,13 @@ def graded_from_row(row: Mapping[str, Any]) -> Graded:
         KeyError: If a field is missing.
     """
     values = {field.name: row[field.name] for field in fields(Graded)}
-    unscored = values["score"] is None and values["verdicts"]
-    score = math.nan if unscored else values["score"]
-    return Graded(**values | {"verdicts": tuple(values["verdicts"]), "score": score})
+    tuples = {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+    bounds = values["bounds"]
+    if bounds is not None:  # there is a rubric
+        low, high = bounds
+        tuples["bounds"] = (low, high)
+        values["score"] = math.nan if values["score"] is None else values["score"]
+    return Graded(**values | tuples)
 
 
 def row_from_graded(row: Graded) -> dict[str, Any]:

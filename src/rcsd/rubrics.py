@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,10 +156,30 @@ def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
     Raises:
         ValueError: If the number of verdicts is not the number of criteria.
     """
+    low, _ = score_bounds(rubric, verdicts)
+    return math.nan if any(verdict is None for verdict in verdicts) else low
+
+
+def score_bounds(rubric: Rubric, verdicts: Sequence[bool | None]) -> tuple[float, float]:
+    """Lowest and highest `rubric_score` that the missing verdicts leave possible.
+
+    The lowest takes every unscored criterion for unmet and every unscored violation for met; the
+    highest the other way round.
+
+    Raises:
+        ValueError: If the number of verdicts is not the number of criteria.
+    """
     weights = [criterion.weight for criterion in rubric.criteria]
     if len(verdicts) != len(weights):
         raise ValueError(f"{len(verdicts)} verdicts for {len(weights)} criteria")
-    if any(verdict is None for verdict in verdicts):
-        return math.nan
-    points = sum(weight for weight, met in zip(weights, verdicts, strict=True) if met)
-    return min(1.0, max(0.0, points / sum(weight for weight in weights if weight > 0)))
+    total = sum(weight for weight in weights if weight > 0)
+
+    def score(unscored_met: Callable[[float], bool]) -> float:
+        decided = (
+            weight
+            for weight, met in zip(weights, verdicts, strict=True)
+            if (unscored_met(weight) if met is None else met)
+        )
+        return min(1.0, max(0.0, sum(decided) / total))
+
+    return score(lambda weight: weight < 0), score(lambda weight: weight > 0)

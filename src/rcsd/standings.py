@@ -15,7 +15,7 @@ from rcsd.comparison import (
     question_values,
     resampled_unit,
 )
-from rcsd.evaluate import Graded, graded_text
+from rcsd.evaluate import Graded, answered, judged
 from rcsd.judges.code import CodeJudge
 from rcsd.stats import FloatArray, Interval, ratio_interval
 from rcsd.study import Point, Trained
@@ -125,13 +125,12 @@ def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | No
     texts = [example.solution for example in examples]
     if None in texts:
         return None
-    judge = CodeJudge()
     rows = [
-        graded_text(example, text, judge)
+        answered(example, text)
         for example, text in zip(examples, texts, strict=True)
         if text is not None
     ]
-    return _values(rows, metric)
+    return _values(judged(rows, examples, CodeJudge()), metric)
 
 
 def _pairs(settings: config.Study) -> list[tuple[str, str]]:

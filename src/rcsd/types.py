@@ -20,6 +20,31 @@ class Message(TypedDict):
 Conversation = list[Message]
 
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Names of options, in their order."""
+
+AnswerKind = Literal["choice", "number", "math", "text"]
+"""What a reference answer is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """How final answers to a question are told right from wrong (`rcsd.judges.grading`).
+
+    Args:
+        kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
+            ``text``: a few words.
+        options: Of a choice, in the order in which they are shown: A, B, C, ...
+        unit: Of a number, as its benchmark writes it; empty: it has none.
+        tolerance: Of a number: the error allowed, as a share of its size; None: the grader's own.
+    """
+
+    kind: AnswerKind
+    options: tuple[str, ...] = ()
+    unit: str = ""
+    tolerance: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row of data.
@@ -31,6 +56,7 @@ class Example:
         solution: A worked solution, or None.
         rubric: The criteria of a strong answer, or None.
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
+        grading: How final answers are graded; None: as `rcsd.judges.answers` reads the reference.
     """
 
     id: str
@@ -39,6 +65,7 @@ class Example:
     solution: str | None = None
     rubric: Rubric | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    grading: Grading | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,7 +247,8 @@ def _points(
     if not texts:
         return [], 0
     asked = replace(example, rubric=rubric)
-    verdicts = [judge.verdicts(asked, text) for text in texts]
+    judged = judge.judgements([(asked, text) for text in texts])
+    verdicts = [judgement.verdicts for judgement in judged]
     scored = [
         index
         for index in range(len(rubric.criteria))

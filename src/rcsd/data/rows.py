@@ -3,17 +3,18 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rcsd.data.lines import json_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.files import write_rows
 from rcsd.judges.checks import validate_check
 from rcsd.rubrics import Rubric, parse_rubric, rubric_rows
-from rcsd.types import Example
+from rcsd.types import LETTERS, AnswerKind, Example, Grading
 
-FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags")
+FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags", "grading")
 
 
 def read_jsonl(path: str | Path) -> list[Example]:
@@ -68,6 +69,7 @@ def example_from_row(
             solution=_text(row, "solution"),
             rubric=_rubric(row.get("rubric")),
             tags=_tags(row.get("tags")),
+            grading=_grading(row.get("grading"), row.get("reference_answer")),
         )
     except DataError as error:
         message = str(error).removeprefix(f"field '{error.field}': ")
@@ -103,6 +105,69 @@ def _tags(value: object) -> dict[str, str]:
     return dict(value)
 
 
+def _grading(value: object, reference: object) -> Grading | None:
+    if value is None:
+        return None
+    try:
+        return grading_from_row(value, reference)
+    except DataError as error:
+        field = "grading" + (f".{error.field}" if error.field else "")
+        message = str(error).removeprefix(f"field '{error.field}': ")
+        raise DataError(message, field=field) from error
+
+
+def grading_from_row(value: object, reference: object) -> Grading:
+    """How an answer is graded, of ``{"kind", "options"?, "unit"?, "tolerance"?}``.
+
+    Args:
+        value: The object.
+        reference: The answer that it goes with; of a choice its letter, or the option's text.
+
+    Raises:
+        DataError: Naming the field and what is allowed.
+    """
+    if not isinstance(value, Mapping):
+        raise DataError(f'expected an object such as {{"kind": "number"}}, got {value!r}')
+    allowed = [field.name for field in fields(Grading)]
+    for name in value:
+        if name not in allowed:
+            raise DataError(f"unknown field; allowed are {', '.join(allowed)}", field=name)
+    kind, options, unit = value.get("kind"), value.get("options") or (), value.get("unit") or ""
+    tolerance = value.get("tolerance")
+    if kind not in get_args(AnswerKind):
+        raise DataError(f"{kind!r}: allowed are {', '.join(get_args(AnswerKind))}", field="kind")
+    if not isinstance(unit, str):
+        raise DataError(f"expected a text, got {unit!r}", field="unit")
+    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (is_number and 0 <= tolerance < 1):
+        raise DataError(
+            f"expected a number of at least 0 and below 1, got {tolerance!r}", field="tolerance"
+        )
+    if not isinstance(reference, str):
+        raise DataError("an answer is graded, but the row has no reference answer")
+    if kind == "choice":
+        _check_options(options, reference)
+    elif options:
+        raise DataError(f"options belong to kind choice, not to {kind}", field="options")
+    return Grading(kind, tuple(options), unit, tolerance)
+
+
+def _check_options(options: object, reference: str) -> None:
+    if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
+        raise DataError(f"expected 2 to {len(LETTERS)} texts, got {options!r}", field="options")
+    for place, option in enumerate(options):
+        if not isinstance(option, str) or not option.strip():
+            raise DataError(f"expected a text that is not empty, got {option!r}", field="options")
+        if option.strip() in {other.strip() for other in options[:place]}:
+            raise DataError(f"{option!r} stands there twice", field="options")
+    letters = LETTERS[: len(options)]
+    if reference.strip() not in (*letters, *(option.strip() for option in options)):
+        raise DataError(
+            f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option",
+            field="options",
+        )
+
+
 def _rubric(value: object) -> Rubric | None:
     if value is None:
         return None
@@ -131,8 +196,14 @@ def row_from_example(example: Example) -> dict[str, Any]:
         "solution": example.solution,
         "rubric": None if example.rubric is None else rubric_rows(example.rubric),
         "tags": dict(example.tags) or None,
+        "grading": None if example.grading is None else _grading_row(example.grading),
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _grading_row(grading: Grading) -> dict[str, Any]:
+    row = asdict(grading) | {"options": list(grading.options)}
+    return {name: value for name, value in row.items() if value not in (None, [], "")}
 
 
 def write_jsonl(examples: Iterable[Example], path: str | Path) -> None:

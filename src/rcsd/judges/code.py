@@ -1,7 +1,9 @@
 """The judge that runs the criteria's checks."""
 
+from collections.abc import Sequence
+
 from rcsd.errors import RubricError
-from rcsd.judges.base import rubric_of
+from rcsd.judges.base import Judgement, judgement_of, rubric_of
 from rcsd.judges.checks import met
 from rcsd.rubrics import Criterion
 from rcsd.types import Example
@@ -9,6 +11,15 @@ from rcsd.types import Example
 
 class CodeJudge:
     """Exact verdicts by code; a criterion without a check stays unscored."""
+
+    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        """Verdicts on every text, and the scores that they amount to; errors as of `verdicts`."""
+        found = []
+        for example, text in answers:
+            verdicts = self.verdicts(example, text)
+            reasons = ["the criterion has no check" if v is None else "" for v in verdicts]
+            found.append(judgement_of(rubric_of(example), verdicts, reasons))
+        return found
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
         """One verdict for each criterion: met, not met, or None where it has no check.

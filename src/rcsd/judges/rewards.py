@@ -7,9 +7,8 @@ from typing import Protocol, runtime_checkable
 from rcsd import config
 from rcsd.errors import DataError
 from rcsd.judges.answers import answer_verdict
-from rcsd.judges.base import Judge, rubric_of
+from rcsd.judges.base import Judge
 from rcsd.judges.code import CodeJudge
-from rcsd.rubrics import rubric_score
 from rcsd.types import Example
 
 
@@ -54,7 +53,7 @@ def _answer_score(example: Example, text: str) -> float:
 
 
 class RubricReward:
-    """`rcsd.rubrics.rubric_score` of a judge's verdicts; NaN where one of them is missing.
+    """The score that a judge gives; NaN where one of its verdicts is missing.
 
     Args:
         judge: Checks in code, or any other judge.
@@ -69,10 +68,7 @@ class RubricReward:
         Raises:
             DataError: If an example has no rubric.
         """
-        return [
-            rubric_score(rubric_of(example), self.judge.verdicts(example, text))
-            for example, text in answers
-        ]
+        return [judgement.score for judgement in self.judge.judgements(answers)]
 
 
 def rewards_of(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rcsd.errors import RunError
-from rcsd.judges.base import rubric_of
+from rcsd.judges.base import Judgement, judgement_of, rubric_of
 from rcsd.types import Example
 
 
@@ -17,6 +17,15 @@ class ScriptedJudge:
     """
 
     script: Mapping[str, Sequence[bool | None]]
+
+    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        """The scripted verdicts on every text; errors as of `verdicts`."""
+        found = []
+        for example, text in answers:
+            verdicts = self.verdicts(example, text)
+            reasons = ["the script says so" if v is None else "" for v in verdicts]
+            found.append(judgement_of(rubric_of(example), verdicts, reasons))
+        return found
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
         """The scripted verdicts on a text.

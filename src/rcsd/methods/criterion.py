@@ -64,7 +64,8 @@ class Criterion:
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """Which tokens a failed criterion moves."""
         student = self.distill.student
-        verdicts = [self.judge.verdicts(r.example, r.completion.text) for r in rollouts]
+        judged = self.judge.judgements([(r.example, r.completion.text) for r in rollouts])
+        verdicts = [judgement.verdicts for judgement in judged]
         passed = [
             _passed_alone(rollout.example, found)
             for rollout, found in zip(rollouts, verdicts, strict=True)
@@ -126,5 +127,6 @@ def refuse_undecidable(examples: Sequence[Example], judge: Judge) -> None:
     Raises:
         DataError: If so, or if an example has no rubric.
     """
-    if all(verdict is None for e in examples for verdict in judge.verdicts(e, "")):
+    judged = judge.judgements([(example, "") for example in examples])
+    if all(verdict is None for judgement in judged for verdict in judgement.verdicts):
         raise DataError("no criterion has a check, so none is ever failed", field="rubric")
