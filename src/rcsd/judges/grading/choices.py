@@ -8,7 +8,7 @@ alone, in parentheses, before a point at the start, after "option".
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rcsd.errors import DataError
@@ -130,9 +130,18 @@ def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     return chosen
 
 
-def _by_text(said: str, options: Sequence[str]) -> Choice | None:
-    """The option whose text this is; None: of none."""
-    for fold in (str.strip, folded, lambda text: without_articles(folded(text))):
+def _by_text(said: str, options: Sequence[str], articles: bool = True) -> Choice | None:
+    """The option whose text this is; None: of none.
+
+    Args:
+        said: A text.
+        options: All of them.
+        articles: Whether they count: an "A" at the start may be a letter.
+    """
+    folds: list[Callable[[str], str]] = [str.strip, folded]
+    if not articles:
+        folds.append(lambda text: without_articles(folded(text)))
+    for fold in folds:
         wanted = fold(said)
         fits = [place for place, option in enumerate(options) if wanted and fold(option) == wanted]
         if len(fits) > 1:
@@ -166,6 +175,9 @@ def _mentioned(said: str, options: Sequence[str]) -> Choice:
 
 
 def _by_phrase(said: str, options: Sequence[str], denied: bool) -> Choice:
+    whole = _by_text(said, options, articles=False)
+    if whole is not None and not denied:
+        return whole
     words = folded(said)
     held = [place for place, option in enumerate(options) if holds_phrase(words, folded(option))]
     # "sulphuric acid" also holds "acid": the longest of nested texts is what is said.

@@ -27,7 +27,7 @@ _CLOSED = re.compile(
 )
 _FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
-_OPEN_BOX = re.compile(r"\\boxed\s*\{([^\n]*)")
+_OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})([^\n]*)")
 _VERB = r"(?:is|are|was|equals|would be|will be|should be|must be|has to be|=)"
 _NOUN = r"(?:answer|option|choice|statement|result|value|letter)"
 _GOOD = r"(?:final|correct|right|best|numerical|most appropriate)"
