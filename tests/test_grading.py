@@ -17,7 +17,9 @@ from rcsd.types import Example, Grading
 
 ABCD = Grading("choice", ("5 m", "3 m", "12 kg", "None of the above"))
 CITY = Grading("choice", ("Paris", "London", "New York", "York"))
-FORMS = Grading("choice", ("It increases.", "It decreases.", r"$\frac{1}{2} m v^2$", "A and B only"))
+FORMS = Grading(
+    "choice", ("It increases.", "It decreases.", r"$\frac{1}{2} m v^2$", "A and B only")
+)
 UNITS = Grading("choice", ("5 mV", "5 MV", "a wave", "no change"))
 
 CHOICES = [

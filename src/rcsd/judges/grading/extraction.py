@@ -46,7 +46,9 @@ _CONCLUDES = re.compile(
     r"[,:]?\s*"
     r"|(?=.*\b(?:is|are|would be) (?:the |therefore |thus )*(?:only )?(?:correct|right|best)\b)"
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n")
+_SENTENCE_END = re.compile(  # not after the letter of "B. London"
+    r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,13 @@ def _marked(text: str, finished: bool) -> Extraction | None:
 
 def _whole(text: str) -> Extraction | None:
     line = bare(text)
-    if line is None or "\n" in line or len(line) > MAX_LINE or len(_sentences(line)) > 1:
+    if (
+        line is None
+        or "\n" in line
+        or "\\boxed" in line
+        or len(line) > MAX_LINE
+        or len(_sentences(line)) > 1
+    ):
         return None
     return Extraction(line, "the whole text")
 
@@ -127,11 +135,6 @@ def _concluded(text: str) -> Extraction | None:
 
 def _sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(text.strip())
-
-
-def first_sentence(text: str) -> str:
-    """A text up to the end of its first sentence; ``No. 5`` and ``C. Since`` end one too."""
-    return _sentences(text)[0]
 
 
 def bare(answer: str) -> str | None:
