@@ -11,8 +11,8 @@ from typing import Any
 from rcsd.engines import Engine
 from rcsd.errors import DataError
 from rcsd.files import read_rows, write_rows
-from rcsd.judges.answers import answer_verdict, can_be_wrong
 from rcsd.judges.base import Judge
+from rcsd.judges.grading import Grade, can_be_wrong, graded_answer
 from rcsd.types import Completion, Decoding, Example
 
 
@@ -112,10 +112,21 @@ def answered(example: Example, text: str, finished: bool = True) -> Graded:
         text: What was said.
         finished: Whether it ended by itself.
     """
-    right = None
-    if example.reference_answer is not None and can_be_wrong(example.reference_answer):
-        right = answer_verdict(text, example.reference_answer)
-    return Graded(example.id, example.question, text, 0, finished, (), None, right, example.tags)
+    asked = example.grading is not None or can_be_wrong(example)
+    grade = graded_answer(example, text, finished) if asked else Grade(None, None, "")
+    return Graded(
+        example.id,
+        example.question,
+        text,
+        0,
+        finished,
+        (),
+        None,
+        grade.verdict if can_be_wrong(example) else None,
+        example.tags,
+        grade.extracted,
+        grade.reason,
+    )
 
 
 def judged(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:

@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from rcsd import config
 from rcsd.errors import DataError
-from rcsd.judges.answers import answer_verdict
 from rcsd.judges.base import Judge
 from rcsd.judges.code import CodeJudge
+from rcsd.judges.grading import graded_answer
 from rcsd.types import Example
 
 
@@ -30,8 +30,8 @@ class Reward(Protocol):
 class AnswerReward:
     """1 where the final answer is the reference's, 0 where it is not.
 
-    NaN where `rcsd.judges.answers.answer_verdict` leaves it to a real grader: an answer that
-    differs from a reference that is no number may still be right.
+    NaN where `rcsd.judges.grading.graded_answer` leaves it to a real grader: an answer that differs
+    from a reference that is no number may still be right.
     """
 
     def scores(self, answers: Sequence[tuple[Example, str]]) -> list[float]:
@@ -48,7 +48,7 @@ def _answer_score(example: Example, text: str) -> float:
         raise DataError(
             f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
         )
-    verdict = answer_verdict(text, example.reference_answer)
+    verdict = graded_answer(example, text).verdict
     return math.nan if verdict is None else float(verdict)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rcsd.judges.answers import can_be_wrong
+from rcsd.judges.grading import can_be_wrong
 from rcsd.judges.base import Judge
 from rcsd.judges.rewards import AnswerReward, RubricReward
 from rcsd.probe.contexts import TEACHER, Context
@@ -106,9 +106,7 @@ def completion_scores(
 
     def has_grade(example: Example) -> bool:
         by_rubric = metric == "score" and example.rubric is not None
-        reference = example.reference_answer
-        by_answer = reference is not None and can_be_wrong(reference)
-        return by_rubric or (metric == "accuracy" and by_answer)
+        return by_rubric or (metric == "accuracy" and can_be_wrong(example))
 
     return [
         reward.scores([(rollout.example, rollout.completion.text)])[0]

@@ -1,0 +1,182 @@
+"""Mathematics by math-verify and sympy, in a process that can be killed.
+
+A call of sympy may go on for ever or take all memory, and no thread can be ended: math-verify's own
+limit is an alarm signal, which only a main thread may set. So one worker (`worker`) serves the
+process and all its threads, one task at a time; it starts when first needed, is killed when a task
+takes too long, and then started again. What takes too long is ungraded.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rcsd.errors import RunError
+from rcsd.judges.grading.folding import unwrapped
+
+MAX_SECONDS = 5.0
+"""That a task may take."""
+
+MAX_START_SECONDS = 120.0
+"""That the worker may take to import sympy, on a machine that is busy."""
+
+MAX_CHARACTERS = 2_000
+"""Of an expression: longer ones are not tried."""
+
+
+class _Ended(Exception):
+    """The worker is gone, or late."""
+
+
+class Worker:
+    """The process that does the mathematics."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def answer(self, task: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """What a task comes to; ``{"reason": ...}`` alone where it took too long, or too much.
+
+        Raises:
+            RunError: If the worker cannot be started.
+        """
+        with self._lock:
+            process = self._started()
+            line = json.dumps({**task, "seconds": seconds}).encode() + b"\n"
+            try:
+                return self._asked(process, line, seconds)
+            except (_Ended, OSError):
+                late = process.poll() is None
+                self.stop()
+                told = f"it takes more than {seconds:g} s" if late else "it takes too much"
+                return {"reason": f"{told} to work out"}
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.stop()
+        # It finds the packages where this process does, however its path was set.
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rcsd.judges.grading.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+        )
+        try:
+            _line(self._process, MAX_START_SECONDS)
+        except (_Ended, OSError) as error:
+            self.stop()
+            raise RunError(
+                "the process that compares mathematical answers does not start; try "
+                f"'{sys.executable} -m rcsd.judges.grading.worker' to see why"
+            ) from error
+        return self._process
+
+    def _asked(
+        self, process: "subprocess.Popen[bytes]", line: bytes, seconds: float
+    ) -> dict[str, Any]:
+        assert process.stdin is not None
+        process.stdin.write(line)
+        process.stdin.flush()
+        answer = json.loads(_line(process, seconds))
+        if answer.pop("broken", False):
+            self.stop()
+        return answer
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _line(process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
+    """The next line of the worker.
+
+    Raises:
+        _Ended: If there is none in time.
+    """
+    assert process.stdout is not None
+    until = time.monotonic() + seconds
+    line = b""
+    while not line.endswith(b"\n"):
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+            raise _Ended
+        read = os.read(process.stdout.fileno(), 65_536)
+        if not read:
+            process.wait()
+            raise _Ended
+        line += read
+    return line
+
+
+_worker = Worker()
+
+
+def _forget() -> None:
+    """A forked process must not talk into its parent's pipes."""
+    global _worker
+    _worker = Worker()
+    _asked.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+@functools.lru_cache(maxsize=4096)
+def _asked(task: str, first: str, second: str, seconds: float) -> tuple[Any, str]:
+    if max(len(first), len(second)) > MAX_CHARACTERS:
+        return None, f"it is longer than {MAX_CHARACTERS} characters"
+    names = ("text",) if task == "value" else ("reference", "answer")
+    said = _worker.answer(
+        {"task": task, **dict(zip(names, (first, second), strict=False))}, seconds
+    )
+    return said.get("value" if task == "value" else "verdict"), said["reason"]
+
+
+def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple[bool | None, str]:
+    """Whether two expressions are equal, and why; None: it cannot be told.
+
+    Args:
+        answer: Of the model.
+        reference: Its peer.
+        seconds: That the worker may take.
+
+    Raises:
+        RunError: If the worker cannot be started.
+    """
+    if _squeezed(answer) == _squeezed(reference):
+        return True, "written as the reference"
+    verdict, reason = _asked("equal", reference, answer, seconds)
+    return verdict, reason if verdict is not None else f"cannot be compared: {reason}"
+
+
+def value_of(text: str, seconds: float = MAX_SECONDS) -> tuple[float | None, str]:
+    """The value of an expression without variables, and how it came; None: it has none.
+
+    Raises:
+        RunError: If the worker cannot be started.
+    """
+    value, reason = _asked("value", text, "", seconds)
+    return value, reason if value is not None else f"{text.strip()[:60]!r}: {reason}"
+
+
+def _squeezed(text: str) -> str:
+    return "".join(unwrapped(text).replace("$", "").split())
