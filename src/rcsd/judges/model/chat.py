@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rcsd.types import Conversation
 
@@ -65,6 +65,7 @@ class ChatReply:
     num_attempts: int = 1
 
 
+@runtime_checkable
 class Chat(Protocol):
     """A model that answers conversations."""
 
