@@ -64,6 +64,7 @@ def test_every_section_can_be_reached_from_what_a_command_is_given() -> None:
         config.Evaluating,
         config.Pipeline,
         config.Study,
+        config.Judging,
     ]
     while ahead:
         section = ahead.pop()

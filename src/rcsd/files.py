@@ -23,6 +23,11 @@ FAULTS = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EFBIG: _FREE} | dict.f
 """What to do about faults of the machine, by the system's number."""
 
 
+def cache_folder() -> Path:
+    """Folder of fetched models and of what is cached: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
+    return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
+
+
 def reason(error: OSError) -> str:
     """What the system says, and what to do about it."""
     remedy = FAULTS.get(error.errno or 0)

@@ -14,7 +14,7 @@ from rcsd.engines import Engine
 from rcsd.engines.building import engine_of
 from rcsd.errors import DataError, RunError
 from rcsd.evaluate import graded, write_graded
-from rcsd.files import write_rows
+from rcsd.files import cache_folder, write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.ledger import TOKENS
 from rcsd.models import Policy
@@ -26,7 +26,6 @@ from rcsd.types import Decoding, Example
 from rcsd.views import Words
 from rcsd.workers import Progress
 from rcsd.writing import write_rows_and_report, write_rubrics
-from rcsd.zoo import cache_folder
 
 Writer = Literal["learned", "direct"]
 

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from rcsd import config
 from rcsd.engines import Engine
+from rcsd.files import cache_folder
 from rcsd.methods.sft import written_target
 from rcsd.models import Policy
 from rcsd.prompting import (
@@ -19,7 +20,6 @@ from rcsd.prompting import (
 )
 from rcsd.ranks import Ranks
 from rcsd.types import Example
-from rcsd.zoo import cache_folder
 
 
 class Stream:

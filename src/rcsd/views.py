@@ -19,8 +19,8 @@ from rcsd.types import Conversation, Example, Message, ViewName
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-# A private-use character: no template writes it and no data set should hold it.
-_CUT = "\ue000"
+CUT = "\ue000"
+"""A private-use character that marks a place: no template writes it, no data set should hold it."""
 
 
 @runtime_checkable
@@ -191,9 +191,9 @@ def continued_ids(
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.
     """
-    text = _rendered(tokenizer, [*conversation, {"role": "assistant", "content": _CUT}, following])
+    text = _rendered(tokenizer, [*conversation, {"role": "assistant", "content": CUT}, following])
     # The last one: a question may hold the character as well.
-    before, cut, after = text.rpartition(_CUT)
+    before, cut, after = text.rpartition(CUT)
     if not cut:
         raise ModelError("the chat template drops earlier assistant turns: no room for an analysis")
     return _ids(tokenizer, before) + turn_ids + _ids(tokenizer, after)
@@ -205,8 +205,8 @@ def _user(text: str) -> Message:
 
 def turn_end_id(tokenizer: ChatTokenizer) -> int | None:
     """The token with which the chat template ends an assistant's turn, or None."""
-    conversation: Conversation = [_user("?"), {"role": "assistant", "content": _CUT}]
-    _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(_CUT)
+    conversation: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
+    _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(CUT)
     ids = _ids(tokenizer, after)
     return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
 

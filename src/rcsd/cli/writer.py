@@ -153,9 +153,9 @@ def _write(  # noqa: PLR0913 (a command line)
         asked: Of a cluster.
     """
     from rcsd.config import engine_by_type  # noqa: PLC0415
+    from rcsd.files import cache_folder  # noqa: PLC0415
     from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
     from rcsd.writing import write_rows_and_report, write_rubrics  # noqa: PLC0415
-    from rcsd.zoo import cache_folder  # noqa: PLC0415
 
     quieten_libraries()
     kind, batch_size = sampled_by

@@ -17,6 +17,18 @@ from rcsd.config.engines import (
     warn_of_drift,
 )
 from rcsd.config.evaluating import Evaluating
+from rcsd.config.judging import (
+    AskCriterion,
+    AskHolistic,
+    Asks,
+    AskSeveral,
+    CodeJudge,
+    Judge,
+    Judging,
+    LocalJudge,
+    ModelJudge,
+    Prices,
+)
 from rcsd.config.methods import (
     JSD,
     AnswerReward,
@@ -96,7 +108,12 @@ __all__ = [
     "AnswerReward",
     "AnyEngine",
     "Arm",
+    "AskCriterion",
+    "AskHolistic",
+    "AskSeveral",
+    "Asks",
     "Budget",
+    "CodeJudge",
     "Config",
     "Criterion",
     "Data",
@@ -114,10 +131,14 @@ __all__ = [
     "Grpo",
     "HfEngine",
     "JsonlData",
+    "Judge",
+    "Judging",
     "LiveTeacher",
     "LocalEngine",
+    "LocalJudge",
     "Lora",
     "Model",
+    "ModelJudge",
     "NoClip",
     "NoPlacebo",
     "NoisyRubrics",
@@ -128,6 +149,7 @@ __all__ = [
     "PipelineEvaluation",
     "Placebo",
     "PlaceboArm",
+    "Prices",
     "Processes",
     "RandomRubrics",
     "RarData",
@@ -164,6 +186,7 @@ __all__ = [
     "engine_by_type",
     "load_config",
     "load_evaluating",
+    "load_judging",
     "load_pipeline",
     "load_study",
     "max_lag_steps",
@@ -207,6 +230,15 @@ def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
         ConfigError: As `load_config`.
     """
     return load(Evaluating, path, overrides)
+
+
+def load_judging(path: str | Path, overrides: Sequence[str] = ()) -> Judging:
+    """A judge from a YAML file and overrides such as ``judge.temperature=0.7``.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return load(Judging, path, overrides)
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:

@@ -4,12 +4,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from rcsd.config.methods import Distill
-from rcsd.config.section import Section
+from rcsd.config.section import Section, checked_address
 
 
 class LocalEngine(Section):
@@ -124,14 +123,10 @@ class VllmServer(_Vllm):
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected an address such as http://gpu7:8000")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("expected an address without a user or a query")
-        if parts.path.rstrip("/").endswith("/v1"):
+        url = checked_address(url, "http://gpu7:8000")
+        if url.endswith("/v1"):
             raise ValueError("leave /v1 out: adapters are loaded and weights told apart beside it")
-        return url.rstrip("/")
+        return url
 
 
 AnyEngine = Annotated[

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -41,6 +42,24 @@ class Section(BaseModel):
     def _can_be_written_down(cls, value: Any) -> Any:
         _refuse_unwritable(value)
         return value
+
+
+def checked_address(url: str, example: str) -> str:
+    """An address of a server, without a slash at its end.
+
+    Args:
+        url: As it was given.
+        example: For the error.
+
+    Raises:
+        ValueError: If it is none, or holds a user or a query, where secrets stand.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"expected an address such as {example}")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("expected an address without a user or a query")
+    return url.rstrip("/")
 
 
 def _refuse_unwritable(value: object) -> None:

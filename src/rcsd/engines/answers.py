@@ -1,7 +1,7 @@
 """What is looked at in a vLLM server's answers."""
 
-from rcsd.engines.http import Reply, Said
 from rcsd.errors import RunError
+from rcsd.http import Reply, Said
 
 
 class Card(Said):

@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from rcsd.engines.answers import Models, WeightInfo
 from rcsd.engines.handing import has_tied_head, save_adapter
-from rcsd.engines.http import AWAY, Server
 from rcsd.errors import RunError
+from rcsd.http import AWAY, Server
 from rcsd.models import Policy, causal_lm
 
 # The last version stays: other processes may still sample by it.

@@ -21,7 +21,6 @@ from rcsd.engines.agreeing import (
     refuse_gap,
 )
 from rcsd.engines.answers import Card, Choice, Models, Tokens, only_choice
-from rcsd.engines.http import FIRST_PAUSE, Reply, Server
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -31,6 +30,7 @@ from rcsd.engines.requests import (
 )
 from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
 from rcsd.errors import RunError
+from rcsd.http import FIRST_PAUSE, Address, Reply, Server
 from rcsd.models import Policy
 from rcsd.types import Completion, Decoding
 
@@ -76,7 +76,7 @@ class VllmServer:
         self.batch_size, self._section, self._is_main = section.batch_size, section, is_main
         # Another thread may sample: a fast tokenizer does not take two at a time.
         self.policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
-        self._precision, self._server = precision, Server(section, first_pause)
+        self._precision, self._server = precision, Server(_address(section), first_pause)
         # No other process's cached keys and values, of adapters that had these names before.
         self._salt = secrets.token_hex(16)
         self._base = self._checked_base(longest)
@@ -252,6 +252,19 @@ class VllmServer:
         at_one = [place.get(token, math.nan) for place, token in zip(places, ids, strict=True)]
         is_raw = mean_gap(log_q, at_one) < self._section.max_gap_nats
         return "raw_logprobs" if is_raw else "processed_logprobs"
+
+
+def _address(section: config.VllmServer) -> Address:
+    return Address(
+        url=section.url,
+        connections=section.batch_size,
+        setting="engine",
+        kind="a vLLM server",
+        api_key_variable=section.api_key_variable,
+        patience_seconds=section.patience_seconds,
+        connect_timeout_seconds=section.connect_timeout_seconds,
+        read_timeout_seconds=section.read_timeout_seconds,
+    )
 
 
 def _said(choice: Choice, reply: Reply) -> tuple[list[int], list[float]]:

@@ -17,7 +17,7 @@ from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS
 from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
-from rcsd.files import make_folder, write_json
+from rcsd.files import cache_folder, make_folder, write_json
 from rcsd.memory import part_limit
 from rcsd.methods.distill import check_support
 from rcsd.methods.student import Student
@@ -35,7 +35,6 @@ from rcsd.prompting import Dropped, Prompted, decoding_of, prompt_room, prompted
 from rcsd.teachers import teacher_of
 from rcsd.types import Decoding, Example
 from rcsd.workers import Progress
-from rcsd.zoo import cache_folder
 
 RANKED_PLACEBOS = ("shuffled", "generic")
 """Placebos whose teachers rank the sampled completions too."""

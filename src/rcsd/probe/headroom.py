@@ -12,6 +12,7 @@ from rcsd import config
 from rcsd.engines import Engine
 from rcsd.errors import DataError
 from rcsd.evaluate import graded
+from rcsd.files import cache_folder
 from rcsd.judges.base import Judge
 from rcsd.judges.code import CodeJudge
 from rcsd.models import Policy
@@ -23,7 +24,6 @@ from rcsd.stats import Interval
 from rcsd.types import Decoding, Example
 from rcsd.views import missing_parts
 from rcsd.workers import Progress
-from rcsd.zoo import cache_folder
 
 
 def quietly(stage: str, done: int, total: int, note: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from rcsd import config
 from rcsd.errors import ConfigError, RunError
 
 # Pauses between attempts, in seconds: each twice the last, and by chance down to half of it, so
@@ -29,6 +28,34 @@ Answer = TypeVar("Answer", bound=Said)
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where a server is, and how patient to be with it.
+
+    Args:
+        url: Without a path that requests begin with.
+        connections: Requests in flight together, at most.
+        setting: How the configuration calls the section that says all this, such as ``engine``.
+        kind: What should answer there, such as ``a vLLM server``.
+        api_key_variable: Environment variable of the key for ``Authorization: Bearer``; None sends
+            none.
+        patience_seconds: How long a request is asked again.
+        connect_timeout_seconds: Longest wait for a connection.
+        read_timeout_seconds: Longest silence while a request is answered.
+        remedy: What to do once the patience has ended and the server is there again.
+    """
+
+    url: str
+    connections: int
+    setting: str
+    kind: str
+    api_key_variable: str | None = None
+    patience_seconds: float = 600.0
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 600.0
+    remedy: str = "go on with --resume"
+
+
+@dataclass(frozen=True)
 class Reply:
     """What a server answered.
 
@@ -36,11 +63,15 @@ class Reply:
         status: Of HTTP.
         text: The body.
         source: The request, for errors.
+        kind: What should have answered.
+        num_attempts: How often it was asked until it did.
     """
 
     status: int
     text: str
     source: str
+    kind: str
+    num_attempts: int = 1
 
     def read(self, kind: type[Answer]) -> Answer:
         """The body as what it should be.
@@ -56,7 +87,7 @@ class Reply:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "its beginning"
             raise RunError(
-                f"{self.source}: the answer is not a vLLM server's: {first['msg']} at {where}; "
+                f"{self.source}: the answer is not {self.kind}'s: {first['msg']} at {where}; "
                 f"it begins {self.text[:200]!r}"
             ) from None
 
@@ -67,33 +98,33 @@ class Server:
     Threads may share it. What is asked must be safe to ask twice.
 
     Args:
-        section: Its address, and how patient to be.
+        address: Where it is, and how patient to be.
         first_pause: Seconds before the second attempt.
 
     Raises:
         ConfigError: If the key's variable is not set.
     """
 
-    def __init__(self, section: config.VllmServer, first_pause: float = FIRST_PAUSE) -> None:
-        self.url, self._patience, self._first = section.url, section.patience_seconds, first_pause
+    def __init__(self, address: Address, first_pause: float = FIRST_PAUSE) -> None:
+        self.url, self._address, self._first = address.url, address, first_pause
         headers = {}
-        if section.api_key_variable is not None:
-            key = os.environ.get(section.api_key_variable)
+        if address.api_key_variable is not None:
+            key = os.environ.get(address.api_key_variable)
             if not key:
                 raise ConfigError(
-                    f"engine.api_key_variable: {section.api_key_variable} is not set in the "
-                    "environment"
+                    f"{address.setting}.api_key_variable: {address.api_key_variable} is not set "
+                    "in the environment"
                 )
             headers = {"Authorization": f"Bearer {key}"}
         self._client = httpx2.Client(
             base_url=self.url,
             headers=headers,
             timeout=httpx2.Timeout(
-                section.read_timeout_seconds, connect=section.connect_timeout_seconds, pool=None
+                address.read_timeout_seconds, connect=address.connect_timeout_seconds, pool=None
             ),
-            limits=httpx2.Limits(max_connections=section.batch_size),
+            limits=httpx2.Limits(max_connections=address.connections),
         )
-        # Engines have no end of their own: connections go with the last who knows them.
+        # Those who ask have no end of their own: connections go with the last who knows them.
         weakref.finalize(self, self._client.close)
         # Of its own: the process's random numbers belong to the run.
         self._chance = random.Random()
@@ -121,19 +152,21 @@ class Server:
             try:
                 response = self._client.request(method, path, json=body)
                 if response.status_code not in retried:
-                    return Reply(response.status_code, response.text, source)
+                    return Reply(
+                        response.status_code, response.text, source, self._address.kind, attempts
+                    )
                 problem = f"{response.status_code}: {response.text[:200]}"
                 asked_for = response.headers.get("Retry-After", "")
             except httpx2.RequestError as error:
                 problem, asked_for = f"{type(error).__name__}: {error}", ""
             wait = pause * self._chance.uniform(0.5, 1.0)
             wait = max(wait, float(asked_for)) if asked_for.isdecimal() else wait
-            if time.monotonic() - began + wait > self._patience:
-                passed = time.monotonic() - began
+            if time.monotonic() - began + wait > self._address.patience_seconds:
+                passed, setting = time.monotonic() - began, self._address.setting
                 raise RunError(
                     f"{source}: no answer after {attempts} attempts in {passed:.0f} seconds, the "
-                    f"last: {problem}. See that the server runs and engine.url is right, then go "
-                    "on with --resume; engine.patience_seconds waits longer"
+                    f"last: {problem}. See that the server runs and {setting}.url is right, then "
+                    f"{self._address.remedy}; {setting}.patience_seconds waits longer"
                 )
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
