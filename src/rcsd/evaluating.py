@@ -7,7 +7,6 @@ from typing import Any
 
 from rcsd import config
 from rcsd.config.section import override, parse
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
 from rcsd.engines.building import chosen_engine
@@ -24,6 +23,7 @@ from rcsd.evaluations import (
 )
 from rcsd.files import make_folder
 from rcsd.judges.code import CodeJudge
+from rcsd.loading import load_examples
 from rcsd.models import Policy, weights_fingerprint
 from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
