@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd.config.data import AskedData, Data, JsonlData, RarData, TaskData, TaskName, WorldData
 from rcsd.config.engines import (
     AnyEngine,
     HfEngine,
@@ -46,14 +47,12 @@ from rcsd.config.methods import (
 )
 from rcsd.config.parts import (
     Budget,
-    Data,
     EarlyStop,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
     FullFineTuning,
     GenericRubrics,
-    JsonlData,
     LiveTeacher,
     Lora,
     Model,
@@ -62,14 +61,12 @@ from rcsd.config.parts import (
     Optim,
     Placebo,
     RandomRubrics,
-    RarData,
     ReducedRubrics,
     RubricGrammar,
     Rubrics,
     Sampling,
     ShuffledRubrics,
     Views,
-    WorldData,
 )
 from rcsd.config.processes import Processes
 from rcsd.config.roots import (
@@ -96,6 +93,7 @@ __all__ = [
     "AnswerReward",
     "AnyEngine",
     "Arm",
+    "AskedData",
     "Budget",
     "Config",
     "Criterion",
@@ -151,6 +149,8 @@ __all__ = [
     "StudyEvaluation",
     "Sum",
     "Suppress",
+    "TaskData",
+    "TaskName",
     "Term",
     "TokenClip",
     "TopK",
