@@ -131,16 +131,16 @@ def compared(rows: list[Graded], excluded: list[int], samples: list[Any]) -> dic
         "rows": len(rows),
         "excluded": len(excluded),
         "acc": sum(bool(row.right) for row in rows) / len(rows),
-        "acc_lm_eval": sum(sample["acc"] for sample in same) / len(rows),
+        "acc, lm-eval": sum(sample["acc"] for sample in same) / len(rows),
         "acc_norm": sum(bool(row.right_normalised) for row in rows) / len(rows),
-        "acc_norm_lm_eval": sum(sample["acc_norm"] for sample in same) / len(rows),
-        "acc_lm_eval_all_rows": sum(sample["acc"] for sample in samples) / len(samples),
-        "rows_that_differ": sum(
+        "acc_norm, lm-eval": sum(sample["acc_norm"] for sample in same) / len(rows),
+        "acc, lm-eval, all rows": sum(sample["acc"] for sample in samples) / len(samples),
+        "rows that differ": sum(
             bool(row.right) != bool(sample["acc"])
             or bool(row.right_normalised) != bool(sample["acc_norm"])
             for row, sample in pairs
         ),
-        "largest_gap_nats": max(gaps),
+        "largest gap, nats": max(gaps),
     }
 
 
@@ -171,7 +171,7 @@ def main(
     rows = [[name, *(each[column] for column in columns)] for name, each in found.items()]
     show(f"{model}, by log-likelihood", ["set", *columns], rows)
     write_json(json_file, {"benchmark": "lm_eval", **environment(), "model": model, "sets": found})
-    if any(each["rows_that_differ"] for each in found.values()):
+    if any(each["rows that differ"] for each in found.values()):
         raise SystemExit(1)
 
 
