@@ -14,7 +14,7 @@ from tiny import tiny_folder
 
 from rcsd import cli
 from rcsd.config import load_config
-from rcsd.data.load import load_examples
+from rcsd.loading import load_examples
 from rcsd.models import load_policy
 from rcsd.plan.prompts import prompt_lengths
 from rcsd.prompting import prompted

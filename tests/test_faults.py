@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from tiny import tiny_folder
 
 from rcsd import cli, config
-from rcsd.data.load import load_examples, pinned
 from rcsd.data.rows import write_jsonl
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.files import append_rows, drop_cut_row, read_json, read_rows, write_rows
+from rcsd.loading import load_examples, pinned
 from rcsd.products import Products
 from rcsd.runs import RunFolder
 from rcsd.steps import WritingJob, write

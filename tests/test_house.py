@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
 TORCH_FREE = ["errors", "rubrics", "types", "config", "stats", "views", "judges", "data", "report"]
 TORCH_FREE += ["grammars", "lint", "agreement", "monitors", "stopping", "comparison"]
-TORCH_FREE += ["evaluations", "showing"]
+TORCH_FREE += ["evaluations", "showing", "tasks", "loading"]
 
 
 def relative(paths: Any) -> list[str]:

@@ -20,13 +20,13 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from rcsd import config
 from rcsd.batching import part_tokens
-from rcsd.data.load import load_examples
 from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.fitting import COMING_COPIES, USED_SHARE, largest_part
 from rcsd.learning import Learner
+from rcsd.loading import load_examples
 from rcsd.memory import (
     Limit,
     batch_limit,

@@ -14,11 +14,11 @@ from test_train import FULL, LORA, run_until_killed, settings, trajectory
 from tiny import tiny_model, tiny_tokenizer
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.engines import sampling_seed
 from rcsd.engines.ahead import Ahead
 from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, RunError
+from rcsd.loading import load_examples
 from rcsd.memory import batch_limit
 from rcsd.models import load_policy, policy_of
 from rcsd.prompting import decoding_of, prompt_room, prompted

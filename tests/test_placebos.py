@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tiny import tiny_folder
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import (
     generic,
     generic_rubric,
@@ -24,6 +23,7 @@ from rcsd.data.placebos import (
     with_placebo,
 )
 from rcsd.errors import ConfigError, DataError
+from rcsd.loading import load_examples
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.runs import fingerprint
 from rcsd.train import run

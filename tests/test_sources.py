@@ -1,4 +1,5 @@
 import builtins
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from rcsd.data.importing import import_rows
-from rcsd.data.sources import Hub
+from rcsd.data.sources import Hub, source_rows
 from rcsd.errors import ConfigError, DataError
 
 
@@ -57,3 +58,38 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'rcsd\[hub\]'"):
         import_rows("owner/name", "jsonl")
+
+
+def test_tables_packed_lines_and_saved_sets_are_sources(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"id": str(n), "question": f"What\nis {n}?"} for n in range(2)]
+    quoted = "".join(f'{row["id"]},"{row["question"]}"\n' for row in rows)
+    (tmp_path / "rows.csv").write_text("id,question\n" + quoted)
+    (tmp_path / "rows.jsonl.gz").write_bytes(
+        gzip.compress("\n".join(map(json.dumps, rows)).encode())
+    )
+    (tmp_path / "lines.json").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "keys.json").write_text(
+        json.dumps({row["id"]: {"question": row["question"]} for row in rows}, indent=1)
+    )
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    for source in ("rows.csv", "rows.jsonl.gz", "lines.json", "keys.json", "saved", arrow):
+        assert [row for _, row in source_rows(str(tmp_path / source), Hub())] == rows, source
+    assert [line for line, _ in source_rows(str(tmp_path / "rows.csv"), Hub())] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", b"id,question\n1\n", "expected 2 columns"),
+        ("rows.csv", b"id,question\n1,2,3\n", "expected 2 columns"),
+        ("rows.csv", b"id\n\xff\n", "invalid UTF-8 at byte 4"),
+        ("rows.jsonl.gz", b"no archive", "cannot be unpacked"),
+        ("rows.json", b'{"a": 1}', "expected a JSON list of objects, got dict"),
+    ],
+)
+def test_broken_tables_are_clear_errors(tmp_path: Path, name: str, content: bytes, message: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        import_rows(str(tmp_path / name), "jsonl")

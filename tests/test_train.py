@@ -10,11 +10,11 @@ from tiny import tiny_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError, RunError
 from rcsd.files import read_rows
 from rcsd.held_out import HeldOutRubrics
+from rcsd.loading import load_examples
 from rcsd.methods.sft import written_target
 from rcsd.prompting import Prompted
 from rcsd.rubrics import rubric_json

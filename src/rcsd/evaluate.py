@@ -37,6 +37,9 @@ class Graded:
             a rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
         prompt_sha256: Of the prompt's token ids; empty: not known.
+        option_nats: Log-likelihood of each option, where they were compared (`rcsd.clozes`).
+        right_normalised: As ``right``, of the option that is likeliest for its length; None: no
+            options were compared.
     """
 
     id: str
@@ -53,6 +56,8 @@ class Graded:
     bounds: tuple[float, float] | None = None
     unscored: tuple[str, ...] = ()
     prompt_sha256: str = ""
+    option_nats: tuple[float, ...] = ()
+    right_normalised: bool | None = None
 
 
 def graded(
@@ -177,7 +182,9 @@ def graded_from_row(row: Mapping[str, Any]) -> Graded:
         KeyError: If a field is missing.
     """
     values = {field.name: row[field.name] for field in fields(Graded)}
-    tuples = {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+    tuples: dict[str, Any] = {
+        name: tuple(values[name]) for name in ("verdicts", "unscored", "option_nats")
+    }
     bounds = values["bounds"]
     if bounds is not None:  # there is a rubric
         low, high = bounds

@@ -6,12 +6,12 @@ from pathlib import Path
 from rcsd import config
 from rcsd.agreement import row_agreements
 from rcsd.agreement.matchers import chosen_matcher
-from rcsd.data.load import load_examples
 from rcsd.engines import Engine
 from rcsd.evaluate import graded, write_graded
 from rcsd.files import write_rows
 from rcsd.judges.base import rubric_of
 from rcsd.judges.code import CodeJudge
+from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.prompting import Prompted, prompt_room, regex_of, whole_set
 from rcsd.rubrics import Rubric, rubric_rows, whole_criteria

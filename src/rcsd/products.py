@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import rcsd
 from rcsd import config, steps
-from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import ConfigError, DataError
+from rcsd.loading import load_examples, pinned
 from rcsd.runs import RunFolder, fingerprint
 from rcsd.steps import Answering, Writer, WritingJob
 from rcsd.types import Example

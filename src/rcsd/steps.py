@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.reading import written_rubrics
 from rcsd.engines import Engine
@@ -17,6 +16,7 @@ from rcsd.evaluate import graded, write_graded
 from rcsd.files import cache_folder, write_rows
 from rcsd.judges.code import CodeJudge
 from rcsd.ledger import TOKENS
+from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.prompting import Prompted, prompt_room, whole_set, with_analyses
 from rcsd.runs import RunFolder, load_trained

@@ -12,7 +12,6 @@ from accelerate.utils import set_seed
 from rcsd import config
 from rcsd.cards import model_card
 from rcsd.checkpoints import Checkpoints, State
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import sampling_seed
 from rcsd.engines.ahead import Ahead
@@ -25,6 +24,7 @@ from rcsd.held_out import evaluations_of
 from rcsd.interrupts import Terminated
 from rcsd.learning import learner_of
 from rcsd.ledger import Ledger
+from rcsd.loading import load_examples
 from rcsd.methods.building import Parts, method_at
 from rcsd.models import Scorer, load_policy
 from rcsd.probe.warning import warn_without_headroom

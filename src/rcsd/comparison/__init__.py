@@ -123,11 +123,15 @@ def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
     Args:
         rows: One for each completion.
         metric: ``score`` or ``accuracy``, with ``_avg@k`` where a question has k samples, whose
-            mean it is; or ``pass@k``: the chance that one of k samples has the right answer.
+            mean it is; ``pass@k``: the chance that one of k samples has the right answer; or
+            ``accuracy_norm``: of the options that are likeliest for their length.
     """
     by_question: dict[str, list[float]] = {}
     for row in rows:
-        value = row.score if metric.startswith("score") else row.right
+        if metric == "accuracy_norm":
+            value = row.right_normalised
+        else:
+            value = row.score if metric.startswith("score") else row.right
         by_question.setdefault(row.id, []).append(math.nan if value is None else float(value))
     return {id: _reduced(values, metric) for id, values in by_question.items()}
 

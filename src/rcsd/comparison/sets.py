@@ -43,21 +43,27 @@ class AnsweredSet:
     @property
     def metrics(self) -> list[str]:
         """Every metric that there is for it; ``pass@k`` last."""
-        return metric_names(self.examples, bool(self.greedy), self.num_samples)
+        seeds = [rows for of_arm in self.greedy.values() for rows in of_arm]
+        compares = bool(seeds) and all(row.option_nats for rows in seeds for row in rows)
+        return metric_names(self.examples, bool(self.greedy), self.num_samples, compares)
 
 
-def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) -> list[str]:
+def metric_names(
+    examples: Sequence[Example], greedy: bool, num_samples: int, compares_options: bool = False
+) -> list[str]:
     """The metrics of a set: scores where there are rubrics, accuracies where there are references.
 
     Args:
         examples: The set.
         greedy: Whether there are greedy answers.
         num_samples: Samples of each question: avg@k, and pass@k for powers of two up to that.
+        compares_options: Whether the greedy answers are options compared by their likelihoods.
     """
     has_references = any(example.reference_answer is not None for example in examples)
     measures = ["score"] if any(example.rubric is not None for example in examples) else []
     measures += ["accuracy"] if has_references else []
     names = measures if greedy else []
+    names = [*names, "accuracy_norm"] if compares_options else names
     if num_samples:
         names = names + [f"{measure}_avg@{num_samples}" for measure in measures]
     if has_references:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd.config.data import AskedData, Data, JsonlData, RarData, TaskData, TaskName, WorldData
 from rcsd.config.engines import (
     AnyEngine,
     HfEngine,
@@ -58,14 +59,12 @@ from rcsd.config.methods import (
 )
 from rcsd.config.parts import (
     Budget,
-    Data,
     EarlyStop,
     EmaTeacher,
     Evaluation,
     FrozenTeacher,
     FullFineTuning,
     GenericRubrics,
-    JsonlData,
     LiveTeacher,
     Lora,
     Model,
@@ -74,14 +73,12 @@ from rcsd.config.parts import (
     Optim,
     Placebo,
     RandomRubrics,
-    RarData,
     ReducedRubrics,
     RubricGrammar,
     Rubrics,
     Sampling,
     ShuffledRubrics,
     Views,
-    WorldData,
 )
 from rcsd.config.processes import Processes
 from rcsd.config.roots import (
@@ -112,6 +109,7 @@ __all__ = [
     "AskHolistic",
     "AskSeveral",
     "Asks",
+    "AskedData",
     "Budget",
     "CodeJudge",
     "Config",
@@ -173,6 +171,8 @@ __all__ = [
     "StudyEvaluation",
     "Sum",
     "Suppress",
+    "TaskData",
+    "TaskName",
     "Term",
     "TokenClip",
     "TopK",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from rcsd.config.data import AskedData
 from rcsd.config.engines import AnyEngine
-from rcsd.config.parts import Data, Model, Rubrics, SetName
+from rcsd.config.parts import Model, Rubrics, SetName
 from rcsd.config.section import Section
 from rcsd.types import ViewName
 
@@ -15,7 +16,7 @@ class Evaluating(Section):
 
     model: Model
     """The model; its path may be a run's folder, whose record then says the rest."""
-    data: dict[SetName, Data] = Field(min_length=1)
+    data: dict[SetName, AskedData] = Field(min_length=1)
     """The sets, by name: letters, digits, ``_`` and ``-``, since files are named after them."""
     out: Path
     """Folder of the completions, their record and their summary; must not exist."""

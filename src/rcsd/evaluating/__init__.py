@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
 from rcsd.engines.building import chosen_engine
@@ -25,6 +24,7 @@ from rcsd.evaluations import (
 from rcsd.evaluations.journal import Journal, kept_in
 from rcsd.files import make_folder
 from rcsd.judges.code import CodeJudge
+from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings

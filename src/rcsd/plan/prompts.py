@@ -6,8 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
+from rcsd.loading import load_examples
 from rcsd.models import Policy, load_tokenizer
 from rcsd.prompting import prompt_room, prompted
 from rcsd.views import Words

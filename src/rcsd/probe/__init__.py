@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS
 from rcsd.engines.building import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.files import cache_folder, make_folder, write_json
+from rcsd.loading import load_examples
 from rcsd.memory import part_limit
 from rcsd.methods.distill import check_support
 from rcsd.methods.student import Student

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.engines import Engine
+from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.probe.gains import MIN_QUESTIONS
 from rcsd.probe.headroom import Answerer, teacher_headroom

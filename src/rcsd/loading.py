@@ -10,17 +10,19 @@ from rcsd.data.lines import bytes_of
 from rcsd.data.rar import import_rar
 from rcsd.data.rows import read_jsonl
 from rcsd.errors import DataError
+from rcsd.tasks.problems import example_of, problems
 from rcsd.types import Example
 from rcsd.world.corpus import Corpus, CorpusMix
 from rcsd.world.problems import examples
 
 
-def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
+def load_examples(section: config.AskedData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section, and what a run's record says of their import.
 
     Raises:
         DataError: Naming file, line and field of what is malformed, or a file whose checksum is
             another.
+        ConfigError: If a benchmark has no such split, or a library is missing.
     """
     if isinstance(section, config.JsonlData | config.RarData) and section.sha256 is not None:
         found = _sha256(section.path)
@@ -36,6 +38,9 @@ def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object
         case config.RarData(path=path):
             rows, report = import_rar(path)
             return rows, asdict(report)
+        case config.TaskData():
+            found, record = problems(section)
+            return [example_of(problem) for problem in found], record
         case config.WorldData(split="train", rubrics="drawn"):
             corpus = Corpus(CorpusMix(), section.seed)
             return [corpus.followed_example(f"drawn-{n}") for n in range(section.num_examples)], {}
