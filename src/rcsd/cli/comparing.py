@@ -175,13 +175,21 @@ def sheets_of(
     return sheets, lines
 
 
-def bounds_line(what: str, bounds: Bounds) -> str:
-    """A sentence on what missing verdicts leave open."""
+def bounds_line(what: str, bounds: Bounds, unit: float = 1) -> str:
+    """A sentence on what missing verdicts leave open, in shares or, by a unit of 100, points."""
     unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in bounds.means if of.num_unscored)
     found = [
-        *((of.arm, number(of.low), number(of.high)) for of in bounds.means if of.num_unscored),
         *(
-            (f"{of.left} - {of.right}", number(of.low, signed=True), number(of.high, signed=True))
+            (of.arm, number(unit * of.low), number(unit * of.high))
+            for of in bounds.means
+            if of.num_unscored
+        ),
+        *(
+            (
+                f"{of.left} - {of.right}",
+                number(unit * of.low, signed=True),
+                number(unit * of.high, signed=True),
+            )
             for of in bounds.differences
         ),
     ]
