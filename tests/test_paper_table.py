@@ -132,6 +132,7 @@ def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
     notes = " ".join(found["notes"])
     assert "'rar-science' is in no average: other did not answer it." in notes
     assert "the two cannot be compared" in notes
+    assert "pubmedqa asks for transfer and is in no average" in notes
 
 
 def test_the_tables_show_ours_and_mark_what_is_published(
@@ -140,7 +141,8 @@ def test_the_tables_show_ours_and_mark_what_is_published(
     svg = tmp_path / "table.svg"
     three = words(folders, "base", "rcsd", "other")
     out = told(*three, "--format", "markdown", "--figure", svg)
-    assert "| average of 1 | 33.3 [0.0, 100.0] SE 27." in out
+    assert re.search(r"\| average of 1 \| 33\.3 \[0\.0, 100\.0\] SE 2[67]\.", out)
+    assert out.index("| average of 1") < out.index("| pubmedqa")
     assert "**Published averages (arXiv 2606.19327, Qwen3-8B) beside ours**" in out
     assert "| RCSD | 70.6 | +4.7 | rcsd |" in out
     assert "| RCSD, random rubrics (placebo) | 70.0 | +4.1 | \N{EN DASH} |" in out

@@ -11,7 +11,7 @@ from rcsd.errors import ConfigError
 
 if TYPE_CHECKING:
     from rcsd.cli.comparing import Sheet
-    from rcsd.comparison.paper import PaperTable
+    from rcsd.comparison.paper import BenchmarkCompared, PaperTable
     from rcsd.comparison.sets import AnsweredSet
     from rcsd.evaluations import Evaluation
     from rcsd.stats import Interval
@@ -113,31 +113,19 @@ def benchmarks_of(
 def sheets_of(table: "PaperTable") -> "list[Sheet]":
     """Benchmarks and their average; differences; the published averages beside ours."""
     from rcsd.cli.comparing import Sheet  # noqa: PLC0415
+    from rcsd.comparison.published import SCIENCE  # noqa: PLC0415
     from rcsd.report.tables import NOTHING  # noqa: PLC0415
-    from rcsd.report.text import p_value_text  # noqa: PLC0415
 
     cells, differences = [], []
-    for row in table.rows:
-        means = {of.arm: of.interval for of in row.compared.means}
-        shown = [_shown(means[arm]) if arm in means else NOTHING for arm in table.arms]
-        counts = (str(row.compared.num_compared), str(row.compared.num_left_out))
-        cells.append((f"{row.set}, {row.metric}", *shown, *counts))
-        differences += [
-            (
-                row.set,
-                f"{of.left} - {of.right}",
-                _shown(of.interval, signed=True, apart=" "),
-                NOTHING,
-                p_value_text(of.holm_p_value),
-            )
-            for of in row.compared.differences
-        ]
+    science = [row for row in table.rows if row.set in SCIENCE]
+    for row in science:
+        cells.append(_benchmark_cells(row, table.arms))
+        differences += _difference_cells(row)
     if table.average is not None:
         name = f"average of {len(table.average.benchmarks)}"
-        errors = [f"SE {POINTS * of.standard_error:.2f}" for of in table.average.means]
         shown = [
-            f"{_shown(of.interval)}\n{error}"
-            for of, error in zip(table.average.means, errors, strict=True)
+            f"{_shown(of.interval)}\nSE {POINTS * of.standard_error:.2f}"
+            for of in table.average.means
         ]
         cells.append((name, *shown, "", ""))
         differences += [
@@ -150,12 +138,40 @@ def sheets_of(table: "PaperTable") -> "list[Sheet]":
             )
             for of in table.average.differences
         ]
+    for row in (row for row in table.rows if row not in science):
+        cells.append(_benchmark_cells(row, table.arms))
+        differences += _difference_cells(row)
     heads = ("benchmark", *table.arms, "compared", "left out")
     sheets = [Sheet("Points of 100, 95% intervals", heads, cells, num_names=1)]
     if differences:
         heads = ("benchmark", "arms", "difference", "SE", "p, Holm")
         sheets.append(Sheet("Paired differences", heads, differences, num_names=2))
     return [*sheets, _published_sheet(table)]
+
+
+def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[str, ...]:
+    from rcsd.report.tables import NOTHING  # noqa: PLC0415
+
+    means = {of.arm: of.interval for of in row.compared.means}
+    shown = [_shown(means[arm]) if arm in means else NOTHING for arm in arms]
+    counts = (str(row.compared.num_compared), str(row.compared.num_left_out))
+    return (f"{row.set}, {row.metric}", *shown, *counts)
+
+
+def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
+    from rcsd.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.report.text import p_value_text  # noqa: PLC0415
+
+    return [
+        (
+            row.set,
+            f"{of.left} - {of.right}",
+            _shown(of.interval, signed=True, apart=" "),
+            NOTHING,
+            p_value_text(of.holm_p_value),
+        )
+        for of in row.compared.differences
+    ]
 
 
 def _published_sheet(table: "PaperTable") -> "Sheet":

@@ -18,7 +18,7 @@ from rcsd.comparison import (
     question_values,
     resampled_unit,
 )
-from rcsd.comparison.published import BENCHMARKS, PUBLISHED, SCIENCE, SOURCE, published_of
+from rcsd.comparison.published import BENCHMARKS, PUBLISHED, SCIENCE, SOURCE, TRANSFER, published_of
 from rcsd.comparison.sets import AnsweredSet, check_seeds
 from rcsd.comparison.unscored import Bounds, arm_bounds
 from rcsd.errors import DataError
@@ -155,9 +155,11 @@ def paper_table(
         bounds = arm_bounds(of_arms, metric, answered.examples, pairs)
         rows.append(BenchmarkCompared(name, metric, compared, bounds))
         lacking = [arm for arm in arms if arm not in of_arms]
-        if lacking and name in SCIENCE:
+        if name in TRANSFER:
+            notes.append(f"{name} asks for transfer and is in no average.")
+        elif lacking:
             notes.append(f"'{name}' is in no average: {', '.join(lacking)} did not answer it.")
-        elif name in SCIENCE and compared.num_compared:
+        elif compared.num_compared:
             strata[name] = _stratum(answered, of_arms, metric, cluster_by)
     if not rows:
         raise DataError(
@@ -219,7 +221,7 @@ def _said_of_average(average: Average | None) -> str:
     if average is None:
         return "No average: no science benchmark was answered by every arm."
     lacking = [name for name in SCIENCE if name not in average.benchmarks]
-    over = f"Ours is over {len(average.benchmarks)} benchmarks: {', '.join(average.benchmarks)}."
+    over = f"Our average is over {', '.join(average.benchmarks)}."
     if lacking:
         over += (
             f" The published averages are over {len(SCIENCE)}, {', '.join(lacking)} too: the two "
