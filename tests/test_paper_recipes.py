@@ -49,7 +49,7 @@ def slowly(is_fast: Callable[[str], bool]) -> list[Any]:
 @cache
 def qwen3() -> Any:
     torch.manual_seed(0)
-    shape = tiny_shape() | {"head_dim": 16, "max_position_embeddings": 4096}
+    shape: dict[str, Any] = tiny_shape() | {"head_dim": 16, "max_position_embeddings": 4096}
     return Qwen3ForCausalLM(Qwen3Config(**shape))
 
 

@@ -106,6 +106,7 @@ def test_the_command_tells_bounds_and_what_is_left_without_the_judges_errors(
     assert "completions without a verdict: base: 1. Over all 4 questions" in out
     assert "base between 0.25 and 0.50; new - base between +0.25 and +0.50" in out
     assert "**own: freed of the judge's errors**" in out
+    assert "as if it erred as often on every arm and criterion" in out
     assert "| score | new - base | +0.71 [" in out  # verdicts differ by 2 of 4, over 0.7
     code, out, _ = said(monkeypatch, capsys, *map(str, words), "--format", "json")
     metrics = {row["metric"]: row for row in json.loads(out)["metrics"]}

@@ -168,6 +168,15 @@ def sheets_of(
             f"Set '{name}': {number} criteria have no title, so they are of no kind and left out."
             for name, number in compared.num_untitled.items()
         ),
+        *(
+            [
+                "Freed of the judge's errors as if it erred as often on every arm and criterion; "
+                "points before they are cut off at 0 and 1; intervals hold what is not known of "
+                "its rates. The p-values above hold for these differences too."
+            ]
+            if any(row.corrected is not None for row in compared.metrics)
+            else []
+        ),
         f"95% intervals, resampled by {cluster_by or 'question'}, and by training seed where an "
         "arm has several; p of a permutation test over the same units, training seeds as they are. "
         "Holm's correction is over all metrics of all sets; over all kinds of criteria.",
