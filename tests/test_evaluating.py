@@ -13,10 +13,13 @@ from tiny import tiny_folder
 from rcsd import config
 from rcsd.config.section import parse
 from rcsd.data.rows import write_jsonl
+from rcsd.engines.building import default_engine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
-from rcsd.evaluating import evaluate, evaluating_of_run
+from rcsd.evaluating import evaluate
+from rcsd.evaluating.targets import evaluating_of
 from rcsd.evaluations import read_evaluation
 from rcsd.evaluations.arms import parse_arms
+from rcsd.evaluations.journal import kept_in
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Example
 from rcsd.world.problems import examples
@@ -162,20 +165,20 @@ def test_a_run_without_held_out_set_needs_one(
 ) -> None:
     said(monkeypatch, capsys, "train", run_file(tmp_path))
     run = tmp_path / "run"
-    with pytest.raises(RunError, match=r"no section evaluation.*data\.mine"):
-        evaluating_of_run(run)
+    with pytest.raises(ConfigError, match=r"nothing is asked; name tasks.*data\.mine"):
+        evaluating_of(str(run))
     overrides = ["data.mine={type: jsonl, path: x.jsonl}", "view=answer"]
-    settings = evaluating_of_run(run, overrides)
+    settings = evaluating_of(str(run), overrides)
     assert list(settings.data) == ["mine"]
     assert settings.view == "answer"
     assert settings.out == run / "eval"
     with pytest.raises(ConfigError, match="did you mean 'view'"):
-        evaluating_of_run(run, [*overrides, "viev=none"])
+        evaluating_of(str(run), [*overrides, "viev=none"])
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
-    with pytest.raises(RunError, match=r"holds no run \(no run\.json\).*YAML"):
-        evaluating_of_run(tmp_path)
+    with pytest.raises(RunError, match=r"neither a run \(no run\.json\) nor a model"):
+        evaluating_of(str(tmp_path))
 
 
 def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
@@ -184,7 +187,7 @@ def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
     settings = config.parse_config(tree)
     (tmp_path / "run.json").write_text(json.dumps({"config": settings.model_dump(mode="json")}))
     with pytest.raises(RunError, match="rcsd rubrics"):
-        evaluating_of_run(tmp_path)
+        evaluating_of(str(tmp_path))
 
 
 def settings(folder: Path, **changes: Any) -> config.Evaluating:
@@ -258,3 +261,63 @@ def test_what_cannot_be_compared_ends_with_an_error(
     code, _, err = said(monkeypatch, capsys, *compared(world, *more))
     assert code == 2
     assert message in err.replace("\n", "")
+
+
+# Cut off
+
+
+class BreaksOff:
+    """An engine that a kill ends after some calls."""
+
+    def __init__(self, engine: Any, num_calls: int) -> None:
+        self.engine, self.left = engine, num_calls
+
+    def sample(self, *asked: Any) -> Any:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.engine.sample(*asked)
+
+
+def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model")
+    changes = {"num_samples": 9, "batch_size": 1}  # calls of eight prompts
+    whole = settings(tmp_path, **changes, out=str(tmp_path / "whole"))
+    evaluate(whole, quietly)
+    cut = settings(tmp_path, **changes)
+    calls: list[BreaksOff] = []
+
+    def breaks_off(policy: Any, batch_size: int) -> Any:
+        calls.append(BreaksOff(default_engine(policy, batch_size), 2 if not calls else 9))
+        return calls[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(cut, quietly, breaks_off)
+    with pytest.raises(RunError, match=r"cut off, and differs in max_tokens; delete that folder"):
+        evaluate(cut.model_copy(update={"max_tokens": 3}), quietly)
+    evaluate(cut, quietly, breaks_off)
+    assert calls[1].left == 9 - 2  # two of the four calls had been kept
+    files = ("completions.jsonl", "summary.json")
+    for name in files:
+        assert (cut.out / name).read_bytes() == (whole.out / name).read_bytes()
+    assert sorted(path.name for path in cut.out.iterdir()) == [
+        *("completions.jsonl", "eval.json", "examples", "summary.json")
+    ]
+
+
+def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
+    with kept_in(tmp_path / "folder", {"a": 1}) as journal:
+        assert journal.completions("own", True) == ()
+        with pytest.raises(RunError, match="another process writes"), kept_in(journal.folder, {}):
+            pass
+
+
+def test_each_row_says_what_was_asked_and_how_it_was_graded(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model")
+    evaluate(settings(tmp_path), quietly)
+    for row in map(json.loads, (tmp_path / "out" / "completions.jsonl").read_text().splitlines()):
+        assert len(row["prompt_sha256"]) == 64
+        assert row["num_tokens"] > 0
+        assert row["right"] is False
+        if row["id"] == "a":
+            assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])

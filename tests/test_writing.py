@@ -68,7 +68,7 @@ class Recorder:
         self.calls: list[tuple[list[tuple[int, ...]], Decoding, int]] = []
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         if self.num_calls is not None and len(self.calls) >= self.num_calls:
             raise KilledError
@@ -209,7 +209,7 @@ def test_several_batches_in_flight_write_what_one_after_the_other_does(
             self.engine, self.lock = HfEngine(policy, 4), threading.Lock()
 
         def sample(
-            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
         ) -> list[Completion]:
             with self.lock:
                 return self.engine.sample(prompts, decoding, seed)
@@ -626,7 +626,7 @@ class Meanwhile:
         self.engine, self.act = engine, act
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         act, self.act = self.act, lambda: None
         act()

@@ -13,7 +13,7 @@ from rcsd.errors import DataError
 from rcsd.files import read_rows, write_rows
 from rcsd.judges.answers import answer_verdict, can_be_wrong
 from rcsd.judges.base import Judge
-from rcsd.types import Decoding, Example
+from rcsd.types import Completion, Decoding, Example
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,30 @@ def graded(
         decoding: Greedy or sampled.
         seed: Of the sampling.
     """
-    rows = [
+    rows = graded_completions(examples, shown, engine.sample(shown, decoding, seed))
+    return judged(rows, examples, judge)
+
+
+def graded_completions(
+    examples: Sequence[Example],
+    shown: Sequence[Sequence[int]],
+    completions: Sequence[Completion],
+) -> list[Graded]:
+    """Completions of the examples with their final answers graded; no judge has been asked.
+
+    Args:
+        examples: What was asked.
+        shown: The prompts, as token ids.
+        completions: What was said.
+    """
+    return [
         replace(
             answered(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
             prompt_sha256=prompt_sha256(ids),
         )
-        for example, ids, completion in zip(
-            examples, shown, engine.sample(shown, decoding, seed), strict=True
-        )
+        for example, ids, completion in zip(examples, shown, completions, strict=True)
     ]
-    return judged(rows, examples, judge)
 
 
 def prompt_sha256(ids: Sequence[int]) -> str:

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")
-app.command("eval")(evaluation.eval_)
+app.add_typer(evaluation.app, name="eval")
 app.command("compare")(evaluation.compare)
 app.command("plan")(planning.plan)
 

@@ -1,9 +1,10 @@
 """``rcsd eval`` and ``rcsd compare``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
@@ -16,9 +17,45 @@ JudgeNoise = Annotated[
 ]
 
 
-def eval_(
-    target: Annotated[Path, typer.Argument(help="YAML file, or the folder of a run.")],
+class _DefaultGroup(TyperGroup):
+    """Takes what is no command's name for the target of the first one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_DefaultGroup,
+    no_args_is_help=True,
+    help="Let a model answer held-out sets or benchmarks: rcsd eval TARGET, short for run TARGET.",
+)
+
+
+@app.command("run")
+def run(  # noqa: PLR0913 (a command line)
+    target: Annotated[
+        str,
+        typer.Argument(help="YAML file, a run's folder, or a model: hub id, folder, builtin:X."),
+    ],
     overrides: Overrides = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Benchmarks, such as sciq,piqa; see 'rcsd eval tasks'.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=0, help="Completions of each question; 0: the greedy one.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Of each task the first so many problems.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="local, hf, vllm or vllm_server.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Of the sampling: qwen3 or qwen3-thinking.")
+    ] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
+    ] = None,
     ray: Ray = None,
     workers: Workers = None,
     worker_resources: WorkerResources = None,
@@ -26,22 +63,20 @@ def eval_(
 ) -> None:
     """Let a model answer held-out sets; one graded JSON row a completion, and a summary.
 
-    A run's folder is evaluated on its own section evaluation, into its folder 'eval'. OUT gets
-    completions.jsonl, summary.json, eval.json (configuration, versions, fingerprints) and the
-    questions in examples/.
+    A run's folder is evaluated on its own section evaluation, into its folder 'eval'; a model on
+    --tasks, into evals/MODEL. OUT gets completions.jsonl, summary.json, eval.json (configuration,
+    versions, fingerprints) and the questions in examples/. An evaluation that was cut off goes on
+    where it was.
     """
     from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
-    from rcsd.config import load_evaluating  # noqa: PLC0415
 
     asked = asked_of(ray, workers, worker_resources, restarts)
-    if target.is_dir():
-        from rcsd.evaluating import evaluating_of_run  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluating import evaluate  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluating.targets import Asked, evaluating_of  # noqa: PLC0415
 
-        settings = evaluating_of_run(target, overrides or [])
-    else:
-        settings = load_evaluating(target, overrides or [])
-    from rcsd.evaluating import evaluate  # noqa: PLC0415
-
+    names = tuple(tasks.split(",")) if tasks else ()
+    wanted = Asked(names, samples, limit, engine, preset, judge)
+    settings = evaluating_of(target, overrides or [], wanted)
     quieten_libraries()
     longest = settings.max_prompt_tokens + settings.max_tokens
     with (

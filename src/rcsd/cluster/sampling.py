@@ -88,7 +88,7 @@ class ClusterEngine:
             self._free.put(worker.remote(*given))
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
@@ -97,8 +97,8 @@ class ClusterEngine:
         """
         num = max(self._batch_size, -(-len(prompts) // (self._num_workers * _PARTS_PER_WORKER)))
 
-        def part(first: int) -> list[Completion]:
-            return self._sampled(prompts[first : first + num], decoding, seed, first)
+        def part(start: int) -> list[Completion]:
+            return self._sampled(prompts[start : start + num], decoding, seed, first + start)
 
         parts = self._threads.map(part, range(0, len(prompts), num))
         return [completion for completions in parts for completion in completions]

@@ -11,20 +11,9 @@ class Engine(Protocol):
     """What samples completions of prompts that are token ids."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
-    ) -> list[Completion]:
-        """One completion for each prompt, in the same order; the same for the same seed."""
-        ...
-
-
-@runtime_checkable
-class PolicyEngine(Protocol):
-    """An engine of a policy that is trained; its work may be a share of what is asked for."""
-
-    def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
-        """As `Engine`.
+        """One completion for each prompt, in the same order; the same for the same seed.
 
         Args:
             prompts: Token ids.
@@ -34,6 +23,11 @@ class PolicyEngine(Protocol):
                 engines too: each prompt's draws hang on the seed and on its own index.
         """
         ...
+
+
+@runtime_checkable
+class PolicyEngine(Engine, Protocol):
+    """An engine of a policy that is trained; its work may be a share of what is asked for."""
 
     def load(self, version: int) -> None:
         """Take up the policy's present weights, which so many steps have made.

@@ -5,7 +5,6 @@ rubrics that they were graded by, ``eval.json`` the record, ``summary.json`` the
 """
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ COMPLETIONS = "completions.jsonl"
 SUMMARY = "summary.json"
 DEFAULT_NAME = "eval"
 """Name of the folder that an evaluation of a run is given in the run's folder."""
+_EXAMPLES = "examples"
 _TEMPLATE = "template"
 # What the answers do not depend on, or what is checked or shown in another way.
 _NO_SETTINGS = {"model", "data", "out", "templates", "max_prompt_tokens", "batch_size", "seed"}
@@ -92,6 +92,11 @@ class Evaluation:
         return chosen | {"templates": self.record["template_sha256"]}
 
 
+def unfinished(path: Path) -> Path:
+    """The folder in which an evaluation is kept until it is whole."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
 def check_new(path: Path) -> None:
     """Refuse a folder that exists.
 
@@ -103,7 +108,7 @@ def check_new(path: Path) -> None:
 
 
 def write_evaluation(evaluation: Evaluation, summary: Mapping[str, Any]) -> None:
-    """Write a new folder that is whole or not there.
+    """Write a new folder that is whole or not there, in what is `unfinished` until then.
 
     Raises:
         RunError: If it exists.
@@ -111,19 +116,21 @@ def write_evaluation(evaluation: Evaluation, summary: Mapping[str, Any]) -> None
     """
     path = evaluation.path
     check_new(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    folder = unfinished(path)
     rows: list[dict[str, Any]] = []
     for name, answers in evaluation.sets.items():
-        write_jsonl(answers.examples, unfinished / "examples" / f"{name}.jsonl")
+        write_jsonl(answers.examples, folder / _EXAMPLES / f"{name}.jsonl")
         sampled = enumerate(answers.sampled)
         rows += [_row(name, row, 0, greedy=True) for row in answers.greedy]
         rows += [_row(name, row, n % answers.num_samples, greedy=False) for n, row in sampled]
-    write_rows(unfinished / COMPLETIONS, rows)
-    write_json(unfinished / SUMMARY, summary)
+    write_rows(folder / COMPLETIONS, rows)
+    write_json(folder / SUMMARY, summary)
     parts = {"config": evaluation.config.model_dump(mode="json"), "model": asdict(evaluation.model)}
-    write_json(unfinished / RECORD, {**parts, **evaluation.record})
-    unfinished.rename(path)
+    write_json(folder / RECORD, {**parts, **evaluation.record})
+    for child in folder.iterdir():
+        if child.name not in (COMPLETIONS, SUMMARY, RECORD, _EXAMPLES):
+            child.unlink()  # the journal, of which all is in the completions
+    folder.rename(path)
 
 
 def _row(name: str, row: Graded, sample: int, greedy: bool) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def read_evaluation(path: Path) -> Evaluation:
     for name in names:
         rows = by_set.get(name, [])
         sets[name] = Answers(
-            read_jsonl(path / "examples" / f"{name}.jsonl"),
+            read_jsonl(path / _EXAMPLES / f"{name}.jsonl"),
             [row for labels, row in rows if labels["greedy"]],
             [row for labels, row in rows if not labels["greedy"]],
         )

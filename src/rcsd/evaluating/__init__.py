@@ -1,0 +1,184 @@
+"""A model answers held-out sets, shown what a view shows; graded by each row's own rubric."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.placebos import with_placebo
+from rcsd.engines import Engine
+from rcsd.engines.building import chosen_engine
+from rcsd.errors import DataError
+from rcsd.evaluate import graded_completions, judged, prompt_sha256
+from rcsd.evaluations import (
+    Answers,
+    EvaluatedModel,
+    Evaluation,
+    check_new,
+    summary_of,
+    unfinished,
+    write_evaluation,
+)
+from rcsd.evaluations.journal import Journal, kept_in
+from rcsd.files import make_folder
+from rcsd.judges.code import CodeJudge
+from rcsd.models import Policy
+from rcsd.prompting import prompt_room, whole_set
+from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
+from rcsd.types import Completion, Decoding, Example
+from rcsd.views import Words
+from rcsd.workers import Progress
+
+_BATCHES_AT_ONCE = 8
+"""After so many batches completions are kept."""
+_NOT_ASKED = {"data", "model", "out", "templates", "judge"}
+
+
+def evaluate(
+    settings: config.Evaluating,
+    progress: Progress,
+    make_engine: Callable[[Policy, int], Engine] | None = None,
+) -> dict[str, Any]:
+    """Answer every set, grade, and write the folder (`rcsd.evaluations`).
+
+    Args:
+        settings: What is answered, by what, and how.
+        progress: Told of every set.
+        make_engine: What answers, of the policy and the batch size; None: the engine asked for.
+
+    Returns:
+        The summary.
+
+    Raises:
+        RunError: If the folder exists, or the model is a run's that has not finished.
+        DataError: If a set is malformed, or an example does not fit or lacks what the view shows.
+        ModelError: If the model cannot be loaded.
+    """
+    check_new(settings.out)
+    make_folder(settings.out)
+    sets = {name: load_examples(section)[0] for name, section in settings.data.items()}
+    for name, examples in sets.items():
+        _check_ids(name, examples)
+    words = Words(settings.templates)
+    placebo = settings.rubrics.placebo
+    shown = {name: with_placebo(examples, placebo, words) for name, examples in sets.items()}
+    policy, _ = load_trained(settings.model)
+    # All prompts before the first answer: what does not fit is said at once.
+    prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    if make_engine is None:
+        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
+    else:
+        engine = make_engine(policy, settings.batch_size)
+    record = {
+        **surroundings(),
+        "template_sha256": words.hashes(),
+        "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
+    }
+    path = settings.model.path
+    model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
+    asked = {
+        **settings.model_dump(mode="json", exclude=_NOT_ASKED),
+        **{name: record[name] for name in ("template_sha256", "data_sha256")},
+        "weights_sha256": model.digest,
+        "prompts_sha256": {name: _sha256_of(of) for name, of in prompts.items()},
+    }
+    with kept_in(unfinished(settings.out), asked) as journal:
+        sampler = _Sampler(engine, journal, settings, progress)
+        completions = {name: sampler.completions(name, prompts[name]) for name in sets}
+        answers = {name: _answers(sets[name], prompts[name], *completions[name]) for name in sets}
+        summary = summary_of(answers, settings.seed)
+        write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
+    return summary
+
+
+def _sha256_of(prompts: Sequence[Sequence[int]]) -> str:
+    return hashlib.sha256("".join(map(prompt_sha256, prompts)).encode()).hexdigest()
+
+
+def _check_ids(name: str, examples: Sequence[Example]) -> None:
+    """Completions are known by the id of their example."""
+    counts = Counter(example.id for example in examples)
+    [(id, number)] = counts.most_common(1)
+    if number > 1:
+        raise DataError(
+            f"{number} examples have the id {id!r}; ids must differ", field=f"data.{name}"
+        )
+
+
+def _prompts(
+    examples: Sequence[Example], name: str, settings: config.Evaluating, policy: Policy
+) -> list[tuple[int, ...]]:
+    views = config.Views(student=settings.view, teacher=settings.view, templates=settings.templates)
+    room = prompt_room(policy, settings.max_prompt_tokens, settings.max_tokens)
+    prompts = whole_set(examples, views, policy, room, f"data.{name}")
+    return [prompt.student_ids for prompt in prompts]
+
+
+class _Sampler:
+    """Samples what the journal lacks, in calls that are as large as after a kill."""
+
+    def __init__(
+        self, engine: Engine, journal: Journal, settings: config.Evaluating, progress: Progress
+    ) -> None:
+        self._engine, self._journal = engine, journal
+        self._settings, self._progress = settings, progress
+        section = settings.engine
+        batch_size = settings.batch_size if section is None else section.batch_size
+        self._num_at_once = _BATCHES_AT_ONCE * batch_size
+
+    def completions(
+        self, name: str, prompts: Sequence[tuple[int, ...]]
+    ) -> tuple[Sequence[Completion], Sequence[Completion]]:
+        """Of a set the greedy ones, and the samples."""
+        settings = self._settings
+        greedy = self._all(name, prompts, Decoding(settings.max_tokens)) if settings.greedy else ()
+        decoding = Decoding(
+            settings.max_tokens, settings.temperature, settings.top_p, settings.top_k
+        )
+        repeated = [prompt for prompt in prompts for _ in range(settings.num_samples)]
+        return greedy, self._all(name, repeated, decoding)
+
+    def _all(
+        self, name: str, prompts: Sequence[tuple[int, ...]], decoding: Decoding
+    ) -> Sequence[Completion]:
+        greedy = decoding.temperature is None
+        for first in range(0, len(prompts), self._num_at_once):
+            done = len(self._journal.completions(name, greedy))
+            part = prompts[first : first + self._num_at_once]
+            if done >= first + len(part):
+                continue
+            self._progress(f"answer {name}", first, len(prompts), "")
+            found = self._engine.sample(part, decoding, self._settings.seed, first)
+            self._journal.add(name, greedy, found[done - first :])
+        if prompts:
+            self._progress(f"answer {name}", len(prompts), len(prompts), "")
+        return self._journal.completions(name, greedy)
+
+
+def _answers(
+    examples: Sequence[Example],
+    prompts: Sequence[tuple[int, ...]],
+    greedy: Sequence[Completion],
+    sampled: Sequence[Completion],
+) -> Answers:
+    """Completions with all that is said of them; the judge is asked once."""
+    num_samples = len(sampled) // len(examples)
+    asked = [example for example in examples for _ in range(num_samples)]
+    shown = [prompt for prompt in prompts for _ in range(num_samples)]
+    rows = graded_completions(examples, prompts, greedy) if greedy else []
+    num_greedy = len(rows)
+    rows += graded_completions(asked, shown, sampled)
+    rows = judged(rows, [*(examples if greedy else ()), *asked], CodeJudge())
+    return Answers(examples, rows[:num_greedy], rows[num_greedy:])
+
+
+def _training_seed(model: str) -> int | None:
+    """Of a run's folder; None: the model is no run."""
+    folder = RunFolder(Path(model))
+    if not folder.record.is_file():
+        return None
+    return folder.read_config().seed
