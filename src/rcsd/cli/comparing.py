@@ -172,7 +172,7 @@ def sheets_of(
             [
                 "Freed of the judge's errors as if it erred as often on every arm and criterion; "
                 "points before they are cut off at 0 and 1; intervals hold what is not known of "
-                "its rates. The p-values above hold for these differences too."
+                "its rates."
             ]
             if any(row.corrected is not None for row in compared.metrics)
             else []
