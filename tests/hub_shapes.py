@@ -16,6 +16,18 @@ QWEN3_8B = Qwen3Config(
     tie_word_embeddings=False,
 )
 """Qwen/Qwen3-8B."""
+QWEN3_2B = Qwen3Config(
+    vocab_size=151_936,
+    hidden_size=2048,
+    intermediate_size=6144,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    max_position_embeddings=40_960,
+    tie_word_embeddings=True,
+)
+"""Qwen/Qwen3-1.7B."""
 LLAMA_70B = LlamaConfig(
     vocab_size=128_256,
     hidden_size=8192,
@@ -29,6 +41,7 @@ LLAMA_70B = LlamaConfig(
 """meta-llama/Llama-3.3-70B-Instruct."""
 SHAPES: dict[str, Any] = {
     "Qwen/Qwen3-8B": QWEN3_8B,
+    "Qwen/Qwen3-1.7B": QWEN3_2B,
     "meta-llama/Llama-3.3-70B-Instruct": LLAMA_70B,
 }
 """By hub id."""

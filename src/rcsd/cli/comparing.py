@@ -14,6 +14,7 @@ from rich.text import Text
 
 from rcsd.comparison import ArmsCompared
 from rcsd.comparison.sets import SetsCompared
+from rcsd.comparison.unscored import Bounds, Corrected
 from rcsd.report.tables import NOTHING, range_text
 from rcsd.report.text import number, p_value_text
 from rcsd.showing import shown_text
@@ -153,19 +154,89 @@ def sheets_of(
                 "criterion",
                 criteria,
             ),
+            *_corrected_sheets(compared, name),
         )
     ]
     lines = [
         *notes,
         *(
+            bounds_line(f"{row.set}, {row.metric}", row.bounds)
+            for row in compared.metrics
+            if row.bounds is not None
+        ),
+        *(
             f"Set '{name}': {number} criteria have no title, so they are of no kind and left out."
             for name, number in compared.num_untitled.items()
+        ),
+        *(
+            [
+                "Freed of the judge's errors as if it erred as often on every arm and criterion; "
+                "points before they are cut off at 0 and 1; intervals hold what is not known of "
+                "its rates."
+            ]
+            if any(row.corrected is not None for row in compared.metrics)
+            else []
         ),
         f"95% intervals, resampled by {cluster_by or 'question'}, and by training seed where an "
         "arm has several; p of a permutation test over the same units, training seeds as they are. "
         "Holm's correction is over all metrics of all sets; over all kinds of criteria.",
     ]
     return sheets, lines
+
+
+def bounds_line(what: str, bounds: Bounds, unit: float = 1) -> str:
+    """A sentence on what missing verdicts leave open, in shares or, by a unit of 100, points."""
+    unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in bounds.means if of.num_unscored)
+    found = [
+        *(
+            (of.arm, number(unit * of.low), number(unit * of.high))
+            for of in bounds.means
+            if of.num_unscored
+        ),
+        *(
+            (
+                f"{of.left} - {of.right}",
+                number(unit * of.low, signed=True),
+                number(unit * of.high, signed=True),
+            )
+            for of in bounds.differences
+        ),
+    ]
+    said = "; ".join(f"{name} between {low} and {high}" for name, low, high in found)
+    return (
+        f"{what}: completions without a verdict: {unscored}. Over all {bounds.num_questions} "
+        f"questions, whatever the missing verdicts are: {said}."
+    )
+
+
+def _corrected_sheets(compared: SetsCompared, name: str) -> list[Sheet]:
+    """Scores and criteria of a set, freed of the judge's errors; none where its rates are unknown.
+
+    Without p-values: dividing by the same number, the tests stay as they are.
+    """
+    metrics = [(of.metric, of.corrected) for of in compared.metrics if of.set == name]
+    kinds = [(of.criterion, of.corrected) for of in compared.criteria if of.set == name]
+    rows = [(what, of) for what, of in (*metrics, *kinds) if of is not None]
+    if not rows:
+        return []
+    arms = [arm for arm, _ in rows[0][1].means]
+    means = [
+        (what, *(_stacked(mean) for _, mean in of.means), str(of.num_compared)) for what, of in rows
+    ]
+    return [
+        Sheet(f"{name}: freed of the judge's errors", ("", *arms, "compared"), means, num_names=1),
+        *_corrected_differences(name, rows),
+    ]
+
+
+def _corrected_differences(name: str, rows: Sequence[tuple[str, Corrected]]) -> list[Sheet]:
+    cells = [
+        (what, f"{left} - {right}", _interval(difference, signed=True))
+        for what, of in rows
+        for left, right, difference in of.differences
+    ]
+    title = f"{name}: differences freed of the judge's errors"
+    return [Sheet(title, ("", "arms", "difference"), cells, num_names=2)] if cells else []
 
 
 _Row = tuple[str, ArmsCompared]
@@ -177,8 +248,7 @@ def _sheets(means: str, differences: str, what: str, rows: Sequence[_Row]) -> li
     heads = [arm if seeds == 1 else f"{arm} ({seeds} seeds)" for arm, seeds in arms.items()]
     cells = []
     for name, compared in rows:
-        # The range beneath the mean: arms are many, and terminals narrow.
-        shown = [_interval(mean.interval).replace(" [", "\n[") for mean in compared.means]
+        shown = [_stacked(mean.interval) for mean in compared.means]
         counts = (str(compared.num_compared), str(compared.num_left_out))
         cells.append((name, *(shown or [NOTHING] * len(arms)), *counts))
     pairs = [
@@ -198,6 +268,11 @@ def _sheets(means: str, differences: str, what: str, rows: Sequence[_Row]) -> li
         heads = [what, "arms", "difference", "p", "p, Holm"]
         found.append(Sheet(differences, heads, pairs, num_names=2))
     return found
+
+
+def _stacked(interval: Interval) -> str:
+    """The range beneath the mean: arms are many, and terminals narrow."""
+    return _interval(interval).replace(" [", "\n[")
 
 
 def _interval(interval: Interval, signed: bool = False) -> str:

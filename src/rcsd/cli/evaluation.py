@@ -11,6 +11,11 @@ from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError
 
+JudgeNoise = Annotated[
+    Path | None,
+    typer.Option(help="JSON of 'rcsd judge check': take the judge's errors out of scores."),
+]
+
 
 class _DefaultGroup(TyperGroup):
     """Takes what is no command's name for the target of the first one."""
@@ -106,6 +111,7 @@ def compare(  # noqa: PLR0913 (each is an option)
         typer.Option(help="Tag to resample by, such as template. Default: by question."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    judge_noise: JudgeNoise = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
 ) -> None:
     r"""Compare arms on the same questions: means, paired differences, corrected p-values.
@@ -113,7 +119,13 @@ def compare(  # noqa: PLR0913 (each is an option)
     Several folders of one NAME are training seeds of one arm. Intervals resample questions, and
     seeds where an arm has several; p-values are of permutation tests over questions, corrected by
     Holm over all metrics and sets, and over all kinds of criteria. A question with a completion
-    that could not be graded in any arm is left out of all, and counted.
+    that could not be graded in any arm is left out of all, and counted; of scores bounds are told
+    then, over all questions: what they are whatever the missing verdicts are.
+
+    With --judge-noise scores and criteria are told a second time, freed of the errors that the
+    judge makes (Rogan and Gladen), with intervals that know how well these were measured. That
+    takes the judge to err as often on every arm and every criterion. Verdict errors shrink
+    differences, so these grow, and so do their intervals; p-values stay.
 
     The format json is one object:
 
@@ -122,8 +134,12 @@ def compare(  # noqa: PLR0913 (each is an option)
     pairs: [[LEFT, RIGHT], ...]; cluster_by: TAG or null
     metrics: [{set, metric, num_compared, num_left_out,
       means: [{arm, num_seeds, mean, low, high, n}],
-      differences: [{left, right, mean, low, high, n, p_value, holm_p_value}]}]
-    criteria: as metrics, with criterion (its title) and violation for metric
+      differences: [{left, right, mean, low, high, n, p_value, holm_p_value}],
+      bounds: {num_questions, means: [{arm, low, high, num_unscored}],
+        differences: [{left, right, low, high}]} or null,
+      corrected: {num_compared, means: [{arm, mean, low, high, n}],
+        differences: [{left, right, mean, low, high, n}]} or null}]
+    criteria: as metrics, with criterion (its title) and violation for metric, without bounds
     num_untitled_criteria: SET -> number; notes: a list of sentences
 
     Of a difference mean is left - right; low and high are a 95% interval, n the units resampled.
@@ -131,6 +147,7 @@ def compare(  # noqa: PLR0913 (each is an option)
     import json  # noqa: PLC0415
 
     from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
+    from rcsd.comparison.noise import read_rates  # noqa: PLC0415
     from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
     from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms  # noqa: PLC0415
     from rcsd.files import check_writable, write_text  # noqa: PLC0415
@@ -141,7 +158,8 @@ def compare(  # noqa: PLR0913 (each is an option)
         check_writable(out)
     read = read_arms(folders)
     sets, notes = answered_sets(read)
-    compared = compare_sets(sets, pairs, metric or (), cluster_by, seed)
+    rates = None if judge_noise is None else read_rates(judge_noise)
+    compared = compare_sets(sets, pairs, metric or (), cluster_by, seed, rates)
     if format == "json":
         about = {
             arm: {

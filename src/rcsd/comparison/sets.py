@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from rcsd.comparison import (
     Arms,
     ArmsCompared,
@@ -14,7 +16,15 @@ from rcsd.comparison import (
     criterion_verdicts,
     resampled_unit,
 )
+from rcsd.comparison.unscored import (
+    Bounds,
+    Corrected,
+    arm_bounds,
+    corrected_columns,
+    corrected_score,
+)
 from rcsd.errors import DataError
+from rcsd.stats import ErrorRates
 from rcsd.types import Example
 
 
@@ -73,11 +83,21 @@ def metric_names(
 
 @dataclass(frozen=True, slots=True)
 class MetricCompared:
-    """A metric of a set."""
+    """A metric of a set.
+
+    Args:
+        set: Its name.
+        metric: The metric's.
+        compared: Over the questions that every arm has a value for.
+        bounds: Of scores, where a verdict is missing: what it leaves open.
+        corrected: Of scores, where the judge's error rates are known: freed of them.
+    """
 
     set: str
     metric: str
     compared: ArmsCompared
+    bounds: Bounds | None = None
+    corrected: Corrected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +108,7 @@ class CriterionCompared:
     criterion: str
     violation: bool
     compared: ArmsCompared
+    corrected: Corrected | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +129,13 @@ class SetsCompared:
         """Plain values, as ``rcsd compare`` documents them."""
         return {
             "metrics": [
-                {"set": row.set, "metric": row.metric, **_plain(row.compared)}
+                {
+                    "set": row.set,
+                    "metric": row.metric,
+                    **_plain(row.compared),
+                    "bounds": None if row.bounds is None else asdict(row.bounds),
+                    "corrected": _plain_corrected(row.corrected),
+                }
                 for row in self.metrics
             ],
             "criteria": [
@@ -117,6 +144,7 @@ class SetsCompared:
                     "criterion": row.criterion,
                     "violation": row.violation,
                     **_plain(row.compared),
+                    "corrected": _plain_corrected(row.corrected),
                 }
                 for row in self.criteria
             ],
@@ -132,12 +160,26 @@ def _plain(compared: ArmsCompared) -> dict[str, Any]:
     return plain
 
 
+def _plain_corrected(corrected: Corrected | None) -> dict[str, Any] | None:
+    if corrected is None:
+        return None
+    return {
+        "num_compared": corrected.num_compared,
+        "means": [{"arm": arm, **asdict(of)} for arm, of in corrected.means],
+        "differences": [
+            {"left": left, "right": right, **asdict(of)}
+            for left, right, of in corrected.differences
+        ],
+    }
+
+
 def compare_sets(
     sets: Sequence[AnsweredSet],
     pairs: Pairs,
     metrics: Sequence[str] = (),
     cluster_by: str | None = None,
     seed: int = 0,
+    rates: ErrorRates | None = None,
 ) -> SetsCompared:
     """Every set by every metric and every kind of criterion, p-values corrected.
 
@@ -147,50 +189,85 @@ def compare_sets(
         metrics: Names of `AnsweredSet.metrics`; none are all but ``pass@k``, whose k are many.
         cluster_by: As in `compare_arms`.
         seed: Of the resampling.
+        rates: Of the judge whose verdicts they are, or None: not known, so nothing is corrected.
 
     Raises:
         DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
-            several seeds each, and not as many.
+            several seeds each, and not as many; or as `rcsd.comparison.unscored.corrected_score`.
     """
     there = list(dict.fromkeys(metric for answered in sets for metric in answered.metrics))
     for metric in metrics:
         if metric not in there:
             raise DataError(f"no set has the metric '{metric}'; there are {', '.join(there)}")
     for answered in sets:
-        _check_seeds(answered, pairs)
+        check_seeds(answered, pairs)
+    asked = _Asked(pairs, cluster_by, seed, rates)
     by_metric = [
-        MetricCompared(
-            answered.name,
-            metric,
-            compare_arms(
-                answered.sampled if "@" in metric else answered.greedy,
-                metric,
-                pairs,
-                cluster_by,
-                seed,
-            ),
-        )
+        asked.metric(answered, metric)
         for answered in sets
         for metric in answered.metrics
         if (metric in metrics if metrics else not metric.startswith("pass@"))
     ]
     by_criterion: list[CriterionCompared] = []
-    num_untitled = {}
+    num_untitled: dict[str, int] = {}
     for answered in sets:
-        found = criterion_verdicts(answered.greedy or answered.sampled, answered.examples)
-        units = [resampled_unit(e.id, e.tags, cluster_by) for e in answered.examples]
-        for (violation, title), kind in found.items():
-            if title:
-                clusters = [units[place] for place in kind.places]
-                compared = compare_columns(kind.values, clusters, pairs, seed)
-                by_criterion.append(CriterionCompared(answered.name, title, violation, compared))
-            else:
-                before = num_untitled.get(answered.name, 0)
-                num_untitled[answered.name] = before + len(kind.places)
+        found, untitled = asked.criteria(answered)
+        by_criterion += found
+        if untitled:
+            num_untitled[answered.name] = untitled
     return SetsCompared(corrected(by_metric), corrected(by_criterion), num_untitled)
 
 
-def _check_seeds(answered: AnsweredSet, pairs: Pairs) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of each set; fields as `compare_sets` takes them."""
+
+    pairs: Pairs
+    cluster_by: str | None
+    seed: int
+    rates: ErrorRates | None
+
+    def metric(self, answered: AnsweredSet, metric: str) -> MetricCompared:
+        arms = answered.sampled if "@" in metric else answered.greedy
+        compared = compare_arms(arms, metric, self.pairs, self.cluster_by, self.seed)
+        if not metric.startswith("score"):
+            return MetricCompared(answered.name, metric, compared)
+        bounds = arm_bounds(arms, metric, answered.examples, self.pairs)
+        freed = None
+        if self.rates is not None:
+            units = self.units(answered)
+            freed = corrected_score(
+                arms, answered.examples, units, self.pairs, self.rates, self.seed
+            )
+        return MetricCompared(answered.name, metric, compared, bounds, freed)
+
+    def criteria(self, answered: AnsweredSet) -> tuple[list[CriterionCompared], int]:
+        """Kinds of criteria, and how many criteria are of none."""
+        found: list[CriterionCompared] = []
+        num_untitled, units = 0, self.units(answered)
+        verdicts = criterion_verdicts(answered.greedy or answered.sampled, answered.examples)
+        for (violation, title), kind in verdicts.items():
+            if not title:
+                num_untitled += len(kind.places)
+                continue
+            clusters = [units[place] for place in kind.places]
+            compared = compare_columns(kind.values, clusters, self.pairs, self.seed)
+            freed = None
+            if self.rates is not None:
+                ones = np.ones(len(clusters))
+                freed = corrected_columns(
+                    kind.values, ones, clusters, self.pairs, self.rates, self.seed
+                )
+            found.append(CriterionCompared(answered.name, title, violation, compared, freed))
+        return found, num_untitled
+
+    def units(self, answered: AnsweredSet) -> list[str]:
+        """What each question is resampled with."""
+        return [resampled_unit(e.id, e.tags, self.cluster_by) for e in answered.examples]
+
+
+def check_seeds(answered: AnsweredSet, pairs: Pairs) -> None:
+    """Refuse pairs of arms that have several seeds each, and not as many, with a DataError."""
     arms = answered.greedy or answered.sampled
     for left, right in pairs:
         num_left, num_right = len(arms[left]), len(arms[right])

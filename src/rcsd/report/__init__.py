@@ -1,6 +1,7 @@
 """Rows -> tables, figures and one HTML file that loads nothing. Imports no torch."""
 
-from rcsd.report.html import FIGURES, figure_svg, write_report
+from rcsd.report.benchmarks import BenchmarkPanel, benchmark_figure
+from rcsd.report.html import FIGURES, figure_svg, svg_of, write_report
 from rcsd.report.page import (
     Arm,
     CriterionShares,
@@ -19,6 +20,7 @@ from rcsd.report.tables import Outcome, terminal_table
 __all__ = [
     "FIGURES",
     "Arm",
+    "BenchmarkPanel",
     "CriterionShares",
     "Curve",
     "Difference",
@@ -30,7 +32,9 @@ __all__ = [
     "Sample",
     "SampleAnswer",
     "SampleCriterion",
+    "benchmark_figure",
     "figure_svg",
+    "svg_of",
     "terminal_table",
     "write_report",
 ]

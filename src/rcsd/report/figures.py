@@ -119,7 +119,7 @@ def dot_panel(title: str, rows: Sequence[DotRow], splits: Sequence[str]) -> Pane
             if interval is None:
                 continue
             y = middle + pitch * (place - (len(row.intervals) - 1) / 2)
-            shapes += _whisker(interval, scale, y, row.css, place)
+            shapes += whisker(interval, scale, y, row.css, place)
             shapes.append(Label(WIDE, y + 4, number(interval.mean), "value end"))
             said.append(f"{row.label} {spaced(splits[place])}: {_said(interval)}")
     return Panel(WIDE, bottom + 24, f"{title}. " + "; ".join(said), tuple(shapes))
@@ -139,7 +139,7 @@ def difference_panel(row: Difference, scale: Scale, width: float) -> Panel:
     excludes_zero = row.interval.low > 0 or row.interval.high < 0
     shapes: list[Shape] = [Line(x, 0, x, height, "grid") for x, _ in scale.ticks()]
     shapes.append(Line(scale(0.0), 0, scale(0.0), height, "zero"))
-    shapes += _whisker(row.interval, scale, y, "a0" if excludes_zero else "a1", 0)
+    shapes += whisker(row.interval, scale, y, "a0" if excludes_zero else "a1", 0)
     return Panel(width, height, f"{row.label}: {_said(row.interval)}", tuple(shapes))
 
 
@@ -270,7 +270,8 @@ def criterion_panel(
     return Panel(WIDE, y, f"share {title} ({direction}). " + "; ".join(said), tuple(shapes))
 
 
-def _whisker(interval: Interval, scale: Scale, y: float, css: str, place: int) -> list[Shape]:
+def whisker(interval: Interval, scale: Scale, y: float, css: str, place: int) -> list[Shape]:
+    """A line from low to high and the marker of that place at the mean."""
     low, mean, high = scale(interval.low), scale(interval.mean), scale(interval.high)
     return [
         Line(low, y, high, y, f"whisker {css}"),

@@ -91,7 +91,11 @@ def figure_svg(page: ReportPage, name: str) -> str:
         raise UserError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
     if not rows[name]:
         raise UserError(f"the page has no rows for the figure {name!r}")
-    figure = FIGURES[name](page)
+    return svg_of(FIGURES[name](page))
+
+
+def svg_of(figure: Figure) -> str:
+    """A figure as an SVG file of its own, light or dark as the reader prefers."""
     keys, x = [], 0.0
     for key in figure.keys:
         keys.append((x, key))

@@ -2,6 +2,7 @@
 
 from rcsd.stats.counting import holm, pass_at_k
 from rcsd.stats.crossed import crossed_interval, paired_crossed_difference
+from rcsd.stats.joint import ErrorRates, JointMeans, Stratum, averages, without_judge_errors
 from rcsd.stats.resampling import (
     FloatArray,
     Interval,
@@ -12,8 +13,12 @@ from rcsd.stats.resampling import (
 )
 
 __all__ = [
+    "ErrorRates",
     "FloatArray",
     "Interval",
+    "JointMeans",
+    "Stratum",
+    "averages",
     "bootstrap_interval",
     "crossed_interval",
     "holm",
@@ -22,4 +27,5 @@ __all__ = [
     "pass_at_k",
     "permutation_p_value",
     "ratio_interval",
+    "without_judge_errors",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rcsd.stats.resampling import (
     MAX_DRAWS_AT_ONCE,
+    FloatArray,
     Interval,
     bootstrap_interval,
     check_resampling,
@@ -59,27 +60,58 @@ def crossed_interval(
     """
     check_resampling(level, num_resamples)
     matrix_SQ = finite(values_SQ, "values_SQ", num_axes=2)
-    num_seeds = len(matrix_SQ)
-    if num_seeds == 1:
+    if len(matrix_SQ) == 1:
         return bootstrap_interval(matrix_SQ[0], clusters, seed, level, num_resamples)
     by_seed = [cluster_sums(row, clusters) for row in matrix_SQ]
     sums_SC, counts_C = np.stack([sums for sums, _ in by_seed]), by_seed[0][1]
     num_clusters = len(counts_C)
-    mean = float(sums_SC.sum() / (num_seeds * counts_C.sum()))
+    mean = float(sums_SC.sum() / (len(matrix_SQ) * counts_C.sum()))
     if np.ptp(sums_SC / counts_C) == 0:
         mean = float(sums_SC[0, 0] / counts_C[0])  # as in bootstrap_interval
         return Interval(mean, mean, mean, num_clusters)
     of_seeds, of_clusters = np.random.default_rng(seed).spawn(2)
-    means_R = np.empty(num_resamples)
-    batch = max(1, MAX_DRAWS_AT_ONCE // (num_clusters + num_seeds))
-    for start in range(0, num_resamples, batch):
-        size = min(batch, num_resamples - start)
-        v_RS = of_seeds.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size)
-        w_RC = of_clusters.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size)
-        totals_R = (v_RS * (w_RC @ sums_SC.T)).sum(axis=1)
-        means_R[start : start + size] = totals_R / (num_seeds * (w_RC @ counts_C))
+    v_RS = seed_draws(len(matrix_SQ), of_seeds, num_resamples)
+    means_R = resampled_means([matrix_SQ], [v_RS], of_clusters, clusters)[0]
     low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), num_clusters)
+
+
+def seed_draws(num_seeds: int, of_seeds: np.random.Generator, num_resamples: int) -> FloatArray:
+    """v_rs of `crossed_interval`: how often each resample draws each seed."""
+    chances_S = np.full(num_seeds, 1 / num_seeds)
+    return of_seeds.multinomial(num_seeds, chances_S, num_resamples).astype(np.float64)
+
+
+def resampled_means(
+    matrices: Sequence[FloatArray],
+    draws: Sequence[FloatArray],
+    of_clusters: np.random.Generator,
+    clusters: Sequence[Hashable] | NDArray[np.generic] | None = None,
+) -> list[FloatArray]:
+    """mean_r of `crossed_interval` for several matrices, all under the same draws of questions.
+
+    Args:
+        matrices: Each S x Q finite numbers, S its own, on the same questions.
+        draws: Of each matrix R x S: how often each resample draws each of its seeds.
+        of_clusters: Draws the questions.
+        clusters: As in `crossed_interval`.
+
+    Returns:
+        R means for each matrix.
+    """
+    sums = [np.stack([cluster_sums(row, clusters)[0] for row in of]) for of in matrices]
+    counts_C = cluster_sums(matrices[0][0], clusters)[1]
+    num_clusters, num_resamples = len(counts_C), len(draws[0])
+    chances_C = np.full(num_clusters, 1 / num_clusters)
+    means = [np.empty(num_resamples) for _ in matrices]
+    batch = max(1, MAX_DRAWS_AT_ONCE // (num_clusters + max(map(len, matrices))))
+    for start in range(0, num_resamples, batch):
+        part = slice(start, min(start + batch, num_resamples))
+        w_RC = of_clusters.multinomial(num_clusters, chances_C, part.stop - start)
+        for mean_R, sums_SC, v_RS in zip(means, sums, draws, strict=True):
+            totals_R = (v_RS[part] * (w_RC @ sums_SC.T)).sum(axis=1)
+            mean_R[part] = totals_R / (len(sums_SC) * (w_RC @ counts_C))
+    return means
 
 
 def paired_crossed_difference(

@@ -1,0 +1,41 @@
+"""How often a judge errs, from the file that says it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rcsd.errors import DataError
+from rcsd.files import read_json
+from rcsd.stats import ErrorRates
+
+
+def read_rates(path: Path) -> ErrorRates:
+    """The error rates that ``rcsd judge check`` measured.
+
+    Read is one object with ``sensitivity`` and ``specificity``, and with ``num_met`` and
+    ``num_unmet``: the verdicts behind each; other keys are left.
+
+    Raises:
+        DataError: If the file is not there or holds no such rates, or rates of a judge that tells
+            nothing.
+    """
+    found = read_json(path)
+    try:
+        return ErrorRates(
+            float(_number(found, "sensitivity")),
+            int(_number(found, "num_met")),
+            float(_number(found, "specificity")),
+            int(_number(found, "num_unmet")),
+        )
+    except ValueError as error:
+        raise DataError(str(error), path) from error
+
+
+def _number(found: Mapping[str, Any], name: str) -> float:
+    value = found.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(
+            f"expected a number {name}, got {value!r}; the JSON of 'rcsd judge check' has "
+            "sensitivity, num_met, specificity and num_unmet"
+        )
+    return value
