@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from rcsd.cli import data, evaluation, planning, writer
+from rcsd.cli import data, evaluation, judging, planning, writer
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(judging.app, name="judge")
 app.command("compare")(evaluation.compare)
 app.command("plan")(planning.plan)
 
