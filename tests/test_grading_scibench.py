@@ -15,9 +15,6 @@ SCIBENCH = Path(__file__).parents[2] / "shared" / "data" / "scibench_dev.jsonl"
 
 pytestmark = pytest.mark.skipif(not SCIBENCH.exists(), reason="needs ../shared/data")
 
-# Forms that are not graded as the test asks, by source and id, and why.
-EXPECTED: dict[tuple[str, str, str], str] = {}
-
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -86,13 +83,11 @@ def test_all_units_are_read():
 
 def test_a_reference_is_right_however_it_is_written():
     verdicts = _verdicts(_written)
-    missed = {key for key, verdict in verdicts.items() if verdict is not True}
-    assert missed == {key for key in EXPECTED if key in verdicts}
-    assert len(missed) <= 0.01 * len(verdicts)
+    assert len(verdicts) > 6 * 300
+    assert not {key for key, verdict in verdicts.items() if verdict is not True}
 
 
 def test_a_spoilt_reference_is_wrong():
     verdicts = _verdicts(_spoilt)
-    missed = {key for key, verdict in verdicts.items() if verdict is not False}
-    assert missed == {key for key in EXPECTED if key in verdicts}
-    assert len(missed) <= 0.01 * len(verdicts)
+    assert len(verdicts) > 5 * 300
+    assert not {key for key, verdict in verdicts.items() if verdict is not False}

@@ -6,6 +6,7 @@ process and all its threads, one task at a time; it starts when first needed, is
 takes too long, and then started again. What takes too long is ungraded.
 """
 
+import atexit
 import contextlib
 import functools
 import json
@@ -93,13 +94,24 @@ class Worker:
             self.stop()
         return answer
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._process and self._process.pid
+
     def stop(self) -> None:
         """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the process, and of the pipes to it: it ends when nobody holds them."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
+        process.returncode = process.returncode or 0  # a forked process has no such child
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -133,10 +145,12 @@ _worker = Worker()
 def _forget() -> None:
     """A forked process must not talk into its parent's pipes."""
     global _worker
-    _worker = Worker()
+    _worker.forget()
+    _worker = Worker()  # the lock of the other may be held by a thread that is not here
     _asked.cache_clear()
 
 
+atexit.register(lambda: _worker.stop())
 os.register_at_fork(after_in_child=_forget)
 
 
