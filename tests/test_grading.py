@@ -333,7 +333,7 @@ def test_of_a_text_that_was_cut_off_only_what_is_whole_counts(
 
 def test_the_reason_says_what_was_found_and_what_was_asked_for():
     assert grade(r"\boxed{0.5 \text{ s}}", "500", M).reason == "wrong unit: 0.5 s, asked for 500 m"
-    assert grade("Answer: A or B", "B", ABCD).reason == "names several options: A and B"
+    assert grade("Answer: A or B", "B", ABCD).reason == "names several options: A, B"
     assert grade("C", "B", ABCD).reason == "option C, not B"
     assert (
         grade("<think>5", "5", M).reason == "the thinking never ends, so there is no final answer"
@@ -386,12 +386,19 @@ def test_an_example_without_grading_is_graded_as_its_reference_reads():
 # The worker
 
 
-def test_what_takes_too_long_or_too_much_is_ungraded_within_its_time_and_the_next_task_is_done():
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("9^{9^{9^9}}", "9^{9^{9^9}} + 1"), ("9^{387420489}", "9^{387420488} + 1")],
+)
+def test_what_takes_too_long_or_too_much_is_ungraded_in_time_and_the_next_task_is_done(
+    answer: str, reference: str
+):
+    mathematics.equality("1", "2")  # it is started
     begin = time.monotonic()
-    verdict, reason = mathematics.equality("9^{9^{9^9}}", "9^{9^{9^{9}}} + 1", seconds=1.0)
+    verdict, reason = mathematics.equality(answer, reference, seconds=1.0)
     assert verdict is None
     assert reason.startswith("cannot be compared: it ")
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 3
     assert mathematics.equality(r"\frac{2}{4}", "0.5")[0] is True
 
 
@@ -491,7 +498,7 @@ ANY = st.lists(PIECES | st.text(max_size=6), max_size=12).map("".join)
 GRADINGS = st.sampled_from([ABCD, M, C8, PER_CENT, KELVIN, NONE, ODD, TEXT])
 
 
-@settings(max_examples=300, derandomize=True, deadline=4000)
+@settings(max_examples=150, derandomize=True, deadline=8000)
 @given(ANY, ANY, GRADINGS, st.booleans())
 def test_any_text_and_reference_are_graded(
     text: str, reference: str, grading: Grading, finished: bool

@@ -13,6 +13,7 @@ have been going on.
 """
 
 import re
+import string
 from dataclasses import dataclass
 
 from rcsd.judges.answers import boxed_contents
@@ -135,6 +136,9 @@ def _concluded(text: str) -> Extraction | None:
 
 def _sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(text.strip())
+
+
+_AROUND = string.whitespace + '\u00a0*_`"“”'
 
 
 def bare(answer: str) -> str | None:

@@ -32,8 +32,12 @@ MAX_CHARACTERS = 2_000
 """Of an expression: longer ones are not tried."""
 
 
-class _Ended(Exception):
-    """The worker is gone, or late."""
+class _EndedError(Exception):
+    """The worker is gone."""
+
+
+class _LateError(Exception):
+    """The worker has not answered in time."""
 
 
 class Worker:
@@ -49,16 +53,18 @@ class Worker:
         Raises:
             RunError: If the worker cannot be started.
         """
+        line = json.dumps({**task, "seconds": seconds}).encode() + b"\n"
         with self._lock:
-            process = self._started()
-            line = json.dumps({**task, "seconds": seconds}).encode() + b"\n"
-            try:
-                return self._asked(process, line, seconds)
-            except (_Ended, OSError):
-                late = process.poll() is None
-                self.stop()
-                told = f"it takes more than {seconds:g} s" if late else "it takes too much"
-                return {"reason": f"{told} to work out"}
+            for _ in range(2):  # it may have been killed since its last task, by whomever
+                process = self._started()
+                try:
+                    return self._asked(process, line, seconds)
+                except _LateError:
+                    self.stop()
+                    return {"reason": f"it takes more than {seconds:g} s to work out"}
+                except (_EndedError, OSError):
+                    self.stop()
+            return {"reason": "it takes too much memory or time to work out"}
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is not None and self._process.poll() is None:
@@ -75,7 +81,7 @@ class Worker:
         )
         try:
             _line(self._process, MAX_START_SECONDS)
-        except (_Ended, OSError) as error:
+        except (_EndedError, _LateError, OSError) as error:
             self.stop()
             raise RunError(
                 "the process that compares mathematical answers does not start; try "
@@ -122,7 +128,8 @@ def _line(process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
     """The next line of the worker.
 
     Raises:
-        _Ended: If there is none in time.
+        _EndedError: If there will be none.
+        _LateError: If there is none in time.
     """
     assert process.stdout is not None
     until = time.monotonic() + seconds
@@ -130,11 +137,10 @@ def _line(process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
     while not line.endswith(b"\n"):
         left = until - time.monotonic()
         if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-            raise _Ended
+            raise _LateError
         read = os.read(process.stdout.fileno(), 65_536)
         if not read:
-            process.wait()
-            raise _Ended
+            raise _EndedError
         line += read
     return line
 

@@ -224,9 +224,9 @@ _COUNTED = frozenset(
     for ending in ("", "s")
 )
 _WORDS = frozenset(
-    "a am an and are as at be by count degrees_of dot drop for from had hand has if is it line link "
-    "me my no of on or pole point points rod so than that the times to up us was we with x y z "
-    "i j k n r v p q u e b f q w".split()
+    "a am an and are as at be by count dot drop for from had hand has if is it line link me my no "
+    "of on or pole point points rod so than that the times to up us was we with x y z i j k n r v "
+    "p q f w".split()
 )
 _GLUED = re.compile(r"(kJ|kN|kW|kg|kcal|cal|mol|Pa|eV|[JNWCVAKLgms])(mol|Pa|Hz|kg|[JNWCVAKLTgmsh])")
 
