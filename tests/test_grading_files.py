@@ -6,8 +6,8 @@ import typer
 from typer.testing import CliRunner
 
 from rcsd.cli.grading import grade_file
+from rcsd.data.grading import graded_file
 from rcsd.errors import DataError
-from rcsd.judges.grading.files import graded_file
 
 ROWS = [
     {"completion": "0.5 km", "reference": "500", "unit": "m", "kind": "number", "id": 7},

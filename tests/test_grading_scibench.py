@@ -1,8 +1,8 @@
 """Every SciBench problem's reference, written in many ways and spoilt in many ways."""
 
 import json
-
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ def _problems() -> list[dict[str, str]]:
 
 
 def _number(problem: dict[str, str]) -> float:
-    return float(problem["answer_number"].strip().replace("−", "-").replace(",", ""))
+    return float(problem["answer_number"].strip().replace("\u2212", "-").replace(",", ""))
 
 
 def _parts(number: float) -> tuple[str, int]:
@@ -43,8 +43,8 @@ def _written(problem: dict[str, str]) -> dict[str, str]:
         "bare": rf"So we find \boxed{{{problem['answer_number'].strip()}}}.",
         "with unit": f"Answer: {absolute:.7g} {unit.written}",
         "LaTeX": rf"\[ \boxed{{x = {mantissa} \times 10^{{{exponent}}} \, {latex}}} \]",
-        "scientific": f"**Final Answer:** {mantissa} × 10{str(exponent).translate(SUPERSCRIPTS)}"
-        f" {unit.written}",
+        "scientific": f"**Final Answer:** {mantissa} \u00d7 10"
+        f"{str(exponent).translate(SUPERSCRIPTS)} {unit.written}",
         "rounded": rf"Thus \boxed{{{absolute:.2g}\ \text{{{unit.written}}}}}",
         "sentence": f"We did it. Therefore, the result is approximately {absolute:.4g} "
         f"{unit.written}.",
@@ -66,7 +66,9 @@ def _spoilt(problem: dict[str, str]) -> dict[str, str]:
     return {} if number == 0 else texts
 
 
-def _verdicts(forms) -> dict[tuple[str, str, str], bool | None]:
+def _verdicts(
+    forms: Callable[[dict[str, str]], dict[str, str]],
+) -> dict[tuple[str, str, str], bool | None]:
     return {
         (problem["source"], problem["problemid"].strip(), form): grade(
             text, problem["answer_number"], Grading("number", unit=problem["unit"])

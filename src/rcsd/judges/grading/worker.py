@@ -57,7 +57,7 @@ def _parsed(text: str) -> list[Any]:
     from math_verify import parse  # noqa: PLC0415
 
     shown = text if "$" in text or "\\[" in text else f"${text}$"
-    found = parse(shown, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)  # type: ignore[arg-type]
+    found = parse(shown, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)
     return [one for one in found if not isinstance(one, str)]
 
 
