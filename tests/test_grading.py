@@ -54,8 +54,8 @@ CHOICES = [
     (r"\fbox{C}", "C", ABCD, True),
     (r"\boxed C", "C", ABCD, True),
     (r"\boxed{(C)\ 12\ \text{kg}}", "C", ABCD, True),
-    ("Ｂ", "B", ABCD, True),  # full width
-    ("答案：B", "B", ABCD, True),
+    ("\uff22", "B", ABCD, True),  # full width
+    ("答案\uff1aB", "B", ABCD, True),
     ("Respuesta: B", "B", ABCD, True),
     ("Antwort: B) 3 m", "B", ABCD, True),
     ("B", "A", ABCD, False),
@@ -175,8 +175,8 @@ NUMBERS = [
     ("Antwort: 1.000,5", "1000.5", EXACT, True),
     ("Antwort: 3,5 km", "3.5", KM, True),
     ("Réponse: 0,025", "0.025", EXACT, True),
-    ("Answer: −3", "-3", NONE, True),  # U+2212
-    ("Answer: -3", "−3", NONE, True),
+    ("Answer: \u22123", "-3", NONE, True),  # U+2212
+    ("Answer: -3", "\u22123", NONE, True),
     ("Answer: +3", "3", NONE, True),
     ("Answer: ½", "0.5", NONE, True),
     (r"\boxed{\frac{1}{3}}", "0.3333333", NONE, True),
@@ -197,7 +197,7 @@ NUMBERS = [
     ("five", "5", NONE, True),
     ("Answer: 10^5", "100000", EXACT, True),
     ("Answer: 1.2e-3", "0.0012", EXACT, True),
-    ("Answer: 1.2E−3", "0.0012", EXACT, True),
+    ("Answer: 1.2E\u22123", "0.0012", EXACT, True),
     ("Answer: 1.2 x 10^{-3}", "0.0012", EXACT, True),
     ("Answer: 1.2·10⁻³", "0.0012", EXACT, True),
     ("Answer: 1.2*10**-3", "0.0012", EXACT, True),
@@ -294,7 +294,7 @@ TEXTS = [
     ("Answer: sodium chloride or potassium chloride", "sodium chloride", TEXT, None),
     ("Answer: table salt", "sodium chloride", TEXT, None),
     ("Answer: “Cell wall”", "cell wall", TEXT, True),
-    ("Answer: ＣＯ₂", "CO2", TEXT, True),
+    ("Answer: \uff23\uff2f₂", "CO2", TEXT, True),
     ("Long.\nMuch longer.", "cell wall", TEXT, None),
 ]
 
@@ -329,3 +329,200 @@ def test_of_a_text_that_was_cut_off_only_what_is_whole_counts(
     text: str, reference: str, grading: Grading, verdict: bool | None
 ):
     assert grade(text, reference, grading, finished=False).verdict is verdict
+
+
+def test_the_reason_says_what_was_found_and_what_was_asked_for():
+    assert grade(r"\boxed{0.5 \text{ s}}", "500", M).reason == "wrong unit: 0.5 s, asked for 500 m"
+    assert grade("Answer: A or B", "B", ABCD).reason == "names several options: A, B"
+    assert grade("C", "B", ABCD).reason == "option C, not B"
+    assert (
+        grade("<think>5", "5", M).reason == "the thinking never ends, so there is no final answer"
+    )
+    assert "compared as written" in grade("Answer: 12 zorkmids", "12", ODD).reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reference", "message"),
+    [(("5 m", "5 m "), "A", "twice"), (("5 m", "3 m"), "C", "neither one of A, B nor an option")],
+)
+def test_options_that_no_answer_can_be_graded_by_are_refused(
+    options: tuple[str, ...], reference: str, message: str
+):
+    with pytest.raises(DataError, match=message):
+        grade("A", reference, Grading("choice", options))
+
+
+# Examples
+
+
+def test_an_example_says_how_it_is_graded_in_evaluation_and_as_a_reward():
+    example = Example("1", "How far?", "500", grading=M)
+    row = answered(example, r"\boxed{0.5 \text{ km}}")
+    assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
+    assert row.reason == "0.5 km is 500 m within 0.05"
+    texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
+    scores = AnswerReward().scores([(example, text) for text in texts])
+    assert scores[:2] == [1.0, 0.0]
+    assert scores[2] != scores[2]
+    assert can_be_wrong(example)
+
+
+def test_a_kind_of_which_only_right_answers_are_told_gets_no_accuracy():
+    example = Example("1", "What?", "salt", grading=TEXT)
+    row = answered(example, "Answer: salt")
+    assert not can_be_wrong(example)
+    assert (row.right, row.extracted, row.reason) == (None, "salt", "the reference's words")
+
+
+def test_an_example_without_grading_is_graded_as_its_reference_reads():
+    row = answered(Example("1", "How far?", "500 m"), "The answer is 500 m.")
+    assert (row.right, row.extracted, row.reason) == (True, None, "")
+    assert answered(Example("1", "Who?", "Curie"), "The answer is Curie.").right is None
+    assert not can_be_wrong(Example("1", "Who?"))
+    with pytest.raises(DataError, match="reference_answer"):
+        graded_answer(Example("1", "Who?", grading=TEXT), "Curie")
+
+
+# The worker
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("9^{9^{9^9}}", "9^{9^{9^9}} + 1"), ("9^{387420489}", "9^{387420488} + 1")],
+)
+def test_what_takes_too_long_or_too_much_is_ungraded_in_time_and_the_next_task_is_done(
+    answer: str, reference: str
+):
+    mathematics.equality("1", "2")  # it is started
+    begin = time.monotonic()
+    verdict, reason = mathematics.equality(answer, reference, seconds=1.0)
+    assert verdict is None
+    assert reason.startswith("cannot be compared: it ")
+    assert time.monotonic() - begin < 3
+    assert mathematics.equality(r"\frac{2}{4}", "0.5")[0] is True
+
+
+def test_a_worker_that_is_killed_is_started_again():
+    assert mathematics.equality("1 + 1", "2")[0] is True
+    pid = mathematics._worker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert mathematics.equality("1 + 2", "3")[0] is True
+    assert mathematics._worker.pid != pid
+
+
+def test_threads_share_the_worker():
+    found: dict[int, bool | None] = {}
+
+    def ask(n: int) -> None:
+        found[n] = mathematics.equality(f"{n} + {n}", str(2 * n + n % 2))[0]
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: n % 2 == 0 for n in range(1, 9)}
+
+
+PARENT = """
+import os, signal
+from rcsd.judges.grading import mathematics
+mathematics.equality("1 + 1", "2")
+print(mathematics._worker.pid, flush=True)
+{then}
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    "then",
+    ["", "mathematics.MAX_SECONDS\nmathematics._worker._process.stdin.write(TASK)\n"
+     "mathematics._worker._process.stdin.flush()"],
+    ids=["idle", "busy"],
+)  # fmt: skip
+def test_the_worker_ends_with_its_parent_even_if_that_is_killed(then: str):
+    task = b'{"task": "value", "text": "\\\\sum_{n=1}^{100000000} \\\\sin(n)", "seconds": 3}\n'
+    code = PARENT.format(then=then.replace("TASK", repr(task)))
+    parent = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    until = time.monotonic() + 15
+    while time.monotonic() < until and _lives(int(parent.stdout)):
+        time.sleep(0.05)
+    assert not _lives(int(parent.stdout))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_forked_process_gets_a_worker_of_its_own():
+    code = """
+import os
+from rcsd.judges.grading import mathematics
+assert mathematics.equality("1 + 1", "2")[0]
+pid = mathematics._worker.pid
+child = os.fork()
+if child == 0:
+    same = mathematics.equality("1 + 3", "4")[0] and mathematics._worker.pid != pid
+    mathematics._worker.stop()
+    os._exit(0 if same else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert mathematics.equality("1 + 4", "5")[0] and mathematics._worker.pid == pid
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_grading_needs_neither_torch_nor_sympy_nor_pint_to_be_imported():
+    code = (
+        "import sys, rcsd.judges.grading;"
+        "assert not {'torch', 'sympy', 'pint', 'math_verify'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Laws
+
+PIECES = st.sampled_from(
+    [r"\boxed{", "}", "{", r"\frac", "answer is ", "Answer:", "A", "(b)",
+     "<think>", "</think>", "5",
+     "-", "^", "\u00d7", "10", "m", " ", "\n", "/", "$", "%", "°C", "=", " or ", ",", ".", "½",
+     "\\pm",
+     "between ", " and ", "####", "\\text{", "kg", "1e999", "9" * 30, "\x00", "\ud800"]
+)  # fmt: skip
+ANY = st.lists(PIECES | st.text(max_size=6), max_size=12).map("".join)
+GRADINGS = st.sampled_from([ABCD, M, C8, PER_CENT, KELVIN, NONE, ODD, TEXT])
+
+
+@settings(max_examples=150, derandomize=True, deadline=8000)
+@given(ANY, ANY, GRADINGS, st.booleans())
+def test_any_text_and_reference_are_graded(
+    text: str, reference: str, grading: Grading, finished: bool
+):
+    if grading.kind == "choice":
+        reference = "B"
+    found = grade(text, reference, grading, finished)
+    assert found.verdict in (True, False, None)
+    assert found.reason
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(ANY, ANY)
+def test_any_mathematics_is_graded_in_time(answer: str, reference: str):
+    begin = time.monotonic()
+    assert grade(rf"\boxed{{{answer}}}", reference, MATH).verdict in (True, False, None)
+    assert time.monotonic() - begin < 2 * mathematics.MAX_SECONDS
+
+
+@pytest.mark.parametrize("piece", ["Answer: ", "1 ", r"\frac{", "(A) or ", "1,", "<think>", "\n* "])
+def test_long_texts_are_graded_in_a_moment(piece: str):
+    for grading, reference in ((M, "5"), (ABCD, "B"), (TEXT, "salt")):
+        begin = time.monotonic()
+        grade(piece * (40_000 // len(piece)), reference, grading)
+        assert time.monotonic() - begin < 2

@@ -1,8 +1,8 @@
 """Every SciBench problem's reference, written in many ways and spoilt in many ways."""
 
 import json
-
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,6 @@ SCIBENCH = Path(__file__).parents[2] / "shared" / "data" / "scibench_dev.jsonl"
 
 pytestmark = pytest.mark.skipif(not SCIBENCH.exists(), reason="needs ../shared/data")
 
-# Forms that are not graded as the test asks, by source and id, and why.
-EXPECTED: dict[tuple[str, str, str], str] = {}
-
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -26,7 +23,7 @@ def _problems() -> list[dict[str, str]]:
 
 
 def _number(problem: dict[str, str]) -> float:
-    return float(problem["answer_number"].strip().replace("−", "-").replace(",", ""))
+    return float(problem["answer_number"].strip().replace("\u2212", "-").replace(",", ""))
 
 
 def _parts(number: float) -> tuple[str, int]:
@@ -46,8 +43,8 @@ def _written(problem: dict[str, str]) -> dict[str, str]:
         "bare": rf"So we find \boxed{{{problem['answer_number'].strip()}}}.",
         "with unit": f"Answer: {absolute:.7g} {unit.written}",
         "LaTeX": rf"\[ \boxed{{x = {mantissa} \times 10^{{{exponent}}} \, {latex}}} \]",
-        "scientific": f"**Final Answer:** {mantissa} × 10{str(exponent).translate(SUPERSCRIPTS)}"
-        f" {unit.written}",
+        "scientific": f"**Final Answer:** {mantissa} \u00d7 10"
+        f"{str(exponent).translate(SUPERSCRIPTS)} {unit.written}",
         "rounded": rf"Thus \boxed{{{absolute:.2g}\ \text{{{unit.written}}}}}",
         "sentence": f"We did it. Therefore, the result is approximately {absolute:.4g} "
         f"{unit.written}.",
@@ -69,7 +66,9 @@ def _spoilt(problem: dict[str, str]) -> dict[str, str]:
     return {} if number == 0 else texts
 
 
-def _verdicts(forms) -> dict[tuple[str, str, str], bool | None]:
+def _verdicts(
+    forms: Callable[[dict[str, str]], dict[str, str]],
+) -> dict[tuple[str, str, str], bool | None]:
     return {
         (problem["source"], problem["problemid"].strip(), form): grade(
             text, problem["answer_number"], Grading("number", unit=problem["unit"])
@@ -86,13 +85,11 @@ def test_all_units_are_read():
 
 def test_a_reference_is_right_however_it_is_written():
     verdicts = _verdicts(_written)
-    missed = {key for key, verdict in verdicts.items() if verdict is not True}
-    assert missed == {key for key in EXPECTED if key in verdicts}
-    assert len(missed) <= 0.01 * len(verdicts)
+    assert len(verdicts) > 6 * 300
+    assert not {key for key, verdict in verdicts.items() if verdict is not True}
 
 
 def test_a_spoilt_reference_is_wrong():
     verdicts = _verdicts(_spoilt)
-    missed = {key for key, verdict in verdicts.items() if verdict is not False}
-    assert missed == {key for key in EXPECTED if key in verdicts}
-    assert len(missed) <= 0.01 * len(verdicts)
+    assert len(verdicts) > 5 * 300
+    assert not {key for key, verdict in verdicts.items() if verdict is not False}

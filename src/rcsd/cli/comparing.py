@@ -121,8 +121,8 @@ def _estimate(found: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def counts_of(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the estimates leave out, and on lengths."""
-    return [
+    """Sentences on what the estimates leave out, on lengths, and on what guessing gives."""
+    lines = [
         f"{name}, {kind}: {counts['num_completions']} completions, "
         f"{counts['num_unscored']} unscored, {counts['num_ungraded']} ungraded, "
         f"{counts['truncated_share']:.1%} cut off, "
@@ -131,6 +131,19 @@ def counts_of(summary: Mapping[str, Any]) -> list[str]:
         for kind, counts in answered.items()
         if kind in ("greedy", "sampled")
     ]
+    for name, answered in summary["sets"].items():
+        lines += [
+            f"{name}, {metric}: between {low:.3f} and {high:.3f}, whatever is missing turns out"
+            for metric, found in answered["metrics"].items()
+            if "bounds" in found
+            for low, high in [found["bounds"]]
+        ]
+        if placebos := answered["placebos"]:
+            lines.append(
+                f"{name}: guessing gives {placebos['chance']:.3f}, always saying "
+                f"{placebos['majority_letter']} {placebos['majority']:.3f}"
+            )
+    return lines
 
 
 def sheets_of(

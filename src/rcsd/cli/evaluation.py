@@ -1,15 +1,22 @@
 """``rcsd eval`` and ``rcsd compare``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 from typer.core import TyperGroup
 
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
+from rcsd.cli.grading import grade_file
+from rcsd.cli.paper import paper_table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError
+from rcsd.showing import visible_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 JudgeNoise = Annotated[
     Path | None,
@@ -23,6 +30,9 @@ class _DefaultGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "--help"):
             args = ["run", *args]
+        if "--preset" in args and "paper-table" in args[args.index("--preset") + 1 :][:1]:
+            place = args.index("--preset")
+            args = ["paper-table", *args[1:place], *args[place + 2 :]]
         return super().parse_args(ctx, args)
 
 
@@ -68,8 +78,6 @@ def run(  # noqa: PLR0913 (a command line)
     versions, fingerprints) and the questions in examples/. An evaluation that was cut off goes on
     where it was.
     """
-    from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
-
     asked = asked_of(ray, workers, worker_resources, restarts)
     from rcsd.evaluating import evaluate  # noqa: PLC0415 (torch takes seconds)
     from rcsd.evaluating.targets import Asked, evaluating_of  # noqa: PLC0415
@@ -84,11 +92,63 @@ def run(  # noqa: PLR0913 (a command line)
         engines(asked, settings.model, settings.engine, longest) as (make_engine, _),
     ):
         summary = evaluate(settings, shown, make_engine)
+    _show_summary(summary, settings.out)
+
+
+def _show_summary(summary: "Mapping[str, Any]", out: Path) -> None:
+    from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
+
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
     for line in counts_of(summary):
-        console.print(line)
-    say(f"Evaluation: {settings.out}")
+        say(line)
+    say(f"Evaluation: {out}")
+
+
+app.command("grade")(grade_file)
+app.command("paper-table")(paper_table)
+
+
+@app.command("judge")
+def judge_again(
+    folder: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
+    judge: Annotated[Path, typer.Option(help="YAML file with a section judge.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new evaluation; must not exist.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take, and ask nothing.")
+    ] = False,
+) -> None:
+    """Judge the answers of an evaluation anew: by another judge, or what had stayed unscored.
+
+    What a judge has said before is in its cache, and asked no more.
+    """
+    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.config import load_judging  # noqa: PLC0415
+    from rcsd.evaluating import judging  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluations import read_evaluation  # noqa: PLC0415
+
+    section = load_judging(judge).judge
+    chosen = made(section)
+    if dry_run:
+        console.print(forecasts([chosen], judging.asked_of_judge(read_evaluation(folder))))
+        return
+    if out is None:
+        raise ConfigError("name the folder of the new evaluation with --out")
+    _show_summary(judging.judge_again(folder, section, chosen, out), out)
+
+
+@app.command("tasks")
+def tasks() -> None:
+    """List the benchmarks that --tasks takes."""
+    from rcsd.tasks import task_table  # noqa: PLC0415
+
+    rows = task_table()
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(visible_text, row.values()))
+    console.print(table)
 
 
 def compare(  # noqa: PLR0913 (each is an option)

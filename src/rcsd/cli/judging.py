@@ -1,6 +1,6 @@
 """``rcsd judge``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +13,8 @@ from rcsd.cli.terminal import console, say
 if TYPE_CHECKING:
     from rcsd import config
     from rcsd.calibration import Agreement, Calibration
-    from rcsd.calibration.cases import Case
     from rcsd.judges.base import Judge
+    from rcsd.types import Example
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 _MAX_FLIPS = 10
@@ -62,9 +62,9 @@ def check(  # noqa: PLR0913 (each is an option)
         raise DataError("exists already; take another folder", out)
     sections = [load_judging(path).judge for path in (file, against) if path is not None]
     cases = world_cases(num_problems, seed) if rows is None else read_cases(rows)
-    judges = [_made(section) for section in sections]
+    judges = [made(section) for section in sections]
     if dry_run:
-        console.print(_forecasts(judges, cases))
+        console.print(forecasts(judges, [(case.example, case.text) for case in cases]))
         return
     found = calibration(judges[0], cases, repeats, judges[1] if against else None, seed)
     for table in _tables(found):
@@ -79,7 +79,8 @@ def check(  # noqa: PLR0913 (each is an option)
         say(f"Numbers and wrong verdicts: {out}")
 
 
-def _made(section: "config.Judge") -> "Judge":
+def made(section: "config.Judge") -> "Judge":
+    """The judge of a section; torch is loaded only where its model runs in this process."""
     if section.type == "local":
         from rcsd.local_chat import any_judge  # noqa: PLC0415 (torch takes seconds)
 
@@ -89,16 +90,17 @@ def _made(section: "config.Judge") -> "Judge":
     return chosen_judge(section)
 
 
-def _forecasts(judges: "list[Judge]", cases: "list[Case]") -> Table:
+def forecasts(judges: "list[Judge]", answers: "Sequence[tuple[Example, str]]") -> Table:
+    """What it would take each judge to judge the texts once."""
     from rcsd.judges.model import ModelJudge, forecast  # noqa: PLC0415
 
     table = Table("judge", "calls", "in the cache", "prompt tokens", "reply tokens", "cost")
-    table.title = f"Judging {len(cases)} texts once; replies and cost at most"
+    table.title = f"Judging {len(answers)} texts once; replies and cost at most"
     for name, judge in zip(("judge", "against"), judges, strict=False):
         if not isinstance(judge, ModelJudge):
             table.add_row(name, "0", "", "", "", "")
             continue
-        found = forecast(judge, [(case.example, case.text) for case in cases])
+        found = forecast(judge, answers)
         cost = "no prices" if found.max_cost is None else f"{found.max_cost:.2f}"
         counted = f"{found.prompt_tokens} ({found.counting})"
         numbers = (str(found.num_calls), str(found.num_cached), counted)

@@ -273,7 +273,9 @@ def criterion_verdicts(
 def _met_shares(rows: Sequence[Graded], examples: Sequence[Example]) -> list[FloatArray]:
     """For each example and criterion the share of completions that meet it."""
     by_question: dict[str, list[tuple[bool | None, ...]]] = {}
+    # A judge who scores the whole gives no verdicts.
+    none = {e.id: (None,) * len(e.rubric.criteria if e.rubric else ()) for e in examples}
     for row in rows:
-        by_question.setdefault(row.id, []).append(row.verdicts)
+        by_question.setdefault(row.id, []).append(row.verdicts or none[row.id])
     # A verdict of None becomes NaN, and so does the mean with it.
     return [np.array(by_question[e.id], dtype=np.float64).mean(axis=0) for e in examples]

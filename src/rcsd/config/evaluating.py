@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from rcsd.config.data import AskedData
+from rcsd.config.data import AskedData, TaskData
 from rcsd.config.engines import AnyEngine
+from rcsd.config.judging import CodeJudge, Judge
 from rcsd.config.parts import Model, Rubrics, SetName
 from rcsd.config.section import Section
 from rcsd.types import ViewName
@@ -47,6 +48,8 @@ class Evaluating(Section):
     engine: AnyEngine | None = None
     """What samples completions; None: the local engine, or transformers' generate for models that
     it cannot run."""
+    judge: Judge = CodeJudge()
+    """Who says which criteria an answer meets: their own checks, or a model."""
     seed: int = Field(default=0, ge=0)
     """Seed of the samples and of the intervals."""
 
@@ -60,3 +63,10 @@ class Evaluating(Section):
                 "rubrics.placebo out, or take a view with rubric"
             )
         return self
+
+    def num_answers(self, name: str) -> tuple[int, int]:
+        """Of each question of a set the greedy answers and the samples."""
+        section = self.data[name]
+        if isinstance(section, TaskData) and section.ask == "loglikelihood":
+            return 1, 0
+        return int(self.greedy), self.num_samples

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from rcsd.data.lines import json_rows
 from rcsd.errors import DataError, RubricError
@@ -149,7 +149,7 @@ def grading_from_row(value: object, reference: object) -> Grading:
         _check_options(options, reference)
     elif options:
         raise DataError(f"options belong to kind choice, not to {kind}", field="options")
-    return Grading(kind, tuple(options), unit, tolerance)
+    return Grading(cast(AnswerKind, kind), tuple(options), unit, tolerance)
 
 
 def _check_options(options: object, reference: str) -> None:

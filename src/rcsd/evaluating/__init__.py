@@ -2,16 +2,19 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rcsd import config
+from rcsd.clozes import cloze_rows
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
 from rcsd.engines.building import chosen_engine
 from rcsd.errors import DataError
 from rcsd.evaluate import graded_completions, judged, prompt_sha256
+from rcsd.evaluating.sampling import Sampler
 from rcsd.evaluations import (
     Answers,
     EvaluatedModel,
@@ -21,19 +24,21 @@ from rcsd.evaluations import (
     unfinished,
     write_evaluation,
 )
-from rcsd.evaluations.journal import Journal, kept_in
+from rcsd.evaluations.journal import kept_in
 from rcsd.files import make_folder
-from rcsd.judges.code import CodeJudge
+from rcsd.judges.base import Judge
+from rcsd.judges.building import account_of
 from rcsd.loading import load_examples
+from rcsd.local_chat import any_judge
 from rcsd.models import Policy
 from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
-from rcsd.types import Completion, Decoding, Example
+from rcsd.tasks import Problem
+from rcsd.tasks.problems import example_of, problems
+from rcsd.types import Completion, Example
 from rcsd.views import Words
 from rcsd.workers import Progress
 
-_BATCHES_AT_ONCE = 8
-"""After so many batches completions are kept."""
 _NOT_ASKED = {"data", "model", "out", "templates", "judge"}
 
 
@@ -59,15 +64,12 @@ def evaluate(
     """
     check_new(settings.out)
     make_folder(settings.out)
-    sets = {name: load_examples(section)[0] for name, section in settings.data.items()}
-    for name, examples in sets.items():
-        _check_ids(name, examples)
+    sets = {name: _loaded(name, section) for name, section in settings.data.items()}
     words = Words(settings.templates)
-    placebo = settings.rubrics.placebo
-    shown = {name: with_placebo(examples, placebo, words) for name, examples in sets.items()}
+    judge = any_judge(settings.judge)
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
-    prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
+    prompts = {name: _prompts(of, name, settings, policy, words) for name, of in sets.items()}
     longest = settings.max_prompt_tokens + settings.max_tokens
     if make_engine is None:
         engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
@@ -76,7 +78,8 @@ def evaluate(
     record = {
         **surroundings(),
         "template_sha256": words.hashes(),
-        "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
+        "data_sha256": {name: fingerprint(of.examples) for name, of in sets.items()},
+        "imported": {name: of.record for name, of in sets.items() if of.record},
     }
     path = settings.model.path
     model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
@@ -87,12 +90,43 @@ def evaluate(
         "prompts_sha256": {name: _sha256_of(of) for name, of in prompts.items()},
     }
     with kept_in(unfinished(settings.out), asked) as journal:
-        sampler = _Sampler(engine, journal, settings, progress)
-        completions = {name: sampler.completions(name, prompts[name]) for name in sets}
-        answers = {name: _answers(sets[name], prompts[name], *completions[name]) for name in sets}
+        sampler, answers = Sampler(engine, journal, settings, progress), {}
+        for name, of in sets.items():
+            if of.problems is None:
+                completions = sampler.completions(name, prompts[name])
+                answers[name] = _answers(of.examples, prompts[name], *completions, judge)
+            else:
+                rows = cloze_rows(of.problems, policy, settings.batch_size)
+                answers[name] = Answers(of.examples, rows, [])
+        record |= {"judging": account_of(judge)}
         summary = summary_of(answers, settings.seed)
         write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
     return summary
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A set that is asked.
+
+    Args:
+        examples: Its questions.
+        record: What was left out when it was read, and why.
+        problems: The same with the texts for log-likelihoods; None: answers are sampled.
+    """
+
+    examples: Sequence[Example]
+    record: Mapping[str, object]
+    problems: Sequence[Problem] | None = None
+
+
+def _loaded(name: str, section: config.AskedData) -> _Set:
+    if isinstance(section, config.TaskData) and section.ask == "loglikelihood":
+        found, record = problems(section)
+        loaded = _Set([example_of(problem) for problem in found], record, found)
+    else:
+        loaded = _Set(*load_examples(section))
+    _check_ids(name, loaded.examples)
+    return loaded
 
 
 def _sha256_of(prompts: Sequence[Sequence[int]]) -> str:
@@ -110,53 +144,16 @@ def _check_ids(name: str, examples: Sequence[Example]) -> None:
 
 
 def _prompts(
-    examples: Sequence[Example], name: str, settings: config.Evaluating, policy: Policy
+    asked: _Set, name: str, settings: config.Evaluating, policy: Policy, words: Words
 ) -> list[tuple[int, ...]]:
+    """What the model is shown; nothing where options are compared by their likelihoods."""
+    if asked.problems is not None:
+        return []
+    shown = with_placebo(asked.examples, settings.rubrics.placebo, words)
     views = config.Views(student=settings.view, teacher=settings.view, templates=settings.templates)
     room = prompt_room(policy, settings.max_prompt_tokens, settings.max_tokens)
-    prompts = whole_set(examples, views, policy, room, f"data.{name}")
+    prompts = whole_set(shown, views, policy, room, f"data.{name}")
     return [prompt.student_ids for prompt in prompts]
-
-
-class _Sampler:
-    """Samples what the journal lacks, in calls that are as large as after a kill."""
-
-    def __init__(
-        self, engine: Engine, journal: Journal, settings: config.Evaluating, progress: Progress
-    ) -> None:
-        self._engine, self._journal = engine, journal
-        self._settings, self._progress = settings, progress
-        section = settings.engine
-        batch_size = settings.batch_size if section is None else section.batch_size
-        self._num_at_once = _BATCHES_AT_ONCE * batch_size
-
-    def completions(
-        self, name: str, prompts: Sequence[tuple[int, ...]]
-    ) -> tuple[Sequence[Completion], Sequence[Completion]]:
-        """Of a set the greedy ones, and the samples."""
-        settings = self._settings
-        greedy = self._all(name, prompts, Decoding(settings.max_tokens)) if settings.greedy else ()
-        decoding = Decoding(
-            settings.max_tokens, settings.temperature, settings.top_p, settings.top_k
-        )
-        repeated = [prompt for prompt in prompts for _ in range(settings.num_samples)]
-        return greedy, self._all(name, repeated, decoding)
-
-    def _all(
-        self, name: str, prompts: Sequence[tuple[int, ...]], decoding: Decoding
-    ) -> Sequence[Completion]:
-        greedy = decoding.temperature is None
-        for first in range(0, len(prompts), self._num_at_once):
-            done = len(self._journal.completions(name, greedy))
-            part = prompts[first : first + self._num_at_once]
-            if done >= first + len(part):
-                continue
-            self._progress(f"answer {name}", first, len(prompts), "")
-            found = self._engine.sample(part, decoding, self._settings.seed, first)
-            self._journal.add(name, greedy, found[done - first :])
-        if prompts:
-            self._progress(f"answer {name}", len(prompts), len(prompts), "")
-        return self._journal.completions(name, greedy)
 
 
 def _answers(
@@ -164,6 +161,7 @@ def _answers(
     prompts: Sequence[tuple[int, ...]],
     greedy: Sequence[Completion],
     sampled: Sequence[Completion],
+    judge: Judge,
 ) -> Answers:
     """Completions with all that is said of them; the judge is asked once."""
     num_samples = len(sampled) // len(examples)
@@ -172,7 +170,7 @@ def _answers(
     rows = graded_completions(examples, prompts, greedy) if greedy else []
     num_greedy = len(rows)
     rows += graded_completions(asked, shown, sampled)
-    rows = judged(rows, [*(examples if greedy else ()), *asked], CodeJudge())
+    rows = judged(rows, [*(examples if greedy else ()), *asked], judge)
     return Answers(examples, rows[:num_greedy], rows[num_greedy:])
 
 

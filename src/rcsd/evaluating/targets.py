@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd import config
+from rcsd.config import load_judging
 from rcsd.config.section import override, parse, read_tree
 from rcsd.errors import ConfigError, RunError
 from rcsd.evaluations import DEFAULT_NAME
@@ -139,4 +140,4 @@ def _ask(tree: dict[str, Any], asked: Asked) -> None:
     if asked.engine is not None:
         tree["engine"] = {"type": asked.engine}
     if asked.judge is not None:
-        tree["judge"] = read_tree(asked.judge, ())
+        tree["judge"] = load_judging(asked.judge).judge.model_dump(mode="json")

@@ -12,7 +12,9 @@ from typing import Any
 
 from rcsd import config
 from rcsd.comparison import question_values
+from rcsd.comparison.placebos import placebo_accuracies
 from rcsd.comparison.sets import metric_names
+from rcsd.comparison.unscored import arm_bounds
 from rcsd.config.section import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import DataError, RunError
@@ -171,8 +173,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _check_whole(path: Path, name: str, settings: config.Evaluating, answers: Answers) -> None:
     """Every example has its completions, in order, with a verdict on each criterion."""
-    kinds = ((answers.greedy, int(settings.greedy)), (answers.sampled, settings.num_samples))
-    for rows, number in kinds:
+    num_greedy, num_samples = settings.num_answers(name)
+    for rows, number in ((answers.greedy, num_greedy), (answers.sampled, num_samples)):
         asked = [example for example in answers.examples for _ in range(number)]
         if [row.id for row in rows] != [example.id for example in asked]:
             raise DataError(
@@ -182,7 +184,8 @@ def _check_whole(path: Path, name: str, settings: config.Evaluating, answers: An
             )
         for example, row in zip(asked, rows, strict=True):
             num_criteria = 0 if example.rubric is None else len(example.rubric.criteria)
-            if len(row.verdicts) != num_criteria:
+            # A judge who scores the whole gives no verdicts.
+            if len(row.verdicts) != num_criteria and (row.verdicts or row.bounds is None):
                 raise DataError(
                     f"set '{name}', example {row.id!r}: {len(row.verdicts)} verdicts on "
                     f"{num_criteria} criteria",
@@ -196,8 +199,10 @@ def summary_of(sets: Mapping[str, Answers], seed: int) -> dict[str, Any]:
     A metric has ``by_question``: its interval resampled by question, or null where nothing could
     be graded; ``by_template``: resampled by template, where every example has that tag; and
     ``num_left_out``: questions with a completion that could not be graded, which the estimate
-    leaves out. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a verdict on a
-    criterion, ``num_ungraded`` differ from a reference that code cannot tell right from wrong by.
+    leaves out, and for scores ``bounds``: between what the mean over all questions lies, whatever
+    the missing verdicts are. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a
+    verdict on a criterion, ``num_ungraded`` differ from a reference that code cannot tell right
+    from wrong by. ``placebos`` are what guessing gives where all questions have options.
     """
     return {"sets": {name: _summary_of(answers, seed) for name, answers in sets.items()}}
 
@@ -206,8 +211,10 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
     examples = answers.examples
     templates = {example.id: example.tags.get(_TEMPLATE) for example in examples}
     metrics = {}
-    for name in metric_names(examples, bool(answers.greedy), answers.num_samples):
-        values = question_values(answers.sampled if "@" in name else answers.greedy, name)
+    by_likelihood = bool(answers.greedy) and all(row.option_nats for row in answers.greedy)
+    for name in metric_names(examples, bool(answers.greedy), answers.num_samples, by_likelihood):
+        rows = answers.sampled if "@" in name else answers.greedy
+        values = question_values(rows, name)
         found = {id: value for id, value in values.items() if not math.isnan(value)}
         units: dict[str, list[str | None]] = {"by_question": [*found]}
         if None not in templates.values():
@@ -218,12 +225,16 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
             else None
             for unit, clusters in units.items()
         } | {"num_left_out": len(values) - len(found)}
+        bounds = arm_bounds({"own": [rows]}, name, examples)
+        if bounds is not None:
+            metrics[name] |= {"bounds": [bounds.means[0].low, bounds.means[0].high]}
     kinds = {"greedy": answers.greedy, "sampled": answers.sampled}
     counts = {kind: _counts(rows, examples) for kind, rows in kinds.items() if rows}
     return {
         "num_questions": len(examples),
         "num_samples": answers.num_samples,
         "metrics": metrics,
+        "placebos": placebo_accuracies(examples),
         **counts,
     }
 

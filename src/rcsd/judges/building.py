@@ -30,6 +30,11 @@ def chosen_judge(section: config.Judge) -> Judge:
             raise ConfigError("judge.type local: this command needs {type: model} or {type: code}")
 
 
+def account_of(judge: Judge) -> dict[str, float]:
+    """What a judge was asked and what it took, by names of metrics; nothing where code judges."""
+    return judge.account.metrics() if isinstance(judge, ModelJudge) else {}
+
+
 def asking_judge(section: config.ModelJudge | config.LocalJudge, chat: Chat) -> ModelJudge:
     """A model as the judge.
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rcsd.judges.grading import can_be_wrong
 from rcsd.judges.base import Judge
+from rcsd.judges.grading import can_be_wrong
 from rcsd.judges.rewards import AnswerReward, RubricReward
 from rcsd.probe.contexts import TEACHER, Context
 from rcsd.probe.gains import Metric

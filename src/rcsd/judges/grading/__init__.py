@@ -48,7 +48,7 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         text: A completion.
         reference: The right answer: of a choice its letter or its text.
         grading: What kind of answer it is.
-        finished: Whether the model ended by itself; what was cut off before a final answer is wrong.
+        finished: Whether the model ended by itself; cut off before a final answer is wrong.
 
     Raises:
         DataError: If the options of a choice are not different, or none is the reference.

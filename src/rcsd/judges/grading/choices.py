@@ -17,7 +17,8 @@ from rcsd.types import LETTERS
 
 _NAMED = r"(?:options?|choices?|answers?|letters?|statements?|alternatives?)"
 _OPENING = re.compile(
-    rf"^\s*(?:(?:it is|it's|i (?:would )?choose|i pick)\s+)?(?:the\s+)?(?:{_NAMED}\s*(?:is\s+|:\s*)?)?",
+    r"^\s*(?:(?:it is|it's|i (?:would )?choose|i pick)\s+)?(?:the\s+)?"
+    rf"(?:{_NAMED}\s*(?:is\s+|:\s*)?)?",
     re.IGNORECASE,
 )
 _FIRST = re.compile(
@@ -27,7 +28,7 @@ _FIRST = re.compile(
 _MENTION = re.compile(
     rf"(?i:\b{_NAMED})\s+\(?([A-Za-z])\b"
     r"|[(\[]([A-Za-z])[)\]]"
-    r"|(?<![\w'’.])([A-Z])(?![\w'’])(?!\.\w)"
+    r"|(?<![\w'\u2019.])([A-Z])(?![\w'\u2019])(?!\.\w)"
 )
 _DENIED = re.compile(
     r"(?i)\b(?:not|isn't|neither|nor|rather than|instead of|except|unlike|excluding|rules? out)"

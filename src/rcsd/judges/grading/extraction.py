@@ -13,6 +13,7 @@ have been going on.
 """
 
 import re
+import string
 from dataclasses import dataclass
 
 from rcsd.judges.answers import boxed_contents
@@ -35,11 +36,12 @@ _MARKS = re.compile(
     r"(?im)"
     r"^[ \t]*####[ \t]*(?=\S)(?!(?:the )?(?:final )?answer)"
     r"|^[ \t>*_#-]*(?:my |the |so, |thus, )?(?:(?:final|correct|short) )?"
-    r"(?:answer|antwort|respuesta|réponse|答案)[ \t*_]*(?:[:：]|[=-](?=[ \t]))[ \t*_]*"
+    r"(?:answer|antwort|respuesta|réponse|答案)[ \t*_]*(?:[:\uff1a]|[=-](?=[ \t]))[ \t*_]*"
     r"|^[ \t>*_#]*(?:the )?final answer[ \t*_]*$"
     rf"|\b(?:answer|{_GOOD}(?: and {_GOOD})* {_NOUN}|{_GOOD} one)"
-    rf"(?: (?:to|for|of)\b[^\n.:;]{{1,80}}?| here| choice| option)? {_VERB}\b[ \t]*[:：]?[ \t*_]*"
-    r"|\banswer[ \t]*(?:[:：]|=)[ \t*_]*"
+    rf"(?: (?:to|for|of)\b[^\n.:;]{{1,80}}?| here| choice| option)?"
+    rf" {_VERB}\b[ \t]*[:\uff1a]?[ \t*_]*"
+    r"|\banswer[ \t]*(?:[:\uff1a]|=)[ \t*_]*"
 )
 _CONCLUDES = re.compile(
     r"(?i)^\W*(?:therefore|thus|hence|so|consequently|in conclusion|in summary|finally|overall)\b"
@@ -137,14 +139,17 @@ def _sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(text.strip())
 
 
+_AROUND = string.whitespace + '\u00a0*_`"“”'
+
+
 def bare(answer: str) -> str | None:
     """An answer without markup around it and without a full stop; None: nothing is left."""
     before = None
     while before != answer:
         before = answer
-        answer = answer.strip().strip('*_`"“”').strip()
+        answer = answer.strip(_AROUND)
         answer = re.sub(
-            r"^(?:\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:：>#]+)|(?:\$|\\\]|\\\))$", "", answer
+            r"^(?:\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a>#]+)|(?:\$|\\\]|\\\))$", "", answer
         )
-        answer = re.sub(r"[.!。]$", "", answer)
+        answer = re.sub(r"[.!\u3002]$", "", answer)
     return answer or None

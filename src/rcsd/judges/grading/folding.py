@@ -33,8 +33,8 @@ def folded(text: str) -> str:
     plain = unicodedata.normalize("NFKC", unwrapped(text)).casefold()
     plain = re.sub(r"[\u2212\u2013\u2014]", "-", plain)
     plain = re.sub(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d),", " ", plain)
-    plain = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|-(?=\s)|(?<=[^\W\d])['’](?=\w)", " ", plain)
-    plain = re.sub(r"[\\$*_`\"“”‘’'{}()\[\]:;!?]+", " ", plain)
+    plain = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|-(?=\s)|(?<=[^\W\d])['\u2019](?=\w)", " ", plain)
+    plain = re.sub(r"[\\$*_`\"\u201c\u201d\u2018\u2019'{}()\[\]:;!?]+", " ", plain)
     return " ".join(plain.split())
 
 

@@ -6,6 +6,7 @@ process and all its threads, one task at a time; it starts when first needed, is
 takes too long, and then started again. What takes too long is ungraded.
 """
 
+import atexit
 import contextlib
 import functools
 import json
@@ -31,8 +32,12 @@ MAX_CHARACTERS = 2_000
 """Of an expression: longer ones are not tried."""
 
 
-class _Ended(Exception):
-    """The worker is gone, or late."""
+class _EndedError(Exception):
+    """The worker is gone."""
+
+
+class _LateError(Exception):
+    """The worker has not answered in time."""
 
 
 class Worker:
@@ -48,16 +53,18 @@ class Worker:
         Raises:
             RunError: If the worker cannot be started.
         """
+        line = json.dumps({**task, "seconds": seconds}).encode() + b"\n"
         with self._lock:
-            process = self._started()
-            line = json.dumps({**task, "seconds": seconds}).encode() + b"\n"
-            try:
-                return self._asked(process, line, seconds)
-            except (_Ended, OSError):
-                late = process.poll() is None
-                self.stop()
-                told = f"it takes more than {seconds:g} s" if late else "it takes too much"
-                return {"reason": f"{told} to work out"}
+            for _ in range(2):  # it may have been killed since its last task, by whomever
+                process = self._started()
+                try:
+                    return self._asked(process, line, seconds)
+                except _LateError:
+                    self.stop()
+                    return {"reason": f"it takes more than {seconds:g} s to work out"}
+                except (_EndedError, OSError):
+                    self.stop()
+            return {"reason": "it takes too much memory or time to work out"}
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is not None and self._process.poll() is None:
@@ -74,7 +81,7 @@ class Worker:
         )
         try:
             _line(self._process, MAX_START_SECONDS)
-        except (_Ended, OSError) as error:
+        except (_EndedError, _LateError, OSError) as error:
             self.stop()
             raise RunError(
                 "the process that compares mathematical answers does not start; try "
@@ -93,13 +100,24 @@ class Worker:
             self.stop()
         return answer
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._process and self._process.pid
+
     def stop(self) -> None:
         """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the process, and of the pipes to it: it ends when nobody holds them."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
+        process.returncode = process.returncode or 0  # a forked process has no such child
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -110,7 +128,8 @@ def _line(process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
     """The next line of the worker.
 
     Raises:
-        _Ended: If there is none in time.
+        _EndedError: If there will be none.
+        _LateError: If there is none in time.
     """
     assert process.stdout is not None
     until = time.monotonic() + seconds
@@ -118,11 +137,10 @@ def _line(process: "subprocess.Popen[bytes]", seconds: float) -> bytes:
     while not line.endswith(b"\n"):
         left = until - time.monotonic()
         if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-            raise _Ended
+            raise _LateError
         read = os.read(process.stdout.fileno(), 65_536)
         if not read:
-            process.wait()
-            raise _Ended
+            raise _EndedError
         line += read
     return line
 
@@ -133,10 +151,12 @@ _worker = Worker()
 def _forget() -> None:
     """A forked process must not talk into its parent's pipes."""
     global _worker
-    _worker = Worker()
+    _worker.forget()
+    _worker = Worker()  # the lock of the other may be held by a thread that is not here
     _asked.cache_clear()
 
 
+atexit.register(lambda: _worker.stop())
 os.register_at_fork(after_in_child=_forget)
 
 

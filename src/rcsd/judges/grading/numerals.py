@@ -40,11 +40,9 @@ _VULGAR = {
     "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }  # fmt: skip
 _WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
-    )
-}
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+}  # fmt: skip
 _D = r"\d+(?:\.\d+)?|\.\d+"
 _MULTIPLES = {
     "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12
@@ -58,7 +56,7 @@ _READY = (
     ),
     (re.compile(r"(\d\.\d+)\(\d{1,2}\)(?!\d)"), r"\1"),
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=\d)(?:\\[,;:! ]|[\u2009\u202f\u00a0'’])(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<=\d)(?:\\[,;:! ]|[\u2009\u202f\u00a0'\u2019])(?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<![\d.,^])(\d{1,3})((?: \d{3})+)(?![\d,^])"), lambda m: m[0].replace(" ", "")),
     (
         re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])"),

@@ -1,7 +1,7 @@
 r"""Whether a final answer gives the number that is asked for, in its unit or one that converts.
 
-- The error allowed is relative, as `math.isclose` counts it: ``|a - r| <= t max(|a|, |r|)``; ``t`` is
-  SciBench's 5% where the data say nothing.
+- The error allowed is relative, as `math.isclose` counts it: ``|a - r| <= t max(|a|, |r|)``; ``t``
+  is SciBench's 5% where the data say nothing.
 - A reference of 0 has no scale. An answer is right if it is 0, and ungraded if it is below 1e-9:
   it may be 0 but for rounding, or a small quantity.
 - A bare number is in the asked unit. Where that holds a factor (``$10^{-8}$ m``, or ``%``), the
@@ -13,6 +13,7 @@ r"""Whether a final answer gives the number that is asked for, in its unit or on
   absolute zero.
 """
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ def _is_only(part: str, value: Value, begin: int) -> bool:
 
 def _range(text: str) -> tuple[Value, Value] | None:
     found = values(text)
-    for low, high in zip(found, found[1:], strict=False):
+    for low, high in itertools.pairwise(found):
         between = text[low.end : high.start].strip()
         if between in ("-", "to", "~", "...") or (
             between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
@@ -272,11 +273,11 @@ def _fits(value: Value, after: str, expected: Expected) -> tuple[bool | None, st
     near = [expected.is_near(one, target) for one in found]
     if any(near):
         return True, f"{said} is {expected} within {expected.tolerance:g}"
-    if is_temperature(unit) and is_temperature(asked) and unit.written != asked.written:
-        if expected.is_near(converted_difference(value.number, unit, asked), target):
-            if asked.written == "K" and target < 0:
-                return True, f"{said} is {expected}, as a difference of temperatures"
-            return None, f"ambiguous: {said} is {expected} only as a difference of temperatures"
+    both = is_temperature(unit) and is_temperature(asked) and unit.written != asked.written
+    if both and expected.is_near(converted_difference(value.number, unit, asked), target):
+        if asked.written == "K" and target < 0:
+            return True, f"{said} is {expected}, as a difference of temperatures"
+        return None, f"ambiguous: {said} is {expected} only as a difference of temperatures"
     return _differs(said, near, expected)
 
 

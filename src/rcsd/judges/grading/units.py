@@ -1,7 +1,7 @@
 r"""Units as people and benchmarks write them, read for conversion.
 
 A unit may hold a factor (``$10^{-8} \mathrm{~m}$``), be glued (``JK^{-1}``), or have two meanings:
-``J / mol K`` divides by one or by both, ``lb`` is a mass or a force, a single ``C`` is a charge or a
+``J / mol K`` divides by one or by both, ``lb`` is a mass or a force, a single ``C`` a charge or a
 temperature. All readings are kept; what fits the other unit's dimension is what was meant.
 """
 
@@ -218,16 +218,13 @@ _ALIASES = {
     "centigrade": "degree_Celsius", "degC": "degree_Celsius", "degF": "degree_Fahrenheit",
     "degK": "kelvin", "lbs": "pound", "sqrt": "", "frac": "",
 }  # fmt: skip
-_COUNTED = frozenset(
-    f"{noun}{ending}"
-    for noun in "photon molecule atom electron particle ion neutron proton item".split()
-    for ending in ("", "s")
-)
-_WORDS = frozenset(
-    "a am an and are as at be by count degrees_of dot drop for from had hand has if is it line link "
-    "me my no of on or pole point points rod so than that the times to up us was we with x y z "
-    "i j k n r v p q u e b f q w".split()
-)
+_COUNTED = re.compile(r"(?i)(?:photon|molecule|atom|electron|particle|ion|neutron|proton|item)s?")
+_WORDS = frozenset((
+    "a", "am", "an", "and", "are", "as", "at", "be", "by", "count", "dot", "drop", "for", "from",
+    "had", "hand", "has", "if", "is", "it", "line", "link", "me", "my", "no", "of", "on", "or",
+    "pole", "point", "points", "rod", "so", "than", "that", "the", "times", "to", "up", "us", "was",
+    "we", "with", "x", "y", "z", "i", "j", "k", "n", "r", "v", "p", "q", "f", "w",
+))  # fmt: skip
 _GLUED = re.compile(r"(kJ|kN|kW|kg|kcal|cal|mol|Pa|eV|[JNWCVAKLgms])(mol|Pa|Hz|kg|[JNWCVAKLTgmsh])")
 
 
@@ -250,7 +247,7 @@ def name_of(word: str) -> str | None:
     """Pint's name of a unit; None: it knows none such."""
     if len(word) > 40:
         return None
-    if word in _COUNTED or word.lower() in _COUNTED:
+    if _COUNTED.fullmatch(word):
         return "count"
     word = _ALIASES.get(word, word)
     units = registry()

@@ -1,8 +1,8 @@
 r"""The process in which mathematics is done: it may be killed at any time.
 
-One JSON object a line comes in, one goes out. ``{"task": "equal", "reference": ..., "answer": ...}``
-is answered by ``{"verdict": true, false or null, "reason": ...}``; ``{"task": "value", "text": ...}``
-by ``{"value": number or null, "reason": ...}``.
+One JSON object a line comes in, one goes out: ``{"task": "equal", "reference": ..., "answer": ...,
+"seconds": ...}`` is answered by ``{"verdict": true, false or null, "reason": ...}``, and
+``{"task": "value", "text": ..., "seconds": ...}`` by ``{"value": number or null, "reason": ...}``.
 
 Its address space is bounded, so what eats memory ends in an error here, not in a machine that
 swaps; each task has a budget of seconds of the processor, since a computation in C hears nothing
@@ -21,6 +21,9 @@ from typing import Any, TextIO
 
 MAX_BYTES = 2 * 2**30
 """Of address space."""
+
+MAX_NUMBER = 10**10_000
+"""Numbers beyond it are not told apart."""
 
 
 def _bound(kind: int, limit: int) -> None:
@@ -54,7 +57,7 @@ def _parsed(text: str) -> list[Any]:
     from math_verify import parse  # noqa: PLC0415
 
     shown = text if "$" in text or "\\[" in text else f"${text}$"
-    found = parse(shown, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)  # type: ignore[arg-type]
+    found = parse(shown, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)
     return [one for one in found if not isinstance(one, str)]
 
 
@@ -67,7 +70,19 @@ def _equal(reference: str, answer: str) -> dict[str, Any]:
     if not given:
         return {"verdict": None, "reason": "the answer cannot be read as mathematics"}
     same = verify(expected, given, timeout_seconds=0, raise_on_error=True)
+    if not same and any(map(_is_beyond_reach, expected + given)):
+        return {"verdict": None, "reason": "it is too large a number to work out"}
     return {"verdict": same, "reason": "equal" if same else "not equal"}
+
+
+def _is_beyond_reach(expression: Any) -> bool:
+    """Whether a number is so large that math-verify, which passes over errors, calls it unequal."""
+    if not getattr(expression, "is_number", False) or expression.is_infinite:
+        return False
+    try:
+        return not bool(abs(expression.evalf(15)) < MAX_NUMBER)
+    except (TypeError, ValueError, OverflowError):
+        return True
 
 
 def _value(text: str) -> dict[str, Any]:
