@@ -115,7 +115,8 @@ def test_compare_writes_the_json_that_its_help_describes(
     assert found["arms"]["base"]["training_seeds"] == [None]
     score = found["metrics"][0]
     assert set(score) == {
-        *("set", "metric", "means", "differences", "num_compared", "num_left_out")
+        *("set", "metric", "means", "differences", "num_compared", "num_left_out"),
+        *("bounds", "corrected"),
     }
     assert set(score["means"][0]) == {"arm", "num_seeds", "mean", "low", "high", "n"}
     interval = {"mean", "low", "high", "n"}

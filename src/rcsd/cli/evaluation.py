@@ -144,10 +144,10 @@ def tasks() -> None:
     """List the benchmarks that --tasks takes."""
     from rcsd.tasks import task_table  # noqa: PLC0415
 
-    rows = task_table()
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(visible_text, row.values()))
+    shown = ("name", "rows", "grading", "hub", "licence")
+    table = Table(*shown)
+    for row in task_table():
+        table.add_row(*(visible_text(row[column]) for column in shown))
     console.print(table)
 
 
