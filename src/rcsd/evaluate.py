@@ -164,7 +164,7 @@ def graded_from_row(row: Mapping[str, Any]) -> Graded:
         KeyError: If a field is missing.
     """
     values = {field.name: row[field.name] for field in fields(Graded)}
-    tuples = {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+    tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("verdicts", "unscored")}
     bounds = values["bounds"]
     if bounds is not None:  # there is a rubric
         low, high = bounds
