@@ -247,6 +247,8 @@ NUMBERS = [
     ("Answer: 1710 km/h", "475", SPEED, True),
     ("Answer: 475 meters per second", "475", SPEED, True),
     (r"\boxed{1.6\,\mu\text{m}}", "1.6", Grading("number", unit=r" $\mu \mathrm{m}$"), True),
+    ("Answer: 1.6 micrometers (µm)", "1.6", Grading("number", unit=r" $\mu \mathrm{m}$"), True),
+    (r"\boxed{9.73\% \text{ per year}}", "9.73", PER_CENT, True),
     ("Answer: 1600 nm", "1.6", Grading("number", unit=r" $\mu \mathrm{m}$"), True),
     ("Answer: 1.53 Å", "0.153", Grading("number", unit="nm"), True),
     ("Answer: 1.36 J", "1", Grading("number", unit=r"$\mathrm{ft-lb}$"), True),

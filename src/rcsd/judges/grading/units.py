@@ -114,6 +114,9 @@ _TOKEN = re.compile(
 )
 
 
+_PER_TIME = re.compile(r"\s*/\s*(?:year|annum|month|day|yr|a)\b")
+
+
 def unit_at_start(plain: str) -> tuple[Unit | None, str]:
     """The longest unit that a spelt text begins with, and what follows it.
 
@@ -130,6 +133,12 @@ def unit_at_start(plain: str) -> tuple[Unit | None, str]:
                 break
             tokens.extend(("name", name, 1.0) for name in names[:-1])
             tokens.append(("name", names[-1], _power(match["power"] or match["glued"] or "1")))
+            if names == ["percent"]:  # "% per year" is a share all the same
+                said = _PER_TIME.match(plain, match.end())
+                whole, kept = said.end() if said else match.end(), len(tokens)
+                break
+        elif kind == "open" and tokens and tokens[-1][0] == "name":
+            break  # "micrometers (µm)" says it twice
         else:
             tokens.append((kind or "", match[0].strip(), 0.0))
             depth += (kind == "open") - (kind == "close")
