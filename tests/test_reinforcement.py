@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from judge_server import JudgeServer
 from test_train import FULL, LORA, KilledError, settings, trajectory
 from tiny import tiny_model, tiny_tokenizer
 
@@ -103,6 +104,31 @@ def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
         rewards_of([rubric], [good, Example("c", "?")])
     assert isinstance(AnswerReward(), Reward)
     assert isinstance(RubricReward(CodeJudge()), Reward)
+
+
+def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path) -> None:
+    def meets(criterion: str, answer: str, seed: int) -> Any:
+        verdict = VERDICTS[answer][["Says yes.", "Is polite."].index(criterion)]
+        return "maybe" if verdict is None else verdict
+
+    server = JudgeServer(meets)
+    try:
+        judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
+        tree = GRPO | {"rewards": [{"type": "rubric", "judge": judge}]}
+        section = config.Grpo.model_validate(tree)
+        rewards = rewards_of(section.rewards, [Example("a", "?", rubric=RUBRIC)])
+        assert server.asked == []
+        with pytest.raises(DataError, match="has no rubric to judge by"):
+            rewards_of(section.rewards, [Example("b", "?")])
+        student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
+        batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
+    finally:
+        server.close()
+    assert [r.signals[0].reward for r in batch.rollouts] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
+    assert batch.metrics["reward/unscored_share"] == 1 / 6
+    # Two verdicts on each of four different answers, and one of them asked for twice.
+    assert batch.metrics["judge/num_calls"] == len(server.asked) == 9
+    assert batch.metrics["judge/num_unscored/unclear"] == 1
 
 
 def test_a_placebo_is_rewarded_where_checks_decide_it(tmp_path: Path) -> None:

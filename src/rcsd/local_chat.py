@@ -15,8 +15,8 @@ from rcsd.models import load_policy
 from rcsd.types import Conversation, Decoding
 from rcsd.views import CUT, ChatTokenizer
 
-REQUESTS_AT_ONCE = 256
-"""Handed to the engine together; it makes batches of them."""
+REQUESTS_AT_ONCE = 32
+"""Handed to the engine together; the replies of an interrupted lot are lost."""
 _ENGINE_BATCH, _MAX_PROMPT_TOKENS = 16, 16_384
 
 

@@ -1,7 +1,7 @@
 """What a judge is worth: measured against verdicts that are known."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -246,7 +246,7 @@ def _against(
     return Against(agreement(between, seed), agreement(truth, seed))
 
 
-def _arms(cases: Sequence[Case], said: dict[str, Sequence[Judgement]], seed: int) -> Arms | None:
+def _arms(cases: Sequence[Case], said: Mapping[str, Sequence[Judgement]], seed: int) -> Arms | None:
     """Of the first two arms; one text of each arm a question, the first."""
     names = list(dict.fromkeys(case.arm for case in cases if case.arm))[:2]
     if len(names) < 2:

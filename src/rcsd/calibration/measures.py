@@ -145,5 +145,5 @@ def placebos(truths: Sequence[bool]) -> tuple[Placebo, ...]:
     return (
         Placebo("always met", rate),
         Placebo("always unmet", 1 - rate),
-        Placebo("a coin with the share of the met", rate**2 + (1 - rate) ** 2),
+        Placebo("a coin, met as often as the truth", rate**2 + (1 - rate) ** 2),
     )

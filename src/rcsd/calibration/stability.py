@@ -106,7 +106,9 @@ def order(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement]) -> C
 def padding(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement], seed: int) -> Change:
     """Irrelevant true sentences before the text; only criteria whose truth stays are counted."""
     rng, rows = random.Random(seed), []
-    padded = [with_text(c, f"{' '.join(rng.sample(PADDING, 6))} {c.text}") for c in cases]
+    padded = [
+        with_text(c, f"{' '.join(rng.sample(PADDING, len(PADDING)))} {c.text}") for c in cases
+    ]
     for case, new, old, after in zip(cases, padded, before, judged(judge, padded), strict=True):
         pairs = zip(old.verdicts, after.verdicts, case.exact, new.exact, strict=True)
         rows += [(case.problem, a, b, 1) for a, b, was, truth in pairs if was == truth]

@@ -127,15 +127,14 @@ def _tables(found: "Calibration") -> Iterator[Table]:
 
 
 def _agreements(found: "Calibration", whole: "Agreement") -> Table:
-    columns = ("accuracy", "with unscored", "kappa", "false met", "false unmet")
-    table = Table("criteria", "verdicts", "unscored", *columns)
+    table = Table("criteria", "verdicts", "unscored", "accuracy", "kappa")
     table.title = "Verdicts beside the truth"
     table.add_row("all", *_cells(whole))
     for kind in found.kinds:
         name = kind.title or "(no title)"
         table.add_row(f"{name} (costs points)" if kind.violation else name, *_cells(kind.agreement))
     for placebo in found.placebos:
-        table.add_row(f"placebo: {placebo.name}", "", "", f"{placebo.accuracy:.3f}", "", "0", "")
+        table.add_row(f"placebo: {placebo.name}", "", "", f"{placebo.accuracy:.3f}", "0")
     if found.against is not None:
         table.add_row("the other judge", *_cells(found.against.truth))
         table.add_row("the other beside the judge", *_cells(found.against.agreement))
@@ -143,15 +142,8 @@ def _agreements(found: "Calibration", whole: "Agreement") -> Table:
 
 
 def _cells(found: "Agreement") -> list[str]:
-    return [
-        str(found.num_verdicts),
-        str(found.num_unscored),
-        shown(found.accuracy),
-        f"{found.lowest:.3f} to {found.highest:.3f}",
-        shown(found.kappa),
-        shown(found.false_met),
-        shown(found.false_unmet),
-    ]
+    counts = [str(found.num_verdicts), str(found.num_unscored)]
+    return [*counts, shown(found.accuracy), shown(found.kappa)]
 
 
 def _stability(found: "Calibration") -> Table:
@@ -167,10 +159,19 @@ def _stability(found: "Calibration") -> Table:
     return table
 
 
+def _errors(found: "Agreement") -> Iterator[str]:
+    yield f"Of unmet criteria it calls met {shown(found.false_met)}."
+    yield f"Of met criteria it calls unmet {shown(found.false_unmet)}."
+    if found.num_unscored:
+        yield f"With the unscored its accuracy is {found.lowest:.3f} to {found.highest:.3f}."
+
+
 def _facts(found: "Calibration") -> Iterator[str]:
     if found.agreement is None:
         yield "This judge gives one score for the whole: there are no verdicts to measure."
-    elif found.order is None:
+    else:
+        yield from _errors(found.agreement)
+    if found.agreement is not None and found.order is None:
         yield "The criteria's order cannot matter: each is asked for alone, or checked by code."
     if found.repeats is not None:
         yield f"Asked again it says the same: {shown(found.repeats)} of pairs of repeats."
@@ -183,8 +184,8 @@ def _facts(found: "Calibration") -> Iterator[str]:
         yield f"... and {len(flips) - _MAX_FLIPS} more"
     if took := found.metrics:
         yield (
-            f"Took {took['judge/num_calls']:.0f} calls, {took['judge/num_cached']:.0f} replies from "
-            f"the cache, {took['judge/num_retried']:.0f} second attempts, "
+            f"Took {took['judge/num_calls']:.0f} calls, {took['judge/num_cached']:.0f} replies "
+            f"from the cache, {took['judge/num_retried']:.0f} second attempts, "
             f"{took['judge/prompt_tokens']:.0f} + {took['judge/completion_tokens']:.0f} tokens"
             + (f", cost {took['judge/cost']:.4f}" if "judge/cost" in took else "")
             + "."

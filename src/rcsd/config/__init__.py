@@ -18,18 +18,16 @@ from rcsd.config.engines import (
     warn_of_drift,
 )
 from rcsd.config.evaluating import Evaluating
-from rcsd.config.judging import (
+from rcsd.config.judges import (
     AskCriterion,
     AskHolistic,
     Asks,
     AskSeveral,
     CodeJudge,
-    Judge,
-    Judging,
-    LocalJudge,
     ModelJudge,
     Prices,
 )
+from rcsd.config.judging import Judge, Judging, LocalJudge
 from rcsd.config.methods import (
     JSD,
     AnswerReward,

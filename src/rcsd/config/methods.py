@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rcsd.config.judges import CodeJudge, RunJudge
 from rcsd.config.presets import PRESETS, PresetName, filled
 from rcsd.config.section import Section
 from rcsd.types import ViewName
@@ -157,13 +158,12 @@ class AnswerReward(Section):
 
 
 class RubricReward(Section):
-    """Score in [0, 1] by the example's own rubric, whose criteria are decided by checks in code.
-
-    Unscored where a criterion has no check.
-    """
+    """Score in [0, 1] by the example's own rubric; unscored where a verdict is missing."""
 
     type: Literal["rubric"] = "rubric"
     """Selects the rubric."""
+    judge: RunJudge = CodeJudge()
+    """Who decides whether a criterion is met: its check in code, or a model."""
     weight: float = Field(default=1.0, gt=0)
     """Factor of this reward in the sum of all."""
 

@@ -7,8 +7,9 @@ from typing import Protocol, runtime_checkable
 from rcsd import config
 from rcsd.errors import DataError
 from rcsd.judges.base import Judge
-from rcsd.judges.code import CodeJudge
+from rcsd.judges.building import chosen_judge
 from rcsd.judges.grading import graded_answer
+from rcsd.judges.model import ModelJudge
 from rcsd.types import Example
 
 
@@ -70,20 +71,28 @@ class RubricReward:
         """
         return [judgement.score for judgement in self.judge.judgements(answers)]
 
+    def metrics(self) -> dict[str, float]:
+        """What a judge that is a model took since it was made; of others nothing."""
+        return self.judge.metrics() if isinstance(self.judge, ModelJudge) else {}
+
 
 def rewards_of(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:
-    """The rewards that a configuration asks for, tried on the examples.
+    """The rewards that a configuration asks for, tried on the examples; a model is asked nothing.
 
     Raises:
+        ConfigError: If a variable or folder that a judge needs is missing.
         DataError: If an example lacks what it is rewarded for, or a reward could tell no wrong
             completion of any example: then nothing would ever be learned from it.
     """
     made: list[Reward] = [
-        RubricReward(CodeJudge()) if section.type == "rubric" else AnswerReward()
+        RubricReward(chosen_judge(section.judge)) if section.type == "rubric" else AnswerReward()
         for section in sections
     ]
     for section, reward in zip(sections, made, strict=True):
-        if all(math.isnan(score) for score in reward.scores([(e, "") for e in examples])):
+        if section.type == "rubric" and section.judge.type == "model":
+            for example in examples:
+                rubric_of(example)
+        elif all(math.isnan(score) for score in reward.scores([(e, "") for e in examples])):
             why = {
                 "rubric": "every rubric has a criterion without a check",
                 "answer": "no reference answer is a number",

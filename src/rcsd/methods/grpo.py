@@ -1,5 +1,6 @@
 """Reinforcement from rewards, with the group of an example's completions as the baseline."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.judges.rewards import Reward, weighted_sums
+from rcsd.judges.rewards import Reward, RubricReward, weighted_sums
 from rcsd.methods.on_policy import Known, Watch
 from rcsd.methods.student import Student
 from rcsd.policy_gradients import (
@@ -19,7 +20,7 @@ from rcsd.policy_gradients import (
 )
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.teachers import Teacher
-from rcsd.types import Rollout, Signal
+from rcsd.types import Example, Rollout, Signal
 
 
 class Grpo:
@@ -65,12 +66,12 @@ class Grpo:
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """What each answer is worth, and its advantage over the others of its example."""
         answers = [(rollout.example, rollout.completion.text) for rollout in rollouts]
-        scores = [reward.scores(answers) for reward in self.rewards]
+        scores, taken = self._scores(answers)
         totals = weighted_sums([reward.weight for reward in self.section.rewards], scores)
         reward_NG = torch.tensor(totals, dtype=torch.float64)
         reward_NG = reward_NG.view(-1, self.student.num_completions)
         advantage_NG, deviation_N = group_advantages(reward_NG, self.section.normalise_by_deviation)
-        metrics = self._reward_metrics(scores, totals)
+        metrics = self._reward_metrics(scores, totals) | taken
         metrics["reward/std_mean"] = deviation_N.mean().item()
         metrics["reward/no_spread_share"] = (deviation_N == 0).double().mean().item()
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
@@ -105,6 +106,26 @@ class Grpo:
             loss_T = loss_T + section.kl_weight * weight_T * kl_T
             metrics["loss/frozen_kl_nats_mean"] = kl_T
         return loss_T, metrics
+
+    def _scores(
+        self, answers: Sequence[tuple[Example, str]]
+    ) -> tuple[list[list[float]], dict[str, float]]:
+        """Of each reward for all answers, and what they took; each process scores its share."""
+        own = answers[self.student.ranks.share(len(answers))]
+
+        def score() -> tuple[list[list[float]], list[dict[str, float]]]:
+            with self.student.ranks.interrupts.anywhere():
+                scores = [reward.scores(own) for reward in self.rewards]
+            judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
+            return scores, [reward.metrics() for reward in judged]
+
+        shares = self.student.ranks.together(score)
+        columns = zip(*(scores for scores, _ in shares), strict=True)
+        taken: Counter[str] = Counter()
+        for _, metrics in shares:
+            for found in metrics:
+                taken.update(found)
+        return [[s for share in column for s in share] for column in columns], dict(taken)
 
     def _reward_metrics(
         self, scores: Sequence[Sequence[float]], totals: Sequence[float]
