@@ -121,8 +121,13 @@ def _estimate(found: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def counts_of(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the estimates leave out, and on lengths."""
+    """Sentences on what the estimates leave out, on lengths, and on what guessing gives."""
     return [
+        f"{name}: guessing is right in {guessed['chance']:.3f}, "
+        f"always {guessed['majority_letter']} in {guessed['majority']:.3f}"
+        for name, answered in summary["sets"].items()
+        if (guessed := answered.get("placebo_accuracies"))
+    ] + [
         f"{name}, {kind}: {counts['num_completions']} completions, "
         f"{counts['num_unscored']} unscored, {counts['num_ungraded']} ungraded, "
         f"{counts['truncated_share']:.1%} cut off, "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from rcsd.config.data import AskedData
+from rcsd.config.data import AskedData, TaskData
 from rcsd.config.engines import AnyEngine
 from rcsd.config.parts import Model, Rubrics, SetName
 from rcsd.config.section import Section
@@ -59,4 +59,11 @@ class Evaluating(Section):
                 f"the view '{self.view}' shows no rubric, so a placebo replaces nothing: leave "
                 "rubrics.placebo out, or take a view with rubric"
             )
+        if self.view != "none" and any(map(self.compares, self.data)):
+            raise ValueError("ask: loglikelihood reads a question alone; take view: none")
         return self
+
+    def compares(self, name: str) -> bool:
+        """Whether a set's options are compared by their log-likelihoods, and nothing is sampled."""
+        section = self.data[name]
+        return isinstance(section, TaskData) and section.ask == "loglikelihood"

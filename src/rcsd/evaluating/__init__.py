@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rcsd import config
+from rcsd.clozes import cloze_rows
 from rcsd.data.placebos import with_placebo
 from rcsd.engines import Engine
 from rcsd.engines.building import chosen_engine
 from rcsd.errors import DataError
 from rcsd.evaluate import graded_completions, judged, prompt_sha256
+from rcsd.evaluating.sets import asked_set
 from rcsd.evaluations import (
     Answers,
     EvaluatedModel,
@@ -24,7 +26,6 @@ from rcsd.evaluations import (
 from rcsd.evaluations.journal import Journal, kept_in
 from rcsd.files import make_folder
 from rcsd.judges.code import CodeJudge
-from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
@@ -59,7 +60,9 @@ def evaluate(
     """
     check_new(settings.out)
     make_folder(settings.out)
-    sets = {name: load_examples(section)[0] for name, section in settings.data.items()}
+    loaded = {name: asked_set(section) for name, section in settings.data.items()}
+    sets = {name: of.examples for name, of in loaded.items()}
+    compared = {name: of.problems for name, of in loaded.items() if of.problems}
     for name, examples in sets.items():
         _check_ids(name, examples)
     words = Words(settings.templates)
@@ -67,16 +70,13 @@ def evaluate(
     shown = {name: with_placebo(examples, placebo, words) for name, examples in sets.items()}
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
-    prompts = {name: _prompts(shown[name], name, settings, policy) for name in sets}
-    longest = settings.max_prompt_tokens + settings.max_tokens
-    if make_engine is None:
-        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
-    else:
-        engine = make_engine(policy, settings.batch_size)
+    answered = [name for name in sets if name not in compared]
+    prompts = {name: _prompts(shown[name], name, settings, policy) for name in answered}
     record = {
         **surroundings(),
         "template_sha256": words.hashes(),
         "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
+        "tasks": {name: of.record for name, of in loaded.items() if of.record},
     }
     path = settings.model.path
     model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
@@ -87,12 +87,30 @@ def evaluate(
         "prompts_sha256": {name: _sha256_of(of) for name, of in prompts.items()},
     }
     with kept_in(unfinished(settings.out), asked) as journal:
-        sampler = _Sampler(engine, journal, settings, progress)
-        completions = {name: sampler.completions(name, prompts[name]) for name in sets}
-        answers = {name: _answers(sets[name], prompts[name], *completions[name]) for name in sets}
+        answers = {
+            name: Answers(sets[name], cloze_rows(problems, policy, settings.batch_size), [])
+            for name, problems in compared.items()
+        }
+        if answered:
+            engine = _engine(settings, policy, make_engine)
+            sampler = _Sampler(engine, journal, settings, progress)
+            found = {name: sampler.completions(name, prompts[name]) for name in answered}
+            answers |= {n: _answers(sets[n], prompts[n], *found[n]) for n in answered}
+        answers = {name: answers[name] for name in sets}
         summary = summary_of(answers, settings.seed)
         write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
     return summary
+
+
+def _engine(
+    settings: config.Evaluating,
+    policy: Policy,
+    make_engine: Callable[[Policy, int], Engine] | None,
+) -> Engine:
+    if make_engine is not None:
+        return make_engine(policy, settings.batch_size)
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    return chosen_engine(settings.engine, policy, settings.batch_size, longest)
 
 
 def _sha256_of(prompts: Sequence[Sequence[int]]) -> str:

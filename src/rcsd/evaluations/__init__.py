@@ -12,6 +12,7 @@ from typing import Any
 
 from rcsd import config
 from rcsd.comparison import question_values
+from rcsd.comparison.placebos import placebo_accuracies
 from rcsd.comparison.sets import metric_names
 from rcsd.config.section import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
@@ -89,7 +90,8 @@ class Evaluation:
     def settings(self) -> dict[str, Any]:
         """How was asked: all that answers depend on but the model, the data and the seed."""
         chosen = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
-        return chosen | {"templates": self.record["template_sha256"]}
+        asks = {name: "loglikelihood" for name in self.config.data if self.config.compares(name)}
+        return chosen | {"templates": self.record["template_sha256"], "ask": asks}
 
 
 def unfinished(path: Path) -> Path:
@@ -171,7 +173,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _check_whole(path: Path, name: str, settings: config.Evaluating, answers: Answers) -> None:
     """Every example has its completions, in order, with a verdict on each criterion."""
-    kinds = ((answers.greedy, int(settings.greedy)), (answers.sampled, settings.num_samples))
+    numbers = (1, 0) if settings.compares(name) else (int(settings.greedy), settings.num_samples)
+    kinds = zip((answers.greedy, answers.sampled), numbers, strict=True)
     for rows, number in kinds:
         asked = [example for example in answers.examples for _ in range(number)]
         if [row.id for row in rows] != [example.id for example in asked]:
@@ -196,8 +199,10 @@ def summary_of(sets: Mapping[str, Answers], seed: int) -> dict[str, Any]:
     A metric has ``by_question``: its interval resampled by question, or null where nothing could
     be graded; ``by_template``: resampled by template, where every example has that tag; and
     ``num_left_out``: questions with a completion that could not be graded, which the estimate
-    leaves out. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a verdict on a
-    criterion, ``num_ungraded`` differ from a reference that code cannot tell right from wrong by.
+    leaves out. ``placebo_accuracies`` are what guessing gives where all questions have options
+    (`rcsd.comparison.placebos`). ``greedy`` and ``sampled`` count completions: ``num_unscored``
+    lack a verdict on a criterion, ``num_ungraded`` differ from a reference that code cannot tell
+    right from wrong by.
     """
     return {"sets": {name: _summary_of(answers, seed) for name, answers in sets.items()}}
 
@@ -206,7 +211,8 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
     examples = answers.examples
     templates = {example.id: example.tags.get(_TEMPLATE) for example in examples}
     metrics = {}
-    for name in metric_names(examples, bool(answers.greedy), answers.num_samples):
+    compares = bool(answers.greedy) and all(row.option_nats for row in answers.greedy)
+    for name in metric_names(examples, bool(answers.greedy), answers.num_samples, compares):
         values = question_values(answers.sampled if "@" in name else answers.greedy, name)
         found = {id: value for id, value in values.items() if not math.isnan(value)}
         units: dict[str, list[str | None]] = {"by_question": [*found]}
@@ -224,6 +230,7 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
         "num_questions": len(examples),
         "num_samples": answers.num_samples,
         "metrics": metrics,
+        "placebo_accuracies": placebo_accuracies(examples),
         **counts,
     }
 
