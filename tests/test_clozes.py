@@ -1,7 +1,10 @@
 """Options compared by log-likelihoods."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +12,16 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from torch import nn
 
 from rcsd import config
+from rcsd.cli.comparing import counts_of
 from rcsd.clozes import cloze_rows, encoded_cloze, option_nats, plain_option_nats
 from rcsd.comparison import question_values
 from rcsd.comparison.placebos import placebo_accuracies
 from rcsd.comparison.sets import AnsweredSet
-from rcsd.errors import DataError
+from rcsd.config.section import parse
+from rcsd.errors import ConfigError, DataError
 from rcsd.evaluate import graded_from_row, row_from_graded
+from rcsd.evaluating import evaluate
+from rcsd.evaluations import read_evaluation
 from rcsd.models import Policy, policy_of
 from rcsd.tasks import Cloze, Problem
 from rcsd.types import Example, Grading
@@ -147,3 +154,28 @@ def test_scoring_leaves_the_policy_as_it_was(policy: Policy) -> None:
     cloze_rows(PROBLEMS[:1], policy, batch_size=1)
     assert policy.model.training
     assert torch.is_grad_enabled()
+
+
+def test_an_evaluation_compares_options_and_says_what_guessing_gives(tmp_path: Path) -> None:
+    row = {"goal": "Find it.", "sol1": "Here.", "sol2": "Look there."}
+    rows = [row | {"label": label} for label in (0, 1, 0, 1, 1, 1, -1)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {"type": "task", "name": "piqa", "path": str(tmp_path / "rows.jsonl"), "partial": True}
+    tree: dict[str, Any] = {
+        "model": {"path": "builtin:micro"},
+        "data": {"likely": task | {"ask": "loglikelihood"}, "said": task},
+        "max_tokens": 4,
+        "out": str(tmp_path / "out"),
+    }
+    with pytest.raises(ConfigError, match="take view: none"):
+        parse(config.Evaluating, tree | {"view": "answer"}, "test")
+    summary = evaluate(parse(config.Evaluating, tree, "test"), lambda *_: None)["sets"]
+    assert list(summary["likely"]["metrics"]) == ["accuracy", "accuracy_norm"]
+    assert list(summary["said"]["metrics"]) == ["accuracy"]
+    for of_set in summary.values():
+        assert of_set["placebo_accuracies"]["chance"] == 0.5
+    assert any("guessing is right in 0.500" in line for line in counts_of({"sets": summary}))
+    found = read_evaluation(tmp_path / "out")
+    assert [len(row.option_nats) for row in found.sets["likely"].greedy] == [2] * 6
+    assert found.record["tasks"]["likely"]["exclusions"] == {"no label": 1}
+    assert found.settings["ask"] == {"likely": "loglikelihood"}

@@ -48,6 +48,11 @@ def write_piqa(file: Path) -> None:
     file.with_name("valid-labels.lst").write_text("1\n0\n")
 
 
+def write_requests(file: Path) -> None:
+    rows = [{"doc": row, "native_id": row["id"], "idx": n} for row in MED_HUB for n in range(4)]
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+
+
 def write_gpqa(file: Path) -> None:
     rows = [{**GPQA, "Correct Answer": "it\n", **WRONG}, {**GPQA, "Correct Answer": "x", **WRONG}]
     with file.open("w", newline="") as opened:
@@ -128,17 +133,7 @@ LAYOUTS: list[tuple[str, str, Callable[[Path], None], list[str]]] = [
         ["Ulna", "Atlas"],
     ),
     (
-        "medmcqa", "requests.jsonl.gz",
-        lambda file: file.write_bytes(
-            gzip.compress(
-                "\n".join(
-                    json.dumps({"doc": row, "native_id": row["id"], "idx": index})
-                    for row in MED_HUB
-                    for index in range(4)
-                ).encode()
-            )
-        ) and None,
-        ["Ulna", "Atlas"],
+        "medmcqa", "requests.jsonl.gz", write_requests, ["Ulna", "Atlas"],
     ),
     (
         "pubmedqa", "ori_pqal.json",

@@ -138,7 +138,7 @@ def counts_of(summary: Mapping[str, Any]) -> list[str]:
             if "bounds" in found
             for low, high in [found["bounds"]]
         ]
-        if placebos := answered["placebos"]:
+        if placebos := answered["placebo_accuracies"]:
             lines.append(
                 f"{name}: guessing gives {placebos['chance']:.3f}, always saying "
                 f"{placebos['majority_letter']} {placebos['majority']:.3f}"

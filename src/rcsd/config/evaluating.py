@@ -62,11 +62,15 @@ class Evaluating(Section):
                 f"the view '{self.view}' shows no rubric, so a placebo replaces nothing: leave "
                 "rubrics.placebo out, or take a view with rubric"
             )
+        if self.view != "none" and any(map(self.compares, self.data)):
+            raise ValueError("ask: loglikelihood reads a question alone; take view: none")
         return self
 
     def num_answers(self, name: str) -> tuple[int, int]:
         """Of each question of a set the greedy answers and the samples."""
+        return (1, 0) if self.compares(name) else (int(self.greedy), self.num_samples)
+
+    def compares(self, name: str) -> bool:
+        """Whether a set's options are compared by their log-likelihoods, and nothing is sampled."""
         section = self.data[name]
-        if isinstance(section, TaskData) and section.ask == "loglikelihood":
-            return 1, 0
-        return int(self.greedy), self.num_samples
+        return isinstance(section, TaskData) and section.ask == "loglikelihood"

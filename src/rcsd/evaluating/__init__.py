@@ -2,8 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rcsd.engines.building import chosen_engine
 from rcsd.errors import DataError
 from rcsd.evaluate import graded_completions, judged, prompt_sha256
 from rcsd.evaluating.sampling import Sampler
+from rcsd.evaluating.sets import AskedSet, asked_set
 from rcsd.evaluations import (
     Answers,
     EvaluatedModel,
@@ -28,13 +28,10 @@ from rcsd.evaluations.journal import kept_in
 from rcsd.files import make_folder
 from rcsd.judges.base import Judge
 from rcsd.judges.building import account_of
-from rcsd.loading import load_examples
 from rcsd.local_chat import any_judge
 from rcsd.models import Policy
 from rcsd.prompting import prompt_room, whole_set
 from rcsd.runs import RunFolder, fingerprint, load_trained, surroundings
-from rcsd.tasks import Problem
-from rcsd.tasks.problems import example_of, problems
 from rcsd.types import Completion, Example
 from rcsd.views import Words
 from rcsd.workers import Progress
@@ -64,22 +61,19 @@ def evaluate(
     """
     check_new(settings.out)
     make_folder(settings.out)
-    sets = {name: _loaded(name, section) for name, section in settings.data.items()}
+    sets = {name: asked_set(section) for name, section in settings.data.items()}
+    for name, of in sets.items():
+        _check_ids(name, of.examples)
     words = Words(settings.templates)
     judge = any_judge(settings.judge)
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(of, name, settings, policy, words) for name, of in sets.items()}
-    longest = settings.max_prompt_tokens + settings.max_tokens
-    if make_engine is None:
-        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
-    else:
-        engine = make_engine(policy, settings.batch_size)
     record = {
         **surroundings(),
         "template_sha256": words.hashes(),
         "data_sha256": {name: fingerprint(of.examples) for name, of in sets.items()},
-        "imported": {name: of.record for name, of in sets.items() if of.record},
+        "tasks": {name: of.record for name, of in sets.items() if of.record},
     }
     path = settings.model.path
     model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
@@ -90,43 +84,32 @@ def evaluate(
         "prompts_sha256": {name: _sha256_of(of) for name, of in prompts.items()},
     }
     with kept_in(unfinished(settings.out), asked) as journal:
-        sampler, answers = Sampler(engine, journal, settings, progress), {}
+        sampler, answers = None, {}
         for name, of in sets.items():
-            if of.problems is None:
-                completions = sampler.completions(name, prompts[name])
-                answers[name] = _answers(of.examples, prompts[name], *completions, judge)
-            else:
+            if of.problems:
                 rows = cloze_rows(of.problems, policy, settings.batch_size)
                 answers[name] = Answers(of.examples, rows, [])
+                continue
+            if sampler is None:
+                engine = _engine(settings, policy, make_engine)
+                sampler = Sampler(engine, journal, settings, progress)
+            completions = sampler.completions(name, prompts[name])
+            answers[name] = _answers(of.examples, prompts[name], *completions, judge)
         record |= {"judging": account_of(judge)}
         summary = summary_of(answers, settings.seed)
         write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
     return summary
 
 
-@dataclass(frozen=True)
-class _Set:
-    """A set that is asked.
-
-    Args:
-        examples: Its questions.
-        record: What was left out when it was read, and why.
-        problems: The same with the texts for log-likelihoods; None: answers are sampled.
-    """
-
-    examples: Sequence[Example]
-    record: Mapping[str, object]
-    problems: Sequence[Problem] | None = None
-
-
-def _loaded(name: str, section: config.AskedData) -> _Set:
-    if isinstance(section, config.TaskData) and section.ask == "loglikelihood":
-        found, record = problems(section)
-        loaded = _Set([example_of(problem) for problem in found], record, found)
-    else:
-        loaded = _Set(*load_examples(section))
-    _check_ids(name, loaded.examples)
-    return loaded
+def _engine(
+    settings: config.Evaluating,
+    policy: Policy,
+    make_engine: Callable[[Policy, int], Engine] | None,
+) -> Engine:
+    if make_engine is not None:
+        return make_engine(policy, settings.batch_size)
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    return chosen_engine(settings.engine, policy, settings.batch_size, longest)
 
 
 def _sha256_of(prompts: Sequence[Sequence[int]]) -> str:
@@ -144,10 +127,10 @@ def _check_ids(name: str, examples: Sequence[Example]) -> None:
 
 
 def _prompts(
-    asked: _Set, name: str, settings: config.Evaluating, policy: Policy, words: Words
+    asked: AskedSet, name: str, settings: config.Evaluating, policy: Policy, words: Words
 ) -> list[tuple[int, ...]]:
     """What the model is shown; nothing where options are compared by their likelihoods."""
-    if asked.problems is not None:
+    if asked.problems:
         return []
     shown = with_placebo(asked.examples, settings.rubrics.placebo, words)
     views = config.Views(student=settings.view, teacher=settings.view, templates=settings.templates)

@@ -91,7 +91,8 @@ class Evaluation:
     def settings(self) -> dict[str, Any]:
         """How was asked: all that answers depend on but the model, the data and the seed."""
         chosen = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
-        return chosen | {"templates": self.record["template_sha256"]}
+        asks = {name: "loglikelihood" for name in self.config.data if self.config.compares(name)}
+        return chosen | {"templates": self.record["template_sha256"], "ask": asks}
 
 
 def unfinished(path: Path) -> Path:
@@ -202,7 +203,7 @@ def summary_of(sets: Mapping[str, Answers], seed: int) -> dict[str, Any]:
     leaves out, and for scores ``bounds``: between what the mean over all questions lies, whatever
     the missing verdicts are. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a
     verdict on a criterion, ``num_ungraded`` differ from a reference that code cannot tell right
-    from wrong by. ``placebos`` are what guessing gives where all questions have options.
+    from wrong by. ``placebo_accuracies`` are what guessing gives where all questions have options.
     """
     return {"sets": {name: _summary_of(answers, seed) for name, answers in sets.items()}}
 
@@ -234,7 +235,7 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
         "num_questions": len(examples),
         "num_samples": answers.num_samples,
         "metrics": metrics,
-        "placebos": placebo_accuracies(examples),
+        "placebo_accuracies": placebo_accuracies(examples),
         **counts,
     }
 

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from rcsd import config
 from rcsd.errors import DataError
-from rcsd.judges.base import Judge
+from rcsd.judges.base import Judge, rubric_of
 from rcsd.judges.building import chosen_judge
 from rcsd.judges.grading import graded_answer
 from rcsd.judges.model import ModelJudge
