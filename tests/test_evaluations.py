@@ -103,7 +103,7 @@ def test_a_summary_of_samples_has_one_value_a_question():
 def test_what_could_not_be_graded_at_all_has_no_estimate():
     rows = [answer("a1", math.nan, None, verdicts=(None,))]
     found = summary_of({"own": Answers([question("a1")], rows, ())}, seed=0)["sets"]["own"]
-    empty = {"by_question": None, "by_template": None, "num_left_out": 1}
+    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
     assert found["metrics"] == {"score": empty, "accuracy": empty}
 
 

@@ -140,8 +140,8 @@ def counts_of(summary: Mapping[str, Any]) -> list[str]:
         ]
         if placebos := answered["placebo_accuracies"]:
             lines.append(
-                f"{name}: guessing gives {placebos['chance']:.3f}, always saying "
-                f"{placebos['majority_letter']} {placebos['majority']:.3f}"
+                f"{name}: guessing is right in {placebos['chance']:.3f}, always "
+                f"{placebos['majority_letter']} in {placebos['majority']:.3f}"
             )
     return lines
 
