@@ -17,6 +17,7 @@ from rcsd.calibration import Calibration, calibration
 from rcsd.calibration.cases import ARMS, Case, read_cases, world_cases
 from rcsd.calibration.measures import Pair, agreement, kappa, placebos
 from rcsd.config.section import parse
+from rcsd.comparison.noise import read_rates
 from rcsd.errors import DataError
 from rcsd.judges.base import rubric_of
 from rcsd.judges.building import asking_judge
@@ -331,6 +332,9 @@ def test_the_command_shows_writes_and_forecasts(
     ):
         assert said in text
     written = json.loads((out / "check.json").read_text())
+    rates = read_rates(out / "check.json")  # as `rcsd compare --judge-noise` does
+    assert rates.sensitivity == 1 - written["agreement"]["false_unmet"]["mean"]
+    assert rates.num_met + rates.num_unmet == written["agreement"]["num_verdicts"]
     assert written["agreement"]["num_verdicts"] == sum(len(c.exact) for c in world_cases(4, 0))
     assert written["sections"][0]["url"] == server.url
     wrong = [json.loads(line) for line in (out / "wrong.jsonl").read_text().splitlines()]

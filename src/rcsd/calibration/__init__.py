@@ -116,10 +116,23 @@ class Calibration:
     wrong: tuple[dict[str, Any], ...]
 
     def json(self) -> dict[str, Any]:
-        """All numbers, as plain values; wrong verdicts left out."""
+        """All numbers, as plain values; wrong verdicts left out.
+
+        ``sensitivity``, the share of the met that is called met, and ``specificity``, the share of
+        the unmet that is called unmet, with ``num_met`` and ``num_unmet``, the verdicts behind
+        them, are what ``rcsd compare --judge-noise`` reads.
+        """
         row = asdict(self)
         del row["wrong"]
-        return row
+        found = self.agreement
+        if found is None or found.false_met is None or found.false_unmet is None:
+            return row
+        return row | {
+            "sensitivity": 1 - found.false_unmet.mean,
+            "num_met": found.num_met,
+            "specificity": 1 - found.false_met.mean,
+            "num_unmet": found.num_unmet,
+        }
 
 
 def calibration(

@@ -36,6 +36,8 @@ class Agreement:
     Args:
         num_verdicts: All that were asked for.
         num_unscored: Of them, those that the judge left open.
+        num_met: Of the scored ones, those that are met in truth.
+        num_unmet: Of the scored ones, those that are not.
         accuracy: Share that agrees; None: nothing was scored.
         lowest: Share of all that agrees if every unscored one is wrong.
         highest: If every unscored one is right.
@@ -47,6 +49,8 @@ class Agreement:
 
     num_verdicts: int
     num_unscored: int
+    num_met: int
+    num_unmet: int
     accuracy: Interval | None
     lowest: float
     highest: float
@@ -68,6 +72,8 @@ def agreement(pairs: Sequence[Pair], seed: int = 0) -> Agreement:
     return Agreement(
         num_verdicts=num,
         num_unscored=num_unscored,
+        num_met=sum(pair.truth for pair in scored),
+        num_unmet=sum(not pair.truth for pair in scored),
         accuracy=share([(p.problem, p.given == p.truth) for p in scored], seed),
         lowest=num_right / num,
         highest=(num_right + num_unscored) / num,
