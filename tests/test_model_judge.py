@@ -372,6 +372,18 @@ def test_a_refusal_is_said_at_the_first_call_and_nothing_more_is_asked(
     assert len(server.asked) <= 2
 
 
+def test_a_limit_that_no_prompt_can_meet_is_said_at_the_first_call(
+    judge: Made, server: JudgeServer
+) -> None:
+    said = "'max_tokens' is too large: 1024. This model's maximum context length is 512 tokens"
+    server.faults.extend([(400, said), None, (400, said)])
+    made = judge(max_concurrent=1)
+    with pytest.raises(RunError, match="maximum context length is 512"):
+        made.judgements([ANSWER])
+    [answered] = made.judgements([ANSWER])  # once it has served, it is that prompt
+    assert answered.reasons == ("", "too long", "")
+
+
 def test_something_else_than_a_chat_server_is_an_error_but_later_garbage_is_unscored(
     judge: Made, server: JudgeServer
 ) -> None:

@@ -182,6 +182,10 @@ def _facts(found: "Calibration") -> Iterator[str]:
         yield f"Flipped by '{flip.injection}': {flip.criterion}"
     if len(flips) > _MAX_FLIPS:
         yield f"... and {len(flips) - _MAX_FLIPS} more"
+    kinds = {name: n for name, n in found.metrics.items() if "num_unscored/" in name}
+    if kinds:
+        shares = (f"{name.rpartition('/')[2]} {n:.0f}" for name, n in kinds.items())
+        yield f"Unscored in all that was judged, by reason: {', '.join(shares)}."
     if took := found.metrics:
         yield (
             f"Took {took['judge/num_calls']:.0f} calls, {took['judge/num_cached']:.0f} replies "

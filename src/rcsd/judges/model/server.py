@@ -143,7 +143,9 @@ class ServerChat:
         time.sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
         reply = self._asked(request)
         if reply.status in (400, 413, 422):
-            if _LENGTH.search(reply.text):
+            # Where nothing was ever answered, the limit of replies is more than the model has.
+            fits = self._has_answered or self._section.limit_name not in reply.text
+            if reply.status == 413 or (_LENGTH.search(reply.text) and fits):
                 return ChatReply("", "too long", num_attempts=reply.num_attempts)
             if _FILTER.search(reply.text):
                 return ChatReply("", "refused", num_attempts=reply.num_attempts)
