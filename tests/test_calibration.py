@@ -16,8 +16,8 @@ from rcsd import cli, config
 from rcsd.calibration import Calibration, calibration
 from rcsd.calibration.cases import ARMS, Case, read_cases, world_cases
 from rcsd.calibration.measures import Pair, agreement, kappa, placebos
-from rcsd.config.section import parse
 from rcsd.comparison.noise import read_rates
+from rcsd.config.section import parse
 from rcsd.errors import DataError
 from rcsd.judges.base import rubric_of
 from rcsd.judges.building import asking_judge

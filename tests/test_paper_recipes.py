@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from hub_shapes import SHAPES
+from judge_server import JudgeServer
 from test_cli import said
 from tiny import tiny_shape, tiny_tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -62,8 +63,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def judge() -> Iterator[JudgeServer]:
+    served = JudgeServer()
+    yield served
+    served.close()
+
+
 @pytest.mark.parametrize("recipe", slowly(lambda recipe: "1.7b" not in recipe))
-def test_a_recipe_takes_three_steps(recipe: str, model: Path, tmp_path: Path):
+def test_a_recipe_takes_three_steps(recipe: str, model: Path, judge: JudgeServer, tmp_path: Path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
     overrides = [
@@ -79,6 +87,12 @@ def test_a_recipe_takes_three_steps(recipe: str, model: Path, tmp_path: Path):
         settings = load_config(ROOT / recipe, [*overrides, "views.max_analysis_tokens=4"])
     if settings.method.type == "sft":  # lengths of what is given, not of what is sampled
         settings = load_config(ROOT / recipe, [*overrides, "sampling.max_tokens=256"])
+    if settings.method.type == "grpo" and settings.method.rewards[0].type == "rubric":
+        rewards = [settings.method.rewards[0].model_dump(mode="json")]
+        own = {"url": judge.url, "cache": str(tmp_path / "judgements.sqlite")}
+        rewards[0]["judge"] |= own
+        given = f"method.rewards={json.dumps(rewards)}"
+        settings = load_config(ROOT / recipe, [*overrides, given])
     found = run(settings)
     assert [row["step"] for row in found.metrics() if "step" in row][-1] == 3
     assert (found.model / "adapter_model.safetensors").is_file()
