@@ -151,3 +151,19 @@ def test_a_file_without_usable_rates_is_refused(
     path.write_text(json.dumps(RATES | changes), "utf-8")
     with pytest.raises(DataError, match=message):
         read_rates(path)
+
+
+def test_bounds_of_pass_at_k_are_of_questions_and_not_of_completions() -> None:
+    questions = [Example(f"q{n}", "?", "4") for n in range(20)]
+    rows = [
+        Graded(question.id, "?", "", 1, True, (), None, None if n == sample == 0 else sample == 3)
+        for n, question in enumerate(questions)
+        for sample in range(4)
+    ]
+    of_questions = {}
+    for metric in ("accuracy_avg@4", "pass@1", "pass@4"):
+        found = arm_bounds({"own": [rows]}, metric, questions)
+        assert found is not None
+        of_questions[metric] = (found.means[0].low, found.means[0].high)
+    assert of_questions["pass@4"] == (1.0, 1.0)
+    assert of_questions["pass@1"] == of_questions["accuracy_avg@4"] == (0.25, 0.2625)

@@ -1,5 +1,6 @@
 """``rcsd eval`` and ``rcsd compare``."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,15 +25,19 @@ JudgeNoise = Annotated[
 ]
 
 
+_PAPER_TABLE = re.compile(r"^--preset[=\n]paper-table$", re.MULTILINE)
+
+
 class _DefaultGroup(TyperGroup):
     """Takes what is no command's name for the target of the first one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, "--help"):
+        spelt = _PAPER_TABLE.search("\n".join(args))
+        if spelt is not None:
+            args = ["paper-table", *_PAPER_TABLE.sub("", "\n".join(args)).split("\n")]
+            args = [word for word in args if word]
+        elif args and args[0] not in (*self.commands, "--help"):
             args = ["run", *args]
-        if "--preset" in args and "paper-table" in args[args.index("--preset") + 1 :][:1]:
-            place = args.index("--preset")
-            args = ["paper-table", *args[1:place], *args[place + 2 :]]
         return super().parse_args(ctx, args)
 
 
@@ -82,7 +87,7 @@ def run(  # noqa: PLR0913 (a command line)
     from rcsd.evaluating import evaluate  # noqa: PLC0415 (torch takes seconds)
     from rcsd.evaluating.targets import Asked, evaluating_of  # noqa: PLC0415
 
-    names = tuple(tasks.split(",")) if tasks else ()
+    names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
     wanted = Asked(names, samples, limit, engine, preset, judge)
     settings = evaluating_of(target, overrides or [], wanted)
     quieten_libraries()

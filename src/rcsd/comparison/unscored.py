@@ -5,11 +5,11 @@ Legend of axes: S seeds of an arm, N questions.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rcsd.comparison import Arms, Pairs
+from rcsd.comparison import Arms, Pairs, question_values
 from rcsd.errors import DataError
 from rcsd.evaluate import Graded
 from rcsd.rubrics import Rubric
@@ -69,7 +69,7 @@ def arm_bounds(
 
     Args:
         arms: What each seed of each arm answered.
-        metric: ``score`` or ``accuracy``, with ``_avg@k`` for samples.
+        metric: As in `rcsd.comparison.question_values`.
         examples: The questions; those without rubric have no score, those without reference no
             accuracy.
         pairs: As in `rcsd.comparison.compare_arms`.
@@ -82,12 +82,13 @@ def arm_bounds(
     }
     means = []
     for arm, seeds in arms.items():
-        ends = [
-            _ends(row, is_score) for rows in seeds for row in rows if row.id in asked
-        ]  # as many completions of each question: their mean is that of the questions
-        if not ends:
+        answered = [[row for row in rows if row.id in asked] for rows in seeds]
+        if not all(answered):
             return None
-        low, high = (float(np.mean(of)) for of in zip(*ends, strict=True))
+        low, high = (
+            float(np.mean([_mean(rows, metric, end) for rows in answered])) for end in (0, 1)
+        )
+        ends = [_ends(row, is_score) for rows in answered for row in rows]
         means.append(ArmBounds(arm, low, high, sum(a != b for a, b in ends)))
     if not any(of.num_unscored for of in means):
         return None
@@ -102,6 +103,15 @@ def arm_bounds(
         for left, right in pairs
     )
     return Bounds(tuple(means), differences, len(asked))
+
+
+def _mean(rows: Sequence[Graded], metric: str, end: int) -> float:
+    """Over questions, with the lowest (0) or highest (1) value that each completion may have."""
+    if metric.startswith("score"):
+        filled = [replace(row, score=_ends(row, True)[end]) for row in rows]
+    else:
+        filled = [replace(row, right=bool(_ends(row, False)[end])) for row in rows]
+    return float(np.mean(list(question_values(filled, metric).values())))
 
 
 def _ends(row: Graded, is_score: bool) -> tuple[float, float]:
