@@ -1,7 +1,6 @@
 """A real model on real benchmarks, judged over HTTP, killed in the middle and taken up again."""
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from judge_server import JudgeServer
 
+from rcsd.files import read_rows
 from rcsd.zoo import ENTRIES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -73,7 +73,7 @@ def test_an_evaluation_of_smollm2_that_was_killed_goes_on_and_ends_the_same(
     for name in ("completions.jsonl", "summary.json"):
         found, wanted = (tmp_path / out / name for out in ("cut", "whole"))
         assert found.read_bytes() == wanted.read_bytes()
-    rows = [json.loads(line) for line in (tmp_path / "cut" / "completions.jsonl").open()]
+    rows = read_rows(tmp_path / "cut" / "completions.jsonl")
     assert [row["set"] for row in rows] == ["scibench"] * 40 + ["rar-science"] * 40
     assert all(row["reason"] for row in rows[:40])
     assert all(row["verdicts"] and None not in row["verdicts"] for row in rows[40:])
