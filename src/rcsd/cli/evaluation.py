@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rcsd.cli.arms import Against, ArmWords, ClusterBy, Format, Out, Seed
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.grading import grade_file
 from rcsd.cli.paper import paper_table
@@ -157,27 +158,18 @@ def tasks() -> None:
 
 
 def compare(  # noqa: PLR0913 (each is an option)
-    arms: Annotated[
-        list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
-    ],
-    format: Annotated[
-        Literal["text", "markdown", "json"], typer.Option(help="Of what is shown or written.")
-    ] = "text",
-    against: Annotated[
-        str | None, typer.Option(help="Arm that the others are compared with. Default: the first.")
-    ] = None,
+    arms: ArmWords,
+    format: Format = "text",
+    against: Against = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="Such as score, accuracy_avg@8 or pass@4. Default: all but pass@k."),
     ] = None,
-    cluster_by: Annotated[
-        str | None,
-        typer.Option(help="Tag to resample by, such as template. Default: by question."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    cluster_by: ClusterBy = None,
+    seed: Seed = 0,
     judge_noise: JudgeNoise = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    out: Out = None,
 ) -> None:
     r"""Compare arms on the same questions: means, paired differences, corrected p-values.
 

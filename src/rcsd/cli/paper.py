@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rcsd.cli.arms import Against, ArmWords, ClusterBy, Format, Out, Seed
 from rcsd.cli.terminal import console, say, write_out
 from rcsd.errors import ConfigError
 
@@ -21,21 +22,12 @@ POINTS = 100
 
 
 def paper_table(
-    arms: Annotated[
-        list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
-    ],
-    format: Annotated[
-        Literal["text", "markdown", "json"], typer.Option(help="Of what is shown or written.")
-    ] = "text",
-    against: Annotated[
-        str | None, typer.Option(help="Arm that the others are compared with. Default: the first.")
-    ] = None,
-    cluster_by: Annotated[
-        str | None,
-        typer.Option(help="Tag to resample by, such as template. Default: by question."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    arms: ArmWords,
+    format: Format = "text",
+    against: Against = None,
+    cluster_by: ClusterBy = None,
+    seed: Seed = 0,
+    out: Out = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it into this SVG file too.")] = None,
 ) -> None:
     r"""The table of arXiv 2606.19327 on evaluations of one's own, with intervals.
