@@ -202,13 +202,21 @@ def test_completions_that_are_drawn_anew_are_asked_about_anew_only_if_they_diffe
     class Scarce(Between):
         """Draws by the seed 3, runs out of memory after five completions, and draws again."""
 
-        def sample(self, prompts: Any, decoding: Any, seed: int, *more: Any) -> list[Completion]:
-            if self.batch_size == 4:
-                said = super().sample(prompts, decoding, 3)
-                for place in range(5):
-                    more[1](place, said[place])
-                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-            return super().sample(prompts, decoding, again, *more)
+        def sample(
+            self,
+            prompts: Sequence[Sequence[int]],
+            decoding: Decoding,
+            seed: int,
+            first: int = 0,
+            tell: Tell | None = None,
+        ) -> list[Completion]:
+            if self.batch_size < 4:
+                return super().sample(prompts, decoding, again, first, tell)
+            said = super().sample(prompts, decoding, 3)
+            assert tell is not None
+            for place in range(5):
+                tell(place, said[place])
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     engine = FittingEngine(Scarce(), batch_limit(4))
     early = method_of(server, engine, tmp_path / "early.sqlite", asks="holistic")
