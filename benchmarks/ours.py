@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from measuring import Stopwatch, device_here
 from rcsd import config
 from rcsd.config.section import override, parse
-from rcsd.engines import Engine
+from rcsd.engines import PolicyEngine
 from rcsd.engines.building import engine_of
 from rcsd.memory import Limit, part_limit
 from rcsd.methods import Batch, Method
@@ -81,7 +81,7 @@ class Run:
 
 
 def run_of(
-    settings: config.Config, model: Any, tokenizer: Any, engine: Engine | None = None
+    settings: config.Config, model: Any, tokenizer: Any, engine: PolicyEngine | None = None
 ) -> Run:
     """The run's parts, around a model in memory.
 

@@ -13,7 +13,7 @@ from rcsd.errors import DataError
 from rcsd.evaluate import answered
 from rcsd.judges.grading import can_be_wrong, grade, graded_answer, mathematics
 from rcsd.judges.rewards import AnswerReward
-from rcsd.types import Example, Grading
+from rcsd.types import Completion, Example, Grading
 
 ABCD = Grading("choice", ("5 m", "3 m", "12 kg", "None of the above"))
 CITY = Grading("choice", ("Paris", "London", "New York", "York"))
@@ -363,7 +363,8 @@ def test_an_example_says_how_it_is_graded_in_evaluation_and_as_a_reward():
     assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
     assert row.reason == "0.5 km is 500 m within 0.05"
     texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
-    scores = AnswerReward().scores([(example, text) for text in texts])
+    ended = [Completion((), text, finished=True) for text in texts]
+    scores = AnswerReward().scores([(example, completion) for completion in ended])
     assert scores[:2] == [1.0, 0.0]
     assert scores[2] != scores[2]
     assert can_be_wrong(example)

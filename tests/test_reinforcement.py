@@ -29,7 +29,7 @@ from rcsd.rubrics import Criterion, Rubric
 from rcsd.runs import RunFolder
 from rcsd.teachers import LiveTeacher
 from rcsd.train import run
-from rcsd.types import Completion, Decoding, Example
+from rcsd.types import Completion, Decoding, Example, Grading
 
 RUBRIC = Rubric((Criterion("Says yes.", 3), Criterion("Is polite.", 1)))
 VERDICTS: dict[str, list[bool | None]] = {
@@ -58,6 +58,10 @@ def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
     return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
 
 
+def said(text: str, finished: bool = True) -> Completion:
+    return Completion((1,), text, finished)
+
+
 def grpo(section: config.Grpo, student: Student, rewards: Sequence[Reward]) -> OnPolicy:
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
@@ -69,15 +73,21 @@ def test_an_answer_is_worth_one_zero_or_is_unscored() -> None:
     number, words = Example("a", "?", "360 J"), Example("b", "?", "red dwarf")
     texts = [(number, "Answer: 360 J"), (number, "Answer: 3 J"), (number, "I do not know.")]
     texts += [(words, "Answer: Red dwarf."), (words, "Answer: a small star")]
-    found = AnswerReward().scores(texts)
+    found = AnswerReward().scores([(example, said(text)) for example, text in texts])
     assert found[:4] == [1.0, 0.0, 0.0, 1.0]
     assert math.isnan(found[4])
+
+
+def test_an_answer_that_was_cut_off_within_itself_is_wrong_where_an_example_says_its_kind() -> None:
+    by_kind = Example("a", "?", "5 m", grading=Grading("number", unit="m"))
+    ended, cut = said("Answer: 5 m"), said("Answer: 5 m", finished=False)
+    assert AnswerReward().scores([(by_kind, ended), (by_kind, cut)]) == [1.0, 0.0]
 
 
 def test_a_rubrics_score_is_the_judges_and_a_missing_verdict_is_not_zero() -> None:
     example = Example("a", "?", rubric=RUBRIC)
     reward = RubricReward(ScriptedJudge(VERDICTS))
-    found = reward.scores([(example, text) for text in VERDICTS])
+    found = reward.scores([(example, said(text)) for text in VERDICTS])
     assert found[:3] == [1.0, 0.75, 0.0]
     assert math.isnan(found[3])
 

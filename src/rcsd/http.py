@@ -4,7 +4,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -134,6 +134,7 @@ class Server:
         path: str,
         body: Mapping[str, Any] | None = None,
         retried: tuple[int, ...] = (*AWAY, 500),
+        sleep: Callable[[float], object] = time.sleep,
     ) -> Reply:
         """The server's answer, after as many attempts as it takes.
 
@@ -141,6 +142,7 @@ class Server:
             path: Such as ``/v1/models``.
             body: Sent as JSON; None asks by GET.
             retried: Answers after which it is asked again.
+            sleep: Waits between attempts; what it raises ends them.
 
         Raises:
             RunError: If it stays away for longer than the patience.
@@ -168,5 +170,5 @@ class Server:
                     f"last: {problem}. See that the server runs and {setting}.url is right, then "
                     f"{self._address.remedy}; {setting}.patience_seconds waits longer"
                 )
-            time.sleep(wait)
+            sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from rcsd.engines import Tell
 from rcsd.errors import RunError
 from rcsd.memory import Limit, free_memory, is_out_of_memory
 from rcsd.types import Completion, Decoding
@@ -15,7 +16,12 @@ class Batched(Protocol):
     batch_size: int
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """As `rcsd.engines.PolicyEngine`."""
         ...
@@ -46,7 +52,12 @@ class FittingEngine:
         self.engine.load(version)
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order.
 
@@ -56,7 +67,7 @@ class FittingEngine:
         while True:
             self.engine.batch_size = self.batch_size.value
             try:
-                return self.engine.sample(prompts, decoding, seed, first)
+                return self.engine.sample(prompts, decoding, seed, first, tell)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from rcsd.batching import last_columns, left_padded, positions, through_end
+from rcsd.engines import Tell
 from rcsd.engines.cache import RoomyCache
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.drawing import drawn, uniforms
@@ -65,9 +66,16 @@ class LocalEngine:
         self._version = version
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
+
+        Completions are told once their rows leave the batch.
 
         Raises:
             FloatingPointError: If the policy's probabilities are not numbers.
@@ -86,7 +94,11 @@ class LocalEngine:
                 elif rows is not None:
                     rows.step(self._decoder)
                 if rows is not None and (leaving := rows.leaving()):
-                    sampled |= self._completions(rows, leaving)
+                    ended = self._completions(rows, leaving)
+                    sampled |= ended
+                    if tell is not None:
+                        for index, completion in ended.items():
+                            tell(index, completion)
                     rows = rows.without(leaving)
         return [sampled[index] for index in range(len(prompts))]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rcsd.engines import Tell
 from rcsd.types import Completion, Decoding
 
 
@@ -21,15 +22,22 @@ class ScriptedEngine:
         """Says the same whatever the weights."""
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """The next completions of the script, cut off at the token limit."""
         said = []
-        for _ in prompts:
+        for index in range(len(prompts)):
             completion = self._completions[self._next % len(self._completions)]
             self._next += 1
             if len(completion.token_ids) > decoding.max_tokens:
                 cut = completion.token_ids[: decoding.max_tokens]
                 completion = Completion(cut, completion.text, finished=False)
             said.append(completion)
+            if tell is not None:
+                tell(index, completion)
         return said

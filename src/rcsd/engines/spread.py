@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from rcsd.engines import PolicyEngine
+from rcsd.engines import PolicyEngine, Tell
 from rcsd.ranks import Ranks
 from rcsd.types import Completion, Decoding
 
@@ -40,18 +40,31 @@ class Spread:
         return prompts[own], decoding, seed, first + own.start
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order."""
+        """One completion for each prompt, in the same order; each process is told of its share."""
         request = self.share(prompts, decoding, seed, first)
+        start = self._ranks.share(len(prompts)).start
+        # As the engine counts, and as the caller does.
+        own = None if tell is None else lambda index, completion: tell(start + index, completion)
         with self._whole():
-            shares = self._ranks.together(lambda: self._sampled(*request))
+            shares = self._ranks.together(lambda: self._sampled(*request, own))
         return [completion for share in shares for completion in share]
 
     def _sampled(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int,
+        tell: Tell | None,
     ) -> list[Completion]:
         if not prompts:
             return []
         with self._ranks.interrupts.anywhere():
-            return self.engine.sample(prompts, decoding, seed, first)
+            return self.engine.sample(prompts, decoding, seed, first, tell)

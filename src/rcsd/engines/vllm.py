@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines import TopK
+from rcsd.engines import Tell, TopK
 from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, mean_gap, own_log_q, refuse_gap
 from rcsd.engines.handing import all_weights, save_adapter
 from rcsd.engines.requests import (
@@ -122,9 +122,16 @@ class VllmEngine:
         refuse_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, "engine vllm")
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
+
+        vLLM gives all completions together, so nobody is told before the last has ended.
 
         Raises:
             ConfigError: If vLLM would draw in another way than is asked for.

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from rcsd import config
-from rcsd.engines import TopK
+from rcsd.engines import Tell, TopK
 from rcsd.engines.agreeing import (
     TRIED,
     TRIED_GREEDILY,
@@ -109,9 +110,17 @@ class VllmServer:
             self._refuse_disagreement(self._handing.model(version))
 
     def sample(
-        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        self,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        seed: int,
+        first: int = 0,
+        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
+
+        Completions are told in the threads that asked for them. Where the server has lost its
+        weights meanwhile, all are sampled and told anew.
 
         Raises:
             ConfigError: If vLLM would draw in another way than is asked for.
@@ -120,22 +129,26 @@ class VllmServer:
         """
         if self._num_loads == 0:
             self._load(None)
-        version = self._version
+        version, tells = self._version, tells_log_q(decoding, self._mode)
+        # A fast tokenizer does not take two threads at a time.
+        decodes = threading.Lock()
 
-        def one(index: int) -> tuple[list[int], list[float]]:
+        def one(index: int) -> Completion:
             asked = request_seed(seed, first + index)
-            return self._sampled(prompts[index], decoding, asked, version)
+            ids, log_q = self._sampled(prompts[index], decoding, asked, version)
+            with decodes:
+                kept = log_q if tells else []
+                completion = completion_of(ids, kept, decoding, self.policy, version)
+            if tell is not None:
+                tell(index, completion)
+            return completion
 
-        tells = tells_log_q(decoding, self._mode)
         for _ in range(MAX_RESTARTS):
             if not self._handing.is_there(version):
                 self._handing.restore(version)
             said = self._at_once(one, range(len(prompts)))
             if self._handing.is_there(version):
-                return [
-                    completion_of(ids, log_q if tells else [], decoding, self.policy, version)
-                    for ids, log_q in said
-                ]
+                return said
         raise RunError(f"{self._server.url} has lost its weights {MAX_RESTARTS} times in a row")
 
     def top_k(

@@ -1,7 +1,8 @@
 """Rewards: what a completion earns, one protocol for exact answers, checks in code and judges."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
@@ -10,15 +11,15 @@ from rcsd.judges.base import Judge, rubric_of
 from rcsd.judges.building import chosen_judge
 from rcsd.judges.grading import graded_answer
 from rcsd.judges.model import ModelJudge
-from rcsd.types import Example
+from rcsd.types import Completion, Example
 
 
 @runtime_checkable
 class Reward(Protocol):
     """Scores completions."""
 
-    def scores(self, answers: Sequence[tuple[Example, str]]) -> list[float]:
-        """A score in [0, 1] for each example and text, in order; NaN where it cannot be told.
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
+        """A score in [0, 1] for each example and completion, in order; NaN where it cannot be told.
 
         All at once, so that one that asks a model can ask in parallel.
 
@@ -35,21 +36,21 @@ class AnswerReward:
     from a reference that is no number may still be right.
     """
 
-    def scores(self, answers: Sequence[tuple[Example, str]]) -> list[float]:
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; see the class.
 
         Raises:
             DataError: If an example has no reference answer.
         """
-        return [_answer_score(example, text) for example, text in answers]
+        return [_answer_score(example, completion) for example, completion in answers]
 
 
-def _answer_score(example: Example, text: str) -> float:
+def _answer_score(example: Example, completion: Completion) -> float:
     if example.reference_answer is None:
         raise DataError(
             f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
         )
-    verdict = graded_answer(example, text).verdict
+    verdict = graded_answer(example, completion.text, completion.finished).verdict
     return math.nan if verdict is None else float(verdict)
 
 
@@ -63,13 +64,18 @@ class RubricReward:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
-    def scores(self, answers: Sequence[tuple[Example, str]]) -> list[float]:
+    def early(self) -> AbstractContextManager[Callable[[Example, str], object] | None]:
+        """As `rcsd.judges.model.ModelJudge.early`; other judges are asked nothing early."""
+        return self.judge.early() if isinstance(self.judge, ModelJudge) else nullcontext()
+
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; see the class.
 
         Raises:
             DataError: If an example has no rubric.
         """
-        return [judgement.score for judgement in self.judge.judgements(answers)]
+        texts = [(example, completion.text) for example, completion in answers]
+        return [judgement.score for judgement in self.judge.judgements(texts)]
 
     def metrics(self) -> dict[str, float]:
         """What a judge that is a model took since it was made; of others nothing."""
@@ -88,11 +94,12 @@ def rewards_of(sections: Sequence[config.Reward], examples: Sequence[Example]) -
         RubricReward(chosen_judge(section.judge)) if section.type == "rubric" else AnswerReward()
         for section in sections
     ]
+    nothing = Completion((), "", finished=True)
     for section, reward in zip(sections, made, strict=True):
         if section.type == "rubric" and section.judge.type == "model":
             for example in examples:
                 rubric_of(example)
-        elif all(math.isnan(score) for score in reward.scores([(e, "") for e in examples])):
+        elif all(math.isnan(score) for score in reward.scores([(e, nothing) for e in examples])):
             why = {
                 "rubric": "every rubric has a criterion without a check",
                 "answer": "no reference answer is a number",

@@ -8,7 +8,7 @@ from itertools import accumulate
 from torch import nn
 
 from rcsd import config
-from rcsd.engines import Engine
+from rcsd.engines import PolicyEngine
 from rcsd.engines.scoring import scorer_of
 from rcsd.errors import ConfigError
 from rcsd.judges.code import CodeJudge
@@ -52,7 +52,7 @@ class Parts:
     policy: Policy
     scorer: nn.Module
     teacher: Teacher
-    engine: Engine
+    engine: PolicyEngine
     tokens_per_part: Limit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,7 @@ from torch import Tensor
 from rcsd import config
 from rcsd.judges.rewards import Reward, RubricReward, weighted_sums
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.student import Student
+from rcsd.methods.student import Hear, Student
 from rcsd.policy_gradients import (
     clipped_surrogate,
     frozen_kl_terms,
@@ -20,7 +21,7 @@ from rcsd.policy_gradients import (
 )
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.teachers import Teacher
-from rcsd.types import Example, Rollout, Signal
+from rcsd.types import Completion, Example, Rollout, Signal
 
 
 class Grpo:
@@ -63,9 +64,17 @@ class Grpo:
         self.section, self.student, self.teacher = section, student, teacher
         self.rewards = rewards
 
+    def early(self) -> AbstractContextManager[Hear | None]:
+        """As `rcsd.methods.on_policy.Early`: a model that judges is asked while others sample.
+
+        Each process samples the share of completions that it scores.
+        """
+        judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
+        return judged[0].early() if judged else nullcontext()
+
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """What each answer is worth, and its advantage over the others of its example."""
-        answers = [(rollout.example, rollout.completion.text) for rollout in rollouts]
+        answers = [(rollout.example, rollout.completion) for rollout in rollouts]
         scores, taken = self._scores(answers)
         totals = weighted_sums([reward.weight for reward in self.section.rewards], scores)
         reward_NG = torch.tensor(totals, dtype=torch.float64)
@@ -108,7 +117,7 @@ class Grpo:
         return loss_T, metrics
 
     def _scores(
-        self, answers: Sequence[tuple[Example, str]]
+        self, answers: Sequence[tuple[Example, Completion]]
     ) -> tuple[list[list[float]], dict[str, float]]:
         """Of each reward for all answers, and what they took; each process scores its share."""
         own = answers[self.student.ranks.share(len(answers))]

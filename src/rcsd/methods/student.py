@@ -3,7 +3,7 @@
 Axes: T completion tokens of all rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,13 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rcsd.batching import packed, padded, parts, shortest
-from rcsd.engines import Engine, sampling_seed
+from rcsd.engines import PolicyEngine, sampling_seed
 from rcsd.memory import Limit, in_lockstep, in_parts
 from rcsd.models import Policy, evaluating
 from rcsd.predictions import Predictions, log_q_of
 from rcsd.prompting import Prompted
 from rcsd.ranks import Ranks
-from rcsd.types import Decoding, Rollout
+from rcsd.types import Completion, Decoding, Example, Rollout
+
+Hear = Callable[[Example, str], object]
+"""Takes an example and a completion's text, in any thread."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Student:
 
     policy: Policy
     scorer: nn.Module
-    engine: Engine
+    engine: PolicyEngine
     decoding: Decoding
     num_completions: int
     tokens_per_part: Limit
@@ -50,12 +53,27 @@ class Student:
         """Of sampling; 1 where it is greedy."""
         return self.decoding.temperature or 1.0
 
-    def rollouts(self, prompts: Sequence[Prompted], step: int) -> list[Rollout]:
-        """Completions of all prompts; those of one prompt stand together."""
-        completions = self.engine.sample(*self.request(prompts, step))
+    def rollouts(
+        self, prompts: Sequence[Prompted], step: int, hear: Hear | None = None
+    ) -> list[Rollout]:
+        """Completions of all prompts; those of one prompt stand together.
+
+        Args:
+            prompts: One for each example.
+            step: Counted from 0.
+            hear: Told of this process's share of completions, each as soon as the engine tells.
+        """
+        asked = self._asked(prompts)
+
+        def told(index: int, completion: Completion) -> None:
+            if hear is not None:
+                hear(asked[index].example, completion.text)
+
+        tell = None if hear is None else told
+        completions = self.engine.sample(*self.request(prompts, step), tell=tell)
         return [
             Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-            for prompt, completion in zip(self._asked(prompts), completions, strict=True)
+            for prompt, completion in zip(asked, completions, strict=True)
         ]
 
     def request(

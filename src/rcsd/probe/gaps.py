@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rcsd.batching import parts
-from rcsd.engines import Engine
+from rcsd.engines import PolicyEngine
 from rcsd.memory import Limit
 from rcsd.methods.student import Student
 from rcsd.models import Policy, evaluating
@@ -35,7 +35,7 @@ class Pair:
 
     policy: Policy
     scorer: nn.Module
-    engine: Engine
+    engine: PolicyEngine
     teacher: Teacher
     temperature: float
     tokens_per_part: Limit

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rcsd import config
-from rcsd.engines import Engine
+from rcsd.engines import PolicyEngine
 from rcsd.errors import DataError
 from rcsd.evaluate import graded
 from rcsd.files import cache_folder
@@ -45,7 +45,7 @@ class Answerer:
     """
 
     policy: Policy
-    engine: Engine
+    engine: PolicyEngine
     views: config.Views
     decoding: Decoding
     room: int

@@ -109,7 +109,7 @@ def completion_scores(
         return by_rubric or (metric == "accuracy" and can_be_wrong(example))
 
     return [
-        reward.scores([(rollout.example, rollout.completion.text)])[0]
+        reward.scores([(rollout.example, rollout.completion)])[0]
         if has_grade(rollout.example)
         else math.nan
         for rollout in rollouts

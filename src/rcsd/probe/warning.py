@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rcsd import config
-from rcsd.engines import Engine
+from rcsd.engines import PolicyEngine
 from rcsd.loading import load_examples
 from rcsd.models import Policy
 from rcsd.probe.gains import MIN_QUESTIONS
@@ -19,7 +19,7 @@ HEADROOM_EXAMPLES = 32
 def warn_without_headroom(
     settings: config.Config,
     policy: Policy,
-    engine: Engine,
+    engine: PolicyEngine,
     on_warning: Callable[[str], None],
     ranks: Ranks,
 ) -> None:

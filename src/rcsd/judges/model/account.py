@@ -32,8 +32,6 @@ class Account:
     """Attempts of all answered requests: a busy server takes several for one."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: float = 0.0
-    """In the currency of the prices."""
     seconds: float = 0.0
     """In which judgements were waited for."""
     unscored: Counter[str] = field(default_factory=Counter)
@@ -65,11 +63,15 @@ class Account:
         self.num_attempts += reply.num_attempts
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
-        self.cost += self.cost_of(reply.prompt_tokens, reply.completion_tokens)
 
     def release(self) -> None:
         """Give back what was set aside for calls that will get no reply."""
         self._held.clear()
+
+    @property
+    def cost(self) -> float:
+        """In the currency of the prices; the same in whatever order replies came."""
+        return self.cost_of(self.prompt_tokens, self.completion_tokens)
 
     def cost_of(self, prompt_tokens: float, completion_tokens: float) -> float:
         """By the prices; 0 without."""

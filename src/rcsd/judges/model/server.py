@@ -4,7 +4,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -87,7 +87,8 @@ class ServerChat:
     counting = f"{CHARACTERS_PER_TOKEN:g} characters a token"
 
     def __init__(self, section: config.ModelJudge, first_pause: float = FIRST_PAUSE) -> None:
-        self.max_tokens, self._section = section.max_tokens, section
+        self.max_tokens, self.max_concurrent = section.max_tokens, section.max_concurrent
+        self._section = section
         address = Address(
             url=section.url,
             connections=section.max_concurrent,
@@ -118,13 +119,13 @@ class ServerChat:
         """As `Chat`; after a failure no request is begun, and those under way are awaited."""
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
-        executor = ThreadPoolExecutor(self._section.max_concurrent, "rcsd-judge")
+        executor = ThreadPoolExecutor(self.max_concurrent, "rcsd-judge")
         try:
             while True:
-                while failure is None and len(running) < self._section.max_concurrent:
+                while failure is None and len(running) < self.max_concurrent:
                     if (request := next_request()) is None:
                         break
-                    running[executor.submit(self._reply, request)] = request
+                    running[executor.submit(self.reply, request)] = request
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -138,10 +139,11 @@ class ServerChat:
         if failure is not None:
             raise failure
 
-    def _reply(self, request: Request) -> ChatReply:
+    def reply(self, request: Request, sleep: Callable[[float], object] = time.sleep) -> ChatReply:
+        """As `rcsd.judges.model.chat.ThreadedChat`."""
         num_tokens = self.num_tokens(request.conversation) + self.max_tokens
-        time.sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
-        reply = self._asked(request)
+        sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
+        reply = self._asked(request, sleep)
         if reply.status in (400, 413, 422):
             # Where nothing was ever answered, the limit of replies is more than the model has.
             fits = self._has_answered or self._section.limit_name not in reply.text
@@ -156,10 +158,11 @@ class ServerChat:
             )
         return self._read(reply, request)
 
-    def _asked(self, request: Request) -> Reply:
+    def _asked(self, request: Request, sleep: Callable[[float], object]) -> Reply:
         while True:
             form = self._format
-            reply = self._server.ask("/chat/completions", self._body(request, form), _ASKED_AGAIN)
+            body = self._body(request, form)
+            reply = self._server.ask("/chat/completions", body, _ASKED_AGAIN, sleep)
             if reply.status not in (400, 422) or form == "text" or not _FORMAT.search(reply.text):
                 return reply
             if self._format != "text":  # the first thread to find out says so
