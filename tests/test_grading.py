@@ -111,7 +111,24 @@ CHOICES = [
     ("The answer is not London", "B", CITY, None),
     ("First I thought A. The answer is A. No, wait. The answer is B.", "B", ABCD, True),
     (r"\boxed{A}... I made a mistake: \boxed{B}", "B", ABCD, True),
+    # Layouts: a heading, a line of its own, text after the answer.
+    ("**B. London**\n\nExplanation: it lies on the Thames. Paris does not.", "B", CITY, True),
+    ("B) London\n\nThe reason is that it lies on the Thames.", "B", CITY, True),
+    ("### Answer\nB", "B", CITY, True),
+    ("**Answer**\n\nB", "B", CITY, True),
+    ("It lies on the Thames. Long text.\n\n(B)", "B", CITY, True),
+    ("It lies on the Thames.\n\n**B. London**", "B", CITY, True),
+    ("A. Paris is in France.\nB. London is not.", "B", CITY, None),  # which line?
+    ("Is the answer A? No.\n\nB", "B", CITY, True),
+    ("I cannot tell. The options are A, B, C", "B", CITY, None),
+    # Which mark counts.
+    ("The incorrect answer is A. The correct option: B", "B", ABCD, True),
+    ("I first thought the answer is A, which is wrong.\n\nB is right.", "B", ABCD, True),
+    ("Answer: A\n\nHmm, let me see. Actually B is right", "B", ABCD, None),  # taken back
+    ("Answer: A\n\nHmm, let me see. Actually B is right", "A", ABCD, None),
+    ("Final answer: A. Wait, it is B.", "B", ABCD, None),
     # Thinking, cutting off, nothing.
+    ("The use of <think> tags is no matter. \\boxed{B}", "B", ABCD, True),
     ("<think>The answer is A.</think>The answer is B.", "B", ABCD, True),
     ("It is A? \\boxed{A}</think>\n\n**B**", "B", ABCD, True),
     ("<think>The answer is B.</think>", "B", ABCD, False),
@@ -208,6 +225,19 @@ NUMBERS = [
     ("Answer: 3-4 m", "3.5", M, None),
     ("Answer: between 3 and 4 m", "3.5", M, None),
     ("Answer: 3 to 4 m", "9", M, False),
+    ("### Answer\n500 m", "500", M, True),
+    ("Answer\n\n500 m", "500", M, True),
+    ("Step 1: 2.\nStep 2: 3.\n\nx = 500", "500", M, True),
+    ("Step 1\n$$x = 500 \\text{ m}$$", "500", M, True),
+    ("We add 3 and 2. We get x = 500.", "500", M, True),
+    ("First we look.\n\nThe way is then some 500 m long.", "500", M, None),  # is it the answer?
+    ("The correct answer is 5. If your answer is 6, check your units.", "5", NONE, True),
+    ("The correct answer is 5. If your answer is 6, check your units.", "6", NONE, False),
+    ("Answer: 5\n\nNote: the answer is independent of 7.", "5", NONE, True),
+    ("The answer is 5. The answer is checked by substituting 7.", "5", NONE, True),
+    ("Answer: 5. I hope this answer is helpful!", "5", NONE, True),
+    ("The use of <think> tags... \\boxed{5}", "5", NONE, True),
+    ("The answer is approximately:\n5.0", "5", NONE, True),
     # Factors in the unit: SciBench's own way to write 3.8e-8 C.
     (r"\boxed{3.8}", "3.8", C8, True),
     (r"\boxed{3.8 \times 10^{-8} \mathrm{~C}}", "3.8", C8, True),
