@@ -20,6 +20,10 @@ CITY = Grading("choice", ("Paris", "London", "New York", "York"))
 FORMS = Grading(
     "choice", ("It increases.", "It decreases.", r"$\frac{1}{2} m v^2$", "A and B only")
 )
+HEPATITIS = Grading("choice", ("Hepatitis C", "Hepatitis A", "Hepatitis D", "Hepatitis B"))
+VITAMIN = Grading("choice", ("Vitamin K", "Vitamin C", "Vitamin D"))
+CELL = Grading("choice", ("T cell disorder", "NK disorder", "B cell disorder"))
+HOT = Grading("choice", ("10 °C", "25 °C", "3 °C"))
 UNITS = Grading("choice", ("5 mV", "5 MV", "a wave", "no change"))
 
 CHOICES = [
@@ -111,6 +115,54 @@ CHOICES = [
     ("The answer is not London", "B", CITY, None),
     ("First I thought A. The answer is A. No, wait. The answer is B.", "B", ABCD, True),
     (r"\boxed{A}... I made a mistake: \boxed{B}", "B", ABCD, True),
+    ("Answer: B is wrong", "B", ABCD, None),
+    ("Answer: B is false", "B", ABCD, None),
+    ("Answer: (B) is incorrect", "B", ABCD, None),
+    ("Answer: B is not the answer", "B", ABCD, None),
+    ("Answer: B is unlikely", "B", ABCD, None),
+    ("Answer: B is as wrong as A", "B", ABCD, None),
+    ("The correct answer cannot be B.", "B", ABCD, None),
+    ("Answer: anything but B", "B", ABCD, None),
+    ("Therefore, B can be ruled out.", "B", ABCD, None),
+    ("Therefore, B is unlikely to be correct.", "B", ABCD, None),
+    ("It is unlikely to be B", "B", ABCD, None),
+    ("So B is the least plausible answer.", "B", ABCD, None),
+    ("Thus B is hardly the answer", "B", ABCD, None),
+    ("I would eliminate B.", "B", ABCD, None),
+    ("We can discard option B.", "B", ABCD, None),
+    ("Choice B is a distractor", "B", ABCD, None),
+    ("What about B?", "B", ABCD, None),
+    ("Is it B?", "B", ABCD, None),
+    ("Answer: B?", "B", ABCD, None),
+    ("The incorrect option is B", "B", ABCD, None),
+    (r"\boxed{\neg B}", "B", ABCD, None),
+    ("Answer: B; C", "B", ABCD, None),
+    ("Answer: B\u2013C", "B", ABCD, None),
+    ("Answer: B, then C", "B", ABCD, None),
+    ("Answer: B to C", "B", ABCD, None),
+    ("Answer: B through C", "B", ABCD, None),
+    ("Answer: A is incorrect, so B", "B", ABCD, True),
+    ("Answer: B (A and C are wrong)", "B", ABCD, True),
+    ("Answer: B, although C is possible", "B", ABCD, True),
+    ("Answer: without London", "B", CITY, None),
+    ("Answer: the opposite of London", "B", CITY, None),
+    ("Answer: London, and so C", "B", CITY, None),  # which of the two?
+    # Letters within names.
+    ("The answer is hepatitis B infection.", "D", HEPATITIS, True),
+    ("The answer is hepatitis B infection.", "B", HEPATITIS, False),
+    ("The answer is vitamin K, not vitamin C.", "A", VITAMIN, None),
+    ("The answer is vitamin K, not vitamin C.", "C", VITAMIN, None),
+    ("The answer is vitamin C (ascorbic acid).", "B", VITAMIN, True),
+    ("The answer is vitamin C (ascorbic acid).", "C", VITAMIN, False),
+    ("Answer: B cell deficiency", "B", CELL, None),
+    ("Answer: a B cell disorder", "C", CELL, True),
+    ("Answer: a B cell disorder", "B", CELL, False),
+    ("Answer: 25 °C rise", "B", HOT, True),
+    ("Answer: 25 °C rise", "C", HOT, False),
+    ("The answer is about 25 C.", "C", HOT, None),
+    ("Answer: sp3 C\u2013H bond", "C", ABCD, None),
+    ("The diagnosis is protein C deficiency (PC).", "C", ABCD, None),
+    ("The answer is c.", "C", Grading("choice", ("a", "c", "bc")), None),  # letter or text?
     # Layouts: a heading, a line of its own, text after the answer.
     ("**B. London**\n\nExplanation: it lies on the Thames. Paris does not.", "B", CITY, True),
     ("B) London\n\nThe reason is that it lies on the Thames.", "B", CITY, True),

@@ -10,8 +10,8 @@ kind         right if
 ===========  ===========================================================================
 
 Where the final answer stands says `extraction`. A text without one is wrong, unless its last line
-may give one; of kind ``text`` it is ungraded, since any sentence may say it: of that kind nothing is told wrong. What is ambiguous is
-ungraded, never wrong by luck.
+may give one; of kind ``text`` it is ungraded, since any sentence may say it: of that kind nothing
+is told wrong. What is ambiguous is ungraded, never wrong by luck.
 """
 
 from dataclasses import dataclass

@@ -11,8 +11,8 @@ What counts, the first that there is, in what follows the last closed tag of thi
    is correct;
 6. of a number or an expression, a last sentence that is an equation.
 
-A marked answer that is taken back later ("Wait, ...") is unsure. A text that was cut off has none but what stands in it whole: an answer that touches its end may
-have been going on.
+A marked answer that is taken back later ("Wait, ...") is unsure. A text that was cut off
+has none but what stands in it whole: an answer that touches its end may have been going on.
 """
 
 import re
