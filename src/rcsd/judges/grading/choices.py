@@ -57,7 +57,8 @@ _DENIED = re.compile(
     rf"|\\neg|\u00ac)\s*(?:(?:the|{_NAMED}|either)\s+)*(?<![a-z]){_LETTERS}"
     rf"|(?:\b{_NAMED}\s+)?{_LETTERS}\s+(?:(?:is|are|was|were|seems?|looks?|can|could|should|must"
     rf"|has|have)\s+(?:(?!not only)\w+\s+){{0,3}}?{_BAD}"
-    r"|(?:isn|aren|wasn|doesn|don|can|couldn|won|wouldn)['\u2019]t\b|cannot\b|(?:does|do|did|will|would) not\b|fails?\b)[^.,;:?!\n]*"
+    r"|(?:isn|aren|wasn|doesn|don|can|couldn|won|wouldn)['\u2019]t\b"
+    r"|cannot\b|(?:does|do|did|will|would) not\b|fails?\b)[^.,;:?!\n]*"
 )
 _DOUBTS = re.compile(
     r"(?i)\?|\b(?:not|no|never|neither|nor|or|either|instead|except|without|opposite|absence|lack|lacks"
