@@ -9,9 +9,9 @@ kind         right if
 ``text``     the same words, or a short answer that holds them (`texts`)
 ===========  ===========================================================================
 
-Where the final answer stands says `extraction`. A text without one is wrong; of kind ``text`` it is
-ungraded, since any sentence may say it: of that kind nothing is told wrong. What is ambiguous is
-ungraded, never wrong by luck.
+Where the final answer stands says `extraction`. A text without one is wrong, unless its last line
+may give one; of kind ``text`` it is ungraded, since any sentence may say it: of that kind nothing
+is told wrong. What is ambiguous is ungraded, never wrong by luck.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,9 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         RunError: If the process that does mathematics cannot be started.
     """
     place = place_of(reference, grading.options) if grading.kind == "choice" else 0
-    found = extraction(text, finished)
+    found = extraction(text, finished, grading.kind)
+    if found.is_unsure:
+        return Grade(found.answer, None, found.reason)
     if found.answer is None:
         if grading.kind == "text":
             return Grade(None, None, f"{found.reason}: only a judge can tell")

@@ -1,9 +1,11 @@
 """One of several options: its letter, its text, or both.
 
-A letter that stands alone is a letter, also where an option's text is one. An answer that names
-several options, or a letter beside the text of another option, is ambiguous. A letter followed by a
-reason (``C. Because A is wrong``) is that letter. Small letters count where they cannot be words:
-alone, in parentheses, before a point at the start, after "option".
+A letter that stands alone is a letter, unless it is the text of another option. An answer that
+names several options, or a letter beside the text of another option, is ambiguous. A letter
+followed by a reason (``C. Because A is wrong``) is that letter. Small letters count where they
+cannot be words: alone, in parentheses, before a point at the start, after "option". The texts of
+options are looked for before letters within a sentence, where a letter may belong to a name:
+"vitamin C", "25 C", "B cells" name no option. What is denied, doubted or asked is not chosen.
 """
 
 import re
@@ -22,21 +24,51 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(
-    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=\s*(?:[).:,;=\]\u2013\u2014]|-\s|\())"
+    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
     r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for)\b)|([a-z])(?=\s*$)"
 )
 _MENTION = re.compile(
-    rf"(?i:\b{_NAMED})\s+\(?([A-Za-z])\b"
+    rf"(?i:\b{_NAMED})\s+\(?([A-Za-z])\b(?![-\u2013\u2014]\w)"
     r"|[(\[]([A-Za-z])[)\]]"
-    r"|(?<![\w'\u2019.])([A-Z])(?![\w'\u2019])(?!\.\w)"
+    r"|(?<![\w'\u2019.\u2013\u2014-])([A-Z])(?![\w'\u2019\u2013\u2014+-])(?!\.\w)"
+)
+_BEFORE = re.compile(  # what a letter follows that is no part of a name: "vitamin C", "25 C" are
+    r"(?i)(?:^|[^\w\s\u00b0]\s*|\b(?:is|are|was|be|it's|that's|choose|chose|pick|select|say|with|for"
+    r"|therefore|so|hence|thus|but|and|or|not|both|either|neither|nor|actually|definitely|clearly"
+    rf"|likely|probably|only|than|to|of|then|{_NAMED})\s+)$"
+)
+_AFTER = re.compile(  # "B cells" goes on
+    r"\s+(?:\d|(?!(?:is|are|was|and|or|because|since|as|which|that|due|for|would|seems|has|best|but|rather"
+    r"|instead|not|nor|most|must|should|fits|matches|can|could|cannot|may|might|does|then|to|with"
+    r"|here|if|although|though)\b)[a-z\u03b1-\u03c9])"
+)
+_L = r"\(?(?<![\w'\u2019-])[A-Za-z](?![\w'\u2019-])\)?"
+_LETTERS = rf"{_L}(?:\s*(?:,|\bor\b|\band\b|\bnor\b|/|&)+\s*{_L})*"
+_BAD = (
+    r"(?:not|never|wrong|incorrect|false|unlikely|implausible|impossible|hardly|least|distractors?"
+    r"|ruled|eliminated|excluded|discarded|dismissed|rejected|no longer|inconsistent|out)\b"
 )
 _DENIED = re.compile(
-    r"(?i)\b(?:not|isn't|neither|nor|rather than|instead of|except|unlike|excluding|rules? out)"
-    rf"\s+(?:(?:the|{_NAMED}|either)\s+)*\(?([A-Za-z])\b(?:\s*(?:,|or|nor)\s*\(?([A-Z])\b)*\)?"
-    rf"|(?:\b{_NAMED}\s+)?\(?(?<![\w])([A-Z])\)?\s+(?:is|are|was)\s+"
-    r"(?:not|wrong|incorrect|false|ruled|eliminated)\b"
+    r"(?i)(?:\b(?:not|isn't|cannot be|can't be|neither|nor|never|rather than|instead of|except"
+    r"|unlike"
+    r"|anything but|all but|everything but|unlikely to be|excluding|exclude[sd]?|eliminat\w+"
+    r"|discard\w*|reject\w*|dismiss\w*|rul\w+ out|think about|what about"
+    r"|(?:wrong|incorrect|false|unlikely|implausible) \w+ (?:is|are|would be)|opposite of)"
+    rf"|\\neg|\u00ac)\s*(?:(?:the|{_NAMED}|either)\s+)*(?<![a-z]){_LETTERS}"
+    rf"|(?:\b{_NAMED}\s+)?{_LETTERS}\s+(?:(?:is|are|was|were|seems?|looks?|can|could|should|must"
+    rf"|has|have)\s+(?:(?!not only)\w+\s+){{0,3}}?{_BAD}"
+    r"|(?:isn|aren|wasn|doesn|don|can|couldn|won|wouldn)['\u2019]t\b"
+    r"|cannot\b|(?:does|do|did|will|would) not\b|fails?\b)[^.,;:?!\n]*"
 )
-_LISTED = re.compile(r"^[\s).\]]*(?:[,/&+]|or\b|and\b)\s*(?i:option\s+)?\(?([A-Za-z])(?![\w'])")
+_DOUBTS = re.compile(
+    r"(?i)\?|\b(?:not|no|never|neither|nor|or|either|instead|except|without|opposite|absence|lack|lacks"
+    r"|fails?|cannot|wrong|incorrect|false|unlikely|hardly|least|exclud\w+|eliminat\w+|discard\w*"
+    r"|reject\w*|ruled?|distractors?|anything but|rather|unlike)\b|n['\u2019]t\b"
+)
+_LISTED = re.compile(
+    r"^[\s).\]]*(?:[,;/&+\u2013\u2014-]|\b(?:or|and|to|through|then)\b)\s*"
+    r"(?:(?:or|and|to|through|then)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
+)
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
 
 
@@ -78,6 +110,7 @@ def place_of(reference: str, options: Sequence[str]) -> int:
 
 def choice(answer: str, options: Sequence[str]) -> Choice:
     """The option that a final answer chooses."""
+    answer = re.sub(r"~~[^~]+~~", " ", answer)  # struck out
     said = unicodedata.normalize("NFKC", unwrapped(answer).replace("**", " ")).strip(
         " \t\n*_$.`\"'"
     )
@@ -88,13 +121,22 @@ def choice(answer: str, options: Sequence[str]) -> Choice:
     whole = _by_text(said, options)
     if whole is not None:
         return whole
+    by_phrase = _by_phrase(said, options)
+    if by_phrase is not None and _folded_starts(said, by_phrase.place, options):
+        return by_phrase  # "Category B patients", "A. Smith": its letter is none
+    denied, said = said, _DENIED.sub(" ", said)
+    said = (
+        said
+        if said == denied
+        else re.sub(r"(?i)^[\s,;:.]*(?:(?:but|so|hence|and)\b\s*)?", "", said)
+    )
     opening = _OPENING.match(said)
     begins = opening.end() if opening else 0
     first = _FIRST.match(said, begins) or _FIRST.match(said)
     letter = next(filter(None, first.groups()), None) if first else None
     if first and letter and not (begins == 0 and _is_word(letter, said[first.end() :])):
         return _with_text(letter, said[first.end() :], options)
-    return _mentioned(said, options)
+    return by_phrase or _mentioned(said, options)
 
 
 def _is_word(letter: str, rest: str) -> bool:
@@ -103,6 +145,12 @@ def _is_word(letter: str, rest: str) -> bool:
 
 
 def _lettered(letter: str, options: Sequence[str]) -> Choice:
+    if letter in (option.strip() for option in options):
+        place = [option.strip() for option in options].index(letter)
+        if place != LETTERS.find(letter.upper()):
+            return Choice(
+                None, f"ambiguous: {letter} is a letter, and the text of {LETTERS[place]}"
+            )
     place = LETTERS.find(letter.upper())
     if place < len(options):
         return Choice(place, f"option {letter.upper()}")
@@ -113,12 +161,11 @@ def _lettered(letter: str, options: Sequence[str]) -> Choice:
 def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     """A letter, and what follows it: another letter, an option's text, or a reason."""
     listed = _LISTED.match(rest)
-    if listed and listed[1].upper() != letter.upper() and listed[1].upper() in LETTERS:
-        word = listed[1] == "a" or (
-            listed[1] in "AI" and not re.match(r"\W|$", rest[listed.end() :])
-        )
-        if not word:
-            return Choice(None, f"names several options: {letter.upper()} and {listed[1].upper()}")
+    other = listed[1] if listed else letter
+    if other.upper() != letter.upper() and other.upper() in LETTERS and other not in ("a", "I"):
+        return Choice(None, f"names several options: {letter.upper()} and {other.upper()}")
+    if re.match(r"[\s).\]]*\?", rest):
+        return Choice(None, f"asks whether it is {letter.upper()}")
     chosen = _lettered(letter, options)
     text = rest.lstrip(" ).:,;=]\u2013\u2014-")
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
@@ -156,44 +203,75 @@ def _by_text(said: str, options: Sequence[str], articles: bool = True) -> Choice
 
 
 def _mentioned(said: str, options: Sequence[str]) -> Choice:
-    """The one option that a sentence speaks for, by letter, else by text."""
-    kept = _DENIED.sub(" ", said)
-    letters = set()
-    for match in _MENTION.finditer(kept):
-        letter = next(filter(None, match.groups()))
-        is_alone = match[3] is not None
-        if is_alone and letter in "AI" and re.match(r"\s+[a-z]", kept[match.end() :]):
-            follows = re.match(r"\s+(?:is|are|and|or|because|since|as)\b", kept[match.end() :])
-            if not follows:
-                continue  # an article, the pronoun
-        if letter.upper() in LETTERS[: len(options)]:
-            letters.add(letter.upper())
-    if len(letters) == 1:
+    """The one option that a sentence speaks for by its letter.
+
+    Args:
+        said: What it says, without what it denies.
+        options: All of them.
+    """
+    letters = _letters(said, options)
+    if len(letters) > 1:
+        return Choice(None, f"names several options: {', '.join(sorted(letters))}")
+    if letters and not _DOUBTS.search(said):
         return _lettered(letters.pop(), options)
     if letters:
-        return Choice(None, f"names several options: {', '.join(sorted(letters))}")
-    return _by_phrase(kept, options, denied=kept != said)
+        return Choice(None, f"doubts: {letters.pop()} beside a negation, a doubt or a question")
+    return Choice(None, "names no option by letter or by its text")
 
 
-def _by_phrase(said: str, options: Sequence[str], denied: bool) -> Choice:
+def _letters(said: str, options: Sequence[str]) -> set[str]:
+    """Letters of options in a sentence that are neither words nor parts of names."""
+    letters = set()
+    for match in _MENTION.finditer(said):
+        letter = next(filter(None, match.groups()))
+        if match[3] is not None:
+            follows = said[match.end() :]
+            if not _BEFORE.search(said[max(0, match.start() - 24) : match.start()]) or _AFTER.match(
+                follows
+            ):
+                continue
+        if letter.upper() in LETTERS[: len(options)]:
+            letters.add(letter.upper())
+    return letters
+
+
+def _by_phrase(said: str, options: Sequence[str]) -> Choice | None:
+    """The option whose text a sentence holds; None: it holds none."""
     whole = _by_text(said, options, articles=False)
-    if whole is not None and not denied:
+    if whole is not None and not re.match(r"A\b", said):
         return whole
     words = folded(said)
-    held = [place for place, option in enumerate(options) if holds_phrase(words, folded(option))]
+    texts = [folded(option) for option in options]
+    held = [
+        place for place, text in enumerate(texts) if len(text) > 1 and holds_phrase(words, text)
+    ]
     # "sulphuric acid" also holds "acid": the longest of nested texts is what is said.
     held = [
         place
         for place in held
-        if not any(
-            place != other and holds_phrase(folded(options[other]), folded(options[place]))
-            for other in held
-        )
+        if not any(place != other and holds_phrase(texts[other], texts[place]) for other in held)
     ]
-    doubts = re.search(r"(?i)\b(?:not|no|never|neither|nor|n't|or|either|instead|except)\b", said)
-    if len(held) == 1 and not doubts and not denied:
-        return Choice(held[0], f"holds the text of option {LETTERS[held[0]]}")
+    if not held:
+        return None
     if len(held) > 1:
         names = ", ".join(LETTERS[place] for place in held)
         return Choice(None, f"ambiguous: holds the texts of {names}")
-    return Choice(None, "names no option by letter or by its text")
+    name = LETTERS[held[0]]
+    rest = _without(said, options[held[0]])
+    if _DOUBTS.search(rest):
+        return Choice(None, f"holds the text of {name} beside a negation, a doubt or a question")
+    if others := _letters(rest, options) - {name}:
+        return Choice(None, f"ambiguous: the text of {name} beside {', '.join(sorted(others))}")
+    return Choice(held[0], f"holds the text of option {name}")
+
+
+def _without(said: str, option: str) -> str:
+    """A sentence without the text of an option, and the letters and negations that stand in it."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", unwrapped(option)))
+    return re.sub(r"(?i)\b" + r"\W+".join(words) + r"\b", " \u2026 ", said) if words else said
+
+
+def _folded_starts(said: str, place: int | None, options: Sequence[str]) -> bool:
+    """Whether a sentence begins with the text of an option that is more than a word."""
+    text = "" if place is None else folded(options[place])
+    return " " in text and f"{folded(said)} ".startswith(f"{text} ")

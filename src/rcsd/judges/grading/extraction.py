@@ -3,13 +3,16 @@ r"""Where the final answer of a text stands.
 What counts, the first that there is, in what follows the last closed tag of thinking:
 
 1. the last ``\boxed{...}`` or ``\fbox{...}`` that is not empty: of several different ones the last;
-2. the last of what follows ``Answer:``, ``Final answer``, ``the answer is`` or ``####``;
-3. a last sentence that begins with therefore, thus, hence, so, or in conclusion, or that says what
+2. the last of what follows ``Answer:``, a heading ``Answer``, ``the answer is`` or ``####``, where
+   that gives an answer: "if your answer is 6" and "the answer is independent of x" give none;
+3. the whole text, where it is one short line;
+4. of a choice, the only option that a line stands for, if that is the first or the last line;
+5. a last sentence that begins with therefore, thus, hence, so, or in conclusion, or that says what
    is correct;
-4. the whole text, where it is one short line.
+6. of a number or an expression, a last sentence that is an equation.
 
-A text that was cut off has none but what stands in it whole: an answer that touches its end may
-have been going on.
+A marked answer that is taken back later ("Wait, ...") is unsure. A text that was cut off
+has none but what stands in it whole: an answer that touches its end may have been going on.
 """
 
 import re
@@ -22,7 +25,7 @@ MAX_LINE = 200
 """Characters of a text that is an answer as a whole."""
 
 _TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
-_OPENED = re.compile(rf"(?i)<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷")
+_OPENED = re.compile(rf"(?im)^\s*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
 _CLOSED = re.compile(
     rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
 )
@@ -37,16 +40,36 @@ _MARKS = re.compile(
     r"^[ \t]*####[ \t]*(?=\S)(?!(?:the )?(?:final )?answer)"
     r"|^[ \t>*_#-]*(?:my |the |so, |thus, )?(?:(?:final|correct|short) )?"
     r"(?:answer|antwort|respuesta|réponse|答案)[ \t*_]*(?:[:\uff1a]|[=-](?=[ \t]))[ \t*_]*"
-    r"|^[ \t>*_#]*(?:the )?final answer[ \t*_]*$"
+    r"|^[ \t>*_#]*(?:the )?(?:(?:final|correct) )?answer[ \t*_]*$"
     rf"|\b(?:answer|{_GOOD}(?: and {_GOOD})* {_NOUN}|{_GOOD} one)"
     rf"(?: (?:to|for|of)\b[^\n.:;]{{1,80}}?| here| choice| option)?"
-    rf" {_VERB}\b[ \t]*[:\uff1a]?[ \t*_]*"
+    rf"(?: {_VERB}\b[ \t]*[:\uff1a]?|[:\uff1a])[ \t*_]*"
     r"|\banswer[ \t]*(?:[:\uff1a]|=)[ \t*_]*"
 )
 _CONCLUDES = re.compile(
     r"(?i)^\W*(?:therefore|thus|hence|so|consequently|in conclusion|in summary|finally|overall)\b"
     r"[,:]?\s*"
     r"|(?=.*\b(?:is|are|would be) (?:the |therefore |thus )*(?:only )?(?:correct|right|best)\b)"
+)
+_NO_MARK_AFTER = re.compile(  # "if your answer is 6", "I first thought the answer is B"
+    r"(?i)\b(?:if|whether|your|incorrect|wrong|unless|suppose"
+    r"|(?:first|initially|originally)\b.*\b(?:thought|guess\w*|assumed|believed|said))\b"
+    r"[^.!?\n]{0,40}$"
+)
+_NO_ANSWER = re.compile(  # "the answer is independent of 7", "this answer is helpful"
+    r"(?i)^\W*(?:(?:also|indeed|clearly|therefore|very|really|now) )?(?:independent|checked|correct"
+    r"|right|wrong|incorrect|helpful|useful|clear|obvious|found|obtained|verified|confirmed"
+    r"|consistent|rounded|unique|reasonable|plausible|unchanged|valid|based)\b"
+)
+_TAKEN_BACK = re.compile(
+    r"(?i)\b(?:wait|hmm+|actually|reconsider|on second thought|correction|i made (?:a|an) "
+    r"(?:mistake|error)|i was wrong|scratch that)\b"
+)
+_OPTION_LINE = re.compile(r"^[\s*_#>]*(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))")
+_EQUATION = re.compile(
+    r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
+    r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
+    r"(?!.*\b(?:where|with|use)\b).{1,80})$"
 )
 _SENTENCE_END = re.compile(  # not after the letter of "B. London"
     r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
@@ -60,31 +83,53 @@ class Extraction:
     Args:
         answer: The final answer, markup around it removed; None: there is none.
         reason: Where it stands, or why there is none.
+        is_unsure: Something reads like an answer, but nobody can say that it is the final one.
     """
 
     answer: str | None
     reason: str
+    is_unsure: bool = False
 
 
-def extraction(text: str, finished: bool = True) -> Extraction:
+def extraction(text: str, finished: bool = True, kind: str = "text") -> Extraction:
     """The final answer of a text.
 
     Args:
         text: A completion.
         finished: Whether the model ended by itself.
+        kind: Of answer, as `rcsd.types.Grading` names it.
     """
     closed = list(_CLOSED.finditer(text))
     said = text[closed[-1].end() :] if closed else text
-    if _OPENED.search(said):
+    if _OPENED.search(said):  # at the start of a line: elsewhere a text speaks of tags
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if closed and not said.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
     found = _boxed(said, finished) or _marked(said, finished)
     if found is None and finished:
-        found = _whole(said) or _concluded(said)
+        found = _whole(said)
+        if found is None and kind == "choice":
+            found = _lone_option(said)
+        found = found or _concluded(said)
+        if found is None and kind in ("number", "math"):
+            found = _equation(said)
     if found is not None:
         return found
+    if finished and (held := _HOLDS.get(kind)) and held.search(_last_line(said)):
+        return Extraction(None, "no final answer is marked, but the last line may give one", True)
     return Extraction(None, "no final answer" if finished else "cut off before a final answer")
+
+
+_HOLDS = {
+    "choice": re.compile(r"(?<![\w'\u2019])(?:[B-HJ-Z]|A(?!\s+[a-z]))(?![\w'\u2019])"),
+    "number": re.compile(r"\d"),
+    "math": re.compile(r"\d|\$\s*\w|\\(?!boxed)[a-z]"),
+}
+"""What a line must hold to be an answer of a kind."""
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.split("\n")) if bare(line)), "")
 
 
 def _boxed(text: str, finished: bool) -> Extraction | None:
@@ -104,14 +149,40 @@ def _marked(text: str, finished: bool) -> Extraction | None:
     """What follows the last mark that anything follows."""
     for mark in reversed(list(_MARKS.finditer(text))):
         rest = text[mark.end() :]
+        line_start = text.rfind("\n", 0, mark.start()) + 1
+        if _NO_MARK_AFTER.search(text[max(line_start, mark.start() - 80) : mark.start()]):
+            continue
         lines = rest.split("\n")
         place = next((i for i, line in enumerate(lines) if bare(line)), None)
-        if place is None:
+        if place is None or _NO_ANSWER.match(lines[place]):
             continue
+        if lines[place].rstrip("* \t").endswith(":"):  # "The answer is approximately:\n5"
+            place = next((i for i in range(place + 1, len(lines)) if bare(lines[i])), place)
         if not finished and place == len(lines) - 1:
             return Extraction(None, "cut off before a final answer: within it")
+        if _TAKEN_BACK.search(rest):
+            return Extraction(bare(lines[place]), "an answer that is taken back", True)
         return Extraction(bare(lines[place]), "after the last 'answer'")
     return None
+
+
+def _lone_option(text: str) -> Extraction | None:
+    """The first or the last line, if no line stands for another option."""
+    lines = [line for line in text.split("\n") if bare(line)]
+    begins = [_OPTION_LINE.match(line) for line in lines]
+    if len({begin[1] or begin[2] for begin in begins if begin}) != 1:
+        return None
+    for line, begin in ((lines[-1], begins[-1]), (lines[0], begins[0])):
+        if begin and len(line) <= MAX_LINE:
+            return Extraction(bare(line), "a line of its own")
+    return None
+
+
+def _equation(text: str) -> Extraction | None:
+    """The last sentence, if it is nothing but an equation."""
+    line = bare(_sentences(_last_line(text))[-1])
+    found = _EQUATION.match(line) if line else None
+    return Extraction(found[1], "in the last equation") if found else None
 
 
 def _whole(text: str) -> Extraction | None:
@@ -149,7 +220,9 @@ def bare(answer: str) -> str | None:
         before = answer
         answer = answer.strip(_AROUND)
         answer = re.sub(
-            r"^(?:\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a>#]+)|(?:\$|\\\]|\\\))$", "", answer
+            r"^(?:\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a#]+|>+(?!\s*[\d.\\$-]))|(?:\$|\\\]|\\\))$",
+            "",
+            answer,
         )
-        answer = re.sub(r"[.!\u3002]$", "", answer)
+        answer = re.sub(r"[.\u3002]$|(?<!\d)!$", "", answer)
     return answer or None

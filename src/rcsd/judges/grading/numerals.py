@@ -39,9 +39,19 @@ _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
     "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }  # fmt: skip
+_ONES = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORDS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
-    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12,
+    "zero": 0,
+    **{word: number for number, word in enumerate(_ONES, 1)},
+    **{word: 10 * number for number, word in enumerate(_TENS, 2)},
+}
+_PARTS = {
+    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+    "eighth": 8, "tenth": 10,
 }  # fmt: skip
 _D = r"\d+(?:\.\d+)?|\.\d+"
 _MULTIPLES = {
@@ -71,6 +81,17 @@ _READY = (
     (re.compile(r"\\(?:approx|simeq|sim|cong|equiv|thickapprox)(?![a-zA-Z])|≃|≅|≡"), " ≈ "),
     (re.compile(r"\\(?:to|rightarrow|Rightarrow|implies)(?![a-zA-Z])|[→⇒]"), " = "),
     (re.compile(r"\\l?dots(?![a-zA-Z])|…|(?<=\d)\.\.\."), ""),
+    (  # one and a half
+        re.compile(r"(?<![\w.^}])(\d+)\s*\\[dt]?frac\s*\{?(\d+)\}?\s*\{?(\d+)\}?"),
+        lambda m: f"{m[1]} {m[2]}/{m[3]}",
+    ),
+    (
+        re.compile(
+            r"(?i)(^|[=≈:]|\b(?:is|about|approximately|roughly))\s*(?:minus|negative)\s+(?=[.\d])"
+        ),
+        r"\1 -",
+    ),
+    (re.compile(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])"), " / "),  # "5 1/s"
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
@@ -100,7 +121,29 @@ _SYMBOLIC = re.compile(
     rf"|(?P<over>{_N})\s?/\s?(?P<under>{_N})(?!\s?/)"
     r")(?!\s*[\^\d])(?!\s*\*\s*10)"
 )
-_COUNT_WORD = re.compile(rf"(?i)\b(?:{'|'.join(_WORDS)})\b")
+_COUNT_WORD = re.compile(
+    rf"(?i)\b(?:(?P<tens>{'|'.join(_TENS)})[-* ](?P<ones>{'|'.join(_ONES[:9])})"
+    rf"|(?:(?P<over>{'|'.join(_ONES)}|an?)[-* ])?(?P<part>{'|'.join(_PARTS)})s?"
+    rf"|(?P<word>{'|'.join(_WORDS)}))\b(?!-)"
+)
+_MINUS = re.compile(r"(?i)\b(?:minus|negative)\s+$")
+
+
+def _in_words(text: str) -> tuple[float, int, int] | None:
+    """The one number that words give; None: there is none, or more than a word or two."""
+    found = list(_COUNT_WORD.finditer(text))
+    if len(found) != 1:
+        return None
+    match = found[0]
+    part = {name: word and word.lower() for name, word in match.groupdict().items()}
+    if part["tens"]:
+        number = float(_WORDS[part["tens"]] + _WORDS[part["ones"]])
+    elif part["part"]:
+        number = _WORDS.get(part["over"] or "", 1) / _PARTS[part["part"]]
+    else:
+        number = float(_WORDS[part["word"]])
+    minus = _MINUS.search(text[: match.start()])
+    return (-number if minus else number), (minus or match).start(), match.end()
 
 
 def values(text: str) -> list[Value]:
@@ -118,8 +161,8 @@ def values(text: str) -> list[Value]:
     for numeral in numerals(text):
         if not any(start < numeral.end and numeral.start < end for start, end in taken):
             found.append((numeral.value, numeral.start, numeral.end))
-    if not found and (word := _COUNT_WORD.search(text)):
-        found.append((float(_WORDS[word[0].lower()]), word.start(), word.end()))
+    if not found and (said := _in_words(text)):
+        found.append(said)
     return [_with_unit(text, *place) for place in sorted(found, key=lambda place: place[1])]
 
 

@@ -9,6 +9,9 @@ r"""Whether a final answer gives the number that is asked for, in its unit or on
 - An asked unit that cannot be read is compared as written; where none is asked, any is taken.
 - Of several values all must be right; if only some are, or if a range holds the reference, the
   answer is ungraded: it does not commit itself. If none is, it is wrong.
+- A bound ("less than 5", ``>= 5``), a denial ("not 5") and what may be an expression with variables
+  (``5x``, ``2mg`` where no unit is asked) are ungraded: its first number is no answer.
+- Of "2 hours 30 minutes" the parts are added up.
 - A temperature that is right only as a difference of temperatures is ungraded, unless it is below
   absolute zero.
 """
@@ -79,7 +82,10 @@ def number_verdict(
     text = _claim(ready(answer))
     if bounds := _range(text):
         return _range_verdict(bounds, expected)
-    told = [(value, _after(text, value)) for value in _alternatives(text)]
+    alternatives = _alternatives(text)
+    if alternatives and (doubt := _doubt(text, alternatives[0], expected.unit)):
+        return None, doubt
+    told = [(value, _after(text, value)) for value in alternatives]
     if not told or _is_formula(text, told[0][0]):
         worked = _worked_out(answer)
         if isinstance(worked, str):
@@ -149,9 +155,49 @@ def _is_said_later(text: str, first: int, cut: int) -> bool:
     return later is not None and not _SIDES.search(text[:first])
 
 
+_BOUND = re.compile(
+    r"(?i)[<>≤≥≠]|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
+    r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
+    r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
+)
+_REFUSED = re.compile(
+    r"(?i)^[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false)\b"
+)
+
+
+def _doubt(text: str, value: Value, asked: Unit) -> str:
+    """Why a number may be no claim: it is a bound, denied, or a factor of a variable; or empty."""
+    begin = max((m.end() for m in _SIDES.finditer(text, 0, value.start)), default=0)
+    if bound := _BOUND.search(text, begin, value.start):
+        return f"no single value is claimed: {bound[0]!r} stands before it"
+    if _REFUSED.match(text[value.end :]):
+        return "the number is denied"
+    written = text[value.start : value.end]
+    letters = re.search(r"(?:\d(?:[a-zA-Z]{1,3})|\d\s*(?:kT|k_B T|[tRk]))$", written)
+    if asked.is_none and letters and not _SURE_UNIT.search(written):
+        return f"{written!r} may hold a variable, or a unit"
+    if value.unit.is_none and _VARIABLE.match(text[value.end :]):
+        return "an expression with a variable"
+    return ""
+
+
+_SURE_UNIT = re.compile(
+    r"\d(?:[mckn]m|k[gJNWV]|eV|M(?:J|Pa|eV)|kPa|Pa|GHz|MHz|kHz|Hz|m[sLlVA]|min)$"
+)
+_VARIABLE = re.compile(
+    r"\s*(?:[-+*/]\s*\d*)?(?:[b-zB-Z](?![\w'\u2019])|[a-zA-Z]_\w|mgh?\b|kT\b)(?!\s*[=≈])"
+    r"|[a-zA-Z](?![\w'\u2019])"
+)
+
+
 def _alternatives(text: str) -> list[Value]:
     """The values that an answer offers: of each part joined by "or" the last side's."""
-    whole = values(text)
+    whole = _added_up(values(text), text)
+    exclaimed = len(whole) == 1 and whole[0].unit.is_none and text[whole[0].end :].strip() == "!"
+    if exclaimed and whole[0].number in range(21):  # a factorial, or joy?
+        value = whole[0]
+        product = float(math.factorial(int(value.number)))
+        return [value, Value(product, value.unit, value.start, len(text))]
     if re.match(r"^(?:\w+\s*[=≈]\s*)?(?:\\pm|±|\+/-)\s*", text) and len(whole) == 1:
         value = whole[0]
         return [value, Value(-value.number, value.unit, value.start, value.end)]
@@ -175,6 +221,25 @@ def _alternatives(text: str) -> list[Value]:
     return [value for value, _ in claims[named:]]
 
 
+def _added_up(found: list[Value], text: str) -> list[Value]:
+    """The values, with those added up that give one in two units: "5 ft 6 in"."""
+    whole: list[Value] = []
+    for value in found:
+        last = whole[-1] if whole else None
+        if last and text[last.end : value.start].strip() in ("", "and", ","):
+            parts = [] if last.unit.is_none or value.unit.is_none else _converted(value, last.unit)
+            if parts and 0 < abs(parts[0]) < 1 <= abs(last.number) and last.unit != value.unit:
+                number = last.number + math.copysign(parts[0], last.number)
+                whole[-1] = Value(number, last.unit, last.start, value.end)
+                continue
+        whole.append(value)
+    return whole
+
+
+def _converted(value: Value, unit: Unit) -> list[float]:
+    return converted(value.number, value.unit, unit) if unit.readings else []
+
+
 def _is_only(part: str, value: Value, begin: int) -> bool:
     """Whether a part says nothing but a value."""
     rest = part[: value.start - begin] + part[value.end - begin :]
@@ -184,6 +249,8 @@ def _is_only(part: str, value: Value, begin: int) -> bool:
 
 def _range(text: str) -> tuple[Value, Value] | None:
     found = values(text)
+    if re.search(r"\d\s*-\s*\d*[a-z](?![\w])\s*$", text):
+        return None  # "3 - x"
     for low, high in itertools.pairwise(found):
         between = text[low.end : high.start].strip()
         if between in ("-", "to", "~", "...") or (
@@ -225,7 +292,9 @@ def _is_formula(text: str, first: Value) -> bool:
     around = text[begin : first.start] + "\n" + text[first.end :].split(",")[0]
     return (
         re.search(
-            r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d",
+            r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d"
+            r"|\b(?:ln|log|sqrt|exp|sin|cos|tan|arc\w+|roots?|plus|squared|cubed|factorial|dozen)\b"
+            r"|\b(?:times|minus|divided by|over)\s+[\d(\\]|^\s*:\s*\d|\bpowers?\b",
             around,
             re.M,
         )
@@ -233,6 +302,7 @@ def _is_formula(text: str, first: Value) -> bool:
     )
 
 
+_DIGITS = r"\d+(?:\.\d+)?"
 _TRAILING_UNIT = re.compile(
     r"(?:\s|~|\\[,;:! ])*(\\(?:text|mathrm|rm|operatorname)\s*\{[^{}]*\}.*)$", re.DOTALL
 )
@@ -241,6 +311,15 @@ _TRAILING_UNIT = re.compile(
 def _worked_out(answer: str) -> Value | str:
     """The value of an expression, or why it has none."""
     side = re.split(r"=|≈|\\approx|\\simeq|\\sim", answer)[-1]
+    side = re.sub(r"(?<![\\a-zA-Z])(?=(?:ln|sqrt|exp|sin|cos|tan)\b)", r"\\", side)
+    side = re.sub(r"√\s*|\\sqrt\s+(?=\d)|\\sqrt\s*(?=\()", r"\\sqrt ", side)
+    side = re.sub(r"\\sqrt\s+\(?(\d+(?:\.\d+)?)\)?", r"\\sqrt{\1}", side)
+    side = re.sub(r"(?<=\d)\s+times\s+(?=\d)", r" \\times ", side)
+    side = re.sub(rf"({_DIGITS})\s*(?:\^\s*\{{?\s*\\circ\s*\}}?|°)", r"(\1 \\pi / 180)", side)
+    if re.search(r"\\(?:sin|cos|tan)", side) and not re.search(r"\\pi|π|\brad", side):
+        return f"{answer.strip()[:60]!r}: degrees or radians?"
+    if re.search(r"\blog\b|\d\s*:\s*\d", side):
+        return f"{answer.strip()[:60]!r} has several readings"
     written = ""
     if match := _TRAILING_UNIT.search(side):
         side, written = side[: match.start()], match[1]

@@ -63,6 +63,7 @@ _SPELT = (
         "*",
     ),
     (re.compile(r"[\u2212\u2013]"), "-"),
+    (re.compile(r"(?i)\b(?:inverse|reciprocal)\s+([a-zµ]+)"), r"\1^-1"),
     (re.compile(r"\bper\b"), "/"),
     (re.compile(r"(?i)\b(?:square|sq\.?)\s+([a-z]+)"), r"\1^2"),
     (re.compile(r"(?i)\bcubic\s+([a-z]+)"), r"\1^3"),
@@ -99,6 +100,7 @@ def unit_of(text: str) -> Unit:
     if match := _FACTOR.match(plain):
         factor = float(f"{match[1] or 1}e{match[2]}")
         plain = plain[match.end() :].strip()
+    plain = re.sub(r"^1\s*/", "/", plain)
     if not plain:
         return Unit("", factor)
     read, rest = unit_at_start(plain)
