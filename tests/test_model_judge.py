@@ -402,6 +402,37 @@ def test_a_limit_that_no_prompt_can_meet_is_said_at_the_first_call(
     assert answered.reasons == ("", "too long", "")
 
 
+@pytest.mark.parametrize("num_answered", [0, 1])
+def test_a_limit_beyond_the_models_own_is_no_long_prompt(
+    judge: Made, server: JudgeServer, num_answered: int
+) -> None:
+    said = "max_tokens is too large: 100000. This model supports at most 16384 completion tokens"
+    server.faults.extend([*[None] * num_answered, *[(400, said)] * 9])
+    with pytest.raises(RunError, match="refused with 400: max_tokens is too large: 100000"):
+        judge(max_concurrent=1).judgements([ANSWER] * 3)
+    assert len(server.asked) == num_answered + 1
+
+
+@pytest.mark.parametrize(
+    "said", ["input tokens (701) exceed the context size", "prompt is too long: 701 tokens"]
+)
+def test_first_calls_that_are_all_refused_alike_are_an_error(
+    judge: Made, server: JudgeServer, said: str
+) -> None:
+    refusals = [(400, said.replace("701", f"70{n}")) for n in range(9)]
+    answers = [(EXAMPLE, f"iron {n}") for n in range(9)]
+    server.faults.extend([*refusals[:7], None, *refusals])
+    made = judge(max_concurrent=1)
+    reasons = [reason for each in made.judgements(answers) for reason in each.reasons]
+    assert reasons.count("too long") == 16  # one was answered: the prompts are too long
+    assert reasons.count("") == 11
+    server.faults.extend(refusals)
+    num_asked = len(server.asked)
+    with pytest.raises(RunError, match=r"first 8 calls were refused alike.*judge\.max_tokens.*700"):
+        judge(max_concurrent=1, seed=1).judgements(answers)
+    assert len(server.asked) == num_asked + 8
+
+
 def test_something_else_than_a_chat_server_is_an_error_but_later_garbage_is_unscored(
     judge: Made, server: JudgeServer
 ) -> None:
