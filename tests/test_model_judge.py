@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_server import JudgeServer, chat, data_of
-from tiny import tiny_tokenizer
+from tiny import tiny_folder, tiny_tokenizer
 
 from rcsd import config
 from rcsd.config.section import parse
@@ -29,7 +29,7 @@ from rcsd.judges.model.cache import ReplyCache
 from rcsd.judges.model.injections import injections
 from rcsd.judges.model.reading import score, verdicts
 from rcsd.judges.model.server import Pace, ServerChat
-from rcsd.local_chat import LocalChat, inert_ids
+from rcsd.local_chat import LocalChat, any_judge, inert_ids
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Completion, Conversation, Example
 from rcsd.views import Words
@@ -703,12 +703,33 @@ def test_contents_become_no_control_tokens_in_a_local_chat() -> None:
 def test_a_local_model_judges_as_a_server_does(tmp_path: Path, server: JudgeServer) -> None:
     said = [Completion((1, 2), verdict(criterion=n, met=n == 1), True) for n in (1, 2, 3)]
     engine = ScriptedEngine(said)
-    made = LocalChat("tiny", tiny_tokenizer(), engine, 50)
+    made = LocalChat({"model": "tiny"}, tiny_tokenizer(), engine, 50)
     chosen = section(server, cache=tmp_path / "local.sqlite")
     judge = asking_judge(chosen, made)
     assert judge.judgements([ANSWER])[0].verdicts == (True, False, False)
     assert judge.metrics()["judge/completion_tokens"] == 6
     assert forecast(judge, [ANSWER]).counting == "the model's tokenizer"
+
+
+def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_path: Path) -> None:
+    def key(seed: int = 0, **model: Any) -> str:
+        model["path"] = tiny_folder(tmp_path / "model", seed)
+        tree = {"type": "local", "model": model, "cache": tmp_path / "local.sqlite"}
+        made = any_judge(parse(config.Judging, {"judge": tree}, "").judge)
+        assert isinstance(made, ModelJudge)
+        return made.key(made.request(made.calls([ANSWER])[0], [ANSWER]))
+
+    template = tmp_path / "other.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}A:")
+    changed: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"dtype": "bfloat16", "training": {"type": "lora"}},
+        {"chat_template": template},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ]
+    keys = [key(), *(key(**change) for change in changed)]
+    assert len(set(keys)) == len(keys)
+    assert key() == keys[0]
 
 
 def test_the_schema_asks_for_the_explanation_before_the_verdict(server: JudgeServer) -> None:
