@@ -29,6 +29,7 @@ from rcsd.judges.model.cache import ReplyCache
 from rcsd.judges.model.injections import injections
 from rcsd.judges.model.reading import score, verdicts
 from rcsd.judges.model.server import Pace, ServerChat
+from rcsd.judges.rewards import RubricReward
 from rcsd.local_chat import LocalChat, any_judge, inert_ids
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Completion, Conversation, Example
@@ -507,6 +508,33 @@ def test_cost_never_exceeds_the_budget(judge: Made, server: JudgeServer) -> None
     assert metrics["judge/cost"] == pytest.approx(0.003 * len(server.asked))
     assert 0.015 < metrics["judge/cost"] <= 0.05
     assert metrics["judge/num_unscored/budget"] == 60 - len(server.asked)
+
+
+def test_a_reward_whose_judge_has_no_budget_left_ends_the_run(judge: Made) -> None:
+    reward = RubricReward(judge(max_calls=4))
+    assert reward.scores([ANSWER]) == [0.75]
+    with pytest.raises(RunError, match=r"spent its budget.*raise judge\.max_calls or judge\.max_c"):
+        reward.scores([(EXAMPLE, "Gold.")])
+
+
+def test_what_the_budget_holds_back_is_looked_at_a_few_times_only(
+    judge: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = {"prompt": 10, "completion": 100}  # each reply costs 0.003, of 0.03 that are held
+    made = judge(prices=prices, max_cost=0.1, max_tokens=100, max_concurrent=4)
+    looked = 0
+
+    def counted(call: Any, answers: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return ModelJudge.request(made, call, answers)
+
+    monkeypatch.setattr(made, "request", counted)
+    said = made.judgements([(EXAMPLE, f"iron {n % 30}") for n in range(60)])
+    num_calls = made.metrics()["judge/num_calls"]
+    assert num_calls > 15
+    assert looked <= 180 + 3 * num_calls  # each once, and one of those held back a reply
+    assert [each.verdicts for each in said[:30]] == [each.verdicts for each in said[30:]]
 
 
 def test_the_same_is_asked_once_also_at_the_same_time(judge: Made, server: JudgeServer) -> None:

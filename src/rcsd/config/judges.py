@@ -75,8 +75,9 @@ class AskedModel(Section):
     seed: int = Field(default=0, ge=0)
     """Of the judge's sampling; repeats and second attempts have seeds of their own."""
     max_calls: int | None = Field(default=None, ge=1)
-    """Calls of one process, at most; what is left then stays unscored, with the reason ``budget``.
-    None: as many as it takes. What the cache holds takes no call."""
+    """Calls of one process, at most; what is left then stays unscored, with the reason ``budget``,
+    and a run that is rewarded by it ends. None: as many as it takes. What the cache holds takes no
+    call."""
     cache: Path | None = None
     """SQLite file of all replies; None: ``judgements.sqlite`` in the folder of caches
     (RCSD_CACHE)."""
