@@ -118,13 +118,13 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
         max_tokens=99,
         seed=7,
         api_key_variable="JUDGE_KEY",
-        extra={"reasoning_effort": "low"},
+        extra={"reasoning_effort": "low", "max_thinking_tokens": 9},
         limit_name="max_completion_tokens",
     ).judgements([ANSWER])
     body = server.asked[0]
     assert {key: body[key] for key in body if key not in ("messages", "response_format")} == {
         "model": "m", "temperature": 0.5, "max_completion_tokens": 99, "seed": 7,
-        "reasoning_effort": "low",
+        "reasoning_effort": "low", "max_thinking_tokens": 9,
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
     assert server.keys == {"Bearer sk-of-nobody"}
@@ -143,6 +143,8 @@ def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) 
         ({"url": "http://x/v1?v=1"}, "without a user"),
         ({"url": "http://x/v1/chat/completions"}, "leave /chat/completions out"),
         ({"extra": {"seed": 3}}, "seed: set by fields"),
+        ({"extra": {"api_key": "sk-x"}}, "api_key: .*api_key_variable"),
+        ({"extra": {"headers": [{"Authorization": "x"}]}}, "Authorization: .*api_key_variable"),
         ({"asks": "severl"}, "did you mean 'several'"),
     ],
 )

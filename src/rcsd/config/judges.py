@@ -1,11 +1,17 @@
 """Judges that a run can ask too: checks in code, or a model behind an address."""
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rcsd.config.section import Section, checked_address
+
+
+# The last part of a name: max_thinking_tokens is a number of them.
+_SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
 
 
 class CodeJudge(Section):
@@ -105,7 +111,8 @@ class ModelJudge(AskedModel):
     sends_seed: bool = True
     """Whether the seed is sent; some servers refuse it."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of each request, such as ``{reasoning_effort: low}``."""
+    """Further fields of each request, such as ``{reasoning_effort: low}``; no keys or tokens, which
+    ``api_key_variable`` is for."""
     max_concurrent: int = Field(default=16, ge=1)
     """Requests in flight together, at most."""
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -141,6 +148,11 @@ class ModelJudge(AskedModel):
         own |= {"response_format", "stream", "n"}
         if taken := sorted(own & set(extra)):
             raise ValueError(f"{', '.join(taken)}: set by fields of the judge, or by nobody")
+        if secret := [name for name in _names(extra) if _SECRET.search(name)]:
+            raise ValueError(
+                f"{', '.join(secret)}: extra stands in records; name the environment variable that "
+                "holds a key in api_key_variable"
+            )
         return extra
 
     @model_validator(mode="after")
@@ -148,6 +160,16 @@ class ModelJudge(AskedModel):
         if self.max_cost is not None and self.prices is None:
             raise ValueError("max_cost needs prices: {prompt: ..., completion: ...}")
         return self
+
+
+def _names(value: object) -> Iterator[str]:
+    """Names in a tree of fields, at any depth."""
+    if isinstance(value, Mapping):
+        yield from map(str, value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _names(part)
 
 
 RunJudge = Annotated[
