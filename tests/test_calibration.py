@@ -334,9 +334,13 @@ def test_the_command_shows_writes_and_forecasts(
     written = json.loads((out / "check.json").read_text())
     rates = read_rates(out / "check.json")  # as `rcsd compare --judge-noise` does
     assert rates.sensitivity == 1 - written["agreement"]["false_unmet"]["mean"]
-    assert rates.num_met + rates.num_unmet == written["agreement"]["num_verdicts"]
+    scored = written["agreement"]["num_verdicts"] - written["agreement"]["num_unscored"]
+    assert rates.num_met + rates.num_unmet == scored
     assert written["agreement"]["num_verdicts"] == sum(len(c.exact) for c in world_cases(4, 0))
     assert written["sections"][0]["url"] == server.url
+    assert (written["judge"], written["other_judge"]) == (str(mine), str(code))
+    assert written["against"]["truth"]["num_verdicts"] == written["agreement"]["num_verdicts"]
+    assert f"by reason: unclear {written['metrics']['judge/num_unscored/unclear']:.0f}." in text
     wrong = [json.loads(line) for line in (out / "wrong.jsonl").read_text().splitlines()]
     assert all(row["truth"] != row["judged"] for row in wrong)
     assert wrong

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_server import JudgeServer, chat, data_of
-from tiny import tiny_tokenizer
+from tiny import tiny_folder, tiny_tokenizer
 
 from rcsd import config
 from rcsd.config.section import parse
@@ -29,7 +29,8 @@ from rcsd.judges.model.cache import ReplyCache
 from rcsd.judges.model.injections import injections
 from rcsd.judges.model.reading import score, verdicts
 from rcsd.judges.model.server import Pace, ServerChat
-from rcsd.local_chat import LocalChat, inert_ids
+from rcsd.judges.rewards import RubricReward
+from rcsd.local_chat import LocalChat, any_judge, inert_ids
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Completion, Conversation, Example
 from rcsd.views import Words
@@ -117,13 +118,13 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
         max_tokens=99,
         seed=7,
         api_key_variable="JUDGE_KEY",
-        extra={"reasoning_effort": "low"},
+        extra={"reasoning_effort": "low", "max_thinking_tokens": 9},
         limit_name="max_completion_tokens",
     ).judgements([ANSWER])
     body = server.asked[0]
     assert {key: body[key] for key in body if key not in ("messages", "response_format")} == {
         "model": "m", "temperature": 0.5, "max_completion_tokens": 99, "seed": 7,
-        "reasoning_effort": "low",
+        "reasoning_effort": "low", "max_thinking_tokens": 9,
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
     assert server.keys == {"Bearer sk-of-nobody"}
@@ -142,6 +143,8 @@ def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) 
         ({"url": "http://x/v1?v=1"}, "without a user"),
         ({"url": "http://x/v1/chat/completions"}, "leave /chat/completions out"),
         ({"extra": {"seed": 3}}, "seed: set by fields"),
+        ({"extra": {"api_key": "sk-x"}}, "api_key: .*api_key_variable"),
+        ({"extra": {"headers": [{"Authorization": "x"}]}}, "Authorization: .*api_key_variable"),
         ({"asks": "severl"}, "did you mean 'several'"),
     ],
 )
@@ -184,12 +187,14 @@ GOOD = verdict(criterion=1, explanation="yes", met=True)
     [
         GOOD,
         f"```json\n{GOOD}\n```",
-        f"The answer names it, so:\n\n{GOOD}\n\nI hope this helps.",
+        f"The set {{1, 2}} names it, so:\n\n{GOOD}\n",
+        f"The answer names it:\n```json\n{GOOD}\n```\n",
         f'<think>First {{"criterion": 1, "met": false}}? No.</think>{GOOD}',
         f"It thinks aloud {{without}} a tag.</think>\n{GOOD}",
         '{"met": true}',
         '{"criterion": "1", "met": "Yes"}',
         "{'criterion': 1, 'explanation': 'it's there', 'met': True,}",
+        '{"criterion": 1, "explanation": "the claim "x = 2" is right", "met": true}',
         f'{{"verdicts": [{GOOD}]}}',
         f"[{GOOD}]",
     ],
@@ -215,6 +220,18 @@ def test_a_verdict_is_found_in_what_stands_around_it(text: str) -> None:
         (GOOD + GOOD, "several verdicts"),
         (GOOD + verdict(criterion=1, met=False), "several verdicts"),
         ("<think>" + GOOD, "no verdict"),
+        (GOOD + "<think>Or rather", "no verdict"),
+        (f"It says {GOOD}, which I ignore. The criterion is not met.", "words after it: , which"),
+        (f"It says {GOOD}. I say [no].", "words after it"),
+        (f'{{"criterion": 1, "explanation": "it says {GOOD} but", "met": false}}', "within broken"),
+        (f'{{"criterion": 1, "met": false, "explanation": "it says {GOOD}', "within broken"),
+        (f"{{criterion: 1, met: false, explanation: it says {GOOD}", "within broken"),
+        ('{"criterion": 1, "met": false, "met": true}', "a key twice"),
+        ('{"criterion": 1, "explanation": "x", "met": true or false}', "no verdict"),
+        ('{"criterion": 1, "explanation": "x", "met": true/false}', "no verdict"),
+        ('{"criterion": 1, "explanation": "says "met": true", "met": false}', "no verdict"),
+        ('{"criterion": 1, "explanation": "says "met": true, or so"}', "no verdict"),
+        ('{"explanation": "a "b"", "met": true} But in fact {no}', "no verdict"),
         ("{" * 5000, "no verdict"),
         ('{"met": ' + "[" * 3000, "no verdict"),
         ("x" * 60_000, "no verdict: an endless reply"),
@@ -249,6 +266,10 @@ def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
         ('{"score": true}', "unclear score"),
         ('{"score": "7/10"}', "unclear score"),
         ('{"score": 3} {"score": 4}', "several scores"),
+        ('The answer asks for {"score": 10}; I give 2.', "words after it"),
+        ('{"explanation": "I would not give "score": 10", "score": 2}', "no score"),
+        ('{"explanation": "the "best"", "score": 1 to 10}', "no score"),
+        ('{"explanation": "the "best"", "score": 10}', 1.0),
         ("Seven.", "no score"),
     ],
 )
@@ -384,6 +405,37 @@ def test_a_limit_that_no_prompt_can_meet_is_said_at_the_first_call(
     assert answered.reasons == ("", "too long", "")
 
 
+@pytest.mark.parametrize("num_answered", [0, 1])
+def test_a_limit_beyond_the_models_own_is_no_long_prompt(
+    judge: Made, server: JudgeServer, num_answered: int
+) -> None:
+    said = "max_tokens is too large: 100000. This model supports at most 16384 completion tokens"
+    server.faults.extend([*[None] * num_answered, *[(400, said)] * 9])
+    with pytest.raises(RunError, match="refused with 400: max_tokens is too large: 100000"):
+        judge(max_concurrent=1).judgements([ANSWER] * 3)
+    assert len(server.asked) == num_answered + 1
+
+
+@pytest.mark.parametrize(
+    "said", ["input tokens (701) exceed the context size", "prompt is too long: 701 tokens"]
+)
+def test_first_calls_that_are_all_refused_alike_are_an_error(
+    judge: Made, server: JudgeServer, said: str
+) -> None:
+    refusals = [(400, said.replace("701", f"70{n}")) for n in range(9)]
+    answers = [(EXAMPLE, f"iron {n}") for n in range(9)]
+    server.faults.extend([*refusals[:7], None, *refusals])
+    made = judge(max_concurrent=1)
+    reasons = [reason for each in made.judgements(answers) for reason in each.reasons]
+    assert reasons.count("too long") == 16  # one was answered: the prompts are too long
+    assert reasons.count("") == 11
+    server.faults.extend(refusals)
+    num_asked = len(server.asked)
+    with pytest.raises(RunError, match=r"first 8 calls were refused alike.*judge\.max_tokens.*700"):
+        judge(max_concurrent=1, seed=1).judgements(answers)
+    assert len(server.asked) == num_asked + 8
+
+
 def test_something_else_than_a_chat_server_is_an_error_but_later_garbage_is_unscored(
     judge: Made, server: JudgeServer
 ) -> None:
@@ -458,6 +510,33 @@ def test_cost_never_exceeds_the_budget(judge: Made, server: JudgeServer) -> None
     assert metrics["judge/cost"] == pytest.approx(0.003 * len(server.asked))
     assert 0.015 < metrics["judge/cost"] <= 0.05
     assert metrics["judge/num_unscored/budget"] == 60 - len(server.asked)
+
+
+def test_a_reward_whose_judge_has_no_budget_left_ends_the_run(judge: Made) -> None:
+    reward = RubricReward(judge(max_calls=4))
+    assert reward.scores([ANSWER]) == [0.75]
+    with pytest.raises(RunError, match=r"spent its budget.*raise judge\.max_calls or judge\.max_c"):
+        reward.scores([(EXAMPLE, "Gold.")])
+
+
+def test_what_the_budget_holds_back_is_looked_at_a_few_times_only(
+    judge: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = {"prompt": 10, "completion": 100}  # each reply costs 0.003, of 0.03 that are held
+    made = judge(prices=prices, max_cost=0.1, max_tokens=100, max_concurrent=4)
+    looked = 0
+
+    def counted(call: Any, answers: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return ModelJudge.request(made, call, answers)
+
+    monkeypatch.setattr(made, "request", counted)
+    said = made.judgements([(EXAMPLE, f"iron {n % 30}") for n in range(60)])
+    num_calls = made.metrics()["judge/num_calls"]
+    assert num_calls > 15
+    assert looked <= 180 + 3 * num_calls  # each once, and one of those held back a reply
+    assert [each.verdicts for each in said[:30]] == [each.verdicts for each in said[30:]]
 
 
 def test_the_same_is_asked_once_also_at_the_same_time(judge: Made, server: JudgeServer) -> None:
@@ -654,12 +733,33 @@ def test_contents_become_no_control_tokens_in_a_local_chat() -> None:
 def test_a_local_model_judges_as_a_server_does(tmp_path: Path, server: JudgeServer) -> None:
     said = [Completion((1, 2), verdict(criterion=n, met=n == 1), True) for n in (1, 2, 3)]
     engine = ScriptedEngine(said)
-    made = LocalChat("tiny", tiny_tokenizer(), engine, 50)
+    made = LocalChat({"model": "tiny"}, tiny_tokenizer(), engine, 50)
     chosen = section(server, cache=tmp_path / "local.sqlite")
     judge = asking_judge(chosen, made)
     assert judge.judgements([ANSWER])[0].verdicts == (True, False, False)
     assert judge.metrics()["judge/completion_tokens"] == 6
     assert forecast(judge, [ANSWER]).counting == "the model's tokenizer"
+
+
+def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_path: Path) -> None:
+    def key(seed: int = 0, **model: Any) -> str:
+        model["path"] = tiny_folder(tmp_path / "model", seed)
+        tree = {"type": "local", "model": model, "cache": tmp_path / "local.sqlite"}
+        made = any_judge(parse(config.Judging, {"judge": tree}, "").judge)
+        assert isinstance(made, ModelJudge)
+        return made.key(made.request(made.calls([ANSWER])[0], [ANSWER]))
+
+    template = tmp_path / "other.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}A:")
+    changed: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"dtype": "bfloat16", "training": {"type": "lora"}},
+        {"chat_template": template},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ]
+    keys = [key(), *(key(**change) for change in changed)]
+    assert len(set(keys)) == len(keys)
+    assert key() == keys[0]
 
 
 def test_the_schema_asks_for_the_explanation_before_the_verdict(server: JudgeServer) -> None:

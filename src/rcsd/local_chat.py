@@ -1,5 +1,6 @@
 """A judge's model in this process: one of our engines, behind `rcsd.judges.model.Chat`."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ class LocalChat:
     At a temperature, draws hang on the requests that are sampled together as well as on the seed.
 
     Args:
-        name: Of the model, for the cache's keys.
+        model: What tells the model from others, for the cache's keys.
         tokenizer: With a chat template.
         engine: Samples.
         max_tokens: Longest reply.
@@ -37,19 +38,26 @@ class LocalChat:
 
     def __init__(
         self,
-        name: str,
+        model: Mapping[str, Any],
         tokenizer: ChatTokenizer,
         engine: Engine,
         max_tokens: int,
         temperature: float | None = 0.0,
     ) -> None:
-        self._name, self._tokenizer, self._engine = name, tokenizer, engine
+        self._model, self._tokenizer, self._engine = model, tokenizer, engine
         self.max_tokens, self._temperature = max_tokens, temperature or None
 
     def about(self) -> Mapping[str, Any]:
-        """As `Chat`."""
-        about = {"model": self._name, "temperature": self._temperature}
-        return about | {"max_tokens": self.max_tokens}
+        """As `Chat`; the chat template as it is rendered, whatever was set for it."""
+        rendered = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": CUT}], tokenize=False, add_generation_prompt=True
+        )
+        return {
+            **self._model,
+            "chat_template_sha256": hashlib.sha256(rendered.encode()).hexdigest(),
+            "temperature": self._temperature,
+            "max_tokens": self.max_tokens,
+        }
 
     def num_tokens(self, conversation: Conversation) -> int:
         """As `Chat`, exactly."""
@@ -101,7 +109,15 @@ def any_judge(section: config.Judge) -> Judge:
         raise ModelError(f"{section.model.path} has no chat template; take an instruction model")
     longest = _MAX_PROMPT_TOKENS + section.max_tokens
     engine = chosen_engine(section.engine, policy, _ENGINE_BATCH, longest)
-    chat = LocalChat(
-        section.model.path, policy.tokenizer, engine, section.max_tokens, section.temperature
+    # A path alone may hold other weights tomorrow.
+    model = {
+        "model": section.model.path,
+        "revision": section.model.revision,
+        "dtype": section.model.dtype,
+        "chat_template_kwargs": section.model.chat_template_kwargs,
+        "weights_sha256": policy.weights_sha256,
+    }
+    tokenizer, temperature = policy.tokenizer, section.temperature
+    return asking_judge(
+        section, LocalChat(model, tokenizer, engine, section.max_tokens, temperature)
     )
-    return asking_judge(section, chat)

@@ -37,7 +37,7 @@ class _DefaultGroup(TyperGroup):
         if spelt is not None:
             args = ["paper-table", *_PAPER_TABLE.sub("", "\n".join(args)).split("\n")]
             args = [word for word in args if word]
-        elif args and args[0] not in (*self.commands, "--help"):
+        elif args and (args[0] not in (*self.commands, "--help") or args == ["run"]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

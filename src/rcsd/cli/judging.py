@@ -72,7 +72,7 @@ def check(  # noqa: PLR0913 (each is an option)
     for line in _facts(found):
         say(line)
     if out is not None:
-        about = {"judge": str(file), "against": None if against is None else str(against)}
+        about: dict[str, object] = {"judge": str(file), "other_judge": against and str(against)}
         about |= {"sections": [section.model_dump(mode="json") for section in sections]}
         write_rows(out / "wrong.jsonl", found.wrong)
         write_json(out / "check.json", about | {"seed": seed} | found.json())

@@ -1,11 +1,16 @@
 """Judges that a run can ask too: checks in code, or a model behind an address."""
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rcsd.config.section import Section, checked_address
+
+# The last part of a name: max_thinking_tokens is a number of them.
+_SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
 
 
 class CodeJudge(Section):
@@ -75,8 +80,9 @@ class AskedModel(Section):
     seed: int = Field(default=0, ge=0)
     """Of the judge's sampling; repeats and second attempts have seeds of their own."""
     max_calls: int | None = Field(default=None, ge=1)
-    """Calls of one process, at most; what is left then stays unscored, with the reason ``budget``.
-    None: as many as it takes. What the cache holds takes no call."""
+    """Calls of one process, at most; what is left then stays unscored, with the reason ``budget``,
+    and a run that is rewarded by it ends. None: as many as it takes. What the cache holds takes no
+    call."""
     cache: Path | None = None
     """SQLite file of all replies; None: ``judgements.sqlite`` in the folder of caches
     (RCSD_CACHE)."""
@@ -104,7 +110,8 @@ class ModelJudge(AskedModel):
     sends_seed: bool = True
     """Whether the seed is sent; some servers refuse it."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of each request, such as ``{reasoning_effort: low}``."""
+    """Further fields of each request, such as ``{reasoning_effort: low}``; no keys or tokens, which
+    ``api_key_variable`` is for."""
     max_concurrent: int = Field(default=16, ge=1)
     """Requests in flight together, at most."""
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -140,6 +147,11 @@ class ModelJudge(AskedModel):
         own |= {"response_format", "stream", "n"}
         if taken := sorted(own & set(extra)):
             raise ValueError(f"{', '.join(taken)}: set by fields of the judge, or by nobody")
+        if secret := [name for name in _names(extra) if _SECRET.search(name)]:
+            raise ValueError(
+                f"{', '.join(secret)}: extra stands in records; name the environment variable that "
+                "holds a key in api_key_variable"
+            )
         return extra
 
     @model_validator(mode="after")
@@ -147,6 +159,16 @@ class ModelJudge(AskedModel):
         if self.max_cost is not None and self.prices is None:
             raise ValueError("max_cost needs prices: {prompt: ..., completion: ...}")
         return self
+
+
+def _names(value: object) -> Iterator[str]:
+    """Names in a tree of fields, at any depth."""
+    if isinstance(value, Mapping):
+        yield from map(str, value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _names(part)
 
 
 RunJudge = Annotated[

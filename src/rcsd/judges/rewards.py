@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
-from rcsd.errors import DataError
+from rcsd.errors import DataError, RunError
 from rcsd.judges.base import Judge, rubric_of
 from rcsd.judges.building import chosen_judge
 from rcsd.judges.grading import graded_answer
@@ -73,9 +73,17 @@ class RubricReward:
 
         Raises:
             DataError: If an example has no rubric.
+            RunError: If the judge's budget is spent: from here on nothing would be learned from it.
         """
         texts = [(example, completion.text) for example, completion in answers]
-        return [judgement.score for judgement in self.judge.judgements(texts)]
+        said = self.judge.judgements(texts)
+        if any("budget" in judgement.reasons for judgement in said):
+            raise RunError(
+                "the judge of the reward 'rubric' has spent its budget, so completions go without "
+                "a reward; raise judge.max_calls or judge.max_cost and resume from the newest "
+                "checkpoint: replies so far are in the cache"
+            )
+        return [judgement.score for judgement in said]
 
     def metrics(self) -> dict[str, float]:
         """What a judge that is a model took since it was made; of others nothing."""

@@ -244,6 +244,7 @@ class _Round:
         self._said = dict(begun)
         self._queue = deque(judge.calls(answers))
         self._waiting: dict[str, list[Call]] = {}
+        self._blocked: dict[str, list[Call]] = {}
         self._found: dict[tuple[int, int], Finding] = {}
 
     def judgements(self) -> list[Judgement]:
@@ -255,16 +256,18 @@ class _Round:
             for call in self._waiting.pop(key):
                 self._heed(call, reply)
         # What is left the budget forbids.
-        for call in self._queue:
+        for call in (call for calls in self._blocked.values() for call in calls):
             for number in call.numbers or (0,):
                 self._found.setdefault((call.place, number), Finding(None, "budget"))
         return [self._judgement(place) for place in range(len(self._answers))]
 
     def _next(self) -> Request | None:
-        """The next request that neither the cache, nor one under way, answers."""
-        judge, blocked = self._judge, deque[Call]()
-        found = None
-        while self._queue and found is None:
+        """The next request that neither the cache, nor one under way, answers.
+
+        What the budget forbids waits by its key: a reply may have cost less than was held for it.
+        """
+        judge = self._judge
+        while self._queue:
             call = self._queue.popleft()
             request = judge.request(call, self._answers)
             key = judge.key(request)
@@ -272,17 +275,31 @@ class _Round:
                 self._waiting[key].append(call)
             elif key in self._said:
                 self._heed(call, self._said[key])
+            elif key in self._blocked:
+                self._blocked[key].append(call)
             elif (reply := judge.cache.read(key)) is not None:
                 judge.account.num_cached += 1
                 self._heed(call, reply)
-            elif judge.account.begin(key, _most_tokens(request), judge.chat.max_tokens):
-                judge.account.num_retried += call.attempt > 0
-                self._waiting[key] = [call]
-                found = request
+            elif self._is_begun(key, request, [call]):
+                return request
             else:
-                blocked.append(call)
-        self._queue.extendleft(reversed(blocked))
-        return found
+                self._blocked[key] = [call]
+        # One look a reply: walking through all that waits would take time quadratic in them.
+        for key, calls in self._blocked.items():
+            request = judge.request(calls[0], self._answers)
+            if self._is_begun(key, request, calls):
+                del self._blocked[key]
+                return request
+            break
+        return None
+
+    def _is_begun(self, key: str, request: Request, calls: list[Call]) -> bool:
+        account = self._judge.account
+        if not account.begin(key, _most_tokens(request), self._judge.chat.max_tokens):
+            return False
+        account.num_retried += calls[0].attempt > 0
+        self._waiting[key] = calls
+        return True
 
     def _heed(self, call: Call, reply: ChatReply) -> None:
         """Take what a reply says; what it does not say is asked once more, or stays unscored."""

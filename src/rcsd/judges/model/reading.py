@@ -17,7 +17,15 @@ _THOUGHT_BEGINS, _THOUGHT_ENDS = (
     re.compile(r"(?i)<think(?:ing)?>"),
     re.compile("(?i)</think(?:ing)?>"),
 )
+_FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BRACKET = re.compile(r"[{\[]")
+_BEGUN = re.compile(r"""\{\s*["']|\[\s*\{""")
+_GIVEN = re.compile(r"""\b(?:met|score)\b["']?\s*:\s*([^,}\]]*)""")
+_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
+
+
+class _UnclearError(Exception):
+    """Which object is the verdict cannot be told; says why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,10 @@ def verdicts(reply: ChatReply, numbers: Sequence[int]) -> dict[int, Finding]:
     """
     if problem := _unusable(reply):
         return dict.fromkeys(numbers, Finding(None, problem))
-    rows = [row for row in _objects(reply.text) if "met" in row]
+    try:
+        rows = [row for row in _objects(reply.text) if "met" in row]
+    except _UnclearError as problem:
+        return dict.fromkeys(numbers, Finding(None, str(problem)))
     if not rows:
         return dict.fromkeys(numbers, Finding(None, f"no verdict: {_quoted(reply.text)}"))
     if len(numbers) == 1 and len(rows) == 1 and "criterion" not in rows[0]:
@@ -57,12 +68,15 @@ def score(reply: ChatReply, lowest: int, highest: int) -> Finding:
     """The score of a reply, from 0 for the lowest to 1 for the highest."""
     if problem := _unusable(reply):
         return Finding(None, problem)
-    given = [row["score"] for row in _objects(reply.text) if "score" in row]
+    try:
+        given = [row["score"] for row in _objects(reply.text) if "score" in row]
+    except _UnclearError as problem:
+        return Finding(None, str(problem))
     if len(given) != 1:
         what = "several scores" if given else f"no score: {_quoted(reply.text)}"
         return Finding(None, what)
     value = given[0]
-    if isinstance(value, str) and re.fullmatch(r"\d{1,3}(\.\d{1,9})?", value.strip()):
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Finding(None, f"unclear score: {_quoted(value)}")
@@ -112,42 +126,82 @@ def _quoted(value: object) -> str:
 
 
 def _objects(text: str) -> list[Mapping[str, Any]]:
-    """Objects with a verdict or a score, from JSON anywhere in a reply, thinking left out.
+    """Objects with a verdict or a score, thinking and the code fence left out.
 
-    JSON that is not quite right is mended only where there is no other.
+    A reply may quote what an answer says of itself, so an object counts only where nothing follows
+    and it stands in no broken one. JSON that is not quite right is mended only where there is no
+    other.
+
+    Raises:
+        _UnclearError: If an object may be a quotation, or gives a key twice.
     """
-    text = _THOUGHT_BEGINS.split(_THOUGHT_ENDS.split(text)[-1])[0]
-    values = list(_json_values(text))
-    if not (found := [row for value in values for row in _rows(value)]):
-        found = list(_rows(_mended(text)))
-    return found
+    text = _THOUGHT_ENDS.split(text)[-1]
+    if _THOUGHT_BEGINS.search(text):
+        return []
+    text = _FENCE.sub("", text).strip()
+    found: list[Mapping[str, Any]] = []
+    end, is_broken = 0, False
+    for start, value, position in _json_values(text):
+        if value is None:
+            is_broken |= _BEGUN.match(text, start) is not None
+        elif rows := list(_rows(value)):
+            found, end = found + rows, position
+            is_broken |= text.count("{", 0, start) > text.count("}", 0, start)
+    if found and is_broken:
+        raise _UnclearError(f"within broken JSON: {_quoted(text)}")
+    if found and end < len(text):
+        raise _UnclearError(f"words after it: {_quoted(text[end:])}")
+    return found or _mended(text)
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    decoder, position = json.JSONDecoder(), 0
-    while (start := _next_bracket(text, position)) >= 0:
+def _json_values(text: str) -> Iterator[tuple[int, Any, int]]:
+    """Beginning, value and end of all JSON in a text; None where a bracket begins no JSON."""
+    decoder, position = json.JSONDecoder(object_pairs_hook=_once), 0
+    while (found := _BRACKET.search(text, position)) is not None:
+        start = found.start()
         try:
             value, position = decoder.raw_decode(text, start)
-            yield value
         except (ValueError, RecursionError):
-            position = start + 1
+            value, position = None, start + 1
+        yield start, value, position
 
 
-def _next_bracket(text: str, position: int) -> int:
-    found = _BRACKET.search(text, position)
-    return found.start() if found else -1
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise _UnclearError("a key twice")
+    return row
 
 
-def _mended(text: str) -> Any:
+def _mended(text: str) -> list[Mapping[str, Any]]:
+    """Objects of a reply that is one broken value, where it plainly has what mending finds in it.
+
+    Mending makes ``true or false`` true: each verdict has to stand there, whole, and in order, and
+    nothing but brackets may follow the last.
+    """
     import json_repair  # noqa: PLC0415 (rarely needed)
 
-    start, end = _next_bracket(text, 0), max(text.rfind("}"), text.rfind("]"))
-    if start < 0 or end < start:
-        return None
+    given = list(_GIVEN.finditer(text))
+    if not given or text[0] not in "{[" or text[given[-1].end() :].strip(" \n\t,}]"):
+        return []
     try:
-        return json_repair.loads(text[start : end + 1])
+        rows = list(_rows(json_repair.loads(text)))
     except (ValueError, RecursionError):
+        return []
+    read = [row["met"] if "met" in row else row["score"] for row in rows]
+    plain = [_plain(each[1].strip()) for each in given]
+    is_plain = None not in plain and [(type(each), each) for each in read] == [
+        (type(each), each) for each in plain
+    ]
+    return rows if is_plain else []
+
+
+def _plain(token: str) -> bool | int | float | None:
+    if token in ("true", "True", "false", "False"):
+        return token in ("true", "True")
+    if not _NUMBER.fullmatch(token):
         return None
+    return float(token) if "." in token else int(token)
 
 
 def _rows(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

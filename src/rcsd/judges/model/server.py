@@ -17,6 +17,9 @@ from rcsd.types import Conversation
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text, about."""
 
+FIRST_REFUSALS = 8
+"""So many first calls, refused alike, mean that no call will be answered."""
+
 # 408 and 529 are answers of a server that may serve later too.
 _ASKED_AGAIN = (*AWAY, 500, 408, 529)
 _REMEDIES = {
@@ -27,7 +30,8 @@ _REMEDIES = {
 }
 _FORMAT = re.compile(r"(?i)response_?format|json_?schema|json_?object|structured|guided|grammar")
 _LENGTH = re.compile(
-    r"(?i)context.{0,20}(?:length|window)|maximum.{0,20}context|too (?:long|large)"
+    r"(?i)context.{0,20}(?:length|window|size)|maximum.{0,20}context"
+    r"|\b(?:prompt|input|messages?)\b.{0,40}too (?:long|large)"
 )
 _FILTER = re.compile(r"(?i)content.?(?:filter|policy|management)|responsible ?ai|flagged")
 
@@ -103,6 +107,7 @@ class ServerChat:
         self._server = Server(address, first_pause)
         self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
         self._format, self._has_answered = section.response_format, False
+        self._refusals: list[str] = []
 
     def about(self) -> Mapping[str, Any]:
         """As `Chat`."""
@@ -122,7 +127,11 @@ class ServerChat:
         executor = ThreadPoolExecutor(self.max_concurrent, "rcsd-judge")
         try:
             while True:
-                while failure is None and len(running) < self.max_concurrent:
+                while (
+                    failure is None
+                    and len(running) < self.max_concurrent
+                    and not self._is_refused_throughout()
+                ):
                     if (request := next_request()) is None:
                         break
                     running[executor.submit(self.reply, request)] = request
@@ -138,25 +147,44 @@ class ServerChat:
             executor.shutdown(cancel_futures=True)
         if failure is not None:
             raise failure
+        if self._is_refused_throughout():
+            raise RunError(
+                f"judge.url: the first {len(self._refusals)} calls were refused alike, and none "
+                f"was answered; judge.model, judge.max_tokens or the server's limit of the context "
+                f"is not right for them: {self._refusals[0]}"
+            )
+
+    def _is_refused_throughout(self) -> bool:
+        """Whether every one of many first replies was the same refusal, numbers aside."""
+        if self._has_answered or len(self._refusals) < FIRST_REFUSALS:
+            return False
+        return len({re.sub(r"\d+", "0", refusal) for refusal in self._refusals}) == 1
 
     def reply(self, request: Request, sleep: Callable[[float], object] = time.sleep) -> ChatReply:
         """As `rcsd.judges.model.chat.ThreadedChat`."""
         num_tokens = self.num_tokens(request.conversation) + self.max_tokens
         sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
         reply = self._asked(request, sleep)
-        if reply.status in (400, 413, 422):
-            # Where nothing was ever answered, the limit of replies is more than the model has.
-            fits = self._has_answered or self._section.limit_name not in reply.text
-            if reply.status == 413 or (_LENGTH.search(reply.text) and fits):
-                return ChatReply("", "too long", num_attempts=reply.num_attempts)
-            if _FILTER.search(reply.text):
-                return ChatReply("", "refused", num_attempts=reply.num_attempts)
+        if (finish := self._refusal(reply)) is not None:
+            if not self._has_answered:
+                self._refusals.append(f"{reply.status}: {reply.text[:500]}")
+            return ChatReply("", finish, num_attempts=reply.num_attempts)
         if reply.status != 200:
             remedy = _REMEDIES.get(reply.status, "see what it says, and judge.extra")
             raise RunError(
                 f"{reply.source}: refused with {reply.status}: {reply.text[:500]}; {remedy}"
             )
         return self._read(reply, request)
+
+    def _refusal(self, reply: Reply) -> Finish | None:
+        """What is wrong with one prompt, where a status says that; None: it is no such status."""
+        if reply.status not in (400, 413, 422):
+            return None
+        # Where nothing was ever answered, the limit of replies is more than the model has.
+        fits = self._has_answered or self._section.limit_name not in reply.text
+        if reply.status == 413 or (_LENGTH.search(reply.text) and fits):
+            return "too long"
+        return "refused" if _FILTER.search(reply.text) else None
 
     def _asked(self, request: Request, sleep: Callable[[float], object]) -> Reply:
         while True:
