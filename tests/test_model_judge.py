@@ -514,9 +514,13 @@ def test_cost_never_exceeds_the_budget(judge: Made, server: JudgeServer) -> None
 
 def test_a_reward_whose_judge_has_no_budget_left_ends_the_run(judge: Made) -> None:
     reward = RubricReward(judge(max_calls=4))
-    assert reward.scores([ANSWER]) == [0.75]
+    answers = [
+        (ANSWER[0], Completion((), ANSWER[1], True)),
+        (EXAMPLE, Completion((), "Gold.", True)),
+    ]
+    assert reward.scores(answers[:1]) == [0.75]
     with pytest.raises(RunError, match=r"spent its budget.*raise judge\.max_calls or judge\.max_c"):
-        reward.scores([(EXAMPLE, "Gold.")])
+        reward.scores(answers[1:])
 
 
 def test_what_the_budget_holds_back_is_looked_at_a_few_times_only(
