@@ -6,7 +6,7 @@ kind         right if
 ``choice``   the letter or the text of the reference's option (`choices`)
 ``number``   the number within a tolerance, in a unit that converts (`quantities`)
 ``math``     math-verify finds the expressions equal (`mathematics`)
-``text``     the same words, or a short answer that holds them (`texts`)
+``text``     the same words, but for an opening such as "it is" (`texts`)
 ===========  ===========================================================================
 
 Where the final answer stands says `extraction`. A text without one is wrong, unless its last line

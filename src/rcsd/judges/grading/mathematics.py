@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -184,8 +185,35 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
     """
     if _squeezed(answer) == _squeezed(reference):
         return True, "written as the reference"
+    if why := _unlike(answer, reference):
+        return None, f"cannot be compared: {why}"
     verdict, reason = _asked("equal", reference, answer, seconds)
     return verdict, reason if verdict is not None else f"cannot be compared: {reason}"
+
+
+_OR = re.compile(r"(?i)(?<![a-z\\])(?:or|not|wrong|incorrect|either)(?![a-z])")
+_UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
+_SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
+_TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
+
+
+def _unlike(answer: str, reference: str) -> str:
+    """What math-verify passes over and tells two expressions apart; empty: nothing."""
+    if _OR.search(unwrapped(answer)) and not _OR.search(unwrapped(reference)):
+        return "the answer leaves it open, or denies it"
+    if ("%" in answer) != ("%" in reference) and answer.count("%") + reference.count("%") == 1:
+        share, plain = (answer, reference) if "%" in answer else (reference, answer)
+        if _squeezed(share).replace("\\%", "").replace("%", "") == _squeezed(plain):
+            return "one is a per cent"
+    units = [
+        sorted(_squeezed(unit) for unit in _UNIT.findall(text)) for text in (answer, reference)
+    ]
+    if all(units) and units[0] != units[1]:
+        return "the words or units beside the expressions differ"
+    for one, other in ((answer, reference), (reference, answer)):
+        if _SET.match(one) and _TUPLE.match(other):
+            return "one is a set, the other a tuple or an interval"
+    return ""
 
 
 def value_of(text: str, seconds: float = MAX_SECONDS) -> tuple[float | None, str]:

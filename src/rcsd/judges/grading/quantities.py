@@ -22,6 +22,7 @@ import re
 from dataclasses import dataclass
 
 from rcsd.judges.grading import mathematics
+from rcsd.judges.grading.bounds import doubt_about
 from rcsd.judges.grading.numerals import Value, ready, values
 from rcsd.judges.grading.units import (
     Unit,
@@ -83,7 +84,7 @@ def number_verdict(
     if bounds := _range(text):
         return _range_verdict(bounds, expected)
     alternatives = _alternatives(text)
-    if alternatives and (doubt := _doubt(text, alternatives[0], expected.unit)):
+    if alternatives and (doubt := _doubt(text, alternatives[0], expected)):
         return None, doubt
     told = [(value, _after(text, value)) for value in alternatives]
     if not told or _is_formula(text, told[0][0]):
@@ -155,39 +156,9 @@ def _is_said_later(text: str, first: int, cut: int) -> bool:
     return later is not None and not _SIDES.search(text[:first])
 
 
-_BOUND = re.compile(
-    r"(?i)[<>≤≥≠]|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
-    r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
-    r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
-)
-_REFUSED = re.compile(
-    r"(?i)^[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false)\b"
-)
-
-
-def _doubt(text: str, value: Value, asked: Unit) -> str:
-    """Why a number may be no claim: it is a bound, denied, or a factor of a variable; or empty."""
+def _doubt(text: str, value: Value, expected: Expected) -> str:
     begin = max((m.end() for m in _SIDES.finditer(text, 0, value.start)), default=0)
-    if bound := _BOUND.search(text, begin, value.start):
-        return f"no single value is claimed: {bound[0]!r} stands before it"
-    if _REFUSED.match(text[value.end :]):
-        return "the number is denied"
-    written = text[value.start : value.end]
-    letters = re.search(r"(?:\d(?:[a-zA-Z]{1,3})|\d\s*(?:kT|k_B T|[tRk]))$", written)
-    if asked.is_none and letters and not _SURE_UNIT.search(written):
-        return f"{written!r} may hold a variable, or a unit"
-    if value.unit.is_none and _VARIABLE.match(text[value.end :]):
-        return "an expression with a variable"
-    return ""
-
-
-_SURE_UNIT = re.compile(
-    r"\d(?:[mckn]m|k[gJNWV]|eV|M(?:J|Pa|eV)|kPa|Pa|GHz|MHz|kHz|Hz|m[sLlVA]|min)$"
-)
-_VARIABLE = re.compile(
-    r"\s*(?:[-+*/]\s*\d*)?(?:[b-zB-Z](?![\w'\u2019])|[a-zA-Z]_\w|mgh?\b|kT\b)(?!\s*[=≈])"
-    r"|[a-zA-Z](?![\w'\u2019])"
-)
+    return doubt_about(text, begin, value, expected.unit.is_none)
 
 
 def _alternatives(text: str) -> list[Value]:
@@ -197,6 +168,7 @@ def _alternatives(text: str) -> list[Value]:
     if exclaimed and whole[0].number in range(21):  # a factorial, or joy?
         value = whole[0]
         product = float(math.factorial(int(value.number)))
+        value = Value(value.number, value.unit, value.start, len(text))
         return [value, Value(product, value.unit, value.start, len(text))]
     if re.match(r"^(?:\w+\s*[=≈]\s*)?(?:\\pm|±|\+/-)\s*", text) and len(whole) == 1:
         value = whole[0]
@@ -293,7 +265,7 @@ def _is_formula(text: str, first: Value) -> bool:
     return (
         re.search(
             r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d"
-            r"|\b(?:ln|log|sqrt|exp|sin|cos|tan|arc\w+|roots?|plus|squared|cubed|factorial|dozen)\b"
+            r"|\b(?:ln|log|sqrt|exp|sin|cos|tan|arc[a-z]+|roots?|plus|squared|cubed|factorial|dozen)(?![a-z])"
             r"|\b(?:times|minus|divided by|over)\s+[\d(\\]|^\s*:\s*\d|\bpowers?\b",
             around,
             re.M,
