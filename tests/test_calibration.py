@@ -340,7 +340,7 @@ def test_the_command_shows_writes_and_forecasts(
     assert written["sections"][0]["url"] == server.url
     assert (written["judge"], written["other_judge"]) == (str(mine), str(code))
     assert written["against"]["truth"]["num_verdicts"] == written["agreement"]["num_verdicts"]
-    assert f"by reason: unclear {written['metrics']['judge/num_unscored/unclear']:.0f}." in text
+    assert f"unclear {written['metrics']['judge/num_unscored/unclear']:.0f}." in text
     wrong = [json.loads(line) for line in (out / "wrong.jsonl").read_text().splitlines()]
     assert all(row["truth"] != row["judged"] for row in wrong)
     assert wrong
