@@ -45,7 +45,8 @@ class _DefaultGroup(TyperGroup):
 app = typer.Typer(
     cls=_DefaultGroup,
     no_args_is_help=True,
-    help="Let a model answer held-out sets or benchmarks: rcsd eval TARGET, short for run TARGET.",
+    help="Let a model answer held-out sets or benchmarks: rcsd eval TARGET, short for run TARGET, "
+    "whose options 'rcsd eval run --help' lists. --preset paper-table is short for paper-table.",
 )
 
 
@@ -102,12 +103,17 @@ def run(  # noqa: PLR0913 (a command line)
 
 
 def _show_summary(summary: "Mapping[str, Any]", out: Path) -> None:
-    from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
+    from rcsd.cli.comparing import counts_of, source_lines, summary_sheets  # noqa: PLC0415
+    from rcsd.evaluations import RECORD  # noqa: PLC0415
+    from rcsd.files import read_json  # noqa: PLC0415
 
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
-    for line in counts_of(summary):
+    lines = counts_of(summary)
+    for line in [*source_lines(read_json(out / RECORD).get("tasks", {})), *lines]:
         say(line)
+    if any("criteria without a verdict" in line for line in lines):
+        say(f"To judge these answers again: rcsd eval judge {out} --judge FILE --out FOLDER")
     say(f"Evaluation: {out}")
 
 

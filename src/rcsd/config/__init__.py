@@ -26,6 +26,7 @@ from rcsd.config.judges import (
     CodeJudge,
     ModelJudge,
     Prices,
+    verdict_settings,
 )
 from rcsd.config.judging import Judge, Judging, LocalJudge
 from rcsd.config.methods import (
@@ -190,6 +191,7 @@ __all__ = [
     "max_lag_steps",
     "objectives",
     "parse_config",
+    "verdict_settings",
     "warn_of_drift",
 ]
 
