@@ -79,17 +79,9 @@ from rcsd.config.parts import (
     ShuffledRubrics,
     Views,
 )
+from rcsd.config.pipeline import Arm, Pipeline, PipelineEvaluation, PlaceboArm, Writing
 from rcsd.config.processes import Processes
-from rcsd.config.roots import (
-    DEFAULT_TOKENS_PER_PART,
-    Arm,
-    Config,
-    Pipeline,
-    PipelineEvaluation,
-    PlaceboArm,
-    Stage,
-    Writing,
-)
+from rcsd.config.roots import DEFAULT_TOKENS_PER_PART, Config, Stage
 from rcsd.config.section import (
     Section,
     load,
