@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd import config
 from rcsd.comparison.sets import AnsweredSet
 from rcsd.errors import DataError
 from rcsd.evaluations import DEFAULT_NAME, Evaluation, read_evaluation
@@ -128,6 +129,20 @@ def _notes(arms: Mapping[str, Sequence[Evaluation]]) -> list[str]:
         said = ", ".join(f"{arm}: {of}" for arm, of in seeds.items())
         notes.append(f"Seeds are paired in the order of the training seeds, which differ: {said}.")
     return notes
+
+
+def judged_by_others(
+    arms: Mapping[str, Sequence[Evaluation]], measured: Mapping[str, Any]
+) -> list[str]:
+    """A sentence where arms have another judge than the one whose errors were measured."""
+    own = config.verdict_settings(measured)
+    others = [arm for arm, read in arms.items() if read[0].settings["judge"] != own]
+    if not others:
+        return []
+    return [
+        f"The errors were measured of another judge than that of {', '.join(others)}: what is "
+        "corrected by them holds only if both err alike."
+    ]
 
 
 def _differing(values: Mapping[str, Any]) -> Mapping[str, Any]:
