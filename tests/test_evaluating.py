@@ -16,10 +16,11 @@ from rcsd.data.rows import write_jsonl
 from rcsd.engines.building import default_engine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.evaluating import evaluate
-from rcsd.evaluating.targets import evaluating_of
+from rcsd.evaluating.targets import Asked, evaluating_of
 from rcsd.evaluations import read_evaluation
 from rcsd.evaluations.arms import parse_arms
 from rcsd.evaluations.journal import kept_in
+from rcsd.files import write_rows
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Example
 from rcsd.world.problems import examples
@@ -223,6 +224,43 @@ def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path)
         evaluate(settings(tmp_path), quietly)
     with pytest.raises(ModelError):
         evaluate(settings(tmp_path, out=str(tmp_path / "new")), quietly)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "overrides", "message"),
+    [
+        (["sciq", "piqua"], [], "no benchmark 'piqua', did you mean 'piqa'?"),
+        (["sciq", ""], [], "no benchmark ''; 'rcsd eval tasks' lists them"),
+        (["sciq"], ["data.piqa.path=x"], r"data\.piqa: --tasks does not name it, only sciq"),
+    ],
+)
+def test_a_task_that_is_not_there_or_not_asked_is_named(
+    tasks: list[str], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluating_of("builtin:micro", overrides, Asked(tasks))
+
+
+def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_folder(tmp_path / "model")
+    rows = [
+        {"question": "Why?", "reference_answer": "So.", "question_source": "s", "rubric": rubric}
+        for rubric in ([{"title": "A", "description": "Essential Criteria: A.", "weight": 5}], [])
+    ]
+    write_rows(tmp_path / "rar.jsonl", rows)
+    out = tmp_path / "out"
+    words = ["eval", tmp_path / "model", "--tasks", "rar-science", f"out={out}", "max_tokens=4"]
+    source = f"data.rar-science.path={tmp_path / 'rar.jsonl'}"
+    code, shown, _ = said(
+        monkeypatch, capsys, *map(str, words), source, "data.rar-science.partial=true"
+    )
+    assert code == 0
+    assert "rar-science: 2 rows, and 2292 were published: this is no result" in shown
+    assert "rar-science: 1 of 2 rows cannot be asked or graded and are left out: 1 " in shown
+    assert "greedy: criteria without a verdict: 1 the criterion has no check" in shown
+    assert f"rcsd eval judge {out} --judge FILE" in shown
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from rcsd.evaluations import (
     summary_of,
     write_evaluation,
 )
-from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms
+from rcsd.evaluations.arms import answered_sets, judged_by_others, parse_arms, read_arms
 from rcsd.rubrics import Criterion, Rubric
 from rcsd.types import Example
 from rcsd.views import Words
@@ -71,7 +71,7 @@ def test_a_summary_has_means_intervals_and_counts():
         answer("a1", 1, True, num_tokens=5),
         answer("a2", 0, False, finished=False),
         answer("b1", 1, True),
-        answer("b2", math.nan, None, verdicts=(None,)),
+        answer("b2", math.nan, None, verdicts=(None,), unscored=("no verdict: prose",)),
     ]
     found = summary_of({"own": Answers(asked, rows, ())}, seed=0)["sets"]["own"]
     assert (found["num_questions"], found["num_samples"]) == (4, 0)
@@ -84,6 +84,7 @@ def test_a_summary_has_means_intervals_and_counts():
         "num_completions": 4,
         "num_unscored": 1,
         "num_ungraded": 1,
+        "unscored_reasons": {"no verdict": 1},
         "truncated_share": 0.25,
         "length_tokens_mean": 3.5,
     }
@@ -152,6 +153,23 @@ def test_what_differs_between_arms_is_said(tmp_path: Path):
     assert answered.metrics == ["score", "accuracy"]
     assert "The arms differ in view: a: none, b: rubric." in notes
     assert "The arms differ in num_samples: a: 2, b: 0." in notes
+
+
+def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp_path: Path):
+    judge = {"type": "model", "url": "http://gpu1:8000/v1", "model": "m"}
+    moved = judge | {"url": "http://gpu2:8000/v1", "max_calls": 9, "cache": "other.sqlite"}
+    folders = {
+        "a": [
+            made(tmp_path / f"a{n}", digest=f"a{n}", judge=one, seed=n)
+            for n, one in enumerate((judge, moved))
+        ],
+        "b": [made(tmp_path / "b", digest="b", judge=judge | {"model": "n"})],
+    }
+    read = read_arms(folders)
+    _, notes = answered_sets(read)
+    [note] = judged_by_others(read, read["a"][1].config.judge.model_dump(mode="json"))
+    assert note.startswith("The errors were measured of another judge than that of b:")
+    assert 'The arms differ in judge: a: {"model": "m"}, b: {"model": "n"}.' in notes
 
 
 def test_seeds_that_differ_between_arms_are_said(tmp_path: Path):

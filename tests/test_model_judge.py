@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from rcsd.judges.model.server import Pace, ServerChat
 from rcsd.judges.rewards import RubricReward
 from rcsd.local_chat import LocalChat, any_judge, inert_ids
 from rcsd.rubrics import Criterion, Rubric
+from rcsd.runs import RunFolder
 from rcsd.types import Completion, Conversation, Example
 from rcsd.views import Words
 
@@ -358,6 +360,19 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(
     assert made.metrics()["judge/num_calls"] == 3
 
 
+def test_a_server_that_is_away_for_long_is_told_of_while_it_is_asked_again(
+    judge: Made, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rcsd.http.LONG_WAIT", 0.0)
+    made = judge(max_concurrent=1)
+    server.faults.extend([(503, "away")] * 2)
+    with pytest.warns(
+        UserWarning, match=r"not answer \(503: away\); .* again for up to 5 s"
+    ) as told:
+        assert made.judgements([ANSWER])[0].score == 0.75
+    assert len(told) == 1
+
+
 def test_a_server_that_stays_away_is_an_error_and_what_came_is_kept(
     judge: Made, server: JudgeServer
 ) -> None:
@@ -521,6 +536,33 @@ def test_a_reward_whose_judge_has_no_budget_left_ends_the_run(judge: Made) -> No
     assert reward.scores(answers[:1]) == [0.75]
     with pytest.raises(RunError, match=r"spent its budget.*raise judge\.max_calls or judge\.max_c"):
         reward.scores(answers[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [({"max_calls": 100, "url": "http://gpu9:8000/v1"}, True), ({"temperature": 1.0}, False)],
+)
+def test_a_run_is_resumed_with_a_larger_budget_of_its_judge_and_not_with_another_judge(
+    tmp_path: Path, changes: dict[str, Any], goes_on: bool
+) -> None:
+    def run_with(**more: Any) -> config.Config:
+        judge = {"type": "model", "url": "http://gpu1:8000/v1", "model": "m", "max_calls": 1}
+        reward = {"type": "rubric", "judge": judge | more}
+        tree = {
+            "model": {"path": "builtin:micro", "training": {"type": "full"}},
+            "data": {"type": "world", "split": "train", "num_examples": 2},
+            "method": {"type": "grpo", "rewards": [reward]},
+            "optim": {"lr": 1e-3},
+            "completions_per_example": 2,
+            "steps": 1,
+            "out": str(tmp_path / "run"),
+        }
+        return parse(config.Config, tree, "run.yaml")
+
+    folder = RunFolder(tmp_path / "run")
+    folder.create(run_with(), [EXAMPLE], {})
+    with nullcontext() if goes_on else pytest.raises(RunError, match="another method"):
+        folder.check_same(run_with(**changes), [EXAMPLE], {})
 
 
 def test_what_the_budget_holds_back_is_looked_at_a_few_times_only(

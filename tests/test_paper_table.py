@@ -41,7 +41,12 @@ def evaluated(path: Path, scores: Scores, digest: str, seed: int | None = None) 
             for e, s in zip(asked, of, strict=True)
         ]
         sets[name] = Answers(asked, rows, ())
-    record = {"template_sha256": Words(None).hashes(), "data_sha256": dict.fromkeys(scores, "0")}
+    task = {"exclusions": {}, "num_problems": 3, "num_published": 198, "criteria_left_out": []}
+    record = {
+        "template_sha256": Words(None).hashes(),
+        "data_sha256": dict.fromkeys(scores, "0"),
+        "tasks": {name: task for name in scores if name == "rar-science"},
+    }
     settings = parse(config.Evaluating, tree, "test")
     model = EvaluatedModel("m", digest, seed)
     write_evaluation(Evaluation(path, model, sets, settings, record), {})
@@ -132,6 +137,7 @@ def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
     notes = " ".join(found["notes"])
     assert "'rar-science' is in no average: other did not answer it." in notes
     assert "the two cannot be compared" in notes
+    assert "rar-science: 3 rows, and 198 were published: this is no result" in notes
     assert "pubmedqa asks for transfer and is in no average" in notes
 
 

@@ -256,6 +256,11 @@ def test_what_cannot_be_asked_is_counted_and_listed(tmp_path: Path) -> None:
     assert record["exclusions"] == dict.fromkeys(
         ["options that are the same", "no label", "empty option"], 1
     )
+    one = {**SCI, "answer_number": "2", "problemid": "1"}
+    write_lines(file, [one | {"problem_text": " "}, one])
+    assert problems(section("scibench", file, partial=True))[1]["exclusions"] == {
+        "empty question": 1
+    }
     write_lines(file, [{**SCI, "answer_number": "two", "problemid": "1"}])
     with pytest.raises(DataError, match="no row can be used; the first: the reference is not a n"):
         load_examples(section("scibench", file, partial=True))

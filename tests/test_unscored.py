@@ -118,6 +118,13 @@ def test_the_command_tells_bounds_and_what_is_left_without_the_judges_errors(
     }
     assert metrics["score"]["corrected"]["differences"][0]["mean"] == pytest.approx(0.5 / 0.7)
     assert metrics["accuracy"]["corrected"] is metrics["accuracy"]["bounds"] is None
+    rates.write_text(json.dumps(RATES | {"sections": [{"type": "model", "asks": {}}]}), "utf-8")
+    code, out, _ = said(monkeypatch, capsys, *map(str, words), "--format", "json")
+    assert "measured of another judge than that of base, new" in json.loads(out)["notes"][0]
+    code, out, _ = said(
+        monkeypatch, capsys, *map(str, words), "--metric", "accuracy", "--format", "json"
+    )
+    assert "--judge-noise changes nothing here" in json.loads(out)["notes"][-1]
 
 
 # Errors

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from rcsd.errors import ConfigError, RunError
 # Pauses between attempts, in seconds: each twice the last, and by chance down to half of it, so
 # that many clients do not come back all at once.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+LONG_WAIT = 10.0
+"""Seconds without an answer after which somebody is told."""
 AWAY = (429, 502, 503, 504)
 """Answers of a server that may serve later."""
 
@@ -148,7 +151,7 @@ class Server:
             RunError: If it stays away for longer than the patience.
         """
         method, source = ("GET" if body is None else "POST"), f"{self.url}{path}"
-        began, pause, attempts = time.monotonic(), self._first, 0
+        began, pause, attempts, told = time.monotonic(), self._first, 0, False
         while True:
             attempts += 1
             try:
@@ -169,6 +172,13 @@ class Server:
                     f"{source}: no answer after {attempts} attempts in {passed:.0f} seconds, the "
                     f"last: {problem}. See that the server runs and {setting}.url is right, then "
                     f"{self._address.remedy}; {setting}.patience_seconds waits longer"
+                )
+            if time.monotonic() - began > LONG_WAIT and not told:
+                told = True
+                warnings.warn(
+                    f"{source} does not answer ({problem}); it is asked again for up to "
+                    f"{self._address.patience_seconds:.0f} seconds",
+                    stacklevel=2,
                 )
             sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcsd.config import Config, FullFineTuning, Model, parse_config
+from rcsd.config import Config, FullFineTuning, Model, parse_config, verdict_settings
 from rcsd.config.section import parse
 from rcsd.errors import DataError, RunError
 from rcsd.files import append_rows, read_json, read_rows, write_json, write_rows
@@ -23,7 +23,8 @@ from rcsd.types import Example, Rollout
 from rcsd.views import Words
 from rcsd.zoo import hub_name
 
-# What a resumed run may change: nothing that the metrics depend on.
+# What a resumed run may change, beside how a judge is reached and paid: nothing that the metrics
+# depend on.
 _MAY_CHANGE = {
     "save_every_steps",
     "keep_checkpoints",
@@ -112,7 +113,10 @@ class RunFolder:
         record = self.read_record()
         now = config.model_dump(mode="json")
         keys = sorted(
-            key for key in now if key not in _MAY_CHANGE and now[key] != record["config"].get(key)
+            key
+            for key in now
+            if key not in _MAY_CHANGE
+            and verdict_settings(now[key]) != verdict_settings(record["config"].get(key))
         )
         if keys:
             raise RunError(f"{self.path} was started with another {', '.join(keys)}; cannot resume")

@@ -133,6 +133,11 @@ def counts_of(summary: Mapping[str, Any]) -> list[str]:
     ]
     for name, answered in summary["sets"].items():
         lines += [
+            f"{name}, {kind}: criteria without a verdict: {counted(reasons)}"
+            for kind in ("greedy", "sampled")
+            if (reasons := answered.get(kind, {}).get("unscored_reasons"))
+        ]
+        lines += [
             f"{name}, {metric}: between {low:.3f} and {high:.3f}, whatever is missing turns out"
             for metric, found in answered["metrics"].items()
             if "bounds" in found
@@ -143,6 +148,33 @@ def counts_of(summary: Mapping[str, Any]) -> list[str]:
                 f"{name}: guessing is right in {placebos['chance']:.3f}, always "
                 f"{placebos['majority_letter']} in {placebos['majority']:.3f}"
             )
+    return lines
+
+
+def counted(numbers: Mapping[str, int]) -> str:
+    """Such as ``12 budget, 3 no_verdict``."""
+    return ", ".join(f"{number} {name}" for name, number in numbers.items())
+
+
+def source_lines(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on what of benchmarks was not asked: rows that were not taken, or left out."""
+    lines = []
+    for name, of in tasks.items():
+        num_excluded = sum(of["exclusions"].values())
+        num_taken = of["num_problems"] + num_excluded
+        if num_taken != of["num_published"]:
+            lines.append(
+                f"{name}: {num_taken} rows, and {of['num_published']} were published: this is no "
+                "result on the benchmark."
+            )
+        if num_excluded:
+            lines.append(
+                f"{name}: {num_excluded} of {num_taken} rows cannot be asked or graded and are "
+                f"left out: {counted(of['exclusions'])}. eval.json lists them."
+            )
+        if of["criteria_left_out"]:
+            number = len(of["criteria_left_out"])
+            lines.append(f"{name}: {number} criteria are left out; eval.json lists them.")
     return lines
 
 

@@ -45,7 +45,8 @@ class _DefaultGroup(TyperGroup):
 app = typer.Typer(
     cls=_DefaultGroup,
     no_args_is_help=True,
-    help="Let a model answer held-out sets or benchmarks: rcsd eval TARGET, short for run TARGET.",
+    help="Let a model answer held-out sets or benchmarks: rcsd eval TARGET, short for run TARGET, "
+    "whose options 'rcsd eval run --help' lists. --preset paper-table is short for paper-table.",
 )
 
 
@@ -102,12 +103,17 @@ def run(  # noqa: PLR0913 (a command line)
 
 
 def _show_summary(summary: "Mapping[str, Any]", out: Path) -> None:
-    from rcsd.cli.comparing import counts_of, summary_sheets  # noqa: PLC0415
+    from rcsd.cli.comparing import counts_of, source_lines, summary_sheets  # noqa: PLC0415
+    from rcsd.evaluations import RECORD  # noqa: PLC0415
+    from rcsd.files import read_json  # noqa: PLC0415
 
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
-    for line in counts_of(summary):
+    lines = counts_of(summary)
+    for line in [*source_lines(read_json(out / RECORD).get("tasks", {})), *lines]:
         say(line)
+    if any("criteria without a verdict" in line for line in lines):
+        say(f"To judge these answers again: rcsd eval judge {out} --judge FILE --out FOLDER")
     say(f"Evaluation: {out}")
 
 
@@ -204,9 +210,14 @@ def compare(  # noqa: PLR0913 (each is an option)
     import json  # noqa: PLC0415
 
     from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
-    from rcsd.comparison.noise import read_rates  # noqa: PLC0415
+    from rcsd.comparison.noise import measured_judge, read_rates  # noqa: PLC0415
     from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
-    from rcsd.evaluations.arms import answered_sets, parse_arms, read_arms  # noqa: PLC0415
+    from rcsd.evaluations.arms import (  # noqa: PLC0415
+        answered_sets,
+        judged_by_others,
+        parse_arms,
+        read_arms,
+    )
     from rcsd.files import check_writable, write_text  # noqa: PLC0415
 
     folders = parse_arms(arms)
@@ -216,7 +227,11 @@ def compare(  # noqa: PLR0913 (each is an option)
     read = read_arms(folders)
     sets, notes = answered_sets(read)
     rates = None if judge_noise is None else read_rates(judge_noise)
+    if judge_noise is not None and (measured := measured_judge(judge_noise)) is not None:
+        notes += judged_by_others(read, measured)
     compared = compare_sets(sets, pairs, metric or (), cluster_by, seed, rates)
+    if rates is not None and all(row.corrected is None for row in compared.metrics):
+        notes.append("--judge-noise changes nothing here: no judge's verdicts are compared.")
     if format == "json":
         about = {
             arm: {

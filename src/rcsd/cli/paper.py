@@ -87,6 +87,7 @@ def benchmarks_of(
     Raises:
         DataError: If the questions of a set differ among arms.
     """
+    from rcsd.cli.comparing import source_lines  # noqa: PLC0415
     from rcsd.evaluations.arms import answered_sets  # noqa: PLC0415
 
     names = list(dict.fromkeys(name for read in arms.values() for one in read for name in one.sets))
@@ -99,7 +100,13 @@ def benchmarks_of(
         found, said = answered_sets({arm: arms[arm] for arm in group})
         sets |= {one.name: one for one in found if having[one.name] == group}
         notes += [note for note in said if note not in notes and "is not compared" not in note]
-    return sets, notes
+    tasks = {
+        name: task
+        for read in arms.values()
+        for one in read
+        for name, task in one.record.get("tasks", {}).items()
+    }
+    return sets, [*source_lines({name: tasks[name] for name in names if name in tasks}), *notes]
 
 
 def sheets_of(table: "PaperTable") -> "list[Sheet]":

@@ -31,6 +31,14 @@ def read_rates(path: Path) -> ErrorRates:
         raise DataError(str(error), path) from error
 
 
+def measured_judge(path: Path) -> Mapping[str, Any] | None:
+    """The configuration of the judge that a file of rates was measured of; None: it names none."""
+    sections = read_json(path).get("sections")
+    if isinstance(sections, list) and sections and isinstance(sections[0], dict):
+        return sections[0]
+    return None
+
+
 def _number(found: Mapping[str, Any], name: str) -> float:
     value = found.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):

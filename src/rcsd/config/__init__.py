@@ -26,6 +26,7 @@ from rcsd.config.judges import (
     CodeJudge,
     ModelJudge,
     Prices,
+    verdict_settings,
 )
 from rcsd.config.judging import Judge, Judging, LocalJudge
 from rcsd.config.methods import (
@@ -78,17 +79,9 @@ from rcsd.config.parts import (
     ShuffledRubrics,
     Views,
 )
+from rcsd.config.pipeline import Arm, Pipeline, PipelineEvaluation, PlaceboArm, Writing
 from rcsd.config.processes import Processes
-from rcsd.config.roots import (
-    DEFAULT_TOKENS_PER_PART,
-    Arm,
-    Config,
-    Pipeline,
-    PipelineEvaluation,
-    PlaceboArm,
-    Stage,
-    Writing,
-)
+from rcsd.config.roots import DEFAULT_TOKENS_PER_PART, Config, Stage
 from rcsd.config.section import (
     Section,
     load,
@@ -190,6 +183,7 @@ __all__ = [
     "max_lag_steps",
     "objectives",
     "parse_config",
+    "verdict_settings",
     "warn_of_drift",
 ]
 

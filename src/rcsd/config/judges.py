@@ -10,6 +10,20 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from rcsd.config.section import Section, checked_address
 
 # The last part of a name: max_thinking_tokens is a number of them.
+_MEANS = {
+    "url",
+    "api_key_variable",
+    "cache",
+    "max_calls",
+    "max_cost",
+    "prices",
+    "max_concurrent",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "connect_timeout_seconds",
+    "read_timeout_seconds",
+    "patience_seconds",
+}
 _SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
 
 
@@ -169,6 +183,18 @@ def _names(value: object) -> Iterator[str]:
     if isinstance(value, list):
         for part in value:
             yield from _names(part)
+
+
+def verdict_settings(tree: Any) -> Any:
+    """A configuration's tree without how its judges are reached, paced, paid and cached.
+
+    What a judge says goes by the rest, as in the cache of its replies: a run may go on with a
+    larger budget, and answers judged through two addresses are judged by the same.
+    """
+    if isinstance(tree, Mapping):
+        means = _MEANS if "asks" in tree else set()
+        return {name: verdict_settings(of) for name, of in tree.items() if name not in means}
+    return [verdict_settings(of) for of in tree] if isinstance(tree, list) else tree
 
 
 RunJudge = Annotated[

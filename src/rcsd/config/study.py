@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from rcsd.config.parts import Budget, Evaluation, Model
-from rcsd.config.roots import Arm, PipelineEvaluation, Stage, Writing, refuse_other_writing
+from rcsd.config.pipeline import Arm, PipelineEvaluation, Writing, refuse_other_writing
+from rcsd.config.roots import Stage
 from rcsd.config.section import Section, parse
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]

@@ -1,10 +1,11 @@
 """What a command line asks to be evaluated: a file, a run, or any model, on sets or on tasks."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rcsd import config
 from rcsd.config import load_judging
@@ -78,6 +79,13 @@ def evaluating_of(
         tree = _tree_of_model(target)
     _ask(tree, asked)
     override(tree, overrides)
+    if isinstance(tree.get("data"), dict):
+        for name, section in tree["data"].items():
+            if asked.tasks and isinstance(section, dict) and "type" not in section:
+                raise ConfigError(
+                    f"data.{name}: --tasks does not name it, only {', '.join(asked.tasks)}; add it "
+                    "there, or give the set a type"
+                )
     if not tree.get("data"):
         raise ConfigError(
             f"{target}: nothing is asked; name tasks with --tasks, such as --tasks sciq,piqa, or a "
@@ -132,6 +140,14 @@ def _ask(tree: dict[str, Any], asked: Asked) -> None:
         chosen = dict(SAMPLING[asked.preset])
         tree["model"] = tree.get("model", {}) | chosen.pop("model")
         tree.update(chosen)
+    known = get_args(config.TaskName)
+    for name in asked.tasks:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean '{close[0]}'?" if close else ";"
+            raise ConfigError(
+                f"--tasks: there is no benchmark {name!r}{hint} 'rcsd eval tasks' lists them"
+            )
     if asked.tasks:
         limits = {} if asked.limit is None else {"limit": asked.limit}
         tree["data"] = {name: {"type": "task", "name": name} | limits for name in asked.tasks}

@@ -5,6 +5,7 @@ rubrics that they were graded by, ``eval.json`` the record, ``summary.json`` the
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ class Evaluation:
         """How was asked: all that answers depend on but the model, the data and the seed."""
         chosen = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
         asks = {name: "loglikelihood" for name in self.config.data if self.config.compares(name)}
+        chosen["judge"] = config.verdict_settings(chosen["judge"])
         return chosen | {"templates": self.record["template_sha256"], "ask": asks}
 
 
@@ -202,8 +204,9 @@ def summary_of(sets: Mapping[str, Answers], seed: int) -> dict[str, Any]:
     ``num_left_out``: questions with a completion that could not be graded, which the estimate
     leaves out, and for scores ``bounds``: between what the mean over all questions lies, whatever
     the missing verdicts are. ``greedy`` and ``sampled`` count completions: ``num_unscored`` lack a
-    verdict on a criterion, ``num_ungraded`` differ from a reference that code cannot tell right
-    from wrong by. ``placebo_accuracies`` are what guessing gives where all questions have options.
+    verdict on a criterion, ``unscored_reasons`` count such criteria, ``num_ungraded`` differ from a
+    reference that code cannot tell right from wrong by. ``placebo_accuracies`` are what guessing
+    gives where all questions have options.
     """
     return {"sets": {name: _summary_of(answers, seed) for name, answers in sets.items()}}
 
@@ -240,11 +243,17 @@ def _summary_of(answers: Answers, seed: int) -> dict[str, Any]:
     }
 
 
-def _counts(rows: Sequence[Graded], examples: Sequence[Example]) -> dict[str, float]:
+def _kinds(rows: Sequence[Graded]) -> Counter[str]:
+    """Why verdicts are missing, without what a judge said in their place."""
+    return Counter(why.partition(":")[0] for row in rows for why in row.unscored if why)
+
+
+def _counts(rows: Sequence[Graded], examples: Sequence[Example]) -> dict[str, Any]:
     referenced = {example.id for example in examples if example.reference_answer is not None}
     return {
         "num_completions": len(rows),
         "num_unscored": sum(row.score is not None and math.isnan(row.score) for row in rows),
+        "unscored_reasons": dict(_kinds(rows)),
         "num_ungraded": sum(row.id in referenced and row.right is None for row in rows),
         "truncated_share": sum(not row.finished for row in rows) / len(rows),
         "length_tokens_mean": sum(row.num_tokens for row in rows) / len(rows),

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rcsd import config
 from rcsd.comparison.sets import AnsweredSet
 from rcsd.errors import DataError
 from rcsd.evaluations import DEFAULT_NAME, Evaluation, read_evaluation
@@ -114,7 +116,7 @@ def _notes(arms: Mapping[str, Sequence[Evaluation]]) -> list[str]:
     for name in next(iter(settings.values())):
         values = {arm: of[name] for arm, of in settings.items()}
         if any(value != next(iter(values.values())) for value in values.values()):
-            said = ", ".join(f"{arm}: {_said(value)}" for arm, value in values.items())
+            said = ", ".join(f"{arm}: {_said(of)}" for arm, of in _differing(values).items())
             notes.append(
                 f"The arms differ in {name}" + ("." if name == "templates" else f": {said}.")
             )
@@ -127,6 +129,30 @@ def _notes(arms: Mapping[str, Sequence[Evaluation]]) -> list[str]:
         said = ", ".join(f"{arm}: {of}" for arm, of in seeds.items())
         notes.append(f"Seeds are paired in the order of the training seeds, which differ: {said}.")
     return notes
+
+
+def judged_by_others(
+    arms: Mapping[str, Sequence[Evaluation]], measured: Mapping[str, Any]
+) -> list[str]:
+    """A sentence where arms have another judge than the one whose errors were measured."""
+    own = config.verdict_settings(measured)
+    others = [arm for arm, read in arms.items() if read[0].settings["judge"] != own]
+    if not others:
+        return []
+    return [
+        f"The errors were measured of another judge than that of {', '.join(others)}: what is "
+        "corrected by them holds only if both err alike."
+    ]
+
+
+def _differing(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of sections the keys that they do not all have alike; any other values as they are."""
+    sections = list(values.values())
+    if not all(isinstance(section, dict) for section in sections):
+        return values
+    every = dict.fromkeys(key for section in sections for key in section)
+    keys = [key for key in every if any(of.get(key) != sections[0].get(key) for of in sections)]
+    return {arm: {key: of[key] for key in keys if key in of} for arm, of in values.items()}
 
 
 def _said(value: object) -> str:

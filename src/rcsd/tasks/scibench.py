@@ -26,10 +26,13 @@ def _read(row: Row, id: str) -> Problem:
         is_number = False
     if not is_number:
         raise UnusableError("the reference is not a number")
+    question = text_of(row, "problem_text").strip()
+    if not question:
+        raise UnusableError("empty question")
     solution, source = row.get("solution"), text_of(row, "source").strip()
     return Problem(
         f"{source}:{text_of(row, 'problemid').strip()}",
-        text_of(row, "problem_text").strip(),
+        question,
         reference=number,
         solution=solution if isinstance(solution, str) and solution.strip() else None,
         unit=text_of(row, "unit").strip(),
