@@ -1,6 +1,7 @@
 """A model answers held-out sets: what is asked and kept, compared, refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,7 @@ def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path:
 
 def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(RunError, match="out=FOLDER"):
+    with pytest.raises(RunError, match="out exists"):
         evaluate(settings(tmp_path), quietly)
     with pytest.raises(ModelError):
         evaluate(settings(tmp_path, out=str(tmp_path / "new")), quietly)
@@ -239,6 +240,42 @@ def test_a_task_that_is_not_there_or_not_asked_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         evaluating_of("builtin:micro", overrides, Asked(tasks))
+
+
+def test_a_dry_run_says_what_will_be_answered_and_judged_and_loads_and_asks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = Rubric((*SAYS.criteria, Criterion("Is clear.", 1)))
+    write_jsonl([question("a", rubric=twice), question("b")], tmp_path / "rows.jsonl")
+    judge = {"type": "model", "url": "http://127.0.0.1:9/v1", "model": "m"}
+    judge |= {"prices": {"prompt": 1000, "completion": 0}, "cache": str(tmp_path / "cache.sqlite")}
+    tree = {
+        "model": {"path": str(tmp_path / "none")},
+        "data": {"own": {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}},
+        "out": str(tmp_path / "out"),
+        "judge": judge,
+    }
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(tree))
+
+    def forecast(*changes: str) -> tuple[int, int, float]:
+        words = ("eval", str(tmp_path / "eval.yaml"), "num_samples=3", "--dry-run", *changes)
+        code, shown, _ = said(monkeypatch, capsys, *words)
+        assert code == 0
+        answers = re.search(r"own: (\d+) completions of up to", shown)
+        row = re.search(r"judge\W+(\d+)\W.* ([\d.]+) │", shown)
+        assert answers is not None
+        assert row is not None
+        return int(answers[1]), int(row[1]), float(row[2])
+
+    answers, calls, cost = forecast("max_tokens=100")
+    assert (answers, calls) == (8, 8 // 2 * 3)  # greedy and three samples; three criteria in all
+    _, _, more = forecast("max_tokens=1100")
+    assert more - cost == pytest.approx(calls * 1000 * 1000 / 1e6, abs=0.011)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cache.sqlite",
+        "eval.yaml",
+        "rows.jsonl",
+    ]
 
 
 def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(

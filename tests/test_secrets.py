@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_folder
 
-from rcsd import cli
+from rcsd import cli, showing
 from rcsd.config import Model, parse_config
 from rcsd.data.rows import write_jsonl
 from rcsd.errors import ConfigError, DataError
@@ -158,6 +158,8 @@ def test_log_lines_and_warnings_of_libraries_hold_no_secrets(
     assert caplog.messages == [f"asked {REDACTED}<U+001B>[2J"]
     shown = warnings.formatwarning(f"asked {KEYS[0]}\rb", UserWarning, "x.py", 1, "")
     assert shown == f"x.py:1: UserWarning: asked {REDACTED}<U+000D>b\n"
+    ours = warnings.formatwarning(f"asked {KEYS[0]}", UserWarning, showing.__file__, 1)
+    assert ours == f"Warning: asked {REDACTED}\n"
 
 
 @pytest.mark.usefixtures("_planted")

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -88,7 +89,10 @@ def shown_text(text: str) -> str:
 
 
 def guard_libraries() -> None:
-    """Let the log lines and warnings of all libraries pass through `shown_text`."""
+    """Let the log lines and warnings of all libraries pass through `shown_text`.
+
+    Our own warnings are for users: where they were raised in the code is left out.
+    """
     logging.setLogRecordFactory(_guarded_record)
     warnings.formatwarning = _guarded_warning
 
@@ -102,5 +106,9 @@ def _guarded_record(*arguments: Any, **named: Any) -> logging.LogRecord:
 _formatted = warnings.formatwarning
 
 
-def _guarded_warning(*arguments: Any, **named: Any) -> str:
-    return shown_text(_formatted(*arguments, **named))
+def _guarded_warning(
+    message: Warning | str, category: type[Warning], filename: str, *place: Any, **named: Any
+) -> str:
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
+        return shown_text(f"Warning: {message}\n")
+    return shown_text(_formatted(message, category, filename, *place, **named))

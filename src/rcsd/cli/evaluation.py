@@ -20,11 +20,17 @@ from rcsd.showing import visible_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rcsd.config import Evaluating
+
 JudgeNoise = Annotated[
     Path | None,
     typer.Option(help="JSON of 'rcsd judge check': take the judge's errors out of scores."),
 ]
 
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what judging would take, and ask nothing.")
+]
 
 _PAPER_TABLE = re.compile(r"^--preset[=\n]paper-table$", re.MULTILINE)
 
@@ -73,6 +79,7 @@ def run(  # noqa: PLR0913 (a command line)
     judge: Annotated[
         Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
     ] = None,
+    dry_run: DryRun = False,
     ray: Ray = None,
     workers: Workers = None,
     worker_resources: WorkerResources = None,
@@ -92,6 +99,9 @@ def run(  # noqa: PLR0913 (a command line)
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
     wanted = Asked(names, samples, limit, engine, preset, judge)
     settings = evaluating_of(target, overrides or [], wanted)
+    if dry_run:
+        _show_forecast(settings)
+        return
     quieten_libraries()
     longest = settings.max_prompt_tokens + settings.max_tokens
     with (
@@ -100,6 +110,18 @@ def run(  # noqa: PLR0913 (a command line)
     ):
         summary = evaluate(settings, shown, make_engine)
     _show_summary(summary, settings.out)
+
+
+def _show_forecast(settings: "Evaluating") -> None:
+    """What will be answered, and what judging that would take."""
+    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.evaluating.judging import unwritten_answers  # noqa: PLC0415
+
+    answers = unwritten_answers(settings)
+    for name, of in answers.items():
+        say(f"{name}: {len(of)} completions of up to {settings.max_tokens} tokens")
+    judged = [row for of in answers.values() for row in of if row[0].rubric is not None]
+    console.print(forecasts([made(settings.judge)], judged, settings.max_tokens))
 
 
 def _show_summary(summary: "Mapping[str, Any]", out: Path) -> None:
@@ -128,9 +150,7 @@ def judge_again(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new evaluation; must not exist.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and ask nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Judge the answers of an evaluation anew: by another judge, or what had stayed unscored.
 

@@ -90,17 +90,20 @@ def made(section: "config.Judge") -> "Judge":
     return chosen_judge(section)
 
 
-def forecasts(judges: "list[Judge]", answers: "Sequence[tuple[Example, str]]") -> Table:
-    """What it would take each judge to judge the texts once."""
+def forecasts(
+    judges: "list[Judge]", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
+) -> Table:
+    """What it would take each judge to judge the texts once; see `rcsd.judges.model.forecast`."""
     from rcsd.judges.model import ModelJudge, forecast  # noqa: PLC0415
 
     table = Table("judge", "calls", "in the cache", "prompt tokens", "reply tokens", "cost")
-    table.title = f"Judging {len(answers)} texts once; replies and cost at most"
+    length = f" of {answer_tokens} tokens" if answer_tokens else ""
+    table.title = f"Judging {len(answers)} texts{length} once; replies and cost at most"
     for name, judge in zip(("judge", "against"), judges, strict=False):
         if not isinstance(judge, ModelJudge):
             table.add_row(name, "0", "", "", "", "")
             continue
-        found = forecast(judge, answers)
+        found = forecast(judge, answers, answer_tokens)
         cost = "no prices" if found.max_cost is None else f"{found.max_cost:.2f}"
         counted = f"{found.prompt_tokens} ({found.counting})"
         numbers = (str(found.num_calls), str(found.num_cached), counted)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rcsd import config
 from rcsd.evaluate import judged
+from rcsd.evaluating.sets import asked_set
 from rcsd.evaluations import (
     Answers,
     Evaluation,
@@ -29,6 +30,26 @@ def asked_of_judge(evaluation: Evaluation) -> list[tuple[Example, str]]:
         for place, row in enumerate(rows)
         if (example := answers.examples[place // number]).rubric is not None
     ]
+
+
+def unwritten_answers(settings: config.Evaluating) -> dict[str, list[tuple[Example, str]]]:
+    """What an evaluation will answer: of each set its examples with what holds an answer's place.
+
+    Sets whose options are compared are left out. Places differ, as answers would.
+
+    Raises:
+        DataError: If a set is malformed.
+        ConfigError: If it cannot be had.
+    """
+    return {
+        name: [
+            (example, f"({n})")
+            for example in asked_set(section).examples
+            for n in range(sum(settings.num_answers(name)))
+        ]
+        for name, section in settings.data.items()
+        if not settings.compares(name)
+    }
 
 
 def judge_again(path: Path, section: config.Judge, judge: Judge, out: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def check_new(path: Path) -> None:
         RunError: If it does.
     """
     if path.exists():
-        raise RunError(f"{path} exists; choose another name with out=FOLDER")
+        raise RunError(f"{path} exists; choose another folder")
 
 
 def write_evaluation(evaluation: Evaluation, summary: Mapping[str, Any]) -> None:

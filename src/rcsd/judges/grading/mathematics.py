@@ -22,6 +22,7 @@ from typing import Any
 
 from rcsd.errors import RunError
 from rcsd.judges.grading.folding import unwrapped
+from rcsd.judges.grading.units import name_of
 
 MAX_SECONDS = 5.0
 """That a task may take."""
@@ -193,6 +194,7 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
 
 _OR = re.compile(r"(?i)(?<![a-z\\])(?:or|not|wrong|incorrect|either)(?![a-z])")
 _UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
+_BARE_UNIT = re.compile(r"[-+]?[\d.]+\s+([A-Za-zµ]+)")
 _SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
 _TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
 
@@ -205,15 +207,20 @@ def _unlike(answer: str, reference: str) -> str:
         share, plain = (answer, reference) if "%" in answer else (reference, answer)
         if _squeezed(share).replace("\\%", "").replace("%", "") == _squeezed(plain):
             return "one is a per cent"
-    units = [
-        sorted(_squeezed(unit) for unit in _UNIT.findall(text)) for text in (answer, reference)
-    ]
+    units = [_units(text) for text in (answer, reference)]
     if all(units) and units[0] != units[1]:
         return "the words or units beside the expressions differ"
     for one, other in ((answer, reference), (reference, answer)):
         if _SET.match(one) and _TUPLE.match(other):
             return "one is a set, the other a tuple or an interval"
     return ""
+
+
+def _units(text: str) -> list[str]:
+    """Words or units beside an expression, spelt alike."""
+    if bare := _BARE_UNIT.fullmatch(unwrapped(text).replace("$", "").strip()):
+        return [bare[1]] if name_of(bare[1]) else []
+    return sorted(_squeezed(unit) for unit in _UNIT.findall(text))
 
 
 def value_of(text: str, seconds: float = MAX_SECONDS) -> tuple[float | None, str]:

@@ -28,8 +28,16 @@ class Forecast:
     counting: str
 
 
-def forecast(judge: ModelJudge, answers: Sequence[tuple[Example, str]]) -> Forecast:
+def forecast(
+    judge: ModelJudge, answers: Sequence[tuple[Example, str]], answer_tokens: int = 0
+) -> Forecast:
     """What `ModelJudge.judgements` of the answers would take; nothing is asked.
+
+    Args:
+        judge: Who would be asked.
+        answers: Of what.
+        answer_tokens: That an answer may yet get: the texts hold the place of answers that are
+            not written.
 
     Raises:
         DataError: If an example has no rubric.
@@ -44,6 +52,7 @@ def forecast(judge: ModelJudge, answers: Sequence[tuple[Example, str]]) -> Forec
         elif key not in keys:
             keys.add(key)
             prompt_tokens += judge.chat.num_tokens(request.conversation)
+    prompt_tokens += len(keys) * answer_tokens
     longest = len(keys) * judge.chat.max_tokens
     has_prices = judge.account.prices is not None
     cost = judge.account.cost_of(prompt_tokens, longest) if has_prices else None
