@@ -27,6 +27,23 @@ HOT = Grading("choice", ("10 °C", "25 °C", "3 °C"))
 UNITS = Grading("choice", ("5 mV", "5 MV", "a wave", "no change"))
 
 CHOICES = [
+    # A model without a sense of an end asks and answers on.
+    ("The answer is B. London\n\nQuestion: Which is smaller?\nAnswer: D", "B", CITY, True),
+    ("\\boxed{B}\n\nUser: And now?\nAssistant: \\boxed{A}", "B", CITY, True),
+    ("Question: which one?\n\nThe answer is B.", "B", CITY, True),
+    # Every option is gone through before one is taken, or none.
+    (
+        "A. Paris - no.\nB. London - yes.\nC. New York - no.\n\nSo it is option **B**.",
+        "B",
+        CITY,
+        True,
+    ),
+    ("A. Paris is wrong\nB. London fits\nC. New York is wrong\nD. York is wrong", "D", CITY, None),
+    ("Options A and C are wrong. D is wrong too. Therefore, B.", "B", CITY, True),
+    ("The answer is neither A nor C; it is B.", "B", CITY, True),
+    ("Final answer: London (option C)", "B", CITY, None),
+    ("A capital is a city. The capital of England is London.", "B", CITY, None),  # unmarked
+    ("A capital is a city. I know no more.", "B", CITY, False),
     # Letters, as reasoning and chat models write them.
     ("B", "B", ABCD, True),
     ("(B)", "B", ABCD, True),

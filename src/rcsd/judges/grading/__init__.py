@@ -55,7 +55,7 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         RunError: If the process that does mathematics cannot be started.
     """
     place = place_of(reference, grading.options) if grading.kind == "choice" else 0
-    found = extraction(text, finished, grading.kind)
+    found = extraction(text, finished, grading.kind, grading.options)
     if found.is_unsure:
         return Grade(found.answer, None, found.reason)
     if found.answer is None:

@@ -11,15 +11,18 @@ What counts, the first that there is, in what follows the last closed tag of thi
    is correct;
 6. of a number or an expression, a last sentence that is an equation.
 
-A marked answer that is taken back later ("Wait, ...") is unsure. A text that was cut off
-has none but what stands in it whole: an answer that touches its end may have been going on.
+What follows a question that the model asks itself after its answer is passed over. A marked answer
+that is taken back later ("Wait, ...") is unsure. A text that was cut off has none but what stands
+in it whole: an answer that touches its end may have been going on.
 """
 
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rcsd.judges.answers import boxed_contents
+from rcsd.judges.grading.folding import folded, holds_phrase
 
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole."""
@@ -65,6 +68,7 @@ _TAKEN_BACK = re.compile(
     r"(?i)\b(?:wait|hmm+|actually|reconsider|on second thought|correction|i made (?:a|an) "
     r"(?:mistake|error)|i was wrong|scratch that)\b"
 )
+_NEXT_TURN = re.compile(r"(?m)^[ \t*#]*(?:Question|Q|Problem|User|Human)[ \t*]*\d*[ \t]*:")
 _OPTION_LINE = re.compile(r"^[\s*_#>]*(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))")
 _EQUATION = re.compile(
     r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
@@ -91,13 +95,16 @@ class Extraction:
     is_unsure: bool = False
 
 
-def extraction(text: str, finished: bool = True, kind: str = "text") -> Extraction:
+def extraction(
+    text: str, finished: bool = True, kind: str = "text", options: Sequence[str] = ()
+) -> Extraction:
     """The final answer of a text.
 
     Args:
         text: A completion.
         finished: Whether the model ended by itself.
         kind: Of answer, as `rcsd.types.Grading` names it.
+        options: Of a choice.
     """
     closed = list(_CLOSED.finditer(text))
     said = text[closed[-1].end() :] if closed else text
@@ -105,7 +112,9 @@ def extraction(text: str, finished: bool = True, kind: str = "text") -> Extracti
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if closed and not said.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
-    found = _boxed(said, finished) or _marked(said, finished)
+    if (turn := _NEXT_TURN.search(said)) and (before := _pointed_out(said[: turn.start()], True)):
+        return before
+    found = _pointed_out(said, finished)
     if found is None and finished:
         found = _whole(said)
         if found is None and kind == "choice":
@@ -115,7 +124,7 @@ def extraction(text: str, finished: bool = True, kind: str = "text") -> Extracti
             found = _equation(said)
     if found is not None:
         return found
-    if finished and (held := _HOLDS.get(kind)) and held.search(_last_line(said)):
+    if finished and _may_answer(_last_line(said), kind, options):
         return Extraction(None, "no final answer is marked, but the last line may give one", True)
     return Extraction(None, "no final answer" if finished else "cut off before a final answer")
 
@@ -126,6 +135,17 @@ _HOLDS = {
     "math": re.compile(r"\d|\$\s*\w|\\(?!boxed)[a-z]"),
 }
 """What a line must hold to be an answer of a kind."""
+
+
+def _may_answer(line: str, kind: str, options: Sequence[str]) -> bool:
+    held = _HOLDS.get(kind)
+    return (held is not None and held.search(line) is not None) or any(
+        holds_phrase(folded(line), folded(option)) for option in options
+    )
+
+
+def _pointed_out(text: str, finished: bool) -> Extraction | None:
+    return _boxed(text, finished) or _marked(text, finished)
 
 
 def _last_line(text: str) -> str:
