@@ -193,7 +193,7 @@ def _lone_option(text: str) -> Extraction | None:
     if len({begin[1] or begin[2] for begin in begins if begin}) != 1:
         return None
     for line, begin in ((lines[-1], begins[-1]), (lines[0], begins[0])):
-        if begin and len(line) <= MAX_LINE:
+        if begin:
             return Extraction(bare(line), "a line of its own")
     return None
 
