@@ -27,6 +27,9 @@ from rcsd.judges.grading.folding import folded, holds_phrase
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole."""
 
+MAX_OPTION = 1_000
+"""Characters of a line that is an option with its letter."""
+
 _TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
 _OPENED = re.compile(rf"(?im)^\s*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
 _CLOSED = re.compile(
@@ -193,7 +196,7 @@ def _lone_option(text: str) -> Extraction | None:
     if len({begin[1] or begin[2] for begin in begins if begin}) != 1:
         return None
     for line, begin in ((lines[-1], begins[-1]), (lines[0], begins[0])):
-        if begin:
+        if begin and len(line) <= MAX_OPTION:
             return Extraction(bare(line), "a line of its own")
     return None
 
