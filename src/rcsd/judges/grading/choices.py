@@ -25,7 +25,7 @@ _OPENING = re.compile(
 )
 _FIRST = re.compile(
     r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
-    r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for)\b)|([a-z])(?=\s*$)"
+    r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for|it is)\b)|([a-z])(?=\s*$)"
 )
 _MENTION = re.compile(
     rf"(?i:\b{_NAMED})\s+\(?([A-Za-z])\b(?![-\u2013\u2014]\w)"
@@ -63,11 +63,15 @@ _DENIED = re.compile(
 _DOUBTS = re.compile(
     r"(?i)\?|\b(?:not|no|never|neither|nor|or|either|instead|except|without|opposite|absence|lack|lacks"
     r"|fails?|cannot|wrong|incorrect|false|unlikely|hardly|least|exclud\w+|eliminat\w+|discard\w*"
-    r"|reject\w*|ruled?|distractors?|anything but|rather|unlike)\b|n['\u2019]t\b"
+    r"|reject\w*|ruled?|distractors?|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+|discontinu\w+|non)\b|n['\u2019]t\b"
 )
 _LISTED = re.compile(
     r"^[\s).\]]*(?:[,;/&+\u2013\u2014-]|\b(?:or|and|to|through|then)\b)\s*"
     r"(?:(?:or|and|to|through|then)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
+)
+_HEDGED = re.compile(r"\b(?:could|might|may) (?:\w+ )?be \(?([A-Z])\b")
+_AFTER_POINT = re.compile(
+    r"(?:because|since|as|it|this|that|the|an?|is|due|for|which|all|both|not?|none)$"
 )
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
 
@@ -115,6 +119,8 @@ def choice(answer: str, options: Sequence[str]) -> Choice:
         " \t\n*_$.`\"'"
     )
     said = re.sub(r"[$`]|\\[()\[\]]", " ", said)
+    if re.fullmatch(r"[A-Z](?:\s+[A-Z])+", said):
+        return Choice(None, f"names several options: {', '.join(said.split())}")
     alone = re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", said)
     if alone:
         return _lettered(alone[1], options)
@@ -166,7 +172,13 @@ def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
         return Choice(None, f"names several options: {letter.upper()} and {other.upper()}")
     if re.match(r"[\s).\]]*\?", rest):
         return Choice(None, f"asks whether it is {letter.upper()}")
+    if (hedge := _HEDGED.search(rest)) and hedge[1] != letter.upper():
+        return Choice(None, f"says {letter.upper()}, but that it may be {hedge[1]}")
     chosen = _lettered(letter, options)
+    species = re.match(r"\. ([a-z]+)", rest)  # "C. difficile" is a name
+    if species and not _AFTER_POINT.match(species[1]) and chosen.place is not None:
+        if not set(folded(rest).split()) & set(folded(options[chosen.place]).split()):
+            return Choice(None, f"{(letter + rest)[:40]!r} may be a name")
     text = rest.lstrip(" ).:,;=]\u2013\u2014-")
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
         other = _by_text(part, options)

@@ -20,6 +20,8 @@ import string
 from dataclasses import dataclass
 
 from rcsd.judges.answers import boxed_contents
+from rcsd.judges.grading.numerals import ready, values
+from rcsd.judges.grading.units import unit_at_start
 
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole."""
@@ -65,7 +67,9 @@ _TAKEN_BACK = re.compile(
     r"(?i)\b(?:wait|hmm+|actually|reconsider|on second thought|correction|i made (?:a|an) "
     r"(?:mistake|error)|i was wrong|scratch that)\b"
 )
-_OPTION_LINE = re.compile(r"^[\s*_#>]*(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))")
+_OPTION_LINE = re.compile(
+    r"^[\s*_#>]*(?:(?i:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))"
+)
 _EQUATION = re.compile(
     r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
     r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
@@ -105,7 +109,7 @@ def extraction(text: str, finished: bool = True, kind: str = "text") -> Extracti
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if closed and not said.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
-    found = _boxed(said, finished) or _marked(said, finished)
+    found = _boxed(said, finished, kind) or _marked(said, finished)
     if found is None and finished:
         found = _whole(said)
         if found is None and kind == "choice":
@@ -132,17 +136,32 @@ def _last_line(text: str) -> str:
     return next((line for line in reversed(text.split("\n")) if bare(line)), "")
 
 
-def _boxed(text: str, finished: bool) -> Extraction | None:
+def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
     text = _FBOX.sub(r"\\boxed", text)
     contents = [content for content in boxed_contents(text) if bare(content)]
     if contents:
         several = len(set(contents)) > 1
-        return Extraction(contents[-1], "the last of several boxes" if several else "boxed")
+        answer = contents[-1]
+        if kind == "number":
+            answer += _unit_beside(answer, text[text.rindex(answer) + len(answer) + 1 :])
+        return Extraction(answer, "the last of several boxes" if several else "boxed")
     for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
         found = [content for content in pattern.findall(text) if bare(content)]
         if found:
             return Extraction(bare(found[-1]), "in a box that is not closed")
     return None
+
+
+def _unit_beside(boxed: str, rest: str) -> str:
+    r"""The unit or the power of ten that follows the box of a bare number: ``\boxed{20} cm``."""
+    plain = ready(boxed)
+    last = values(plain)[-1:]
+    if not last or not last[0].unit.is_none or last[0].end != len(plain):
+        return ""
+    beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
+    beside = re.sub(r"\$", " ", beside)
+    is_factor = re.match(r"(?:\\times|\\cdot|×|·)\s*10", beside)
+    return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
 
 
 def _marked(text: str, finished: bool) -> Extraction | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from rcsd.errors import RunError
 from rcsd.judges.grading.folding import unwrapped
+from rcsd.judges.grading.units import name_of
 
 MAX_SECONDS = 5.0
 """That a task may take."""
@@ -194,6 +195,15 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
 _OR = re.compile(r"(?i)(?<![a-z\\])(?:or|not|wrong|incorrect|either)(?![a-z])")
 _UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
 _SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
+_LAST = re.compile(r"\d\s*([a-zA-Z]{1,3})\s*$")
+_ONE_SIDED = (
+    (
+        re.compile(r"[<>≤≥≠]|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])"),
+        "one is an inequality",
+    ),
+    (re.compile(r"\d_\s*\{?\d"), "one names the base of its digits"),
+)
+_WORDS = re.compile(r"[^\d\\]*\b[a-zA-Z]{3,}\b[^\d\\]*$")
 _TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
 
 
@@ -205,15 +215,25 @@ def _unlike(answer: str, reference: str) -> str:
         share, plain = (answer, reference) if "%" in answer else (reference, answer)
         if _squeezed(share).replace("\\%", "").replace("%", "") == _squeezed(plain):
             return "one is a per cent"
-    units = [
-        sorted(_squeezed(unit) for unit in _UNIT.findall(text)) for text in (answer, reference)
-    ]
+    units = [_units(text) for text in (answer, reference)]
     if all(units) and units[0] != units[1]:
         return "the words or units beside the expressions differ"
     for one, other in ((answer, reference), (reference, answer)):
+        for pattern, reason in _ONE_SIDED:
+            if pattern.search(one) and not pattern.search(other):
+                return reason
+        if _WORDS.match(unwrapped(one)) and not re.search(r"[^\W\d]", other):
+            return "one is in words"
         if _SET.match(one) and _TUPLE.match(other):
             return "one is a set, the other a tuple or an interval"
     return ""
+
+
+def _units(text: str) -> list[str]:
+    """The words beside an expression, and a unit that ends it."""
+    last = _LAST.search(text)
+    found = [*_UNIT.findall(text), *(last.groups() if last and name_of(last[1]) else ())]
+    return sorted(_squeezed(unit) for unit in found)
 
 
 def value_of(text: str, seconds: float = MAX_SECONDS) -> tuple[float | None, str]:

@@ -94,10 +94,12 @@ _READY = (
     (re.compile(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])"), " / "),  # "5 1/s"
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
+    (re.compile(r"(?i)(?<=\d)\s+and\s+(?:a|one)\s+half\b"), " 1/2"),
     (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
     (re.compile(r"(?<=\d) (?=[eE][+-]\d)"), ""),
 )
-_BRACKETED = re.compile(rf"\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
+_BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
 
 
 @functools.lru_cache(maxsize=4096)

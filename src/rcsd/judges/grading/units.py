@@ -131,7 +131,7 @@ def unit_at_start(plain: str) -> tuple[Unit | None, str]:
         kind = match.lastgroup if match.lastgroup not in ("power", "glued") else "name"
         if kind == "name":
             names = _names(match["name"])
-            if not names or _is_word(match["name"], plain[match.end() :], first=not tokens):
+            if not names or _is_word(match["name"], plain[match.end("name") :], first=not tokens):
                 break
             tokens.extend(("name", name, 1.0) for name in names[:-1])
             tokens.append(("name", names[-1], _power(match["power"] or match["glued"] or "1")))
@@ -242,7 +242,7 @@ _GLUED = re.compile(r"(kJ|kN|kW|kg|kcal|cal|mol|Pa|eV|[JNWCVAKLgms])(mol|Pa|Hz|k
 def _is_word(word: str, rest: str, first: bool) -> bool:
     """Whether what could be a unit is more likely a word, or a variable."""
     if word in ("in", "min"):  # inches only at the end: "5 in", not "5 m in the plane"
-        follows = re.match(r"\s*(?:$|[.,;)\]/*^])", rest)
+        follows = re.match(r"\d?\s*(?:$|[.,;)\]/*^])", rest)
         return word == "in" and not (first and follows)
     if word in (
         "e",
