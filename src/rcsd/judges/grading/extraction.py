@@ -160,7 +160,7 @@ def _unit_beside(boxed: str, rest: str) -> str:
         return ""
     beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
     beside = re.sub(r"\$", " ", beside)
-    is_factor = re.match(r"(?:\\times|\\cdot|×|·)\s*10", beside)
+    is_factor = re.match(r"(?:\\times|\\cdot|\u00d7|\u00b7)\s*10", beside)
     return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
 
 

@@ -91,7 +91,6 @@ _READY = (
         ),
         r"\1 -",
     ),
-    (re.compile(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])"), " / "),  # "5 1/s"
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
@@ -110,6 +109,7 @@ def ready(text: str) -> str:
     for pattern, replacement in _READY:
         text = pattern.sub(replacement, text)
     text = _BRACKETED.sub(r"\1", plain_text(spelt(text))).strip()
+    text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
     return re.sub(r"^-\s+", "-", text)
 
 

@@ -129,8 +129,8 @@ def _expected(reference: str, unit: str, tolerance: float) -> Expected | str:
 
 _CONDITION = re.compile(r"(?i)^\s*(?:at|when|if|for|with|given|after|assuming)\b[^,]*,\s*")
 _CLAUSE = re.compile(
-    r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least))|when|where|for|with|if|since|because|using|assuming|based|which|given"
-    r"|after|before|rounded|relative|compared|corresponding|correct to|so|as|toward|towards|above"
+    r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least))|when|where|for|with|if|since|because|using|assuming"
+    r"|based|which|given|after|before|rounded|relative|compared|corresponding|correct to|so|as|toward|towards|above"
     r"|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)|\(?the(?! \w+ power))\b"
 )
 _SENTENCE = re.compile(r"[.!](?=\s+[^\W\d_]{2,})|\n")
