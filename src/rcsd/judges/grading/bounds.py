@@ -18,13 +18,13 @@ _REFUSED = re.compile(
 )
 _PART_OF = re.compile(
     r"(?i)\b(?:half|thirds?|quarters?|twice|double|triple|thrice|negative|opposite|inverse|reciprocal"
-    r"|square|cube|multiples?)\s+(?:(?:of|the)\s+)*$"
+    r"|square|cube|multiples?)\s+(?:(?:of|the)\s+)*$|\bto the\s+$"
 )
 _GOES_ON = re.compile(
     r"(?i)_|\s*(?:[<>≤≥]|(?:or|and) (?:more|less|fewer|greater|higher|lower|above|below|over"
     r"|an? \w+)\b"
     r"|(?:at (?:most|least)|max(?:imum)?|min(?:imum)|choose|mod(?:ulo)?|remainder|each|every"
-    r"|(?:less|more) than)\b|to the \w+ power)"
+    r"|(?:less|more) than)\b|to the (?:(?:\w+ )?power|\w\b))"
 )
 _BESIDE = re.compile(r"(?i)(?:(?!\b(?:or|and)\b)[^,;=≈\n\d])*\d")
 _OTHER_UNIT = re.compile(
@@ -58,8 +58,12 @@ def doubt_about(text: str, begin: int, value: Value, asked: Unit, in_formula: bo
         return "the number is denied"
     if "?" in rest:
         return "the number is asked, not said"
-    if in_formula:
-        return ""
+    return "" if in_formula else _doubt_beside(text, begin, value, asked)
+
+
+def _doubt_beside(text: str, begin: int, value: Value, asked: Unit) -> str:
+    """As `doubt_about`, by what stands beside the number."""
+    rest = text[value.end :]
     if part := _PART_OF.search(text, begin, value.start):
         return f"a part or a multiple of the number: {part[0].strip()!r} stands before it"
     if _GOES_ON.match(rest) or _BESIDE.match(rest):

@@ -33,6 +33,7 @@ _CLOSED = re.compile(
 )
 _FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
+_OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
 _OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})([^\n]*)")
 _VERB = r"(?:is|are|was|equals|would be|will be|should be|must be|has to be|=)"
 _NOUN = r"(?:answer|option|choice|statement|result|value|letter)"
@@ -142,8 +143,14 @@ def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
     if contents:
         several = len(set(contents)) > 1
         answer = contents[-1]
+        begin = text.rindex(answer)
+        before, after = text[:begin], text[begin + len(answer) + 1 :]
+        if kind in ("number", "math") and (
+            re.search(r"[-\u2212]\\boxed\s*\{\s*$", before) or _OPERATOR.match(after)
+        ):
+            return Extraction(answer, "the box is a part of an expression", True)
         if kind == "number":
-            answer += _unit_beside(answer, text[text.rindex(answer) + len(answer) + 1 :])
+            answer += _unit_beside(answer, after)
         return Extraction(answer, "the last of several boxes" if several else "boxed")
     for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
         found = [content for content in pattern.findall(text) if bare(content)]
@@ -159,7 +166,9 @@ def _unit_beside(boxed: str, rest: str) -> str:
     if not last or not last[0].unit.is_none or last[0].end != len(plain):
         return ""
     beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
-    beside = re.sub(r"\$", " ", beside)
+    beside = beside.replace("$", " ")
+    if re.match(r"A\s+[a-z]{2}", beside):
+        return ""
     is_factor = re.match(r"(?:\\times|\\cdot|\u00d7|\u00b7)\s*10", beside)
     return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
 

@@ -18,7 +18,7 @@ _SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 
 @functools.lru_cache(maxsize=2048)
 def unwrapped(text: str) -> str:
-    r"""The text without LaTeX that only sets type, ``(C)`` for ``\\text{(C)}``; ``10^2`` for ``10²``."""
+    r"""The text without LaTeX that only sets type, as ``\\text``; ``10²`` becomes ``10^2``."""
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     for _ in range(4):  # nested, such as \mathbf{\text{C}}
         shorter = _WRAPPED.sub(r" \1 ", text)

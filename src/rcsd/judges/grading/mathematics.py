@@ -184,6 +184,7 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
     Raises:
         RunError: If the worker cannot be started.
     """
+    answer, reference = (text.replace("\\$", "") for text in (answer, reference))
     if _squeezed(answer) == _squeezed(reference):
         return True, "written as the reference"
     if why := _unlike(answer, reference):
@@ -202,6 +203,11 @@ _ONE_SIDED = (
         "one is an inequality",
     ),
     (re.compile(r"\d_\s*\{?\d"), "one names the base of its digits"),
+    (re.compile(r"\d\s*(?:\||\\mid)\s*[a-z]"), "one says that it divides"),
+    (
+        re.compile(r"(?i)\\overline|\\[pb]?mod|\b(?:mod|about|approximately|roughly)\b"),
+        "one is approximate, periodic or a residue",
+    ),
 )
 _WORDS = re.compile(r"[^\d\\]*\b[a-zA-Z]{3,}\b[^\d\\]*$")
 _TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)

@@ -80,6 +80,8 @@ def number_verdict(
     expected = _expected(reference, unit, TOLERANCE if tolerance is None else tolerance)
     if isinstance(expected, str):
         return None, expected
+    if _CASES.search(answer):
+        return None, "gives several cases"
     text = _claim(ready(answer))
     if bounds := _range(text):
         return _range_verdict(bounds, expected)
@@ -129,11 +131,13 @@ def _expected(reference: str, unit: str, tolerance: float) -> Expected | str:
 
 _CONDITION = re.compile(r"(?i)^\s*(?:at|when|if|for|with|given|after|assuming)\b[^,]*,\s*")
 _CLAUSE = re.compile(
-    r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least))|when|where|for|with|if|since|because|using|assuming"
-    r"|based|which|given|after|before|rounded|relative|compared|corresponding|correct to|so|as|toward|towards|above"
-    r"|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)|\(?the(?! \w+ power))\b"
+    r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least)|\s*\^)|when|where|for|with|if|since|because|using"
+    r"|assuming|based|which|given|after|before|rounded|relative|compared|corresponding|correct to|so"
+    r"|as|toward|towards|above|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)"
+    r"|\(?the(?! (?:\w+ )?power| [a-z]\b))\b"
 )
 _SENTENCE = re.compile(r"[.!](?=\s+[^\W\d_]{2,})|\n")
+_CASES = re.compile(r"(?i)\b(?:else|otherwise)\b")
 _SIDES = re.compile(
     r"(?i)[=≈]|\b(?:is|are|was|equals?|becomes?|will be|would be|approximately|about|roughly)\b"
 )
@@ -146,11 +150,13 @@ def _claim(text: str) -> str:
     if not found:
         return text
     first = found[0].end
+    beside = re.sub(r"(?<![\d/*^])(?<![/*^] )\([^()]*\)|\[[^\[\]]*\]", " ", text[first - 1 :])
+    text = text[:first] + beside[1:]
     for pattern in (_SENTENCE, _CLAUSE):
         cut = pattern.search(text, first)
         if cut and (pattern is _SENTENCE or not _is_said_later(text, first, cut.start())):
             text = text[: cut.start()]
-    return text[:first] + re.sub(r"(?<!\d)\([^()]*\)|\[[^\[\]]*\]", " ", text[first - 1 :])[1:]
+    return text
 
 
 def _is_said_later(text: str, first: int, cut: int) -> bool:
@@ -264,7 +270,7 @@ def _is_formula(text: str, first: Value) -> bool:
         re.search(
             r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d|^\(|[\w)]\s*[*/]\s*$|(?:±|\\pm)\s*[a-zA-Z]"
             r"|\b(?:ln|log|sqrt|exp|sin|cos|tan|arc[a-z]+|roots?|plus|squared|cubed|factorial|dozen)(?![a-z])"
-            r"|\b(?:times|minus|divided by|over)\s+[\d(\\]|^\s*:\s*\d|\bpowers?\b",
+            r"|\b(?:times|minus|divided by|over)\s+(?:[\d(\\]|[a-z]\b)|^\s*:\s*\d|\bpowers?\b",
             around,
             re.M,
         )

@@ -223,7 +223,8 @@ _ALIASES = {
     "kev": "keV", "Mev": "MeV", "mev": "MeV", "hz": "Hz", "HZ": "Hz", "Khz": "kHz", "khz": "kHz",
     "KHz": "kHz", "GHZ": "GHz", "MHZ": "MHz", "Mhz": "MHz", "nt": "newton",
     "ftlb": "foot_pound_force", "sec": "second", "mole": "mole", "mols": "mole", "molar": "molar",
-    "dollar": "dollar", "dollars": "dollar", "euro": "euro", "euros": "euro", "gm": "gram",
+    "dollar": "dollar", "dollars": "dollar", "cent": "dollar_cent",
+    "cents": "dollar_cent", "euro": "euro", "euros": "euro", "gm": "gram",
     "gms": "gram", "deg": "degree", "degs": "degree", "Å": "angstrom", "Angstrom": "angstrom",
     "pct": "percent", "amps": "ampere", "amp": "ampere", "wavenumber": "wavenumber",
     "centigrade": "degree_Celsius", "degC": "degree_Celsius", "degF": "degree_Fahrenheit",
@@ -288,6 +289,7 @@ def _registry() -> "pint.UnitRegistry[Any]":
 
     made = pint.UnitRegistry()
     made.define("dollar = [currency]")
+    made.define("dollar_cent = 0.01 dollar")
     made.define("euro = [currency_of_europe]")
     return made
 
