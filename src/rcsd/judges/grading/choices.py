@@ -68,7 +68,8 @@ _DOUBTS = re.compile(
 )
 _LISTED = re.compile(
     r"^[\s).\]]*(?:[,;/&+(\u2013\u2014-]|\b(?=(?:or|and|to|then|through|but|as well)\b))"
-    r"\s*(?:(?:or|and|to|through|then|alternatively|but|also|as well as)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
+    r"\s*(?:(?:or|and|to|through|then|alternatively|but|also"
+    r"|as well as)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
 )
 _HEDGED = re.compile(r"\b(?:could|might|may) (?:\w+ )?be \(?([A-Z])\b")
 _AFTER_POINT = re.compile(

@@ -11,6 +11,8 @@ r"""Whether a final answer gives the number that is asked for, in its unit or on
   answer is ungraded: it does not commit itself. If none is, it is wrong.
 - A bound ("less than 5", ``>= 5``), a denial ("not 5") and what may be an expression with variables
   (``5x``, ``2mg`` where no unit is asked) are ungraded: its first number is no answer.
+- So is a number beside others ("5 out of 7", "5 m by 2 m"), or a part of one ("half of 5"), a
+  question, and a number before words that may be a unit which cannot be read.
 - Of "2 hours 30 minutes" the parts are added up.
 - A temperature that is right only as a difference of temperatures is ungraded, unless it is below
   absolute zero.
@@ -132,8 +134,8 @@ def _expected(reference: str, unit: str, tolerance: float) -> Expected | str:
 _CONDITION = re.compile(r"(?i)^\s*(?:at|when|if|for|with|given|after|assuming)\b[^,]*,\s*")
 _CLAUSE = re.compile(
     r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least)|\s*\^)|when|where|for|with|if|since|because|using"
-    r"|assuming|based|which|given|after|before|rounded|relative|compared|corresponding|correct to|so"
-    r"|as|toward|towards|above|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)"
+    r"|assuming|based|which|given|after|before|rounded|relative|compared|corresponding|correct to"
+    r"|so|as|toward|towards|above|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)"
     r"|\(?the(?! (?:\w+ )?power| [a-z]\b))\b"
 )
 _SENTENCE = re.compile(r"[.!](?=\s+[^\W\d_]{2,})|\n")
