@@ -12,8 +12,9 @@ What counts, the first that there is, in what follows the last closed tag of thi
 6. of a number or an expression, a last sentence that is an equation.
 
 A unit or a power of ten right after the box of a number belongs to it; a box within an expression
-(``-\\boxed{5}``) is unsure. A marked answer that is taken back later ("Wait, ...") is unsure. A text that was cut off
-has none but what stands in it whole: an answer that touches its end may have been going on.
+(``-\boxed{5}``) is unsure, as is a marked answer that is taken back later ("Wait, ..."). A text that
+was cut off has none but what stands in it whole: an answer that touches its end may have been going
+on.
 """
 
 import re
