@@ -189,6 +189,8 @@ CHOICES = [
     ("B. cereus", "B", ABCD, None),
     ("Answer: B. because it is", "B", ABCD, True),
     ("Answer: B. decreases with time", "B", FORMS, True),
+    ("Answer: A.V. aneurysm, not London", "A", CITY, None),
+    ("Answer: A. i) B. ii) C. i), not D. ii)", "A", CITY, None),
     # Layouts: a heading, a line of its own, text after the answer.
     ("**B. London**\n\nExplanation: it lies on the Thames. Paris does not.", "B", CITY, True),
     ("B) London\n\nThe reason is that it lies on the Thames.", "B", CITY, True),

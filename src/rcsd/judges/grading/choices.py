@@ -24,7 +24,7 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(
-    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
+    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?!\.[A-Z]\.)(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
     r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for|it is)\b)|([a-z])(?=\s*$)"
 )
 _MENTION = re.compile(
@@ -172,6 +172,8 @@ def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     other = listed[1] if listed else letter
     if other.upper() != letter.upper() and other.upper() in LETTERS and other not in ("a", "I"):
         return Choice(None, f"names several options: {letter.upper()} and {other.upper()}")
+    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {letter.upper()}) > 1:
+        return Choice(None, f"a list that begins with {letter.upper()}")
     if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
         return Choice(None, f"asks whether it is {letter.upper()}, or denies it")
     if (hedge := _HEDGED.search(rest)) and hedge[1] != letter.upper():

@@ -11,10 +11,9 @@ What counts, the first that there is, in what follows the last closed tag of thi
    is correct;
 6. of a number or an expression, a last sentence that is an equation.
 
-A unit or a power of ten right after the box of a number belongs to it; a box within an expression
-(``-\boxed{5}``) is unsure, as is a marked answer that is taken back later ("Wait, ..."). A text that
-was cut off has none but what stands in it whole: an answer that touches its end may have been going
-on.
+A unit or a power of ten right after the box of a number belongs to it. A box within an expression
+(``-\boxed{5}``) is unsure, and so is a marked answer that is taken back later ("Wait, ..."). A text
+that was cut off has none but what stands in it whole: one that touches its end may go on.
 """
 
 import re
