@@ -191,6 +191,9 @@ CHOICES = [
     ("Answer: B. decreases with time", "B", FORMS, True),
     ("Answer: A.V. aneurysm, not London", "A", CITY, None),
     ("Answer: A. i) B. ii) C. i), not D. ii)", "A", CITY, None),
+    ("Answer: H - reflex", "B", ABCD, None),
+    ("Answer: E) None of these", "B", ABCD, False),
+    ("Answer: Valid for a year", "B", Grading("choice", ("Void", "Valid for a year")), True),
     # Layouts: a heading, a line of its own, text after the answer.
     ("**B. London**\n\nExplanation: it lies on the Thames. Paris does not.", "B", CITY, True),
     ("B) London\n\nThe reason is that it lies on the Thames.", "B", CITY, True),

@@ -180,6 +180,9 @@ def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
         return Choice(None, f"says {letter.upper()}, but that it may be {hedge[1]}")
     chosen = _lettered(letter, options)
     species = re.match(r"\. ([a-z]+)", rest)  # "C. difficile" is a name
+    if chosen.beyond and re.search(r"\w", rest):  # "H - reflex" may be a name
+        whole = _by_text(rest, options)
+        return chosen if whole is not None and whole.beyond else Choice(None, chosen.reason)
     named = "" if chosen.place is None else options[chosen.place]
     shared = set(folded(rest).split()) & set(folded(named).split())
     if named and species and not shared and not _AFTER_POINT.match(species[1]):

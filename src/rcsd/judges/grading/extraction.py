@@ -183,7 +183,8 @@ def _marked(text: str, finished: bool) -> Extraction | None:
             continue
         lines = rest.split("\n")
         place = next((i for i, line in enumerate(lines) if bare(line)), None)
-        if place is None or _NO_ANSWER.match(lines[place]):
+        is_named = mark[0].rstrip("* \t").endswith(":")  # "Answer: Valid for a year"
+        if place is None or (not is_named and _NO_ANSWER.match(lines[place])):
             continue
         if lines[place].rstrip("* \t").endswith(":"):  # "The answer is approximately:\n5"
             place = next((i for i in range(place + 1, len(lines)) if bare(lines[i])), place)
