@@ -17,6 +17,7 @@ from rcsd.types import Completion, Example, Grading
 
 ABCD = Grading("choice", ("5 m", "3 m", "12 kg", "None of the above"))
 CITY = Grading("choice", ("Paris", "London", "New York", "York"))
+DRUG = Grading("choice", ("Aspirin", "Heparin", "Warfarin", "Aspirin and heparin"))
 FORMS = Grading(
     "choice", ("It increases.", "It decreases.", r"$\frac{1}{2} m v^2$", "A and B only")
 )
@@ -164,6 +165,27 @@ CHOICES = [
     ("Answer: without London", "B", CITY, None),
     ("Answer: the opposite of London", "B", CITY, None),
     ("Answer: London, and so C", "B", CITY, None),  # which of the two?
+    ("Answer: A B", "B", ABCD, None),
+    ("Answer: B+C", "B", ABCD, None),
+    ("Answer: B (or C)", "B", ABCD, None),
+    ("Answer: between B and C", "B", ABCD, None),
+    ("Answer: B; alternatively C", "B", ABCD, None),
+    ("Answer: B as well as C", "B", ABCD, None),
+    ("Answer: B along with C", "C", ABCD, None),
+    ("Answer: B but also C", "B", ABCD, None),
+    ("Answer: B (wrong), C (right)", "B", ABCD, None),
+    ("Answer: I'd say B, definitely not A", "B", ABCD, True),
+    ("The answer is B, but it could be C", "B", ABCD, None),
+    ("The answer is (B) 3 m, not (A) 5 m.", "A", ABCD, False),
+    ("The answer is either A or B; I lean towards B.", "A", ABCD, None),
+    ("Answer: stop aspirin", "A", DRUG, None),
+    ("Answer: avoid warfarin", "C", DRUG, None),
+    ("Answer: contraindicated is warfarin", "C", DRUG, None),
+    ("Answer: non-Aspirin drug", "A", DRUG, None),
+    ("Answer: heparin (not warfarin)", "C", DRUG, None),
+    ("Answer: aspirin and heparin", "A", DRUG, False),  # the longer text
+    ("Answer: aspirin and heparin", "D", DRUG, True),
+    ("B it is.", "B", ABCD, True),
     # Letters within names.
     ("The answer is hepatitis B infection.", "D", HEPATITIS, True),
     ("The answer is hepatitis B infection.", "B", HEPATITIS, False),
@@ -180,6 +202,15 @@ CHOICES = [
     ("Answer: sp3 C\u2013H bond", "C", ABCD, None),
     ("The diagnosis is protein C deficiency (PC).", "C", ABCD, None),
     ("The answer is c.", "C", Grading("choice", ("a", "c", "bc")), None),  # letter or text?
+    ("Answer: C. difficile", "C", ABCD, None),
+    ("B. cereus", "B", ABCD, None),
+    ("Answer: B. because it is", "B", ABCD, True),
+    ("Answer: B. decreases with time", "B", FORMS, True),
+    ("Answer: A.V. aneurysm, not London", "A", CITY, None),
+    ("Answer: A. i) B. ii) C. i), not D. ii)", "A", CITY, None),
+    ("Answer: H - reflex", "B", ABCD, None),
+    ("Answer: E) None of these", "B", ABCD, False),
+    ("Answer: Valid for a year", "B", Grading("choice", ("Void", "Valid for a year")), True),
     # Layouts: a heading, a line of its own, text after the answer.
     ("**B. London**\n\nExplanation: it lies on the Thames. Paris does not.", "B", CITY, True),
     ("B) London\n\nThe reason is that it lies on the Thames.", "B", CITY, True),
@@ -190,6 +221,9 @@ CHOICES = [
     ("A. Paris is in France.\nB. London is not.", "B", CITY, None),  # which line?
     ("Is the answer A? No.\n\nB", "B", CITY, True),
     ("I cannot tell. The options are A, B, C", "B", CITY, None),
+    ("Option B\n\nIt lies on the Thames, as we know.", "B", CITY, True),
+    ("We reason. We go on.\n\n**Option B: London**", "B", CITY, True),
+    ("A) Paris - incorrect\nB) London - correct\nC) York - incorrect", "C", CITY, None),
     # Which mark counts.
     ("The incorrect answer is A. The correct option: B", "B", ABCD, True),
     ("I first thought the answer is A, which is wrong.\n\nB is right.", "B", ABCD, True),
@@ -360,6 +394,60 @@ NUMBERS = [
     ("Answer: two thirds", "2", NONE, False),
     ("Answer: one half", "1", NONE, False),
     ("Answer: one hundred and five", "100", NONE, None),
+    ("Answer: 5 and a half", "5.5", NONE, True),
+    ("Answer: 5 and a half", "5", NONE, False),
+    # A number that is beside another, or a part of something else.
+    ("Answer: 5 out of 7", "5", NONE, None),
+    ("Answer: 5 choose 2", "5", NONE, None),
+    ("Answer: 5 mod 3", "5", NONE, None),
+    ("Answer: 3 remainder 2", "3", NONE, None),
+    ("Answer: 5 to the third power", "5", NONE, None),
+    ("Answer: half of 5", "5", NONE, None),
+    ("Answer: twice 5", "5", NONE, None),
+    ("Answer: the negative of 5", "5", NONE, None),
+    ("Answer: x/5", "5", NONE, None),
+    (r"Answer: 5\hbar", "5", NONE, None),
+    (r"Answer: 5\lambda", "5", NONE, None),
+    ("Answer: 5(x+1)", "5", NONE, None),
+    ("Answer: 5 \u00b1 x", "5", NONE, None),
+    ("Answer: 5_8", "5", NONE, None),  # to the base 8
+    ("Answer: 14(1)", "141", NONE, False),  # no brackets around a digit of it
+    ("Answer: 5 e3", "5", NONE, None),
+    ("Answer: 5 < x < 6", "5", NONE, None),
+    ("Answer: 5 or more", "5", NONE, None),
+    ("Answer: 5 at most", "5", NONE, None),
+    ("Answer: 3 is too small, so 7", "3", NONE, None),
+    ("Answer: is it 5?", "5", NONE, None),
+    ("Answer: 5.3 m each second", "5.3", M, None),
+    ("Answer: 5.3 m by 2 m", "5.3", M, None),
+    ("Answer: 5.3 m less than 8 m", "5.3", M, None),
+    ("Answer: 5.3 light years", "5.3", M, None),
+    ("Answer: 5.3 kilo meters", "5.3", M, None),
+    ("Answer: 5.3 times the height", "5.3", M, None),
+    (r"\boxed{v = \sqrt{2gh}}", "14", SPEED, None),
+    (r"Answer: $1.4 \cdot 10$ m/s", "10", SPEED, None),
+    ("Answer: 14 m/s to the east", "14", SPEED, True),
+    ("Answer: 14.0 m/s to 3 significant figures", "14", SPEED, True),
+    ("Answer: 14 m/s at 300 K", "300", SPEED, False),
+    (r"\boxed{5.3\ \frac{1}{\text{s}}}", "5.3", Grading("number", unit="1/s"), True),
+    ("Answer: 5 times x", "5", NONE, None),
+    ("Answer: 5 to the n", "5", NONE, None),
+    ("Answer: 10 to the power of 5", "10", NONE, None),
+    ("Answer: 5 if x > 0, else 3", "5", NONE, None),
+    (r"Answer: \frac{5}{x}", "5", NONE, None),
+    ("Answer: 5 dollars and 60 cents", "5", DOLLAR, False),
+    ("Answer: s = ut + 1/2 at^2 = 20 m", "20", M, True),
+    ("Answer: x = -20 m (20 m to the left)", "-20", M, True),
+    ("Answer: $x \\approx 20.0$ m (rounded to 3 sig. figs.)", "20", M, True),
+    # What stands beside the box belongs to it.
+    (r"\boxed{20} cm", "20", M, False),
+    (r"$\boxed{20}\text{ cm}$", "0.2", M, True),
+    (r"$-\boxed{20}$", "20", M, None),
+    (r"So $x = \boxed{20} + C$", "20", NONE, None),
+    (r"\boxed{20} A good result", "20", M, True),
+    (r"$\boxed{20}$ is the length.", "20", M, True),
+    (r"\boxed{2.5} \times 10^3 m", "2500", M, True),
+    (r"\boxed{2.5} \times 10^3 m", "2.5", M, False),
     # Factors in the unit: SciBench's own way to write 3.8e-8 C.
     (r"\boxed{3.8}", "3.8", C8, True),
     (r"\boxed{3.8 \times 10^{-8} \mathrm{~C}}", "3.8", C8, True),
@@ -447,6 +535,19 @@ MATHEMATICS = [
     ("Answer: 12 or 13", "13", MATH, None),
     (r"\boxed{5 \text{ or } 6}", "5", MATH, None),
     ("Answer: not 5", "5", MATH, None),
+    (r"\boxed{5 m}", "5 cm", MATH, None),
+    (r"\boxed{\geq 8}", "8", MATH, None),
+    (r"\boxed{x < 2}", r"(-\infty, 2)", MATH, None),
+    (r"\boxed{52_8}", "52", MATH, None),
+    (r"\boxed{\text{five}}", "5", MATH, None),
+    (r"\boxed{e^{i\pi}}", "-1", MATH, None),
+    (r"\boxed{5 | x}", "5", MATH, None),
+    (r"\boxed{5 \pmod 7}", "5", MATH, None),
+    (r"\boxed{0.\overline{3}}", r"\frac13", MATH, None),
+    (r"\boxed{\text{about } 5}", "5", MATH, None),
+    (r"\boxed{\$5}", "5", MATH, True),
+    (r"\boxed{x=\pm 2}", r"\pm 2", MATH, True),
+    (r"\boxed{36\pi \text{ cm}^2}", r"36\pi", MATH, True),
     (r"\boxed{}", "1", MATH, False),
 ]
 
@@ -470,6 +571,10 @@ TEXTS = [
     ("Answer: table salt", "sodium chloride", TEXT, None),
     ("Answer: “Cell wall”", "cell wall", TEXT, True),
     ("Answer: \uff23\uff2f₂", "CO2", TEXT, True),
+    ("Answer: oxygen?", "oxygen", TEXT, None),
+    ("Answer: Co", "CO", TEXT, None),  # cobalt
+    ("Answer: 10\u00b2", "102", TEXT, None),
+    ("Answer: H2O", "H\u2082O", TEXT, True),
     ("Long.\nMuch longer.", "cell wall", TEXT, None),
 ]
 

@@ -24,8 +24,8 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(
-    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
-    r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for)\b)|([a-z])(?=\s*$)"
+    r"[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])(?!\.[A-Z]\.)(?=\s*(?:[).:,;=\]]|\s[-\u2013\u2014]\s|\())"
+    r"|([A-Z])(?=\s*$|\s+(?:because|since|as|is|due|which|for|it is)\b)|([a-z])(?=\s*$)"
 )
 _MENTION = re.compile(
     rf"(?i:\b{_NAMED})\s+\(?([A-Za-z])\b(?![-\u2013\u2014]\w)"
@@ -35,12 +35,12 @@ _MENTION = re.compile(
 _BEFORE = re.compile(  # what a letter follows that is no part of a name: "vitamin C", "25 C" are
     r"(?i)(?:^|[^\w\s\u00b0]\s*|\b(?:is|are|was|be|it's|that's|choose|chose|pick|select|say|with|for"
     r"|therefore|so|hence|thus|but|and|or|not|both|either|neither|nor|actually|definitely|clearly"
-    rf"|likely|probably|only|than|to|of|then|{_NAMED})\s+)$"
+    rf"|likely|probably|only|than|to|of|then|between|also|plus|{_NAMED})\s+)$"
 )
 _AFTER = re.compile(  # "B cells" goes on
     r"\s+(?:\d|(?!(?:is|are|was|and|or|because|since|as|which|that|due|for|would|seems|has|best|but|rather"
     r"|instead|not|nor|most|must|should|fits|matches|can|could|cannot|may|might|does|then|to|with"
-    r"|here|if|although|though)\b)[a-z\u03b1-\u03c9])"
+    r"|here|if|although|though|along|together|plus|also|alongside)\b)[a-z\u03b1-\u03c9])"
 )
 _L = r"\(?(?<![\w'\u2019-])[A-Za-z](?![\w'\u2019-])\)?"
 _LETTERS = rf"{_L}(?:\s*(?:,|\bor\b|\band\b|\bnor\b|/|&)+\s*{_L})*"
@@ -63,11 +63,17 @@ _DENIED = re.compile(
 _DOUBTS = re.compile(
     r"(?i)\?|\b(?:not|no|never|neither|nor|or|either|instead|except|without|opposite|absence|lack|lacks"
     r"|fails?|cannot|wrong|incorrect|false|unlikely|hardly|least|exclud\w+|eliminat\w+|discard\w*"
-    r"|reject\w*|ruled?|distractors?|anything but|rather|unlike)\b|n['\u2019]t\b"
+    r"|reject\w*|ruled?|distractors?|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+"
+    r"|discontinu\w+|non)\b|n['\u2019]t\b"
 )
 _LISTED = re.compile(
-    r"^[\s).\]]*(?:[,;/&+\u2013\u2014-]|\b(?:or|and|to|through|then)\b)\s*"
-    r"(?:(?:or|and|to|through|then)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
+    r"^[\s).\]]*(?:[,;/&+(\u2013\u2014-]|\b(?=(?:or|and|to|then|through|but|as well)\b))"
+    r"\s*(?:(?:or|and|to|through|then|alternatively|but|also"
+    r"|as well as)\s+)*(?i:option\s+)?\(?([A-Za-z])(?![\w'])"
+)
+_HEDGED = re.compile(r"\b(?:could|might|may) (?:\w+ )?be \(?([A-Z])\b")
+_AFTER_POINT = re.compile(
+    r"(?:because|since|as|it|this|that|the|an?|is|due|for|which|all|both|not?|none)$"
 )
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
 
@@ -115,6 +121,8 @@ def choice(answer: str, options: Sequence[str]) -> Choice:
         " \t\n*_$.`\"'"
     )
     said = re.sub(r"[$`]|\\[()\[\]]", " ", said)
+    if re.fullmatch(r"[A-Z](?:[\s+>|&-]+[A-Z])+", said):
+        return Choice(None, f"names several options: {said}")
     alone = re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", said)
     if alone:
         return _lettered(alone[1], options)
@@ -164,9 +172,21 @@ def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     other = listed[1] if listed else letter
     if other.upper() != letter.upper() and other.upper() in LETTERS and other not in ("a", "I"):
         return Choice(None, f"names several options: {letter.upper()} and {other.upper()}")
-    if re.match(r"[\s).\]]*\?", rest):
-        return Choice(None, f"asks whether it is {letter.upper()}")
+    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {letter.upper()}) > 1:
+        return Choice(None, f"a list that begins with {letter.upper()}")
+    if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
+        return Choice(None, f"asks whether it is {letter.upper()}, or denies it")
+    if (hedge := _HEDGED.search(rest)) and hedge[1] != letter.upper():
+        return Choice(None, f"says {letter.upper()}, but that it may be {hedge[1]}")
     chosen = _lettered(letter, options)
+    species = re.match(r"\. ([a-z]+)", rest)  # "C. difficile" is a name
+    if chosen.beyond and re.search(r"\w", rest):  # "H - reflex" may be a name
+        whole = _by_text(rest, options)
+        return chosen if whole is not None and whole.beyond else Choice(None, chosen.reason)
+    named = "" if chosen.place is None else options[chosen.place]
+    shared = set(folded(rest).split()) & set(folded(named).split())
+    if named and species and not shared and not _AFTER_POINT.match(species[1]):
+        return Choice(None, f"{(letter + rest)[:40]!r} may be a name")
     text = rest.lstrip(" ).:,;=]\u2013\u2014-")
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
         other = _by_text(part, options)

@@ -11,9 +11,10 @@ What counts, the first that there is, in what follows the last closed tag of thi
    is correct;
 6. of a number or an expression, a last sentence that is an equation.
 
-What follows a question that the model asks itself after its answer is passed over. A marked answer
-that is taken back later ("Wait, ...") is unsure. A text that was cut off has none but what stands
-in it whole: an answer that touches its end may have been going on.
+What follows a question that the model asks itself after its answer is passed over. A unit or a
+power of ten right after the box of a number belongs to it. A box within an expression
+(``-\boxed{5}``) is unsure, and so is a marked answer that is taken back later ("Wait, ..."). A text
+that was cut off has none but what stands in it whole: one that touches its end may go on.
 """
 
 import re
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 
 from rcsd.judges.answers import boxed_contents
 from rcsd.judges.grading.folding import folded, holds_phrase
+from rcsd.judges.grading.numerals import ready, values
+from rcsd.judges.grading.units import unit_at_start
 
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole."""
@@ -37,6 +40,7 @@ _CLOSED = re.compile(
 )
 _FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
+_OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
 _OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})([^\n]*)")
 _VERB = r"(?:is|are|was|equals|would be|will be|should be|must be|has to be|=)"
 _NOUN = r"(?:answer|option|choice|statement|result|value|letter)"
@@ -72,7 +76,9 @@ _TAKEN_BACK = re.compile(
     r"(?:mistake|error)|i was wrong|scratch that)\b"
 )
 _NEXT_TURN = re.compile(r"(?m)^[ \t*#]*(?:Question|Q|Problem|User|Human)[ \t*]*\d*[ \t]*:")
-_OPTION_LINE = re.compile(r"^[\s*_#>]*(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))")
+_OPTION_LINE = re.compile(
+    r"^[\s*_#>]*(?:(?i:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))"
+)
 _EQUATION = re.compile(
     r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
     r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
@@ -115,9 +121,10 @@ def extraction(
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if closed and not said.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
-    if (turn := _NEXT_TURN.search(said)) and (before := _pointed_out(said[: turn.start()], True)):
+    turn = _NEXT_TURN.search(said)
+    if turn and (before := _pointed_out(said[: turn.start()], True, kind)):
         return before
-    found = _pointed_out(said, finished)
+    found = _pointed_out(said, finished, kind)
     if found is None and finished:
         found = _whole(said)
         if found is None and kind == "choice":
@@ -147,25 +154,48 @@ def _may_answer(line: str, kind: str, options: Sequence[str]) -> bool:
     )
 
 
-def _pointed_out(text: str, finished: bool) -> Extraction | None:
-    return _boxed(text, finished) or _marked(text, finished)
+def _pointed_out(text: str, finished: bool, kind: str) -> Extraction | None:
+    return _boxed(text, finished, kind) or _marked(text, finished)
 
 
 def _last_line(text: str) -> str:
     return next((line for line in reversed(text.split("\n")) if bare(line)), "")
 
 
-def _boxed(text: str, finished: bool) -> Extraction | None:
+def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
     text = _FBOX.sub(r"\\boxed", text)
     contents = [content for content in boxed_contents(text) if bare(content)]
     if contents:
         several = len(set(contents)) > 1
-        return Extraction(contents[-1], "the last of several boxes" if several else "boxed")
+        answer = contents[-1]
+        begin = text.rindex(answer)
+        before, after = text[:begin], text[begin + len(answer) + 1 :]
+        if kind in ("number", "math") and (
+            re.search(r"[-\u2212]\\boxed\s*\{\s*$", before) or _OPERATOR.match(after)
+        ):
+            return Extraction(answer, "the box is a part of an expression", True)
+        if kind == "number":
+            answer += _unit_beside(answer, after)
+        return Extraction(answer, "the last of several boxes" if several else "boxed")
     for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
         found = [content for content in pattern.findall(text) if bare(content)]
         if found:
             return Extraction(bare(found[-1]), "in a box that is not closed")
     return None
+
+
+def _unit_beside(boxed: str, rest: str) -> str:
+    r"""The unit or the power of ten that follows the box of a bare number: ``\boxed{20} cm``."""
+    plain = ready(boxed)
+    last = values(plain)[-1:]
+    if not last or not last[0].unit.is_none or last[0].end != len(plain):
+        return ""
+    beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
+    beside = beside.replace("$", " ")
+    if re.match(r"A\s+[a-z]{2}", beside):
+        return ""
+    is_factor = re.match(r"(?:\\times|\\cdot|\u00d7|\u00b7)\s*10", beside)
+    return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
 
 
 def _marked(text: str, finished: bool) -> Extraction | None:
@@ -177,7 +207,8 @@ def _marked(text: str, finished: bool) -> Extraction | None:
             continue
         lines = rest.split("\n")
         place = next((i for i, line in enumerate(lines) if bare(line)), None)
-        if place is None or _NO_ANSWER.match(lines[place]):
+        is_named = mark[0].rstrip("* \t").endswith(":")  # "Answer: Valid for a year"
+        if place is None or (not is_named and _NO_ANSWER.match(lines[place])):
             continue
         if lines[place].rstrip("* \t").endswith(":"):  # "The answer is approximately:\n5"
             place = next((i for i in range(place + 1, len(lines)) if bare(lines[i])), place)

@@ -13,9 +13,13 @@ _LEFT_OVER = re.compile(_COMMAND + r"(?![a-zA-Z])|\\(?:left|right|[bB]igg?[lrm]?
 _SPACES = re.compile(r"\\[,;:! ]|\\(?:quad|qquad|thinspace|hspace\{[^{}]*\})(?![a-zA-Z])|[~\u00a0]")
 
 
+_SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
+
+
 @functools.lru_cache(maxsize=2048)
 def unwrapped(text: str) -> str:
-    r"""The text without LaTeX that only sets type: ``\\text{(C)}`` becomes ``(C)``."""
+    r"""The text without LaTeX that only sets type, as ``\\text``; ``10²`` becomes ``10^2``."""
+    text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     for _ in range(4):  # nested, such as \mathbf{\text{C}}
         shorter = _WRAPPED.sub(r" \1 ", text)
         if shorter == text:
@@ -31,6 +35,7 @@ def folded(text: str) -> str:
     What tells numbers and formulas apart stays: signs, points and commas within numbers, operators.
     """
     plain = unicodedata.normalize("NFKC", unwrapped(text)).casefold()
+    plain = re.sub(r"\^\s*\{\s*([^{}]*?)\s*\}", r"^\1", plain)
     plain = re.sub(r"[\u2212\u2013\u2014]", "-", plain)
     plain = re.sub(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d),", " ", plain)
     plain = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|-(?=\s)|(?<=[^\W\d])['\u2019](?=\w)", " ", plain)

@@ -184,6 +184,7 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
     Raises:
         RunError: If the worker cannot be started.
     """
+    answer, reference = (text.replace("\\$", "") for text in (answer, reference))
     if _squeezed(answer) == _squeezed(reference):
         return True, "written as the reference"
     if why := _unlike(answer, reference):
@@ -194,8 +195,21 @@ def equality(answer: str, reference: str, seconds: float = MAX_SECONDS) -> tuple
 
 _OR = re.compile(r"(?i)(?<![a-z\\])(?:or|not|wrong|incorrect|either)(?![a-z])")
 _UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
-_BARE_UNIT = re.compile(r"[-+]?[\d.]+\s+([A-Za-zµ]+)")
 _SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
+_LAST = re.compile(r"\d\s*([a-zA-Z]{1,3})\s*$")
+_ONE_SIDED = (
+    (
+        re.compile(r"[<>≤≥≠]|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])"),
+        "one is an inequality",
+    ),
+    (re.compile(r"\d_\s*\{?\d"), "one names the base of its digits"),
+    (re.compile(r"\d\s*(?:\||\\mid)\s*[a-z]"), "one says that it divides"),
+    (
+        re.compile(r"(?i)\\overline|\\[pb]?mod|\b(?:mod|about|approximately|roughly)\b"),
+        "one is approximate, periodic or a residue",
+    ),
+)
+_WORDS = re.compile(r"[^\d\\]*\b[a-zA-Z]{3,}\b[^\d\\]*$")
 _TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
 
 
@@ -211,16 +225,21 @@ def _unlike(answer: str, reference: str) -> str:
     if all(units) and units[0] != units[1]:
         return "the words or units beside the expressions differ"
     for one, other in ((answer, reference), (reference, answer)):
+        for pattern, reason in _ONE_SIDED:
+            if pattern.search(one) and not pattern.search(other):
+                return reason
+        if _WORDS.match(unwrapped(one)) and not re.search(r"[^\W\d]", other):
+            return "one is in words"
         if _SET.match(one) and _TUPLE.match(other):
             return "one is a set, the other a tuple or an interval"
     return ""
 
 
 def _units(text: str) -> list[str]:
-    """Words or units beside an expression, spelt alike."""
-    if bare := _BARE_UNIT.fullmatch(unwrapped(text).replace("$", "").strip()):
-        return [bare[1]] if name_of(bare[1]) else []
-    return sorted(_squeezed(unit) for unit in _UNIT.findall(text))
+    """The words beside an expression, and a unit that ends it."""
+    last = _LAST.search(text)
+    found = [*_UNIT.findall(text), *(last.groups() if last and name_of(last[1]) else ())]
+    return sorted(_squeezed(unit) for unit in found)
 
 
 def value_of(text: str, seconds: float = MAX_SECONDS) -> tuple[float | None, str]:

@@ -91,13 +91,14 @@ _READY = (
         ),
         r"\1 -",
     ),
-    (re.compile(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])"), " / "),  # "5 1/s"
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
+    (re.compile(r"(?i)(?<=\d)\s+and\s+(?:a|one)\s+half\b"), " 1/2"),
     (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
     (re.compile(r"(?<=\d) (?=[eE][+-]\d)"), ""),
 )
-_BRACKETED = re.compile(rf"\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
+_BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -108,6 +109,7 @@ def ready(text: str) -> str:
     for pattern, replacement in _READY:
         text = pattern.sub(replacement, text)
     text = _BRACKETED.sub(r"\1", plain_text(spelt(text))).strip()
+    text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
     return re.sub(r"^-\s+", "-", text)
 
 

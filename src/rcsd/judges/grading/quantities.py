@@ -11,6 +11,8 @@ r"""Whether a final answer gives the number that is asked for, in its unit or on
   answer is ungraded: it does not commit itself. If none is, it is wrong.
 - A bound ("less than 5", ``>= 5``), a denial ("not 5") and what may be an expression with variables
   (``5x``, ``2mg`` where no unit is asked) are ungraded: its first number is no answer.
+- So is a number beside others ("5 out of 7", "5 m by 2 m"), or a part of one ("half of 5"), a
+  question, and a number before words that may be a unit which cannot be read.
 - Of "2 hours 30 minutes" the parts are added up.
 - A temperature that is right only as a difference of temperatures is ungraded, unless it is below
   absolute zero.
@@ -80,12 +82,17 @@ def number_verdict(
     expected = _expected(reference, unit, TOLERANCE if tolerance is None else tolerance)
     if isinstance(expected, str):
         return None, expected
+    if _CASES.search(answer):
+        return None, "gives several cases"
     text = _claim(ready(answer))
     if bounds := _range(text):
         return _range_verdict(bounds, expected)
     alternatives = _alternatives(text)
-    if alternatives and (doubt := _doubt(text, alternatives[0], expected)):
-        return None, doubt
+    for value in alternatives:
+        begin = max((m.end() for m in _SIDES.finditer(text, 0, value.start)), default=0)
+        in_formula = _is_formula(text, value)
+        if doubt := doubt_about(text, begin, value, expected.unit, in_formula):
+            return None, doubt
     told = [(value, _after(text, value)) for value in alternatives]
     if not told or _is_formula(text, told[0][0]):
         worked = _worked_out(answer)
@@ -126,11 +133,13 @@ def _expected(reference: str, unit: str, tolerance: float) -> Expected | str:
 
 _CONDITION = re.compile(r"(?i)^\s*(?:at|when|if|for|with|given|after|assuming)\b[^,]*,\s*")
 _CLAUSE = re.compile(
-    r"(?i)[,;]?\s+\(?(?:at|when|where|for|with|if|since|because|using|assuming|based|which|given"
-    r"|after|before|rounded|relative|compared|corresponding|correct to|so|as|toward|towards|above"
-    r"|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)|\(?the)\b"
+    r"(?i)[,;]?\s+\(?(?:at(?! (?:most|least)|\s*\^)|when|where|for|with|if|since|because|using"
+    r"|assuming|based|which|given|after|before|rounded|relative|compared|corresponding|correct to"
+    r"|so|as|toward|towards|above|below|from (?=the)|to (?:\w+ )?(?:significant|decimal)"
+    r"|\(?the(?! (?:\w+ )?power| [a-z]\b))\b"
 )
 _SENTENCE = re.compile(r"[.!](?=\s+[^\W\d_]{2,})|\n")
+_CASES = re.compile(r"(?i)\b(?:else|otherwise)\b")
 _SIDES = re.compile(
     r"(?i)[=≈]|\b(?:is|are|was|equals?|becomes?|will be|would be|approximately|about|roughly)\b"
 )
@@ -143,22 +152,19 @@ def _claim(text: str) -> str:
     if not found:
         return text
     first = found[0].end
+    beside = re.sub(r"(?<![\d/*^])(?<![/*^] )\([^()]*\)|\[[^\[\]]*\]", " ", text[first - 1 :])
+    text = text[:first] + beside[1:]
     for pattern in (_SENTENCE, _CLAUSE):
         cut = pattern.search(text, first)
         if cut and (pattern is _SENTENCE or not _is_said_later(text, first, cut.start())):
             text = text[: cut.start()]
-    return text[:first] + re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text[first:])
+    return text
 
 
 def _is_said_later(text: str, first: int, cut: int) -> bool:
     """Whether the claim comes after a clause: "300 K for the gas, and the volume is 5 L"."""
     later = re.search(r"(?i)\b(?:is|equals|are)\b(?!\s+the\b)", text[cut:])
     return later is not None and not _SIDES.search(text[:first])
-
-
-def _doubt(text: str, value: Value, expected: Expected) -> str:
-    begin = max((m.end() for m in _SIDES.finditer(text, 0, value.start)), default=0)
-    return doubt_about(text, begin, value, expected.unit.is_none)
 
 
 def _alternatives(text: str) -> list[Value]:
@@ -264,9 +270,9 @@ def _is_formula(text: str, first: Value) -> bool:
     around = text[begin : first.start] + "\n" + text[first.end :].split(",")[0]
     return (
         re.search(
-            r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d"
+            r"\\(?!pm)[a-zA-Z]+|[\^!√]|[*/+]\s*[\d(\\a-zA-Z]|^\s*-?\s*\(|[a-z]\($|^\.\d|^\(|[\w)]\s*[*/]\s*$|(?:±|\\pm)\s*[a-zA-Z]"
             r"|\b(?:ln|log|sqrt|exp|sin|cos|tan|arc[a-z]+|roots?|plus|squared|cubed|factorial|dozen)(?![a-z])"
-            r"|\b(?:times|minus|divided by|over)\s+[\d(\\]|^\s*:\s*\d|\bpowers?\b",
+            r"|\b(?:times|minus|divided by|over)\s+(?:[\d(\\]|[a-z]\b)|^\s*:\s*\d|\bpowers?\b",
             around,
             re.M,
         )
@@ -282,7 +288,7 @@ _TRAILING_UNIT = re.compile(
 
 def _worked_out(answer: str) -> Value | str:
     """The value of an expression, or why it has none."""
-    side = re.split(r"=|≈|\\approx|\\simeq|\\sim", answer)[-1]
+    side = re.split(r"=|≈|\\approx|\\simeq|\\sim", re.sub(r"\\?\$", " ", answer))[-1]
     side = re.sub(r"(?<![\\a-zA-Z])(?=(?:ln|sqrt|exp|sin|cos|tan)\b)", r"\\", side)
     side = re.sub(r"√\s*|\\sqrt\s+(?=\d)|\\sqrt\s*(?=\()", r"\\sqrt ", side)
     side = re.sub(r"\\sqrt\s+\(?(\d+(?:\.\d+)?)\)?", r"\\sqrt{\1}", side)

@@ -131,7 +131,7 @@ def unit_at_start(plain: str) -> tuple[Unit | None, str]:
         kind = match.lastgroup if match.lastgroup not in ("power", "glued") else "name"
         if kind == "name":
             names = _names(match["name"])
-            if not names or _is_word(match["name"], plain[match.end() :], first=not tokens):
+            if not names or _is_word(match["name"], plain[match.end("name") :], first=not tokens):
                 break
             tokens.extend(("name", name, 1.0) for name in names[:-1])
             tokens.append(("name", names[-1], _power(match["power"] or match["glued"] or "1")))
@@ -223,7 +223,8 @@ _ALIASES = {
     "kev": "keV", "Mev": "MeV", "mev": "MeV", "hz": "Hz", "HZ": "Hz", "Khz": "kHz", "khz": "kHz",
     "KHz": "kHz", "GHZ": "GHz", "MHZ": "MHz", "Mhz": "MHz", "nt": "newton",
     "ftlb": "foot_pound_force", "sec": "second", "mole": "mole", "mols": "mole", "molar": "molar",
-    "dollar": "dollar", "dollars": "dollar", "euro": "euro", "euros": "euro", "gm": "gram",
+    "dollar": "dollar", "dollars": "dollar", "cent": "dollar_cent",
+    "cents": "dollar_cent", "euro": "euro", "euros": "euro", "gm": "gram",
     "gms": "gram", "deg": "degree", "degs": "degree", "Å": "angstrom", "Angstrom": "angstrom",
     "pct": "percent", "amps": "ampere", "amp": "ampere", "wavenumber": "wavenumber",
     "centigrade": "degree_Celsius", "degC": "degree_Celsius", "degF": "degree_Fahrenheit",
@@ -242,7 +243,7 @@ _GLUED = re.compile(r"(kJ|kN|kW|kg|kcal|cal|mol|Pa|eV|[JNWCVAKLgms])(mol|Pa|Hz|k
 def _is_word(word: str, rest: str, first: bool) -> bool:
     """Whether what could be a unit is more likely a word, or a variable."""
     if word in ("in", "min"):  # inches only at the end: "5 in", not "5 m in the plane"
-        follows = re.match(r"\s*(?:$|[.,;)\]/*^])", rest)
+        follows = re.match(r"\d?\s*(?:$|[.,;)\]/*^])", rest)
         return word == "in" and not (first and follows)
     if word in (
         "e",
@@ -288,6 +289,7 @@ def _registry() -> "pint.UnitRegistry[Any]":
 
     made = pint.UnitRegistry()
     made.define("dollar = [currency]")
+    made.define("dollar_cent = 0.01 dollar")
     made.define("euro = [currency_of_europe]")
     return made
 

@@ -70,9 +70,16 @@ def _equal(reference: str, answer: str) -> dict[str, Any]:
     if not given:
         return {"verdict": None, "reason": "the answer cannot be read as mathematics"}
     same = verify(expected, given, timeout_seconds=0, raise_on_error=True)
+    if not same and _has_i(expected) != _has_i(given):
+        return {"verdict": None, "reason": "i may be a variable, or the imaginary unit"}
     if not same and any(map(_is_beyond_reach, expected + given)):
         return {"verdict": None, "reason": "it is too large a number to work out"}
     return {"verdict": same, "reason": "equal" if same else "not equal"}
+
+
+def _has_i(expressions: list[Any]) -> bool:
+    """Whether a variable of them is called i."""
+    return any("i" in map(str, getattr(one, "free_symbols", ())) for one in expressions)
 
 
 def _is_beyond_reach(expression: Any) -> bool:
