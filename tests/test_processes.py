@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from launched import codes, on_ranks, slowly, terminate, wait_for
 from safetensors.torch import load_file
 from test_reinforcement import GRPO
 from test_train import FULL, LORA, settings, trajectory
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from rcsd import config
+from rcsd import config, processes
 from rcsd.engines.local import LocalEngine
-from rcsd.errors import ConfigError, OtherRankError
+from rcsd.errors import ConfigError, OtherRankError, RunError
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.processes import accelerator_of, refuse_other_sharding
+from rcsd.processes import accelerator_of, launch, refuse_other_sharding
 from rcsd.ranks import Ranks
 from rcsd.runs import RunFolder
 from rcsd.train import run
@@ -311,3 +313,36 @@ def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_pa
     assert again.returncode == 2
     assert again.stderr.count("error:") == 1
     assert "exists; go on with --resume" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "expected"), [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3)]
+)
+def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
+    exit_codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
+    monkeypatch.setattr(processes, "run", _failing(exit_codes))
+    assert launch(2, ["train", "run.yaml"]) == expected
+
+
+def test_a_process_that_was_killed_is_named_where_none_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(processes, "run", _failing([0, -9]))
+    with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
+        launch(2, ["train", "run.yaml"])
+
+
+def _failing(exit_codes: list[int]) -> Callable[[object], None]:
+    failures = {
+        rank: ProcessFailure(rank, 1000 + rank, code, "")
+        for rank, code in enumerate(exit_codes)
+        if code
+    }
+
+    def run(options: object) -> None:
+        raise ChildFailedError("rcsd", failures)
+
+    return run

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.run import parse_args, run
 
 from rcsd import config
@@ -30,10 +30,11 @@ def launch(num: int, arguments: Sequence[str]) -> int:
         arguments: Of the command line.
 
     Returns:
-        The exit code: of the first process that failed, or 0.
+        The exit code: of the first process that failed, or 0. One that says what is wrong comes
+        before one that was killed: where both end at once, the second is a consequence.
 
     Raises:
-        RunError: If a process was killed.
+        RunError: If processes were killed, and none says what is wrong.
     """
     # Else torchrun gives each process one thread, and says so.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
@@ -43,7 +44,7 @@ def launch(num: int, arguments: Sequence[str]) -> int:
         options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
         run(parse_args([*options, "-m", "rcsd", *arguments]))
     except ChildFailedError as error:
-        rank, first = min(error.failures.items(), key=lambda item: item[1].timestamp)
+        rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
         if first.exitcode < 0:
             raise RunError(
                 f"process {rank} was ended by signal {-first.exitcode} ({first.signal_name()}), "
@@ -53,6 +54,10 @@ def launch(num: int, arguments: Sequence[str]) -> int:
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def _order(failure: ProcessFailure) -> tuple[bool, int]:
+    return failure.exitcode < 0, failure.timestamp
 
 
 def is_main() -> bool:

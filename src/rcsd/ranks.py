@@ -35,6 +35,8 @@ class Ranks:
     ) -> None:
         self.rank, self.num, self.lockstep = rank, num, lockstep
         self.interrupts = interrupts or Interrupts()
+        self.is_broken = False
+        """Whether one left the others amid an exchange; to close the group would wait for it."""
         self._told: BaseException | None = None
 
     @property
@@ -77,7 +79,7 @@ class Ranks:
             if self._told is not None:
                 raise  # the others know already
             if meets:
-                self._told = error  # nobody can be told: they are in the midst of the work
+                self._told, self.is_broken = error, True  # the others are amid the work
                 raise (_lost(error) if _is_lost(error) else error) from error
             failure = error
         try:
@@ -143,6 +145,7 @@ class Ranks:
         try:
             dist.all_gather_object(answers, own)
         except RuntimeError as error:
+            self.is_broken = True
             # Where the others are gone already, what failed here is what the user must know.
             raise failure or _lost(error) from error
         return answers

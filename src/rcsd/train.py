@@ -81,8 +81,12 @@ def run(
                 made.prepare(resume, on_warning)
             made.train(on_step if ranks.is_main else _quietly)
 
-    ranks.together(whole)
-    accelerator.end_training()
+    try:
+        ranks.together(whole)
+    finally:
+        if not ranks.is_broken:
+            # Also after an error: threads of a group that is left open may abort its process.
+            accelerator.end_training()
     return RunFolder(settings.out)
 
 
