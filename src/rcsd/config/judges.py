@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rcsd.config.section import Section, checked_address
 
-# The last part of a name: max_thinking_tokens is a number of them.
+# How a judge is reached, paced, paid and kept: none of it changes a verdict.
 _MEANS = {
     "url",
     "api_key_variable",
@@ -24,6 +24,7 @@ _MEANS = {
     "read_timeout_seconds",
     "patience_seconds",
 }
+# The last part of a name: max_thinking_tokens is a number of them.
 _SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
 
 
