@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.evaluate import read_graded
 from rcsd.judges.answers import answer_verdict, final_answer, quantity
 from rcsd.judges.checks import met, validate_check
+from rcsd.judges.grading import grade
 from rcsd.rubrics import parse_rubric, rubric_rows, rubric_score, whole_criteria
-from rcsd.types import Example
+from rcsd.types import Example, Grading
 
 # Some cases a property by default, many by `pytest -m slow`.
 DEPTHS = pytest.mark.parametrize("num", [60, pytest.param(3000, marks=pytest.mark.slow)])
@@ -213,16 +215,29 @@ def test_any_completion_is_graded(num: int) -> None:
     check()
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["{", "}", r"\boxed{", "[", " ", "\n", "1,000", "1.1.", " - ", "\\", '{"a": ', "a" * 50],
-)
+KINDS = {
+    "choice": ("B", Grading("choice", ("10 °C", "25 °C", "3 °C"))),
+    "number": ("5", Grading("number", unit="m")),
+    "text": ("oxygen", Grading("text")),
+}
+
+
+MARKS = ["{", "}", "[", " ", "\n", "\\", "$", "**", " - ", r"\boxed{", r"\frac{", '{"a": ']
+WORDS = ["1,000", "1.1.", "10^", "= 5 ", "a" * 50, "A. ", "Answer: ", "the answer is B ", "<think>"]
+
+
+@pytest.mark.parametrize("piece", [*MARKS, *WORDS])
 def test_long_replies_take_no_longer_than_their_length(piece: str) -> None:
     text = piece * (200_000 // len(piece))
+    begin = time.process_time()
     tried(read_written, text)
     whole_criteria(text, True)
     whole_criteria(text, False)
     answer_verdict(text, "12 kg")
+    for reference, grading in KINDS.values():
+        grade(text, reference, grading)
+    # Seconds where the time goes by the length, and minutes where it goes by its square.
+    assert time.process_time() - begin < 20
 
 
 REPLIES = st.lists(

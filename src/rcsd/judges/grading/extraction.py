@@ -28,13 +28,13 @@ from rcsd.judges.grading.numerals import ready, values
 from rcsd.judges.grading.units import unit_at_start
 
 MAX_LINE = 200
-"""Characters of a text that is an answer as a whole."""
+"""Characters of a text that is an answer as a whole, or of an equation that is."""
 
 MAX_OPTION = 1_000
 """Characters of a line that is an option with its letter."""
 
 _TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
-_OPENED = re.compile(rf"(?im)^\s*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
+_OPENED = re.compile(rf"(?im)^[^\S\n]*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
 _CLOSED = re.compile(
     rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
 )
@@ -235,7 +235,7 @@ def _lone_option(text: str) -> Extraction | None:
 def _equation(text: str) -> Extraction | None:
     """The last sentence, if it is nothing but an equation."""
     line = bare(_sentences(_last_line(text))[-1])
-    found = _EQUATION.match(line) if line else None
+    found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
     return Extraction(found[1], "in the last equation") if found else None
 
 
@@ -265,18 +265,28 @@ def _sentences(text: str) -> list[str]:
 
 
 _AROUND = string.whitespace + '\u00a0*_`"“”'
+_OPENS = re.compile(r"\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a#]+|>+(?!\s*[\d.\\$-])")
+_CLOSES = ("$", r"\]", r"\)")
 
 
 def bare(answer: str) -> str | None:
     """An answer without markup around it and without a full stop; None: nothing is left."""
-    before = None
-    while before != answer:
-        before = answer
-        answer = answer.strip(_AROUND)
-        answer = re.sub(
-            r"^(?:\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a#]+|>+(?!\s*[\d.\\$-]))|(?:\$|\\\]|\\\))$",
-            "",
-            answer,
+    # By its ends, and not a shorter text at each step: 100,000 "$" take no longer than so many "a".
+    begin, end, before = 0, len(answer), (-1, -1)
+    while before != (begin, end):
+        before = begin, end
+        while begin < end and answer[begin] in _AROUND:
+            begin += 1
+        while begin < end and answer[end - 1] in _AROUND:
+            end -= 1
+        if opening := _OPENS.match(answer, begin, end):
+            begin = opening.end()
+        closing = next((one for one in _CLOSES if answer.endswith(one, begin, end)), "")
+        end -= len(closing)
+        is_joy = (
+            answer.endswith("!", begin, end)
+            and not answer[max(begin, end - 2) : end - 1].isdecimal()
         )
-        answer = re.sub(r"[.\u3002]$|(?<!\d)!$", "", answer)
-    return answer or None
+        if is_joy or answer.endswith((".", "\u3002"), begin, end):
+            end -= 1
+    return answer[begin:end] or None

@@ -82,6 +82,8 @@ def number_verdict(
     expected = _expected(reference, unit, TOLERANCE if tolerance is None else tolerance)
     if isinstance(expected, str):
         return None, expected
+    if len(answer) > mathematics.MAX_CHARACTERS:
+        return None, f"it is longer than {mathematics.MAX_CHARACTERS} characters"
     if _CASES.search(answer):
         return None, "gives several cases"
     text = _claim(ready(answer))
@@ -99,7 +101,11 @@ def number_verdict(
         if isinstance(worked, str):
             return None, worked
         told = [(worked, "")]
-    verdicts = [_fits(value, after, expected) for value, after in told]
+    return _verdict_on_all([_fits(value, after, expected) for value, after in told])
+
+
+def _verdict_on_all(verdicts: list[tuple[bool | None, str]]) -> tuple[bool | None, str]:
+    """The verdict on an answer that offers several values; the reason is one value's."""
     right = [verdict for verdict, _ in verdicts]
     if all(right) or not any(verdict is not False for verdict in right) or len(right) == 1:
         return verdicts[0]
