@@ -310,14 +310,45 @@ def test_weights_that_are_not_numbers_are_an_error(
         )
 
 
-def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do() -> None:
+class Wrapped:
+    """Hides the signature of a model's forward, as decorators of transformers do."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Forgetful(Wrapped):
+    """Takes a cache, and reads nothing from it."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs | {"past_key_values": None})
+
+
+class Unplaced(Wrapped):
+    """Takes positions, and heeds none of a padded row."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs | {"attention_mask": None})
+
+
+def policy_whose_decoder_is(*kinds: type) -> Policy:
     policy = tiny_policy()
+    decoder = policy.model.base_model
+    decoder.__class__ = type("Decoder", (*kinds, type(decoder)), {})
+    return policy
 
-    class Recurrent(type(policy.model.base_model)):
-        def forward(self, input_ids: Any, **kwargs: Any) -> Any:
-            return super().forward(input_ids, **kwargs)
 
-    policy.model.base_model.__class__ = Recurrent
+def test_a_model_whose_signature_is_hidden_is_sampled_from() -> None:
+    sampled = [
+        LocalEngine(policy, 8).sample(PADDED, Decoding(6), seed=0)
+        for policy in (tiny_policy(), policy_whose_decoder_is(Wrapped))
+    ]
+    assert sampled[0] == sampled[1]
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Unplaced])
+def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do(kind: type) -> None:
+    policy = policy_whose_decoder_is(kind)
     with pytest.raises(ModelError, match=r"set engine: \{type: hf\}"):
         LocalEngine(policy, 8)
     assert isinstance(default_engine(policy, 8).engine, HfEngine)
