@@ -22,7 +22,7 @@ from measuring import (
     show,
     write_json,
 )
-from rcsd.linear import CHOICE, linear, prefers_onednn
+from rcsd.models.cpu_linear import CHOICE, linear, prefers_onednn
 
 SHAPES = ((1536, 576), (576, 1536), (576, 576), (49_152, 576))
 """Outputs and inputs of SmolLM2-135M's layers: MLP, attention, head."""

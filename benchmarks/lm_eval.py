@@ -23,13 +23,13 @@ from typing import Annotated, Any
 import typer
 
 from measuring import device_here, environment, run_command, show, write_json
-from rcsd.clozes import cloze_rows
 from rcsd.config import FullFineTuning, Model, TaskData, TaskName
+from rcsd.data.benchmarks.load import problems
 from rcsd.data.sources import Hub, source_rows
-from rcsd.evaluate import Graded
-from rcsd.models import Policy, load_policy
-from rcsd.tasks.problems import problems
-from rcsd.zoo import model_folder
+from rcsd.evaluation.clozes import cloze_rows
+from rcsd.graders.grade import Graded
+from rcsd.models.hub import model_folder
+from rcsd.models.policy import Policy, load_policy
 
 # Ours -> split, place in the wheel, lm-eval's task, its file.
 SETS: Mapping[TaskName, tuple[str, str, str, str]] = {

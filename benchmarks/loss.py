@@ -34,15 +34,15 @@ from measuring import (
     version_of,
     write_json,
 )
-from rcsd.divergences import (
+from rcsd.methods.losses import (
     forward_kl_terms,
     renormalised_from_logits,
     restrict,
     token_mean,
     top_k_ids,
 )
-from rcsd.linear import linear
-from rcsd.predictions import HeadPredictions
+from rcsd.models.cpu_linear import linear
+from rcsd.models.logits import HeadPredictions
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From the student's [T, H], the teacher's [T, H] and the head [V, H]: the mean over T."""

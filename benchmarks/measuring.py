@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from rcsd.linear import linear
+from rcsd.models.cpu_linear import linear
 
 MIB = 2**20
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "liger-kernel")
@@ -264,7 +264,7 @@ def ratios(peer: Mapping[str, float], ours: Mapping[str, float]) -> dict[str, fl
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a large square matrix product; the best of several.
 
-    By PyTorch's own library or by oneDNN, whichever `rcsd.linear` takes here.
+    By PyTorch's own library or by oneDNN, whichever `rcsd.models.cpu_linear` takes here.
     """
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))

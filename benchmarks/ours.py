@@ -1,4 +1,4 @@
-"""Ours: the parts of `rcsd.train.run`, without its files, records and evaluations."""
+"""Ours: the parts of `rcsd.training.trainer.run`, without its files, records and evaluations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,15 +9,15 @@ from accelerate import Accelerator
 
 from measuring import Stopwatch, device_here
 from rcsd import config
-from rcsd.config.section import override, parse
-from rcsd.engines import PolicyEngine
-from rcsd.engines.building import engine_of
-from rcsd.memory import Limit, part_limit
-from rcsd.methods import Batch, Method
-from rcsd.methods.building import Parts, method_at
-from rcsd.models import Policy, Scorer, policy_of
-from rcsd.prompting import Prompted
-from rcsd.teachers import teacher_of
+from rcsd.config.base import override, parse
+from rcsd.data.prompts import Prompted
+from rcsd.engines.base import PolicyEngine
+from rcsd.engines.build import engine_of
+from rcsd.methods.base import Batch, Method
+from rcsd.methods.build import Parts, method_at
+from rcsd.models.memory import Limit, part_limit
+from rcsd.models.policy import Policy, Scorer, policy_of
+from rcsd.models.teacher import teacher_of
 from rcsd.types import Example
 from workload import BUILTIN, Work, model_and_tokenizer
 
@@ -67,7 +67,7 @@ class Run:
             objective.targets = watch.wrapped("teacher", objective.targets)
 
     def learn(self, batch: Batch, watch: Stopwatch) -> None:
-        """One optimizer step, as in `rcsd.train`; the teacher's time is part of the student's."""
+        """One optimizer step as a run takes it; the teacher's time is part of the student's."""
         with watch("student"):
             for part in batch.split(self.tokens_per_part.value):
                 loss, _ = self.method.loss(part, batch.num_learned_tokens)

@@ -26,14 +26,14 @@ from measuring import (
 )
 from ours import EXAMPLE, run_of, settings_of
 from rcsd.cli.terminal import quieten_libraries
+from rcsd.data.prompts import Prompted
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.memory import peak_bytes
-from rcsd.plan import Plan, plan_of, setup_of
-from rcsd.plan.hardware import Cluster
-from rcsd.plan.machine import machine
-from rcsd.plan.shapes import shape_of_run
-from rcsd.plan.workload import Lengths, bytes_of
-from rcsd.prompting import Prompted
+from rcsd.models.memory import peak_bytes
+from rcsd.recipes.plan import Plan, plan_of, setup_of
+from rcsd.recipes.plan.hardware import Cluster
+from rcsd.recipes.plan.machine import machine
+from rcsd.recipes.plan.shapes import shape_of_run
+from rcsd.recipes.plan.workload import Lengths, bytes_of
 from rcsd.types import Completion
 from step import WorkerError, result_of
 from worker import Job

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from rcsd.config import TaskData
-from rcsd.config.section import parse
-from rcsd.judges.grading import grade
-from rcsd.tasks.problems import example_of, problems
+from rcsd.config.base import parse
+from rcsd.data.benchmarks.load import example_of, problems
+from rcsd.graders.answers import grade
 from rcsd.types import LETTERS, Grading
 
 WAYS = (

@@ -28,8 +28,8 @@ from measuring import (
 )
 from ours import EXAMPLE, Run, run_of, settings_of
 from rcsd.cli.terminal import quieten_libraries
+from rcsd.data.prompts import Prompted
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.prompting import Prompted
 from rcsd.types import Completion
 from workload import Work, random_model, small_config
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from measuring import device_here, dtype_on
-from rcsd.zoo import model_folder
+from rcsd.models.hub import model_folder
 
 _QWEN3: dict[str, Any] = {
     "vocab_size": 151_936,

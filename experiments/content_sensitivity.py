@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from rcsd.report import Relation, ReportPage, figure_svg
+from rcsd.evaluation.report import Relation, ReportPage, figure_svg
 
 
 def main(

@@ -13,19 +13,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rcsd.config import Config, parse_config
-from rcsd.config.section import MAX_NODES, read_tree
-from rcsd.data.importing import Format, import_rows
-from rcsd.data.notes import Options
+from rcsd.config.base import MAX_NODES, read_tree
+from rcsd.data.importers.notes import Options
+from rcsd.data.importers.run import Format, import_rows
+from rcsd.data.importers.written import read_written
 from rcsd.data.reading import read_completions, read_rows
 from rcsd.data.rows import FIELDS, example_from_row, read_jsonl, row_from_example, write_jsonl
-from rcsd.data.written import read_written
+from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
 from rcsd.errors import ConfigError, DataError, UserError
-from rcsd.evaluate import read_graded
-from rcsd.judges.answers import answer_verdict, final_answer, quantity
-from rcsd.judges.checks import met, validate_check
-from rcsd.judges.grading import grade
-from rcsd.rubrics import parse_rubric, rubric_rows, rubric_score, whole_criteria
-from rcsd.types import Example, Grading
+from rcsd.graders.answers import grade
+from rcsd.graders.answers.plain import answer_verdict, final_answer, quantity
+from rcsd.graders.checks import met, validate_check
+from rcsd.graders.grade import read_graded
+from rcsd.types import Example, Grading, rubric_score
 
 # Some cases a property by default, many by `pytest -m slow`.
 DEPTHS = pytest.mark.parametrize("num", [60, pytest.param(3000, marks=pytest.mark.slow)])

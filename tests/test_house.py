@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from rcsd import config, divergences, policy_gradients
+from rcsd import config
+from rcsd.methods import losses, policy_gradient
+from rcsd.recipes.pipeline_config import load_pipeline
+from rcsd.recipes.study_config import load_study
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
@@ -27,10 +30,10 @@ def relative(paths: Any) -> list[str]:
 @pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
 def test_every_config_in_the_repository_loads(name: str) -> None:
     if name.startswith("configs/studies/"):
-        study = config.load_study(ROOT / name)
+        study = load_study(ROOT / name)
         assert all(study.stage(arm).budget == study.budget for arm in study.arms)
     elif "pipeline" in Path(name).stem:
-        assert config.load_pipeline(ROOT / name).reasoner.steps >= 1
+        assert load_pipeline(ROOT / name).reasoner.steps >= 1
     elif "judge" in Path(name).stem:
         assert config.load_judging(ROOT / name).judge.type == "model"
     elif "eval" in Path(name).stem:
@@ -93,14 +96,14 @@ def test_what_documents_name_exists(name: str) -> None:
 def test_the_method_page_names_every_divergence_and_policy_gradient() -> None:
     public = {
         f"{module.__name__}.{name}"
-        for module in (divergences, policy_gradients)
+        for module in (losses, policy_gradient)
         for name, value in vars(module).items()
         if callable(value)
         and getattr(value, "__module__", "") == module.__name__
         and not name.startswith("_")
     }
     unnamed = public - set(named_in(ROOT / "docs" / "method.md"))
-    assert unnamed <= {"rcsd.divergences.entropy", "rcsd.divergences.token_clip_weights"}
+    assert unnamed <= {"rcsd.methods.losses.entropy", "rcsd.methods.losses.token_clip_weights"}
 
 
 @pytest.mark.parametrize("page", relative((ROOT / "docs" / "decisions").glob("*.md")))

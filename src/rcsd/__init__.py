@@ -1,7 +1,7 @@
 """Rubric-conditioned self-distillation: post-train a language model from rubrics.
 
-`rcsd.config.load_config` and `rcsd.train.run` are ``rcsd train`` in Python. Nothing heavy is
-imported here.
+`rcsd.config.load_config` and `rcsd.training.trainer.run` are ``rcsd train`` in Python. Nothing
+heavy is imported here.
 """
 
 from importlib.metadata import version

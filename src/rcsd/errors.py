@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rcsd.showing import redacted
+from rcsd.redact import redacted
 
 
 class UserError(Exception):

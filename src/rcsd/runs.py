@@ -1,39 +1,14 @@
 """A run is a folder: its record, metrics, completions, checkpoints and model."""
 
 import contextlib
-import dataclasses
-import hashlib
-import importlib.metadata
-import json
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcsd.config import Config, FullFineTuning, Model, parse_config, verdict_settings
-from rcsd.config.section import parse
 from rcsd.errors import DataError, RunError
-from rcsd.files import append_rows, read_json, read_rows, write_json, write_rows
-from rcsd.linear import prefers_onednn
-from rcsd.models import Policy, load_policy
-from rcsd.saving import load_merged
-from rcsd.types import Example, Rollout
-from rcsd.views import Words
-from rcsd.zoo import hub_name
-
-# What a resumed run may change, beside how a judge is reached and paid: nothing that the metrics
-# depend on.
-_MAY_CHANGE = {
-    "save_every_steps",
-    "keep_checkpoints",
-    "trackers",
-    "out",
-    "evaluation",
-    "processes",
-}
-_LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
+from rcsd.io import append_rows, read_json, read_rows, write_json, write_rows
+from rcsd.types import Rollout
 
 
 class RunFolder:
@@ -67,70 +42,18 @@ class RunFolder:
                 f"{self.path} exists; go on with --resume, or choose another name with out=FOLDER"
             )
 
-    def create(
-        self, config: Config, examples: Sequence[Example], found: Mapping[str, object]
-    ) -> None:
-        """Make the folder and write the run's record.
-
-        Args:
-            config: The run.
-            examples: What is trained on.
-            found: Further facts, such as what was left out.
+    def create(self, record: Mapping[str, Any]) -> None:
+        """Make the folder with the run's record in it: no kill leaves one without the other.
 
         Raises:
             RunError: If the folder exists.
         """
         self.check_new()
-        record = {
-            "config": config.model_dump(mode="json"),
-            **surroundings(),
-            "template_sha256": Words(config.views.templates).hashes(),
-            "data_sha256": fingerprint(examples),
-            "num_examples": len(examples),
-            **found,
-        }
-        # The folder takes its name with the record in it: no kill leaves one without the other.
         unfinished = self.path.with_name(f".{self.path.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_json(unfinished / self.record.name, record)
         unfinished.rename(self.path)
-
-    def check_same(
-        self, config: Config, examples: Sequence[Example], found: Mapping[str, object]
-    ) -> None:
-        """Refuse to resume a run with another configuration, data, words or weights.
-
-        Args:
-            config: The run.
-            examples: What is trained on.
-            found: As in `create`; what both records have must be the same.
-
-        Raises:
-            RunError: If there is no such run, or naming what differs.
-        """
-        self.check_resumable()
-        record = self.read_record()
-        now = config.model_dump(mode="json")
-        keys = sorted(
-            key
-            for key in now
-            if key not in _MAY_CHANGE
-            and verdict_settings(now[key]) != verdict_settings(record["config"].get(key))
-        )
-        if keys:
-            raise RunError(f"{self.path} was started with another {', '.join(keys)}; cannot resume")
-        same = {
-            "template_sha256": Words(config.views.templates).hashes(),
-            "data_sha256": fingerprint(examples),
-            **found,
-        }
-        # As JSON has them: tuples come back as lists.
-        same = json.loads(json.dumps(same))
-        changed = sorted(key for key in same if same[key] != record.get(key))
-        if changed:
-            what = ", ".join(changed)
-            raise RunError(f"{what} changed since {self.path} was started; cannot resume")
 
     def check_resumable(self) -> None:
         """Refuse to resume what is not a run.
@@ -151,22 +74,6 @@ class RunFolder:
         if not isinstance(record.get("config"), dict):
             raise DataError("the record holds no configuration; bring back a copy", self.record)
         return record
-
-    def read_config(self) -> Config:
-        """The run's configuration, as its record has it.
-
-        Raises:
-            UserError: If the record is broken.
-        """
-        return parse_config(self.read_record()["config"], str(self.record))
-
-    def read_model(self) -> Model:
-        """The section ``model`` of the run's configuration.
-
-        Raises:
-            UserError: As `read_config`.
-        """
-        return parse(Model, self.read_record()["config"].get("model"), f"{self.record}: model")
 
     def tokens_per_part(self) -> int | None:
         """What the run's start found to fit; None: the run has not started."""
@@ -223,64 +130,9 @@ class RunFolder:
             write_rows(self.path / name, kept)
 
 
-def load_trained(section: Model) -> tuple[Policy, str]:
-    """Policy without adapters, and its name: of a run's folder, or of any model that can be loaded.
-
-    Args:
-        section: Its ``path`` is a run's folder, whose record then says the rest, or as usual.
-
-    Raises:
-        RunError: If the run has not finished.
-        ModelError: If the model cannot be loaded.
-    """
-    path, folder = section.path, RunFolder(Path(section.path))
-    if not folder.record.is_file():
-        plain = section.model_copy(update={"training": FullFineTuning()})
-        return load_policy(plain), hub_name(path)
-    if not folder.model.is_dir():
-        raise RunError(f"{path} has no model yet; finish the run with --resume")
-    section = folder.read_model()
-    if section.training.type == "lora":
-        return load_merged(section, folder.model), path
-    trained = section.model_copy(update={"path": str(folder.model), "revision": None})
-    return load_policy(trained), path
-
-
 def _reward(rollout: Rollout) -> dict[str, float | None]:
     """What a completion earned, where it was reinforced; None is unscored."""
     earned = [signal.reward for signal in rollout.signals if signal.advantages]
     # Suppression has advantages too, and no reward.
     known = [reward for reward in earned if reward is not None]
     return {"reward": known[0] if known else None} if earned else {}
-
-
-def surroundings() -> dict[str, Any]:
-    """What a record says of the code: versions of libraries, and the package's git revision."""
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {
-        "versions": versions | {"python": platform.python_version()},
-        "linear": "onednn" if prefers_onednn() else "torch",
-        "git_revision": _git_revision(),
-    }
-
-
-def fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of the examples' content, in order."""
-    digest = hashlib.sha256()
-    for example in examples:
-        row = dataclasses.asdict(example)
-        digest.update(json.dumps(row, sort_keys=True, default=dict).encode())
-    return digest.hexdigest()
-
-
-def _git_revision() -> str | None:
-    """Commit of the checkout that the package runs from, or None where it is installed."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None

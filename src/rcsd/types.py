@@ -1,10 +1,11 @@
 """Frozen nouns that several rooms share."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from rcsd.rubrics import Rubric
+from rcsd.errors import RubricError
 
 ViewName = Literal["none", "rubric", "rubric+answer", "answer", "solution", "solution+rubric"]
 """What a view shows beside the question."""
@@ -19,6 +20,9 @@ class Message(TypedDict):
 
 Conversation = list[Message]
 
+Progress = Callable[[str, int, int, str], None]
+"""Told a stage's name, how much of it is done, of how much, and a note."""
+
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Names of options, in their order."""
@@ -29,7 +33,7 @@ AnswerKind = Literal["choice", "number", "math", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """How final answers to a question are told right from wrong (`rcsd.judges.grading`).
+    """How final answers to a question are told right from wrong (`rcsd.graders.answers`).
 
     Args:
         kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
@@ -46,6 +50,38 @@ class Grading:
 
 
 @dataclass(frozen=True, slots=True)
+class Criterion:
+    """One demand on an answer, with the points that meeting it is worth.
+
+    Args:
+        text: What is demanded, or for a negative weight what must not be done.
+        weight: Points, not 0. Positive: met is good. Negative: a violation; met means points lost.
+        title: A short name for tables, or empty.
+        check: How code decides whether it is met (see `rcsd.graders.checks`), or None: a judge
+        must.
+    """
+
+    text: str
+    weight: float
+    title: str = ""
+    check: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """Weighted criteria of a strong answer; at least one of them positive."""
+
+    criteria: tuple[Criterion, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a rubric that cannot be scored."""
+        if not self.criteria:
+            raise RubricError("a rubric needs at least one criterion")
+        if not any(criterion.weight > 0 for criterion in self.criteria):
+            raise RubricError("a rubric needs at least one criterion with a positive weight")
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One row of data.
 
@@ -56,7 +92,8 @@ class Example:
         solution: A worked solution, or None.
         rubric: The criteria of a strong answer, or None.
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
-        grading: How final answers are graded; None: as `rcsd.judges.answers` reads the reference.
+        grading: How final answers are graded; None: as `rcsd.graders.answers.plain` reads the
+        reference.
     """
 
     id: str
@@ -103,7 +140,7 @@ class Decoding:
         temperature: Above 0, or None for greedy decoding.
         top_p: Nucleus in (0, 1].
         top_k: Likeliest tokens kept, or None for all.
-        regex: Language that completions are held to (`rcsd.grammars`), or None.
+        regex: Language that completions are held to (`rcsd.data.rubric_grammar`), or None.
     """
 
     max_tokens: int
@@ -155,3 +192,48 @@ class Rollout:
     completion: Completion
     signals: tuple[Signal, ...] = ()
     num_tokens_before: int = 0
+
+
+def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
+    """Score in [0, 1]: points of the met criteria over the positive points, clipped.
+
+    ``clip(sum_i w_i met_i / sum_i max(w_i, 0), 0, 1)``, as in HealthBench (arXiv 2505.08775). A met
+    criterion of negative weight is a violation and costs its points.
+
+    Args:
+        rubric: The criteria.
+        verdicts: One for each criterion: met, not met, or None for unscored.
+
+    Returns:
+        The score, or NaN if any verdict is None: what was not judged is not called wrong.
+
+    Raises:
+        ValueError: If the number of verdicts is not the number of criteria.
+    """
+    low, _ = score_bounds(rubric, verdicts)
+    return math.nan if any(verdict is None for verdict in verdicts) else low
+
+
+def score_bounds(rubric: Rubric, verdicts: Sequence[bool | None]) -> tuple[float, float]:
+    """Lowest and highest `rubric_score` that the missing verdicts leave possible.
+
+    The lowest takes every unscored criterion for unmet and every unscored violation for met; the
+    highest the other way round.
+
+    Raises:
+        ValueError: If the number of verdicts is not the number of criteria.
+    """
+    weights = [criterion.weight for criterion in rubric.criteria]
+    if len(verdicts) != len(weights):
+        raise ValueError(f"{len(verdicts)} verdicts for {len(weights)} criteria")
+    total = sum(weight for weight in weights if weight > 0)
+
+    def score(unscored_met: Callable[[float], bool]) -> float:
+        decided = (
+            weight
+            for weight, met in zip(weights, verdicts, strict=True)
+            if (unscored_met(weight) if met is None else met)
+        )
+        return min(1.0, max(0.0, sum(decided) / total))
+
+    return score(lambda weight: weight < 0), score(lambda weight: weight > 0)

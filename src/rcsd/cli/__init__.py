@@ -14,11 +14,11 @@ from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import ConfigError, OtherRankError, UserError
-from rcsd.files import FAULTS, reason
-from rcsd.showing import guard_libraries
+from rcsd.io import FAULTS, reason
+from rcsd.redact import guard_libraries
 
 if TYPE_CHECKING:
-    from rcsd.report import Outcome
+    from rcsd.evaluation.report import Outcome
 
 app = typer.Typer(
     help="Post-train a language model from rubrics, without a reward model or a judge in the loop.",
@@ -42,7 +42,7 @@ def quickstart(
     quick: Annotated[bool, typer.Option("--quick", help="A minute, for a first look.")] = False,
 ) -> None:
     """Train on the rubric world, with a placebo arm, and write a report."""
-    from rcsd.quickstart import run  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.quickstart import run  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as shown:
@@ -61,10 +61,10 @@ def pipeline(
 
     Steps whose product is in the folder already are not done again.
     """
-    from rcsd.config import load_pipeline  # noqa: PLC0415
+    from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
 
     settings = load_pipeline(file, overrides or [])
-    from rcsd.findings import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.findings import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as shown:
@@ -84,11 +84,11 @@ def study(
 
     What is in the folder already is not done again, so a study that was cut off goes on.
     """
-    from rcsd.config import load_study  # noqa: PLC0415
+    from rcsd.recipes.study_config import load_study  # noqa: PLC0415
 
     settings = load_study(file, overrides or [])
-    from rcsd.study import quick as quickened  # noqa: PLC0415
-    from rcsd.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.study import quick as quickened  # noqa: PLC0415
+    from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as shown:
@@ -124,8 +124,8 @@ def train(  # noqa: PLR0913 (a command line)
     if asked is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.cluster import joined  # noqa: PLC0415
-        from rcsd.cluster.training import train_on  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.training.ray import joined  # noqa: PLC0415
+        from rcsd.training.ray.training import train_on  # noqa: PLC0415 (torch takes seconds)
 
         with joined(asked) as cluster:
             train_and_report(settings, resume, functools.partial(train_on, cluster))
@@ -133,7 +133,7 @@ def train(  # noqa: PLR0913 (a command line)
     if processes is None:
         train_and_report(settings, resume)
         return
-    from rcsd.processes import launch  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.launch import launch  # noqa: PLC0415 (torch takes seconds)
 
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
@@ -155,8 +155,8 @@ def probe(
 
     settings = load_config(file, overrides or [])
     from rcsd.cli.probing import print_probe  # noqa: PLC0415
-    from rcsd.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.probe import probe as measured  # noqa: PLC0415
+    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.probe import probe as measured  # noqa: PLC0415
 
     folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
     check_new(folder)
@@ -174,13 +174,13 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
+    from rcsd.models.save import export_merged, model_of_run  # noqa: PLC0415 (torch takes seconds)
     from rcsd.runs import RunFolder  # noqa: PLC0415
-    from rcsd.saving import export_merged  # noqa: PLC0415 (torch takes seconds)
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    export_merged(folder.read_model(), folder.model, out)
+    export_merged(model_of_run(folder), folder.model, out)
     say(f"Model: {out}")
 
 
@@ -189,7 +189,7 @@ def models(
     fetch: Annotated[str | None, typer.Option(help="Bring a model here, such as smollm2.")] = None,
 ) -> None:
     """List the models that can be had by name, or fetch one."""
-    from rcsd.zoo import ENTRIES, fetch_model  # noqa: PLC0415
+    from rcsd.models.hub import ENTRIES, fetch_model  # noqa: PLC0415
 
     if fetch is not None:
         quieten_libraries()

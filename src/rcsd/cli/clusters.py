@@ -11,10 +11,10 @@ import typer
 from rcsd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rcsd.cluster import Asked
     from rcsd.config import AnyEngine, Model
-    from rcsd.engines import Engine
-    from rcsd.models import Policy
+    from rcsd.engines.base import Engine
+    from rcsd.models.policy import Policy
+    from rcsd.training.ray import Asked
 
 Ray = Annotated[
     str | None,
@@ -55,7 +55,7 @@ def asked_of(
         if workers is not None or worker_resources is not None:
             raise ConfigError("--workers and --worker-resources are for --ray ADDRESS")
         return None
-    from rcsd.cluster import Asked  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.ray import Asked  # noqa: PLC0415 (torch takes seconds)
 
     resources = None if worker_resources is None else _resources(worker_resources.split(","))
     return Asked(ray, workers, resources, restarts)
@@ -92,15 +92,15 @@ def engines(
     Raises:
         ConfigError: If a cluster is to sample by another engine than the default.
     """
-    from rcsd.engines.building import chosen_engine  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.engines.build import chosen_engine  # noqa: PLC0415 (torch takes seconds)
 
     if asked is None:
         yield lambda policy, num: chosen_engine(engine, policy, num, longest), 1
         return
     if engine is not None:
         raise ConfigError("--ray samples by each worker's own local engine; leave engine out")
-    from rcsd.cluster import joined  # noqa: PLC0415
-    from rcsd.cluster.sampling import engine_maker  # noqa: PLC0415
+    from rcsd.training.ray import joined  # noqa: PLC0415
+    from rcsd.training.ray.sampling import engine_maker  # noqa: PLC0415
 
     with joined(asked) as cluster:
         yield engine_maker(cluster, section), cluster.num_workers

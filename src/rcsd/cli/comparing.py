@@ -12,13 +12,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rcsd.comparison import ArmsCompared
-from rcsd.comparison.sets import SetsCompared
-from rcsd.comparison.unscored import Bounds, Corrected
-from rcsd.report.tables import NOTHING, range_text
-from rcsd.report.text import number, p_value_text
-from rcsd.showing import shown_text
-from rcsd.stats import Interval
+from rcsd.evaluation.compare import ArmsCompared
+from rcsd.evaluation.compare.sets import SetsCompared
+from rcsd.evaluation.compare.unscored import Bounds, Corrected
+from rcsd.evaluation.report.tables import NOTHING, range_text
+from rcsd.evaluation.report.text import number, p_value_text
+from rcsd.evaluation.statistics import Interval
+from rcsd.redact import shown_text
 
 _NAME_WIDTH = 16
 """Columns of a terminal that names have at least, where they are as long; then they are folded."""

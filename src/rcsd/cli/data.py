@@ -13,8 +13,8 @@ from rcsd.cli.terminal import console, labelled, quieten_libraries, say, styled
 from rcsd.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
-    from rcsd.data.checking import CheckReport
-    from rcsd.data.importing import ImportReport
+    from rcsd.data.check import CheckReport
+    from rcsd.data.importers.run import ImportReport
     from rcsd.types import Example
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
@@ -44,11 +44,11 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.data.importing import Format, import_rows  # noqa: PLC0415
-    from rcsd.data.notes import Options, Turns  # noqa: PLC0415
+    from rcsd.data.importers.notes import Options, Turns  # noqa: PLC0415
+    from rcsd.data.importers.run import Format, import_rows  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
     from rcsd.data.sources import Hub  # noqa: PLC0415
-    from rcsd.files import check_writable, write_json  # noqa: PLC0415
+    from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     _check_choice("--format", format, get_args(Format))
     _check_choice("--turns", turns, get_args(Turns))
@@ -68,7 +68,7 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
     """Refuse a path that cannot be written to, or where something is that would be lost."""
-    from rcsd.files import check_writable  # noqa: PLC0415
+    from rcsd.io import check_writable  # noqa: PLC0415
 
     check_writable(path, read)
     if path.exists() and not force:
@@ -110,7 +110,7 @@ def world(
 ) -> None:
     """Write problems of the rubric world, with gold rubrics whose criteria carry checks."""
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
-    from rcsd.world.problems import SPLITS, Split, examples  # noqa: PLC0415
+    from rcsd.data.world.problems import SPLITS, Split, examples  # noqa: PLC0415
 
     _check_choice("--split", split, SPLITS)
     _check_new(out, force)
@@ -133,8 +133,8 @@ def check(
     """Check rows: schema, duplicates, leaks, empty fields, lengths. Exit code 1: errors."""
     from dataclasses import asdict, replace  # noqa: PLC0415
 
-    from rcsd.data.checking import Finding, check_file, view_lengths  # noqa: PLC0415
-    from rcsd.files import check_writable, write_json  # noqa: PLC0415
+    from rcsd.data.check import Finding, check_file, view_lengths  # noqa: PLC0415
+    from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
         check_writable(json, [file, *(against or [])])
@@ -142,7 +142,7 @@ def check(
         raise ConfigError(f"--near {near:g}: expected a number above 0, up to 1")
     report = check_file(file, against or [], near)
     if model is not None and report.num_examples:
-        from rcsd.data.checking import well_formed  # noqa: PLC0415
+        from rcsd.data.check import well_formed  # noqa: PLC0415
 
         tokenizer, positions = _tokenizer(model)
         lengths = view_lengths(well_formed(file), tokenizer, positions)
@@ -168,7 +168,7 @@ def _tokenizer(model: str) -> tuple[Any, int | None]:
     """A model's tokenizer, and its number of positions where it says so."""
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 (torch takes seconds)
 
-    from rcsd.zoo import model_folder  # noqa: PLC0415
+    from rcsd.models.hub import model_folder  # noqa: PLC0415
 
     quieten_libraries()
     folder = model_folder(model)

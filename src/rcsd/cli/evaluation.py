@@ -15,7 +15,7 @@ from rcsd.cli.paper import paper_table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
 from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError
-from rcsd.showing import visible_text
+from rcsd.redact import visible_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +93,8 @@ def run(  # noqa: PLR0913 (a command line)
     where it was.
     """
     asked = asked_of(ray, workers, worker_resources, restarts)
-    from rcsd.evaluating import evaluate  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.evaluating.targets import Asked, evaluating_of  # noqa: PLC0415
+    from rcsd.evaluation.run import evaluate  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluation.targets import Asked, evaluating_of  # noqa: PLC0415
 
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
     wanted = Asked(names, samples, limit, engine, preset, judge)
@@ -115,7 +115,7 @@ def run(  # noqa: PLR0913 (a command line)
 def _show_forecast(settings: "Evaluating") -> None:
     """What will be answered, and what judging that would take."""
     from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
-    from rcsd.evaluating.judging import unwritten_answers  # noqa: PLC0415
+    from rcsd.evaluation.judging import unwritten_answers  # noqa: PLC0415
 
     answers = unwritten_answers(settings)
     for name, of in answers.items():
@@ -126,8 +126,8 @@ def _show_forecast(settings: "Evaluating") -> None:
 
 def _show_summary(summary: "Mapping[str, Any]", out: Path) -> None:
     from rcsd.cli.comparing import counts_of, source_lines, summary_sheets  # noqa: PLC0415
-    from rcsd.evaluations import RECORD  # noqa: PLC0415
-    from rcsd.files import read_json  # noqa: PLC0415
+    from rcsd.evaluation.record import RECORD  # noqa: PLC0415
+    from rcsd.io import read_json  # noqa: PLC0415
 
     for sheet in summary_sheets(summary):
         console.print(sheet.table())
@@ -158,8 +158,8 @@ def judge_again(
     """
     from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
     from rcsd.config import load_judging  # noqa: PLC0415
-    from rcsd.evaluating import judging  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.evaluations import read_evaluation  # noqa: PLC0415
+    from rcsd.evaluation import judging  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluation.record import read_evaluation  # noqa: PLC0415
 
     section = load_judging(judge).judge
     chosen = made(section)
@@ -174,7 +174,7 @@ def judge_again(
 @app.command("tasks")
 def tasks() -> None:
     """List the benchmarks that --tasks takes."""
-    from rcsd.tasks import task_table  # noqa: PLC0415
+    from rcsd.data.benchmarks import task_table  # noqa: PLC0415
 
     shown = ("name", "rows", "grading", "hub", "licence")
     table = Table(*shown)
@@ -230,15 +230,10 @@ def compare(  # noqa: PLR0913 (each is an option)
     import json  # noqa: PLC0415
 
     from rcsd.cli.comparing import as_markdown, as_text, sheets_of  # noqa: PLC0415
-    from rcsd.comparison.noise import measured_judge, read_rates  # noqa: PLC0415
-    from rcsd.comparison.sets import compare_sets  # noqa: PLC0415
-    from rcsd.evaluations.arms import (  # noqa: PLC0415
-        answered_sets,
-        judged_by_others,
-        parse_arms,
-        read_arms,
-    )
-    from rcsd.files import check_writable, write_text  # noqa: PLC0415
+    from rcsd.evaluation.arms import answered_sets, judged_by_others, parse_arms, read_arms  # noqa: PLC0415
+    from rcsd.evaluation.compare.noise import measured_judge, read_rates  # noqa: PLC0415
+    from rcsd.evaluation.compare.sets import compare_sets  # noqa: PLC0415
+    from rcsd.io import check_writable, write_text  # noqa: PLC0415
 
     folders = parse_arms(arms)
     pairs = _pairs(list(folders), against, all_pairs)

@@ -23,7 +23,7 @@ def grade_file(
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
     and reason; other keys stay as they are.
     """
-    from rcsd.data.grading import graded_file  # noqa: PLC0415
+    from rcsd.graders.grade_file import graded_file  # noqa: PLC0415
 
     counts = graded_file(file, out)
     ungraded = sum(counts.ungraded.values())

@@ -12,8 +12,8 @@ from rcsd.cli.terminal import console, say
 
 if TYPE_CHECKING:
     from rcsd import config
-    from rcsd.calibration import Agreement, Calibration
-    from rcsd.judges.base import Judge
+    from rcsd.evaluation.judge_calibration import Agreement, Calibration
+    from rcsd.graders.base import Judge
     from rcsd.types import Example
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
@@ -52,11 +52,11 @@ def check(  # noqa: PLR0913 (each is an option)
     Measured on answers to problems of the rubric world, whose verdicts code knows, or on rows that
     people labelled. Intervals are over problems.
     """
-    from rcsd.calibration import calibration  # noqa: PLC0415
-    from rcsd.calibration.cases import read_cases, world_cases  # noqa: PLC0415
     from rcsd.config import load_judging  # noqa: PLC0415
     from rcsd.errors import DataError  # noqa: PLC0415
-    from rcsd.files import write_json, write_rows  # noqa: PLC0415
+    from rcsd.evaluation.judge_calibration import calibration  # noqa: PLC0415
+    from rcsd.evaluation.judge_calibration.cases import read_cases, world_cases  # noqa: PLC0415
+    from rcsd.io import write_json, write_rows  # noqa: PLC0415
 
     if out is not None and out.exists():
         raise DataError("exists already; take another folder", out)
@@ -82,10 +82,10 @@ def check(  # noqa: PLR0913 (each is an option)
 def made(section: "config.Judge") -> "Judge":
     """The judge of a section; torch is loaded only where its model runs in this process."""
     if section.type == "local":
-        from rcsd.local_chat import any_judge  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.graders.judge.local import any_judge  # noqa: PLC0415 (torch takes seconds)
 
         return any_judge(section)
-    from rcsd.judges.building import chosen_judge  # noqa: PLC0415
+    from rcsd.graders.build import chosen_judge  # noqa: PLC0415
 
     return chosen_judge(section)
 
@@ -93,8 +93,8 @@ def made(section: "config.Judge") -> "Judge":
 def forecasts(
     judges: "list[Judge]", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
 ) -> Table:
-    """What it would take each judge to judge the texts once; see `rcsd.judges.model.forecast`."""
-    from rcsd.judges.model import ModelJudge, forecast  # noqa: PLC0415
+    """What it would take each judge to judge the texts once; see `rcsd.graders.judge.forecast`."""
+    from rcsd.graders.judge import ModelJudge, forecast  # noqa: PLC0415
 
     table = Table("judge", "calls", "in the cache", "prompt tokens", "reply tokens", "cost")
     length = f" of {answer_tokens} tokens" if answer_tokens else ""

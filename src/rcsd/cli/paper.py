@@ -12,10 +12,10 @@ from rcsd.errors import ConfigError
 
 if TYPE_CHECKING:
     from rcsd.cli.comparing import Sheet
-    from rcsd.comparison.paper import BenchmarkCompared, PaperTable
-    from rcsd.comparison.sets import AnsweredSet
-    from rcsd.evaluations import Evaluation
-    from rcsd.stats import Interval
+    from rcsd.evaluation.compare.sets import AnsweredSet
+    from rcsd.evaluation.record import Evaluation
+    from rcsd.evaluation.statistics import Interval
+    from rcsd.recipes.paper_table import BenchmarkCompared, PaperTable
 
 POINTS = 100
 """Of a share: the table is in points of 100, as the paper's is."""
@@ -51,9 +51,9 @@ def paper_table(
     import json  # noqa: PLC0415
 
     from rcsd.cli.comparing import as_markdown, as_text  # noqa: PLC0415
-    from rcsd.comparison.paper import paper_table as table_of  # noqa: PLC0415
-    from rcsd.evaluations.arms import parse_arms, read_arms  # noqa: PLC0415
-    from rcsd.files import check_writable, write_text  # noqa: PLC0415
+    from rcsd.evaluation.arms import parse_arms, read_arms  # noqa: PLC0415
+    from rcsd.io import check_writable, write_text  # noqa: PLC0415
+    from rcsd.recipes.paper_table import paper_table as table_of  # noqa: PLC0415
 
     folders = parse_arms(arms)
     base = next(iter(folders)) if against is None else against
@@ -88,7 +88,7 @@ def benchmarks_of(
         DataError: If the questions of a set differ among arms.
     """
     from rcsd.cli.comparing import source_lines  # noqa: PLC0415
-    from rcsd.evaluations.arms import answered_sets  # noqa: PLC0415
+    from rcsd.evaluation.arms import answered_sets  # noqa: PLC0415
 
     names = list(dict.fromkeys(name for read in arms.values() for one in read for name in one.sets))
     having = {
@@ -112,8 +112,8 @@ def benchmarks_of(
 def sheets_of(table: "PaperTable") -> "list[Sheet]":
     """Benchmarks and their average; differences; the published averages beside ours."""
     from rcsd.cli.comparing import Sheet  # noqa: PLC0415
-    from rcsd.comparison.published import SCIENCE  # noqa: PLC0415
-    from rcsd.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.recipes.published import SCIENCE  # noqa: PLC0415
 
     cells, differences = [], []
     science = [row for row in table.rows if row.set in SCIENCE]
@@ -149,7 +149,7 @@ def sheets_of(table: "PaperTable") -> "list[Sheet]":
 
 
 def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[str, ...]:
-    from rcsd.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
 
     means = {of.arm: of.interval for of in row.compared.means}
     shown = [_shown(means[arm]) if arm in means else NOTHING for arm in arms]
@@ -158,8 +158,8 @@ def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[s
 
 
 def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
-    from rcsd.report.tables import NOTHING  # noqa: PLC0415
-    from rcsd.report.text import p_value_text  # noqa: PLC0415
+    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report.text import p_value_text  # noqa: PLC0415
 
     return [
         (
@@ -176,8 +176,8 @@ def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
 def _published_sheet(table: "PaperTable") -> "Sheet":
     """The paper's averages, and ours of the arms that they name."""
     from rcsd.cli.comparing import Sheet  # noqa: PLC0415
-    from rcsd.comparison.published import PUBLISHED, SOURCE, published_of  # noqa: PLC0415
-    from rcsd.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.recipes.published import PUBLISHED, SOURCE, published_of  # noqa: PLC0415
 
     base = PUBLISHED[0].average
     ours = {} if table.average is None else {of.arm: of for of in table.average.means}
@@ -216,8 +216,8 @@ def lines_of(table: "PaperTable", cluster_by: str | None) -> list[str]:
 
 def drawing_of(table: "PaperTable") -> str:
     """The table as SVG: the average first, then a panel for each benchmark."""
-    from rcsd.comparison.published import published_of  # noqa: PLC0415
-    from rcsd.report import BenchmarkPanel, benchmark_figure, svg_of  # noqa: PLC0415
+    from rcsd.evaluation.report import BenchmarkPanel, benchmark_figure, svg_of  # noqa: PLC0415
+    from rcsd.recipes.published import published_of  # noqa: PLC0415
 
     panels = []
     if table.average is not None:

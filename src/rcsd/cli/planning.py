@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rcsd.config import Config
-    from rcsd.plan import Plan
-    from rcsd.plan.workload import Lengths
+    from rcsd.recipes.plan import Plan
+    from rcsd.recipes.plan.workload import Lengths
 
 GIB, GB = 2**30, 1e9
 Tokens = Annotated[int | None, typer.Option(min=1, help="Of a student's prompt, unmeasured.")]
@@ -44,12 +44,12 @@ def plan(  # noqa: PLR0913 (each is an option)
 
     settings = load_config(file, overrides or [])
     quieten_libraries()
-    from rcsd.files import write_json  # noqa: PLC0415
-    from rcsd.plan import plan_of, setup_of  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.plan.hardware import Cluster, accelerator  # noqa: PLC0415
-    from rcsd.plan.machine import machine  # noqa: PLC0415
-    from rcsd.plan.shapes import shape_of_run  # noqa: PLC0415
-    from rcsd.plan.workload import bytes_of  # noqa: PLC0415
+    from rcsd.io import write_json  # noqa: PLC0415
+    from rcsd.recipes.plan import plan_of, setup_of  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.plan.hardware import Cluster, accelerator  # noqa: PLC0415
+    from rcsd.recipes.plan.machine import machine  # noqa: PLC0415
+    from rcsd.recipes.plan.shapes import shape_of_run  # noqa: PLC0415
+    from rcsd.recipes.plan.workload import bytes_of  # noqa: PLC0415
 
     listed = None if device == "here" else accelerator(device)
     shape = shape_of_run(settings.model)
@@ -68,8 +68,8 @@ def plan(  # noqa: PLR0913 (each is an option)
 def _lengths(
     settings: "Config", prompt: int | None, teacher: int | None, completion: int | None
 ) -> "Lengths":
-    from rcsd.plan.prompts import prompt_lengths  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.plan.workload import lengths_of  # noqa: PLC0415
+    from rcsd.recipes.plan.prompts import prompt_lengths  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.plan.workload import lengths_of  # noqa: PLC0415
 
     prompts = None
     if prompt is None:
@@ -84,7 +84,7 @@ def _lengths(
 
 def print_plan(found: "Plan") -> None:
     """Everything, the verdict last."""
-    from rcsd.plan.advice import sentences  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.plan.advice import sentences  # noqa: PLC0415 (torch takes seconds)
 
     console.print(_facts(found), highlight=False, soft_wrap=True)
     for table in (_memory(found), _seconds(found), _traffic(found), _changes(found)):

@@ -9,9 +9,9 @@ from rcsd.cli.tables import shown
 from rcsd.cli.terminal import console, labelled, styled
 
 if TYPE_CHECKING:
-    from rcsd.probe import Probe
-    from rcsd.probe.gains import Counts, Gain, Headroom
-    from rcsd.probe.ranking import SignErrors
+    from rcsd.recipes.probe import Probe
+    from rcsd.recipes.probe.gains import Counts, Gain, Headroom
+    from rcsd.recipes.probe.ranking import SignErrors
 
 _COLOURS = {"train": "green", "cannot tell": "yellow"}
 _DASH = "\u2013"

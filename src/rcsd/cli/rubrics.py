@@ -8,7 +8,7 @@ import typer
 from rcsd.cli.terminal import console
 
 if TYPE_CHECKING:
-    from rcsd.agreement import Agreement
+    from rcsd.evaluation.rubric_agreement import Agreement
 
 app = typer.Typer(help="Write, check and measure rubrics.", no_args_is_help=True)
 
@@ -26,9 +26,9 @@ def check(
 ) -> None:
     """Look for what can be wrong with rubrics; exit code 1 if something is."""
     from rcsd.cli.tables import every_finding, findings_by_rule  # noqa: PLC0415
+    from rcsd.data.lint import Limits, lint  # noqa: PLC0415
     from rcsd.data.reading import read_rows  # noqa: PLC0415
-    from rcsd.files import check_writable, write_json  # noqa: PLC0415
-    from rcsd.lint import Limits, lint  # noqa: PLC0415
+    from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
         check_writable(json, [file])
@@ -76,14 +76,14 @@ def score(  # noqa: PLR0913 (each is an option)
     """Measure written rubrics against gold: criteria, points, and the order of answers."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.agreement import agreement, compared  # noqa: PLC0415
-    from rcsd.agreement.matchers import chosen_matcher  # noqa: PLC0415
     from rcsd.cli.tables import agreement_facts, agreement_table  # noqa: PLC0415
     from rcsd.data.reading import read_completions, written_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
-    from rcsd.files import check_writable, write_json  # noqa: PLC0415
-    from rcsd.judges.code import CodeJudge  # noqa: PLC0415
-    from rcsd.world.reading import read_rubrics  # noqa: PLC0415
+    from rcsd.data.world.reading import read_rubrics  # noqa: PLC0415
+    from rcsd.evaluation.rubric_agreement import agreement, compared  # noqa: PLC0415
+    from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher  # noqa: PLC0415
+    from rcsd.graders.code import CodeJudge  # noqa: PLC0415
+    from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
         read = [written, gold, *([] if before is None else [before]), *(completions or [])]

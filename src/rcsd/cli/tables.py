@@ -8,9 +8,9 @@ from rich.table import Table
 from rcsd.cli.terminal import styled
 
 if TYPE_CHECKING:
-    from rcsd.agreement import Agreement, Comparison
-    from rcsd.lint import Finding, Report
-    from rcsd.stats import Interval
+    from rcsd.data.lint import Finding, Report
+    from rcsd.evaluation.rubric_agreement import Agreement, Comparison
+    from rcsd.evaluation.statistics import Interval
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 

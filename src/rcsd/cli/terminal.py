@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
-from rcsd.showing import shown_text
+from rcsd.redact import shown_text
 
 
 class GuardedConsole(Console):

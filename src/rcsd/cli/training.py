@@ -27,11 +27,11 @@ def train_and_report(
     Args:
         settings: The run.
         resume: Go on from the newest checkpoint.
-        run: Takes the place of `rcsd.train.run`, to train elsewhere.
+        run: Takes the place of `rcsd.training.trainer.run`, to train elsewhere.
     """
-    from rcsd.insight import write_run_report  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.processes import is_main  # noqa: PLC0415
-    from rcsd.train import run as run_here  # noqa: PLC0415
+    from rcsd.evaluation.run_report import write_run_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.launch import is_main  # noqa: PLC0415
+    from rcsd.training.trainer import run as run_here  # noqa: PLC0415
 
     run = run or run_here
     quieten_libraries()

@@ -13,17 +13,18 @@ from rcsd.cli.terminal import Bars, bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 
 if TYPE_CHECKING:
-    from rcsd.cluster import Asked
-    from rcsd.config import Model, Writing
+    from rcsd.config import Model
+    from rcsd.recipes.pipeline_config import Writing
+    from rcsd.recipes.write_rubrics import Shard, WritingReport
+    from rcsd.training.ray import Asked
     from rcsd.types import Example
-    from rcsd.writing import Shard, WritingReport
 
 
 @app.command()
 def train(file: RunFile, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train a rubric writer (stage 1): as 'rcsd train', with views.writes=rubric set."""
     from rcsd.config import parse_config  # noqa: PLC0415
-    from rcsd.config.section import read_tree  # noqa: PLC0415
+    from rcsd.config.base import read_tree  # noqa: PLC0415
     from rcsd.errors import ConfigError  # noqa: PLC0415
 
     tree = read_tree(file, overrides or [])
@@ -96,12 +97,13 @@ def write(  # noqa: PLR0913 (a command line)
     --shard and a common --cache (of machines without one, copy the files together); the one that
     finds all rows written writes the file of --out, and beside it FILE.written.json.
     """
-    from rcsd.config import Model, Writing  # noqa: PLC0415
-    from rcsd.config.section import parse  # noqa: PLC0415
+    from rcsd.config import Model  # noqa: PLC0415
+    from rcsd.config.base import parse  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.errors import RunError  # noqa: PLC0415
-    from rcsd.files import check_writable, make_folder  # noqa: PLC0415
-    from rcsd.writing import parse_shard, trained_to_write  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.io import check_writable, make_folder  # noqa: PLC0415
+    from rcsd.recipes.pipeline_config import Writing  # noqa: PLC0415
+    from rcsd.recipes.write_rubrics import parse_shard, trained_to_write  # noqa: PLC0415 (torch takes seconds)
 
     asked = asked_of(ray, workers, worker_resources, restarts)
     if out.exists() and not force:
@@ -153,9 +155,9 @@ def _write(  # noqa: PLR0913 (a command line)
         asked: Of a cluster.
     """
     from rcsd.config import engine_by_type  # noqa: PLC0415
-    from rcsd.files import cache_folder  # noqa: PLC0415
-    from rcsd.runs import load_trained  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.writing import write_rows_and_report, write_rubrics  # noqa: PLC0415
+    from rcsd.io import cache_folder  # noqa: PLC0415
+    from rcsd.models.save import load_trained  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics  # noqa: PLC0415
 
     quieten_libraries()
     kind, batch_size = sampled_by

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcsd.config.base import Section, load, parse
 from rcsd.config.data import AskedData, Data, JsonlData, RarData, TaskData, TaskName, WorldData
 from rcsd.config.engines import (
     AnyEngine,
@@ -79,23 +80,15 @@ from rcsd.config.parts import (
     ShuffledRubrics,
     Views,
 )
-from rcsd.config.pipeline import Arm, Pipeline, PipelineEvaluation, PlaceboArm, Writing
 from rcsd.config.processes import Processes
 from rcsd.config.roots import DEFAULT_TOKENS_PER_PART, Config, Stage
-from rcsd.config.section import (
-    Section,
-    load,
-    parse,
-)
-from rcsd.config.study import BASE, Study, StudyArm, StudyEvaluation
+from rcsd.runs import RunFolder
 
 __all__ = [
-    "BASE",
     "DEFAULT_TOKENS_PER_PART",
     "JSD",
     "AnswerReward",
     "AnyEngine",
-    "Arm",
     "AskCriterion",
     "AskHolistic",
     "AskSeveral",
@@ -134,10 +127,7 @@ __all__ = [
     "Optim",
     "Phase",
     "PhaseMethod",
-    "Pipeline",
-    "PipelineEvaluation",
     "Placebo",
-    "PlaceboArm",
     "Prices",
     "Processes",
     "RandomRubrics",
@@ -157,9 +147,6 @@ __all__ = [
     "ShuffledRubrics",
     "Srpo",
     "Stage",
-    "Study",
-    "StudyArm",
-    "StudyEvaluation",
     "Sum",
     "Suppress",
     "TaskData",
@@ -172,14 +159,12 @@ __all__ = [
     "VllmServer",
     "WeightStale",
     "WorldData",
-    "Writing",
+    "config_of_run",
     "distillations",
     "engine_by_type",
     "load_config",
     "load_evaluating",
     "load_judging",
-    "load_pipeline",
-    "load_study",
     "max_lag_steps",
     "objectives",
     "parse_config",
@@ -195,24 +180,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: Naming the key that is wrong and, where it is misspelt, its nearest neighbour.
     """
     return load(Config, path, overrides)
-
-
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Pipeline from a YAML file and ``key=value`` overrides such as ``writer.steps=20``.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
-    return load(Pipeline, path, overrides)
-
-
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Study from a YAML file and ``key=value`` overrides such as ``budget.tokens=20000``.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
-    return load(Study, path, overrides)
 
 
 def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluating:
@@ -240,3 +207,12 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
         ConfigError: As `load_config`.
     """
     return parse(Config, tree, source)
+
+
+def config_of_run(folder: RunFolder) -> Config:
+    """Configuration of a run, as its record has it.
+
+    Raises:
+        UserError: If the record is broken.
+    """
+    return parse_config(folder.read_record()["config"], str(folder.record))

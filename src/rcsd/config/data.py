@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from rcsd.config.section import Section
+from rcsd.config.base import Section
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A checksum, as sha256sum prints it."""
@@ -63,11 +63,11 @@ TaskName = Literal[
     "sciq",
     "openbookqa",
 ]
-"""The benchmarks of `rcsd.tasks`."""
+"""The benchmarks of `rcsd.data.benchmarks`."""
 
 
 class TaskData(Section):
-    """A published benchmark (`rcsd.tasks`): its questions in its own words, graded as it does."""
+    """A published benchmark (`rcsd.data.benchmarks`), in its own words and graded as it does."""
 
     type: Literal["task"] = "task"
     """Selects a benchmark."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from rcsd.config.base import Section, checked_address
 from rcsd.config.methods import Distill
-from rcsd.config.section import Section, checked_address
 
 
 class LocalEngine(Section):

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from rcsd.config.base import Section
 from rcsd.config.data import AskedData, TaskData
 from rcsd.config.engines import AnyEngine
 from rcsd.config.judging import CodeJudge, Judge
 from rcsd.config.parts import Model, Rubrics, SetName
-from rcsd.config.section import Section
 from rcsd.types import ViewName
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from rcsd.config.section import Section, checked_address
+from rcsd.config.base import Section, checked_address
 
 # How a judge is reached, paced, paid and kept: none of it changes a verdict.
 _MEANS = {

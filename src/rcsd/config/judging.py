@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from rcsd.config.base import Section
 from rcsd.config.engines import AnyEngine
 from rcsd.config.judges import AskedModel, CodeJudge, ModelJudge
 from rcsd.config.parts import Model
-from rcsd.config.section import Section
 
 
 class LocalJudge(AskedModel):

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rcsd.config.base import Section
 from rcsd.config.judges import CodeJudge, RunJudge
 from rcsd.config.presets import PRESETS, PresetName, filled
-from rcsd.config.section import Section
 from rcsd.types import ViewName
 
 

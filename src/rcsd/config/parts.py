@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rcsd.config.base import Section
 from rcsd.config.data import Data
-from rcsd.config.section import Section
 from rcsd.types import ViewName
 
 
@@ -222,7 +222,7 @@ class LiveTeacher(Section):
 
 
 class RubricGrammar(Section):
-    """Holds completions to rubrics in JSON (`rcsd.grammars.rubric_regex`)."""
+    """Holds completions to rubrics in JSON (`rcsd.data.rubric_grammar.rubric_regex`)."""
 
     type: Literal["rubric"] = "rubric"
     """Selects rubrics."""

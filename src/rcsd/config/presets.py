@@ -12,8 +12,8 @@ opsd        OPSD (arXiv 2601.18734): the solution in the teacher's view; JSD wit
 rgsd        RGSD (arXiv 2606.12507): the rubric alone, JSD with beta 0.5. The paper masks the tokens
             of a model's thinking; here all completion tokens count. Full vocabulary: chosen by us.
 rcsd-paper  The released code of RCSD: answer and rubric in the teacher's view, analysis first, the
-            entry clip at 0.05 that reverses gradients (`rcsd.divergences.clip_entries`); samples at
-            1.2, top-p 0.95, top-k 20. Its defects that are no choices are not reproduced
+            entry clip at 0.05 that reverses gradients (`rcsd.methods.losses.clip_entries`);
+            samples at 1.2, top-p 0.95, top-k 20. Its defects that are no choices are not reproduced
             (docs/method.md).
 """
 

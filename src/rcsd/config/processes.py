@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rcsd.config.section import Section
+from rcsd.config.base import Section
 
 
 class Processes(Section):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from rcsd.config.base import Section
 from rcsd.config.engines import AnyEngine, LocalEngine, refuse_overlap, refuse_scoring
 from rcsd.config.methods import (
     AnyMethod,
@@ -35,7 +36,6 @@ from rcsd.config.parts import (
 )
 from rcsd.config.presets import PRESETS, filled, named
 from rcsd.config.processes import Processes
-from rcsd.config.section import Section
 from rcsd.types import ViewName
 
 DEFAULT_TOKENS_PER_PART = 16384

@@ -1,1 +1,1 @@
-"""Data: rows become examples, strictly; importers and placebos."""
+"""Rows become examples, conversations and token ids. Imports no torch."""

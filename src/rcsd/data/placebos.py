@@ -2,8 +2,8 @@
 
 A placebo is what the teacher is shown in training; answers are graded by the rubrics of their own
 rows. A criterion that changes its place brings its title and check along, and the check was written
-for the other question: `rcsd.world.reading.read_rubric` says what the words demand of this one.
-All functions leave examples without a rubric, and their arguments, as they are.
+for the other question: `rcsd.data.world.reading.read_rubric` says what the words demand of this
+one. All functions leave examples without a rubric, and their arguments, as they are.
 """
 
 import json
@@ -14,20 +14,21 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd import config
+from rcsd.config.placebos import Arm, PlaceboArm
+from rcsd.data.rubric import parse_rubric
+from rcsd.data.views import Words
 from rcsd.errors import ConfigError, DataError, RubricError
-from rcsd.rubrics import Criterion, Rubric, parse_rubric
-from rcsd.types import Example
-from rcsd.views import Words
+from rcsd.types import Criterion, Example, Rubric
 
 GENERIC_TEMPLATE = "generic_rubric.jinja"
 
-EMPTY: tuple[config.PlaceboArm, ...] = ("generic", "shuffled", "random")
+EMPTY: tuple[PlaceboArm, ...] = ("generic", "shuffled", "random")
 """Placebos whose rubrics say nothing of their question: what gains no more has no content."""
 
-PARTIAL: tuple[config.PlaceboArm, ...] = ("reduced", "noisy")
+PARTIAL: tuple[PlaceboArm, ...] = ("reduced", "noisy")
 """Placebos whose rubrics say a part of it: they show how much of a gain the rest is worth."""
 
-PLACEBOS: Mapping[config.Arm, Callable[[int], config.Placebo]] = {
+PLACEBOS: Mapping[Arm, Callable[[int], config.Placebo]] = {
     "generic": lambda seed: config.GenericRubrics(),
     "shuffled": lambda seed: config.ShuffledRubrics(seed=seed),
     "random": lambda seed: config.RandomRubrics(seed=seed),
@@ -73,7 +74,8 @@ def generic_rubric(words: Words) -> Rubric:
     """The rubric of ``generic_rubric.jinja``.
 
     The packaged one has the generalities that the rubric world's bad rubrics are padded with
-    (`rcsd.world.problems.GENERALITIES`): plain enough for any model and any question, and known to
+    (`rcsd.data.world.problems.GENERALITIES`): plain enough for any model and any question, and
+    known to
     the micro model, so that there too a gain would come from content and not from unknown words.
     What answers are most often asked for has the most points, 5 to 1 as in RaR.
 

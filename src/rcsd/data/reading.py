@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rcsd.data.lines import json_lines, json_rows
+from rcsd.data.lint import Row
 from rcsd.data.rows import example_from_row
 from rcsd.errors import DataError
-from rcsd.lint import Row
-from rcsd.rubrics import Rubric
-from rcsd.types import Example
+from rcsd.types import Example, Rubric
 
 
 def read_rows(path: str | Path) -> list[Row]:

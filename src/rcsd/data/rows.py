@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from rcsd.data.checks import validate_check
 from rcsd.data.lines import json_rows
+from rcsd.data.rubric import parse_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
-from rcsd.files import write_rows
-from rcsd.judges.checks import validate_check
-from rcsd.rubrics import Rubric, parse_rubric, rubric_rows
-from rcsd.types import LETTERS, AnswerKind, Example, Grading
+from rcsd.io import write_rows
+from rcsd.types import LETTERS, AnswerKind, Example, Grading, Rubric
 
 FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags", "grading")
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from rcsd.batching import padded
 from rcsd.errors import RunError
-from rcsd.models import Policy, Scorer, evaluating
-from rcsd.predictions import log_q_of
+from rcsd.models.logits import log_q_of
+from rcsd.models.packing import padded
+from rcsd.models.policy import Policy, Scorer, evaluating
 from rcsd.types import Decoding
 
 TRIED = "Is 12.5 K more than 7? Explain: café, Größe, 北京.\n"

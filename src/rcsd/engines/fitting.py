@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from rcsd.engines import Tell
+from rcsd.engines.base import Tell
 from rcsd.errors import RunError
-from rcsd.memory import Limit, free_memory, is_out_of_memory
+from rcsd.models.memory import Limit, free_memory, is_out_of_memory
 from rcsd.types import Completion, Decoding
 
 
@@ -23,11 +23,11 @@ class Batched(Protocol):
         first: int = 0,
         tell: Tell | None = None,
     ) -> list[Completion]:
-        """As `rcsd.engines.PolicyEngine`."""
+        """As `rcsd.engines.base.PolicyEngine`."""
         ...
 
     def load(self, version: int) -> None:
-        """As `rcsd.engines.PolicyEngine`."""
+        """As `rcsd.engines.base.PolicyEngine`."""
         ...
 
 

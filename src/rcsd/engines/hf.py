@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from rcsd.batching import left_padded, through_end
-from rcsd.engines import Tell
+from rcsd.engines.base import Tell
 from rcsd.engines.constrained import RegexMask
-from rcsd.models import Policy, evaluating
+from rcsd.models.packing import left_padded, through_end
+from rcsd.models.policy import Policy, evaluating
 from rcsd.types import Completion, Decoding
 
 

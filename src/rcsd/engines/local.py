@@ -9,6 +9,7 @@ V vocabulary, E end tokens.
 """
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,13 +19,13 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from rcsd.batching import last_columns, left_padded, positions, through_end
-from rcsd.engines import Tell
-from rcsd.engines.cache import RoomyCache
+from rcsd.engines.base import Tell
 from rcsd.engines.constrained import RegexMask
-from rcsd.engines.drawing import drawn, uniforms
+from rcsd.engines.kv_cache import RoomyCache
+from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
-from rcsd.models import Policy, causal_lm, evaluating, has_plain_head
+from rcsd.models.packing import last_columns, left_padded, positions, through_end
+from rcsd.models.policy import Policy, causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
 
 # Rows that have ended leave once they are this share of the batch, and prompts enter once this
@@ -177,18 +178,22 @@ class _Decoder:
         # As `Scorer`: a head that is not plain is left to the model.
         self._head = causal.get_output_embeddings() if has_plain_head(policy.model) else None
         self._model = causal if self._head is None else causal.base_model
-        # Code from a hub may not know how to leave out logits that nobody needs.
-        choices = [{}] if self._head is not None else [{"logits_to_keep": 1}, {}]
+        # transformers renames the cache's argument in 5.24; code from a hub may not know how to
+        # leave out logits that nobody needs.
+        options = [{}] if self._head is not None else [{"logits_to_keep": 1}, {}]
+        choices = itertools.product(("cache", "past_key_values"), options)
         with evaluating(policy.model):
-            if not any(self._goes_on_from_a_cache(policy, options) for options in choices):
+            if not any(self._goes_on_from_a_cache(policy, *choice) for choice in choices):
                 raise ModelError(
                     f"{type(self._model).__name__} cannot go on from a cache in a padded batch, so "
                     "the local engine cannot run it token by token; in a run set engine: {type: hf}"
                 )
 
-    def _goes_on_from_a_cache(self, policy: Policy, options: dict[str, int]) -> bool:
+    def _goes_on_from_a_cache(
+        self, policy: Policy, cache_name: str, options: dict[str, int]
+    ) -> bool:
         """Whether a padded row, its last token read from a cache, has the whole row's logits."""
-        self._options = options
+        self._cache_name, self._options = cache_name, options
         ids_BL = torch.tensor([[policy.pad_id, 0, 1, 2]], device=policy.device)
         mask_BL = torch.tensor([[0, 1, 1, 1]], device=policy.device)
         settings, position_BL = causal_lm(policy.model).config, positions(mask_BL)
@@ -215,8 +220,8 @@ class _Decoder:
             input_ids=ids_BL,
             position_ids=position_BL,
             attention_mask=mask_BC,
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_name: cache},
             **self._options,
         )
         if self._head is None:

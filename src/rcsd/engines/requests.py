@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rcsd.errors import ConfigError, RunError
-from rcsd.models import Policy
+from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
 # What vLLM takes. It silently raises a temperature below, and refuses one above.

@@ -1,9 +1,6 @@
 """The engine that scores, behind those that stand before it."""
 
-from rcsd.engines import Engine, TopKScorer
-from rcsd.engines.ahead import Ahead
-from rcsd.engines.fitting import FittingEngine
-from rcsd.engines.spread import Spread
+from rcsd.engines.base import Engine, TopKScorer
 from rcsd.errors import ConfigError
 
 
@@ -13,8 +10,8 @@ def scorer_of(engine: Engine) -> TopKScorer:
     Raises:
         ConfigError: If it scores nothing.
     """
-    while isinstance(engine, Ahead | FittingEngine | Spread):
-        engine = engine.engine
+    while (inner := getattr(engine, "engine", None)) is not None:
+        engine = inner
     if not isinstance(engine, TopKScorer):
         raise ConfigError("teacher.scored_by: engine needs engine vllm or vllm_server")
     return engine

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rcsd.engines import Tell
+from rcsd.engines.base import Tell
 from rcsd.types import Completion, Decoding
 
 

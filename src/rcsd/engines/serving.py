@@ -10,10 +10,10 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from rcsd.engines.answers import Models, WeightInfo
-from rcsd.engines.handing import has_tied_head, save_adapter
+from rcsd.engines.weight_sync import has_tied_head, save_adapter
 from rcsd.errors import RunError
 from rcsd.http import AWAY, Server
-from rcsd.models import Policy, causal_lm
+from rcsd.models.policy import Policy, causal_lm
 
 # The last version stays: other processes may still sample by it.
 KEPT_VERSIONS = 2

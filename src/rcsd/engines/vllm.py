@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines import Tell, TopK
 from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, mean_gap, own_log_q, refuse_gap
-from rcsd.engines.handing import all_weights, save_adapter
+from rcsd.engines.base import Tell, TopK
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -24,9 +23,10 @@ from rcsd.engines.requests import (
     tells_log_q,
     top_k_of,
 )
+from rcsd.engines.weight_sync import all_weights, save_adapter
 from rcsd.errors import ConfigError, ModelError, RunError
-from rcsd.memory import random_state
-from rcsd.models import Policy, causal_lm
+from rcsd.models.memory import random_state
+from rcsd.models.policy import Policy, causal_lm
 from rcsd.types import Completion, Decoding
 
 LOG_Q_MODE = "processed_logprobs"
@@ -155,7 +155,7 @@ class VllmEngine:
     def top_k(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
     ) -> list[list[TopK]]:
-        """As `rcsd.engines.TopKScorer`; always of the base as it was read."""
+        """As `rcsd.engines.base.TopKScorer`; always of the base as it was read."""
         asked = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=k, detokenize=False
         )

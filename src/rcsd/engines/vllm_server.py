@@ -12,16 +12,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from rcsd import config
-from rcsd.engines import Tell, TopK
-from rcsd.engines.agreeing import (
-    TRIED,
-    TRIED_GREEDILY,
-    TRIED_WARM,
-    mean_gap,
-    own_log_q,
-    refuse_gap,
-)
+from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, TRIED_WARM, mean_gap, own_log_q, refuse_gap
 from rcsd.engines.answers import Card, Choice, Models, Tokens, only_choice
+from rcsd.engines.base import Tell, TopK
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -32,7 +25,7 @@ from rcsd.engines.requests import (
 from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
 from rcsd.errors import RunError
 from rcsd.http import FIRST_PAUSE, Address, Reply, Server
-from rcsd.models import Policy
+from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
 # A server that forgets its weights while they are sampled from, time and again, is not mended here.
@@ -154,7 +147,7 @@ class VllmServer:
     def top_k(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
     ) -> list[list[TopK]]:
-        """As `rcsd.engines.TopKScorer`."""
+        """As `rcsd.engines.base.TopKScorer`."""
 
         def one(pair: tuple[Sequence[int], Sequence[int]]) -> list[TopK]:
             places = self._prompt_log_p(*pair, k)

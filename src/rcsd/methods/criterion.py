@@ -7,14 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
+from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
-from rcsd.judges.base import Judge, rubric_of
+from rcsd.graders.base import Judge, rubric_of
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.predictions import Predictions
-from rcsd.prompting import TeacherPrompts
-from rcsd.rubrics import Rubric
-from rcsd.types import Example, Rollout, Signal
+from rcsd.models.logits import Predictions
+from rcsd.types import Example, Rollout, Rubric, Signal
 
 
 class Criterion:

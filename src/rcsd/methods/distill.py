@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.divergences import (
+from rcsd.engines.base import TopKScorer
+from rcsd.errors import ConfigError
+from rcsd.methods.losses import (
     clip_entries,
     clip_tokens,
     entropy,
@@ -25,13 +27,11 @@ from rcsd.divergences import (
     sampled_token_terms,
     top_k_ids,
 )
-from rcsd.engines import TopKScorer
-from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.student import Student
-from rcsd.models import Policy, evaluating
-from rcsd.predictions import Predictions, Shown, log_q_of
-from rcsd.teachers import Teacher
+from rcsd.methods.rollouts import Student
+from rcsd.models.logits import Predictions, Shown, log_q_of
+from rcsd.models.policy import Policy, evaluating
+from rcsd.models.teacher import Teacher
 from rcsd.types import Rollout, Signal
 
 OVERLAP_K = 20
@@ -88,7 +88,7 @@ class Distill:
 
     What differs from the paper's released code:
 
-    1. No clip by default; its entry clip reverses gradients (`rcsd.divergences.clip_entries`).
+    1. No clip by default; its entry clip reverses gradients (`rcsd.methods.losses.clip_entries`).
     2. The mean is over all tokens of the step, not a mean of micro-batch means.
     3. The end token is learned even where it is the pad token.
     4. The teacher sees the rubric alone, as the paper's text says, unless the views say otherwise.

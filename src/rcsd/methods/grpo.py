@@ -9,18 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.judges.rewards import Reward, RubricReward, weighted_sums
+from rcsd.graders.rewards import Reward, RubricReward, weighted_sums
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.student import Hear, Student
-from rcsd.policy_gradients import (
+from rcsd.methods.policy_gradient import (
     clipped_surrogate,
     frozen_kl_terms,
     group_advantages,
     is_clipped,
     reduction_weights,
 )
-from rcsd.predictions import Predictions, log_q_of
-from rcsd.teachers import Teacher
+from rcsd.methods.rollouts import Hear, Student
+from rcsd.models.logits import Predictions, log_q_of
+from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout, Signal
 
 

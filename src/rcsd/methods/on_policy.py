@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rcsd.divergences import token_mean
-from rcsd.methods import Batch, completion_metrics
-from rcsd.methods.freshness import Freshness, gaps, importance_weights
-from rcsd.methods.student import Hear, Student
-from rcsd.predictions import Predictions, log_q_of
-from rcsd.prompting import Prompted
+from rcsd.data.prompts import Prompted
+from rcsd.methods.base import Batch, completion_metrics
+from rcsd.methods.losses import token_mean
+from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.staleness import Freshness, gaps, importance_weights
+from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
 
 WATCHED_TOKENS, WATCHED_SHARE = 256, 1 / 8

@@ -7,14 +7,14 @@ from typing import Literal
 from torch import Tensor
 
 from rcsd import config
-from rcsd.divergences import token_mean
+from rcsd.data.prompts import Prompted
+from rcsd.data.rubric import rubric_json
 from rcsd.errors import DataError
-from rcsd.methods import Batch, completion_metrics
-from rcsd.methods.student import Student
-from rcsd.predictions import log_q_of
-from rcsd.prompting import Prompted
-from rcsd.rubrics import rubric_json
-from rcsd.teachers import Teacher
+from rcsd.methods.base import Batch, completion_metrics
+from rcsd.methods.losses import token_mean
+from rcsd.methods.rollouts import Student
+from rcsd.models.logits import log_q_of
+from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
 
 

@@ -12,8 +12,8 @@ from rcsd import config
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.student import Hear
-from rcsd.predictions import Predictions
+from rcsd.methods.rollouts import Hear
+from rcsd.models.logits import Predictions
 from rcsd.types import Rollout, Signal
 
 ROUNDING = 1e-9

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from rcsd import config
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.student import Student
-from rcsd.policy_gradients import least_likely, policy_gradient_terms
-from rcsd.predictions import Predictions, log_q_of
+from rcsd.methods.policy_gradient import least_likely, policy_gradient_terms
+from rcsd.methods.rollouts import Student
+from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
 
 

@@ -1,0 +1,288 @@
+"""The base of all sections, and how a file becomes one of them."""
+
+import difflib
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from rcsd.errors import ConfigError
+from rcsd.redact import redacted
+
+MAX_NODES = 100_000
+"""Values of a YAML file, those that aliases repeat counted each time."""
+
+MAX_SHOWN = 300
+"""Characters of a wrong value that an error shows."""
+
+
+RENAMED: Mapping[str, str] = {}
+"""Keys of earlier versions, and the keys that replace them; CHANGELOG.md has the same table."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, without unknown keys, and without secrets.
+
+    A configuration is written into records, cards and trackers, so a secret in it is refused here.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written_down(cls, value: Any) -> Any:
+        _refuse_unwritable(value)
+        return value
+
+
+def checked_address(url: str, example: str) -> str:
+    """An address of a server, without a slash at its end.
+
+    Args:
+        url: As it was given.
+        example: For the error.
+
+    Raises:
+        ValueError: If it is none, or holds a user or a query, where secrets stand.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"expected an address such as {example}")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("expected an address without a user or a query")
+    return url.rstrip("/")
+
+
+def _refuse_unwritable(value: object) -> None:
+    """Refuse what a record should not hold, or cannot; sections look after their own values.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        keys = list(value) if isinstance(value, Mapping) else []
+        if any(not isinstance(key, str) for key in keys):
+            raise ValueError("holds a key that is no text")
+        for part in [*keys, *value.values()] if isinstance(value, Mapping) else value:
+            _refuse_unwritable(part)
+    elif isinstance(value, str | Path):
+        _refuse_text(str(value))
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("holds what is no finite number")
+    elif isinstance(value, int):
+        if abs(value) >= 2**63:
+            raise ValueError("holds a whole number beyond 64 bits")
+    elif value is not None and not isinstance(value, Section):
+        raise ValueError(f"holds a {type(value).__name__}; expected texts, numbers, lists, keys")
+
+
+def _refuse_text(text: str) -> None:
+    if redacted(text) != text:
+        raise ValueError(
+            "holds a secret or what looks like one, and would be written into records; give it by "
+            "the environment, such as HF_TOKEN"
+        )
+    if re.search("[\0\ud800-\udfff]", text):
+        raise ValueError("holds a NUL or half of a surrogate pair, which no file can hold")
+
+
+Root = TypeVar("Root", bound=Section)
+
+
+def load(root: type[Root], path: str | Path, overrides: Sequence[str]) -> Root:
+    """The section ``root`` from a YAML file and ``key=value`` overrides such as ``optim.lr=1e-5``.
+
+    Raises:
+        ConfigError: Naming the key that is wrong and, where it is misspelt, its nearest neighbour.
+    """
+    return parse(root, read_tree(path, overrides), str(path))
+
+
+def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values from a YAML file and overrides.
+
+    Raises:
+        ConfigError: If the file cannot be read, or an override is malformed.
+    """
+    path = Path(path)
+    try:
+        tree = _yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path}: expected sections such as 'model:' and 'data:'")
+    override(tree, overrides)
+    return tree
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set ``key=value`` overrides in a tree of plain values.
+
+    Raises:
+        ConfigError: If one is malformed.
+    """
+    for text in overrides:
+        _override(tree, text)
+
+
+def parse(root: type[Root], tree: object, source: str) -> Root:
+    """The section ``root`` from a tree of plain values, whatever they are.
+
+    Raises:
+        ConfigError: As `load`.
+    """
+    try:
+        return root.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explained(root, detail) for detail in error.errors()]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r}: expected key=value, such as optim.lr=1e-5")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+    try:
+        parsed = _yaml(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {error}") from error
+    # YAML 1.1 reads 1e-5 as a text, and so would a user's file: pydantic turns both into numbers.
+    tree[last] = parsed
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without code, without repeated keys, and without aliases that grow beyond bounds."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}
+        self._num_nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value, or the one that an alias stands for, which counts anew."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        before = self._num_nodes
+        node: Any = super().compose_node(parent, index)
+        if is_alias and node not in self._sizes:
+            raise yaml.YAMLError("an alias stands within what it stands for")
+        self._num_nodes += self._sizes[node] if is_alias else 1
+        self._sizes.setdefault(node, self._num_nodes - before)
+        if self._num_nodes > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES} values, repeated ones included")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping each of whose keys stands there once; those of ``<<`` are not its own."""
+        node = super().compose_mapping_node(anchor)
+        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in scalars).items():
+            if count > 1:
+                key = [key for key in scalars if key.value == name][-1]
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} stands there twice", key.start_mark
+                )
+        return node
+
+
+def _yaml(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a tag on a value that it cannot have raises anything
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _explained(root: type[Section], detail: Any) -> str:
+    keys, section = _place(root, detail["loc"])
+    name = ".".join(keys)
+    if detail["type"] != "extra_forbidden" or section is None:
+        if not name:  # of the whole tree, which nobody wants to see again
+            return detail["msg"]
+        given = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
+        return f"{name}: {detail['msg']}{given}{_nearest_tag(detail)}"
+    if keys[-1] in RENAMED:
+        return f"{name}: is now called '{RENAMED[keys[-1]]}'"
+    close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"{name}: unknown key{hint}"
+
+
+def _shortened(value: object) -> str:
+    """As Python writes it; YAML may hold numbers that it refuses to write."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of too many digits"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+
+
+def _nearest_tag(detail: Any) -> str:
+    """A hint for a union's type that there is not."""
+    if detail["type"] != "union_tag_invalid":
+        return ""
+    expected = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
+    close = difflib.get_close_matches(detail["ctx"]["tag"], expected, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _place(root: type[Section], loc: Sequence[str | int]) -> tuple[list[str], type[Section] | None]:
+    """The keys that a user wrote, and the section where they end.
+
+    Pydantic's location also holds the tag of each union that it passes, and the branch that it took
+    of a plain value; no user wrote those as keys.
+    """
+    keys: list[str] = []
+    section: type[Section] | None = root
+    steps = iter(loc)
+    for step in steps:
+        if section is None and isinstance(step, str):
+            continue
+        keys.append(str(step))
+        field = section.model_fields.get(str(step)) if section is not None else None
+        if field is None:
+            continue
+        options = _sections(field.annotation)
+        if get_origin(field.annotation) in (dict, list):
+            keys += [str(inner) for inner in itertools.islice(steps, 1)]
+        if len(options) > 1:
+            tag = next(steps, None)
+            options = [option for option in options if tag in _tags(option)]
+        section = options[0] if options else None
+    return keys, section
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [s for part in getattr(annotation, "__args__", ()) for s in _sections(part)]
+
+
+def _tags(section: type[Section]) -> tuple[str, ...]:
+    return getattr(section.model_fields["type"].annotation, "__args__", ())

@@ -1,0 +1,328 @@
+"""Problems of the rubric world: examples with gold rubrics, in three splits."""
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from rcsd.data.world import biology, chemistry, earth, physics
+from rcsd.data.world.drafts import TEMPLATES, Draft, Template, number
+from rcsd.errors import DataError
+from rcsd.types import Criterion, Example, Rubric
+
+MODULES = (physics, chemistry, biology, earth)
+
+Split = Literal["train", "new_numbers", "new_templates"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Kind = Literal[
+    "method",
+    "mistake",
+    "value",
+    "formula",
+    "principle",
+    "unit",
+    "no unit",
+    "boxed",
+    "answer line",
+    "no working",
+]
+"""What a criterion is about; its title in a rubric."""
+
+# How each kind is put into words; one is drawn for each criterion. `rcsd.data.world.reading`
+# inverts it.
+WORDINGS: Mapping[Kind, tuple[str, ...]] = {
+    "method": ("The working {}.", "The answer {}.", "It {}."),
+    "mistake": ("The working {}.", "The answer {}.", "It {}."),
+    "value": ("Finds {} on the way.", "Reaches {} as a step."),
+    "formula": ("States {} before the numbers.", "Gives the formula {} first."),
+    "principle": ("Says that {}.", "Explains that {}."),
+    "unit": ("Gives the final answer in {}.", "Ends with the unit {}."),
+    "no unit": ("Leaves the final answer without a unit.", "Ends without a unit."),
+    "boxed": (r"Puts the final answer in \boxed{{}}.", r"Ends with a result in \boxed{{}}."),
+    "answer line": ("Ends with a line that begins with Answer:.",),
+    "no working": ("Gives only the answer, without working.", "Shows no working."),
+}
+
+
+GENERALITIES = (
+    "Is clear and complete.",
+    "Shows the working.",
+    "Is right.",
+    "Answers the question.",
+    "Is easy to follow.",
+    "Uses correct terms.",
+)
+"""Criteria that could be asked of any question: what a bad rubric is padded with."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A criterion before it is put into words.
+
+    Args:
+        kind: What it is about.
+        about: The phrase, formula, value or unit that it names; empty for pure form.
+        points: Positive: do it. Negative: doing it is a mistake.
+        check: Decides whether an answer does it.
+    """
+
+    kind: Kind
+    about: str
+    points: int
+    check: Mapping[str, Any]
+
+    def criterion(self, rng: random.Random) -> Criterion:
+        """The demand in one of its wordings."""
+        text = rng.choice(WORDINGS[self.kind]).format(self.about)
+        return Criterion(text, self.points, self.kind, self.check)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A draft, and what it was drawn from.
+
+    Args:
+        template: Its family.
+        draft: The problem itself.
+        draws: The random bits that the template asked for: they give the same draft again.
+    """
+
+    template: Template
+    draft: Draft
+    draws: tuple[int, ...]
+
+
+class _Draws(random.Random):
+    """Random numbers whose bits come from a source and are kept.
+
+    A template draws whole numbers and choices, and those rest on ``getrandbits`` alone.
+    """
+
+    def __init__(self, source: Callable[[int], int]) -> None:
+        super().__init__(0)
+        self._source, self.kept = source, list[int]()
+
+    def getrandbits(self, k: int, /) -> int:
+        """The source's next bits."""
+        self.kept.append(self._source(k))
+        return self.kept[-1]
+
+
+def drawn_problem(template: Template, rng: random.Random) -> Problem:
+    """A problem of a template; takes from the generator what the template alone would take."""
+    draws = _Draws(rng.getrandbits)
+    draft = template.draft(draws)
+    return Problem(template, draft, tuple(draws.kept))
+
+
+BOXED = {"type": "boxed"}
+ANSWER_LINE = {"type": "matches", "pattern": r"(?m)^Answer:"}
+# Working shows in a number that is equated with a number, as in "4 * 180 = 720".
+NO_WORKING = {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
+
+
+def value_check(value: str) -> dict[str, Any]:
+    """An answer holds the number of a value such as ``180 s``.
+
+    Raises:
+        ValueError: If the value does not begin with a finite number.
+    """
+    found = float(value.split()[0])
+    if not math.isfinite(found):
+        raise ValueError(f"{value!r} is not finite")
+    return number(found)
+
+
+def formula_check(formula: str) -> dict[str, Any]:
+    """An answer states a formula before its first calculation."""
+    return {"type": "before", "first": formula, "then": r"\d\s*[*/+-]|\d \w+ ="}
+
+
+def principle_check(principle: str) -> dict[str, Any]:
+    """An answer says a principle, word for word."""
+    return {"type": "contains", "text": principle}
+
+
+def unit_check(unit: str) -> dict[str, Any]:
+    """An answer ends in a number with a unit."""
+    return {"type": "unit", "unit": unit}
+
+
+def demands(draft: Draft) -> dict[str, Demand]:
+    """Everything that a rubric of this problem may demand, by a key such as ``method 0``."""
+    found: dict[str, Demand] = {}
+    for index, fork in enumerate(draft.forks):
+        found[f"method {index}"] = Demand("method", fork.right, 6, fork.right_mark)
+        found[f"mistake {index}"] = Demand("mistake", fork.habit, -4, fork.habit_mark)
+    key = draft.right.key
+    if key is not None:
+        found["value"] = Demand("value", key, 4, value_check(key))
+    unit = unit_check(draft.unit)
+    return found | {
+        "formula": Demand("formula", draft.formula, 3, formula_check(draft.formula)),
+        "principle": Demand("principle", draft.principle, 3, principle_check(draft.principle)),
+        "unit": Demand("unit", draft.unit, 2, unit),
+        "no unit": Demand("no unit", "", -2, {"type": "not", "check": unit}),
+        "boxed": Demand("boxed", "", 2, BOXED),
+        "answer line": Demand("answer line", "", 2, ANSWER_LINE),
+        "no working": Demand("no working", "", -3, NO_WORKING),
+    }
+
+
+# Each optional criterion's chance to be in a gold rubric.
+_GOLD_CHANCES = {"value": 0.8, "formula": 0.8, "principle": 0.5, "no working": 0.3, "no unit": 0.2}
+_MAX_CRITERIA = 8
+
+
+def gold_demands(draft: Draft, rng: random.Random) -> list[Demand]:
+    """Between 4 and 8 demands of a strong answer, at least one negative, in random order."""
+    every = demands(draft)
+    kept = [f"method {index}" for index in range(len(draft.forks))]
+    kept += [f"mistake {rng.randrange(len(draft.forks))}", "unit", "boxed"]
+    kept += [key for key, chance in _GOLD_CHANCES.items() if key in every and rng.random() < chance]
+    chosen = [every[key] for key in kept[:_MAX_CRITERIA]]
+    rng.shuffle(chosen)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Style:
+    """The form of an answer, apart from what is right or wrong in it."""
+
+    principle: bool
+    formula: bool
+    steps: bool
+    unit: bool
+    boxed: bool
+    answer_line: bool
+
+
+FULL_STYLE = Style(True, True, True, True, False, False)
+
+
+def written_answer(
+    draft: Draft, choices: Sequence[bool], style: Style, value: str | None = None
+) -> str:
+    """An answer in writing.
+
+    Args:
+        draft: The problem.
+        choices: At each fork, whether the right procedure is taken.
+        style: Its form.
+        value: Put in the place of the final number where given: an answer that does not follow.
+    """
+    working = draft.workings[tuple(choices)]
+    parts = []
+    if style.principle:
+        parts.append(draft.principle[0].upper() + draft.principle[1:] + ".")
+    if style.formula:
+        parts.append(draft.formula + ".")
+    if style.steps:
+        parts.append(". ".join(working.steps) + ".")
+    final = (value or working.value) + (f" {draft.unit}" if style.unit else "")
+    final = rf"\boxed{{{final}}}" if style.boxed else final
+    if style.answer_line:
+        return " ".join(parts) + f"\nAnswer: {final}" if parts else f"Answer: {final}"
+    return " ".join([*parts, f"The answer is {final}."])
+
+
+def split_of(template: Template, draft: Draft) -> Split:
+    """The split that a problem belongs to, by its numbers alone: the same in every run.
+
+    An eighth of the number combinations of the known templates is held out from every training.
+    """
+    if template.held_out:
+        return "new_templates"
+    key = f"{template.name}: {draft.right.steps}"
+    return "new_numbers" if hashlib.sha256(key.encode()).digest()[0] % 8 == 0 else "train"
+
+
+def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
+    """Problems of a split without end.
+
+    In ``train`` and ``new_templates`` each template comes about as often as any other; in
+    ``new_numbers`` as often as its held-out numbers are many.
+    """
+    templates = [t for t in TEMPLATES.values() if t.held_out == (split == "new_templates")]
+    while True:
+        problem = drawn_problem(rng.choice(templates), rng)
+        if split_of(problem.template, problem.draft) == split:
+            yield problem
+
+
+def example(problem: Problem, rng: random.Random, id: str) -> Example:
+    """The problem as a row of data, with a gold rubric; `draft_of` leads back to its draft."""
+    template, draft = problem.template, problem.draft
+    right = (True,) * len(draft.forks)
+    criteria = tuple(demand.criterion(rng) for demand in gold_demands(draft, rng))
+    return Example(
+        id=id,
+        question=draft.question,
+        reference_answer=f"{draft.right.value} {draft.unit}",
+        solution=written_answer(draft, right, FULL_STYLE),
+        rubric=Rubric(criteria),
+        tags={
+            "template": template.name,
+            "field": template.field,
+            "draws": " ".join(map(str, problem.draws)),
+        },
+    )
+
+
+def is_problem(example: Example) -> bool:
+    """Whether an example says that it comes from the rubric world."""
+    return "template" in example.tags and "draws" in example.tags
+
+
+def draft_of(example: Example) -> Draft:
+    """The draft that an example was made from, drawn again from its tags.
+
+    Raises:
+        DataError: If the tags name no template, or their draws do not lead to the question.
+    """
+    template = TEMPLATES.get(example.tags.get("template", ""))
+    if template is None:
+        raise DataError(
+            f"example {example.id!r} is no problem of the rubric world: no template "
+            f"{example.tags.get('template')!r}",
+            field="tags.template",
+        )
+    tag = example.tags.get("draws", "")
+    try:
+        left = [int(bits) for bits in tag.split()]
+        draft = template.draft(_Draws(lambda _: left.pop(0)))
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise _foreign_draws(example) from error
+    if left or draft.question != example.question:
+        raise _foreign_draws(example)
+    return draft
+
+
+def _foreign_draws(example: Example) -> DataError:
+    return DataError(
+        f"{example.tags.get('draws')!r} does not lead to the question of example {example.id!r}",
+        field="tags.draws",
+    )
+
+
+def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
+    """Examples of a split, without repeated questions; the same for the same seed.
+
+    Raises:
+        DataError: If the split has too few distinct problems.
+    """
+    rng = random.Random(f"{split} {seed}")
+    source, seen, rows = problems(split, rng), set(), []
+    for _ in range(100 * num_examples):
+        row = example(next(source), rng, f"{split}-{seed}-{len(rows)}")
+        if row.question not in seen:
+            seen.add(row.question)
+            rows.append(row)
+        if len(rows) == num_examples:
+            return rows
+    raise DataError(
+        f"the split {split} has fewer than {num_examples} distinct problems", field="num_examples"
+    )

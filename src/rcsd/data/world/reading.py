@@ -1,0 +1,149 @@
+r"""What a written criterion of the rubric world demands, read back from its words.
+
+A model writes text and points alone. Each sentence that the world knows is turned into the check
+that decides it, from the words alone, as a reader would who knows the question but no answer:
+
+==================  ====================================================  =======================
+the sentence is     such as                                               its check
+==================  ====================================================  =======================
+a form, a value     "Ends with the unit J.", "Finds 180 s on the way."    as its words say
+this problem's      "The working converts the minutes to seconds."        the fork's mark
+another problem's   the same, where no minutes are to be converted        met by no answer
+general             "Is clear and complete.", "Is right."                 met by every answer
+anything else       "Is great.", words that the world does not know       none: unscored
+==================  ====================================================  =======================
+
+"Is right." names nothing that an answer could be searched for, so it tells no two answers apart;
+"Shows the working." does, and is read.
+"""
+
+import functools
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rcsd.data.world.drafts import TEMPLATES, Draft
+from rcsd.data.world.problems import (
+    ANSWER_LINE,
+    BOXED,
+    GENERALITIES,
+    NO_WORKING,
+    WORDINGS,
+    Kind,
+    draft_of,
+    formula_check,
+    is_problem,
+    principle_check,
+    unit_check,
+    value_check,
+)
+from rcsd.types import Criterion, Example, Rubric
+
+NEVER: Mapping[str, Any] = {"type": "matches", "pattern": r"(?!)"}
+"""Met by no answer."""
+
+ALWAYS: Mapping[str, Any] = {"type": "matches", "pattern": r"\S"}
+"""Met by every answer that is not empty."""
+
+
+def read_rubric(example: Example, rubric: Rubric) -> Rubric:
+    """The criteria of a rubric with the checks and titles that their words stand for.
+
+    Titles are the kinds of `rcsd.data.world.problems`, or ``foreign``, ``general``, ``unread``.
+    Text and
+    points stay as written, whatever the points' sign. Checks that the rubric brings are not used.
+
+    Args:
+        example: A problem of the world (see `rcsd.data.world.problems.draft_of`).
+        rubric: Written for it.
+
+    Raises:
+        DataError: If the example cannot be traced back to its draft.
+    """
+    draft = draft_of(example)
+    return Rubric(tuple(_read(criterion, draft) for criterion in rubric.criteria))
+
+
+def read_rubrics(examples: Sequence[Example], written: Mapping[str, Rubric]) -> dict[str, Rubric]:
+    """The rubrics of many examples by id, read where the example is a problem of the world.
+
+    Raises:
+        DataError: As `read_rubric`.
+    """
+    return {
+        example.id: read_rubric(example, written[example.id])
+        if is_problem(example)
+        else written[example.id]
+        for example in examples
+        if example.id in written
+    }
+
+
+def _read(criterion: Criterion, draft: Draft) -> Criterion:
+    title, check = _demanded(" ".join(criterion.text.split()), draft)
+    return replace(criterion, title=title, check=check)
+
+
+def _demanded(text: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
+    """What a sentence is about, and the check that decides it."""
+    if text == "Shows the working.":
+        return "working", {"type": "not", "check": NO_WORKING}
+    if text in GENERALITIES:
+        return "general", ALWAYS
+    for kind, pattern in _sentences():
+        found = pattern.fullmatch(text)
+        if found is not None:
+            return _decided(kind, (found.groups() or ("",))[0], draft)
+    return "unread", None
+
+
+@functools.cache
+def _sentences() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
+    """Each wording, with a group for what it names; its full stop may be missing."""
+    hole = "\0"
+    found = []
+    for kind, wordings in WORDINGS.items():
+        for wording in wordings:
+            words = re.escape(wording.format(hole).removesuffix("."))
+            found.append((kind, re.compile(words.replace(re.escape(hole), "(.+?)") + r"\.?")))
+    return tuple(found)
+
+
+def _decided(kind: Kind, about: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
+    if kind in ("method", "mistake"):  # they share their wordings
+        return _at_fork(about, draft)
+    if kind == "value":
+        try:
+            return kind, value_check(about)
+        except ValueError:
+            return "unread", None
+    checks: dict[Kind, Mapping[str, Any]] = {
+        "formula": formula_check(about),
+        "principle": principle_check(about),
+        "unit": unit_check(about),
+        "no unit": {"type": "not", "check": unit_check(draft.unit)},
+        "boxed": BOXED,
+        "answer line": ANSWER_LINE,
+        "no working": NO_WORKING,
+    }
+    return kind, checks[kind]
+
+
+def _at_fork(phrase: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
+    for fork in draft.forks:
+        if phrase == fork.right:
+            return "method", fork.right_mark
+        if phrase == fork.habit:
+            return "mistake", fork.habit_mark
+    return ("foreign", NEVER) if phrase in _phrases() else ("unread", None)
+
+
+@functools.cache
+def _phrases() -> frozenset[str]:
+    """What goes right or wrong in any problem; a template's phrases do not hang on its numbers."""
+    forks = [
+        fork for template in TEMPLATES.values() for fork in template.draft(random.Random(0)).forks
+    ]
+    return frozenset(phrase for fork in forks for phrase in (fork.right, fork.habit))

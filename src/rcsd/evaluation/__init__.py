@@ -1,0 +1,1 @@
+"""A model evaluated on held-out sets, and evaluations compared."""

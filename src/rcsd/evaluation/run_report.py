@@ -1,0 +1,136 @@
+"""What numbers mean: curves and facts of a run, criteria, answers side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rcsd.evaluation.compare import criterion_verdicts
+from rcsd.evaluation.report import (
+    CriterionShares,
+    Curve,
+    ReportPage,
+    Sample,
+    SampleAnswer,
+    SampleCriterion,
+    write_report,
+)
+from rcsd.graders.grade import Graded
+from rcsd.runs import RunFolder
+from rcsd.types import Example
+
+# Metric, its name in the report, its unit.
+_CURVES = (
+    ("loss/total_mean", "loss", "weighted sum"),
+    ("loss/divergence_nats_mean", "divergence", "nats per token"),
+    ("loss/nll_nats_mean", "negative log-likelihood", "nats per token"),
+    ("reward/score_mean", "reward", "weighted sum"),
+    ("reward/no_spread_share", "groups without spread", "share"),
+    ("loss/frozen_kl_nats_mean", "distance to the frozen weights", "nats per token"),
+    ("student/entropy_nats_mean", "student entropy", "nats"),
+    ("teacher/top_k_overlap_share", "overlap of both views' likeliest tokens", "share"),
+    ("student/end_probability_mean", "student's probability of the end", "share"),
+    ("teacher/end_probability_mean", "teacher's probability of the end", "share"),
+    ("completion/length_tokens_mean", "completion length", "tokens"),
+    ("completion/truncated_share", "truncated completions", "share"),
+    ("completion/leak_phrase_share", "completions that speak of rubric or reference", "share"),
+    ("completion/copied_reference_share", "completions that copy the reference", "share"),
+    ("completion/copied_rubric_share", "completions that copy the rubric", "share"),
+    ("completion/hedges_per_1000_words", "hedging", "phrases per 1000 words"),
+    ("completion/checks_per_1000_words", "checking", "phrases per 1000 words"),
+    ("completion/duplicate_share", "completions that another repeats", "share"),
+    ("optim/grad_norm", "gradient norm", "before clipping"),
+    ("eval/score_mean", "held-out score", "0 to 1"),
+    ("eval/accuracy_mean", "held-out accuracy", "0 to 1"),
+    ("eval/f1_mean", "held-out rubrics' F1", "0 to 1"),
+    ("eval/valid_share", "held-out rubrics that parse", "share"),
+)
+_NUM_SAMPLES = 4
+
+
+def curves(arm: str, rows: Sequence[Mapping[str, float]]) -> list[Curve]:
+    """The curves of one run that a reader looks at first."""
+    found = []
+    for metric, name, unit in _CURVES:
+        points = [(int(row["step"]), row[metric]) for row in rows if metric in row]
+        if points:
+            steps, values = zip(*points, strict=True)
+            found.append(Curve(arm, name, unit, steps, values))
+    return found
+
+
+def write_run_report(folder: RunFolder) -> Path:
+    """Write ``report.html`` of one run: curves, last completions, facts; returns its path."""
+    record, path = folder.read_record(), folder.path / "report.html"
+    last = folder.completions()[-_NUM_SAMPLES:]
+    samples = [
+        Sample(row["question"], (SampleAnswer(f"step {row['step']}", row["text"]),)) for row in last
+    ]
+    page = ReportPage(
+        title=folder.path.name,
+        subtitle=f"{record['config']['method']['type']} from {record['config']['model']['path']}",
+        curves=tuple(curves(folder.path.name, folder.metrics())),
+        samples=tuple(samples),
+        facts=facts(record),
+    )
+    write_report(page, path)
+    return path
+
+
+def facts(record: Mapping[str, object]) -> dict[str, object]:
+    """A run's record as flat names and values."""
+    flat: dict[str, object] = {}
+
+    def add(name: str, value: object) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                add(f"{name}.{key}" if name else str(key), inner)
+        elif isinstance(value, list) and len(value) > 4:
+            flat[name] = f"{len(value)} rows"
+        else:
+            flat[name] = value
+
+    for key in ("config", "versions", "num_examples", "dropped", "git_revision", "data_sha256"):
+        add("" if key == "config" else key, record.get(key))
+    return flat
+
+
+def criterion_shares(
+    rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example]
+) -> list[CriterionShares]:
+    """For each kind of criterion (its title), the share of answers that meet it, by arm.
+
+    Over the verdicts that every arm has; kinds of which there are none are left out.
+    """
+    found = criterion_verdicts({arm: [of_arm] for arm, of_arm in rows.items()}, problems)
+    shares = []
+    for (violation, title), kind in found.items():
+        values = np.concatenate(list(kind.values.values()))
+        judged = np.isfinite(values).all(axis=0)
+        if judged.any():
+            met = values[:, judged].mean(axis=1)
+            by_arm = dict(zip(kind.values, met.tolist(), strict=True))
+            shares.append(CriterionShares(title, by_arm, violation, int(judged.sum())))
+    return shares
+
+
+def side_by_side(
+    rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example], num_samples: int = 4
+) -> list[Sample]:
+    """The first problem of each of the first templates, so that nobody can have picked them.
+
+    Problems without the tag ``template`` are each of their own.
+    """
+    numbered = reversed(list(enumerate(problems)))
+    first = {problem.tags.get("template", problem.id): n for n, problem in numbered}
+    samples = []
+    for index in sorted(first.values())[:num_samples]:
+        problem = problems[index]
+        answers = tuple(
+            SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
+            for arm, row in ((arm, graded_rows[index]) for arm, graded_rows in rows.items())
+        )
+        criteria = problem.rubric.criteria if problem.rubric is not None else ()
+        shown = tuple(SampleCriterion(c.text, c.weight) for c in criteria)
+        samples.append(Sample(problem.question, answers, shown, problem.reference_answer))
+    return samples

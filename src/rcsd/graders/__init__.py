@@ -1,0 +1,1 @@
+"""Verdicts and scores of completions, by code or by a judge."""

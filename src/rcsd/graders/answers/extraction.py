@@ -1,0 +1,292 @@
+r"""Where the final answer of a text stands.
+
+What counts, the first that there is, in what follows the last closed tag of thinking:
+
+1. the last ``\boxed{...}`` or ``\fbox{...}`` that is not empty: of several different ones the last;
+2. the last of what follows ``Answer:``, a heading ``Answer``, ``the answer is`` or ``####``, where
+   that gives an answer: "if your answer is 6" and "the answer is independent of x" give none;
+3. the whole text, where it is one short line;
+4. of a choice, the only option that a line stands for, if that is the first or the last line;
+5. a last sentence that begins with therefore, thus, hence, so, or in conclusion, or that says what
+   is correct;
+6. of a number or an expression, a last sentence that is an equation.
+
+What follows a question that the model asks itself after its answer is passed over. A unit or a
+power of ten right after the box of a number belongs to it. A box within an expression
+(``-\boxed{5}``) is unsure, and so is a marked answer that is taken back later ("Wait, ..."). A text
+that was cut off has none but what stands in it whole: one that touches its end may go on.
+"""
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rcsd.graders.answers.folding import folded, holds_phrase
+from rcsd.graders.answers.numerals import ready, values
+from rcsd.graders.answers.plain import boxed_contents
+from rcsd.graders.answers.units import unit_at_start
+
+MAX_LINE = 200
+"""Characters of a text that is an answer as a whole, or of an equation that is."""
+
+MAX_OPTION = 1_000
+"""Characters of a line that is an option with its letter."""
+
+_TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
+_OPENED = re.compile(rf"(?im)^[^\S\n]*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
+_CLOSED = re.compile(
+    rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
+)
+_FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
+_BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
+_OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
+_OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})([^\n]*)")
+_VERB = r"(?:is|are|was|equals|would be|will be|should be|must be|has to be|=)"
+_NOUN = r"(?:answer|option|choice|statement|result|value|letter)"
+_GOOD = r"(?:final|correct|right|best|numerical|most appropriate)"
+_MARKS = re.compile(
+    r"(?im)"
+    r"^[ \t]*####[ \t]*(?=\S)(?!(?:the )?(?:final )?answer)"
+    r"|^[ \t>*_#-]*(?:my |the |so, |thus, )?(?:(?:final|correct|short) )?"
+    r"(?:answer|antwort|respuesta|réponse|答案)[ \t*_]*(?:[:\uff1a]|[=-](?=[ \t]))[ \t*_]*"
+    r"|^[ \t>*_#]*(?:the )?(?:(?:final|correct) )?answer[ \t*_]*$"
+    rf"|\b(?:answer|{_GOOD}(?: and {_GOOD})* {_NOUN}|{_GOOD} one)"
+    rf"(?: (?:to|for|of)\b[^\n.:;]{{1,80}}?| here| choice| option)?"
+    rf"(?: {_VERB}\b[ \t]*[:\uff1a]?|[:\uff1a])[ \t*_]*"
+    r"|\banswer[ \t]*(?:[:\uff1a]|=)[ \t*_]*"
+)
+_CONCLUDES = re.compile(
+    r"(?i)^\W*(?:therefore|thus|hence|so|consequently|in conclusion|in summary|finally|overall)\b"
+    r"[,:]?\s*"
+    r"|(?=.*\b(?:is|are|would be) (?:the |therefore |thus )*(?:only )?(?:correct|right|best)\b)"
+)
+_NO_MARK_AFTER = re.compile(  # "if your answer is 6", "I first thought the answer is B"
+    r"(?i)\b(?:if|whether|your|incorrect|wrong|unless|suppose"
+    r"|(?:first|initially|originally)\b.*\b(?:thought|guess\w*|assumed|believed|said))\b"
+    r"[^.!?\n]{0,40}$"
+)
+_NO_ANSWER = re.compile(  # "the answer is independent of 7", "this answer is helpful"
+    r"(?i)^\W*(?:(?:also|indeed|clearly|therefore|very|really|now) )?(?:independent|checked|correct"
+    r"|right|wrong|incorrect|helpful|useful|clear|obvious|found|obtained|verified|confirmed"
+    r"|consistent|rounded|unique|reasonable|plausible|unchanged|valid|based)\b"
+)
+_TAKEN_BACK = re.compile(
+    r"(?i)\b(?:wait|hmm+|actually|reconsider|on second thought|correction|i made (?:a|an) "
+    r"(?:mistake|error)|i was wrong|scratch that)\b"
+)
+_NEXT_TURN = re.compile(r"(?m)^[ \t*#]*(?:Question|Q|Problem|User|Human)[ \t*]*\d*[ \t]*:")
+_OPTION_LINE = re.compile(
+    r"^[\s*_#>]*(?:(?i:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))"
+)
+_EQUATION = re.compile(
+    r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
+    r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
+    r"(?!.*\b(?:where|with|use)\b).{1,80})$"
+)
+_SENTENCE_END = re.compile(  # not after the letter of "B. London"
+    r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was found.
+
+    Args:
+        answer: The final answer, markup around it removed; None: there is none.
+        reason: Where it stands, or why there is none.
+        is_unsure: Something reads like an answer, but nobody can say that it is the final one.
+    """
+
+    answer: str | None
+    reason: str
+    is_unsure: bool = False
+
+
+def extraction(
+    text: str, finished: bool = True, kind: str = "text", options: Sequence[str] = ()
+) -> Extraction:
+    """The final answer of a text.
+
+    Args:
+        text: A completion.
+        finished: Whether the model ended by itself.
+        kind: Of answer, as `rcsd.types.Grading` names it.
+        options: Of a choice.
+    """
+    closed = list(_CLOSED.finditer(text))
+    said = text[closed[-1].end() :] if closed else text
+    if _OPENED.search(said):  # at the start of a line: elsewhere a text speaks of tags
+        return Extraction(None, "the thinking never ends, so there is no final answer")
+    if closed and not said.strip():
+        return Extraction(None, "no final answer: nothing follows the thinking")
+    turn = _NEXT_TURN.search(said)
+    if turn and (before := _pointed_out(said[: turn.start()], True, kind)):
+        return before
+    found = _pointed_out(said, finished, kind)
+    if found is None and finished:
+        found = _whole(said)
+        if found is None and kind == "choice":
+            found = _lone_option(said)
+        found = found or _concluded(said)
+        if found is None and kind in ("number", "math"):
+            found = _equation(said)
+    if found is not None:
+        return found
+    if finished and _may_answer(_last_line(said), kind, options):
+        return Extraction(None, "no final answer is marked, but the last line may give one", True)
+    return Extraction(None, "no final answer" if finished else "cut off before a final answer")
+
+
+_HOLDS = {
+    "choice": re.compile(r"(?<![\w'\u2019])(?:[B-HJ-Z]|A(?!\s+[a-z]))(?![\w'\u2019])"),
+    "number": re.compile(r"\d"),
+    "math": re.compile(r"\d|\$\s*\w|\\(?!boxed)[a-z]"),
+}
+"""What a line must hold to be an answer of a kind."""
+
+
+def _may_answer(line: str, kind: str, options: Sequence[str]) -> bool:
+    held = _HOLDS.get(kind)
+    return (held is not None and held.search(line) is not None) or any(
+        holds_phrase(folded(line), folded(option)) for option in options
+    )
+
+
+def _pointed_out(text: str, finished: bool, kind: str) -> Extraction | None:
+    return _boxed(text, finished, kind) or _marked(text, finished)
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.split("\n")) if bare(line)), "")
+
+
+def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
+    text = _FBOX.sub(r"\\boxed", text)
+    contents = [content for content in boxed_contents(text) if bare(content)]
+    if contents:
+        several = len(set(contents)) > 1
+        answer = contents[-1]
+        begin = text.rindex(answer)
+        before, after = text[:begin], text[begin + len(answer) + 1 :]
+        if kind in ("number", "math") and (
+            re.search(r"[-\u2212]\\boxed\s*\{\s*$", before) or _OPERATOR.match(after)
+        ):
+            return Extraction(answer, "the box is a part of an expression", True)
+        if kind == "number":
+            answer += _unit_beside(answer, after)
+        return Extraction(answer, "the last of several boxes" if several else "boxed")
+    for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
+        found = [content for content in pattern.findall(text) if bare(content)]
+        if found:
+            return Extraction(bare(found[-1]), "in a box that is not closed")
+    return None
+
+
+def _unit_beside(boxed: str, rest: str) -> str:
+    r"""The unit or the power of ten that follows the box of a bare number: ``\boxed{20} cm``."""
+    plain = ready(boxed)
+    last = values(plain)[-1:]
+    if not last or not last[0].unit.is_none or last[0].end != len(plain):
+        return ""
+    beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
+    beside = beside.replace("$", " ")
+    if re.match(r"A\s+[a-z]{2}", beside):
+        return ""
+    is_factor = re.match(r"(?:\\times|\\cdot|\u00d7|\u00b7)\s*10", beside)
+    return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
+
+
+def _marked(text: str, finished: bool) -> Extraction | None:
+    """What follows the last mark that anything follows."""
+    for mark in reversed(list(_MARKS.finditer(text))):
+        rest = text[mark.end() :]
+        line_start = text.rfind("\n", 0, mark.start()) + 1
+        if _NO_MARK_AFTER.search(text[max(line_start, mark.start() - 80) : mark.start()]):
+            continue
+        lines = rest.split("\n")
+        place = next((i for i, line in enumerate(lines) if bare(line)), None)
+        is_named = mark[0].rstrip("* \t").endswith(":")  # "Answer: Valid for a year"
+        if place is None or (not is_named and _NO_ANSWER.match(lines[place])):
+            continue
+        if lines[place].rstrip("* \t").endswith(":"):  # "The answer is approximately:\n5"
+            place = next((i for i in range(place + 1, len(lines)) if bare(lines[i])), place)
+        if not finished and place == len(lines) - 1:
+            return Extraction(None, "cut off before a final answer: within it")
+        if _TAKEN_BACK.search(rest):
+            return Extraction(bare(lines[place]), "an answer that is taken back", True)
+        return Extraction(bare(lines[place]), "after the last 'answer'")
+    return None
+
+
+def _lone_option(text: str) -> Extraction | None:
+    """The first or the last line, if no line stands for another option."""
+    lines = [line for line in text.split("\n") if bare(line)]
+    begins = [_OPTION_LINE.match(line) for line in lines]
+    if len({begin[1] or begin[2] for begin in begins if begin}) != 1:
+        return None
+    for line, begin in ((lines[-1], begins[-1]), (lines[0], begins[0])):
+        if begin and len(line) <= MAX_OPTION:
+            return Extraction(bare(line), "a line of its own")
+    return None
+
+
+def _equation(text: str) -> Extraction | None:
+    """The last sentence, if it is nothing but an equation."""
+    line = bare(_sentences(_last_line(text))[-1])
+    found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
+    return Extraction(found[1], "in the last equation") if found else None
+
+
+def _whole(text: str) -> Extraction | None:
+    line = bare(text)
+    if (
+        line is None
+        or "\n" in line
+        or "\\boxed" in line
+        or len(line) > MAX_LINE
+        or len(_sentences(line)) > 1
+    ):
+        return None
+    return Extraction(line, "the whole text")
+
+
+def _concluded(text: str) -> Extraction | None:
+    last = [sentence for sentence in _sentences(text) if sentence.strip()][-1:]
+    if not last or not (opening := _CONCLUDES.match(last[0])):
+        return None
+    answer = bare(last[0][opening.end() :])
+    return None if answer is None else Extraction(answer, "in the last sentence")
+
+
+def _sentences(text: str) -> list[str]:
+    return _SENTENCE_END.split(text.strip())
+
+
+_AROUND = string.whitespace + '\u00a0*_`"“”'
+_OPENS = re.compile(r"\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a#]+|>+(?!\s*[\d.\\$-])")
+_CLOSES = ("$", r"\]", r"\)")
+
+
+def bare(answer: str) -> str | None:
+    """An answer without markup around it and without a full stop; None: nothing is left."""
+    # By its ends, and not a shorter text at each step: 100,000 "$" take no longer than so many "a".
+    begin, end, before = 0, len(answer), (-1, -1)
+    while before != (begin, end):
+        before = begin, end
+        while begin < end and answer[begin] in _AROUND:
+            begin += 1
+        while begin < end and answer[end - 1] in _AROUND:
+            end -= 1
+        if opening := _OPENS.match(answer, begin, end):
+            begin = opening.end()
+        closing = next((one for one in _CLOSES if answer.endswith(one, begin, end)), "")
+        end -= len(closing)
+        is_joy = (
+            answer.endswith("!", begin, end)
+            and not answer[max(begin, end - 2) : end - 1].isdecimal()
+        )
+        if is_joy or answer.endswith((".", "\u3002"), begin, end):
+            end -= 1
+    return answer[begin:end] or None

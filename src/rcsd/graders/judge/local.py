@@ -1,0 +1,123 @@
+"""A judge's model in this process: one of our engines, behind `rcsd.graders.judge.Chat`."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rcsd import config
+from rcsd.data.views import CUT, ChatTokenizer
+from rcsd.engines.base import Engine
+from rcsd.engines.build import chosen_engine
+from rcsd.errors import ModelError
+from rcsd.graders.base import Judge
+from rcsd.graders.build import asking_judge, chosen_judge
+from rcsd.graders.judge.chat import ChatReply, NextRequest, Request
+from rcsd.models.policy import load_policy
+from rcsd.types import Conversation, Decoding
+
+REQUESTS_AT_ONCE = 32
+"""Handed to the engine together; the replies of an interrupted lot are lost."""
+_ENGINE_BATCH, _MAX_PROMPT_TOKENS = 16, 16_384
+
+
+class LocalChat:
+    """Samples replies from an engine.
+
+    At a temperature, draws hang on the requests that are sampled together as well as on the seed.
+
+    Args:
+        model: What tells the model from others, for the cache's keys.
+        tokenizer: With a chat template.
+        engine: Samples.
+        max_tokens: Longest reply.
+        temperature: 0 or None: the likeliest tokens.
+    """
+
+    counting = "the model's tokenizer"
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        tokenizer: ChatTokenizer,
+        engine: Engine,
+        max_tokens: int,
+        temperature: float | None = 0.0,
+    ) -> None:
+        self._model, self._tokenizer, self._engine = model, tokenizer, engine
+        self.max_tokens, self._temperature = max_tokens, temperature or None
+
+    def about(self) -> Mapping[str, Any]:
+        """As `Chat`; the chat template as it is rendered, whatever was set for it."""
+        rendered = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": CUT}], tokenize=False, add_generation_prompt=True
+        )
+        return {
+            **self._model,
+            "chat_template_sha256": hashlib.sha256(rendered.encode()).hexdigest(),
+            "temperature": self._temperature,
+            "max_tokens": self.max_tokens,
+        }
+
+    def num_tokens(self, conversation: Conversation) -> int:
+        """As `Chat`, exactly."""
+        return len(inert_ids(self._tokenizer, conversation))
+
+    def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
+        """As `Chat`, many at a time."""
+        decoding = Decoding(self.max_tokens, self._temperature)
+        while requests := list(itertools.islice(iter(next_request, None), REQUESTS_AT_ONCE)):
+            for seed in sorted({request.seed for request in requests}):
+                asked = [request for request in requests if request.seed == seed]
+                prompts = [inert_ids(self._tokenizer, each.conversation) for each in asked]
+                said = self._engine.sample(prompts, decoding, seed)
+                for request, prompt, each in zip(asked, prompts, said, strict=True):
+                    finish = "stop" if each.finished else "length"
+                    yield request, ChatReply(each.text, finish, len(prompt), len(each.token_ids))
+
+
+def inert_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
+    """Token ids of a conversation whose contents become no control tokens, whatever they hold.
+
+    Raises:
+        ModelError: If the chat template drops or alters a turn.
+    """
+    marked = [{**message, "content": CUT} for message in conversation]
+    text = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    around = text.split(CUT)
+    if len(around) != len(conversation) + 1:
+        raise ModelError("the chat template drops or alters turns; take another model as the judge")
+    ids = list(tokenizer(around[0], add_special_tokens=False)["input_ids"])
+    for message, after in zip(conversation, around[1:], strict=True):
+        content = tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)
+        ids += content["input_ids"]
+        ids += tokenizer(after, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def any_judge(section: config.Judge) -> Judge:
+    """The judge of a section, also where its model runs in this process.
+
+    Raises:
+        ConfigError: As `rcsd.graders.build.chosen_judge`.
+        ModelError: If the model cannot be loaded, or has no chat template.
+    """
+    if not isinstance(section, config.LocalJudge):
+        return chosen_judge(section)
+    policy = load_policy(section.model)
+    if not policy.tokenizer.chat_template:
+        raise ModelError(f"{section.model.path} has no chat template; take an instruction model")
+    longest = _MAX_PROMPT_TOKENS + section.max_tokens
+    engine = chosen_engine(section.engine, policy, _ENGINE_BATCH, longest)
+    # A path alone may hold other weights tomorrow.
+    model = {
+        "model": section.model.path,
+        "revision": section.model.revision,
+        "dtype": section.model.dtype,
+        "chat_template_kwargs": section.model.chat_template_kwargs,
+        "weights_sha256": policy.weights_sha256,
+    }
+    tokenizer, temperature = policy.tokenizer, section.temperature
+    return asking_judge(
+        section, LocalChat(model, tokenizer, engine, section.max_tokens, temperature)
+    )

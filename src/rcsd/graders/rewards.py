@@ -1,0 +1,129 @@
+"""Rewards: what a completion earns, one protocol for exact answers, checks in code and judges."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
+
+from rcsd import config
+from rcsd.errors import DataError, RunError
+from rcsd.graders.answers import graded_answer
+from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.build import chosen_judge
+from rcsd.graders.judge import ModelJudge
+from rcsd.types import Completion, Example
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores completions."""
+
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
+        """A score in [0, 1] for each example and completion, in order; NaN where it cannot be told.
+
+        All at once, so that one that asks a model can ask in parallel.
+
+        Raises:
+            DataError: If an example lacks what is scored against.
+        """
+        ...
+
+
+class AnswerReward:
+    """1 where the final answer is the reference's, 0 where it is not.
+
+    NaN where `rcsd.graders.answers.graded_answer` leaves it to a real grader: an answer that
+    differs from a reference that is no number may still be right.
+    """
+
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
+        """Scores; see the class.
+
+        Raises:
+            DataError: If an example has no reference answer.
+        """
+        return [_answer_score(example, completion) for example, completion in answers]
+
+
+def _answer_score(example: Example, completion: Completion) -> float:
+    if example.reference_answer is None:
+        raise DataError(
+            f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
+        )
+    verdict = graded_answer(example, completion.text, completion.finished).verdict
+    return math.nan if verdict is None else float(verdict)
+
+
+class RubricReward:
+    """The score that a judge gives; NaN where one of its verdicts is missing.
+
+    Args:
+        judge: Checks in code, or any other judge.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def early(self) -> AbstractContextManager[Callable[[Example, str], object] | None]:
+        """As `rcsd.graders.judge.ModelJudge.early`; other judges are asked nothing early."""
+        return self.judge.early() if isinstance(self.judge, ModelJudge) else nullcontext()
+
+    def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
+        """Scores; see the class.
+
+        Raises:
+            DataError: If an example has no rubric.
+            RunError: If the judge's budget is spent: from here on nothing would be learned from it.
+        """
+        texts = [(example, completion.text) for example, completion in answers]
+        said = self.judge.judgements(texts)
+        if any("budget" in judgement.reasons for judgement in said):
+            raise RunError(
+                "the judge of the reward 'rubric' has spent its budget, so completions go without "
+                "a reward; raise judge.max_calls or judge.max_cost and resume from the newest "
+                "checkpoint: replies so far are in the cache"
+            )
+        return [judgement.score for judgement in said]
+
+    def metrics(self) -> dict[str, float]:
+        """What a judge that is a model took since it was made; of others nothing."""
+        return self.judge.metrics() if isinstance(self.judge, ModelJudge) else {}
+
+
+def rewards_of(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:
+    """The rewards that a configuration asks for, tried on the examples; a model is asked nothing.
+
+    Raises:
+        ConfigError: If a variable or folder that a judge needs is missing.
+        DataError: If an example lacks what it is rewarded for, or a reward could tell no wrong
+            completion of any example: then nothing would ever be learned from it.
+    """
+    made: list[Reward] = [
+        RubricReward(chosen_judge(section.judge)) if section.type == "rubric" else AnswerReward()
+        for section in sections
+    ]
+    nothing = Completion((), "", finished=True)
+    for section, reward in zip(sections, made, strict=True):
+        if section.type == "rubric" and section.judge.type == "model":
+            for example in examples:
+                rubric_of(example)
+        elif all(math.isnan(score) for score in reward.scores([(e, nothing) for e in examples])):
+            why = {
+                "rubric": "every rubric has a criterion without a check",
+                "answer": "no reference answer is a number",
+            }[section.type]
+            raise DataError(f"the reward '{section.type}' cannot tell a wrong completion: {why}")
+    return made
+
+
+def weighted_sums(weights: Sequence[float], scores: Sequence[Sequence[float]]) -> list[float]:
+    """``sum_i w_i s_i`` of each completion; NaN where any of its scores is.
+
+    Args:
+        weights: One for each reward.
+        scores: For each reward one score for each completion.
+    """
+    return [
+        sum(weight * score for weight, score in zip(weights, column, strict=True))
+        for column in zip(*scores, strict=True)
+    ]

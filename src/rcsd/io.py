@@ -1,0 +1,256 @@
+"""Files that a kill or a full disk can interrupt: whole or not there, and rows that are whole.
+
+What is written is on the disk when a function returns: a run that goes on from a checkpoint must
+find the rows that were there when it was saved, after a power cut too.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rcsd.errors import DataError
+from rcsd.types import Example
+
+_LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
+
+_FREE = "free some space, and run the same command again: what was written before is kept"
+_ELSEWHERE = "write to another folder, or have this one opened to you, and run the command again"
+FAULTS = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EFBIG: _FREE} | dict.fromkeys(
+    (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    _ELSEWHERE,
+)
+"""What to do about faults of the machine, by the system's number."""
+
+
+def cache_folder() -> Path:
+    """Folder of fetched models and of what is cached: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
+    return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
+
+
+def reason(error: OSError) -> str:
+    """What the system says, and what to do about it."""
+    remedy = FAULTS.get(error.errno or 0)
+    return f"{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or not there; its folder is made.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    make_folder(path)
+    _replace(path, [text])
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file that is whole or not there.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    _replace(path, [json.dumps(value, indent=2, ensure_ascii=False)])
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON rows that is whole or not there; its folder is made.
+
+    Raises:
+        DataError: If it cannot be written.
+        ValueError: If a number is not finite, which JSON cannot hold.
+    """
+    make_folder(path)
+    _replace(path, map(_line, rows))
+
+
+def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append JSON rows, all or none, to a file whose last line is whole (`drop_cut_row`), or new.
+
+    Raises:
+        DataError: If it cannot be written.
+        ValueError: As `write_rows`.
+    """
+    left = memoryview("".join(map(_line, rows)).encode())
+    make_folder(path)
+    with _named_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
+    """Refuse a path that a command could not write to, before its work is done and lost.
+
+    Args:
+        path: Where the command will write.
+        read: Files that it reads: to write there would lose them.
+
+    Raises:
+        DataError: If the path is a folder, its folder is not there, or it is one of those files.
+    """
+    with _named_errors(path):
+        if path.exists() and not path.is_file():
+            raise DataError("cannot be written: expected a file, it is a folder or device", path)
+        if not path.parent.is_dir():
+            raise DataError("cannot be written: there is no such folder", path)
+        if path.exists() and any(other.exists() and path.samefile(other) for other in read):
+            raise DataError("is read too, and would be overwritten; take another name", path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file; a last line without its end was cut off by a kill, and is not one.
+
+    Raises:
+        DataError: If another line is no JSON object, or the file cannot be read.
+    """
+    return rows_from(path, 0)[0]
+
+
+def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a file that others may be appending to, as `read_rows`, from a position on.
+
+    Args:
+        path: The file.
+        start: Bytes before the first row that is wanted.
+
+    Returns:
+        The rows that are whole, and the bytes before the next one.
+
+    Raises:
+        DataError: As `read_rows`.
+    """
+    if not path.is_file():
+        return [], start
+    with _named_errors(path, "read"), path.open("rb") as file:
+        file.seek(start)
+        content = file.read()
+    # In bytes: what is cut off may end within a character. Not splitlines: it also cuts at
+    # separators that JSON leaves inside texts.
+    *whole, cut = content.split(b"\n")
+    rows = []
+    for index, line in enumerate(whole):
+        try:
+            row = json.loads(line.decode())
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, got {type(row).__name__}")
+            rows.append(row)
+        except (ValueError, RecursionError) as error:
+            number = path.read_bytes()[:start].count(b"\n") + index + 1
+            raise DataError(
+                f"the row is broken ({error}); delete that line, and run the command again",
+                path,
+                number,
+            ) from error
+    return rows, start + len(content) - len(cut)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that `write_json` wrote.
+
+    Raises:
+        DataError: If the file cannot be read, or holds none.
+    """
+    try:
+        with _named_errors(path, "read"):
+            value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, got {type(value).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"the file is broken ({error}); bring back a copy, or make its folder anew", path
+        ) from error
+    return value
+
+
+def drop_cut_row(path: Path) -> None:
+    """Drop a last line that a kill cut off, so that rows can be appended."""
+    if path.is_file():
+        with _named_errors(path), path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a file is to lie in.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    with _named_errors(path):
+        # A file of the folder's name is left to the opening of the path to complain of.
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    check_writable(path)
+    # Its own name for each process: several may write the same file at the same time.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        with _named_errors(path):
+            with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+    finally:
+        with suppress(OSError):  # it is in place, or was never there
+            unfinished.unlink()
+
+
+@contextmanager
+def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
+    """What the system refuses becomes an error that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot be {what}: {reason(error)}", path) from error
+
+
+def surroundings() -> dict[str, Any]:
+    """What a record says of the code: versions of libraries, and the package's git revision."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "git_revision": _git_revision(),
+    }
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """SHA-256 of the examples' content, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        row = dataclasses.asdict(example)
+        digest.update(json.dumps(row, sort_keys=True, default=dict).encode())
+    return digest.hexdigest()
+
+
+def _git_revision() -> str | None:
+    """Commit of the checkout that the package runs from, or None where it is installed."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

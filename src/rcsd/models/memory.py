@@ -1,0 +1,290 @@
+"""Memory that may run out: limits that shrink, work in parts that fit, what is held and free."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.weak import WeakIdKeyDictionary
+
+from rcsd.distributed import Ranks
+from rcsd.errors import RunError
+from rcsd.types import Rollout
+
+Result = TypeVar("Result")
+
+
+class Limit:
+    """A number that memory bounds: lowered where it was too large, never raised again.
+
+    Shared by all who go by it. What happened to it stands in the run's metrics, in the rows of the
+    steps in which it did, and a resumed run takes it from there.
+
+    Args:
+        value: The number, at least 1.
+        name: Of its metric.
+        failures_name: Of the metric that counts how often memory ran out.
+    """
+
+    def __init__(self, value: int, name: str, failures_name: str) -> None:
+        self.value, self._name, self._failures_name = value, name, failures_name
+        self._num_failures = 0
+
+    def lower(self, value: int) -> None:
+        """Count that memory ran out; from now on the number is a smaller one."""
+        self.value = value
+        self._num_failures += 1
+
+    def follow(self, other: "Limit") -> None:
+        """Take over what happened to a limit of the same kind, which forgets its failures."""
+        self.value = min(self.value, other.value)
+        self._num_failures += other._num_failures
+        other._num_failures = 0
+
+    def metrics(self, ranks: Ranks) -> dict[str, float]:
+        """The number and how often memory ran out since the last call; empty where it did not.
+
+        Args:
+            ranks: Processes that each have such a limit: the lowest number, and all failures.
+        """
+        failures, self._num_failures = self._num_failures, 0
+        values, counts = zip(*ranks.gather((self.value, failures)), strict=True)
+        if sum(counts) == 0:
+            return {}
+        return {self._name: float(min(values)), self._failures_name: float(sum(counts))}
+
+    def resume(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Take up the number that the metrics of the steps done leave behind."""
+        for row in rows:
+            self.value = int(row.get(self._name, self.value))
+
+
+def part_limit(tokens_per_part: int) -> Limit:
+    """Tokens of one forward and backward pass."""
+    return Limit(tokens_per_part, "memory/tokens_per_part", "memory/out_of_memory_count")
+
+
+def batch_limit(batch_size: int) -> Limit:
+    """Prompts that are generated together."""
+    name = "memory/sampling_batch_size"
+    return Limit(batch_size, name, "memory/sampling_out_of_memory_count")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out, of any device's or the computer's own."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more; call it outside the ``except`` of the failure.
+
+    Inside, the error's traceback still holds every frame of the failed pass, with its tensors.
+    """
+    clear_device_cache(garbage_collection=True)
+
+
+def in_lockstep(
+    parts: Sequence[list[Rollout]],
+    filler: list[Rollout],
+    ranks: Ranks,
+    visit: Callable[[list[Rollout], bool], Result],
+) -> list[Result]:
+    """What a visit of each part gives, where every pass takes all processes (FSDP2).
+
+    Processes with fewer parts visit the filler in their place, which does not count.
+
+    Args:
+        parts: Of this process.
+        filler: A part, as small as there is.
+        ranks: The processes.
+        visit: Told whether the part counts.
+
+    Raises:
+        RunError: If memory runs out: no process can learn a part anew without the others.
+    """
+    try:
+        found = [(visit(part, counts), counts) for part, counts in ranks.padded(parts, filler)]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            "out of memory in a pass over sharded weights, which takes all processes and is not "
+            "tried again in smaller parts: lower tokens_per_part, or set "
+            "model.activation_checkpointing: true"
+        ) from error
+    return [result for result, counts in found if counts]
+
+
+def in_parts(
+    split: Callable[[int], list[list[Rollout]]],
+    tokens_per_part: Limit,
+    visit: Callable[[list[Rollout]], Result],
+    begin: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """What a visit of each part gives; all anew in smaller parts where memory runs out.
+
+    The limit is halved until there is no part like the one that failed.
+
+    Args:
+        split: Divides what is visited into parts of so many tokens at most, as far as it can.
+        tokens_per_part: The limit.
+        visit: Forward, and backward where something is learned.
+        begin: Called before each try, undoes what a failed one has left behind.
+
+    Raises:
+        RunError: If memory runs out in a part that cannot be divided any further.
+    """
+    while True:
+        begin()
+        found, failed = _tried(split(tokens_per_part.value), visit)
+        if failed is None:
+            return found
+        free_memory()
+        if failed in split(1):
+            raise _too_large(failed[0])
+        smaller = tokens_per_part.value
+        while failed in split(smaller):
+            smaller //= 2
+        tokens_per_part.lower(smaller)
+
+
+def _tried(
+    parts: Sequence[list[Rollout]], visit: Callable[[list[Rollout]], Result]
+) -> tuple[list[Result], list[Rollout] | None]:
+    """What the visits gave, and the part in which memory ran out, if it did."""
+    found: list[Result] = []
+    for part in parts:
+        try:
+            found.append(visit(part))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return [], part
+    return found, None
+
+
+def _too_large(rollout: Rollout) -> RunError:
+    return RunError(
+        "out of memory on a single completion, which no smaller tokens_per_part divides: example "
+        f"{rollout.example.id!r}, {len(rollout.completion.token_ids)} tokens after a prompt of "
+        f"{len(rollout.student_ids)} for the student and {len(rollout.teacher_ids)} for the "
+        "teacher. Lower sampling.max_tokens or sampling.max_prompt_tokens, or set "
+        "model.activation_checkpointing: true, or with LoRA model.dtype: bfloat16"
+    )
+
+
+def random_state(device: torch.device) -> Callable[[], None]:
+    """Note where torch's random numbers are; calling what comes back goes back there."""
+    state = torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore() -> None:
+        torch.set_rng_state(state)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
+
+    return restore
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes that tensors made by the work hold at most at a time.
+
+    On a GPU the allocator's own count. Elsewhere each operation's outcomes are followed until they
+    are gone, which leaves out what an operation needs inside itself.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    with _Held() as held:
+        work()
+    return held.peak
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of tensors made inside, those that autograd saves included.
+
+    By storage, so views count once; a storage that is first seen as an input was there before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._seen: Any = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        for storage in _storages((args, kwargs)):
+            self._seen.setdefault(storage, None)
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            if storage not in self._seen:
+                self._seen[storage] = _Counted(self, storage.nbytes())
+        return made
+
+    def add(self, num_bytes: int) -> None:
+        """Tensors were made, or are gone."""
+        self._now += num_bytes
+        self.peak = max(self.peak, self._now)
+
+
+class _Counted:
+    """A storage's bytes, counted as long as this object lives."""
+
+    def __init__(self, held: _Held, num_bytes: int) -> None:
+        self._held, self._num_bytes = held, num_bytes
+        held.add(num_bytes)
+
+    def __del__(self) -> None:
+        self._held.add(-self._num_bytes)
+
+
+def _storages(values: object) -> Iterator[torch.UntypedStorage]:
+    for value in tree_iter(values):
+        if isinstance(value, Tensor):
+            yield value.untyped_storage()
+
+
+def free_bytes(device: torch.device) -> float:
+    """Bytes that tensors on a device may still take."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = float(psutil.virtual_memory().available)
+    group = Path("/proc/self/cgroup")
+    for line in group.read_text().splitlines() if group.is_file() else ():
+        if line.startswith("0::/"):
+            free = min(free, cgroup_free_bytes(Path("/sys/fs/cgroup"), line.removeprefix("0::/")))
+    return free
+
+
+def cgroup_free_bytes(root: Path, group: str) -> float:
+    """Bytes that a control group and those around it (cgroup v2) leave free; infinite: no limit.
+
+    Pages of files that were read are given back when memory is short, so they count as free.
+
+    Args:
+        root: Where the groups are mounted.
+        group: The group's path below it.
+    """
+    free = float("inf")
+    for folder in (root / group, *(root / group).parents):
+        if not folder.is_relative_to(root):
+            break
+        # A file is missing at the root, and where the group is mounted elsewhere.
+        with contextlib.suppress(OSError):
+            limit = (folder / "memory.max").read_text().strip()
+            used = int((folder / "memory.current").read_text())
+            stat = (folder / "memory.stat").read_text().split()
+            pages = int(stat[stat.index("inactive_file") + 1])
+            if limit != "max":
+                free = min(free, int(limit) - used + pages)
+    return max(0.0, free)

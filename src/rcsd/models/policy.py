@@ -1,0 +1,380 @@
+"""The policy: load it, score completions under it, save it.
+
+Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden.
+"""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from rcsd import config
+from rcsd.data.views import turn_end_id
+from rcsd.errors import ModelError
+from rcsd.models.cpu_linear import linear, make_swift
+from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
+from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
+from rcsd.models.packed_attention import PACKED
+from rcsd.models.packing import Packed, Padded, packed, padded
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model that is trained, and what goes with it.
+
+    Args:
+        model: A causal language model of transformers, with adapters around it for LoRA.
+        tokenizer: Of transformers, with a chat template.
+        end_ids: Tokens that end a completion.
+        turn_end_id: The one with which the chat template ends an assistant's turn.
+        pad_id: Fills padding; may be an end token.
+        generation_config: The model's own, for saving; the model in memory has a bare one, since
+            penalties and the like would make samples that are not the policy's.
+        packs: Whether the model takes packed rows (`rcsd.models.packed_attention`).
+        trained: Names of the parameters that are trained, also while adapters are switched off.
+    """
+
+    model: Any
+    tokenizer: Any
+    end_ids: tuple[int, ...]
+    turn_end_id: int
+    pad_id: int
+    generation_config: GenerationConfig
+    packs: bool
+    trained: frozenset[str]
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence that the model was made for, or None where it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits, which may exceed the tokenizer's."""
+        return self.model.config.get_text_config().vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {n: p for n, p in self.model.named_parameters() if n in self.trained}
+
+    @functools.cached_property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights that are not adapters, as they were when first asked for."""
+        return weights_fingerprint(self.model)
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether switching adapters off gives the initial weights back."""
+        return isinstance(self.model, PeftModel)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names and values of the parameters that are not adapters."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" not in name:
+            digest.update(name.encode())
+            values = parameter.detach().cpu().contiguous().flatten()
+            digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Scorer(nn.Module):
+    """What the model predicts at completion tokens, and at no others.
+
+    Where the model's head is a plain linear layer on the decoder's hidden states, they are all that
+    is kept: `rcsd.models.logits` applies the head. Where it is not (a soft cap or a scale on the
+    logits), the whole model runs and the logits of the positions are picked afterwards: slower, the
+    same numbers. Which of both holds is measured on load.
+    """
+
+    def __init__(self, policy: Policy, head: Literal["plain", "whole"] | None = None) -> None:
+        super().__init__()
+        self.model = policy.model
+        # Then weights of the next pass are gathered into the memory of this one's.
+        self.is_sharded = False
+        self.head = head or ("plain" if has_plain_head(policy.model) else "whole")
+
+    def forward(self, rows: Packed | Padded) -> Predictions:
+        """Predictions of each completion token; position t belongs to ``rows.target_T[t]``.
+
+        They keep the weights that the model has now, also where a teacher's are put back later.
+        """
+        inputs = model_inputs(rows)
+        if self.head == "whole":
+            logits_BLV = self.model(**inputs).logits
+            return LogitPredictions(_at_positions(logits_BLV, rows))
+        causal = causal_lm(self.model)
+        hidden_TH = _at_positions(causal.base_model(**inputs).last_hidden_state, rows)
+        head, device = causal.get_output_embeddings(), hidden_TH.device.type
+        if torch.is_autocast_enabled(device):
+            hidden_TH = hidden_TH.to(torch.get_autocast_dtype(device))
+        weight_VH = self._kept(head.weight).to(hidden_TH.dtype)
+        bias_V = None if head.bias is None else self._kept(head.bias).to(hidden_TH.dtype)
+        return HeadPredictions(hidden_TH, weight_VH, bias_V)
+
+    def _kept(self, parameter: Tensor) -> Tensor:
+        """A teacher's weights are swapped in and out: its tensors are kept, not the parameters."""
+        if torch.is_grad_enabled():
+            return parameter
+        kept = parameter.detach()
+        return kept.clone() if self.is_sharded and parameter.requires_grad else kept
+
+
+def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
+    """Rows as arguments of a transformers model."""
+    if isinstance(rows, Padded):
+        return {"input_ids": rows.ids_BL, "attention_mask": rows.mask_BL, "use_cache": False}
+    return {
+        "input_ids": rows.ids_1L,
+        "position_ids": rows.position_1L,
+        # Four axes tell transformers to make no mask of its own; packed attention looks at none.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=rows.ids_1L.device),
+        "layout": rows.layout,
+        "use_cache": False,
+    }
+
+
+def _at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
+    if isinstance(rows, Packed):
+        return values_BLX[0, rows.before_T]
+    return values_BLX[rows.row_T, rows.before_T]
+
+
+def causal_lm(model: Any) -> Any:
+    """The causal language model itself, adapters inside it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@torch.no_grad()
+def has_plain_head(model: Any) -> bool:
+    """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
+    causal = causal_lm(model)
+    head = causal.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        return False
+    ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
+    with evaluating(model):
+        whole = model(input_ids=ids_BL, use_cache=False).logits
+        hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
+    return torch.equal(linear(hidden, head.weight, head.bias), whole)
+
+
+def _packs(model: Any) -> bool:
+    """Make the model take packed rows, and say whether it gives the same hidden states for them.
+
+    Tried on a few tokens: two completions of one prompt, and one of another. Models whose layers
+    look at a row in other ways than by attention fail, and so does other attention than sdpa.
+    """
+    causal = causal_lm(model)
+    if causal.config._attn_implementation != "sdpa":
+        return False
+    causal.set_attn_implementation(PACKED)
+    if causal.config._attn_implementation == PACKED and _reads_packed_rows(causal):
+        return True
+    causal.set_attn_implementation("sdpa")
+    return False
+
+
+def _reads_packed_rows(causal: Any) -> bool:
+    prompts, device = ([5, 3, 4, 1], [5, 3, 4, 1], [2, 3]), causal.device
+    first, others = [1, 2, 5, 3, 4], ([4, 5, 1], [3, 1, 2, 2])
+
+    def hidden(rows: Packed | Padded) -> Tensor:
+        return _at_positions(causal.base_model(**model_inputs(rows)).last_hidden_state, rows)
+
+    with evaluating(causal):
+        slow = hidden(padded(prompts, (first, *others), 0, device))
+        try:
+            fast = hidden(packed(prompts, (first, *others), device))
+            changed = hidden(packed(prompts, (first[::-1], *others), device))
+        except (TypeError, RuntimeError):  # it knows no layout, or has no kernel for it
+            return False
+    # Rounding in the first place; a leak from one completion to another in the second.
+    tolerance = 1e-3 if causal.dtype in (torch.float32, torch.float64) else 5e-2
+    rest = slice(len(first), None)
+    return _is_close(fast, slow, tolerance) and _is_close(fast[rest], changed[rest], 1e-3)
+
+
+def _is_close(a_TH: Tensor, b_TH: Tensor, tolerance: float) -> bool:
+    return bool((a_TH - b_TH).norm() <= tolerance * b_TH.norm())
+
+
+def load_policy(section: config.Model, device: torch.device | None = None) -> Policy:
+    """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
+
+    Args:
+        section: The model.
+        device: Where its weights go; None is this process's device.
+
+    Raises:
+        ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
+    """
+    path = model_folder(section.path)
+    # An adapter's record of its base must not depend on the folder that the run was started in.
+    path = str(Path(path).resolve()) if Path(path).is_dir() else path
+    if (Path(path) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
+            "into its base model"
+        )
+    refuse_pickles(Path(path))
+    tokenizer = load_tokenizer(section, path)
+    with _reported(path):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, section.dtype),
+            attn_implementation=section.attention,
+            use_safetensors=True,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+        )
+    model = model.to(device or PartialState().device)
+    policy = policy_of(model, tokenizer, section.training, section.revision, section.packing)
+    if section.activation_checkpointing:
+        checkpoint_activations(policy)
+    return policy
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a broken file of a model makes transformers raise anything
+        message, hint = str(error) or type(error).__name__, ""
+        if "trust_remote_code" in message:
+            hint = "; where you have read that code and trust it: model.trust_remote_code=true"
+        elif "safetensors" in message:
+            hint = f"; only safetensors are read. {CONVERT}"
+        raise ModelError(f"model.path: cannot load {path!r}: {message}{hint}") from error
+
+
+def load_tokenizer(section: config.Model, path: str) -> Any:
+    """The tokenizer of a model, with the chat template that the section asks for.
+
+    Args:
+        section: The model.
+        path: Where it lies, or its hub id.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    with _reported(path):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, revision=section.revision, trust_remote_code=section.trust_remote_code
+        )
+    if section.chat_template is not None:
+        try:
+            tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
+    if section.chat_template_kwargs:
+        tokenizer.apply_chat_template = functools.partial(
+            tokenizer.apply_chat_template, **section.chat_template_kwargs
+        )
+    return tokenizer
+
+
+def policy_of(
+    model: Any,
+    tokenizer: Any,
+    training: config.Lora | config.FullFineTuning,
+    revision: str | None = None,
+    packing: bool = True,
+) -> Policy:
+    """Policy from a model and a tokenizer in memory; the model is put into training mode.
+
+    Args:
+        model: Of transformers.
+        tokenizer: Likewise.
+        training: What is trained.
+        revision: Of the model on the hub, which adapters record.
+        packing: Whether rows are packed if the model takes packed rows.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template, or no token ends a turn.
+    """
+    turn_end = turn_end_id(tokenizer)
+    turn_end = tokenizer.eos_token_id if turn_end is None else turn_end
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    given = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    end_ids = {turn_end, tokenizer.eos_token_id, *given} - {None}
+    if turn_end is None:
+        raise ModelError("neither the chat template nor the tokenizer name an end token")
+    pad_id = tokenizer.pad_token_id
+    packs = packing and _packs(model)
+    if training.type == "lora":
+        model = adapted(model, training, revision)
+    make_swift(model)
+    model.train()
+    pad_id = turn_end if pad_id is None else pad_id
+    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs, trained)
+
+
+def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
+    """The model with fresh adapters, which begin as if they were not there.
+
+    Args:
+        model: Of transformers; its layers are replaced in place.
+        training: Rank, scale, dropout and which layers.
+        revision: Of the model on the hub, which adapters record.
+
+    Raises:
+        ModelError: If no layer is called so.
+    """
+    lora = LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        lora_dropout=training.dropout,
+        target_modules=training.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, lora, revision=revision)
+    except ValueError as error:
+        raise ModelError(f"model.training.target_modules: {error}") from error
+
+
+def checkpoint_activations(policy: Policy) -> None:
+    """Make backward passes compute each layer's activations anew; in training mode alone.
+
+    Raises:
+        ModelError: If the model's code does not offer it.
+    """
+    model = causal_lm(policy.model)
+    # The older name, which new versions of transformers warn of.
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(f"model.activation_checkpointing: {error}") from error
+    # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.
+    model.disable_input_require_grads()
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; the mode is given back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

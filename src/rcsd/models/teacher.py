@@ -1,0 +1,160 @@
+"""The teacher's weights: frozen, a moving average, or the student's own."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from rcsd import config
+from rcsd.distributed import local
+from rcsd.models.policy import Policy
+
+Settle = Callable[[], None]
+
+
+def _at_once() -> None:
+    """Parameters that are not sharded are where they are."""
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What says with which weights the teacher's part is played."""
+
+    moves_within_a_step: bool
+    """Whether it says something else after each update of the student, not only after `update`."""
+
+    def weights(self) -> AbstractContextManager[None]:
+        """Inside, the policy's model has the teacher's weights."""
+        ...
+
+    def update(self) -> None:
+        """Follow the student after an optimizer step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        ...
+
+
+class LiveTeacher:
+    """The student's present weights."""
+
+    moves_within_a_step = True
+
+    def weights(self) -> AbstractContextManager[None]:
+        """The model as it is."""
+        return contextlib.nullcontext()
+
+    def update(self) -> None:
+        """Nothing follows: teacher and student share their weights."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
+
+class AdaptersOffTeacher(LiveTeacher):
+    """The initial weights of a LoRA run: the same model with its adapters off."""
+
+    moves_within_a_step = False
+
+    def __init__(self, policy: Policy, settle: Settle = _at_once) -> None:
+        self.policy, self._settle = policy, settle
+
+    @contextlib.contextmanager
+    def weights(self) -> Iterator[None]:
+        """The model without its adapters."""
+        self._settle()  # whether a parameter is trained is noted at those that the optimizer knows
+        with self.policy.model.disable_adapter():
+            yield
+            self._settle()
+
+
+class ShadowTeacher:
+    """A copy of the trained parameters, swapped in when the teacher speaks.
+
+    Args:
+        policy: Whose present weights are the copy's first.
+        decay: Each update sets ``copy <- decay copy + (1 - decay) student``; None keeps the copy.
+        settle: Called before parameters are read or changed, so that sharded ones are in place.
+    """
+
+    moves_within_a_step = False
+
+    def __init__(self, policy: Policy, decay: float | None, settle: Settle = _at_once) -> None:
+        self.policy, self.decay, self._settle = policy, decay, settle
+        self._copy: dict[str, Tensor] = {
+            name: parameter.detach().clone() for name, parameter in policy.trainable.items()
+        }
+
+    @contextlib.contextmanager
+    def weights(self) -> Iterator[None]:
+        """The copy's values in the model's parameters; the student's are put back afterwards."""
+        student = self._put(self._copy)
+        try:
+            yield
+        finally:
+            self._put(student)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Other values in the place of the model's; returns those that were there."""
+        self._settle()
+        before: dict[str, Tensor] = {}
+        for name, parameter in self.policy.trainable.items():
+            if isinstance(parameter, DTensor):  # FSDP2 keeps to the memory that it knows
+                before[name] = parameter.detach().clone()
+                local(parameter).copy_(local(values[name]))
+            else:
+                before[name], parameter.data = parameter.data, values[name]
+        return before
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follow the student by one step of the moving average."""
+        if self.decay is not None:
+            for name, parameter in self.policy.trainable.items():
+                local(self._copy[name]).lerp_(local(parameter.data), 1 - self.decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The copy; nothing where it is kept, since a resumed run makes it again."""
+        return dict(self._copy) if self.decay is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a copy."""
+        for name, value in state.items():
+            local(self._copy[name]).copy_(value)
+
+
+def teacher_of(
+    section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher,
+    policy: Policy,
+    settle: Settle = _at_once,
+) -> Teacher:
+    """The teacher that a configuration asks for.
+
+    Args:
+        section: The configuration.
+        policy: Whose other view it is.
+        settle: As `ShadowTeacher`.
+    """
+    match section:
+        case config.LiveTeacher():
+            return LiveTeacher()
+        case config.EmaTeacher(decay=decay):
+            return ShadowTeacher(policy, decay, settle)
+        case config.FrozenTeacher() if policy.has_adapters:
+            return AdaptersOffTeacher(policy, settle)
+        case _:
+            return ShadowTeacher(policy, None, settle)

@@ -1,0 +1,1 @@
+"""Procedures made of the other packages."""

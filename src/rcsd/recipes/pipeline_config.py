@@ -1,0 +1,122 @@
+"""A pipeline of two stages: learn to write rubrics, and learn from them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+
+from rcsd.config.base import Section, load
+from rcsd.config.parts import Data, Model, RubricGrammar, SetName
+from rcsd.config.placebos import Arm, PlaceboArm
+from rcsd.config.roots import Stage
+
+
+class Writing(Section):
+    """How a model writes rubrics for the questions of a data set."""
+
+    view: Literal["none", "answer"] = "none"
+    """Whether the writer sees the reference answer beside the question."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Temperature; None is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus; 1 is all."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Likeliest tokens kept; None is all."""
+    max_tokens: int = Field(default=1024, ge=64)
+    """Longest rubric, in tokens. One that is cut off there keeps its whole criteria, or is drawn
+    again where none of them is positive; both are counted."""
+    max_prompt_tokens: int = Field(default=4096, ge=1)
+    """Longest prompt, in tokens; rows with a longer one get no rubric, are counted and listed."""
+    grammar: RubricGrammar = RubricGrammar()
+    """Bounds of a rubric, which the decoding cannot leave."""
+    templates: Path | None = None
+    """Folder of jinja files that replace the packaged words; None takes the packaged ones."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of what is drawn."""
+
+
+def refuse_other_writing(writer: Stage, writing: Writing) -> None:
+    """A writer must write rubrics, and as it was trained to.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if writer.views.writes != "rubric":
+        raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
+    if writer.learned_view != writing.view:
+        raise ValueError(
+            f"the writer is trained with the view '{writer.learned_view}' and would "
+            f"write with '{writing.view}'; set writing.view to the writer's"
+        )
+
+
+class PipelineEvaluation(Section):
+    """Held-out sets that every arm answers at the end."""
+
+    data: dict[SetName, Data] = Field(min_length=1)
+    """The sets, by name: letters, digits, ``_`` and ``-``, since files are named after them."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest completion, in tokens."""
+    num_ordered: int = Field(default=4, ge=2)
+    """Completions of each question, sampled at temperature 1 from the model that distillation
+    starts from; the order that written rubrics give them is compared with gold's."""
+
+
+class Pipeline(Section):
+    """Two stages in one: learn to write rubrics, write them, learn from them, evaluate."""
+
+    model: Model
+    """What both stages start from."""
+    warm_start: Stage | None = None
+    """Supervised steps whose outcome both stages start from, for a model that heeds no rubric yet;
+    None starts from the model as it is."""
+    writer: Stage | None = None
+    """Stage 1: its data has gold rubrics, its views have ``writes: rubric``. Only the arm
+    ``learned`` needs it."""
+    writing: Writing = Writing()
+    """How rubrics are written for the reasoner's questions."""
+    reasoner: Stage
+    """Stage 2, once for each arm."""
+    arms: list[Arm] = Field(default=["learned", "direct", "shuffled"], min_length=1)
+    """Whose rubrics the reasoner is trained with: the data's own (gold), the trained writer's
+    (learned), the untrained writer's (direct), or a placebo made of gold ones where all rows have
+    one, else of learned ones: generic, shuffled, random, reduced or noisy, with the defaults of
+    their sections and the pipeline's seed."""
+    evaluation: PipelineEvaluation
+    """What the arms are compared on."""
+    out: Path
+    """Folder of everything; steps that are done already are found there and not done again."""
+    jobs: int = Field(default=1, ge=1)
+    """Arms trained at the same time, in processes of their own."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything drawn."""
+
+    @model_validator(mode="after")
+    def _is_meaningful(self) -> "Pipeline":
+        if self.writer is None and "learned" in self.arms:
+            raise ValueError("the arm 'learned' needs a writer: add the section writer")
+        if self.warm_start is not None and self.warm_start.views.writes != "answer":
+            raise ValueError("a warm start answers: leave warm_start.views.writes out")
+        if self.reasoner.views.writes != "answer":
+            raise ValueError("the reasoner writes answers: leave reasoner.views.writes out")
+        if self.writer is not None:
+            refuse_other_writing(self.writer, self.writing)
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError("an arm stands there twice")
+        placebos = [arm for arm in self.arms if arm in get_args(PlaceboArm)]
+        if placebos and not self.reasoner.uses_rubrics:
+            raise ValueError(
+                f"no view of the reasoner shows the rubric, so the arm '{placebos[0]}' replaces "
+                "nothing; set reasoner.views.teacher"
+            )
+        return self
+
+
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Pipeline from a YAML file and ``key=value`` overrides such as ``writer.steps=20``.
+
+    Raises:
+        ConfigError: As `rcsd.config.load_config`.
+    """
+    return load(Pipeline, path, overrides)

@@ -1,0 +1,381 @@
+"""Rubrics for a data set, written by a model: always valid, cached, shared among processes.
+
+The cache is a folder for each (weights, decoding); its rows are keyed by the prompt's token ids,
+which hold the words, the chat format and the example. Each process appends to a file of its own. So
+work goes on where a kill stopped it, nothing is written twice, and folders of several machines are
+merged by copying their files together.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rcsd import config
+from rcsd.data.prompts import Dropped, Prompted, prompt_key, prompt_room, prompted, sha256
+from rcsd.data.rows import write_jsonl
+from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
+from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.views import Words
+from rcsd.engines.base import Engine
+from rcsd.errors import DataError, ModelError, RubricError, RunError
+from rcsd.io import append_rows, drop_cut_row, make_folder, read_json, rows_from, write_json
+from rcsd.models.policy import Policy, weights_fingerprint
+from rcsd.recipes.pipeline_config import Writing
+from rcsd.recipes.workers import in_order
+from rcsd.runs import RunFolder
+from rcsd.types import Decoding, Example, Rubric
+
+Progress = Callable[[int, int], None]
+"""Told how many of the shard's different prompts have a rubric, of how many."""
+
+# Characters of the shortest rubric around its criterion's text, with room for its end token.
+_FRAME = 40
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal shares of the rows: the ``number``-th of ``count``, from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a share that there is not."""
+        if not 1 <= self.number <= self.count:
+            raise RunError(f"--shard: {self.number}/{self.count}: expected 1/N to N/N")
+
+
+def parse_shard(text: str) -> Shard:
+    """A share such as ``2/4``.
+
+    Raises:
+        RunError: If it is none.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise RunError(f"--shard: {text!r}: expected a share such as 2/4")
+    return Shard(int(number), int(count))
+
+
+@dataclass(frozen=True)
+class WrittenRubric:
+    """A rubric that a model wrote.
+
+    Args:
+        rubric: Valid, in the words of the model.
+        num_attempts: How often it was drawn.
+        cut: Whether the token limit cut it off; then it holds its whole criteria.
+        held_short: Whether it was held to one short criterion after other attempts failed.
+    """
+
+    rubric: Rubric
+    num_attempts: int
+    cut: bool
+    held_short: bool
+
+
+@dataclass(frozen=True)
+class WritingReport:
+    """What was written, and how; ``FILE.written.json`` holds it.
+
+    Args:
+        writer: Name of the model.
+        weights_sha256: Of its weights.
+        template_sha256: Of the words.
+        settings: The section ``writing``.
+        num_rows: Rows of the data.
+        num_written: Rows with a rubric, those from the cache included.
+        num_cached: Of these, rows whose rubric is not this process's: earlier or another's.
+        num_missing: Rows that are still to be written, by other shards.
+        num_cut: Rows whose rubric the token limit cut off; it holds its whole criteria.
+        num_redrawn: Rows whose rubric was drawn more than once.
+        num_held_short: Rows whose rubric was held to one short criterion.
+        dropped: Rows whose prompt does not fit, and why; they have no rubric.
+    """
+
+    writer: str
+    weights_sha256: str
+    template_sha256: Mapping[str, str]
+    settings: Mapping[str, Any]
+    num_rows: int
+    num_written: int
+    num_cached: int
+    num_missing: int
+    num_cut: int
+    num_redrawn: int
+    num_held_short: int
+    dropped: tuple[Dropped, ...]
+
+
+Drawn = Sequence[WrittenRubric]
+"""A rubric for each prompt, in their order."""
+
+
+class RubricCache:
+    """Rubrics on disk, by the writer's prompt.
+
+    Args:
+        folder: Of these weights and this decoding.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[str, WrittenRubric] = {}
+        self._num_bytes_read: dict[Path, int] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __getitem__(self, key: str) -> WrittenRubric:
+        return self._rows[key]
+
+    def read(self) -> None:
+        """Take up what was written since the last time, by whichever process.
+
+        Raises:
+            DataError: If a line of a file cannot be read.
+        """
+        for path in sorted(self._folder.glob("*.jsonl")):
+            try:
+                rows, end = rows_from(path, self._num_bytes_read.get(path, 0))
+                self._num_bytes_read[path] = end
+                for row in rows:
+                    known = {n: row[n] for n in ("num_attempts", "cut", "held_short")}
+                    written = WrittenRubric(parse_rubric(row["rubric"]), **known)
+                    self._rows.setdefault(row["key"], written)
+            except (ValueError, KeyError, TypeError, RubricError) as error:
+                raise DataError(f"the cache is broken ({error}); delete the file", path) from error
+
+    @contextmanager
+    def writer(self, shard: Shard) -> Iterator[Callable[[Sequence[Prompted], Drawn], None]]:
+        """A function that keeps rubrics of prompts, at once, in this process's own file.
+
+        Raises:
+            RunError: If another process is at the same shard.
+        """
+        path = self._folder / f"{shard.number}-of-{shard.count}.jsonl"
+        make_folder(path)
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=0):
+                # What a kill cut off is written anew.
+                drop_cut_row(path)
+
+                def keep(prompts: Sequence[Prompted], drawn: Drawn) -> None:
+                    rows = []
+                    for prompt, written in zip(prompts, drawn, strict=True):
+                        key, rubric = (
+                            prompt_key(prompt.student_ids),
+                            {"rubric": rubric_rows(written.rubric)},
+                        )
+                        self._rows[key] = written
+                        rows.append(
+                            {"key": key, "id": prompt.example.id, **asdict(written)} | rubric
+                        )
+                    append_rows(path, rows)
+
+                yield keep
+        except Timeout as error:
+            raise RunError(
+                f"another process is writing the shard {shard.number}/{shard.count} ({path}); "
+                "give each process its own with --shard"
+            ) from error
+
+
+def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
+    examples: Sequence[Example],
+    writing: Writing,
+    policy: Policy,
+    engine: Engine,
+    cache: Path,
+    writer: str,
+    shard: Shard | None = None,
+    batch_size: int = 32,
+    progress: Progress = lambda done, total: None,
+    batches_at_once: int = 1,
+) -> tuple[list[Example], WritingReport]:
+    """The examples with rubrics of the policy's in the place of their own.
+
+    Every rubric parses: decoding is held to `rcsd.data.rubric_grammar.rubric_regex`. One that the
+    token limit
+    cuts off keeps its whole criteria. Where none of them is positive it is drawn again, twice if
+    sampled, the last time held to one criterion that fits by its length; greedy decoding, which
+    would repeat itself, is held to it at once.
+
+    Args:
+        examples: Their own rubrics are not shown.
+        writing: View, decoding, bounds.
+        policy: Without adapters: the cache knows it by its own weights.
+        engine: Samples from it.
+        cache: Folder of all caches.
+        writer: Name of the model, for ``tags["rubric_source"]`` of the rows.
+        shard: Which share of the rows to write; None writes all.
+        batch_size: Rows sampled together; what a kill can lose.
+        progress: Told of rows done.
+        batches_at_once: Batches in flight, for an engine that several threads can share.
+
+    Returns:
+        The examples that have a rubric, in order, and the report. Some of those that are missing
+        may be the work of other shards.
+
+    Raises:
+        DataError: If a view shows what an example lacks, no prompt fits, or the cache is broken.
+        ModelError: If the tokenizer cannot be masked, or probabilities are not numbers.
+        RunError: If another process is at the same shard.
+        ValueError: If the policy has adapters.
+    """
+    if policy.has_adapters:
+        raise ValueError("a policy with adapters would be cached by its base's weights")
+    shard = shard or Shard()
+    views = config.Views(
+        writes="rubric", student=writing.view, teacher=writing.view, templates=writing.templates
+    )
+    room = prompt_room(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
+    prompts, dropped = prompted(examples, views, policy.tokenizer, room)
+    weights = weights_fingerprint(policy.model)
+    rubrics = RubricCache(cache / _fingerprint(weights, writing))
+    keys = [prompt_key(prompt.student_ids) for prompt in prompts]
+    first = dict(zip(reversed(keys), reversed(prompts), strict=True))
+    own = list(dict.fromkeys(keys))[shard.number - 1 :: shard.count]
+    # The longest first: what does not fit into memory fails at once, not after hours.
+    own.sort(key=lambda key: len(first[key].student_ids), reverse=True)
+    asked = {key: first[key] for key in own}
+    draw = functools.partial(_drawn, writing=writing, engine=engine)
+    at_once = (batch_size, batches_at_once)
+    new = _write_missing(rubrics, shard, asked, draw, at_once, progress)
+    rubrics.read()
+    found = [
+        (prompt.example, rubrics[key], key in new)
+        for key, prompt in zip(keys, prompts, strict=True)
+        if key in rubrics
+    ]
+    source = f"{writer} {weights[:12]}"
+    rows = [_written_row(example, written.rubric, source) for example, written, _ in found]
+    done = [written for _, written, _ in found]
+    return rows, WritingReport(
+        writer=writer,
+        weights_sha256=weights,
+        template_sha256=Words(writing.templates).hashes(),
+        settings=writing.model_dump(mode="json"),
+        num_rows=len(examples),
+        num_written=len(done),
+        num_cached=sum(not is_new for _, _, is_new in found),
+        num_missing=len(keys) - len(done),
+        num_cut=sum(written.cut for written in done),
+        num_redrawn=sum(written.num_attempts > 1 for written in done),
+        num_held_short=sum(written.held_short for written in done),
+        dropped=tuple(dropped),
+    )
+
+
+def _write_missing(
+    rubrics: RubricCache,
+    shard: Shard,
+    asked: Mapping[str, Prompted],
+    draw: Callable[[Sequence[Prompted]], Drawn],
+    at_once: tuple[int, int],
+    progress: Progress,
+) -> set[str]:
+    """Write what the cache lacks, in batches in the order of ``asked``; returns the new keys."""
+    batch_size, num_batches = at_once
+    new: set[str] = set()
+    with rubrics.writer(shard) as keep:
+        # Read under the lock: another process may just have left this shard.
+        rubrics.read()
+        missing = [key for key in asked if key not in rubrics]
+
+        def batches() -> Iterator[list[Prompted]]:
+            for start in range(0, len(missing), batch_size):
+                # Others may have written it meanwhile, where processes do not share in one way.
+                rubrics.read()
+                batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
+                if batch:
+                    yield [asked[key] for key in batch]
+
+        progress(len(asked) - len(missing), len(asked))
+        for prompts, drawn in in_order(draw, batches(), num_batches):
+            keep(prompts, drawn)
+            new.update(prompt_key(prompt.student_ids) for prompt in prompts)
+            progress(sum(key in rubrics for key in asked), len(asked))
+    return new
+
+
+def _written_row(example: Example, rubric: Rubric, source: str) -> Example:
+    return replace(example, rubric=rubric, tags={**example.tags, "rubric_source": source})
+
+
+def trained_to_write(model: str) -> dict[str, Any]:
+    """View and words with which a run's model was trained to write rubrics; empty for others.
+
+    Args:
+        model: As in `rcsd.models.save.load_trained`.
+    """
+    folder = RunFolder(Path(model))
+    if not folder.record.is_file():
+        return {}
+    run = config.config_of_run(folder)
+    if run.views.writes != "rubric":
+        return {}
+    return {"view": run.learned_view, "templates": run.views.templates}
+
+
+def write_rows_and_report(rows: Sequence[Example], report: WritingReport, out: Path) -> None:
+    """Write the rows, and beside them ``FILE.written.json``: where their rubrics come from."""
+    # The rows last: a file of rows says that all is done.
+    write_json(out.with_name(f"{out.name}.written.json"), asdict(report))
+    write_jsonl(rows, out)
+
+
+def read_report(rows: Path) -> dict[str, Any]:
+    """What stands in ``FILE.written.json`` beside a file of rows: a `WritingReport` as JSON."""
+    return read_json(rows.with_name(f"{rows.name}.written.json"))
+
+
+def _drawn(prompts: Sequence[Prompted], writing: Writing, engine: Engine) -> Drawn:
+    """A rubric for each prompt, after as many attempts as it takes."""
+    free, short = _regexes(writing)
+    decoding = Decoding(writing.max_tokens, writing.temperature, writing.top_p, writing.top_k, free)
+    num_attempts = 2 if writing.temperature is None else 3
+    found: dict[int, WrittenRubric] = {}
+    for attempt in range(1, num_attempts + 1):
+        held_short = attempt == num_attempts
+        if held_short:
+            decoding = replace(decoding, regex=short)
+        rest = [index for index in range(len(prompts)) if index not in found]
+        if not rest:
+            break
+        seed = int(
+            sha256(f"{writing.seed} {prompt_key(prompts[0].student_ids)} {attempt}")[:8], 16
+        ) % (2**31)
+        shown = [prompts[index].student_ids for index in rest]
+        try:
+            completions = engine.sample(shown, decoding, seed)
+        except FloatingPointError as error:
+            raise ModelError(f"the model that writes: {error}") from error
+        for index, completion in zip(rest, completions, strict=True):
+            rubric = whole_criteria(completion.text, completion.finished)
+            if rubric is not None:
+                found[index] = WrittenRubric(rubric, attempt, not completion.finished, held_short)
+    if len(found) < len(prompts):
+        raise RunError("the engine did not hold its samples to the rubric's grammar")
+    return [found[index] for index in range(len(prompts))]
+
+
+def _regexes(writing: Writing) -> tuple[str, str]:
+    """What a rubric is held to: the bounds; one criterion that the token limit cannot cut off."""
+    grammar = writing.grammar
+    # A character takes up to four bytes, and each token at least one.
+    fitting = min(grammar.max_characters, (writing.max_tokens - _FRAME) // 4)
+    return rubric_regex(grammar.max_criteria, grammar.max_characters), rubric_regex(1, fitting)
+
+
+def _fingerprint(weights: str, writing: Writing) -> str:
+    """Of the weights and the decoding; view and words are in the prompts."""
+    decoding = writing.model_dump(mode="json", exclude={"view", "templates", "max_prompt_tokens"})
+    parts = [weights, json.dumps(decoding, sort_keys=True), *_regexes(writing)]
+    return sha256(" ".join(parts))[:24]

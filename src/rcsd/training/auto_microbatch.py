@@ -1,0 +1,150 @@
+"""``tokens_per_part: auto``: the largest part that fits, told by a trial before the first step."""
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from rcsd import config
+from rcsd.data.prompts import Prompted
+from rcsd.distributed import Ranks
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.methods.base import Method
+from rcsd.methods.build import Parts, method_at
+from rcsd.models.memory import free_bytes, in_parts, part_limit, peak_bytes
+from rcsd.models.packing import part_tokens
+from rcsd.models.policy import Policy
+from rcsd.runs import RunFolder
+from rcsd.types import Completion, Rollout
+
+USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
+"""Of the free memory, by device; the rest is for what the allocator wastes. On CPUs glibc held up
+to 1.47 times the bytes of the tensors (SmolLM2-135M with LoRA; 1.14 with full fine-tuning)."""
+COMING_COPIES = 3
+"""Of the trained weights, that come with the first update: gradients and AdamW's two moments."""
+
+
+def set_tokens_per_part(
+    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
+) -> int:
+    """As many as were asked for, or as the run's start has found to fit in every process."""
+    tokens, ranks = parts.tokens_per_part, parts.ranks
+    if settings.tokens_per_part == "auto":
+        before = ranks.from_main(folder.tokens_per_part)
+        if before is None:
+            free = free_bytes(parts.policy.device)
+            if parts.policy.device.type == "cpu":  # a machine's memory is all of its processes'
+                free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            before = min(ranks.together(lambda: largest_part(settings, prompts, parts, free)))
+        tokens.value = before  # on a resumed run whatever room there is by now
+    return tokens.value
+
+
+def largest_part(
+    settings: config.Config, prompts: Sequence[Prompted], parts: Parts, free_bytes: float
+) -> int:
+    """Tokens of the largest part that fits into memory, as a step would learn from it.
+
+    ``tokens = (share free - fixed) / b``, with b the bytes that each token costs at the peak of
+    forward and backward pass: activations are linear in tokens. All methods of a schedule pass
+    over the run's two shortest prompts and its longest, each with a completion as long as any may
+    be. Two sizes of one kind tell what is fixed; b is the larger of both kinds, since a short
+    prompt has the larger share of completion tokens, which cost logits, and attention masks of a
+    long one grow with its square. Where completions share a prompt, two of the shortest prompt's
+    are passed over instead of one each of the shortest two: they cost the most for each token.
+    Weights, gradients and random numbers are left as they were.
+
+    Args:
+        settings: The run.
+        prompts: What it trains on.
+        parts: The model; the methods of the trial are made of it, with random completions.
+        free_bytes: That gradients, the optimizer's state and the activations share.
+
+    Returns:
+        At least 1, and no more than a whole step of longest completions has.
+
+    Raises:
+        RunError: If the longest completion does not even fit alone.
+    """
+    policy = parts.policy
+    trial = replace(
+        parts,
+        engine=_babbler(policy, settings.sampling.max_tokens),
+        tokens_per_part=part_limit(1),
+        ranks=Ranks(),
+    )
+    made = method_at(settings, trial)
+    methods = {id(method): method for method in map(made, range(settings.steps))}.values()
+    trained = policy.trainable.values()
+    share = USED_SHARE.get(policy.device.type, USED_SHARE["cpu"])
+    for_parts = share * (free_bytes - COMING_COPIES * sum(p.nbytes for p in trained))
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    try:
+        for parameter in trained:
+            parameter.grad = torch.zeros_like(parameter)  # so that no pass has to make them
+        with torch.random.fork_rng(devices):
+            rows = [_rows(method, prompts) for method in methods]
+            fitting = [
+                _tokens_that_fit(method, found, policy, for_parts)
+                for method, found in zip(methods, rows, strict=True)
+            ]
+    finally:
+        for parameter in trained:
+            parameter.grad = None
+    longest = max(part_tokens([found[-1]], policy.packs) for found in rows)
+    return min(*fitting, longest * _rollouts_per_step(settings))
+
+
+def _babbler(policy: Policy, num_tokens: int) -> ScriptedEngine:
+    """Says random tokens, as many as it may."""
+    ids = tuple(random.Random(0).choices(range(policy.vocab_size), k=num_tokens))
+    return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
+
+
+def _rows(method: Method, prompts: Sequence[Prompted]) -> list[Rollout]:
+    """Two completions, of the shortest prompt or the shortest two, and one of the longest."""
+    ordered = sorted(prompts, key=lambda p: len(p.student_ids) + len(p.teacher_ids))
+    chosen = {prompt.example.id: prompt for prompt in (*ordered[:2], ordered[-1])}
+    batch = method.collect(list(chosen.values()), step=0)
+    rows = sorted(batch.rollouts, key=lambda rollout: part_tokens([rollout], batch.packs))
+    return [*rows[:2], rows[-1]]
+
+
+def _tokens_that_fit(
+    method: Method, rows: Sequence[Rollout], policy: Policy, for_parts: float
+) -> int:
+    """By the bytes of three passes."""
+
+    def learn(part: list[Rollout]) -> None:
+        loss, _ = method.loss(part, sum(len(row.completion.token_ids) for row in part))
+        loss.backward()
+
+    def peak(part: list[Rollout]) -> int:
+        return peak_bytes(lambda: in_parts(lambda _: [part], part_limit(1), learn), policy.device)
+
+    def num_tokens(part: list[Rollout]) -> int:
+        return part_tokens(part, policy.packs)
+
+    # The longest first: it says whether all fit, and what is made only once is made by it.
+    longest, num_longest = peak([rows[-1]]), num_tokens([rows[-1]])
+    if 2 * longest > for_parts:
+        return num_longest
+    pair = [rows[0], rows[min(1, len(rows) - 1)]]
+    one, both = peak(pair[:1]), peak(pair)
+    num_one, num_both = num_tokens(pair[:1]), num_tokens(pair)
+    per_token = (both - one) / (num_both - num_one)
+    fixed = max(0.0, one - per_token * num_one)
+    per_token = max(per_token, (longest - fixed) / num_longest)
+    return int((for_parts - fixed) / per_token)
+
+
+def _rollouts_per_step(settings: config.Config) -> int:
+    """The most completions that a step learns from."""
+    per_phase = [
+        (phase.examples_per_step or settings.examples_per_step)
+        * (phase.completions_per_example or settings.completions_per_example)
+        for phase in settings.phases
+    ]
+    return max(per_phase, default=settings.examples_per_step)

@@ -1,0 +1,104 @@
+"""Which examples each step of a run takes, and their prompts."""
+
+import functools
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import accumulate
+
+from rcsd import config
+from rcsd.data.prompts import Prompted, prompt_room, prompted, prompts_fingerprint
+from rcsd.distributed import Ranks
+from rcsd.engines.analysis import with_analyses
+from rcsd.engines.base import Engine
+from rcsd.io import cache_folder
+from rcsd.methods.sft import written_target
+from rcsd.models.policy import Policy
+from rcsd.types import Example
+
+
+class Stream:
+    """Examples in a new random order each epoch; the same for the same seed and step.
+
+    Args:
+        prompts: All examples.
+        per_step: How many of them each step takes.
+        seed: Of the order.
+    """
+
+    def __init__(self, prompts: Sequence[Prompted], per_step: Sequence[int], seed: int) -> None:
+        self.prompts, self._seed = prompts, seed
+        self._ends = list(accumulate(per_step, initial=0))
+
+    def take(self, step: int) -> list[Prompted]:
+        """The step's examples."""
+        return [self.prompts[index] for index in self._indices(step)]
+
+    def used(self, num_steps: int) -> list[int]:
+        """Indices of the examples that the first steps take."""
+        found: set[int] = set()
+        for step in range(num_steps):
+            found.update(self._indices(step))
+            if len(found) == len(self.prompts):
+                break
+        return sorted(found)
+
+    def _indices(self, step: int) -> list[int]:
+        size = len(self.prompts)
+        places = range(self._ends[step], self._ends[step + 1])
+        return [self._order(place // size)[place % size] for place in places]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self.prompts)))
+        random.Random(f"{self._seed} {epoch}").shuffle(order)
+        return order
+
+
+def stream_of(
+    settings: config.Config,
+    examples: Sequence[Example],
+    policy: Policy,
+    engine: Engine,
+    ranks: Ranks,
+) -> tuple[Stream, dict[str, object]]:
+    """The prompts of the run, and for its record what was left out or cut off.
+
+    Raises:
+        DataError: If an example lacks what is shown or learned, or none is left.
+        RunError: If processes have different prompts.
+    """
+    views = settings.views
+    if not settings.has_teacher_view:
+        views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
+    if settings.method.type == "sft":
+        for example in examples:
+            written_target(example, views.writes)
+    sampling = settings.sampling
+    room = prompt_room(policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens)
+    prompts, dropped = prompted(examples, views, policy.tokenizer, room)
+    stream = Stream(prompts, examples_per_step(settings), settings.seed)
+    num_cut = 0
+    if views.analysis:
+        used = stream.used(settings.steps)
+        cache = cache_folder() / "analyses"
+        chosen = [prompts[index] for index in used]
+        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room, ranks)
+        for index, prompt in zip(used, continued, strict=True):
+            prompts[index] = prompt
+    sha256 = prompts_fingerprint(prompts)
+    ranks.refuse_differences({"prompts": sha256})
+    return stream, {
+        "dropped": [asdict(drop) for drop in dropped],
+        "num_analyses_cut_off": num_cut,
+        "prompts_sha256": sha256,
+    }
+
+
+def examples_per_step(settings: config.Config) -> list[int]:
+    """How many examples each step takes; a phase may say otherwise than the run."""
+    counts: list[int] = []
+    for phase in settings.phases:
+        num_steps = phase.steps or settings.steps
+        counts += [phase.examples_per_step or settings.examples_per_step] * num_steps
+    return (counts or [settings.examples_per_step] * settings.steps)[: settings.steps]

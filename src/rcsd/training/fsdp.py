@@ -1,0 +1,106 @@
+"""FSDP2: each process has its rows of every weight, and gathers a layer's when it is needed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import register_dataclass, register_pytree_node
+
+from rcsd.errors import ModelError
+from rcsd.models.logits import HeadPredictions, LogitPredictions
+from rcsd.models.packing import padded
+from rcsd.models.policy import Policy, Scorer, causal_lm
+
+# So that FSDP finds the tensor in what the scorer gives, whose gradient it waits for. The head's
+# weights are parameters: a hook on them would stay, and one more come with each pass.
+register_pytree_node(
+    HeadPredictions,
+    lambda given: ([given.hidden_TH], (given.weight_VH, given.bias_V)),
+    lambda children, head: HeadPredictions(next(iter(children)), *head),
+)
+register_dataclass(LogitPredictions)
+
+
+class Sharding:
+    """Shards a policy's weights, gradients and so the optimizer's state.
+
+    Layers are gathered one by one, and freed after their pass. Embeddings, the last norm and the
+    head stay whole from the forward pass to the end of the backward pass, since losses are taken
+    from the head after the forward pass (`rcsd.models.logits`). Gradients are summed, not averaged.
+
+    Args:
+        scorer: Has the policy's model, and is the root of all passes.
+        policy: The model; its parameters are replaced, so an optimizer must be made afterwards.
+        precision: Type in which weights are gathered and multiplied, or None for their own.
+
+    Raises:
+        ModelError: If the model does not say what its layers are.
+    """
+
+    def __init__(self, scorer: Scorer, policy: Policy, precision: torch.dtype | None) -> None:
+        kinds = set(getattr(causal_lm(policy.model), "_no_split_modules", None) or ())
+        layers = [m for m in policy.model.modules() if type(m).__name__ in kinds]
+        if not layers:
+            raise ModelError(
+                f"{type(policy.model).__name__} does not say what its layers are, so it cannot be "
+                "sharded; set processes.sharding: none"
+            )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        options = {
+            "mesh": init_device_mesh(device, (torch.distributed.get_world_size(),)),
+            "mp_policy": MixedPrecisionPolicy(precision, torch.float32 if precision else None),
+        }
+        for layer in layers:
+            fully_shard(layer, **options)
+        fully_shard(scorer, **options)
+        self._root, scorer.is_sharded = scorer, True
+        self._parts = [m for m in scorer.modules() if isinstance(m, FSDPModule)]
+        for part in self._parts:
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)  # gloo has no other
+            part.set_reduce_scatter_unused_params(True)  # processes may use other experts
+        self._keep_after_forward(only_root=True)
+        # The first pass makes the scorer the root, whoever passes through a layer later.
+        with torch.no_grad():
+            scorer(padded([[0, 1]], [[2]], 0, torch.device(device)))
+        self.settle()
+
+    def settle(self) -> None:
+        """Every process has its rows alone, and parameters are those that the optimizer knows."""
+        for part in self._parts:
+            part.reshard()
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, every process has all weights, and may use them without the others."""
+        self._keep_after_forward(only_root=False)
+        try:
+            for part in self._parts:
+                part.unshard()
+            yield
+        finally:
+            self._keep_after_forward(only_root=True)
+            self.settle()
+
+    def gathered(self, policy: Policy) -> dict[str, Tensor]:
+        """All weights that are saved, on the processor, in every process."""
+        self.settle()
+        held = policy.model.state_dict(keep_vars=True)
+        chosen = {n: v for n, v in held.items() if n in policy.trained or not policy.has_adapters}
+        # Tied weights have two names, and stay one tensor.
+        whole = {id(value): _whole(value) for value in chosen.values()}
+        return {name: whole[id(value)] for name, value in chosen.items()}
+
+    def _keep_after_forward(self, only_root: bool) -> None:
+        for part in self._parts:
+            frees = only_root and part is not self._root
+            part.set_reshard_after_forward(frees, recurse=False)
+
+
+def _whole(value: Tensor) -> Tensor:
+    full = value.full_tensor() if isinstance(value, DTensor) else value
+    return full.detach().cpu()

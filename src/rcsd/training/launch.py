@@ -1,0 +1,121 @@
+"""The processes of a run: how they are started, and how each finds the others."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.run import parse_args, run
+
+from rcsd import config
+from rcsd.distributed import Interrupts, Ranks
+from rcsd.errors import ConfigError, RunError
+
+GRACE_SECONDS = 600
+"""What processes that are asked to end may take to save; a scheduler's own patience may be less."""
+
+
+def launch(num: int, arguments: Sequence[str]) -> int:
+    """Run the command line in several processes of this machine, by torchrun.
+
+    Args:
+        num: Of processes.
+        arguments: Of the command line.
+
+    Returns:
+        The exit code: of the first process that failed, or 0. One that says what is wrong comes
+        before one that was killed: where both end at once, the second is a consequence.
+
+    Raises:
+        RunError: If processes were killed, and none says what is wrong.
+    """
+    # Else torchrun gives each process one thread, and says so.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
+    # The processes say themselves what is wrong.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
+        run(parse_args([*options, "-m", "rcsd", *arguments]))
+    except ChildFailedError as error:
+        rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
+        if first.exitcode < 0:
+            raise RunError(
+                f"process {rank} was ended by signal {-first.exitcode} ({first.signal_name()}), "
+                "perhaps for want of memory; go on with --resume"
+            ) from error
+        return first.exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def _order(failure: ProcessFailure) -> tuple[bool, int]:
+    return failure.exitcode < 0, failure.timestamp
+
+
+def is_main() -> bool:
+    """Whether this is the process that talks to the user, as the launcher's variables say."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_trackers(settings: config.Config) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises:
+        ConfigError: Naming one.
+    """
+    missing = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
+
+
+def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
+    """Devices and precision, and the other processes: those that torchrun's variables tell of.
+
+    Raises:
+        ConfigError: If the launcher asks for what the loop does not do.
+    """
+    patience = timedelta(seconds=settings.processes.timeout_seconds)
+    accelerator = Accelerator(
+        mixed_precision=settings.precision or "no",
+        log_with=list(settings.trackers) or None,
+        project_dir=str(settings.out),
+        step_scheduler_with_optimizer=False,
+        # Without a device accelerate overlooks the other processes unless it is told.
+        cpu=not torch.accelerator.is_available() and "WORLD_SIZE" in os.environ,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
+    )
+    refuse_other_sharding(accelerator.distributed_type)
+    if settings.processes.sharding == "fsdp" and accelerator.num_processes == 1:
+        raise ConfigError(
+            "processes.sharding: fsdp shards weights among processes, and there is one; start more "
+            "with --processes N, or leave it out"
+        )
+    lockstep = settings.processes.sharding == "fsdp"
+    places = accelerator.process_index, accelerator.num_processes
+    return accelerator, Ranks(*places, Interrupts(at_exchanges=lockstep), lockstep)
+
+
+def refuse_other_sharding(kind: DistributedType) -> None:
+    """Refuse what a launcher's own configuration may ask for, and the loop does not do.
+
+    Raises:
+        ConfigError: Saying what to do instead.
+    """
+    if kind == DistributedType.DEEPSPEED:
+        raise ConfigError(
+            "DeepSpeed takes backward passes and steps into its own hands, and a step here has any "
+            "number of parts, learned anew where memory runs out; for sharded weights set "
+            "processes.sharding: fsdp, and launch without DeepSpeed"
+        )
+    if kind in (DistributedType.FSDP, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            f"the launcher asks for {kind.value}; launch plain processes (accelerate launch "
+            "--multi_gpu, or torchrun) and set processes.sharding: fsdp in the run's file"
+        )

@@ -1,0 +1,87 @@
+"""A run's record: how it is begun, and what a run that goes on must have in common with it."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from rcsd.config import Config, verdict_settings
+from rcsd.data.views import Words
+from rcsd.errors import RunError
+from rcsd.io import fingerprint, surroundings
+from rcsd.models.cpu_linear import prefers_onednn
+from rcsd.runs import RunFolder
+from rcsd.types import Example
+
+# What a resumed run may change, beside how a judge is reached and paid: nothing that the metrics
+# depend on.
+_MAY_CHANGE = {
+    "save_every_steps",
+    "keep_checkpoints",
+    "trackers",
+    "out",
+    "evaluation",
+    "processes",
+}
+
+
+def create_run(
+    folder: RunFolder, settings: Config, examples: Sequence[Example], found: Mapping[str, object]
+) -> None:
+    """Make a run's folder and write its record.
+
+    Args:
+        folder: Of the run.
+        settings: The run.
+        examples: What is trained on.
+        found: Further facts, such as what was left out.
+
+    Raises:
+        RunError: If the folder exists.
+    """
+    record = {
+        "config": settings.model_dump(mode="json"),
+        **surroundings(),
+        "linear": "onednn" if prefers_onednn() else "torch",
+        "template_sha256": Words(settings.views.templates).hashes(),
+        "data_sha256": fingerprint(examples),
+        "num_examples": len(examples),
+        **found,
+    }
+    folder.create(record)
+
+
+def check_same_run(
+    folder: RunFolder, settings: Config, examples: Sequence[Example], found: Mapping[str, object]
+) -> None:
+    """Refuse to resume a run with another configuration, data, words or weights.
+
+    Args:
+        folder: Of the run.
+        settings: The run, as it is to go on.
+        examples: What is trained on.
+        found: As in `create_run`; what both records have must be the same.
+
+    Raises:
+        RunError: If there is no such run, or naming what differs.
+    """
+    folder.check_resumable()
+    record = folder.read_record()
+    now = settings.model_dump(mode="json")
+    keys = sorted(
+        key
+        for key in now
+        if key not in _MAY_CHANGE
+        and verdict_settings(now[key]) != verdict_settings(record["config"].get(key))
+    )
+    if keys:
+        raise RunError(f"{folder.path} was started with another {', '.join(keys)}; cannot resume")
+    same = {
+        "template_sha256": Words(settings.views.templates).hashes(),
+        "data_sha256": fingerprint(examples),
+        **found,
+    }
+    # As JSON has them: tuples come back as lists.
+    same = json.loads(json.dumps(same))
+    changed = sorted(key for key in same if same[key] != record.get(key))
+    if changed:
+        what = ", ".join(changed)
+        raise RunError(f"{what} changed since {folder.path} was started; cannot resume")

@@ -1,0 +1,243 @@
+"""The command line: what a user can get wrong ends with a clear error and exit code 2."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.tiny import tiny_folder
+
+from rcsd import cli
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of ``rcsd WORDS``."""
+    monkeypatch.setattr(sys, "argv", ["rcsd", *words])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else 0
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def run_file(folder: Path, rows: list[Any] | None = None, **changes: Any) -> str:
+    """A YAML file of a run on a tiny model and JSONL rows."""
+    if not (folder / "model").exists():
+        tiny_folder(folder / "model")
+    default = {"question": "2 + 2?", "rubric": [{"criterion": "Says 4.", "weight": 1}]}
+    lines = [json.dumps(row) for row in ([default] if rows is None else rows)]
+    (folder / "rows.jsonl").write_text("".join(line + "\n" for line in lines))
+    tree: dict[str, Any] = {
+        "model": {"path": str(folder / "model"), "training": {"type": "full"}},
+        "data": {"type": "jsonl", "path": str(folder / "rows.jsonl")},
+        "method": {"type": "distill"},
+        "optim": {"lr": 0.001},
+        "sampling": {"max_tokens": 4},
+        "steps": 1,
+        "examples_per_step": 1,
+        "out": str(folder / "run"),
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(tree | changes))
+    return str(folder / "run.yaml")
+
+
+def test_train_writes_a_model_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "train", run_file(tmp_path), "optim.lr=1e-4")
+    assert code == 0
+    assert str(tmp_path / "run" / "model") in out
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["config"]["optim"]["lr"] == 1e-4
+
+
+GOOD = {"criterion": "a", "weight": 1}
+BAD_ROWS: list[tuple[list[Any], str]] = [
+    ([], "holds no rows"),
+    ([{"question": " "}], "rows.jsonl:1"),
+    ([{"question": "a?", "rubric": [GOOD]}, {"qestion": "b"}], "rows.jsonl:2"),
+    ([{"question": "a?", "rubric": []}], "at least one criterion"),
+    ([{"question": "a?", "rubric": [{"criterion": "a", "weight": 0}]}], "rubric[0].weight"),
+    ([{"question": "a?", "rubric": [{**GOOD, "check": {"type": "boxd"}}]}], "boxed"),
+    ([{"question": "a?"}], "rubric"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS)
+def test_a_malformed_row_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rows: list[Any],
+    message: str,
+) -> None:
+    code, _, err = said(monkeypatch, capsys, "train", run_file(tmp_path, rows))
+    assert code == 2
+    assert message in err.replace("\n", "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lrr=1", "did you mean 'lr'"),
+        ("method.clip.type=tokn", "token"),
+        ("sampling.max_prompt_tokens=3", "no example is left"),
+        ("model.path=/nowhere", "/nowhere"),
+        ("data.path=/nowhere", "/nowhere"),
+        ("steps", "key=value"),
+    ],
+)
+def test_a_wrong_setting_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    code, _, err = said(monkeypatch, capsys, "train", run_file(tmp_path), override)
+    assert code == 2
+    assert message in err.replace("\n", "")
+    assert "Traceback" not in err
+
+
+def test_an_existing_run_folder_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    code, _, err = said(monkeypatch, capsys, "train", run_file(tmp_path))
+    assert code == 2
+    assert "--resume" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_a_check_that_cannot_be_carried_out_ends_the_evaluation_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    criterion = {**GOOD, "check": {"type": "matches", "pattern": "("}}
+    rows = [{"question": "a?", "rubric": [criterion]}]
+    code, _, err = said(monkeypatch, capsys, "train", run_file(tmp_path, rows))
+    assert code == 2
+    assert "pattern" in err
+
+
+def study_file(folder: Path, **changes: Any) -> str:
+    """A YAML file of a study with a placebo on a tiny model."""
+    if not (folder / "model").exists():
+        tiny_folder(folder / "model")
+    tree: dict[str, Any] = {
+        "model": {"path": str(folder / "model"), "training": {"type": "full"}},
+        "run": {
+            "data": {"type": "world", "num_examples": 4},
+            "method": {"type": "distill"},
+            "optim": {"lr": 0.01},
+            "sampling": {"max_tokens": 4},
+            "examples_per_step": 2,
+        },
+        "arms": {"rcsd": {"rubrics": ["gold", "shuffled"]}, "sft": {}},
+        "against": "rcsd",
+        "evaluation": {
+            "data": {"new_numbers": {"type": "world", "split": "new_numbers", "num_examples": 3}},
+            "max_tokens": 4,
+            "num_points": 1,
+        },
+        "budget": {"tokens": 12},
+        "seeds": [0, 1],
+        "out": str(folder / "out"),
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(tree | changes))
+    return str(folder / "study.yaml")
+
+
+def test_a_study_trains_compares_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = study_file(tmp_path)
+    code, out, _ = said(monkeypatch, capsys, "study", file, "arms.sft.run.method.type=sft")
+    assert code == 0
+    summary = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert summary["config"]["arms"]["sft"]["run"]["method"] == {"type": "sft"}
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "scores.svg").is_file()
+    unwrapped = " ".join(out.split())
+    assert summary["findings"][0].startswith("After 12 tokens, on new numbers, rcsd scores ")
+    assert all(finding in unwrapped for finding in summary["findings"])
+    assert "rcsd, shuffled" in out
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
+    assert len(runs) == 6
+    code, _, _ = said(
+        monkeypatch, capsys, "study", file, "arms.sft.run.method.type=sft", "seeds=[0, 1, 2]"
+    )
+    assert code == 0
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
+    assert {path: now[path] for path in runs} == runs
+    assert len(now) == 9
+
+
+def test_a_quick_study_lies_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "study", study_file(tmp_path), "--quick")
+    assert code == 0
+    assert "After 2 tokens" in out
+    assert (tmp_path / "out-quick" / "report.html").is_file()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("against=sfd", "no arm 'sfd'; there are ['rcsd', 'rcsd, shuffled', 'sft']"),
+        ("budget.token=3", "did you mean 'tokens'"),
+        ("arms.sft.run.optim.lrr=3", "arms.sft.run: optim.lrr: unknown key; did you mean 'lr'"),
+        ("run.steps=1", "ended after"),
+        ("model.path=/nowhere", "/nowhere"),
+        ("seeds", "key=value"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    file = study_file(tmp_path, budget={"tokens": 40})
+    code, _, err = said(monkeypatch, capsys, "study", file, override)
+    assert code == 2
+    assert message in err.replace("\n", "")
+    assert "Traceback" not in err
+
+
+def test_a_study_file_that_is_not_there_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(monkeypatch, capsys, "study", str(tmp_path / "no.yaml"))
+    assert code == 2
+    assert "no such file" in err.replace("\n", "")
+
+
+def test_models_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(monkeypatch, capsys, "models")
+    assert code == 0
+    assert "builtin:micro" in out
+    assert "builtin:smollm2" in out
+
+
+def test_quickstart_refuses_an_unknown_model_and_an_existing_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(monkeypatch, capsys, "quickstart", "--model", "nano")
+    assert (code, "micro, smollm2" in err) == (2, True)
+    code, _, err = said(monkeypatch, capsys, "quickstart", "--out", str(tmp_path))
+    assert (code, "exists" in err) == (2, True)

@@ -1,0 +1,405 @@
+"""Benchmarks: each is read in the layouts in which it is published."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.data.benchmarks import TASKS, task_table
+from rcsd.data.benchmarks.load import problems
+from rcsd.data.benchmarks.scibench import shown_unit
+from rcsd.data.load import load_examples
+from rcsd.errors import ConfigError, DataError
+from rcsd.types import Grading
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+ARC = [{"id": f"M{n}", "answerKey": key} for n, key in enumerate(["B", "1"])]
+ARC_OPTIONS = [("A", "ice"), ("B", "steam")], [("1", "iron"), ("2", "wood"), ("3", "clay")]
+STEMS = ["What is hot?", "What rusts?"]
+GPQA = {"Question": "What decays?", "Record ID": "rec1", "Subdomain": "Nuclear"}
+WRONG = {f"Incorrect Answer {n}": f"wrong {n}" for n in (1, 2, 3)}
+MED = {"question": "Which bone?", "opa": "Ulna", "opb": "Tibia", "opc": "Rib", "opd": "Atlas"}
+MED_ROWS = [{**MED, "id": "m1", "cop": 1, "exp": "It is."}, {**MED, "id": "m2", "cop": 4}]
+MED_HUB = [{**MED, "id": "m1", "cop": 0}, {**MED, "id": "m2", "cop": 3}]
+SCI = {"problem_text": "How far?", "source": "fund", "unit": " $\\mathrm{~m}$", "answer_latex": ""}
+RAR = {"question": "Why?", "reference_answer": "So.", "question_source": "s"}
+PUBMED = {"QUESTION": "Does it?", "CONTEXTS": ["We did.", "It did."], "LONG_ANSWER": "It does."}
+CRITERION = "Essential Criteria: Says so."
+
+
+def write_json(file: Path, value: object) -> None:
+    file.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_lines(file: Path, rows: list[Any]) -> None:
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+
+
+def write_piqa(file: Path) -> None:
+    write_lines(file, [{"goal": f"Open {n}.", "sol1": "Pull.", "sol2": "Push."} for n in "ab"])
+    file.with_name("valid-labels.lst").write_text("1\n0\n")
+
+
+def write_requests(file: Path) -> None:
+    rows = [{"doc": row, "native_id": row["id"], "idx": n} for row in MED_HUB for n in range(4)]
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+
+
+def write_gpqa(file: Path) -> None:
+    rows = [{**GPQA, "Correct Answer": "it\n", **WRONG}, {**GPQA, "Correct Answer": "x", **WRONG}]
+    with file.open("w", newline="") as opened:
+        table = csv.DictWriter(opened, list(rows[0]))
+        table.writeheader()
+        table.writerows([rows[0], rows[1] | {"Record ID": "rec2"}])
+
+
+def published(row: dict[str, str], stem: str, options: list[tuple[str, str]]) -> dict[str, Any]:
+    choices = [{"label": label, "text": text} for label, text in options]
+    return row | {"question": {"stem": stem, "choices": choices}}
+
+
+def on_hub(
+    row: dict[str, str], stem: str, options: list[tuple[str, str]], name: str
+) -> dict[str, Any]:
+    labels, texts = map(list, zip(*options, strict=True))
+    return row | {name: stem, "choices": {"label": labels, "text": texts}}
+
+
+PUBLISHED = list(map(published, ARC, STEMS, ARC_OPTIONS))
+SCIQ = [
+    {
+        "question": "Who?", "support": support, "correct_answer": "Darwin",
+        **{f"distractor{n}": f"Name {n}" for n in (1, 2, 3)},
+    }
+    for support in ("", " He wrote it.")
+]  # fmt: skip
+RUBRICHUB = [
+    {
+        "prompt": [{"role": "user", "content": f"Why {n}?"}],
+        "Rubrics": [{"criterion": "Says so.", "points": 5}],
+        "ability": "Science",
+    }
+    for n in (1, 2)
+]
+RESEARCH = [
+    {"id": str(n), "query": "How?", "rubric": [{"rubric_item": "Does it say?", "type": ["a"]}]}
+    for n in (1, 2)
+]
+
+# Task, file, how it is written, the right options or references of both rows.
+LAYOUTS: list[tuple[str, str, Callable[[Path], None], list[str]]] = [
+    ("piqa", "valid.jsonl", write_piqa, ["Push.", "Pull."]),
+    (
+        "piqa", "rows.jsonl",
+        lambda file: write_lines(
+            file, [{"goal": "Go.", "sol1": "a", "sol2": "b", "label": n} for n in (0, 1)]
+        ),
+        ["a", "b"],
+    ),
+    (
+        "arc-challenge", "ARC-Challenge-Test.jsonl",
+        lambda file: write_lines(file, PUBLISHED), ["steam", "iron"],
+    ),
+    (
+        "arc-challenge", "hub.jsonl",
+        lambda file: write_lines(
+            file, [on_hub(*each, "question") for each in zip(ARC, STEMS, ARC_OPTIONS, strict=True)]
+        ),
+        ["steam", "iron"],
+    ),
+    ("openbookqa", "test.jsonl", lambda file: write_lines(file, PUBLISHED), ["steam", "iron"]),
+    (
+        "openbookqa", "hub.json",
+        lambda file: write_json(
+            file,
+            [on_hub(*each, "question_stem") for each in zip(ARC, STEMS, ARC_OPTIONS, strict=True)],
+        ),
+        ["steam", "iron"],
+    ),
+    ("sciq", "test.json", lambda file: write_json(file, SCIQ), ["Darwin", "Darwin"]),
+    ("gpqa-diamond", "gpqa_diamond.csv", write_gpqa, ["it", "x"]),
+    ("medmcqa", "dev.json", lambda file: write_lines(file, MED_ROWS), ["Ulna", "Atlas"]),
+    (
+        "medmcqa", "hub.jsonl",
+        lambda file: write_lines(file, MED_HUB),
+        ["Ulna", "Atlas"],
+    ),
+    (
+        "medmcqa", "requests.jsonl.gz", write_requests, ["Ulna", "Atlas"],
+    ),
+    (
+        "pubmedqa", "ori_pqal.json",
+        lambda file: write_json(
+            file,
+            {id: PUBMED | {"final_decision": x} for id, x in (("11", "no"), ("12", "yes"))},
+        ),
+        ["no", "yes"],
+    ),
+    (
+        "pubmedqa", "hub.jsonl",
+        lambda file: write_lines(
+            file,
+            [
+                {"pubid": n, "question": "Does it?", "context": {"contexts": ["We did."]},
+                 "final_decision": "maybe", "long_answer": "Perhaps."}
+                for n in (1, 2)
+            ],
+        ),
+        ["maybe", "maybe"],
+    ),
+    (
+        "scibench", "fund.json",
+        lambda file: write_json(
+            file,
+            [
+                {**SCI, "answer_number": "1,200.5", "problemid": " 1 "},
+                {**SCI, "answer_number": "\u22121.5", "problemid": "1", "solution": "So."},
+            ],
+        ),
+        ["1200.5", "-1.5"],
+    ),
+    (
+        "rar-science", "rows.jsonl",
+        lambda file: write_lines(
+            file, [{**RAR, "id": n, "rubrics": {"GT": [CRITERION]}} for n in (1, 2)]
+        ),
+        ["So.", "So."],
+    ),
+    (
+        "rar-science", "hub.jsonl",
+        lambda file: write_lines(
+            file, [{**RAR, "rubric": [{"title": "a", "description": CRITERION, "weight": 5}]}] * 2
+        ),
+        ["So.", "So."],
+    ),
+    ("researchqa", "test.json", lambda file: write_json(file, RESEARCH), []),
+    ("rubrichub-science", "rows.jsonl", lambda file: write_lines(file, RUBRICHUB), []),
+]  # fmt: skip
+
+
+def section(name: str, path: Path | None = None, **changes: Any) -> config.TaskData:
+    return parse(config.TaskData, {"name": name, "path": path, **changes}, "test")
+
+
+@pytest.mark.parametrize(("name", "file", "write", "right"), LAYOUTS)
+def test_a_benchmark_is_read_in_each_of_its_layouts(
+    tmp_path: Path, name: str, file: str, write: Callable[[Path], None], right: list[str]
+) -> None:
+    write(tmp_path / file)
+    examples, record = load_examples(section(name, tmp_path / file, partial=True))
+    assert (len(examples), record["num_rows"], record["excluded"]) == (2, 2, [])
+    assert len({example.id for example in examples}) == 2
+    found = []
+    for example in examples:
+        grading, answer = example.grading, example.reference_answer
+        assert example.tags["task"] == name
+        if grading is None:
+            assert example.rubric is not None
+        elif grading.kind == "choice":
+            assert answer is not None
+            letters = {f"{a}. {b}" for a, b in zip("ABCD", grading.options, strict=False)}
+            assert letters <= set(example.question.splitlines())
+            assert r"letter of the right option within \boxed{}" in example.question
+            answer = grading.options["ABCD".index(answer)]
+        found.append(answer)
+    assert found == (right or [None, None])
+    with pytest.raises(DataError, match=r"2 rows, and .* was published with \d+; partial: true"):
+        load_examples(section(name, tmp_path / file))
+    assert len(load_examples(section(name, tmp_path / file, limit=1))[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("gpqa-diamond", {"question": "?"}, "field 'Question': no such column"),
+        ("arc-challenge", {"question": "?", "choices": ["a", "b"]}, "field 'answerKey': no such"),
+        ("arc-challenge", {"question": "?", "choices": "a", "answerKey": "A"}, "'choices': expect"),
+        ("arc-challenge", published(ARC[0], "?", [("1", "a"), ("2", "b")]), "none of the labels"),
+        ("piqa", {"goal": "?", "sol1": "a", "sol2": "b", "label": 2}, "expected 0, 1, or -1"),
+        ("piqa", {"goal": "?", "sol1": "a", "sol2": 3, "label": 1}, "expected 2 to 26 texts"),
+        ("scibench", {"question": "?"}, "problem_text"),
+        ("rubrichub-science", {"query": "?", "answer": "!"}, "prompt or messages or question"),
+        ("pubmedqa", PUBMED | {"final_decision": "perhaps"}, "expected one of yes, no, maybe"),
+        ("pubmedqa", PUBMED | {"CONTEXTS": 3, "final_decision": "no"}, "expected a list of texts"),
+        ("sciq", SCIQ[0] | {"question": None}, "expected a text, got None"),
+    ],
+)
+def test_another_layout_is_refused_by_file_line_and_field(
+    tmp_path: Path, name: str, row: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    write_lines(file, [row])
+    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{message}"):
+        load_examples(section(name, file, partial=True))
+
+
+def test_what_cannot_be_asked_is_counted_and_listed(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    same = {"goal": "Go.", "sol1": "a", "sol2": " a", "label": 0}
+    good = {"goal": "Go.", "sol1": "a", "sol2": "b", "label": 1}
+    write_lines(file, [good, same, good | {"label": -1}, good | {"sol1": " "}, good])
+    examples, record = load_examples(section("piqa", file, partial=True))
+    assert [example.id for example in examples] == ["1", "5"]
+    assert record["excluded"] == [
+        (str(file), 2, "options that are the same"),
+        (str(file), 3, "no label"),
+        (str(file), 4, "empty option"),
+    ]
+    assert record["exclusions"] == dict.fromkeys(
+        ["options that are the same", "no label", "empty option"], 1
+    )
+    one = {**SCI, "answer_number": "2", "problemid": "1"}
+    write_lines(file, [one | {"problem_text": " "}, one])
+    assert problems(section("scibench", file, partial=True))[1]["exclusions"] == {
+        "empty question": 1
+    }
+    write_lines(file, [{**SCI, "answer_number": "two", "problemid": "1"}])
+    with pytest.raises(DataError, match="no row can be used; the first: the reference is not a n"):
+        load_examples(section("scibench", file, partial=True))
+
+
+def test_labels_in_a_file_of_their_own_must_be_there_and_as_many(tmp_path: Path) -> None:
+    write_piqa(tmp_path / "valid.jsonl")
+    labels = tmp_path / "valid-labels.lst"
+    labels.write_text("1\n")
+    with pytest.raises(DataError, match=r"valid-labels\.lst: expected 0 or 1 for each of the 2 ro"):
+        load_examples(section("piqa", tmp_path, partial=True))
+    labels.unlink()
+    with pytest.raises(DataError, match="its labels are missing"):
+        load_examples(section("piqa", tmp_path, partial=True))
+
+
+def test_where_counting_starts_is_never_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    for cops, message in {
+        (1, 2): "nobody can tell",
+        (0, 4): "expected 1 to 4, or 0 to 3",
+        (1, 7): "expected 1 to 4, or 0 to 3",
+    }.items():
+        write_lines(file, [row | {"cop": n} for row, n in zip(MED_ROWS, cops, strict=True)])
+        with pytest.raises(DataError, match=f"field 'cop': .*{message}"):
+            load_examples(section("medmcqa", file, partial=True))
+
+
+def test_options_are_shuffled_by_seed_and_id_alone(tmp_path: Path) -> None:
+    file = tmp_path / "dev.jsonl"
+    write_lines(file, [{**MED, "id": f"m{n}", "cop": 4} for n in range(200)])
+    taken = section("medmcqa", file, partial=True)
+    every, record = problems(taken)
+    assert record["options_seed"] == 0
+    assert problems(taken.model_copy(update={"limit": 7}))[0] == every[:7]
+    assert all(one.options["ABCD".index(one.reference or "")] == "Atlas" for one in every)
+    places = Counter(one.reference for one in every)
+    assert set(places) == set("ABCD")
+    assert max(places.values()) < 75  # 50 expected; 4 standard deviations are 24
+    other = problems(taken.model_copy(update={"options_seed": 1}))[0]
+    assert sum(a.options != b.options for a, b in zip(every, other, strict=True)) > 150
+    kept = problems(taken.model_copy(update={"options_seed": None}))[0]
+    assert {(one.options, one.reference) for one in kept} == {
+        (("Ulna", "Tibia", "Rib", "Atlas"), "D")
+    }
+
+
+def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
+    for name in ("gpqa-diamond", "sciq"):
+        with pytest.raises(ConfigError, match="always in the same place"):
+            problems(section(name, tmp_path, options_seed=None))
+    write_json(tmp_path / "test.json", SCIQ)
+    asked = section("sciq", tmp_path, options_seed=None, ask="loglikelihood", partial=True)
+    assert [one.reference for one in problems(asked)[0]] == ["D", "D"]
+
+
+def test_contexts_are_those_of_lm_evaluation_harness(tmp_path: Path) -> None:
+    def cloze_of(name: str, file: str, write: Callable[[Path], None], **changes: Any) -> Any:
+        write(tmp_path / file)
+        asked = section(name, tmp_path / file, partial=True, ask="loglikelihood", **changes)
+        return problems(asked)[0][-1].cloze
+
+    sciq = cloze_of("sciq", "a.json", lambda file: write_json(file, SCIQ), options_seed=None)
+    assert sciq.context == "He wrote it.\nQuestion: Who?\nAnswer:"
+    assert sciq.continuations == (" Name 1", " Name 2", " Name 3", " Darwin")
+    med = cloze_of("medmcqa", "b.jsonl", lambda f: write_lines(f, MED_ROWS), options_seed=None)
+    assert med.context == (
+        "Question: Which bone?\nChoices:\nA. Ulna\nB. Tibia\nC. Rib\nD. Atlas\nAnswer:"
+    )
+    assert (med.continuations, med.choices) == ((" A", " B", " C", " D"), ("A", "B", "C", "D"))
+    gpqa = cloze_of("gpqa-diamond", "c.csv", write_gpqa)
+    assert gpqa.context.startswith("What is the correct answer to this question:What decays?\nCho")
+    assert gpqa.continuations == (" (A)", " (B)", " (C)", " (D)")
+    book = cloze_of("openbookqa", "d.jsonl", lambda file: write_lines(file, PUBLISHED))
+    assert book.context == "What rusts?"
+    with pytest.raises(ConfigError, match="scibench has no options"):
+        problems(section("scibench", ask="loglikelihood"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        (r"$\mathrm{~m}$", r"$\mathrm{~m}$"),
+        (r"$10^{-8} \mathrm{C}$", r"$\mathrm{C}$"),
+        ("$10^4$", ""),
+        ("$10^6$ m", "m"),
+        ("$", "$"),
+        (r"$\$$", r"$\$$"),
+        ("", ""),
+    ],
+)
+def test_a_units_factor_is_not_shown(unit: str, shown: str) -> None:
+    assert shown_unit(unit) == shown
+
+
+def test_a_number_is_asked_for_in_its_unit(tmp_path: Path) -> None:
+    row = {**SCI, "answer_number": "3", "problemid": "1"}
+    write_lines(tmp_path / "a.jsonl", [row, row | {"unit": " "}])
+    (first, second), _ = load_examples(section("scibench", tmp_path / "a.jsonl", partial=True))
+    assert first.question == (
+        "How far?\n\nReason step by step, then put the number within \\boxed{}, in $\\mathrm{~m}$."
+    )
+    assert first.grading == Grading("number", unit=r"$\mathrm{~m}$", tolerance=0.05)
+    assert second.question.endswith(r"within \boxed{}.")
+    assert (first.id, second.id) == ("fund:1", "fund:1#2")
+
+
+def test_what_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"GPQA is gated: accept its terms .* 'hf auth login'"):
+        load_examples(section("gpqa-diamond"))
+    with pytest.raises(DataError, match=r"baber/piqa: .*name a local copy by path"):
+        load_examples(section("piqa"))
+    with pytest.raises(DataError, match=r"holds nothing of piqa's split validation: .*valid"):
+        load_examples(section("piqa", tmp_path))
+    with pytest.raises(ConfigError, match="piqa has no split 'test'; it has train, validation"):
+        load_examples(section("piqa", tmp_path, split="test"))
+
+
+def test_log_likelihoods_are_for_evaluations_alone() -> None:
+    tree = {"type": "task", "name": "piqa", "ask": "loglikelihood"}
+    with pytest.raises(ConfigError, match="for 'rcsd eval' alone"):
+        parse(config.Evaluation, {"data": tree}, "test")
+    tree = {"model": {"path": "m"}, "data": {"piqa": tree}, "out": "o"}
+    assert parse(config.Evaluating, tree, "test").data["piqa"].type == "task"
+
+
+def test_every_task_says_what_it_is() -> None:
+    assert set(TASKS) == set(get_args(config.TaskName))
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert task.hub.split in task.num_rows
+        assert all((task.description, task.hub_id, task.licence, task.differences))
+        assert (task.cloze is not None) == (task.grading == "choice")
+    assert [row["name"] for row in task_table()] == list(TASKS)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the development files are not there")
+@pytest.mark.parametrize(("name", "num_rows"), [("scibench", 346), ("rar-science", 250)])
+def test_the_development_files_are_read_whole(name: str, num_rows: int) -> None:
+    file = SHARED / f"{name.replace('-', '_')}_dev.jsonl"
+    examples, record = load_examples(section(name, file, partial=True))
+    assert (len(examples), record["num_rows"], record["excluded"]) == (num_rows, num_rows, [])

@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.tiny import tiny_tokenizer
+
+from rcsd.data.check import Finding, check_file, jaccard, view_lengths, well_formed
+from rcsd.data.views import Words, answer_conversation, prompt_ids
+from rcsd.errors import DataError
+from rcsd.types import Criterion, Example, Rubric
+
+LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
+
+
+def written(folder: Path, *rows: object, name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return path
+
+
+def found(findings: tuple[Finding, ...], severity: str) -> list[tuple[str, int | None]]:
+    return [(finding.kind, finding.line) for finding in findings if finding.severity == severity]
+
+
+def test_every_malformed_row_is_found(tmp_path: Path):
+    rows = ['{"question": ', {"question": "a", "id": 9}, {"question": " "}, {"question": "b"}]
+    report = check_file(written(tmp_path, *rows, "", {"question": "c", "id": 9}))
+    assert (report.num_rows, report.num_examples, report.count("error")) == (5, 2, 3)
+    assert found(report.findings, "error") == [("malformed row", line) for line in (1, 3, 6)]
+    messages = [finding.message for finding in report.findings if finding.severity == "error"]
+    assert messages[0].startswith("invalid JSON at column 14")
+    assert messages[1] == "expected a text that is not empty, got ' '"
+    assert messages[2] == "'9' is the id of line 2 too"
+    assert [f.field for f in report.findings][:3] == [None, "question", "id"]
+
+
+def test_repeated_and_similar_questions_are_found(tmp_path: Path):
+    rubric = [{"criterion": "Says it.", "weight": 1}]
+    path = written(
+        tmp_path,
+        {"question": LONG},
+        {"question": LONG.upper() + " "},
+        {"question": LONG, "rubric": rubric},
+        {"question": LONG.replace("five", "six")},
+        {"question": "Why is the sky blue in the morning and red in the evening"},
+    )
+    report = check_file(path, near=0.6)
+    assert found(report.findings, "warning") == [
+        ("duplicate question", 2),
+        ("one question, different rubrics", 3),
+        ("near-duplicate question", 4),
+    ]
+    assert f"{jaccard(LONG, LONG.replace('five', 'six')):.2f}" in report.findings[2].message
+    assert found(check_file(path, near=1.0).findings, "warning")[2:] == []
+
+
+def test_questions_of_a_test_file_are_errors(tmp_path: Path):
+    path = written(tmp_path, {"question": LONG.lower()}, {"question": LONG.replace("five", "six")})
+    test = written(tmp_path, {"question": LONG}, "{", name="test.jsonl")
+    findings = check_file(path, [test], near=0.6).findings
+    assert found(findings, "error") == [
+        ("malformed row in a test file", None),
+        ("test question", 1),
+    ]
+    assert ("near a test question", 2) in found(findings, "warning")
+    assert any(f"stands in {test}, line 1" in finding.message for finding in findings)
+
+
+def test_empty_fields_and_answers_in_questions_are_found(tmp_path: Path):
+    path = written(
+        tmp_path,
+        {"question": "Is it Rayleigh scattering?", "reference_answer": "rayleigh  Scattering."},
+        {"question": "Is it (b)?", "reference_answer": "b"},
+        {"question": "And?", "solution": "So."},
+    )
+    report = check_file(path)
+    assert found(report.findings, "warning") == [("answer in the question", 1)]
+    assert report.num_with == {"rubric": 0, "reference_answer": 2, "solution": 1}
+    assert [(f.field, f.message) for f in report.findings if f.severity == "info"] == [
+        ("rubric", "3 of 3 rows"),
+        ("reference_answer", "1 of 3 rows"),
+        ("solution", "2 of 3 rows"),
+    ]
+
+
+def test_files_that_hold_no_rows_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        check_file(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="holds no rows"):
+        check_file(written(tmp_path, ""))
+    with pytest.raises(ValueError, match=r"near must lie in \(0, 1\]"):
+        check_file(written(tmp_path, {"question": "a"}), near=0.0)
+
+
+def test_well_formed_examples_are_those_that_were_counted(tmp_path: Path):
+    path = written(tmp_path, "{", {"question": "a", "id": "x"})
+    assert well_formed(path) == [Example("x", "a")]
+
+
+TEXTS = st.text(st.sampled_from("ab .1"), max_size=30)
+
+
+@given(TEXTS, TEXTS)
+def test_similarity_is_symmetric_and_one_for_the_same(a: str, b: str):
+    assert jaccard(a, b) == jaccard(b, a)
+    assert 0 <= jaccard(a, b) <= 1
+    assert jaccard(a, a) == 1
+
+
+def test_similarity_is_shared_shingles_over_all():
+    # abc bcd cde | abc bcd cdx: 2 of 4
+    assert jaccard("a b c d e", "A b, c d x") == 0.5
+
+
+def test_views_are_as_long_as_their_prompts():
+    tokenizer = tiny_tokenizer()
+    rubric = Rubric((Criterion("Says 4.", 1),))
+    rows = [Example("1", "2 + 2?", rubric=rubric), Example("2", "A longer one, 3 + 3?")]
+    lengths = view_lengths(rows, tokenizer, max_tokens=20)
+    assert [(length.view, length.num_examples) for length in lengths] == [
+        ("none", 2),
+        ("rubric", 1),
+    ]
+    counts = sorted(
+        len(prompt_ids(tokenizer, answer_conversation(row, "none", Words()))) for row in rows
+    )
+    none, shown = lengths
+    assert (none.min_tokens, none.max_tokens) == tuple(counts)
+    assert none.median_tokens == sum(counts) / 2
+    assert none.num_over == sum(count > 20 for count in counts)
+    assert shown.num_over == 1
+    assert view_lengths(rows, tokenizer, None)[0].num_over is None

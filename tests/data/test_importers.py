@@ -1,0 +1,368 @@
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rcsd.data.importers.notes import ImportReport, Options, reason_name
+from rcsd.data.importers.run import import_rows
+from rcsd.errors import DataError
+from rcsd.types import Criterion, Example
+
+RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
+
+
+def imported(
+    folder: Path, format: str, *rows: object, options: Options | None = None
+) -> tuple[list[Example], ImportReport]:
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return import_rows(str(path), format, options)  # pyright: ignore[reportArgumentType]
+
+
+def criteria(example: Example) -> list[Criterion]:
+    assert example.rubric is not None
+    return list(example.rubric.criteria)
+
+
+ONE = {"description": "Essential Criteria: Names it.", "title": "Name", "weight": 5}
+TWO = {"description": "Negative Criteria: Must not omit it.", "title": "Gap", "weight": -1}
+LIST = json.dumps([ONE, TWO])
+
+
+# RaR
+
+
+def rar_row(written: object, **more: Any) -> dict[str, Any]:
+    return {"question": "Why?", "reference_answer": "So.", "rubrics": {"learned": written}} | more
+
+
+def test_a_written_rubric_becomes_an_example_that_names_its_origin(tmp_path: Path):
+    [example], report = imported(
+        tmp_path, "rar", rar_row(f"```\n{LIST}\n```"), options=Options(rubric="learned")
+    )
+    assert criteria(example) == [
+        Criterion("Names it.", 5, "Name"),
+        Criterion("Must not omit it.", 1, "Gap"),
+    ]
+    assert example.tags == {
+        "rubric_source": "rar:learned",
+        "rubric_repairs": "code fence removed",
+    }
+    assert report.counts == {
+        "Essential": 1,
+        "Pitfall, avoidance: it avoids, does not, warns against ...": 1,
+    }
+    assert report.repairs == {"code fence removed": 1}
+    assert report.repaired_rows == ((1, "code fence removed"),)
+
+
+def test_strict_refuses_what_needs_a_repair(tmp_path: Path):
+    rows = [rar_row(LIST), rar_row(f"```\n{LIST}\n```")]
+    options = Options(rubric="learned", strict=True)
+    kept, report = imported(tmp_path, "rar", *rows, options=options)
+    assert [example.id for example in kept] == ["1"]
+    assert report.refusals == {"rubric: needs a repair, and strict allows none": 1}
+    assert report.repairs == {}
+
+
+def test_weights_as_texts_and_in_texts_are_put_right_and_listed(tmp_path: Path):
+    items = [
+        {**ONE, "weight": "5"},
+        {"description": "Names it too. Weight 7", "title": "Again"},
+        {"description": "Names it not.", "title": "None"},
+        {**ONE, "weight": "much"},
+    ]
+    options = Options(rubric="learned")
+    [example], report = imported(tmp_path, "rar", rar_row(json.dumps(items)), options=options)
+    assert [(c.text, c.weight) for c in criteria(example)] == [
+        ("Names it.", 5),
+        ("Names it too.", 7),
+    ]
+    assert report.repairs == {
+        "weight given as a text": 1,
+        "weight taken from the end of the text": 1,
+    }
+    assert [reason.split(":")[0] for _, reason in report.dropped_criteria] == [
+        "rubric[2]",
+        "rubric[3]",
+    ]
+
+
+def test_placeholders_are_no_criteria(tmp_path: Path):
+    items = json.dumps([{**ONE, "description": "..."}])
+    _, report = imported(
+        tmp_path, "rar", rar_row(items), rar_row(LIST), options=Options(rubric="learned")
+    )
+    assert "expected a text with words, got '...'" in report.dropped_rows[0][1]
+
+
+def test_an_optional_criterion_of_negative_weight_is_no_silent_demand(tmp_path: Path):
+    gold = [ONE, {"description": "Optional Criteria: Fails to see it.", "weight": -1}]
+    [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": gold})
+    assert criteria(example)[1].weight == -1
+    assert report.counts["Optional, violation: it fails, flags, omits ..."] == 1
+
+
+def test_an_unknown_rubric_names_those_that_there_are(tmp_path: Path):
+    with pytest.raises(DataError, match=r"rubrics\.best.*no rubric 'best'; there are learned"):
+        imported(tmp_path, "rar", rar_row(LIST), options=Options(rubric="best"))
+
+
+@pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
+@pytest.mark.parametrize(
+    ("kind", "num_examples", "num_criteria", "num_dropped", "repairs"),
+    [
+        ("GT", 250, 1897, 1, {}),
+        (
+            "learned",
+            222,
+            1550,
+            24,
+            {"cut off: whole criteria kept": 24, "backslash of LaTeX doubled": 5},
+        ),
+        (
+            "qwen3_8b_direct",
+            208,
+            1452,
+            24,
+            {
+                "cut off: whole criteria kept": 13,
+                "mended by json-repair": 2,
+                "weight taken from the end of the text": 14,
+            },
+        ),
+    ],
+)
+def test_each_row_of_the_rar_sample_is_accounted_for(
+    kind: str, num_examples: int, num_criteria: int, num_dropped: int, repairs: Mapping[str, int]
+):
+    rows, report = import_rows(str(RAR), "rar", Options(rubric=kind))
+    assert len(rows) == report.num_examples == num_examples
+    assert report.num_rows == 250 == num_examples + len(report.dropped_rows)
+    assert sum(report.refusals.values()) == len(report.dropped_rows)
+    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == num_criteria
+    assert sum(report.omissions.values()) == len(report.dropped_criteria) == num_dropped
+    assert report.repairs == repairs
+    marked = {row.id for row in rows if "rubric_repairs" in row.tags}
+    lines = {line for line, _ in report.repaired_rows}
+    assert len(marked) == len(lines)
+
+
+@pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
+def test_written_criteria_stand_in_the_sample_word_for_word():
+    rows, _ = import_rows(str(RAR), "rar", Options(rubric="learned"))
+    given = {
+        str(row["id"]): row["rubrics"]["learned"]
+        for row in map(json.loads, RAR.read_text().splitlines())
+    }
+    for row in rows:
+        for criterion in criteria(row):
+            escaped = json.dumps(criterion.text, ensure_ascii=False)[1:-1]
+            # A repaired backslash stands alone in the source.
+            single = escaped.replace("\\\\", "\\")
+            assert escaped in given[row.id] or single in given[row.id]
+
+
+# HealthBench
+
+
+def healthbench_row(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    rubrics = [
+        {"criterion": "Names a doctor.", "points": 5, "tags": ["axis:accuracy"]},
+        {"criterion": "Doubles the dose.", "points": -3, "tags": []},
+    ]
+    return {
+        "prompt": messages or [{"role": "user", "content": "Is it safe?"}],
+        "prompt_id": "abc",
+        "rubrics": rubrics,
+        "example_tags": ["theme:hedging", "physician_agreed_category:x"],
+        "ideal_completions_data": None,
+        "canary": "healthbench:1",
+    } | more
+
+
+def test_healthbench_rows_are_read(tmp_path: Path):
+    ideal = {"ideal_completion": "Ask.", "ideal_completions_group": "Group 1"}
+    [example], report = imported(
+        tmp_path, "healthbench", healthbench_row(ideal_completions_data=ideal)
+    )
+    assert (example.id, example.question, example.solution) == ("abc", "Is it safe?", "Ask.")
+    assert [c.weight for c in criteria(example)] == [5, -3]
+    assert example.tags == {
+        "rubric_source": "healthbench",
+        "theme": "hedging",
+        "example_tags": "physician_agreed_category:x",
+    }
+    assert report.unread_fields == {"canary": 1}
+    assert report.counts["points below 0: a mistake"] == 1
+
+
+TURNS = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
+
+
+def test_several_turns_are_refused_or_joined_as_asked(tmp_path: Path):
+    rows = [healthbench_row(), healthbench_row(*TURNS, prompt_id="def")]
+    _, report = imported(tmp_path, "healthbench", *rows)
+    assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
+    kept, report = imported(tmp_path, "healthbench", *rows, options=Options(turns="joined"))
+    assert kept[1].question == "user: I ache.\n\nassistant: Where?\n\nuser: Here."
+    assert report.counts["prompt: several turns, joined into one text"] == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"prompt": []}, "field 'prompt': expected a text or a list"),
+        ({"prompt": [{"role": "tool", "content": "x"}]}, r"field 'prompt\[0\]': expected a mess"),
+        ({"rubrics": None}, "field 'rubrics': expected a list of criteria"),
+        ({"example_tags": "x"}, "field 'example_tags': expected a list of texts"),
+        ({"ideal_completions_data": "x"}, "field 'ideal_completions_data': expected an object"),
+        ({"rubrics": [{"criterion": "a", "points": 0}]}, r"rubric\[0\]\.points: expected a number"),
+        ({"rubrics": [{"criterion": "a b", "points": -1}]}, "at least one criterion with a pos"),
+    ],
+)
+def test_what_is_not_as_in_healthbench_is_named(tmp_path: Path, more: dict, message: str):
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path, "healthbench", healthbench_row(**more))
+
+
+# RubricHub
+
+HUB_CRITERION = {
+    "criterion": "Divides 3.87 g.",
+    "points": 10,
+    "tags": {"function": "", "parameters": "", "verifier": "llm"},
+}
+
+
+def test_rubrichub_rows_are_read(tmp_path: Path):
+    ruled = {**HUB_CRITERION, "tags": {"function": "no_comma", "verifier": "rule"}}
+    prompt = [{"role": "user", "content": "Moles?"}]
+    row = {
+        "prompt": prompt,
+        "data_source": "Science",
+        "ability": "Science",
+        "reward_model": {"ground_truth": "", "rubrics": [HUB_CRITERION], "style": "rubric"},
+        "extra_info": {"prompt": prompt},
+        "Rubrics": [HUB_CRITERION, ruled],
+    }
+    exported = {"question": "Grams?", "id": "7", "rubrics": [HUB_CRITERION]}
+    nested = {
+        "messages": prompt,
+        "reward_model": json.dumps({"ground_truth": "0.1", "rubrics": [HUB_CRITERION]}),
+    }
+    first, second, third = imported(tmp_path, "rubrichub", row, exported, nested)[0]
+    assert [(c.text, c.weight) for c in criteria(first)] == [("Divides 3.87 g.", 10)] * 2
+    assert first.tags["ability"] == "Science"
+    assert (second.id, second.question) == ("7", "Grams?")
+    assert third.reference_answer == "0.1"
+    report = imported(tmp_path, "rubrichub", row)[1]
+    assert report.counts["criterion with a function of RubricHub: text alone"] == 1
+    assert report.unread_fields == {"extra_info": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": "a", "answer": "b"}, "a row of sft_RuFT"),
+        ({"rubrics": [HUB_CRITERION]}, "expected one of prompt, messages, question, got none"),
+        ({"question": "a"}, "expected one of Rubrics, rubrics, got none"),
+        ({"question": "a", "prompt": "a", "rubrics": []}, "got prompt and question"),
+        ({"question": "a", "reward_model": "{"}, "field 'reward_model': invalid JSON"),
+        ({"question": "a", "reward_model": []}, "field 'reward_model': expected an object"),
+    ],
+)
+def test_what_is_not_as_in_rubrichub_is_named(tmp_path: Path, row: dict, message: str):
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path, "rubrichub", row)
+
+
+# ResearchQA and OpenRubrics
+
+
+def test_researchqa_rows_are_read(tmp_path: Path):
+    item = {"rubric_item": "Does it cite X?", "type": ["Citation", "Impact"]}
+    row = {"id": "1.2", "query": "How?", "field": "Biology", "date": "2021-01-01"}
+    [example], report = imported(tmp_path, "researchqa", {**row, "rubric": [item, {"type": []}]})
+    assert criteria(example) == [Criterion("Does it cite X?", 1.0, "Citation, Impact")]
+    assert example.tags == {
+        "rubric_source": "researchqa",
+        "field": "Biology",
+        "date": "2021-01-01",
+    }
+    assert report.dropped_criteria[0][1].startswith("rubric[1].rubric_item")
+    with pytest.raises(DataError, match="field 'query': the question is missing"):
+        imported(tmp_path, "researchqa", {"rubric": [item]})
+    with pytest.raises(DataError, match="field 'rubric': expected a list"):
+        imported(tmp_path, "researchqa", row)
+
+
+def test_openrubrics_rows_are_read(tmp_path: Path):
+    text = "1. The response names five.\n   All differ. [Hard Rule]\n2. It is clear. [Principle]\n"
+    [example], _ = imported(tmp_path, "openrubrics", {"instruction": "Name.", "rubric": text})
+    assert criteria(example) == [
+        Criterion("The response names five.\n   All differ.", 1.0, "Hard Rule"),
+        Criterion("It is clear.", 1.0, "Principle"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rubric", "message"),
+    [
+        ("Be good.", "expected a numbered list"),
+        ("Here:\n1. Be good. [Principle]", "expected a numbered list"),
+        ("1. a [Principle]\n3. b [Principle]", r"in order, got \[1, 3\]"),
+        (None, "expected a text that is not empty"),
+        ("1. Be good.", "expected one of .Hard Rule., .Principle., got 'Be good.'"),
+    ],
+)
+def test_other_texts_are_no_openrubrics(tmp_path: Path, rubric: str | None, message: str):
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path, "openrubrics", {"instruction": "Name.", "rubric": rubric})
+
+
+# Our own rows, loaded rows, the report
+
+
+def test_our_own_rows_are_checked_one_by_one(tmp_path: Path):
+    rows = [{"question": "a"}, '{"question": ', {"qestion": "b"}, "3", {"question": "c", "id": 1}]
+    kept, report = imported(tmp_path, "jsonl", *rows)
+    assert [example.question for example in kept] == ["a"]
+    lines, reasons = zip(*report.dropped_rows, strict=True)
+    assert lines == (2, 3, 4, 5)
+    for reason, part in zip(
+        reasons, ["invalid JSON", "did you mean 'question'", "JSON object", "id"], strict=True
+    ):
+        assert part in reason
+        assert "rows.jsonl" not in reason
+    assert json.loads(json.dumps(asdict(report)))["num_rows"] == 5
+
+
+def test_dates_of_loaded_rows_become_texts(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    import datetime  # noqa: PLC0415
+
+    row = {
+        "query": "How?",
+        "date": datetime.datetime(2021, 2, 3, tzinfo=datetime.timezone.utc),
+        "rubric": [{"rubric_item": "Is it so?", "type": ["Other"]}],
+    }
+    datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "rows.parquet"))
+    [example], _ = import_rows(str(tmp_path / "rows.parquet"), "researchqa")
+    assert example.tags["date"].startswith("2021-02-03")
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [
+        ("field 'rubric[3].weight': expected a number, got 'x'", "rubric[].weight: expected a num"),
+        ("rubric[3]: cut off: '{'", "rubric[]: cut off"),
+        ("field 'id': '7' is the id of an earlier row", "id: … is the id of an earlier row"),
+    ],
+)
+def test_reasons_are_counted_without_what_differs(reason: str, name: str):
+    assert reason_name(reason).startswith(name)

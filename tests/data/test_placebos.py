@@ -1,0 +1,416 @@
+"""Placebos: what each takes from a rubric, and what it leaves."""
+
+import copy
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.tiny import tiny_folder
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.placebos import (
+    generic,
+    generic_rubric,
+    noisy,
+    random_criteria,
+    reduced,
+    shuffled,
+    with_placebo,
+)
+from rcsd.data.views import Words
+from rcsd.data.world.problems import GENERALITIES, examples
+from rcsd.data.world.reading import read_rubric
+from rcsd.errors import ConfigError, DataError
+from rcsd.io import fingerprint
+from rcsd.training.trainer import run
+from rcsd.types import Criterion, Example, Rubric
+
+PLACEBOS: list[config.Placebo] = [
+    config.GenericRubrics(),
+    config.ShuffledRubrics(),
+    config.RandomRubrics(),
+    config.ReducedRubrics(),
+    config.NoisyRubrics(),
+]
+SEEDED = PLACEBOS[1:]
+
+
+def row(id: str, *criteria: tuple[str, float], template: str | None = None) -> Example:
+    tags = {} if template is None else {"template": template}
+    rubric = Rubric(tuple(Criterion(text, weight) for text, weight in criteria))
+    return Example(id, f"Question {id}?", rubric=rubric, tags=tags)
+
+
+def rubric_of(example: Example) -> Rubric:
+    assert example.rubric is not None
+    return example.rubric
+
+
+def texts(example: Example) -> list[str]:
+    return [criterion.text for criterion in rubric_of(example).criteria]
+
+
+def weights(example: Example) -> list[float]:
+    return [criterion.weight for criterion in rubric_of(example).criteria]
+
+
+Drawn = list[tuple[list[int], str | None]]
+"""Points of the criteria and template of each row; no points: a row without a rubric."""
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> Drawn:
+    """Two to six rows of few kinds, and perhaps one without a rubric.
+
+    Plain values: our own classes are checked by beartype, whose chance hypothesis takes for ours.
+    """
+    rows: Drawn = []
+    points = st.integers(-5, 5).filter(bool)
+    for _ in range(draw(st.integers(2, 6))):
+        found = [draw(st.integers(1, 5)), *draw(st.lists(points, max_size=4))]
+        rows.append((draw(st.permutations(found)), draw(st.sampled_from(["a", "b", None]))))
+    return [*rows, ([], None)] if draw(st.booleans()) else rows
+
+
+def built(drawn: Drawn) -> list[Example]:
+    """The rows, each text of a criterion beginning with the id of the row that it belongs to."""
+    return [
+        row(str(n), *((f"{n} does {k}.", w) for k, w in enumerate(points)), template=template)
+        if points
+        else Example(str(n), "Why?")
+        for n, (points, template) in enumerate(drawn)
+    ]
+
+
+def owners(example: Example) -> list[str]:
+    """Ids of the examples that the criteria were taken from."""
+    return [text.split()[0] for text in texts(example)]
+
+
+# By hand
+
+
+def test_generic_gives_all_the_same_rubric():
+    rows = [row("a", ("A.", 3)), Example("bare", "Why?"), row("b", ("B.", 1), ("C.", -1))]
+    same = Rubric((Criterion("Is right.", 2),))
+    assert generic(rows, same) == [
+        replace(rows[0], rubric=same),
+        rows[1],
+        replace(rows[2], rubric=same),
+    ]
+
+
+def test_the_packaged_generic_rubric_is_made_of_generalities_that_the_world_knows():
+    rubric = generic_rubric(Words())
+    assert sorted(c.text for c in rubric.criteria) == sorted(GENERALITIES)
+    [problem] = examples("train", 1, 0)
+    titles = {criterion.title for criterion in read_rubric(problem, rubric).criteria}
+    assert titles == {"general", "working"}
+
+
+def test_random_keeps_points_and_takes_words_of_the_same_sign():
+    rows = [row("a", ("A.", 3), ("Not a.", -2)), row("b", ("Not b.", -7), ("B.", 1))]
+    one, two = random_criteria(rows, 0)
+    assert rubric_of(one) == Rubric((Criterion("B.", 3), Criterion("Not b.", -2)))
+    assert rubric_of(two) == Rubric((Criterion("Not a.", -7), Criterion("A.", 1)))
+
+
+def test_a_random_mistake_that_no_other_example_names_becomes_a_demand():
+    rows = [row("a", ("A.", 3), ("Not a.", -2)), row("b", ("B.", 1), ("C.", 4))]
+    placebo = random_criteria(rows, 0)[0]
+    assert sorted(texts(placebo)) == ["B.", "C."]
+    assert weights(placebo) == [3, 2]
+
+
+def test_random_takes_neither_a_siblings_words_nor_its_own_where_there_are_others():
+    same = ("Boxes it.", 2)
+    rows = [
+        row("a", ("A.", 3), same, template="x"),
+        row("b", ("B.", 3), same, template="x"),
+        row("c", ("C.", 3), same, ("D.", 1), template="y"),
+    ]
+    for seed in range(20):
+        assert sorted(texts(random_criteria(rows, seed)[0])) == ["C.", "D."]
+
+
+def test_where_all_are_of_one_kind_each_example_is_a_kind_of_its_own():
+    rows = [row(name, (f"{name}.", 1), template="x") for name in "abc"]
+    for placebo, own in zip(random_criteria(rows, 0), rows, strict=True):
+        assert texts(placebo) != texts(own)
+
+
+def test_random_gives_up_the_other_kind_before_it_repeats_words():
+    rows = [
+        row("a", ("A.", 1), ("B.", 1), template="x"),
+        row("b", ("C.", 1), template="x"),
+        row("c", ("D.", 1), template="y"),
+    ]
+    for seed in range(5):
+        assert texts(random_criteria(rows, seed)[0]) == ["D.", "C."]
+
+
+def test_an_exchanged_criterion_brings_its_title_and_its_check():
+    check = {"type": "boxed"}
+    donor = Example("b", "?", rubric=Rubric((Criterion("Boxes.", 5, "boxed", check),)))
+    placebo = random_criteria([row("a", ("A.", 1)), donor], 0)[0]
+    assert rubric_of(placebo) == Rubric((Criterion("Boxes.", 1, "boxed", check),))
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "number"), [(0.5, 1, 1), (0.5, 3, 2), (0.5, 4, 2), (0.1, 4, 1), (0.9, 4, 4)]
+)
+def test_shares_are_rounded_to_whole_criteria_and_at_least_one(
+    share: float, size: int, number: int
+):
+    rows = [row(n, *((f"{n} does {k}.", 1) for k in range(size))) for n in "ab"]
+    assert len(texts(reduced(rows, share, 0)[0])) == number
+    placebo = noisy(rows, share, 0)[0]
+    assert Counter(owners(placebo)) == Counter({"a": size - number, "b": number})
+
+
+def test_every_part_with_a_positive_criterion_can_be_kept_and_no_other():
+    rows = [row(str(n), ("A.", 1), ("B.", -1), ("C.", -2), ("D.", 2)) for n in range(200)]
+    found = Counter("".join(texts(placebo)) for placebo in reduced(rows, 0.5, 0))
+    assert set(found) == {"A.B.", "A.C.", "A.D.", "B.D.", "C.D."}
+    assert min(found.values()) > 20
+
+
+# Laws
+
+
+@given(data_sets(), st.integers(0, 3), st.sampled_from(PLACEBOS))
+def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_seed(
+    drawn: Drawn, seed: int, placebo: config.Placebo
+):
+    rows = built(drawn)
+    if placebo.type != "generic":
+        placebo = placebo.model_copy(update={"seed": seed})
+    before = copy.deepcopy(rows)
+    found = with_placebo(rows, placebo, Words())
+    assert rows == before
+    assert found == with_placebo(rows, placebo, Words())
+    # The ids, questions and tags stay, and each rubric is one: `Rubric` refuses none positive.
+    assert [replace(r, rubric=None) for r in found] == [replace(r, rubric=None) for r in rows]
+    assert [r.rubric is None for r in found] == [r.rubric is None for r in rows]
+
+
+@given(data_sets(), st.integers(0, 3))
+def test_random_keeps_numbers_and_points_and_nothing_of_its_own(drawn: Drawn, seed: int):
+    rows = built(drawn)
+    with_mistakes = {r.id for r in rows if r.rubric and min(weights(r)) < 0}
+    for own, placebo in zip(rows, random_criteria(rows, seed), strict=True):
+        if own.rubric is None:
+            continue
+        assert own.id not in owners(placebo)
+        kept = weights(own) if with_mistakes != {own.id} else list(map(abs, weights(own)))
+        assert weights(placebo) == kept
+        by_text = {c.text: c.weight for r in rows if r.rubric for c in r.rubric.criteria}
+        signs = [by_text[text] > 0 for text in texts(placebo)]
+        assert signs == [weight > 0 for weight in weights(placebo)]
+
+
+@given(data_sets(), st.integers(0, 3))
+def test_random_keeps_to_other_kinds_where_they_have_enough(drawn: Drawn, seed: int):
+    rows = built(drawn)
+    kinds = {r.id: r.tags.get("template", r.id) for r in rows if r.rubric}
+    positive = {
+        r.id: sum(weight > 0 for weight in weights(r)) for r in rows if r.rubric is not None
+    }
+    for own, placebo in zip(rows, random_criteria(rows, seed), strict=True):
+        others = sum(n for id, n in positive.items() if kinds[id] != kinds.get(own.id))
+        if own.rubric is None or others < len(own.rubric.criteria):
+            continue
+        taken = zip(owners(placebo), weights(placebo), strict=True)
+        assert all(kinds[owner] != kinds[own.id] for owner, weight in taken if weight > 0)
+        assert len(set(texts(placebo))) == len(texts(placebo)) or min(weights(own)) < 0
+
+
+@given(data_sets(), st.integers(0, 3), st.floats(0.01, 0.99))
+def test_noise_replaces_its_share_and_leaves_the_rest_in_place(
+    drawn: Drawn, seed: int, share: float
+):
+    rows = built(drawn)
+    for own, placebo in zip(rows, noisy(rows, share, seed), strict=True):
+        if own.rubric is None:
+            continue
+        size = len(own.rubric.criteria)
+        assert list(map(abs, weights(placebo))) == list(map(abs, weights(own)))
+        stayed = [
+            o == p for o, p in zip(own.rubric.criteria, rubric_of(placebo).criteria, strict=True)
+        ]
+        assert stayed == [owner == own.id for owner in owners(placebo)]
+        assert stayed.count(False) == max(1, int(share * size + 0.5))
+
+
+@given(data_sets(), st.integers(0, 3), st.floats(0.01, 0.99))
+def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file(
+    drawn: Drawn, seed: int, share: float
+):
+    rows = built(drawn)
+    placebos = reduced(rows, share, seed)
+    assert placebos[0] == reduced(rows[:1], share, seed)[0]
+    for own, placebo in zip(rows, placebos, strict=True):
+        if own.rubric is None:
+            continue
+        kept = iter(own.rubric.criteria)
+        assert all(criterion in kept for criterion in rubric_of(placebo).criteria)
+        assert len(texts(placebo)) == max(1, int(share * len(own.rubric.criteria) + 0.5))
+
+
+@pytest.mark.parametrize("placebo", SEEDED, ids=lambda placebo: placebo.type)
+def test_another_seed_gives_another_placebo(placebo: config.Placebo):
+    rows = examples("train", 40, 0)
+    other = placebo.model_copy(update={"seed": 1})
+    found = with_placebo(rows, placebo, Words())
+    assert found != with_placebo(rows, other, Words())
+    assert found != rows
+
+
+def test_no_placebo_changes_nothing():
+    rows = examples("train", 4, 0)
+    assert with_placebo(rows, config.NoPlacebo(), Words()) == rows
+
+
+def test_placebos_do_not_hang_on_pythons_hashes():
+    code = (
+        "from rcsd import config\n"
+        "from rcsd.data.placebos import with_placebo\n"
+        "from rcsd.data.views import Words\n"
+        "from rcsd.data.world.problems import examples\n"
+        "for kind in ('shuffled', 'random', 'reduced', 'noisy'):\n"
+        "    placebo = config.Rubrics.model_validate({'placebo': kind}).placebo\n"
+        "    print([r.rubric for r in with_placebo(examples('train', 30, 0), placebo, Words())])\n"
+    )
+
+    def printed(hash_seed: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+            check=True,
+            capture_output=True,
+        ).stdout
+
+    assert printed("1") == printed("2") != b""
+
+
+def test_a_random_rubric_of_the_world_names_no_procedure_of_its_problem():
+    rows = examples("train", 300, 0)
+    titles = Counter(
+        criterion.title
+        for placebo in random_criteria(rows, 0)
+        for criterion in read_rubric(placebo, rubric_of(placebo)).criteria
+    )
+    # Two families may share a procedure, such as converting minutes; hardly any pair does.
+    assert titles["foreign"] > 50 * (titles["method"] + titles["mistake"])
+    assert titles["unread"] == titles["general"] == 0
+
+
+# Shuffled
+
+
+def templates_of_donors(rows: list[Example], seed: int) -> list[tuple[str, str]]:
+    owner = {id(row.rubric): row.tags["template"] for row in rows}
+    return [
+        (row.tags["template"], owner[id(other.rubric)])
+        for row, other in zip(rows, shuffled(rows, seed), strict=True)
+    ]
+
+
+def test_every_example_gets_the_rubric_of_another_template():
+    rows = examples("train", 200, 0)
+    assert all(own != donor for own, donor in templates_of_donors(rows, 0))
+    assert Counter(id(row.rubric) for row in rows) == Counter(
+        id(row.rubric) for row in shuffled(rows, 0)
+    )
+
+
+def test_shuffling_pairs_no_template_with_one_other_and_follows_the_seed():
+    rows = examples("train", 200, 0)
+    assert len(set(templates_of_donors(rows, 0))) > 120
+    assert shuffled(rows, 0) == shuffled(rows, 0)
+    assert shuffled(rows, 0) != shuffled(rows, 1)
+
+
+@pytest.mark.parametrize("names", ["ab", "aa", "aaa", "aaaab", "aabbc", "aaaabb"])
+def test_as_few_as_possible_stay_within_their_template(names: str):
+    rows = [
+        Example(str(i), "Why?", rubric=Rubric((Criterion(f"Does {i}.", 1),)), tags={"template": n})
+        for i, n in enumerate(names)
+    ]
+    size = max(Counter(names).values())
+    for seed in range(5):
+        placebo = shuffled(rows, seed)
+        assert all(row.rubric != other.rubric for row, other in zip(rows, placebo, strict=True))
+        within = sum(own == donor for own, donor in templates_of_donors(rows, seed))
+        assert within == max(0, 2 * size - len(names))
+
+
+def test_shuffling_leaves_the_rest_alone_and_needs_two_rubrics():
+    one, two = examples("train", 2, 0)
+    bare = Example("bare", "Why?")
+    placebo = shuffled([one, bare, two], 0)
+    assert [p.question for p in placebo] == [one.question, "Why?", two.question]
+    assert [p.rubric for p in placebo] == [two.rubric, None, one.rubric]
+
+
+# Runs
+
+
+@pytest.mark.parametrize("placebo", PLACEBOS, ids=lambda placebo: placebo.type)
+def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(
+    tmp_path: Path, placebo: config.Placebo
+):
+    tree = {
+        "model": {"path": tiny_folder(tmp_path / "model"), "training": {"type": "full"}},
+        "data": {"type": "world", "num_examples": 6},
+        "method": {"type": "distill"},
+        "optim": {"lr": 1e-3},
+        "sampling": {"max_tokens": 4},
+        "steps": 1,
+        "examples_per_step": 2,
+        "out": str(tmp_path / "run"),
+    }
+    settings = config.parse_config(tree | {"rubrics": {"placebo": placebo.type}})
+    folder = run(settings)
+    record = folder.read_record()
+    assert record["config"]["rubrics"]["placebo"] == placebo.model_dump()
+    rows = load_examples(settings.data)[0]
+    assert record["data_sha256"] == fingerprint(with_placebo(rows, placebo, Words()))
+    assert record["data_sha256"] != fingerprint(rows)
+    assert "generic_rubric.jinja" in record["template_sha256"]
+    assert f"its rubrics were a placebo: `{placebo.type}`" in (
+        folder.model / "README.md"
+    ).read_text("utf-8")
+
+
+# Errors
+
+
+@pytest.mark.parametrize("placebo", PLACEBOS, ids=lambda placebo: placebo.type)
+def test_too_few_rubrics_are_refused(placebo: config.Placebo):
+    bare, one = Example("bare", "Why?"), row("a", ("A.", 1))
+    alone = placebo.type in ("generic", "reduced")
+    few, least = ([bare], "one example") if alone else ([bare, one], "two examples")
+    with pytest.raises(DataError, match=f"{placebo.type} rubrics need at least {least} with a"):
+        with_placebo(few, placebo, Words())
+
+
+def test_a_generic_rubric_of_ones_own_is_taken_and_a_malformed_one_refused(tmp_path: Path):
+    template = tmp_path / "generic_rubric.jinja"
+    template.write_text('[{"criterion": "Is polite.", "weight": 1}]')
+    assert generic_rubric(Words(tmp_path)) == Rubric((Criterion("Is polite.", 1),))
+    for text, reason in [
+        ("Is polite.", "no rubric in JSON"),
+        ('[{"criterion": "Is rude.", "weight": -1}]', "positive weight"),
+        ("[]", "at least one criterion"),
+        ("{{ question }}", "'question' is undefined"),
+    ]:
+        template.write_text(text)
+        with pytest.raises(ConfigError, match=rf"template generic_rubric\.jinja: .*{reason}"):
+            generic_rubric(Words(tmp_path))

@@ -1,0 +1,215 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from rcsd.data.importers.rar import import_rar
+from rcsd.data.rows import example_from_row, read_jsonl, row_from_example, write_jsonl
+from rcsd.data.world.problems import examples
+from rcsd.errors import DataError
+from rcsd.types import Criterion, Example, Rubric
+
+RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
+
+
+def written(folder: Path, *lines: str | bytes) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_bytes(b"\n".join(x.encode() if isinstance(x, str) else x for x in lines))
+    return path
+
+
+# Rows
+
+
+def test_a_row_becomes_an_example():
+    rubric = [{"criterion": "Boxes.", "weight": 2, "check": {"type": "boxed"}}]
+    row = {"id": 7, "question": "Why?", "reference_answer": "So.", "rubric": rubric}
+    expected = Rubric((Criterion("Boxes.", 2, check={"type": "boxed"}),))
+    assert example_from_row(row) == Example("7", "Why?", "So.", None, expected, {})
+
+
+def test_files_are_read_as_they_were_written(tmp_path: Path):
+    rows = [*examples("train", 20, 0), Example("é", "Nur\u2028das?")]
+    write_jsonl(rows, tmp_path / "rows.jsonl")
+    assert read_jsonl(tmp_path / "rows.jsonl") == rows
+    assert row_from_example(rows[-1]) == {"id": "é", "question": "Nur\u2028das?"}
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_row_without_id_gets_its_line_number(tmp_path: Path):
+    path = written(tmp_path, b'\xef\xbb\xbf{"question": "a"}\r', "", '{"question": "b"}', "")
+    assert [example.id for example in read_jsonl(path)] == ["1", "3"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl([Example("a", "Why?")], path)
+    with pytest.raises(TypeError):
+        write_jsonl([Example("b", "Why?"), Example("c", object())], path)  # pyright: ignore
+    assert read_jsonl(path) == [Example("a", "Why?")]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Errors: each names the file, the line and the field
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "message"),
+    [
+        ({"question": "a", "rubrik": []}, "rubrik", "did you mean 'rubric'? allowed are id, que"),
+        ({"id": "a"}, "question", "the question is missing"),
+        ({"question": " "}, "question", "a text that is not empty, got ' '"),
+        ({"question": 3}, "question", "got 3"),
+        ({"question": "a", "reference_answer": 3}, "reference_answer", "got 3"),
+        ({"question": "a", "solution": ""}, "solution", "not empty"),
+        ({"question": "a", "id": 1.5}, "id", "a text or a whole number, got 1.5"),
+        ({"question": "a", "id": None}, "id", "got None"),
+        ({"question": "a", "tags": ["x"]}, "tags", "an object of texts"),
+        ({"question": "a", "tags": {"x": 1}}, "tags.x", "expected a text, got 1"),
+        ({"question": "a", "rubric": "x"}, "rubric", "expected a list of criteria, got str"),
+        ({"question": "a", "rubric": []}, "rubric", "at least one criterion"),
+        (
+            {"question": "a", "rubric": [{"criterion": "x", "weight": 0}]},
+            "rubric[0].weight",
+            "0 says nothing",
+        ),
+        (
+            {"question": "a", "rubric": [{"criterion": "x", "weight": 1, "check": {"type": "u"}}]},
+            "rubric[0].check",
+            "check type 'u'",
+        ),
+    ],
+)
+def test_a_malformed_row_is_refused_where_it_is_wrong(
+    tmp_path: Path, row: dict, field: str, message: str
+):
+    path = written(tmp_path, '{"question": "fine"}', json.dumps(row))
+    with pytest.raises(DataError) as caught:
+        read_jsonl(path)
+    assert (caught.value.path, caught.value.line, caught.value.field) == (path, 2, field)
+    assert str(caught.value).startswith(f"{path}:2: field '{field}': ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question": "a"', "invalid JSON at column 17"),
+        ('["question"]', "expected a JSON object, got list"),
+        ('{"question": NaN}', "NaN is not a JSON number"),
+        ('{"question": "a", "question": "b"}', "field 'question': the key stands there twice"),
+        (b'{"question": "\xff"}', "invalid UTF-8 at byte 15"),
+        ("[" * 100_000, "invalid JSON"),
+        ('{"question": "\\ud800"}', "half of a surrogate pair"),
+        ('{"question": "a", "x": 1e999}', "1e999 is too large"),
+    ],
+)
+def test_a_malformed_line_is_refused(tmp_path: Path, line: str | bytes, message: str):
+    path = written(tmp_path, '{"question": "fine"}', line)
+    with pytest.raises(DataError, match=message) as caught:
+        read_jsonl(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+
+
+def test_files_that_hold_no_data_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        read_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        read_jsonl(tmp_path)
+    with pytest.raises(DataError, match="holds no rows"):
+        read_jsonl(written(tmp_path, "", " "))
+    with pytest.raises(DataError, match="cannot be written: there is no such folder"):
+        write_jsonl([], tmp_path / "rows.jsonl" / "rows.jsonl")
+
+
+def test_repeated_ids_are_refused(tmp_path: Path):
+    path = written(tmp_path, '{"question": "a", "id": "3"}', "", '{"question": "b"}')
+    with pytest.raises(DataError, match=r":3: field 'id': '3' is the id of line 1 too"):
+        read_jsonl(path)
+
+
+# RaR
+
+
+def rar_row(*gold: object, **more: object) -> str:
+    return json.dumps(
+        {"question": "Why?", "reference_answer": "So.", "rubrics": {"GT": gold}} | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("Essential Criteria: Names it.", 1.0),
+        ("Essential: Names it.", 1.0),
+        ("Important Criteria: Names it.", 0.7),
+        ("Optional Criteria: Names it.", 0.3),
+        ("Pitfall Criteria: The response should avoid omitting it.", 0.9),
+        ("Pitfall Criteria: The answer must not mention it.", 0.9),
+        ("Pitfall Criteria: Does not confuse it.", 0.9),
+        ("Pitfall Criteria: Warns against assuming it.", 0.9),
+        ("Pitfall Criteria: Ensure that it is named.", 0.9),
+        ("Pitfall Criteria: Fails to name it.", -0.9),
+        ("Pitfall Criteria: Does not mention that it holds.", -0.9),
+        ("Pitfall Criteria: Responses that merely state it are insufficient.", -0.9),
+    ],
+)
+def test_rar_points_follow_category_and_phrasing(tmp_path: Path, text: str, weight: float):
+    path = written(tmp_path, rar_row("Essential Criteria: Is right.", text))
+    [example], report = import_rar(path)
+    assert example.rubric is not None
+    category, given = text.split(" ", 1)[0].rstrip(":"), text.split(": ", 1)[1]
+    assert example.rubric.criteria[1] == Criterion(given, weight, category)
+    assert sum(report.counts.values()) == 2
+
+
+def test_rar_criteria_as_objects_keep_their_points(tmp_path: Path):
+    gold = [
+        {"title": "Name", "description": "Essential Criteria: Names it.", "weight": 5},
+        {"title": "Trap", "description": "Pitfall Criteria: Does not confuse it.", "weight": -2},
+        {"title": "Gap", "description": "Omits it.", "weight": -1},
+    ]
+    path = written(tmp_path, json.dumps({"question": "Why?", "rubric": gold}))
+    [example], _ = import_rar(path)
+    assert example.rubric is not None
+    assert [(c.title, c.weight) for c in example.rubric.criteria] == [
+        ("Name", 5), ("Trap", 2), ("Gap", -1),
+    ]  # fmt: skip
+
+
+def test_what_rar_import_drops_is_listed(tmp_path: Path):
+    fine = "Essential Criteria: Is right."
+    unclear = "Pitfall Criteria: Does not mention confusing it."
+    path = written(
+        tmp_path,
+        rar_row(fine, unclear, "Nice: It is.", 3, id=1),
+        rar_row(fine, id=1),
+        rar_row(fine, question=""),
+        rar_row("Pitfall Criteria: Fails."),
+        json.dumps({"question": "Why?"}),
+    )
+    kept, report = import_rar(path)
+    assert [example.id for example in kept] == ["1"]
+    assert report.num_rows == 5
+    assert report.counts == {"Essential": 1}
+    lines, reasons = zip(*report.dropped_rows, strict=True)
+    assert lines == (2, 3, 4, 5)
+    for reason, part in zip(
+        reasons, ["id of an earlier row", "question", "positive weight", "no gold"], strict=True
+    ):
+        assert part in reason
+    assert [line for line, _ in report.dropped_criteria] == [1, 1, 1]
+    assert "rubric[1]: unclear whether" in report.dropped_criteria[0][1]
+    with pytest.raises(DataError, match="no row became an example"):
+        import_rar(written(tmp_path, "{}"))
+
+
+@pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
+def test_the_rar_science_sample_is_read():
+    rows, report = import_rar(RAR)
+    assert len(rows) == report.num_rows == 250
+    assert report.dropped_rows == ()
+    assert len(report.dropped_criteria) == 1
+    assert sum(report.counts.values()) == sum(len(r.rubric.criteria) for r in rows if r.rubric)
+    negative = [c for r in rows if r.rubric for c in r.rubric.criteria if c.weight < 0]
+    assert len(negative) == 19

@@ -1,0 +1,198 @@
+import itertools
+import random
+import re
+from collections import Counter
+from typing import get_args
+
+import pytest
+
+from rcsd.data.world.drafts import TEMPLATES, Draft, Field
+from rcsd.data.world.problems import (
+    SPLITS,
+    Problem,
+    Split,
+    Style,
+    demands,
+    draft_of,
+    drawn_problem,
+    example,
+    examples,
+    problems,
+    written_answer,
+)
+from rcsd.errors import DataError
+from rcsd.graders.answers.plain import answer_verdict
+from rcsd.graders.checks import met
+from rcsd.graders.code import CodeJudge
+from rcsd.types import Example, rubric_score
+
+STRONG = Style(principle=True, formula=True, steps=True, unit=True, boxed=True, answer_line=False)
+FORMS = ("formula", "principle", "unit", "no unit", "boxed", "answer line", "no working")
+
+
+def drawn(name: str, num_drafts: int = 20) -> list[tuple[Draft, Example]]:
+    rng = random.Random(name)
+    source = (drawn_problem(TEMPLATES[name], rng) for _ in range(num_drafts))
+    return [(problem.draft, example(problem, rng, "e")) for problem in source]
+
+
+def score(row: Example, text: str) -> float:
+    assert row.rubric is not None
+    return rubric_score(row.rubric, CodeJudge().verdicts(row, text))
+
+
+def titles_met(row: Example, text: str) -> Counter[str]:
+    assert row.rubric is not None
+    verdicts = zip(row.rubric.criteria, CodeJudge().verdicts(row, text), strict=True)
+    return Counter(criterion.title for criterion, verdict in verdicts if verdict)
+
+
+def right(row: Example, text: str) -> bool | None:
+    assert row.reference_answer is not None
+    return answer_verdict(text, row.reference_answer)
+
+
+def test_thirty_templates_cover_four_fields():
+    known = [t for t in TEMPLATES.values() if not t.held_out]
+    assert len(known) >= 30
+    for templates in (known, [t for t in TEMPLATES.values() if t.held_out]):
+        assert {t.field for t in templates} == set(get_args(Field))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_right_answer_meets_every_demand(name: str):
+    for draft, row in drawn(name):
+        text = written_answer(draft, (True,) * len(draft.forks), STRONG)
+        assert score(row, text) == 1.0, text
+        assert right(row, text) is True, text
+        assert row.rubric is not None
+        assert CodeJudge().verdicts(row, text) == [
+            criterion.weight > 0 for criterion in row.rubric.criteria
+        ], text
+        assert row.solution is not None
+        assert right(row, row.solution) is True
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_habits_fail_the_method_and_the_answer(name: str):
+    for draft, row in drawn(name):
+        text = written_answer(draft, (False,) * len(draft.forks), STRONG)
+        titles = titles_met(row, text)
+        assert titles["method"] < len(draft.forks), text
+        assert titles["mistake"] == 1, text
+        assert right(row, text) is False, text
+        assert score(row, text) < 0.8, text
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_marks_tell_right_from_habit_at_each_fork(name: str):
+    for draft, _ in drawn(name):
+        for choices in draft.workings:
+            text = written_answer(draft, choices, STRONG)
+            for fork, choice in zip(draft.forks, choices, strict=True):
+                assert met(fork.right_mark, text) == choice, text
+                assert met(fork.habit_mark, text) != choice, text
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_form_demands_tell_each_form_apart(name: str):
+    for draft, _ in drawn(name, 5):
+        every = demands(draft)
+        for bits in itertools.product((True, False), repeat=6):
+            style = Style(*bits)
+            text = written_answer(draft, (True,) * len(draft.forks), style)
+            shown = {key: met(every[key].check, text) for key in FORMS}
+            assert shown == {
+                "formula": style.formula,
+                "principle": style.principle,
+                "unit": style.unit,
+                "no unit": not style.unit,
+                "boxed": style.boxed,
+                "answer line": style.answer_line,
+                "no working": not style.steps,
+            }, text
+
+
+def test_gold_rubrics_have_four_to_eight_criteria_some_of_them_negative():
+    for row in examples("train", 300, 0) + examples("new_templates", 100, 0):
+        assert row.rubric is not None
+        titles = [criterion.title for criterion in row.rubric.criteria]
+        assert 4 <= len(titles) <= 8
+        assert {"method", "mistake", "unit", "boxed"} <= set(titles)
+        for criterion in row.rubric.criteria:
+            assert criterion.check is not None
+            assert (criterion.weight < 0) == (
+                criterion.title in ("mistake", "no unit", "no working")
+            )
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_same_seed_gives_the_same_examples(split: Split):
+    rows = examples(split, 50, 0)
+    assert rows == examples(split, 50, 0)
+    assert rows != examples(split, 50, 1)
+    assert len({row.id for row in rows}) == len({row.question for row in rows}) == 50
+
+
+def test_splits_share_no_question_and_no_numbers():
+    questions = [{row.question for row in examples(split, 300, 0)} for split in SPLITS]
+    numbers = [
+        {(problem.template.name, problem.draft.right.steps) for problem in drawn_from(split)}
+        for split in SPLITS
+    ]
+    for sets in (questions, numbers):
+        for a, b in itertools.combinations(sets, 2):
+            assert not a & b
+
+
+def drawn_from(split: Split) -> list[Problem]:
+    return list(itertools.islice(problems(split, random.Random(0)), 500))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_example_leads_back_to_its_draft(name: str):
+    for draft, row in drawn(name):
+        assert draft_of(row) == draft
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_keeping_the_draws_changes_no_problem(name: str):
+    alone, kept = random.Random(name), random.Random(name)
+    for _ in range(20):
+        assert TEMPLATES[name].draft(alone) == drawn_problem(TEMPLATES[name], kept).draft
+    assert alone.random() == kept.random()
+
+
+@pytest.mark.parametrize(
+    ("tags", "field"),
+    [
+        ({}, "tags.template"),
+        ({"template": "kelvni"}, "tags.template"),
+        ({"template": "kelvin"}, "tags.draws"),
+        ({"template": "kelvin", "draws": "x"}, "tags.draws"),
+        ({"template": "kelvin", "draws": "1 0 1"}, "tags.draws"),
+        ({"template": "kelvin", "draws": "1 0"}, "tags.draws"),
+    ],
+)
+def test_tags_that_do_not_lead_to_the_question_are_refused(tags: dict[str, str], field: str):
+    with pytest.raises(DataError, match="example 'e'") as caught:
+        draft_of(Example("e", "What is 30 C on the Kelvin scale?", tags=tags))
+    assert caught.value.field == field
+
+
+def test_no_more_problems_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rcsd.data.world.problems.TEMPLATES", {"kelvin": TEMPLATES["kelvin"]})
+    with pytest.raises(DataError, match="fewer than 40 distinct problems"):
+        examples("new_numbers", 40, 0)
+
+
+def test_held_out_questions_hold_few_words_that_training_questions_do_not():
+    def words(split: Split, num_examples: int) -> set[str]:
+        rows = examples(split, num_examples, 0)
+        return {
+            word for row in rows for word in re.findall(r"[A-Za-z]+(?:/[A-Za-z]+)?", row.question)
+        }
+
+    assert words("new_templates", 400) - words("train", 1000) == {
+        "N/m", "Pa", "charge", "density", "ice", "loses", "lost", "plants", "spring", "stretched",
+    }  # fmt: skip

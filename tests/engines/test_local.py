@@ -1,0 +1,367 @@
+"""The own decode loop: it says what transformers says, whatever the batch, and who leaves it."""
+
+import contextlib
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from tests.support.tiny import tiny_model, tiny_shape, tiny_tokenizer
+from tests.training.test_trainer import settings
+from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+
+from rcsd import config
+from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.engines import local
+from rcsd.engines.build import default_engine, engine_of
+from rcsd.engines.hf import HfEngine
+from rcsd.engines.kv_cache import RoomyCache, RoomyLayer
+from rcsd.engines.local import LocalEngine
+from rcsd.errors import ModelError
+from rcsd.models.policy import Policy, has_plain_head, policy_of
+from rcsd.types import Decoding
+
+FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
+PADDED = [[5], [6, 7, 8, 9, 10, 11], [12, 13], [5, 6, 7], [200, 201, 202, 203], [5, 6, 7]]
+EQUAL = [[5, 6, 7], [8, 9, 10], [5, 6, 7], [11, 12, 13], [5, 6, 7], [8, 9, 10]]
+
+
+def tiny_policy(many_ends: bool = False, training: Any = FULL) -> Policy:
+    """Of random weights; many end tokens make rows end at different times."""
+    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
+    for name, parameter in policy.trainable.items():
+        if training is LORA:
+            torch.manual_seed(len(name))
+            parameter.data.normal_(std=0.3)
+    return with_many_ends(policy) if many_ends else policy
+
+
+def with_many_ends(policy: Policy) -> Policy:
+    """One token in fifteen ends a completion."""
+    return dataclasses.replace(policy, end_ids=tuple(range(1, policy.vocab_size, 15)))
+
+
+def with_ends_at_different_times(policy: Policy, prompts: list[list[int]]) -> Policy:
+    """What is said greedily of the n-th prompt ends after about 5 n tokens."""
+    said = HfEngine(policy, 1).sample(prompts[:4], Decoding(20), seed=0)
+    ends = {completion.token_ids[5 * n + 2] for n, completion in enumerate(said)}
+    return dataclasses.replace(policy, end_ids=tuple(ends))
+
+
+def windowed(kind: type, section: type, **options: Any) -> Policy:
+    """A tiny model some of whose layers see the last tokens alone."""
+    torch.manual_seed(0)
+    shape = tiny_shape() | {"sliding_window": 4, "tie_word_embeddings": False} | options
+    return policy_of(kind(section(**shape)).eval(), tiny_tokenizer(), FULL)
+
+
+def forward_calls(policy: Policy, act: Callable[[], object]) -> list[tuple[int, int]]:
+    """Rows and columns of each call of the decoder while something is done."""
+    shapes: list[tuple[int, int]] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        shapes.append(tuple(kwargs["input_ids"].shape))
+
+    hook = policy.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    act()
+    hook.remove()
+    return shapes
+
+
+# What transformers says
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+@pytest.mark.parametrize("prompts", [PADDED, EQUAL])
+@pytest.mark.parametrize("batch_size", [4, 32])
+@pytest.mark.parametrize("many_ends", [False, True])
+def test_greedy_completions_are_those_of_transformers_token_for_token(
+    training: Any, prompts: list[list[int]], batch_size: int, many_ends: bool
+) -> None:
+    policy, decoding = tiny_policy(training=training), Decoding(30)
+    policy = with_ends_at_different_times(policy, prompts) if many_ends else policy
+    expected = HfEngine(policy, batch_size).sample(prompts, decoding, seed=0)
+    assert LocalEngine(policy, batch_size).sample(prompts, decoding, seed=0) == expected
+    assert (len({len(completion.token_ids) for completion in expected}) > 1) == many_ends
+
+
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_greedy_completions_within_a_grammar_are_those_of_transformers(batch_size: int) -> None:
+    policy, decoding = tiny_policy(), Decoding(90, regex=rubric_regex(2, 12))
+    expected = HfEngine(policy, batch_size).sample(PADDED, decoding, seed=0)
+    assert len({len(completion.token_ids) for completion in expected}) > 2
+    engine = LocalEngine(policy, batch_size)
+    assert engine.sample(PADDED, decoding, seed=0) == expected
+    free = Decoding(20)
+    assert engine.sample(PADDED, free, 0) == HfEngine(policy, 6).sample(PADDED, free, 0)
+    assert engine.sample(PADDED, decoding, seed=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "section"), [(MistralForCausalLM, MistralConfig), (Gemma2ForCausalLM, Gemma2Config)]
+)
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_models_with_sliding_windows_say_what_they_say_with_transformers(
+    kind: type, section: type, batch_size: int
+) -> None:
+    policy, decoding = windowed(kind, section, head_dim=16), Decoding(25)
+    policy = with_ends_at_different_times(policy, PADDED)
+    assert has_plain_head(policy.model) == (kind is MistralForCausalLM)
+    cache = RoomyCache(policy.model.config)
+    assert not cache.takes_rows
+    assert any(isinstance(layer, RoomyLayer) for layer in cache.layers) == (
+        kind is not MistralForCausalLM
+    )
+    expected = HfEngine(policy, batch_size).sample(PADDED, decoding, seed=0)
+    assert len({len(completion.token_ids) for completion in expected}) > 1
+    assert LocalEngine(policy, batch_size).sample(PADDED, decoding, seed=0) == expected
+
+
+def test_a_head_that_is_not_plain_is_respected() -> None:
+    model = tiny_model()
+    forward = model.forward
+
+    def capped(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = -output.logits
+        return output
+
+    model.forward = capped
+    policy, decoding = policy_of(model, tiny_tokenizer(), FULL), Decoding(20)
+    expected = HfEngine(policy, 6).sample(PADDED, decoding, seed=0)
+    assert LocalEngine(policy, 6).sample(PADDED, decoding, seed=0) == expected
+    assert expected != HfEngine(tiny_policy(), 6).sample(PADDED, decoding, seed=0)
+
+
+def test_bfloat16_is_used_where_training_uses_it() -> None:
+    policy, decoding = tiny_policy(many_ends=True), Decoding(20)
+
+    def half() -> contextlib.AbstractContextManager[object]:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    expected = HfEngine(policy, 6, half).sample(EQUAL, decoding, seed=0)
+    assert LocalEngine(policy, 6, half).sample(EQUAL, decoding, seed=0) == expected
+    assert all(parameter.dtype == torch.float32 for parameter in policy.model.parameters())
+
+
+# The distribution
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(1.0, None, 1.0), (2.0, None, 1.0), (1.0, 4, 1.0), (1.5, None, 0.8), (2.0, 12, 0.7)],
+)
+def test_samples_have_the_models_probabilities(
+    temperature: float, top_k: int | None, top_p: float
+) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        logits = policy.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].double()
+    probabilities = (logits / temperature).softmax(-1)
+    kept = probabilities.sort(descending=True)
+    num = len(logits) if top_k is None else top_k
+    mass = kept.values[:num] / kept.values[:num].sum()
+    num = int((mass.cumsum(0) - mass < top_p).sum())
+    expected = torch.zeros_like(probabilities)
+    expected[kept.indices[:num]] = kept.values[:num] / kept.values[:num].sum()
+
+    num_draws = 4000
+    decoding = Decoding(1, temperature, top_p, top_k)
+    completions = LocalEngine(policy, num_draws).sample([[5, 6, 7]] * num_draws, decoding, seed=1)
+    counts = Counter(completion.token_ids[0] for completion in completions)
+    assert set(counts) <= set(expected.nonzero()[:, 0].tolist())
+    # Entries that are expected fewer than five times count together.
+    often = [n for n in range(len(expected)) if expected[n] * num_draws >= 5]
+    observed = [counts[n] for n in often]
+    predicted = [expected[n].item() * num_draws for n in often]
+    if len(often) < len(expected.nonzero()):
+        observed.append(num_draws - sum(observed))
+        predicted.append(num_draws - sum(predicted))
+    assert chisquare(observed, predicted).pvalue > 1e-3
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
+    engine, decoding = LocalEngine(tiny_policy(), 4), Decoding(20, 1.0)
+    before = torch.get_rng_state()
+    first = engine.sample(PADDED, decoding, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first == engine.sample(PADDED, decoding, seed=3)
+    assert first != engine.sample(PADDED, decoding, seed=4)
+    assert first[3] != first[5], "equal prompts draw different numbers"
+
+
+@pytest.mark.parametrize(
+    ("warped", "grammar"),
+    [({}, None), ({"top_k": 20, "top_p": 0.95}, None), ({"top_p": 0.9}, rubric_regex(2, 12))],
+)
+def test_what_is_sampled_depends_neither_on_the_batch_nor_on_the_other_prompts(
+    warped: dict[str, Any], grammar: str | None
+) -> None:
+    policy, prompts = tiny_policy(many_ends=grammar is None), PADDED * 2
+    decoding = Decoding(60, 1.2, **warped, regex=grammar)
+    together = LocalEngine(policy, 64).sample(prompts, decoding, seed=0)
+    assert len({len(completion.token_ids) for completion in together}) > 3
+    for batch_size in (1, 5):
+        assert LocalEngine(policy, batch_size).sample(prompts, decoding, seed=0) == together
+    others = [prompts[0], *[[40, 41, 42, 43, 44, 45, 46, 47]] * 10, prompts[-1]]
+    beside = LocalEngine(policy, 64).sample(others, decoding, seed=0)
+    assert (beside[0], beside[-1]) == (together[0], together[-1])
+
+
+def test_a_longer_limit_goes_on_with_what_a_shorter_one_cut_off() -> None:
+    engine = LocalEngine(tiny_policy(), 4)
+    short = engine.sample(PADDED, Decoding(6, 1.0), seed=0)
+    long = engine.sample(PADDED, Decoding(30, 1.0), seed=0)
+    for cut, whole in zip(short, long, strict=True):
+        assert whole.token_ids[: len(cut.token_ids)] == cut.token_ids
+
+
+# Who comes and goes
+
+
+def test_equal_prompts_are_read_once() -> None:
+    policy = tiny_policy()
+    engine = LocalEngine(policy, 6)
+    shapes = forward_calls(policy, lambda: engine.sample(EQUAL, Decoding(3, 1.0), seed=0))
+    assert shapes == [(3, 3), (6, 1), (6, 1)]
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_rows_that_leave_or_enter_do_not_disturb_the_others(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    policy, decoding = tiny_policy(many_ends=True), Decoding(40, 1.0)
+    expected = LocalEngine(policy, 1).sample(PADDED + EQUAL, decoding, seed=0)
+    monkeypatch.setattr(local, "MOVING_SHARE", share)
+    engine = LocalEngine(policy, 4)
+    assert engine.sample(PADDED + EQUAL, decoding, seed=0) == expected
+
+
+def test_rows_that_have_ended_leave_and_waiting_prompts_take_their_room() -> None:
+    policy, decoding = tiny_policy(many_ends=True), Decoding(60, 1.0)
+    prompts = [[n] for n in range(30, 54)]
+    engine = LocalEngine(policy, 8)
+    completions = engine.sample(prompts, decoding, seed=0)
+    shapes = forward_calls(policy, lambda: engine.sample(prompts, decoding, seed=0))
+    num_read = sum(rows for rows, _ in shapes)
+    num_kept = sum(len(completion.token_ids) for completion in completions)
+    assert num_kept <= num_read < 1.4 * num_kept
+    slow = forward_calls(policy, lambda: HfEngine(policy, 8).sample(prompts, decoding, seed=0))
+    assert len(shapes) < len(slow)
+
+
+@pytest.mark.parametrize("tokens_per_check", [1, 7])
+def test_who_has_ended_may_be_asked_late(
+    monkeypatch: pytest.MonkeyPatch, tokens_per_check: int
+) -> None:
+    policy, decoding = tiny_policy(many_ends=True), Decoding(40, 1.0)
+    expected = LocalEngine(policy, 4).sample(PADDED * 2, decoding, seed=0)
+    monkeypatch.setitem(local.TOKENS_PER_CHECK, "cpu", tokens_per_check)
+    assert LocalEngine(policy, 4).sample(PADDED * 2, decoding, seed=0) == expected
+
+
+def test_no_prompts_no_completions() -> None:
+    assert LocalEngine(tiny_policy(), 4).sample([], Decoding(5), seed=0) == []
+
+
+def test_a_roomy_cache_holds_what_transformers_holds_and_its_memory_is_made_anew_seldom() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def states(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        both = torch.randn(2, rows, 2, columns, 4, generator=generator)
+        return both[0], both[1]
+
+    layer, slow = RoomyLayer(), [states(3, 5)]
+    keys, values = layer.update(*slow[0])
+    addresses = set()
+    for _ in range(200):
+        slow.append(states(3, 1))
+        keys, values = layer.update(*slow[-1])
+        addresses.add(keys.data_ptr())
+    assert torch.equal(keys, torch.cat([key for key, _ in slow], 2))
+    assert torch.equal(values, torch.cat([value for _, value in slow], 2))
+    assert layer.get_seq_length() == 205
+    assert len(addresses) <= 4
+
+
+# Errors and settings
+
+
+@pytest.mark.parametrize("temperature", [None, 1.0])
+@pytest.mark.parametrize("grammar", [None, rubric_regex(2, 12)])
+@pytest.mark.parametrize("tokens_per_check", [1, 8])
+def test_weights_that_are_not_numbers_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+    temperature: float | None,
+    grammar: str | None,
+    tokens_per_check: int,
+) -> None:
+    monkeypatch.setitem(local.TOKENS_PER_CHECK, "cpu", tokens_per_check)
+    policy = tiny_policy()
+    policy.model.lm_head.weight.data.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="not numbers"):
+        LocalEngine(policy, 8).sample(
+            PADDED, Decoding(20, temperature, top_k=5, regex=grammar), seed=0
+        )
+
+
+class Wrapped:
+    """Hides the signature of a model's forward, as decorators of transformers do."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Forgetful(Wrapped):
+    """Takes a cache, and reads nothing from it."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs | dict.fromkeys(("cache", "past_key_values")))
+
+
+class Unplaced(Wrapped):
+    """Takes positions, and heeds none of a padded row."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs | {"attention_mask": None})
+
+
+def policy_whose_decoder_is(*kinds: type) -> Policy:
+    policy = tiny_policy()
+    decoder = policy.model.base_model
+    decoder.__class__ = type("Decoder", (*kinds, type(decoder)), {})
+    return policy
+
+
+def test_a_model_whose_signature_is_hidden_is_sampled_from() -> None:
+    sampled = [
+        LocalEngine(policy, 8).sample(PADDED, Decoding(6), seed=0)
+        for policy in (tiny_policy(), policy_whose_decoder_is(Wrapped))
+    ]
+    assert sampled[0] == sampled[1]
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Unplaced])
+def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do(kind: type) -> None:
+    policy = policy_whose_decoder_is(kind)
+    with pytest.raises(ModelError, match=r"set engine: \{type: hf\}"):
+        LocalEngine(policy, 8)
+    assert isinstance(default_engine(policy, 8).engine, HfEngine)
+    assert isinstance(default_engine(tiny_policy(), 8).engine, LocalEngine)
+
+
+def test_the_engine_is_the_one_that_the_section_names() -> None:
+    policy = tiny_policy()
+    assert isinstance(engine_of(config.HfEngine(batch_size=3), policy).engine, HfEngine)
+    assert isinstance(engine_of(config.LocalEngine(batch_size=3), policy).engine, LocalEngine)
+
+
+def test_an_engine_that_names_no_type_is_the_local_one(tmp_path: Path) -> None:
+    assert settings(tmp_path, "run", engine={"batch_size": 3}).engine == config.LocalEngine(
+        batch_size=3
+    )

@@ -1,0 +1,272 @@
+"""Arms against each other: by hand, laws, and what is refused."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rcsd.errors import DataError
+from rcsd.evaluation.compare import (
+    compare_arms,
+    compare_columns,
+    criterion_verdicts,
+    question_values,
+)
+from rcsd.evaluation.compare.sets import AnsweredSet, compare_sets, metric_names
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    crossed_interval,
+    paired_difference,
+    permutation_p_value,
+)
+from rcsd.graders.grade import Graded
+from rcsd.types import Criterion, Example, Rubric
+
+
+def row(
+    id: str,
+    score: float | None = None,
+    right: bool | None = None,
+    verdicts: Sequence[bool | None] = (),
+    **tags: str,
+) -> Graded:
+    return Graded(id, f"{id}?", "text", 4, True, tuple(verdicts), score, right, tags)
+
+
+def scored(*scores: float | None) -> list[Graded]:
+    """A row for each score, of the questions q0, q1, ...; the first two are of one template."""
+    return [row(f"q{n}", s, template="ab"[n > 1]) for n, s in enumerate(scores)]
+
+
+def example(id: str, *criteria: Criterion, answer: str | None = "4") -> Example:
+    return Example(id, f"{id}?", answer, None, Rubric(criteria) if criteria else None)
+
+
+SAYS, SHOWS = Criterion("Says 4.", 2, "value"), Criterion("Shows it.", 1, "working")
+GUESSES, BARE = Criterion("Guesses.", -1, "guess"), Criterion("Is short.", 1)
+
+# By hand
+
+
+def test_a_question_has_the_mean_of_its_completions():
+    rows = [row("a", 0.5, True), row("a", 1.0, False), row("b", 0.0, True), row("b", 0.0, True)]
+    assert question_values(rows, "score_avg@2") == {"a": 0.75, "b": 0.0}
+    assert question_values(rows, "accuracy_avg@2") == {"a": 0.5, "b": 1.0}
+    assert question_values(scored(0.25, 1), "score") == {"q0": 0.25, "q1": 1.0}
+
+
+def test_pass_at_k_counts_right_answers():
+    rows = [row("a", right=right) for right in (True, False, False, False)]
+    assert question_values(rows, "pass@1") == pytest.approx({"a": 1 / 4})
+    assert question_values(rows, "pass@2") == pytest.approx({"a": 1 / 2})
+    assert question_values(rows, "pass@4") == {"a": 1.0}
+
+
+@pytest.mark.parametrize("metric", ["accuracy_avg@2", "pass@2"])
+def test_a_question_with_an_ungraded_completion_has_no_value(metric: str):
+    rows = [row("a", right=True), row("a"), row("b", right=False), row("b", right=False)]
+    values = question_values(rows, metric)
+    assert math.isnan(values["a"])
+    assert values["b"] == 0
+
+
+def test_arms_of_one_seed_are_compared_question_by_question():
+    base, trained = scored(0, 0.5, 0.25, 0, 1), scored(1, 0.5, 0.75, 0.5, 1)
+    found = compare_arms({"base": [base], "new": [trained]}, "score", [("new", "base")], seed=3)
+    a, b = [1, 0.5, 0.75, 0.5, 1], [0, 0.5, 0.25, 0, 1]
+    assert [mean.arm for mean in found.means] == ["base", "new"]
+    assert [mean.interval for mean in found.means] == [
+        bootstrap_interval(b, seed=3),
+        bootstrap_interval(a, seed=3),
+    ]
+    [difference] = found.differences
+    assert (difference.left, difference.right) == ("new", "base")
+    assert difference.interval == paired_difference(a, b, seed=3)
+    assert difference.interval.mean == 0.4
+    # Differences 1, 0, 1/2, 1/2, 0: of 8 patterns of signs of the three, 2 are as extreme.
+    assert difference.p_value == permutation_p_value(a, b, seed=3) == pytest.approx(2 / 8)
+    assert (found.num_compared, found.num_left_out) == (5, 0)
+
+
+def test_seeds_of_an_arm_are_resampled_and_the_base_stands_beside_each():
+    arms = {"base": [scored(0, 0)], "new": [scored(0.5, 1), scored(1, 1)]}
+    found = compare_arms(arms, "score", [("new", "base")])
+    assert [mean.num_seeds for mean in found.means] == [1, 2]
+    assert found.means[1].interval == crossed_interval([[0.5, 1], [1, 1]])
+    [difference] = found.differences
+    assert difference.interval == crossed_interval([[0.5, 1], [1, 1]])
+    assert difference.p_value == 2 / 4  # two questions, however many seeds
+
+
+def test_a_question_that_one_arm_cannot_be_graded_on_is_left_out_of_all():
+    arms = {"a": [scored(0, 1, math.nan), scored(0, 1, 1)], "b": [scored(None, 1, 1)]}
+    found = compare_arms(arms, "score", [("a", "b")])
+    assert (found.num_compared, found.num_left_out) == (1, 2)
+    assert [mean.interval.mean for mean in found.means] == [1, 1]
+
+
+def test_where_nothing_can_be_graded_nothing_is_compared():
+    found = compare_arms({"a": [scored(None, 1)], "b": [scored(1, None)]}, "score", [("a", "b")])
+    assert (found.means, found.differences, found.num_left_out) == ((), (), 2)
+
+
+def test_questions_are_resampled_by_their_tag():
+    arms = {"a": [scored(0, 0, 1, 1)], "b": [scored(1, 1, 1, 1)]}
+    found = compare_arms(arms, "score", [("b", "a")], cluster_by="template")
+    assert found.means[0].interval == Interval(0.5, 0.0, 1.0, 2)
+    assert found.differences[0].interval == Interval(0.5, 0.0, 1.0, 2)
+    assert found.differences[0].p_value == 1.0  # one family differs: its sign tells nothing
+
+
+def test_verdicts_are_sorted_into_kinds_of_criteria():
+    examples = [example("a", SAYS, GUESSES, BARE), example("b"), example("c", SHOWS, SAYS)]
+    arms = {
+        "x": [[row("a", verdicts=(True, False, True)), row("b"), row("c", verdicts=(None, False))]],
+        "y": [[row("a", verdicts=(True, True, True)), row("b"), row("c", verdicts=(True, True))]],
+    }
+    found = criterion_verdicts(arms, examples)
+    assert list(found) == [(False, ""), (False, "value"), (False, "working"), (True, "guess")]
+    value = found[False, "value"]
+    assert value.places == [0, 2]
+    assert value.values["x"].tolist() == [[1, 0]]
+    assert value.values["y"].tolist() == [[1, 1]]
+    assert np.isnan(found[False, "working"].values["x"]).all()
+
+
+def test_a_criterion_is_met_by_a_share_of_a_questions_samples():
+    rows = [row("a", verdicts=(met,)) for met in (True, False, True, True)]
+    found = criterion_verdicts({"x": [rows]}, [example("a", SAYS)])
+    assert found[False, "value"].values["x"].tolist() == [[0.75]]
+
+
+def test_a_set_has_the_metrics_that_its_examples_allow():
+    both, answer, rubric = example("a", SAYS), example("a"), example("a", SAYS, answer=None)
+    assert metric_names([both], True, 0) == ["score", "accuracy"]
+    assert metric_names([both], True, 5) == [
+        *("score", "accuracy", "score_avg@5", "accuracy_avg@5"),
+        *("pass@1", "pass@2", "pass@4"),
+    ]
+    assert metric_names([answer], False, 1) == ["accuracy_avg@1", "pass@1"]
+    assert metric_names([rubric], True, 2) == ["score", "score_avg@2"]
+
+
+def answered(name: str = "own", num_samples: int = 0, **arms: Any) -> AnsweredSet:
+    """Rows of (score, right, verdicts) by arm, one seed each, of criteria SAYS and BARE."""
+    rows = {
+        arm: [[row(f"q{n}", *values) for n, values in enumerate(of)]] for arm, of in arms.items()
+    }
+    questions = len(next(iter(arms.values())))
+    sampled = {
+        arm: [[one for one in seed for _ in range(num_samples)] for seed in seeds]
+        for arm, seeds in rows.items()
+    }
+    examples = [example(f"q{n}", SAYS, BARE) for n in range(questions)]
+    return AnsweredSet(name, examples, rows, sampled if num_samples else {})
+
+
+GOOD, BAD = (1.0, True, (True, True)), (0.0, False, (False, False))
+
+
+def test_all_metrics_of_all_sets_are_one_family_and_all_criteria_another():
+    sets = [answered("one", a=[BAD] * 4, b=[GOOD] * 4), answered("two", a=[BAD] * 5, b=[GOOD] * 5)]
+    found = compare_sets(sets, [("b", "a")])
+    keys = [(of.set, of.metric) for of in found.metrics]
+    assert keys == [("one", "score"), ("one", "accuracy"), ("two", "score"), ("two", "accuracy")]
+    # p = 2/16, 2/16, 2/32, 2/32: times 2, 1 (raised to what came before) and times 4, 3.
+    differences = [of.compared.differences[0] for of in found.metrics]
+    assert [of.p_value for of in differences] == [2 / 16, 2 / 16, 2 / 32, 2 / 32]
+    assert [of.holm_p_value for of in differences] == [0.25, 0.25, 0.25, 0.25]
+    criteria = [of.compared.differences[0] for of in found.criteria]
+    assert [(of.p_value, of.holm_p_value) for of in criteria] == [
+        (2 / 16, 2 / 16),
+        (2 / 32, 4 / 32),
+    ]
+    assert found.num_untitled == {"one": 4, "two": 5}
+
+
+def test_pass_at_k_is_compared_only_where_it_is_asked_for():
+    sets = [answered(num_samples=2, a=[BAD, GOOD], b=[GOOD, GOOD])]
+    names = ["score", "accuracy", "score_avg@2", "accuracy_avg@2"]
+    assert [of.metric for of in compare_sets(sets, []).metrics] == names
+    found = compare_sets(sets, [("b", "a")], ["pass@2"])
+    assert [of.metric for of in found.metrics] == ["pass@2"]
+    assert found.metrics[0].compared.differences[0].interval.mean == 0.5
+
+
+def test_json_holds_every_interval_beside_its_names():
+    plain = compare_sets([answered(a=[BAD, BAD], b=[GOOD, GOOD])], [("b", "a")]).json()
+    assert list(plain) == ["metrics", "criteria", "num_untitled_criteria"]
+    first = plain["metrics"][0]
+    interval = {"mean": 1, "low": 1, "high": 1, "n": 2}
+    assert (first["set"], first["metric"]) == ("own", "score")
+    assert first["means"][1] == {"arm": "b", "num_seeds": 1, **interval}
+    assert first["differences"] == [
+        {"left": "b", "right": "a", "p_value": 0.5, "holm_p_value": 1.0, **interval}
+    ]
+    assert (first["num_compared"], first["num_left_out"]) == (2, 0)
+    assert plain["criteria"][0]["criterion"] == "value"
+    assert plain["criteria"][0]["violation"] is False
+
+
+# Laws
+
+SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6)
+
+
+@given(SCORES)
+def test_the_other_way_round_a_difference_has_the_other_sign(pairs: list[tuple[float, float]]):
+    left, right = (scored(*column) for column in zip(*pairs, strict=True))
+    found = compare_arms({"a": [left], "b": [right]}, "score", [("a", "b"), ("b", "a")])
+    there, back = found.differences
+    assert there.interval.mean == pytest.approx(-back.interval.mean)
+    assert there.p_value == pytest.approx(back.p_value)
+    means = [mean.interval.mean for mean in found.means]
+    assert there.interval.mean == pytest.approx(means[0] - means[1])
+
+
+@given(SCORES)
+def test_a_third_arm_changes_nothing_where_it_is_graded(pairs: list[tuple[float, float]]):
+    left, right = (scored(*column) for column in zip(*pairs, strict=True))
+    two = {"a": [left], "b": [right]}
+    alone = compare_arms(two, "score", [("a", "b")])
+    assert compare_arms(two | {"c": [left]}, "score", [("a", "b")]).differences == alone.differences
+
+
+# Errors
+
+
+def test_other_questions_are_refused():
+    for other in (scored(1), [*reversed(scored(1, 1))]):
+        with pytest.raises(ValueError, match="'b' has other questions, or another order"):
+            compare_arms({"a": [scored(1, 1)], "b": [other]}, "score")
+
+
+def test_a_tag_that_a_question_lacks_is_named():
+    with pytest.raises(DataError, match=r"tags\.topic.*example 'q0'.*it has template"):
+        compare_arms({"a": [scored(1)]}, "score", cluster_by="topic")
+
+
+def test_a_metric_that_there_is_not_names_those_that_there_are():
+    with pytest.raises(DataError, match="'f1'; there are score, accuracy"):
+        compare_sets([answered(a=[GOOD])], [], ["f1"])
+
+
+def test_arms_with_several_seeds_each_need_as_many():
+    arms = {"a": [scored(1)] * 2, "b": [scored(1)] * 3, "c": [scored(1)]}
+    one = AnsweredSet("own", [example("q0")], arms, {})
+    with pytest.raises(DataError, match="'b' has 3 seeds and 'a' 2"):
+        compare_sets([one], [("b", "a")])
+    assert compare_sets([one], [("b", "c"), ("a", "c")]).metrics
+
+
+@pytest.mark.parametrize("num_resamples", [1_000, 50_000])
+def test_the_smallest_p_value_goes_by_the_sign_patterns_that_are_tried(num_resamples: int) -> None:
+    values = {"a": np.full((1, 40), 0.9), "b": np.zeros((1, 40))}
+    units = [str(n) for n in range(40)]
+    compared = compare_columns(values, units, [("a", "b")], 0, num_resamples)
+    assert compared.differences[0].p_value == pytest.approx(2 / (num_resamples + 1))

@@ -1,0 +1,273 @@
+"""Folders of evaluations: what is written, read, summed up, made arms of, and refused."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.test_cli import said
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.data.views import Words
+from rcsd.errors import DataError
+from rcsd.evaluation.arms import answered_sets, judged_by_others, parse_arms, read_arms
+from rcsd.evaluation.record import (
+    Answers,
+    EvaluatedModel,
+    Evaluation,
+    read_evaluation,
+    summary_of,
+    write_evaluation,
+)
+from rcsd.graders.grade import Graded
+from rcsd.types import Criterion, Example, Rubric
+
+SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
+
+
+def question(id: str, **changes: Any) -> Example:
+    return replace(Example(id, f"{id}?", "4", None, SAYS, {"template": id[0]}), **changes)
+
+
+def answer(id: str, score: float, right: bool | None, **changes: Any) -> Graded:
+    row = Graded(id, f"{id}?", "4", 3, True, (score == 1,), score, right, {"template": id[0]})
+    return replace(row, **changes)
+
+
+def made(
+    path: Path,
+    scores: Sequence[float] = (0, 1),
+    digest: str = "base",
+    seed: int | None = None,
+    examples: Sequence[Example] | None = None,
+    name: str = "own",
+    **settings: Any,
+) -> Path:
+    """A folder of an evaluation whose greedy answers have these scores."""
+    asked = [question(f"q{n}") for n in range(len(scores))] if examples is None else examples
+    rows = [answer(e.id, score, score == 1) for e, score in zip(asked, scores, strict=True)]
+    sampled = [row for row in rows for _ in range(settings.get("num_samples", 0))]
+    tree = {"model": {"path": "m"}, "data": {name: {"type": "jsonl", "path": "x"}}, "out": "o"}
+    settled = parse(config.Evaluating, tree | settings, "test")
+    kept = rows if settled.greedy else []
+    record = {"template_sha256": Words(None).hashes(), "data_sha256": {name: "0"}}
+    model = EvaluatedModel("m", digest, seed)
+    sets = {name: Answers(asked, kept, sampled)}
+    write_evaluation(Evaluation(path, model, sets, settled, record), {})
+    return path
+
+
+# By hand
+
+
+def test_a_summary_has_means_intervals_and_counts():
+    asked = [question("a1"), question("a2"), question("b1"), question("b2", reference_answer="x")]
+    rows = [
+        answer("a1", 1, True, num_tokens=5),
+        answer("a2", 0, False, finished=False),
+        answer("b1", 1, True),
+        answer("b2", math.nan, None, verdicts=(None,), unscored=("no verdict: prose",)),
+    ]
+    found = summary_of({"own": Answers(asked, rows, ())}, seed=0)["sets"]["own"]
+    assert (found["num_questions"], found["num_samples"]) == (4, 0)
+    score = found["metrics"]["score"]
+    assert score["num_left_out"] == 1
+    assert score["by_question"] == {"mean": pytest.approx(2 / 3), "low": 0.0, "high": 1.0, "n": 3}
+    # Templates (1, 0) and (1): resampled means 1/2, 2/3, 1.
+    assert score["by_template"] == {"mean": pytest.approx(2 / 3), "low": 0.5, "high": 1.0, "n": 2}
+    assert found["greedy"] == {
+        "num_completions": 4,
+        "num_unscored": 1,
+        "num_ungraded": 1,
+        "unscored_reasons": {"no verdict": 1},
+        "truncated_share": 0.25,
+        "length_tokens_mean": 3.5,
+    }
+    assert "sampled" not in found
+
+
+def test_a_summary_of_samples_has_one_value_a_question():
+    asked = [question("a1", tags={}), question("b1")]
+    rows = [answer("a1", 1, True), answer("a1", 0, False), *[answer("b1", 1, True)] * 2]
+    found = summary_of({"own": Answers(asked, (), rows)}, seed=0)["sets"]["own"]
+    means = {name: of["by_question"]["mean"] for name, of in found["metrics"].items()}
+    assert means == {"score_avg@2": 0.75, "accuracy_avg@2": 0.75, "pass@1": 0.75, "pass@2": 1.0}
+    assert all(of["by_question"]["n"] == 2 for of in found["metrics"].values())
+    assert all("by_template" not in of for of in found["metrics"].values())
+
+
+def test_what_could_not_be_graded_at_all_has_no_estimate():
+    rows = [answer("a1", math.nan, None, verdicts=(None,))]
+    found = summary_of({"own": Answers([question("a1")], rows, ())}, seed=0)["sets"]["own"]
+    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
+    assert found["metrics"] == {"score": empty, "accuracy": empty}
+
+
+def test_words_of_the_command_name_arms_and_their_seeds():
+    words = ["gold=a,b", "runs/mine/eval", "gold=c", "runs/other/"]
+    assert parse_arms(words) == {
+        "gold": [Path("a"), Path("b"), Path("c")],
+        "mine": [Path("runs/mine/eval")],
+        "other": [Path("runs/other")],
+    }
+
+
+def test_a_folder_reads_back_to_what_was_written(tmp_path: Path):
+    path = made(tmp_path / "a", [0, 1], num_samples=2, seed=5)
+    found = read_evaluation(path)
+    assert found.model == EvaluatedModel("m", "base", 5)
+    assert found.sets["own"].examples == [question("q0"), question("q1")]
+    assert [row.score for row in found.sets["own"].greedy] == [0, 1]
+    assert [row.score for row in found.sets["own"].sampled] == [0, 0, 1, 1]
+    lines = (path / "completions.jsonl").read_text().splitlines()
+    labels = [tuple(json.loads(line)[key] for key in ("greedy", "id", "sample")) for line in lines]
+    assert labels[:2] == [(True, "q0", 0), (True, "q1", 0)]
+    assert labels[2:] == [(False, id, n) for id in ("q0", "q1") for n in (0, 1)]
+
+
+def test_seeds_of_an_arm_come_in_their_order_and_arms_share_their_sets(tmp_path: Path):
+    folders = {
+        "base": [made(tmp_path / "base")],
+        "new": [
+            made(tmp_path / "s1", [1, 1], "one", seed=1),
+            made(tmp_path / "s0", [1, 0], "zero", seed=0),
+        ],
+    }
+    [answered], notes = answered_sets(read_arms(folders))
+    assert [[row.score for row in seed] for seed in answered.greedy["new"]] == [[1, 0], [1, 1]]
+    assert answered.sampled == {}
+    assert notes == []
+
+
+def test_what_differs_between_arms_is_said(tmp_path: Path):
+    folders = {
+        "a": [made(tmp_path / "a", num_samples=2)],
+        "b": [made(tmp_path / "b", view="rubric")],
+    }
+    [answered], notes = answered_sets(read_arms(folders))
+    assert answered.metrics == ["score", "accuracy"]
+    assert "The arms differ in view: a: none, b: rubric." in notes
+    assert "The arms differ in num_samples: a: 2, b: 0." in notes
+
+
+def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp_path: Path):
+    judge = {"type": "model", "url": "http://gpu1:8000/v1", "model": "m"}
+    moved = judge | {"url": "http://gpu2:8000/v1", "max_calls": 9, "cache": "other.sqlite"}
+    folders = {
+        "a": [
+            made(tmp_path / f"a{n}", digest=f"a{n}", judge=one, seed=n)
+            for n, one in enumerate((judge, moved))
+        ],
+        "b": [made(tmp_path / "b", digest="b", judge=judge | {"model": "n"})],
+    }
+    read = read_arms(folders)
+    _, notes = answered_sets(read)
+    [note] = judged_by_others(read, read["a"][1].config.judge.model_dump(mode="json"))
+    assert note.startswith("The errors were measured of another judge than that of b:")
+    assert 'The arms differ in judge: a: {"model": "m"}, b: {"model": "n"}.' in notes
+
+
+def test_seeds_that_differ_between_arms_are_said(tmp_path: Path):
+    folders = {
+        arm: [made(tmp_path / f"{arm}{n}", digest=f"{arm}{n}", seed=n) for n in seeds]
+        for arm, seeds in {"a": (0, 1), "b": (0, 2)}.items()
+    }
+    assert "which differ: a: [0, 1], b: [0, 2]" in answered_sets(read_arms(folders))[1][0]
+
+
+def test_seeds_and_what_is_left_out_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    base = made(tmp_path / "base", [0, math.nan, 0])
+    new = [made(tmp_path / f"s{n}", [1, 1, n], f"s{n}", seed=n) for n in (0, 1)]
+    words = [f"base={base}", f"new={new[0]},{new[1]}"]
+    code, out, _ = said(monkeypatch, capsys, "compare", *words, "--format", "markdown")
+    assert code == 0
+    assert "| metric | base | new (2 seeds) | compared | left out |" in out
+    # Question 1 is left out of score; the seeds' means are 1/2 and 1.
+    assert "| score | 0.00 [0.00, 0.00] | 0.75 [0.00, 1.00] | 2 | 1 |" in out
+    assert "| score | new - base | +0.75 [0.00, +1.00] | 0.500 |" in out
+    assert "by training seed where an arm has several" in out
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a=x,"], "expected"),
+        (["=x"], "expected"),
+        (["a="], "expected"),
+        (["one/eval", "elsewhere/one/eval"], "two arms would be called 'one'"),
+        (["one", "one=two"], "two arms would be called 'one'"),
+    ],
+)
+def test_words_that_name_no_arms_are_refused(words: list[str], message: str):
+    with pytest.raises(DataError, match=message):
+        parse_arms(words)
+
+
+def test_folders_that_are_no_seeds_of_one_arm_are_refused(tmp_path: Path):
+    same = [made(tmp_path / "a"), made(tmp_path / "b")]
+    with pytest.raises(DataError, match="same weights"):
+        read_arms({"x": same})
+    other = [same[0], made(tmp_path / "c", digest="c", view="rubric")]
+    with pytest.raises(DataError, match="differ in view"):
+        read_arms({"x": other})
+    assert read_arms({"x": same[:1], "y": other[1:]})
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([question("q1"), question("q0")], "same order"),
+        ([question("q0"), question("q2")], "lacks 1 of 2, the first: 'q1'"),
+        ([question("q0"), question("q1", question="else?")], "'q1' has another question, 'else"),
+        ([question("q0", reference_answer="5"), question("q1")], "'q0' has another reference"),
+        (
+            [question("q0"), question("q1", rubric=Rubric((Criterion("Other.", 1),)))],
+            "'q1' has another rubric",
+        ),
+    ],
+)
+def test_other_questions_are_named(tmp_path: Path, others: list[Example], message: str):
+    folders = {"a": [made(tmp_path / "a")], "b": [made(tmp_path / "b", examples=others)]}
+    with pytest.raises(DataError, match=f"set 'own' of .*b has not the questions of .*{message}"):
+        answered_sets(read_arms(folders))
+
+
+def test_a_set_that_one_folder_lacks_is_not_compared_and_said(tmp_path: Path):
+    folders = {"a": [made(tmp_path / "a")], "b": [made(tmp_path / "b", name="else")]}
+    with pytest.raises(DataError, match=r"nothing in common.*'own' is not compared: .*b lacks it"):
+        answered_sets(read_arms(folders))
+
+
+def test_answers_of_another_kind_are_nothing_to_compare(tmp_path: Path):
+    folders = {
+        "a": [made(tmp_path / "a")],
+        "b": [made(tmp_path / "b", greedy=False, num_samples=1)],
+    }
+    with pytest.raises(DataError, match="differ in greedy: a: true, b: false"):
+        answered_sets(read_arms(folders))
+
+
+def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match=r"holds no evaluation \(no eval\.json\)"):
+        read_evaluation(tmp_path)
+    path = made(tmp_path / "a")
+    completions = path / "completions.jsonl"
+    first, second = completions.read_text().splitlines()
+    completions.write_text(first + "\n")
+    with pytest.raises(DataError, match=r"'own' needs 2 completions .* has 1"):
+        read_evaluation(path)
+    completions.write_text(f"{first}\n{second.replace('[true]', '[]')}\n")
+    with pytest.raises(DataError, match="'q1': 0 verdicts on 1 criteria"):
+        read_evaluation(path)
+    completions.write_text(f"{first}\n{second.replace('verdicts', 'verdict')}\n")
+    with pytest.raises(DataError, match=r"broken \('verdicts'\)"):
+        read_evaluation(path)

@@ -1,0 +1,398 @@
+"""A model answers held-out sets: what is asked and kept, compared, refused."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.cli.test_cli import run_file, said
+from tests.support.tiny import tiny_folder
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.data.rows import write_jsonl
+from rcsd.data.world.problems import examples
+from rcsd.engines.build import default_engine
+from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.evaluation.arms import parse_arms
+from rcsd.evaluation.journal import kept_in
+from rcsd.evaluation.record import read_evaluation
+from rcsd.evaluation.run import evaluate
+from rcsd.evaluation.targets import Asked, evaluating_of
+from rcsd.io import write_rows
+from rcsd.types import Criterion, Example, Rubric
+
+SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
+
+
+def question(id: str, **changes: Any) -> Example:
+    return replace(Example(id, f"{id}?", "4", None, SAYS, {"template": id[0]}), **changes)
+
+
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Tell nobody."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The micro model on a handful of problems: shown nothing, the rubrics, a placebo."""
+    folder = tmp_path_factory.mktemp("world")
+    for name, changes in {
+        "base": {"num_samples": 2},
+        "shown": {"view": "rubric"},
+        "placebo": {"view": "rubric", "rubrics": {"placebo": "shuffled"}},
+    }.items():
+        tree: dict[str, Any] = {
+            "model": {"path": "builtin:micro"},
+            "data": {"own": {"type": "world", "split": "new_numbers", "num_examples": 12}},
+            "max_tokens": 64,
+            "out": str(folder / name),
+            **changes,
+        }
+        evaluate(parse(config.Evaluating, tree, "test"), quietly)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_an_evaluation_holds_completions_record_and_summary(world: dict[str, Path]) -> None:
+    found = read_evaluation(world["base"])
+    assert list(found.sets["own"].examples) == examples("new_numbers", 12, 0)
+    assert (len(found.sets["own"].greedy), len(found.sets["own"].sampled)) == (12, 24)
+    record = json.loads((world["base"] / "eval.json").read_text())
+    assert record["config"]["max_tokens"] == 64
+    assert record["config"]["model"]["path"] == "builtin:micro"
+    assert set(record["data_sha256"]) == {"own"}
+    assert "torch" in record["versions"]
+    assert record["model"]["training_seed"] is None
+    assert len(record["model"]["digest"]) == 64
+    summary = json.loads((world["base"] / "summary.json").read_text())["sets"]["own"]
+    assert list(summary["metrics"]) == [
+        *("score", "accuracy", "score_avg@2", "accuracy_avg@2", "pass@1", "pass@2")
+    ]
+    assert "by_template" in summary["metrics"]["score"]
+    assert summary["sampled"]["num_completions"] == 24
+
+
+def test_a_placebo_is_what_is_shown_and_not_what_is_graded_by(world: dict[str, Path]) -> None:
+    sets = {name: read_evaluation(path).sets["own"] for name, path in world.items()}
+    assert sets["placebo"].examples == sets["shown"].examples == sets["base"].examples
+    means = {
+        name: sum(row.score or 0 for row in of.greedy) / len(of.greedy) for name, of in sets.items()
+    }
+    assert means["base"] < means["placebo"] < means["shown"]
+
+
+def compared(world: dict[str, Path], *more: str) -> list[str]:
+    return ["compare", *(f"{arm}={world[arm]}" for arm in ("base", "shown", "placebo")), *more]
+
+
+def test_compare_shows_means_differences_and_criteria(
+    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(monkeypatch, capsys, *compared(world))
+    assert (code, err) == (0, "")
+    for text in ("own: means", "shown - base", "placebo - base", "p, Holm", "share of criteria"):
+        assert text in out
+    assert "The arms differ in view" in out
+    assert "shown - placebo" not in out
+
+
+def test_compare_writes_the_json_that_its_help_describes(
+    world: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "found.json"
+    more = ["--all-pairs", "--format", "json", "--cluster-by", "template", "--out", str(path)]
+    code, _, _ = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 0
+    found = json.loads(path.read_text())
+    keys = ["arms", "pairs", "cluster_by", "metrics", "criteria", "num_untitled_criteria", "notes"]
+    assert list(found) == keys
+    assert found["pairs"] == [["shown", "base"], ["placebo", "base"], ["placebo", "shown"]]
+    assert found["arms"]["base"]["training_seeds"] == [None]
+    score = found["metrics"][0]
+    assert set(score) == {
+        *("set", "metric", "means", "differences", "num_compared", "num_left_out"),
+        *("bounds", "corrected"),
+    }
+    assert set(score["means"][0]) == {"arm", "num_seeds", "mean", "low", "high", "n"}
+    interval = {"mean", "low", "high", "n"}
+    assert set(score["differences"][0]) == interval | {"left", "right", "p_value", "holm_p_value"}
+    assert score["means"][0]["n"] < 12  # templates, of which some stand there twice
+    kinds = {row["criterion"] for row in found["criteria"]}
+    assert {"method", "unit", "mistake"} <= kinds
+
+
+def test_compare_writes_markdown(
+    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--format", "markdown", "--against", "placebo", "--metric", "score"]
+    code, out, _ = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 0
+    assert "| metric | base | shown | placebo | compared | left out |" in out
+    assert "| score | base - placebo |" in out
+    assert "accuracy" not in out
+
+
+def test_eval_takes_a_runs_folder_and_its_own_held_out_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    evaluation = {"data": data, "max_tokens": 4}
+    file = run_file(tmp_path, evaluation=evaluation, seed=7)
+    said(monkeypatch, capsys, "train", file)
+    run = tmp_path / "run"
+    code, out, _ = said(monkeypatch, capsys, "eval", str(run), "num_samples=1")
+    assert code == 0
+    assert "score_avg@1" in out
+    found = read_evaluation(run / "eval")
+    assert found.model.training_seed == 7
+    assert found.model.path == str(run)
+    assert list(found.sets) == ["held_out"]
+    assert found.config.max_tokens == 4
+    code, _, err = said(monkeypatch, capsys, "eval", str(run))
+    assert (code, "exists" in err) == (2, True)
+    assert parse_arms([str(run / "eval")]) == {"run": [run / "eval"]}
+
+
+# Errors
+
+
+def test_a_run_without_held_out_set_needs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(monkeypatch, capsys, "train", run_file(tmp_path))
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"nothing is asked; name tasks.*data\.mine"):
+        evaluating_of(str(run))
+    overrides = ["data.mine={type: jsonl, path: x.jsonl}", "view=answer"]
+    settings = evaluating_of(str(run), overrides)
+    assert list(settings.data) == ["mine"]
+    assert settings.view == "answer"
+    assert settings.out == run / "eval"
+    with pytest.raises(ConfigError, match="did you mean 'view'"):
+        evaluating_of(str(run), [*overrides, "viev=none"])
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
+    with pytest.raises(RunError, match=r"neither a run \(no run\.json\) nor a model"):
+        evaluating_of(str(tmp_path))
+
+
+def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
+    tree = yaml.safe_load(Path(run_file(tmp_path)).read_text())
+    tree |= {"views": {"writes": "rubric"}}
+    settings = config.parse_config(tree)
+    (tmp_path / "run.json").write_text(json.dumps({"config": settings.model_dump(mode="json")}))
+    with pytest.raises(RunError, match="rcsd rubrics"):
+        evaluating_of(str(tmp_path))
+
+
+def settings(folder: Path, **changes: Any) -> config.Evaluating:
+    """Two questions for a tiny model."""
+    write_jsonl([question("a"), question("b", rubric=None)], folder / "rows.jsonl")
+    tree = {
+        "model": {"path": str(folder / "model")},
+        "data": {"own": {"type": "jsonl", "path": str(folder / "rows.jsonl")}},
+        "out": str(folder / "out"),
+        "max_tokens": 4,
+    }
+    return parse(config.Evaluating, tree | changes, "test")
+
+
+def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path: Path):
+    tiny_folder(tmp_path / "model")
+    with pytest.raises(DataError, match="no example is left"):
+        evaluate(settings(tmp_path, max_prompt_tokens=1), quietly)
+    with pytest.raises(DataError, match="'b' has none, but the view 'rubric' shows it"):
+        evaluate(settings(tmp_path, view="rubric"), quietly)
+    long = question("a", question="long " * 200)
+    write_jsonl([long, question("b")], tmp_path / "long.jsonl")
+    data = {"own": {"type": "jsonl", "path": str(tmp_path / "long.jsonl")}}
+    with pytest.raises(DataError, match=r"data\.own.*held-out example 'a': a prompt of"):
+        evaluate(settings(tmp_path, data=data, max_prompt_tokens=100), quietly)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(RunError, match="out exists"):
+        evaluate(settings(tmp_path), quietly)
+    with pytest.raises(ModelError):
+        evaluate(settings(tmp_path, out=str(tmp_path / "new")), quietly)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "overrides", "message"),
+    [
+        (["sciq", "piqua"], [], "no benchmark 'piqua', did you mean 'piqa'?"),
+        (["sciq", ""], [], "no benchmark ''; 'rcsd eval tasks' lists them"),
+        (["sciq"], ["data.piqa.path=x"], r"data\.piqa: --tasks does not name it, only sciq"),
+    ],
+)
+def test_a_task_that_is_not_there_or_not_asked_is_named(
+    tasks: list[str], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluating_of("builtin:micro", overrides, Asked(tasks))
+
+
+def test_a_dry_run_says_what_will_be_answered_and_judged_and_loads_and_asks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = Rubric((*SAYS.criteria, Criterion("Is clear.", 1)))
+    write_jsonl([question("a", rubric=twice), question("b")], tmp_path / "rows.jsonl")
+    judge = {"type": "model", "url": "http://127.0.0.1:9/v1", "model": "m"}
+    judge |= {"prices": {"prompt": 1000, "completion": 0}, "cache": str(tmp_path / "cache.sqlite")}
+    tree = {
+        "model": {"path": str(tmp_path / "none")},
+        "data": {"own": {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}},
+        "out": str(tmp_path / "out"),
+        "judge": judge,
+    }
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(tree))
+
+    def forecast(*changes: str) -> tuple[int, int, float]:
+        words = ("eval", str(tmp_path / "eval.yaml"), "num_samples=3", "--dry-run", *changes)
+        code, shown, _ = said(monkeypatch, capsys, *words)
+        assert code == 0
+        answers = re.search(r"own: (\d+) completions of up to", shown)
+        row = re.search(r"judge\W+(\d+)\W.* ([\d.]+) │", shown)
+        assert answers is not None
+        assert row is not None
+        return int(answers[1]), int(row[1]), float(row[2])
+
+    answers, calls, cost = forecast("max_tokens=100")
+    assert (answers, calls) == (8, 8 // 2 * 3)  # greedy and three samples; three criteria in all
+    _, _, more = forecast("max_tokens=1100")
+    assert more - cost == pytest.approx(calls * 1000 * 1000 / 1e6, abs=0.011)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cache.sqlite",
+        "eval.yaml",
+        "rows.jsonl",
+    ]
+
+
+def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_folder(tmp_path / "model")
+    rows = [
+        {"question": "Why?", "reference_answer": "So.", "question_source": "s", "rubric": rubric}
+        for rubric in ([{"title": "A", "description": "Essential Criteria: A.", "weight": 5}], [])
+    ]
+    write_rows(tmp_path / "rar.jsonl", rows)
+    out = tmp_path / "out"
+    words = ["eval", tmp_path / "model", "--tasks", "rar-science", f"out={out}", "max_tokens=4"]
+    source = f"data.rar-science.path={tmp_path / 'rar.jsonl'}"
+    code, shown, _ = said(
+        monkeypatch, capsys, *map(str, words), source, "data.rar-science.partial=true"
+    )
+    assert code == 0
+    assert "rar-science: 2 rows, and 2292 were published: this is no result" in shown
+    assert "rar-science: 1 of 2 rows cannot be asked or graded and are left out: 1 " in shown
+    assert "greedy: criteria without a verdict: 1 the criterion has no check" in shown
+    assert f"rcsd eval judge {out} --judge FILE" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"greedy": False}, "nothing is answered"),
+        ({"rubrics": {"placebo": "random"}}, "the view 'none' shows no rubric"),
+        ({"rubrics": {"placebo": "random"}, "view": "answer"}, "replaces nothing"),
+        ({"data": {}}, "at least 1"),
+        ({"data": {"a/b": {"type": "world", "num_examples": 1}}}, "pattern"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        settings(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--against", "best"], "no such arm; there are base, shown, placebo"),
+        (["--against", "base", "--all-pairs"], "leave --against out"),
+        (["--metric", "f1"], "there are score, accuracy"),
+        (["--cluster-by", "topic"], "tags.topic"),
+        (["--out", "/nowhere/x.md"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_compared_ends_with_an_error(
+    world: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    code, _, err = said(monkeypatch, capsys, *compared(world, *more))
+    assert code == 2
+    assert message in err.replace("\n", "")
+
+
+# Cut off
+
+
+class BreaksOff:
+    """An engine that a kill ends after some calls."""
+
+    def __init__(self, engine: Any, num_calls: int) -> None:
+        self.engine, self.left = engine, num_calls
+
+    def sample(self, *asked: Any) -> Any:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.engine.sample(*asked)
+
+
+def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model")
+    changes = {"num_samples": 9, "batch_size": 1}  # calls of eight prompts
+    whole = settings(tmp_path, **changes, out=str(tmp_path / "whole"))
+    evaluate(whole, quietly)
+    cut = settings(tmp_path, **changes)
+    calls: list[BreaksOff] = []
+
+    def breaks_off(policy: Any, batch_size: int) -> Any:
+        calls.append(BreaksOff(default_engine(policy, batch_size), 2 if not calls else 9))
+        return calls[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(cut, quietly, breaks_off)
+    with pytest.raises(RunError, match=r"cut off, and differs in max_tokens; delete that folder"):
+        evaluate(cut.model_copy(update={"max_tokens": 3}), quietly)
+    evaluate(cut, quietly, breaks_off)
+    assert calls[1].left == 9 - 2  # two of the four calls had been kept
+    files = ("completions.jsonl", "summary.json")
+    for name in files:
+        assert (cut.out / name).read_bytes() == (whole.out / name).read_bytes()
+    assert sorted(path.name for path in cut.out.iterdir()) == [
+        *("completions.jsonl", "eval.json", "examples", "summary.json")
+    ]
+
+
+def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
+    with kept_in(tmp_path / "folder", {"a": 1}) as journal:
+        assert journal.completions("own", True) == ()
+        with pytest.raises(RunError, match="another process writes"), kept_in(journal.folder, {}):
+            pass
+
+
+def test_each_row_says_what_was_asked_and_how_it_was_graded(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model")
+    evaluate(settings(tmp_path), quietly)
+    for row in map(json.loads, (tmp_path / "out" / "completions.jsonl").read_text().splitlines()):
+        assert len(row["prompt_sha256"]) == 64
+        assert row["num_tokens"] > 0
+        assert row["right"] is False
+        if row["id"] == "a":
+            assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])

@@ -1,0 +1,358 @@
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    crossed_interval,
+    holm,
+    paired_crossed_difference,
+    paired_difference,
+    pass_at_k,
+    permutation_p_value,
+    ratio_interval,
+)
+
+# By hand
+
+
+def test_interval_of_two_values_spans_them():
+    # Resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    assert bootstrap_interval([0, 1]) == Interval(0.5, 0.0, 1.0, 2)
+    assert bootstrap_interval([0, 1], level=0.4) == Interval(0.5, 0.5, 0.5, 2)
+
+
+def test_interval_of_many_coin_flips_is_the_normal_one():
+    interval = bootstrap_interval([0.0] * 300 + [1.0] * 100)
+    half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
+    assert interval.mean == 0.25
+    assert interval.low == pytest.approx(0.25 - half, abs=0.004)
+    assert interval.high == pytest.approx(0.25 + half, abs=0.004)
+
+
+def test_clusters_are_resampled_whole():
+    # Two questions with four equal answers each hold two pieces of information, not eight.
+    values, questions = [0, 0, 0, 0, 1, 1, 1, 1], list("aaaabbbb")
+    assert bootstrap_interval(values, questions) == Interval(0.5, 0.0, 1.0, 2)
+    naive = bootstrap_interval(values)
+    assert 0 < naive.low < naive.high < 1
+
+
+def test_mean_of_unequal_clusters_is_the_mean_of_the_values():
+    # Clusters (1, 1, 1) and (0): resampled means 1, 3/4, 0.
+    assert bootstrap_interval([1, 0, 1, 1], ["a", "b", "a", "a"]) == Interval(0.75, 0.0, 1.0, 2)
+
+
+def test_cluster_ids_may_be_of_any_hashable_kind():
+    ids = [("q", 1), ("q", 2), None, ("q", 1)]
+    assert bootstrap_interval([1, 2, 3, 4], ids).n == 3
+    assert bootstrap_interval([1, 2, 3, 4], np.array([7, 7, 8, 8])).n == 2
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1] * 3, [0.1] * 1000])
+def test_values_without_spread_give_a_point(values: list[float]):
+    assert bootstrap_interval(values) == Interval(0.1, 0.1, 0.1, len(values))
+
+
+def test_paired_difference_is_a_minus_b():
+    assert paired_difference([3, 5, 9], [1, 3, 7]) == Interval(2.0, 2.0, 2.0, 3)
+    a, b = [1, 1, 0, 1, 1], [0, 1, 0, 0, 1]
+    assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
+
+
+def test_pairing_narrows_the_interval():
+    difficulty = np.linspace(0, 1, 50)
+    noise = np.tile([0.0, 0.02], 25)
+    paired = paired_difference(difficulty + 0.1 + noise, difficulty)
+    alone = bootstrap_interval(difficulty)
+    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
+
+
+def test_a_ratio_of_means_is_resampled_by_pairs():
+    # Pairs (1, 1) and (0, 1): resampled ratios are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    assert ratio_interval([1, 0], [1, 1]) == Interval(0.5, 0.0, 1.0, 2)
+    # The same share of every pair: no resample can differ.
+    assert ratio_interval([1, 2, 3], [2, 4, 6]) == Interval(0.5, 0.5, 0.5, 3)
+    assert ratio_interval([3], [2]) == Interval(1.5, 1.5, 1.5, 1)
+
+
+def test_a_ratio_is_not_the_mean_of_ratios():
+    assert ratio_interval([1, 3], [1, 1]).mean == 2
+    assert ratio_interval([1, 0], [3, 1]).mean == 0.25
+
+
+def test_sign_flip_test_counts_the_patterns():
+    # Differences (1, 2, 3): |sum| >= 6 for two of the eight sign patterns.
+    assert permutation_p_value([1, 2, 3], [0, 0, 0]) == pytest.approx(2 / 8)
+    # Differences (1, 2, -1): sums +-1+-2+-1 reach |2| for +2 (3 ways: 4, 2, 2) and mirrored.
+    assert permutation_p_value([1, 2, 0], [0, 0, 1]) == pytest.approx(6 / 8)
+
+
+def test_sign_flip_test_flips_clusters_whole():
+    assert permutation_p_value([1, 1, 1, 1], [0] * 4) == pytest.approx(2 / 16)
+    assert permutation_p_value([1, 1, 1, 1], [0] * 4, clusters=list("aabb")) == pytest.approx(2 / 4)
+
+
+def test_sampled_p_value_is_never_zero():
+    p = permutation_p_value(np.ones(60), np.zeros(60), num_resamples=999)
+    assert p == pytest.approx(2 / 1000)
+
+
+def test_equal_arms_have_p_value_one():
+    assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
+
+
+def test_seeds_are_resampled_as_well_as_questions():
+    # All spread is between the two seeds, or all between the two questions: in either case the
+    # resampled means are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
+    for matrix in ([[0, 0], [1, 1]], [[0, 1], [0, 1]]):
+        assert crossed_interval(matrix) == Interval(0.5, 0.0, 1.0, 2)
+        assert crossed_interval(matrix, level=0.4) == Interval(0.5, 0.5, 0.5, 2)
+
+
+def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_drawn():
+    # Only seed 0 is right, on question 0 alone: with v draws of that seed and w of that question
+    # the mean is vw/4; v and w are 0, 1, 2 with chances 1/4, 1/2, 1/4. So P(0) = 7/16,
+    # P(1/4) = 4/16, P(1/2) = 4/16, P(1) = 1/16.
+    matrix = [[1, 0], [0, 0]]
+    assert crossed_interval(matrix, level=0.9) == Interval(0.25, 0.0, 1.0, 2)
+    assert crossed_interval(matrix, level=0.8) == Interval(0.25, 0.0, 0.5, 2)
+    assert crossed_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
+
+
+def test_questions_of_a_cluster_are_resampled_together():
+    matrix = [[0, 0, 1], [0, 0, 1]]
+    # Clusters {0, 0} and {1}: resampled means 0, 1/3, 1.
+    assert crossed_interval(matrix, clusters=list("aab")) == Interval(1 / 3, 0.0, 1.0, 2)
+
+
+def test_with_one_seed_questions_alone_are_resampled():
+    values = np.random.default_rng(0).random(30)
+    clusters = [n % 7 for n in range(30)]
+    assert crossed_interval([values], 5, clusters) == bootstrap_interval(values, clusters, 5)
+
+
+@pytest.mark.parametrize("matrix", [[[0.1]], [[0.1, 0.1], [0.1, 0.1]], [[0.1]] * 3])
+def test_a_matrix_without_spread_gives_a_point(matrix: list[list[float]]):
+    assert crossed_interval(matrix) == Interval(0.1, 0.1, 0.1, len(matrix[0]))
+
+
+def test_paired_crossed_difference_is_a_minus_b():
+    a, b = np.array([[1, 0, 1], [1, 1, 1]]), np.array([[0, 0, 1], [1, 0, 0]])
+    assert paired_crossed_difference(a, b, seed=3) == crossed_interval(a - b, seed=3)
+    assert paired_crossed_difference([[3, 5]], [[1, 2]]) == paired_difference([3, 5], [1, 2])
+
+
+def test_a_model_without_a_training_seed_is_paired_with_every_seed():
+    trained, base = np.array([[1, 0.5], [0.75, 1]]), np.array([[0.25, 0.5]])
+    found = paired_crossed_difference(trained, base)
+    assert found == crossed_interval([[0.75, 0.0], [0.5, 0.5]])
+    assert paired_crossed_difference(base, trained).mean == -found.mean
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.6 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.6.
+    assert holm([0.03, 0.6, 0.01, 0.02]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
+    # 0.02 times 2 is less than what came before it, which it must not undercut.
+    assert holm([0.014, 0.02, 0.5]) == pytest.approx([0.042, 0.042, 0.5])
+    assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
+    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert holm([]).shape == (0,)
+
+
+def test_a_questions_differences_of_all_seeds_keep_a_common_sign():
+    # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
+    a, questions = [1, 1, 1, 1], list("abab")
+    assert permutation_p_value(a, [0] * 4, clusters=questions) == pytest.approx(2 / 4)
+
+
+def test_pass_at_k_by_hand():
+    # 5 samples, 2 right, 2 drawn: 1 - C(3,2)/C(5,2) = 1 - 3/10.
+    assert pass_at_k(5, 2, 2) == pytest.approx(0.7)
+    assert pass_at_k([4, 4, 4, 8], [0, 1, 4, 2], 1) == pytest.approx([0, 0.25, 1, 0.25])
+    assert pass_at_k(10, 8, 3) == 1.0  # only two wrong ones: three draws cannot miss
+
+
+# Laws
+
+
+def test_a_ratio_stays_finite_where_a_few_resamples_have_no_denominator():
+    a = np.linspace(-1, 1, 30)
+    b = np.concatenate([np.full(20, 1.0), np.full(10, -1.1)])
+    low = bootstrap_interval(b).low
+    found = ratio_interval(a, b + 0.01 - low)
+    assert found.low < found.mean < found.high
+    assert max(abs(found.low), abs(found.high)) < 100
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.1, 10))
+def test_a_ratio_grows_with_its_numerator(values: list[float], factor: float):
+    a, b = np.array(values), np.linspace(1, 2, len(values))
+    one = ratio_interval(a, b, num_resamples=200)
+    other = ratio_interval(factor * a, b, num_resamples=200)
+    assert [other.mean, other.low, other.high] == pytest.approx(
+        [factor * one.mean, factor * one.low, factor * one.high]
+    )
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(6, 0, 3), (6, 1, 3), (6, 4, 2), (6, 6, 6), (5, 3, 3)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int, k: int):
+    subsets = list(itertools.combinations(range(n), k))
+    share = sum(any(i < c for i in subset) for subset in subsets) / len(subsets)
+    assert pass_at_k(n, c, k) == pytest.approx(share)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 5))
+def test_interval_stays_inside_the_range_of_the_values(values: list[float], seed: int):
+    interval = bootstrap_interval(values, seed=seed, num_resamples=200)
+    assert min(values) - 1e-12 <= interval.low <= interval.high <= max(values) + 1e-12
+    assert interval.n == len(values)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+def test_exact_p_value_equals_enumeration(differences: list[int]):
+    observed = abs(sum(differences))
+    flips = itertools.product((-1, 1), repeat=len(differences))
+    sums = [abs(sum(s * d for s, d in zip(f, differences, strict=True))) for f in flips]
+    expected = sum(value >= observed for value in sums) / len(sums)
+    assert permutation_p_value(differences, [0] * len(differences)) == pytest.approx(expected)
+
+
+MATRICES = st.integers(1, 5).flatmap(
+    lambda width: st.lists(
+        st.lists(st.floats(0, 1), min_size=width, max_size=width), min_size=1, max_size=4
+    )
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(MATRICES, st.integers(0, 5))
+def test_crossed_interval_stays_inside_the_range_of_the_values(
+    matrix: list[list[float]], seed: int
+):
+    interval = crossed_interval(matrix, seed=seed, num_resamples=200)
+    flat = [value for row in matrix for value in row]
+    assert min(flat) - 1e-12 <= interval.low <= interval.high <= max(flat) + 1e-12
+    assert interval.mean == pytest.approx(float(np.mean(matrix)))
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(MATRICES, st.floats(-2, 2))
+def test_crossed_interval_moves_with_its_values(matrix: list[list[float]], shift: float):
+    there = crossed_interval(np.array(matrix) + shift, num_resamples=200)
+    here = crossed_interval(matrix, num_resamples=200)
+    assert [there.low, there.high] == pytest.approx([here.low + shift, here.high + shift])
+
+
+def test_seeds_that_agree_add_nothing_and_seeds_that_differ_widen():
+    questions = np.random.default_rng(0).random(60)
+    alone = bootstrap_interval(questions)
+    same = crossed_interval([questions] * 4)
+    assert same.high - same.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    apart = crossed_interval([questions - 0.3, questions, questions + 0.3])
+    assert apart.high - apart.low > 3 * (alone.high - alone.low)
+
+
+def test_what_neither_seed_nor_question_explains_is_counted_three_times():
+    # Owen's theorem for noise alone: variance 3 / (40 * 200) instead of 1 / (40 * 200).
+    noise = np.random.default_rng(0).normal(size=(40, 200))
+    crossed, right = crossed_interval(noise), 2 * 1.96 / math.sqrt(noise.size)
+    assert (crossed.high - crossed.low) / right == pytest.approx(math.sqrt(3), rel=0.1)
+
+
+P_VALUES = st.lists(st.floats(0, 1), max_size=8)
+
+
+@settings(derandomize=True, deadline=None)
+@given(P_VALUES, st.randoms(use_true_random=False))
+def test_holm_lies_between_the_raw_and_bonferronis_and_keeps_their_order(p: list[float], rng: Any):
+    adjusted = holm(p)
+    for raw, corrected in zip(p, adjusted, strict=True):
+        assert raw <= corrected <= min(1, raw * len(p)) + 1e-12
+    by_size = [adjusted[n] for n in np.argsort(p, kind="stable")]
+    assert by_size == sorted(by_size)
+    places = list(range(len(p)))
+    rng.shuffle(places)
+    assert holm([p[n] for n in places]) == pytest.approx([adjusted[n] for n in places])
+
+
+@settings(derandomize=True, deadline=None)
+@given(P_VALUES)
+def test_holm_rejects_step_by_step_until_the_first_that_fails(p: list[float]):
+    level, rejected = 0.05, set()
+    for done, place in enumerate(sorted(range(len(p)), key=lambda n: p[n])):
+        if min(1, p[place] * (len(p) - done)) > level:
+            break
+        rejected.add(place)
+    assert {n for n, value in enumerate(holm(p)) if value <= level} == rejected
+
+
+def test_same_seed_same_interval_other_seed_other():
+    values = np.random.default_rng(0).random(40)
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(0).random(40)
+    whole = bootstrap_interval(values), permutation_p_value(values, values[::-1])
+    monkeypatch.setattr("rcsd.evaluation.statistics.resampling.MAX_DRAWS_AT_ONCE", 1000)
+    assert (bootstrap_interval(values), permutation_p_value(values, values[::-1])) == whole
+
+
+def test_a_small_memory_budget_changes_no_crossed_interval(monkeypatch: pytest.MonkeyPatch):
+    matrix = np.random.default_rng(0).random((3, 20))
+    whole = crossed_interval(matrix)
+    monkeypatch.setattr("rcsd.evaluation.statistics.crossed.MAX_DRAWS_AT_ONCE", 1000)
+    assert crossed_interval(matrix) == whole
+
+
+# Errors
+
+
+def test_unscored_values_are_the_callers_to_count():
+    with pytest.raises(ValueError, match="1 of values are not finite"):
+        bootstrap_interval([0.5, float("nan")])
+    with pytest.raises(ValueError, match="not finite"):
+        permutation_p_value([1.0, float("inf")], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_interval([]), "at least one"),
+        (lambda: bootstrap_interval([[1.0]]), "one axis"),
+        (lambda: bootstrap_interval([1.0, 2.0], ["a"]), "expected 2 cluster ids"),
+        (lambda: bootstrap_interval([1.0], level=1.0), "level"),
+        (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
+        (lambda: permutation_p_value([1.0], [0.0], num_resamples=0), "num_resamples"),
+        (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
+        (lambda: crossed_interval([1.0]), "two axes"),
+        (lambda: crossed_interval([[1.0, math.nan]]), "not finite"),
+        (lambda: crossed_interval([[1.0], [2.0]], level=0), "level"),
+        (lambda: crossed_interval([[1.0], [2.0]], clusters=["a", "b"]), "expected 1 cluster ids"),
+        (lambda: paired_crossed_difference([[1.0]], [[1.0, 2.0]]), "same questions"),
+        (lambda: paired_crossed_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
+        (lambda: holm([0.5, 1.5]), "between 0 and 1"),
+        (lambda: holm([0.5, math.nan]), "between 0 and 1"),
+        (lambda: pass_at_k(4, 1, 5), "k must lie"),
+        (lambda: pass_at_k(4, 1, 0), "k must lie"),
+        (lambda: pass_at_k(4, 5, 1), "num_right"),
+        (lambda: pass_at_k(4, 0.5, 1), "whole"),
+        (lambda: ratio_interval([1, 1], [1, -1]), "the denominator may be 0"),
+        (lambda: ratio_interval([1, 1], [0, 0]), "the denominator may be 0"),
+        (lambda: ratio_interval([1, 1], [1]), "equal lengths"),
+    ],
+)
+def test_nonsense_is_refused(call: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()

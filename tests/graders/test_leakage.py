@@ -1,0 +1,353 @@
+import time
+from random import Random
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rcsd.data.views import Words
+from rcsd.evaluation import run_report
+from rcsd.graders.leakage import text_monitors
+from rcsd.types import Criterion, Example, Rubric, ViewName
+
+QUESTION = "Why does ice float on water, although both are made of the same molecules?"
+SOLUTION = (
+    "Hydrogen bonds hold the molecules of ice in an open lattice with much empty room, and so its "
+    "density is 0.917 g/cm3."
+)
+CRITERION = "Explains that the open lattice of hydrogen bonds leaves room between molecules."
+ICE = Example(
+    "ice",
+    QUESTION,
+    reference_answer="Ice is less dense.",
+    solution=SOLUTION,
+    rubric=Rubric((Criterion(CRITERION, 5), Criterion("Names the density.", 2))),
+)
+PLAIN = Example("plain", "What is light?")
+
+LEAK = "completion/leak_phrase_share"
+REFERENCE = "completion/copied_reference_share"
+RUBRIC = "completion/copied_rubric_share"
+HEDGES = "completion/hedges_per_1000_words"
+CHECKS = "completion/checks_per_1000_words"
+DUPLICATES = "completion/duplicate_share"
+
+
+def leaks(text: str, question: str = QUESTION) -> bool:
+    return text_monitors([(Example("q", question), text)])[LEAK] == 1
+
+
+def num(metric: str, text: str) -> int:
+    """How many phrases of a metric the text holds, of a few words; with a thousand others."""
+    return round(text_monitors([(PLAIN, f"{text} . {'water ' * 1000}")])[metric])
+
+
+# By hand
+
+
+def test_every_metric_of_a_step_by_hand() -> None:
+    pairs = [
+        (ICE, "As the rubric asks: perhaps it is less dense."),  # 9 words
+        (ICE, f"It floats. {SOLUTION.upper()}"),  # 26 words: g/cm3 and 0.917 are two each
+        (PLAIN, "Light is a wave."),
+        (PLAIN, "Light is a wave."),
+        (PLAIN, "Wait, let me check."),
+    ]
+    metrics = text_monitors(pairs)
+    num_words = 9 + 26 + 4 + 4 + 4
+    assert metrics == pytest.approx(
+        {
+            LEAK: 1 / 5,
+            REFERENCE: 1 / 2,
+            RUBRIC: 0.0,
+            HEDGES: 1000 / num_words,
+            CHECKS: 2000 / num_words,
+            DUPLICATES: 2 / 5,
+        }
+    )
+
+
+def test_eight_words_in_a_row_are_a_copy_and_seven_are_none() -> None:
+    eight = "Hydrogen bonds hold the molecules of ice in"
+    assert text_monitors([(ICE, eight)])[REFERENCE] == 1
+    assert text_monitors([(ICE, eight.removesuffix(" in"))])[REFERENCE] == 0
+    assert text_monitors([(ICE, eight.replace("hold", "keep"))])[REFERENCE] == 0
+
+
+def test_letter_case_spacing_and_punctuation_hide_no_copy() -> None:
+    hidden = "**hydrogen\nBONDS**\u00a0hold \u201cthe molecules\u201d of \u2014 ice, in"
+    assert text_monitors([(ICE, hidden)])[REFERENCE] == 1
+
+
+def test_copies_of_rubric_and_reference_are_told_apart() -> None:
+    metrics = text_monitors([(ICE, CRITERION), (ICE, "No idea.")])
+    assert (metrics[RUBRIC], metrics[REFERENCE]) == (0.5, 0.0)
+    # Words of two criteria, one after the other, are no run of either.
+    across = "leaves room between molecules names the density"
+    assert text_monitors([(ICE, across)])[RUBRIC] == 0
+
+
+def test_a_long_reference_answer_can_be_copied_too() -> None:
+    example = Example("q", "Why?", reference_answer=SOLUTION)
+    assert text_monitors([(example, SOLUTION)])[REFERENCE] == 1
+
+
+def test_the_questions_own_words_are_nobodys_secret() -> None:
+    example = Example("q", QUESTION, solution=QUESTION + " It is less dense.")
+    assert text_monitors([(example, QUESTION)])[REFERENCE] == 0
+    restated = f"{QUESTION} It is less dense."
+    assert text_monitors([(example, restated)])[REFERENCE] == 1
+
+
+def test_an_example_with_nothing_to_copy_is_not_counted() -> None:
+    short = Example("short", "How many?", reference_answer="Forty-two of them")
+    assert REFERENCE not in text_monitors([(short, "Forty-two of them")])
+    assert RUBRIC not in text_monitors([(short, "Forty-two of them")])
+    assert text_monitors([(short, "It is 42."), (ICE, SOLUTION)])[REFERENCE] == 1
+
+
+def test_a_calculation_that_comes_out_the_same_is_no_copy() -> None:
+    working = "v = u + a t = 0 + 9.8 * 2 = 19.6 m/s"
+    fall = Example("fall", "How fast is a stone?", solution=f"The stone falls freely: {working}")
+    assert text_monitors([(fall, working)])[REFERENCE] == 0
+    assert REFERENCE not in text_monitors([(Example("v", "How fast?", solution=working), "")])
+
+
+def test_each_phrase_counts_once_and_each_time_it_is_said() -> None:
+    assert num(HEDGES, "perhaps perhaps perhaps") == 3
+    assert num(CHECKS, "Hmm, hmm. Let me double-check.") == 3
+    assert num(CHECKS, "Let\u2019s verify, and double check") == 2
+
+
+def test_duplicates_are_counted_within_an_example() -> None:
+    assert DUPLICATES not in text_monitors([(ICE, "Same."), (PLAIN, "Same.")])
+    assert text_monitors([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
+    assert text_monitors([(ICE, "Same."), (ICE, "Same."), (PLAIN, "x")])[DUPLICATES] == 1
+
+
+def test_texts_without_words_divide_by_nothing() -> None:
+    assert text_monitors([]) == {}
+    assert text_monitors([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == {
+        LEAK: 0,
+        REFERENCE: 0,
+        RUBRIC: 0,
+        DUPLICATES: 0,
+    }
+
+
+def test_half_a_character_is_no_obstacle() -> None:
+    assert text_monitors([(PLAIN, "According to the rubric \ud83d")])[LEAK] == 1
+
+
+# Phrases
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "According to the rubric, units matter.",
+        "The **rubric** asks for a unit.",
+        "RUBRIC: be clear",
+        "This matches the reference\nanswer.",
+        "As the reference solution shows, it floats.",
+        "The reference solution states that it floats.",
+        "As the reference says, it floats.",
+        "According to the reference, the answer is 4.",
+        "As the guidance says, I give a unit.",
+        "Following the guidance, I give a unit.",
+        "The provided guidance wants a unit.",
+        "I will not mention this guidance.",
+        "The criteria state that a unit is needed.",
+        "The criteria require a unit.",
+        "This meets the given criteria.",
+        "According to the criteria, a unit is needed.",
+        "This agrees with the given answer.",
+        "The expected answer is 4.",
+        "As the provided solution does, I begin with forces.",
+        "The given solution concludes that it floats.",
+        "From the worked solution we know the density.",
+        "A strong answer must name the density.",
+        "The answer key says B.",
+    ],
+)
+def test_speaking_of_rubric_reference_or_guidance_is_a_leak(text: str) -> None:
+    assert leaks(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In the frame of reference of the train, the ball rests.",
+        "The reference frame moves with the observer.",
+        "With reference to the table, it is 4.",
+        "The reference electrode is at 0 V, and the reference state is the pure liquid.",
+        "According to the reference values, it is 4.",
+        "The reference states are those of the pure liquids.",
+        "Compare its colour with the reference solution.",
+        "The reference solution shows no absorbance.",
+        "The criterion for equilibrium is that the Gibbs energy is least.",
+        "The criterion requires all poles in the left half plane.",
+        "The diagnostic criteria include fever.",
+        "The DSM-5 criteria require five symptoms.",
+        "According to the criteria of Amsterdam, it is hereditary.",
+        "Such effects fall under the rubric of epigenetics.",
+        "Axon guidance depends on netrins; the guidance cues attract the growth cone.",
+        "According to the guidance of the WHO, fluids come first.",
+        "The given solution of NaCl is diluted.",
+        "None of the given answer choices is right.",
+        "The answer is given in metres.",
+        "A worked solution follows.",
+        "The solution is a strong acid; the model answers well.",
+        "The scoring of the sample is provided.",
+    ],
+)
+def test_science_may_speak_of_references_and_criteria(text: str) -> None:
+    assert not leaks(text)
+
+
+def test_what_the_question_speaks_of_is_no_leak() -> None:
+    question = "What must a rubric for essays hold, and which criteria should it list?"
+    assert not leaks("The rubric lists the given criteria.", question)
+    assert leaks("As the reference answer says, the rubric lists the criteria.", question)
+
+
+def asked_in_other_views() -> list[tuple[str, ViewName]]:
+    views = [view for view in get_args(ViewName) if view != "none"]
+    asked = [(name, view) for name in ("guidance", "answer") for view in views]
+    return [*asked, ("analysis", "none"), ("write_rubric", "none"), ("analyse_rubric", "none")]
+
+
+@pytest.mark.parametrize(("template", "view"), asked_in_other_views())
+def test_the_words_of_our_templates_are_leaks(template: str, view: ViewName) -> None:
+    parts = view.split("+")
+    example = Example("q", QUESTION, "4 m", "2 + 2 = 4", Rubric((Criterion("Is right.", 1),)))
+    shown = {
+        "answer": example.reference_answer if "answer" in parts else None,
+        "solution": example.solution if "solution" in parts else None,
+        "rubric": example.rubric if "rubric" in parts else None,
+    }
+    text = Words().render(f"{template}.jinja", question=QUESTION, guided=view != "none", **shown)
+    assert leaks(text)
+
+
+@pytest.mark.parametrize("template", ["answer_now", "write_rubric_now"])
+def test_the_words_of_our_later_turns_are_leaks(template: str) -> None:
+    assert leaks(Words().render(f"{template}.jinja"))
+
+
+def test_the_question_as_it_is_asked_is_no_leak() -> None:
+    none = {"answer": None, "solution": None, "rubric": None}
+    assert not leaks(Words().render("answer.jinja", question=QUESTION, guided=False, **none))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Perhaps", "maybe", "I think", "It seems", "I'm not sure", "not quite certain", "might be"],
+)
+def test_hedges_are_counted(text: str) -> None:
+    assert num(HEDGES, text) == 1
+    assert num(CHECKS, text) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wait, no.",
+        "Wait no",
+        "wait \u2014 that",
+        "wait...",
+        "Actually, it is 4.",
+        "Hmm",
+        "Let me check",
+        "let me re-check",
+        "Let me just verify",
+        "Let's reconsider",
+        "On second thought",
+        "a double-check",
+        "I made an algebra mistake",
+    ],
+)
+def test_checks_are_counted(text: str) -> None:
+    assert num(CHECKS, text) == 1
+    assert num(HEDGES, text) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Uncertainty is certain: a more likely outcome could be measured.",
+        "I thinking mayflies",
+    ],
+)
+def test_science_is_no_hedge(text: str) -> None:
+    assert num(HEDGES, text) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We wait for equilibrium, and await, in the waiting time, what actually happens.",
+        "Let us consider a ball; let me calculate its weight, and let's think of rereading.",
+        "Factually, the check valve lets me through; verify the law.",
+    ],
+)
+def test_science_is_no_check(text: str) -> None:
+    assert num(CHECKS, text) == 0
+
+
+# Laws
+
+PHRASES = ["the rubric", "perhaps", "wait,", "hmm", "ice", "\u2014", SOLUTION, CRITERION, "x" * 3]
+TEXTS = st.lists(st.sampled_from(PHRASES), max_size=6).map(" ".join)
+PAIRS = st.lists(st.tuples(st.sampled_from([ICE, PLAIN]), TEXTS), min_size=1, max_size=8)
+
+
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_order_does_not_matter(pairs: list[tuple[Example, str]], rng: Random) -> None:
+    mixed = list(pairs)
+    rng.shuffle(mixed)
+    assert text_monitors(mixed) == text_monitors(pairs)
+
+
+@given(PAIRS)
+def test_an_irrelevant_completion_only_dilutes(pairs: list[tuple[Example, str]]) -> None:
+    before = text_monitors(pairs)
+    for example in (ICE, PLAIN, Example("new", "Which?")):
+        after = text_monitors([*pairs, (example, "It is what nobody else has said of it.")])
+        assert all(after[name] <= value for name, value in before.items())
+
+
+@given(PAIRS)
+def test_a_step_said_twice_has_the_same_rates(pairs: list[tuple[Example, str]]) -> None:
+    once, twice = text_monitors(pairs), text_monitors(pairs * 2)
+    assert twice.pop(DUPLICATES) == 1
+    once.pop(DUPLICATES, None)
+    assert twice == pytest.approx(once)
+
+
+@given(st.lists(st.tuples(st.just(ICE), st.text()), max_size=4))
+def test_any_text_gives_shares_and_rates(pairs: list[tuple[Example, str]]) -> None:
+    for name, value in text_monitors(pairs).items():
+        assert 0 <= value <= (1 if name.endswith("_share") else 2000)
+
+
+# Beside the rest
+
+
+def test_the_report_has_a_curve_of_each_metric() -> None:
+    metrics = text_monitors([(ICE, "Ice."), (ICE, "Ice!")])
+    assert len(metrics) == 6
+    row = {"step": 1.0} | {name: float(n) for n, name in enumerate(sorted(metrics))}
+    found = run_report.curves("run", [row])
+    assert sorted(curve.values[0] for curve in found) == [0, 1, 2, 3, 4, 5]
+    assert len({curve.metric for curve in found}) == 6
+
+
+def test_a_large_step_takes_a_moment() -> None:
+    # A tenth of a second on a free core; the bound is for busy ones.
+    text = " ".join([SOLUTION, CRITERION, "perhaps wait, ice"] * 25)
+    pairs = [(Example(str(i), QUESTION, solution=SOLUTION), text) for i in range(256)]
+    began = time.perf_counter()
+    text_monitors(pairs)
+    assert time.perf_counter() - began < 2

@@ -1,0 +1,416 @@
+"""GRPO and suppression: what is collected, what a run does with it, what is refused."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.judge_server import JudgeServer
+from tests.support.tiny import tiny_model, tiny_tokenizer
+from tests.training.test_trainer import FULL, LORA, KilledError, settings, trajectory
+
+from rcsd import config
+from rcsd.data.prompts import Prompted
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.errors import ConfigError, DataError
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, rewards_of, weighted_sums
+from rcsd.graders.scripted import ScriptedJudge
+from rcsd.io import write_rows
+from rcsd.methods.grpo import Grpo
+from rcsd.methods.on_policy import OnPolicy
+from rcsd.methods.rollouts import Student
+from rcsd.methods.suppress import Suppress
+from rcsd.models.memory import part_limit
+from rcsd.models.policy import Scorer, policy_of
+from rcsd.models.teacher import LiveTeacher
+from rcsd.runs import RunFolder
+from rcsd.training.trainer import run
+from rcsd.types import Completion, Criterion, Decoding, Example, Grading, Rubric
+
+RUBRIC = Rubric((Criterion("Says yes.", 3), Criterion("Is polite.", 1)))
+VERDICTS: dict[str, list[bool | None]] = {
+    "both": [True, True],
+    "yes": [True, False],
+    "no": [False, False],
+    "odd": [True, None],
+}
+GRPO: dict[str, Any] = {"type": "grpo", "rewards": [{"type": "rubric"}]}
+
+
+def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = None) -> Student:
+    """A student that says these texts; their tokens have nothing to do with them."""
+    lengths = lengths or [3] * len(texts)
+    completions = [
+        Completion(tuple(range(10, 10 + length)), text, finished=True)
+        for text, length in zip(texts, lengths, strict=True)
+    ]
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    decoding = Decoding(8, 1.0)
+    engine, limit = ScriptedEngine(completions), part_limit(4096)
+    return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
+
+
+def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
+    return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
+
+
+def said(text: str, finished: bool = True) -> Completion:
+    return Completion((1,), text, finished)
+
+
+def grpo(section: config.Grpo, student: Student, rewards: Sequence[Reward]) -> OnPolicy:
+    return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
+
+
+# Rewards
+
+
+def test_an_answer_is_worth_one_zero_or_is_unscored() -> None:
+    number, words = Example("a", "?", "360 J"), Example("b", "?", "red dwarf")
+    texts = [(number, "Answer: 360 J"), (number, "Answer: 3 J"), (number, "I do not know.")]
+    texts += [(words, "Answer: Red dwarf."), (words, "Answer: a small star")]
+    found = AnswerReward().scores([(example, said(text)) for example, text in texts])
+    assert found[:4] == [1.0, 0.0, 0.0, 1.0]
+    assert math.isnan(found[4])
+
+
+def test_an_answer_that_was_cut_off_within_itself_is_wrong_where_an_example_says_its_kind() -> None:
+    by_kind = Example("a", "?", "5 m", grading=Grading("number", unit="m"))
+    ended, cut = said("Answer: 5 m"), said("Answer: 5 m", finished=False)
+    assert AnswerReward().scores([(by_kind, ended), (by_kind, cut)]) == [1.0, 0.0]
+
+
+def test_a_rubrics_score_is_the_judges_and_a_missing_verdict_is_not_zero() -> None:
+    example = Example("a", "?", rubric=RUBRIC)
+    reward = RubricReward(ScriptedJudge(VERDICTS))
+    found = reward.scores([(example, said(text)) for text in VERDICTS])
+    assert found[:3] == [1.0, 0.75, 0.0]
+    assert math.isnan(found[3])
+
+
+def test_rewards_add_up_with_their_weights_and_one_unscored_makes_the_sum_so() -> None:
+    sums = weighted_sums([2.0, 0.5], [[1.0, 0.0, math.nan], [0.5, 1.0, 1.0]])
+    assert sums[:2] == [2.25, 0.5]
+    assert math.isnan(sums[2])
+
+
+def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
+    rubric, answer = config.RubricReward(), config.AnswerReward()
+    unchecked = Example("a", "?", "red", rubric=RUBRIC)
+    checked = Rubric((Criterion("Boxed.", 1, check={"type": "boxed"}),))
+    good = Example("b", "?", "3", rubric=checked)
+    assert isinstance(rewards_of([rubric], [unchecked, good])[0], RubricReward)
+    with pytest.raises(DataError, match=r"'rubric' cannot tell .* criterion without a check"):
+        rewards_of([rubric], [unchecked])
+    with pytest.raises(DataError, match=r"'answer' cannot tell .* is a number"):
+        rewards_of([answer], [unchecked])
+    with pytest.raises(DataError, match="'reference_answer': example 'c' has none"):
+        rewards_of([answer], [good, Example("c", "?")])
+    with pytest.raises(DataError, match="'rubric': example 'c' has no"):
+        rewards_of([rubric], [good, Example("c", "?")])
+    assert isinstance(AnswerReward(), Reward)
+    assert isinstance(RubricReward(CodeJudge()), Reward)
+
+
+def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path) -> None:
+    def meets(criterion: str, answer: str, seed: int) -> Any:
+        verdict = VERDICTS[answer][["Says yes.", "Is polite."].index(criterion)]
+        return "maybe" if verdict is None else verdict
+
+    server = JudgeServer(meets)
+    try:
+        judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
+        tree = GRPO | {"rewards": [{"type": "rubric", "judge": judge}]}
+        section = config.Grpo.model_validate(tree)
+        rewards = rewards_of(section.rewards, [Example("a", "?", rubric=RUBRIC)])
+        assert server.asked == []
+        with pytest.raises(DataError, match="has no rubric to judge by"):
+            rewards_of(section.rewards, [Example("b", "?")])
+        student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
+        batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
+    finally:
+        server.close()
+    assert [r.signals[0].reward for r in batch.rollouts] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
+    assert batch.metrics["reward/unscored_share"] == 1 / 6
+    # Two verdicts on each of four different answers, and one of them asked for twice.
+    assert batch.metrics["judge/num_calls"] == len(server.asked) == 9
+    assert batch.metrics["judge/num_unscored/unclear"] == 1
+
+
+def test_a_placebo_is_rewarded_where_checks_decide_it(tmp_path: Path) -> None:
+    shuffled = {"placebo": "shuffled"}
+    folder = run(settings(tmp_path, "run", method=GRPO, rubrics=shuffled, steps=1, **SEVERAL))
+    assert folder.metrics()[0]["reward/unscored_share"] == 0
+    assert "a placebo: `shuffled`" in (folder.model / "README.md").read_text()
+    generic = {"placebo": "generic"}
+    with pytest.raises(DataError, match="every rubric has a criterion without a check"):
+        run(settings(tmp_path, "no", method=GRPO, rubrics=generic, steps=1, **SEVERAL))
+    assert not (tmp_path / "no").exists()
+    answers = {"type": "grpo", "rewards": [{"type": "answer"}]}
+    with pytest.raises(ConfigError, match="no reward goes by it"):
+        settings(tmp_path, "no", method=answers, rubrics=shuffled, **SEVERAL)
+
+
+# GRPO
+
+
+def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() -> None:
+    texts = ["both", "no", "odd", "yes", "yes", "yes"]
+    student = student_of(texts, num=3)
+    section = config.Grpo(rewards=[config.RubricReward()], normalise_by_deviation=False)
+    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
+    batch = method.collect(asked("a", "b"), 0)
+    signals = [rollout.signals[0] for rollout in batch.rollouts]
+    assert [s.advantages for s in signals[:3]] == [(0.5,) * 3, (-0.5,) * 3, (0.0,) * 3]
+    assert [s.advantages for s in signals[3:]] == [(0.0,) * 3] * 3
+    assert [s.reward for s in signals] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
+    assert batch.rollouts[0].teacher_ids == (5, 6, 7)  # nothing but the student's view
+    expected = {
+        "reward/unscored_share": 1 / 6,
+        "reward/score_mean": (1 + 3 * 0.75) / 5,
+        "reward/std_mean": math.sqrt(0.5) / 2,
+        "reward/no_spread_share": 0.5,
+    }
+    found = {name: value for name, value in batch.metrics.items() if name.startswith("reward/")}
+    assert found == pytest.approx(expected)
+
+
+def test_groups_without_spread_have_no_gradient() -> None:
+    student = student_of(["yes"] * 4, num=2)
+    section = config.Grpo(rewards=[config.RubricReward()])
+    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
+    batch = method.collect(asked("a", "b"), 0)
+    method.loss(batch.rollouts, batch.num_learned_tokens)[0].backward()
+    gradients = [p.grad for p in student.policy.model.parameters() if p.grad is not None]
+    assert gradients
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_several_rewards_are_shown_one_by_one() -> None:
+    student = student_of(["both", "no"], num=2)
+    section = config.Grpo(rewards=[config.RubricReward(), config.AnswerReward(weight=2)])
+    rewards = [RubricReward(ScriptedJudge(VERDICTS)), AnswerReward()]
+    metrics = grpo(section, student, rewards).collect(asked("a"), 0).metrics
+    assert metrics["reward/rubric_mean"] == metrics["reward/score_mean"] == 0.5
+    assert metrics["reward/answer_mean"] == 0
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("method", ["grpo", "suppress"])
+def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any) -> None:
+    student = student_of(["both", "no", "yes", "no"], num=2, lengths=[2, 8, 5, 1])
+    made = OnPolicy(student, [(1.0, Suppress(config.Suppress(share=0.4), student))])
+    if method == "grpo":
+        section = config.Grpo(
+            rewards=[config.RubricReward()],
+            reduction=reduction,
+            updates_per_batch=2,
+            kl_weight=0.1,
+        )
+        rewards = [RubricReward(ScriptedJudge(VERDICTS))]
+        made = grpo(section, student, rewards)
+    batch = made.collect(asked("a", "b"), 0)
+    model = student.policy.model
+
+    def found(tokens_per_part: int) -> tuple[dict[str, float], torch.Tensor]:
+        model.zero_grad()
+        sums: dict[str, float] = {}
+        for part in batch.split(tokens_per_part):
+            loss, shares = made.loss(part, batch.num_learned_tokens)
+            loss.backward()
+            for name, share in shares.items():
+                sums[name] = sums.get(name, 0.0) + share.item()
+        return sums, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    (whole, whole_gradient), (split, split_gradient) = found(10_000), found(1)
+    assert len(batch.split(1)) == 4
+    assert split == pytest.approx(whole, abs=1e-6)
+    assert whole_gradient.abs().max() > 1e-3
+    torch.testing.assert_close(split_gradient, whole_gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_rows_without_rubrics_are_learned_from_by_their_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"How much is {n} + 1?", "reference_answer": str(n + 1)} for n in range(4)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    method = {"type": "grpo", "rewards": [{"type": "answer"}]}
+    folder = run(settings(tmp_path, "run", data=data, method=method, steps=1, **SEVERAL))
+    assert folder.metrics()[0]["reward/score_mean"] == 0
+    assert {row["reward"] for row in folder.completions()} == {0.0}
+    with pytest.raises(DataError, match=r"'rubric': example .* has no"):
+        run(settings(tmp_path, "no", data=data, method=GRPO, steps=1, **SEVERAL))
+    assert not (tmp_path / "no").exists()
+
+
+SEVERAL = {"completions_per_example": 4}
+SRPO = {"type": "srpo", "right_share": 0.5, "reward": GRPO | {"updates_per_batch": 2}}
+SUM = {
+    "type": "sum",
+    "terms": [
+        {"method": {"type": "criterion", "min_nats": 0.01}, "weight": 0.5},
+        {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}},
+        {"method": {"type": "distill"}},
+    ],
+}
+
+
+def simple_rows(folder: Path) -> dict[str, str]:
+    """Questions whose rubrics a random model meets in part: few letters e are wanted."""
+    rubric = [
+        {
+            "criterion": f"At most {num} letters e.",
+            "weight": 1,
+            "check": {"type": "matches", "pattern": rf"\A[^e]*(e[^e]*){{0,{num}}}\Z"},
+        }
+        for num in (0, 1, 2, 3, 5)
+    ]
+    rows = [{"question": f"Why {n}?", "rubric": rubric} for n in range(8)]
+    write_rows(folder / "simple.jsonl", rows)
+    return {"type": "jsonl", "path": str(folder / "simple.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("method", "training"),
+    [
+        (GRPO | {"updates_per_batch": 2, "kl_weight": 0.1, "reduction": "sequence"}, FULL),
+        (GRPO | {"kl_weight": 0.1}, LORA),
+        ({"type": "suppress"}, FULL),
+        (SRPO, FULL),
+        (SRPO, LORA),
+        ({"type": "criterion", "min_nats": 0.01}, FULL),
+        ({"type": "criterion", "min_nats": 0.01}, LORA),
+        (SUM, FULL),
+        (SUM, LORA),
+    ],
+)
+def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, method: dict[str, Any], training: dict[str, Any]
+) -> None:
+    model = {"path": str(tmp_path / "model"), "training": training}
+    changes = {"data": simple_rows(tmp_path), "method": method, "model": model, **SEVERAL}
+    whole = run(settings(tmp_path, "whole", **changes))
+    assert all(row["optim/grad_norm"] > 0 for row in whole.metrics())
+
+    def kill(step: int, metrics: object) -> None:
+        if step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(settings(tmp_path, "broken", **changes), on_step=kill)
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+    assert resumed.completions() == whole.completions()
+    name = "adapter_model.safetensors" if training is LORA else "model.safetensors"
+    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_reward_that_can_be_learned_is_learned(tmp_path: Path, updates: int) -> None:
+    changes = {
+        "data": simple_rows(tmp_path),
+        "method": GRPO | {"updates_per_batch": updates},
+        "optim": {"lr": 1e-2},
+        "steps": 30,
+        "sampling": {"max_tokens": 8},
+        "completions_per_example": 8,
+        "save_every_steps": 30,
+    }
+    rows = run(settings(tmp_path, "run", **changes)).metrics()
+    means = [row["reward/score_mean"] for row in rows]
+    assert sum(means[-3:]) / 3 > sum(means[:3]) / 3 + 0.3
+    assert (max(row["loss/ratio_clipped_share"] for row in rows) > 0) == (updates > 1)
+    assert "loss/frozen_kl_nats_mean" not in rows[0]
+
+
+def test_the_kl_term_starts_at_zero_and_holds_the_student(tmp_path: Path) -> None:
+    changes = {"data": simple_rows(tmp_path), "optim": {"lr": 1e-2}, **SEVERAL}
+    free = GRPO | {"kl_weight": 1e-9}
+    held = GRPO | {"kl_weight": 1.0}
+    ends = []
+    for name, method in (("free", free), ("held", held)):
+        rows = run(settings(tmp_path, name, method=method, **changes)).metrics()
+        assert rows[0]["loss/frozen_kl_nats_mean"] == pytest.approx(0, abs=1e-6)
+        ends.append(rows[-1]["loss/frozen_kl_nats_mean"])
+    assert ends[0] > ends[1] > 0
+
+
+# Suppression
+
+
+def test_the_least_likely_tokens_of_the_step_become_less_likely() -> None:
+    student = student_of(["a", "b"], num=2, lengths=[8, 2])
+    section = config.Suppress(share=0.3, penalty=0.5)
+    method = OnPolicy(student, [(1.0, Suppress(section, student))])
+    batch = method.collect(asked("a", rubric=None), 0)
+    before = torch.tensor([x for row in student.sampled_log_q(batch.rollouts) for x in row])
+    marks = torch.tensor([a for r in batch.rollouts for a in r.signals[0].advantages])
+    chosen = marks == -0.5
+    assert chosen.sum() == 3
+    assert (marks[~chosen] == 0).all()
+    assert before[chosen].max() <= before[~chosen].min()
+    assert batch.metrics["suppress/chosen_share"] == pytest.approx(0.3)
+    loss, _ = method.loss(batch.rollouts, batch.num_learned_tokens)
+    assert loss.item() == pytest.approx(0.5 * before[chosen].sum().item() / 10, rel=1e-5)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in student.policy.model.parameters():
+            parameter -= 1e-3 * parameter.grad
+    after = torch.tensor([x for row in student.sampled_log_q(batch.rollouts) for x in row])
+    assert after[chosen].mean() < before[chosen].mean()
+
+
+def test_suppression_needs_neither_rubric_nor_teacher_and_lowers_the_entropy(
+    tmp_path: Path,
+) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"question": f"Why {n}?"} for n in range(4)])
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    method = {"type": "suppress"}
+    changes = {"data": data, "method": method, "optim": {"lr": 3e-3}, "steps": 8}
+    folder = run(settings(tmp_path, "run", **changes))
+    rows = RunFolder(folder.path).metrics()
+    assert rows[-1]["student/entropy_nats_mean"] < rows[0]["student/entropy_nats_mean"]
+    assert rows[0]["suppress/chosen_share"] == pytest.approx(0.2, abs=0.02)
+    assert "teacher's view" not in (folder.model / "README.md").read_text()
+
+
+# What makes no sense
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"completions_per_example": 1}, "2 or more"),
+        ({"views": {"writes": "rubric", "student": "answer"}}, "grpo rewards answers"),
+        ({"views": {"analysis": True}}, "leave views.analysis"),
+        (
+            {
+                "views": {"writes": "rubric"},
+                "sampling": {"grammar": {"type": "rubric"}},
+                "method": {"type": "suppress"},
+            },
+            "suppress needs samples of the student itself",
+        ),
+        ({"teacher": {"type": "ema"}}, "leave views.analysis and teacher out"),
+        ({"method": {"type": "grpo", "rewards": []}}, "at least 1 item"),
+        ({"method": {"type": "grpo"}}, "method.rewards"),
+        ({"method": {"type": "grpo", "rewards": [{"type": "answer"}] * 2}}, "stands there twice"),
+        ({"method": GRPO | {"clip_low": 1.0}}, "method.clip_low"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
+    tree: dict[str, Any] = {
+        "model": {"path": "some/model"},
+        "data": {"type": "world", "num_examples": 8},
+        "method": GRPO,
+        "optim": {"lr": 1e-4},
+        "steps": 2,
+        "out": "runs/a",
+        "completions_per_example": 4,
+    }
+    parsed = config.parse_config(tree)
+    assert config.parse_config(parsed.model_dump(mode="json")) == parsed
+    with pytest.raises(ConfigError, match=said):
+        config.parse_config(tree | changes)

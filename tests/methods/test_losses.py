@@ -1,0 +1,410 @@
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rcsd.methods import losses as dv
+from rcsd.methods.losses import Outside
+
+Terms = Callable[[Tensor, Tensor], Tensor]
+
+
+def jsd(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return dv.jsd_terms(log_p, log_q, beta=0.5)
+
+
+def skewed_jsd(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return dv.jsd_terms(log_p, log_q, beta=0.2)
+
+
+DIVERGENCES: list[Terms] = [dv.forward_kl_terms, dv.reverse_kl_terms, jsd, skewed_jsd]
+OUTSIDES: list[Outside] = ["renormalise", "tail"]
+every_divergence = pytest.mark.parametrize("terms", DIVERGENCES)
+every_outside = pytest.mark.parametrize("outside", OUTSIDES)
+lawful = settings(derandomize=True, deadline=None, max_examples=60)
+
+logit = st.floats(-8, 8, allow_nan=False, width=32)
+logits_pair = st.integers(2, 7).flatmap(
+    lambda size: st.tuples(*[st.lists(logit, min_size=size, max_size=size)] * 2)
+)
+
+
+def logs(*probabilities: float) -> Tensor:
+    return torch.tensor([probabilities], dtype=torch.float64).log()
+
+
+def normalised(logits: list[float]) -> Tensor:
+    return torch.tensor([logits], dtype=torch.float64).log_softmax(-1)
+
+
+def random_logits(T: int, V: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = 2 * torch.randn(2, T, V, generator=generator, dtype=torch.float64)
+    return teacher.to(dtype).log_softmax(-1), student.to(dtype).requires_grad_()
+
+
+# Values by hand
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        # 0.9 ln 1.8 and 0.1 ln 0.2
+        (dv.forward_kl_terms, [0.5290080, -0.1609438]),
+        # 0.5 ln (5/9) and 0.5 ln 5
+        (dv.reverse_kl_terms, [-0.2938933, 0.8047190]),
+        # m = (0.7, 0.3): 0.45 ln (9/7) + 0.25 ln (5/7) and 0.05 ln (1/3) + 0.25 ln (5/3)
+        (jsd, [0.0289734, 0.0727758]),
+        # m = (0.58, 0.42): 0.18 ln (0.9/0.58) + 0.4 ln (0.5/0.58)
+        # and 0.02 ln (0.1/0.42) + 0.4 ln (0.5/0.42)
+        (skewed_jsd, [0.0197185, 0.0410397]),
+    ],
+)
+def test_terms_of_hand_numbers(terms: Terms, expected: list[float]) -> None:
+    assert terms(logs(0.9, 0.1), logs(0.5, 0.5))[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_forward_kl_goes_from_teacher_to_student_and_reverse_kl_back() -> None:
+    p, q = logs(0.9, 0.1), logs(0.5, 0.5)
+    assert dv.forward_kl_terms(p, q).sum().item() == pytest.approx(0.3680642)
+    assert dv.reverse_kl_terms(p, q).sum().item() == pytest.approx(0.5108256)
+    assert torch.equal(dv.forward_kl_terms(p, q), dv.reverse_kl_terms(q, p))
+
+
+def test_kl_is_infinite_exactly_where_the_first_has_mass_and_the_second_has_none() -> None:
+    assert dv.forward_kl_terms(logs(0.5, 0.5), logs(1, 0))[0, 1] == math.inf
+    assert dv.reverse_kl_terms(logs(1, 0), logs(0.5, 0.5))[0, 1] == math.inf
+    assert dv.forward_kl_terms(logs(1, 0), logs(0.5, 0.5))[0].tolist() == pytest.approx(
+        [math.log(2), 0.0]
+    )
+    # Disjoint: the JSD stays at its bound.
+    assert jsd(logs(1, 0), logs(0, 1)).sum().item() == pytest.approx(math.log(2))
+
+
+def test_renormalise_and_tail_of_hand_numbers() -> None:
+    log_p, ids = logs(0.1, 0.6, 0.1, 0.2), torch.tensor([[1, 3]])
+    assert dv.restrict(log_p, ids, "renormalise").exp()[0].tolist() == pytest.approx([0.75, 0.25])
+    assert dv.restrict(log_p, ids, "tail").exp()[0].tolist() == pytest.approx([0.6, 0.2, 0.2])
+
+
+def test_top_k_ids_are_the_most_probable_first() -> None:
+    assert dv.top_k_ids(logs(0.1, 0.6, 0.05, 0.25), 2).tolist() == [[1, 3]]
+
+
+def test_token_clip_caps_only_positions_above_the_cap() -> None:
+    divergence = torch.tensor([0.0, 0.2, 0.5, 2.0])
+    assert dv.token_clip_weights(divergence, 0.5).tolist() == [1.0, 1.0, 1.0, 0.25]
+    assert torch.equal(dv.clip_tokens(divergence, 0.5), torch.tensor([0.0, 0.2, 0.5, 0.5]))
+
+
+def test_sampled_token_loss_of_hand_numbers() -> None:
+    # p = 0.5, q = 0.25: the advantage is ln 2, so the loss is ln 2 ln 4.
+    loss = dv.sampled_token_terms(logs(0.5)[0], logs(0.25)[0])
+    assert loss.item() == pytest.approx(0.9609060)
+
+
+def test_entropy_of_hand_numbers() -> None:
+    assert dv.entropy(logs(0.25, 0.25, 0.5, 0)).item() == pytest.approx(1.5 * math.log(2))
+    assert dv.entropy(logs(1, 0)).item() == 0
+
+
+def test_token_mean_divides_by_the_tokens_of_the_whole_step() -> None:
+    assert dv.token_mean(torch.tensor([1.0, 2.0]), 8).item() == 0.375
+
+
+# Laws
+
+
+@every_divergence
+@lawful
+@given(pair=logits_pair)
+def test_divergences_are_not_negative_and_zero_iff_equal(
+    terms: Terms, pair: tuple[list[float], list[float]]
+) -> None:
+    log_p, log_q = map(normalised, pair)
+    divergence = terms(log_p, log_q).sum()
+    assert divergence >= -1e-12
+    assert terms(log_p, log_p).sum() == pytest.approx(0, abs=1e-12)
+    # Pinsker: KL >= |p - q|^2 / 2, and the JSD of weight beta >= beta (1 - beta) |p - q|^2 / 2.
+    distance = (log_p.exp() - log_q.exp()).abs().sum()
+    assert divergence >= 0.16 * distance**2 / 2 - 1e-12
+
+
+@lawful
+@given(pair=logits_pair)
+def test_jsd_is_symmetric_at_one_half_bounded_and_positive_in_every_term(
+    pair: tuple[list[float], list[float]],
+) -> None:
+    log_p, log_q = map(normalised, pair)
+    torch.testing.assert_close(jsd(log_p, log_q), jsd(log_q, log_p))
+    assert jsd(log_p, log_q).sum() <= math.log(2) + 1e-12
+    assert skewed_jsd(log_p, log_q).sum() <= 0.5004025  # -0.2 ln 0.2 - 0.8 ln 0.8
+    assert jsd(log_p, log_q).min() >= -1e-12
+
+
+@every_divergence
+@lawful
+@given(pair=logits_pair)
+def test_tail_is_a_lower_bound_that_rises_with_k_to_the_full_divergence(
+    terms: Terms, pair: tuple[list[float], list[float]]
+) -> None:
+    log_p, log_q = map(normalised, pair)
+    bounds = []
+    for k in range(1, log_p.shape[-1] + 1):
+        ids = dv.top_k_ids(log_p, k)
+        bounds.append(terms(*(dv.restrict(x, ids, "tail") for x in (log_p, log_q))).sum().item())
+    assert all(low <= high + 1e-12 for low, high in pairwise(bounds))
+    assert bounds[-1] == pytest.approx(terms(log_p, log_q).sum().item(), abs=1e-12)
+
+
+@every_outside
+@every_divergence
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_k_of_the_whole_vocabulary_equals_the_full_divergence_and_its_gradient(
+    terms: Terms, outside: Outside, dtype: torch.dtype
+) -> None:
+    log_p, logits = random_logits(T=5, V=9, dtype=dtype)
+    ids = dv.top_k_ids(log_p, 9)
+
+    def value_and_gradient(restricted: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        divergence = terms(restricted(log_p), restricted(logits.log_softmax(-1))).sum(-1)
+        return divergence, torch.autograd.grad(divergence.sum(), logits)[0]
+
+    full = value_and_gradient(lambda x: x)
+    torch.testing.assert_close(value_and_gradient(lambda x: dv.restrict(x, ids, outside)), full)
+    gathered = value_and_gradient(lambda x: dv.restrict_gathered(x.gather(-1, ids), outside))
+    torch.testing.assert_close(gathered, full)
+
+
+@every_outside
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_restrict_equals_restrict_gathered(outside: Outside, dtype: torch.dtype) -> None:
+    log_p, _ = random_logits(T=5, V=9, dtype=dtype)
+    ids = dv.top_k_ids(log_p, 3)
+    gathered = dv.restrict_gathered(log_p.gather(-1, ids), outside)
+    torch.testing.assert_close(gathered, dv.restrict(log_p, ids, outside))
+
+
+def test_logits_of_the_support_are_enough_for_renormalise() -> None:
+    _, logits = random_logits(T=5, V=9)
+    ids = dv.top_k_ids(logits, 4)
+    sparse = dv.renormalised_from_logits(logits.gather(-1, ids))
+    torch.testing.assert_close(sparse, dv.restrict(logits.log_softmax(-1), ids, "renormalise"))
+
+
+# Gradients
+
+
+@every_divergence
+@every_outside
+@pytest.mark.parametrize(
+    "clip",
+    [
+        lambda terms: terms.sum(-1),
+        # A detached weight is no part of the function, so it is fixed where it was measured.
+        lambda terms: terms.sum(-1) * dv.token_clip_weights(torch.tensor([0.1, 0.8, 2.0]), 0.3),
+        lambda terms: dv.clip_entries(terms, 0.05).sum(-1),
+    ],
+    ids=["none", "token", "entry"],
+)
+def test_gradients_pass_gradcheck(
+    terms: Terms, outside: Outside, clip: Callable[[Tensor], Tensor]
+) -> None:
+    log_p, logits = random_logits(T=3, V=6)
+    ids = dv.top_k_ids(log_p, 3)
+
+    def restricted(z: Tensor) -> Tensor:
+        return dv.restrict(z.log_softmax(-1), ids, outside)
+
+    def gathered(z: Tensor) -> Tensor:
+        return dv.restrict_gathered(z.log_softmax(-1).gather(-1, ids), outside)
+
+    for support in (restricted, gathered):
+        p = support(log_p)
+        assert torch.autograd.gradcheck(lambda z, q=support, p=p: clip(terms(p, q(z))), logits)
+
+
+def test_full_forward_kl_has_the_logit_gradient_q_minus_p() -> None:
+    log_p, logits = random_logits(T=3, V=6)
+    dv.forward_kl_terms(log_p, logits.log_softmax(-1)).sum().backward()
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - log_p.exp())
+
+
+def test_entry_clip_reverses_the_gradient_and_token_clip_keeps_its_direction() -> None:
+    log_p, logits = logs(0.9, 0.1), torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+
+    def gradient(clip: Callable[[Tensor], Tensor]) -> list[float]:
+        terms = dv.forward_kl_terms(log_p, logits.log_softmax(-1))
+        return torch.autograd.grad(clip(terms).sum(), logits)[0][0].tolist()
+
+    assert gradient(lambda terms: terms) == pytest.approx([-0.40, +0.40])
+    assert gradient(lambda terms: dv.clip_entries(terms, 0.05)) == pytest.approx([+0.05, -0.05])
+    # d = 0.3680642, so the length is scaled by 0.05 / d.
+    token = gradient(lambda terms: dv.clip_tokens(terms.sum(-1), 0.05))
+    assert token == pytest.approx([-0.0543383, +0.0543383], abs=1e-7)
+    assert gradient(lambda terms: dv.clip_tokens(terms.sum(-1), 0.4)) == pytest.approx([-0.4, 0.4])
+
+
+def test_expected_gradient_of_the_sampled_token_loss_is_that_of_reverse_kl() -> None:
+    log_p, logits = random_logits(T=1, V=6)
+    log_q = logits.log_softmax(-1)
+    # Every token of the vocabulary, weighted by its probability of being sampled.
+    expected = (log_q[0].exp().detach() * dv.sampled_token_terms(log_p[0], log_q[0])).sum()
+    (sampled,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    (exact,) = torch.autograd.grad(dv.reverse_kl_terms(log_p, log_q).sum(), logits)
+    torch.testing.assert_close(sampled, exact)
+
+
+@every_divergence
+def test_entries_without_mass_in_teacher_and_student_change_nothing(terms: Terms) -> None:
+    log_p, logits = random_logits(T=2, V=4)
+    nothing = torch.full((2, 1), -math.inf, dtype=torch.float64)
+    padded = torch.cat([logits, nothing], -1).log_softmax(-1)
+    with_nothing = terms(torch.cat([log_p, nothing], -1), padded).sum()
+    without = terms(log_p, logits.log_softmax(-1)).sum()
+    torch.testing.assert_close(with_nothing, without)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value, logits)[0] for value in (with_nothing, without))
+    )
+
+
+@pytest.mark.parametrize("terms", [dv.forward_kl_terms, jsd])
+@pytest.mark.parametrize("absent", [-math.inf, -200.0], ids=["zero", "underflow"])
+def test_teacher_entries_without_mass_give_finite_values_and_gradients(
+    terms: Terms, absent: float
+) -> None:
+    log_p = torch.tensor([[math.log(0.5), math.log(0.5), absent, absent]])
+    logits = torch.tensor([[1.0, 0.0, 2.0, -math.inf]], requires_grad=True)
+    value = terms(log_p, logits.log_softmax(-1)).sum()
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("terms", [dv.reverse_kl_terms, jsd])
+def test_student_entries_without_mass_give_finite_values_and_gradients(terms: Terms) -> None:
+    log_p = torch.tensor([[0.2, 0.3, 0.5]]).log()
+    logits = torch.tensor([[1.0, 0.0, -math.inf]], requires_grad=True)
+    value = terms(log_p, logits.log_softmax(-1)).sum()
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@every_divergence
+@pytest.mark.parametrize("gathered", [False, True])
+@pytest.mark.parametrize("excess", [0.0, 1e-6], ids=["sum of one", "sum above one"])
+def test_tail_of_a_sum_that_rounds_to_one_or_more_has_a_finite_gradient(
+    terms: Terms, gathered: bool, excess: float
+) -> None:
+    ids = torch.tensor([[0, 1]])
+    log_p = torch.tensor([[30.0, 29.0, 0.0, -1.0]]).log_softmax(-1)
+    logits = torch.tensor([[29.0, 30.0, -1.0, 0.0]], requires_grad=True)
+
+    def restricted(log_x: Tensor) -> Tensor:
+        if gathered:
+            return dv.restrict_gathered(log_x.gather(-1, ids) + excess, "tail")
+        return dv.restrict(log_x + excess, ids, "tail")
+
+    value = terms(restricted(log_p), restricted(logits.log_softmax(-1))).sum()
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 1
+
+
+@every_divergence
+@pytest.mark.parametrize("gathered", [False, True])
+def test_tail_of_a_masked_rest_equals_the_full_divergence(terms: Terms, gathered: bool) -> None:
+    log_p, masked = logs(0.7, 0.3, 0), torch.tensor([[0.0, 0.0, -math.inf]], dtype=torch.float64)
+    logits, ids = masked.requires_grad_(), torch.tensor([[0, 1]])
+
+    def restricted(log_x: Tensor) -> Tensor:
+        if gathered:
+            return dv.restrict_gathered(log_x.gather(-1, ids), "tail")
+        return dv.restrict(log_x, ids, "tail")
+
+    log_q = logits.log_softmax(-1)
+    tail, full = terms(restricted(log_p), restricted(log_q)).sum(), terms(log_p, log_q).sum()
+    torch.testing.assert_close(tail, full)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (tail, full))
+    )
+
+
+def test_support_without_student_mass_leaves_everything_to_the_tail() -> None:
+    logits = torch.tensor([[-math.inf, -math.inf]], dtype=torch.float64, requires_grad=True)
+    log_q = dv.restrict_gathered(logits, "tail")
+    value = dv.reverse_kl_terms(logs(0.5, 0.25, 0.25), log_q).sum()
+    assert value.item() == pytest.approx(math.log(4))
+    assert torch.autograd.grad(value, logits)[0].tolist() == [[0.0, 0.0]]
+
+
+def test_exact_tail_keeps_its_gradient_where_one_minus_the_sum_is_lost() -> None:
+    # The teacher puts 0.2 outside the support, the student about 1e-12: in float32 1 - sum is 0.
+    log_p = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    logits = torch.tensor([[28.0, 27.0, 0.0]], requires_grad=True)
+    log_q, ids = logits.log_softmax(-1), torch.tensor([[0, 1]])
+    loss = dv.forward_kl_terms(dv.restrict(log_p, ids, "tail"), dv.restrict(log_q, ids, "tail"))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    torch.testing.assert_close(gradient, log_q.detach().exp() - log_p.exp())
+
+
+def test_split_parts_add_up_to_the_gradient_of_the_whole_unlike_a_mean_of_means() -> None:
+    log_p, logits = random_logits(T=7, V=5)
+    parts = [slice(0, 1), slice(1, 7)]
+
+    def gradient(positions: slice, num_tokens: int) -> Tensor:
+        log_q = logits[positions].log_softmax(-1)
+        divergence = dv.forward_kl_terms(log_p[positions], log_q).sum(-1)
+        return torch.autograd.grad(dv.token_mean(divergence, num_tokens), logits)[0]
+
+    whole = gradient(slice(0, 7), 7)
+    torch.testing.assert_close(gradient(parts[0], 7) + gradient(parts[1], 7), whole)
+    mean_of_means = (gradient(parts[0], 1) + gradient(parts[1], 6)) / 2
+    assert not torch.allclose(mean_of_means, whole)
+
+
+def test_clip_weights_carry_no_gradient() -> None:
+    divergence = torch.tensor([0.1, 2.0], requires_grad=True)
+    assert not dv.token_clip_weights(divergence, 0.5).requires_grad
+    (gradient,) = torch.autograd.grad(dv.clip_tokens(divergence, 0.5).sum(), divergence)
+    assert gradient.tolist() == [1.0, 0.25]
+
+
+# Errors
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.1, 1.1, math.nan])
+def test_jsd_refuses_its_ends_and_names_the_types_to_take(beta: float) -> None:
+    with pytest.raises(ValueError, match="forward or the reverse KL"):
+        dv.jsd_terms(logs(0.5, 0.5), logs(0.5, 0.5), beta)
+
+
+@pytest.mark.parametrize("k", [0, -1, 3])
+def test_top_k_refuses_a_k_outside_the_vocabulary(k: int) -> None:
+    with pytest.raises(ValueError, match="between 1 and the vocabulary's size 2"):
+        dv.top_k_ids(logs(0.5, 0.5), k)
+
+
+@pytest.mark.parametrize(
+    "restricted",
+    [
+        lambda: dv.restrict(logs(0.5, 0.5), torch.tensor([[0]]), "renormalise"),
+        lambda: dv.restrict_gathered(logs(0.5), "renormalise"),
+        lambda: dv.renormalised_from_logits(logs(0.5)),
+    ],
+)
+def test_renormalise_refuses_a_support_of_one_token(restricted: Callable[[], Tensor]) -> None:
+    with pytest.raises(ValueError, match="always zero"):
+        restricted()
+
+
+def test_token_mean_refuses_a_step_without_tokens() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        dv.token_mean(torch.zeros(0), 0)

@@ -1,0 +1,215 @@
+"""Completions of older weights: refused, or weighted by what they were sampled by."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.methods.test_grpo import asked
+from tests.methods.test_on_policy import student
+
+from rcsd import config
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.errors import RunError
+from rcsd.methods.distill import Distill
+from rcsd.methods.on_policy import OnPolicy
+from rcsd.methods.rollouts import Student
+from rcsd.methods.staleness import Freshness, freshness_of, gaps, importance_weights
+from rcsd.models.logits import log_q_of
+from rcsd.models.teacher import LiveTeacher, ShadowTeacher
+from rcsd.types import Completion, Example, Rollout
+
+
+def rollout(version: int | None, log_q: tuple[float, ...] = (-1.0,)) -> Rollout:
+    return Rollout(Example("a", "?"), (1,), (1,), Completion((5,), "x", True, version, log_q))
+
+
+# By hand
+
+
+def test_an_importance_weight_is_the_ratio_up_to_its_cap() -> None:
+    now_T = torch.tensor([0.5, 0.1, 0.8]).log()
+    then_T = torch.tensor([0.25, 0.2, 0.1]).log()
+    weight_T = importance_weights(now_T.requires_grad_(), then_T, 3.0)
+    assert weight_T.tolist() == pytest.approx([2.0, 0.5, 3.0])
+    assert not weight_T.requires_grad
+
+
+def test_gaps_are_the_absolute_difference_and_k3() -> None:
+    found = gaps(torch.tensor([-1.0, -2.0]), torch.tensor([-1.5, -1.0]))
+    assert found["engine/log_q_gap_nats_mean"].tolist() == pytest.approx([0.5, 1.0])
+    expected = [math.exp(0.5) - 1 - 0.5, math.exp(-1.0) - 1 + 1.0]
+    assert found["engine/kl_nats_mean"].tolist() == pytest.approx(expected)
+
+
+def test_the_lag_is_counted_in_steps() -> None:
+    found = Freshness(2).metrics([rollout(3), rollout(2)], step=4)
+    assert found == {"completion/lag_steps_mean": 1.5, "completion/lag_steps_max": 2.0}
+
+
+@pytest.mark.parametrize("versions", [[None, None], [4, 4]])
+def test_no_lag_is_shown_where_nobody_counts_or_none_may_lag(versions: list[int | None]) -> None:
+    assert Freshness(0).metrics([rollout(version) for version in versions], step=4) == {}
+
+
+# Laws
+
+
+@given(
+    st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+    st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+)
+def test_k3_is_the_kl_divergence_of_engine_and_trainer(p: list[float], q: list[float]) -> None:
+    engine_V, trainer_V = torch.tensor(p) / sum(p), torch.tensor(q) / sum(q)
+    k3_V = gaps(trainer_V.log(), engine_V.log())["engine/kl_nats_mean"]
+    exact = (engine_V * (engine_V / trainer_V).log()).sum()
+    assert float((engine_V * k3_V).sum()) == pytest.approx(float(exact), abs=1e-5)
+    assert bool((k3_V >= -1e-6).all())
+
+
+# In a method
+
+
+def stale_student(version: int, by: float = 0.4) -> Student:
+    """Says completions whose tokens the engine found a little likelier or less likely than it."""
+    made = student()
+    rollouts = made.rollouts([*asked("a", "b")], 0)
+    log_q = made.sampled_log_q(rollouts)
+    said = [
+        replace(r.completion, version=version, log_q=tuple(v - by * (-1) ** n for v in row))
+        for n, (r, row) in enumerate(zip(rollouts, log_q, strict=True))
+    ]
+    return replace(made, engine=ScriptedEngine(said))
+
+
+def method(made: Student, freshness: Freshness | None) -> OnPolicy:
+    section = config.Distill.model_validate({"type": "distill"})
+    teacher = ShadowTeacher(made.policy, decay=None)
+    generator = torch.Generator().manual_seed(0)
+    for value in teacher._copy.values():
+        value += 0.1 * torch.randn(value.shape, generator=generator)
+    return OnPolicy(made, [(1.0, Distill(section, made, teacher))], freshness)
+
+
+def test_the_loss_of_stale_tokens_is_weighted_by_their_ratio() -> None:
+    made = stale_student(version=1)
+    weighted = method(made, Freshness(0, cap=1.3))
+    batch = weighted.collect(asked("a", "b"), step=2)
+    num = batch.num_learned_tokens
+    loss, shown = weighted.loss(batch.rollouts, num)
+
+    # exp(+-0.4) is 1.49 and 0.67: the first is capped at 1.3.
+    factors = [1.3 if n % 2 == 0 else math.exp(-0.4) for n in range(len(batch.rollouts))]
+    plain = method(stale_student(version=1), None)
+    parts = [
+        factor * plain.loss([rollout], num)[0]
+        for factor, rollout in zip(factors, batch.rollouts, strict=True)
+    ]
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(parts).sum().detach()), rel=1e-5)
+    lengths = [len(r.completion.token_ids) for r in batch.rollouts]
+    mean = sum(f * n for f, n in zip(factors, lengths, strict=True)) / num
+    assert float(shown["engine/importance_weight_mean"]) == pytest.approx(mean, rel=1e-5)
+    assert float(shown["engine/log_q_gap_nats_mean"]) == pytest.approx(0.4, rel=1e-4)
+
+
+def test_a_step_in_parts_weighs_as_a_whole_one_does() -> None:
+    made = stale_student(version=1)
+    whole = method(made, Freshness(0, cap=1.3))
+    batch = whole.collect(asked("a", "b"), step=2)
+    num = batch.num_learned_tokens
+    loss, _ = whole.loss(batch.rollouts, num)
+    in_parts = torch.stack([whole.loss([r], num)[0] for r in batch.rollouts]).sum()
+    assert float(in_parts.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
+def test_weights_are_those_of_the_steps_first_update() -> None:
+    made = stale_student(version=1)
+    weighted = method(made, Freshness(0, cap=9.0))
+    batch = weighted.collect(asked("a", "b"), step=2)
+    num = batch.num_learned_tokens
+    _, first = weighted.loss(batch.rollouts, num)
+    for parameter in made.policy.trainable.values():
+        parameter.data += 0.1
+    _, second = weighted.loss(batch.rollouts, num)
+    name = "engine/importance_weight_mean"
+    assert float(first[name]) == float(second[name])
+    assert float(first["engine/kl_nats_mean"]) != float(second["engine/kl_nats_mean"])
+
+
+def test_fresh_completions_are_learned_from_as_they_are() -> None:
+    made = stale_student(version=2)
+    weighted = method(made, Freshness(0, cap=1.3))
+    batch = weighted.collect(asked("a", "b"), step=2)
+    loss, shown = weighted.loss(batch.rollouts, batch.num_learned_tokens)
+    plain, _ = method(stale_student(2), None).loss(batch.rollouts, batch.num_learned_tokens)
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
+    assert "engine/importance_weight_mean" not in shown
+
+
+def test_the_gap_is_zero_where_the_engine_says_what_the_trainer_says() -> None:
+    made = stale_student(version=0, by=0.0)
+    section = config.Distill.model_validate({"type": "distill"})
+    own = OnPolicy(made, [(1.0, Distill(section, made, LiveTeacher()))])
+    batch = own.collect(asked("a", "b"), step=0)
+    _, shown = own.loss(batch.rollouts, batch.num_learned_tokens)
+    assert float(shown["engine/log_q_gap_nats_mean"]) < 1e-5
+    predictions, target_T = made.predictions(
+        [r.student_ids for r in batch.rollouts], batch.rollouts
+    )
+    log_q_T = log_q_of(predictions, target_T, 1.0)
+    said_T = made.per_token([r.completion.log_q for r in batch.rollouts])
+    assert torch.allclose(log_q_T, said_T, atol=1e-5)
+
+
+# Errors
+
+
+def test_too_great_a_lag_is_refused_by_the_versions_names() -> None:
+    with pytest.raises(RunError, match=r"step 5: .* weights of step 2, and those of step 4 learn"):
+        Freshness(1).metrics([rollout(4), rollout(2)], step=4)
+
+
+def test_completions_of_weights_that_are_still_to_be_made_are_refused() -> None:
+    with pytest.raises(RunError, match="sampled by the weights of step 6"):
+        Freshness(1, cap=2.0).metrics([rollout(6)], step=4)
+
+
+def test_what_has_no_log_probabilities_cannot_be_weighted() -> None:
+    with pytest.raises(RunError, match="have no log-probabilities to weight them by"):
+        Freshness(1, cap=2.0).metrics([rollout(1, log_q=())], step=4)
+
+
+@pytest.mark.parametrize(
+    ("engine", "overlap", "expected"),
+    [
+        ({"type": "local"}, False, Freshness(0)),
+        ({"type": "local"}, True, Freshness(1)),
+        ({"type": "vllm"}, False, Freshness(0)),
+        (
+            {"type": "vllm", "max_lag_steps": 3, "stale": {"type": "weight"}},
+            False,
+            Freshness(3, 3.0),
+        ),
+    ],
+)
+def test_the_engines_section_says_how_far_completions_may_lag(
+    engine: dict[str, object], overlap: bool, expected: Freshness
+) -> None:
+    kinds = {"local": config.LocalEngine, "vllm": config.VllmEngine}
+    made = kinds[str(engine["type"])].model_validate(engine)
+    assert freshness_of(made, overlap) == expected
+
+
+def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:
+    engine = config.VllmEngine(type="vllm", max_gap_nats=0.1)
+    drifted = {"engine/log_q_gap_nats_mean": 0.2}
+    with pytest.warns(
+        RuntimeWarning, match=r"differ by 0.2 nats .* engine.max_gap_nats allows 0.1"
+    ):
+        config.warn_of_drift(engine, drifted)
+    # Warnings are errors here.
+    config.warn_of_drift(engine, {"engine/log_q_gap_nats_mean": 0.05})
+    config.warn_of_drift(engine, {**drifted, "completion/lag_steps_max": 1.0})
+    config.warn_of_drift(config.LocalEngine(), drifted)

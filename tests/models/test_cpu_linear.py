@@ -1,0 +1,124 @@
+"""Linear layers by oneDNN: the same numbers and gradients as by PyTorch's own product."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tests.support.tiny import tiny_model
+from torch import Tensor, nn
+
+from rcsd.errors import ConfigError
+from rcsd.models import cpu_linear as module
+from rcsd.models.cpu_linear import SwiftLinear, linear, make_swift, prefers_onednn
+
+
+@pytest.fixture(autouse=True)
+def _forgets() -> Iterator[None]:
+    """What was decided for one test holds for no other."""
+    prefers_onednn.cache_clear()
+    yield
+    prefers_onednn.cache_clear()
+
+
+def swift(monkeypatch: pytest.MonkeyPatch, choice: str = "onednn") -> None:
+    monkeypatch.setenv(module.CHOICE, choice)
+    prefers_onednn.cache_clear()
+
+
+def tensors(*rows: int, bias: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(*rows, 24), (40, 24), (40,)][: 3 if bias else 2]
+    return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("rows", [(7,), (2, 5), (1, 3, 4)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_and_gradients_are_those_of_pytorch(
+    rows: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swift(monkeypatch)
+    inputs = tensors(*rows, bias=bias)
+    fast, slow = linear(*inputs), nn.functional.linear(*inputs)
+    assert fast.grad_fn is not None
+    assert "OneDnn" in type(fast.grad_fn).__name__
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(fast.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad(value, inputs, upstream) for value in (fast, slow)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(*inputs), slow, rtol=1e-5, atol=1e-5)
+
+
+def test_no_rows_have_no_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift(monkeypatch)
+    x, weight = tensors(0, bias=False)
+    value = linear(x, weight)
+    value.sum().backward()
+    assert value.shape == (0, 40)
+    assert weight.grad is not None
+    assert not weight.grad.any()
+
+
+def test_strided_operands_are_read_as_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift(monkeypatch)
+    one, other = torch.randn(24, 7).T, torch.randn(24, 40).T
+    torch.testing.assert_close(linear(one, other), one @ other.T, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_weight_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift(monkeypatch)
+    x, weight = tensors(7, bias=False)
+    weight.requires_grad_(False)
+    linear(x, weight).sum().backward()
+    assert weight.grad is None
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, weight.sum(0).expand(7, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_are_left_to_pytorch(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swift(monkeypatch)
+    x, weight = (t.detach().to(dtype) for t in tensors(7, bias=False))
+    assert torch.equal(linear(x, weight), nn.functional.linear(x, weight))
+
+
+def test_under_mixed_precision_pytorch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift(monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(*tensors(7, bias=False)).dtype == torch.bfloat16
+
+
+def test_a_model_made_swift_keeps_weights_and_names_and_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = tiny_model(), torch.arange(12)[None]
+    before, names = model(ids).logits, list(model.state_dict())
+    make_swift(model)
+    swift(monkeypatch)
+    torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=1e-4)
+    assert "OneDnn" in type(model(ids).logits.grad_fn).__name__
+    assert list(model.state_dict()) == names
+    assert isinstance(model.lm_head, SwiftLinear)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize(("maker", "swifter"), [("AuthenticAMD", True), ("GenuineIntel", False)])
+def test_the_processors_maker_decides_unless_the_environment_does(
+    maker: str, swifter: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(module.CHOICE, raising=False)
+    monkeypatch.setattr(module, "_told", lambda: maker)
+    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    assert prefers_onednn() == (swifter and has_both)
+    for choice in ("torch", "onednn"):
+        swift(monkeypatch, choice)
+        assert prefers_onednn() == (choice == "onednn")
+
+
+def test_another_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    swift(monkeypatch, "mkl")
+    with pytest.raises(ConfigError, match="RCSD_LINEAR=mkl: take onednn or torch"):
+        prefers_onednn()

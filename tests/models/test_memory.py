@@ -1,0 +1,508 @@
+"""Memory that runs out: smaller parts and batches, the same outcome; what fits; checkpoints."""
+
+import contextlib
+import dataclasses
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tests.methods.test_grpo import asked
+from tests.methods.test_on_policy import distill, student
+from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
+from tests.training.test_trainer import FULL, GRPO, LORA, run_until_killed, settings, trajectory
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.prompts import Prompted
+from rcsd.distributed import Ranks
+from rcsd.engines.fitting import FittingEngine
+from rcsd.engines.hf import HfEngine
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.errors import ConfigError, ModelError, RunError
+from rcsd.methods.base import Batch, Method
+from rcsd.methods.build import Parts, method_at
+from rcsd.methods.on_policy import OnPolicy
+from rcsd.models.memory import (
+    Limit,
+    batch_limit,
+    cgroup_free_bytes,
+    free_bytes,
+    in_parts,
+    part_limit,
+    peak_bytes,
+)
+from rcsd.models.packing import part_tokens
+from rcsd.models.policy import Policy, Scorer, checkpoint_activations, load_policy, policy_of
+from rcsd.models.teacher import teacher_of
+from rcsd.runs import RunFolder
+from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_part
+from rcsd.training.batches import stream_of
+from rcsd.training.optimizer_step import Learner
+from rcsd.training.trainer import run
+from rcsd.types import Completion, Decoding, Example, Rollout
+
+CPU = torch.device("cpu")
+
+
+@contextlib.contextmanager
+def room_for(
+    fits: Callable[[nn.Module, Tensor], bool], kind: type[nn.Module] = nn.Embedding
+) -> Iterator[list[int]]:
+    """Memory runs out after modules of a kind on what does not fit; gives the sizes that did not.
+
+    Those of the embedding are token ids, [rows, tokens]; activations have a third axis.
+    """
+    failed: list[int] = []
+
+    def refuse(module: nn.Module, args: Any, output: object) -> None:
+        if isinstance(module, kind) and not fits(module, args[0]):
+            failed.append(args[0].numel())
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    hook = register_module_forward_hook(refuse)
+    try:
+        yield failed
+    finally:
+        hook.remove()
+
+
+def learns(num_tokens: int) -> Callable[[nn.Module, Tensor], bool]:
+    """Room for a student's pass over so many tokens."""
+    return lambda module, ids: not module.training or ids.shape[0] * ids.shape[1] <= num_tokens
+
+
+def without_memory(folder: RunFolder) -> list[dict[str, float]]:
+    """Metrics without those of clock and memory."""
+    rows = trajectory(folder)
+    return [{k: v for k, v in row.items() if not k.startswith("memory/")} for row in rows]
+
+
+# Parts that do not fit
+
+
+@pytest.mark.parametrize("training", [FULL, LORA | {"dropout": 0.2}])
+def test_a_run_out_of_memory_goes_on_as_one_that_began_with_smaller_parts(
+    tmp_path: Path, training: dict[str, Any]
+) -> None:
+    changes = {"model": {"path": str(tmp_path / "model"), "training": training}, "steps": 3}
+    # After a dropout, so that the pass that fails has drawn random numbers.
+    kind = nn.Dropout if "dropout" in training else nn.Embedding
+    with room_for(learns(50), kind) as failed:
+        split = run(settings(tmp_path, "split", **changes))
+    first, *later = split.metrics()
+    assert first["memory/out_of_memory_count"] == len(failed) > 0
+    assert not any("memory/tokens_per_part" in row for row in later)
+    tokens = int(first["memory/tokens_per_part"])
+    small = run(settings(tmp_path, "small", tokens_per_part=tokens, **changes))
+    assert without_memory(split) == trajectory(small)
+
+
+def test_a_resumed_run_keeps_the_smaller_parts(tmp_path: Path) -> None:
+    with room_for(learns(50)) as failed:
+        whole = run(settings(tmp_path, "whole"))
+        run_until_killed(settings(tmp_path, "broken"))
+        assert failed
+        failed.clear()
+        resumed = run(settings(tmp_path, "broken"), resume=True)
+    assert not failed
+    assert trajectory(resumed) == trajectory(whole)
+
+
+def test_memory_that_runs_out_in_the_teachers_pass_or_in_sampling_ends_no_run(
+    tmp_path: Path,
+) -> None:
+    def fits(module: nn.Module, ids: Tensor) -> bool:
+        # A packed row of all teachers' prompts is too long, and a batch of prompts too wide; the
+        # few tokens on which a model is tried when it is loaded are neither.
+        is_wide = len(ids) > 2 and ids.numel() > 30
+        return module.training or (ids.shape[1] <= 300 and not is_wide)
+
+    with room_for(fits) as failed:
+        whole = run(settings(tmp_path, "whole"))
+        run_until_killed(settings(tmp_path, "broken"))
+        num_failed = len(failed)
+        resumed = run(settings(tmp_path, "broken"), resume=True)
+    first = whole.metrics()[0]
+    assert first["memory/sampling_batch_size"] == 2
+    assert first["memory/sampling_out_of_memory_count"] == 1
+    assert first["memory/out_of_memory_count"] >= 1
+    assert trajectory(resumed) == trajectory(whole)
+    assert resumed.completions() == whole.completions()
+    assert len(failed) == num_failed
+
+
+def test_a_single_completion_that_does_not_fit_is_an_error_that_says_what_helps(
+    tmp_path: Path,
+) -> None:
+    said = r"single completion.*'train-0-.*\d+ tokens after.*max_tokens.*activation_checkpointing"
+    with room_for(learns(10)), pytest.raises(RunError, match=said):
+        run(settings(tmp_path, "run"))
+
+
+class FailingBackward(torch.autograd.Function):
+    """Memory runs out where the gradient passes, once."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, fail: Callable[[], None]) -> Tensor:
+        ctx.fail = fail
+        return hidden.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        ctx.fail()
+        return gradients[0], None
+
+
+def learner_of(policy: Policy, tokens_per_part: int) -> Learner:
+    optimizer = torch.optim.SGD(policy.trainable.values(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    limit = part_limit(tokens_per_part)
+    return Learner(Accelerator(), policy, optimizer, schedule, None, limit, Ranks())
+
+
+def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
+    def learned(tokens: int, hook: Callable[[Policy], Any] | None = None) -> tuple[Any, ...]:
+        one = student()
+        method = OnPolicy(one, [(1.0, distill(one))])
+        learner = learner_of(one.policy, tokens)
+        batch = method.collect(asked("a", "b"), 0)
+        handle = hook(one.policy) if hook is not None else None
+        metrics = learner.learn(method, batch)
+        if handle is not None:
+            handle.remove()
+        return metrics, one.policy.model.state_dict(), learner.tokens_per_part
+
+    half: list[int] = []
+
+    def failing(policy: Policy) -> Any:
+        def fail() -> None:
+            if len(half) < 2:  # the first part goes through, the second fails
+                half.append(sum(p.grad is not None for p in policy.trainable.values()))
+                if len(half) == 2:
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+        def through(module: nn.Module, args: Any, output: Any) -> Any:
+            if isinstance(module, nn.Embedding) and torch.is_grad_enabled():
+                return FailingBackward.apply(output, fail)
+            return None
+
+        return register_module_forward_hook(through)
+
+    metrics, weights, limit = learned(30, failing)
+    assert half[1] > 0
+    assert limit.metrics(Ranks()) == {
+        "memory/tokens_per_part": limit.value,
+        "memory/out_of_memory_count": 1,
+    }
+    expected, weights_expected, _ = learned(limit.value)
+    assert metrics == expected
+    for name, value in weights.items():
+        assert torch.equal(value, weights_expected[name])
+
+
+def rollouts(*lengths: int) -> list[Rollout]:
+    said = [Completion((1,) * length, "", True) for length in lengths]
+    return [Rollout(Example(str(n), "q"), (1,), (1,), c) for n, c in enumerate(said)]
+
+
+def test_the_limit_is_halved_until_the_failed_part_is_divided_and_each_failure_counts_once() -> (
+    None
+):
+    batch, limit = Batch(rollouts(*[9] * 8)), part_limit(4000)
+    begun: list[int] = []
+
+    def visit(part: list[Rollout]) -> int:
+        if len(part) > 3:
+            raise torch.OutOfMemoryError
+        return len(part)
+
+    found = in_parts(batch.split, limit, visit, lambda: begun.append(limit.value))
+    assert found == [3, 3, 2]
+    assert begun == [4000, 125, 62]  # 8 rows of 20 tokens, 6 of them, 3 of them
+    assert limit.metrics(Ranks()) == {"memory/tokens_per_part": 62, "memory/out_of_memory_count": 2}
+    assert limit.metrics(Ranks()) == {}
+
+
+def test_nothing_of_a_failed_pass_is_alive_when_it_is_tried_again() -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def visit(part: list[Rollout]) -> None:
+        activations = torch.ones(3)
+        alive.append(weakref.ref(activations))
+        if len(part) > 1:
+            raise torch.OutOfMemoryError
+        assert all(reference() is None for reference in alive[:-1])
+
+    in_parts(Batch(rollouts(3, 3)).split, part_limit(100), visit)
+    assert len(alive) == 3
+
+
+def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+    def visit(part: list[Rollout]) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_parts(Batch(rollouts(3, 3)).split, part_limit(100), visit)
+
+
+# Batches that do not fit
+
+
+def sampled(engine: FittingEngine | HfEngine) -> list[Completion]:
+    prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
+    return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
+
+
+def fitting(policy: Policy, batch_size: int) -> tuple[FittingEngine, Limit]:
+    limit = batch_limit(batch_size)
+    return FittingEngine(HfEngine(policy, batch_size), limit), limit
+
+
+def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    engine, limit = fitting(policy, 64)
+    with room_for(lambda _, ids: len(ids) <= 1):
+        found = sampled(engine)
+    assert limit.metrics(Ranks()) == {
+        "memory/sampling_batch_size": 1,
+        "memory/sampling_out_of_memory_count": 2,
+    }
+    assert found == sampled(HfEngine(policy, 1)) == sampled(engine)
+    assert limit.metrics(Ranks()) == {}
+
+
+def test_a_single_prompt_that_does_not_fit_is_an_error() -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    said = "up to 6 tokens after a single prompt of up to 3; lower sampling.max_tokens"
+    with room_for(lambda _, ids: False), pytest.raises(RunError, match=said):
+        sampled(fitting(policy, 4)[0])
+
+
+# tokens_per_part: auto
+
+METHODS: dict[str, dict[str, Any]] = {
+    "distill": {},
+    "full": {"method": {"type": "distill", "support": {"type": "full"}}},
+    "lora": {"training": LORA},
+    "sft": {"method": {"type": "sft", "view": "rubric", "habit_share": 0.5}},
+    "grpo": {
+        "method": {**GRPO["method"], "kl_weight": 0.1, "updates_per_batch": 2},
+        "completions_per_example": 2,
+    },
+    "criterion": {"method": {"type": "criterion"}},
+    "schedule": {
+        "method": {
+            "type": "schedule",
+            "phases": [
+                {"steps": 2, "method": {"type": "suppress"}},
+                {"method": {"type": "distill"}},
+            ],
+        }
+    },
+}
+
+
+def trial_of(
+    folder: Path, training: dict[str, Any] = FULL, **changes: Any
+) -> tuple[config.Config, list[Prompted], Parts]:
+    """A run before its first step, whose completions are all as long as they may be."""
+    tiny_folder(folder / "model")
+    changes = {
+        "data": {"type": "world", "num_examples": 24},
+        "examples_per_step": 24,
+        "sampling": {"max_tokens": 40},
+        "tokens_per_part": "auto",
+        "model": {"path": str(folder / "model"), "training": training},
+    } | changes
+    one = settings(folder, "run", **changes)
+    policy = load_policy(one.model)
+    examples = load_examples(one.data)[0]
+    engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
+    prompts = stream_of(one, examples, policy, engine, Ranks())[0].prompts
+    teacher = teacher_of(one.teacher, policy)
+    return (
+        one,
+        list(prompts),
+        Parts(examples, policy, Scorer(policy), teacher, engine, part_limit(1)),
+    )
+
+
+def peak_of(method: Method, part: list[Rollout], policy: Policy) -> int:
+    """Bytes of a pass, gradients apart."""
+    for parameter in policy.trainable.values():
+        parameter.grad = torch.zeros_like(parameter)
+    return peak_bytes(lambda: method.loss(part, 100)[0].backward(), CPU)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
+    tmp_path: Path, name: str
+) -> None:
+    one, prompts, parts = trial_of(tmp_path, **METHODS[name])
+    room = 12_000_000
+    free = room / USED_SHARE["cpu"]
+    trained = sum(p.nbytes for p in parts.policy.trainable.values())
+    tokens = largest_part(one, prompts, parts, free + COMING_COPIES * trained)
+    method = method_at(one, parts)(one.steps - 1)
+    batch = method.collect(prompts, one.steps - 1)
+
+    def largest(tokens_per_part: int) -> list[Rollout]:
+        return max(batch.split(tokens_per_part), key=lambda part: part_tokens(part, packs=True))
+
+    assert len(largest(tokens)) > 1
+    assert peak_of(method, largest(tokens), parts.policy) <= room
+    if name != "schedule":  # where another phase costs more
+        assert peak_of(method, largest(2 * tokens), parts.policy) > room
+
+
+def test_bytes_at_the_peak_are_linear_in_tokens(tmp_path: Path) -> None:
+    one, prompts, parts = trial_of(tmp_path)
+    method = method_at(one, parts)(0)
+    rows = list(method.collect(prompts[:12], 0).rollouts)
+    few, many = rows[:4], rows
+    per_token = [
+        peak_of(method, part, parts.policy) / part_tokens(part, packs=True) for part in (few, many)
+    ]
+    assert per_token[1] == pytest.approx(per_token[0], rel=0.05)
+
+
+def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
+    one, prompts, parts = trial_of(tmp_path, training=LORA | {"dropout": 0.5})
+    weights = {name: p.clone() for name, p in parts.policy.model.named_parameters()}
+    state = torch.get_rng_state()
+    largest_part(one, prompts, parts, 1e9)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, parameter in parts.policy.model.named_parameters():
+        assert parameter.grad is None
+        assert torch.equal(parameter, weights[name])
+
+
+def test_no_part_is_larger_than_a_step_and_the_smallest_is_one_completion(tmp_path: Path) -> None:
+    one, prompts, parts = trial_of(tmp_path)
+    batch = method_at(one, parts)(0).collect(prompts, 0)
+    tokens = largest_part(one, prompts, parts, 1e15)
+    longest = max(part_tokens([rollout], packs=True) for rollout in batch.rollouts)
+    assert tokens == 24 * longest
+    assert len(batch.split(tokens)) == 1
+    assert largest_part(one, prompts, parts, 0) == longest
+
+
+def test_a_longest_completion_that_does_not_fit_is_told_of_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    one, prompts, parts = trial_of(tmp_path)
+    with room_for(learns(10)), pytest.raises(RunError, match="on a single completion"):
+        largest_part(one, prompts, parts, 1e9)
+
+
+def test_a_resumed_run_takes_the_number_that_its_start_has_found(tmp_path: Path) -> None:
+    auto = settings(tmp_path, "auto", tokens_per_part="auto")
+    given = settings(tmp_path, "given")
+    run_until_killed(auto)
+    folder = RunFolder(tmp_path / "auto")
+    record = folder.read_record()
+    assert 1 < record["tokens_per_part"] < 16384
+    folder.record.write_text(json.dumps(record | {"tokens_per_part": 1}))
+    with room_for(lambda module, ids: not module.training or len(ids) == 1) as failed:
+        resumed = run(auto, resume=True)
+    assert not failed
+    for row, expected in zip(trajectory(resumed), trajectory(run(given)), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, "many"])
+def test_tokens_per_part_is_a_number_or_auto(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ConfigError, match=r"tokens_per_part: .*(greater than or equal to 1|auto)"):
+        settings(tmp_path, "run", tokens_per_part=value)
+
+
+# What is held, and what is free
+
+
+def test_views_and_what_was_there_before_hold_nothing() -> None:
+    before = torch.ones(1000)
+
+    def work() -> None:
+        before.view(10, 100).add_(1)
+        made = torch.zeros(100)
+        assert made.reshape(10, 10)[2:].sum() == 0
+        del made
+        torch.zeros(50)
+
+    assert 400 <= peak_bytes(work, CPU) <= 420
+
+
+def test_a_control_group_leaves_free_what_its_tightest_parent_does(tmp_path: Path) -> None:
+    def group(folder: Path, limit: str, used: int, pages: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {pages}\nactive_file 7\n")
+
+    assert cgroup_free_bytes(tmp_path, "pod/run") == float("inf")
+    group(tmp_path / "pod" / "run", "max", 300, 100)
+    assert cgroup_free_bytes(tmp_path, "pod/run") == float("inf")
+    group(tmp_path / "pod", "1000", 400, 100)
+    assert cgroup_free_bytes(tmp_path, "pod/run") == 700
+    group(tmp_path / "pod" / "run", "350", 300, 100)
+    assert cgroup_free_bytes(tmp_path, "pod/run") == 150
+    assert 0 < free_bytes(CPU) < 2**50
+
+
+# Activation checkpointing
+
+
+def gradient(training: dict[str, Any], checkpointing: bool) -> tuple[dict[str, Tensor], int]:
+    """Of a step's loss, and the bytes at its peak."""
+    lora = config.Lora.model_validate(training) if training["type"] == "lora" else None
+    torch.manual_seed(0)
+    policy = policy_of(tiny_model(), tiny_tokenizer(), lora or config.FullFineTuning())
+    if checkpointing:
+        checkpoint_activations(policy)
+    one = student(policy=policy, scorer=Scorer(policy))
+    method = OnPolicy(one, [(1.0, distill(one))])
+    batch = method.collect(asked("a", "b"), 0)
+    torch.manual_seed(0)
+    part = [
+        dataclasses.replace(rollout, student_ids=rollout.student_ids * 60)
+        for rollout in batch.rollouts
+    ]
+    peak = peak_bytes(lambda: method.loss(part, 100)[0].backward(), CPU)
+    return {n: p.grad for n, p in policy.trainable.items() if p.grad is not None}, peak
+
+
+@pytest.mark.parametrize("training", [FULL, LORA, LORA | {"dropout": 0.3}])
+def test_checkpoints_hold_fewer_bytes_and_give_the_same_gradient(training: dict[str, Any]) -> None:
+    plain, peak = gradient(training, checkpointing=False)
+    saved, smaller = gradient(training, checkpointing=True)
+    assert smaller < 0.8 * peak
+    assert plain.keys() == saved.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+def test_a_run_with_checkpoints_learns_and_samples_what_one_without_does(
+    tmp_path: Path, training: dict[str, Any]
+) -> None:
+    section = {"path": str(tmp_path / "model"), "training": training}
+    plain = run(settings(tmp_path, "plain", model=section, steps=3))
+    section["activation_checkpointing"] = True
+    saved = run(settings(tmp_path, "saved", model=section, steps=3))
+    assert saved.completions() == plain.completions()
+    for row, expected in zip(trajectory(saved), trajectory(plain), strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_model_that_offers_no_checkpoints_is_refused() -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy.model.supports_gradient_checkpointing = False
+    with pytest.raises(ModelError, match="does not support"):
+        checkpoint_activations(policy)

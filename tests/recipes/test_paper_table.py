@@ -1,0 +1,195 @@
+"""The paper's table: benchmarks x arms, their average, and the published figures beside."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import typer
+from tests.evaluation.test_record import answer, question
+
+from rcsd import config
+from rcsd.cli.paper import paper_table as command
+from rcsd.config.base import parse
+from rcsd.data.views import Words
+from rcsd.errors import DataError
+from rcsd.evaluation.compare.sets import AnsweredSet
+from rcsd.evaluation.record import Answers, EvaluatedModel, Evaluation, write_evaluation
+from rcsd.recipes.paper_table import paper_table
+from rcsd.recipes.published import PUBLISHED, SCIENCE, published_of
+
+Scores = Mapping[str, Sequence[float]]
+"""Set -> a score, and whether it is 1 for right, of each of its questions."""
+
+
+def evaluated(path: Path, scores: Scores, digest: str, seed: int | None = None) -> Path:
+    """A folder of greedy answers to several benchmarks."""
+    data = {name: {"type": "jsonl", "path": "x"} for name in scores}
+    tree = {"model": {"path": "m"}, "data": data, "out": "o"}
+    sets = {}
+    for name, of in scores.items():
+        asked = [question(f"q{n}") for n in range(len(of))]
+        rows = [
+            answer(
+                e.id, s, None if math.isnan(s) else s == 1, verdicts=((None if s != s else s == 1),)
+            )
+            for e, s in zip(asked, of, strict=True)
+        ]
+        sets[name] = Answers(asked, rows, ())
+    task = {"exclusions": {}, "num_problems": 3, "num_published": 198, "criteria_left_out": []}
+    record = {
+        "template_sha256": Words(None).hashes(),
+        "data_sha256": dict.fromkeys(scores, "0"),
+        "tasks": {name: task for name in scores if name == "rar-science"},
+    }
+    settings = parse(config.Evaluating, tree, "test")
+    model = EvaluatedModel("m", digest, seed)
+    write_evaluation(Evaluation(path, model, sets, settings, record), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base, two seeds of one arm, and an arm that lacks a benchmark and a verdict."""
+    folder = tmp_path_factory.mktemp("arms")
+    base = {"gpqa-diamond": [0, 0, 1, 0], "rar-science": [0, 1, 0], "pubmedqa": [1, 1]}
+    new = {"gpqa-diamond": [1, 0, 1, 1], "rar-science": [1, 1, 0], "pubmedqa": [1, 0]}
+    other = {"gpqa-diamond": [1, math.nan, 0, 0], "own-set": [1]}
+    return {
+        "base": evaluated(folder / "base", base, "b"),
+        "s0": evaluated(folder / "s0", new, "s0", 0),
+        "s1": evaluated(folder / "s1", base | {"gpqa-diamond": [1, 1, 1, 1]}, "s1", 1),
+        "other": evaluated(folder / "other", other, "o"),
+    }
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """What the command writes."""
+    app = typer.Typer()
+    app.command()(command)
+
+    def run(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["paper", *map(str, words)])
+        app(standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
+def words(folders: Mapping[str, Path], *names: str) -> list[str]:
+    known = {
+        "base": f"base={folders['base']}",
+        "rcsd": f"rcsd={folders['s0']},{folders['s1']}",
+        "other": f"other={folders['other']}",
+    }
+    return [known[name] for name in names]
+
+
+# By hand
+
+
+def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
+    folders: dict[str, Path], told: Told
+):
+    found = json.loads(told(*words(folders, "base", "rcsd"), "--format", "json"))
+    measured = {row["set"]: row["metric"] for row in found["benchmarks"]}
+    assert measured == {"gpqa-diamond": "accuracy", "rar-science": "score", "pubmedqa": "accuracy"}
+    average = found["average"]
+    assert average["benchmarks"] == ["gpqa-diamond", "rar-science"]
+    base, rcsd = average["means"]
+    assert base["interval"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
+    assert rcsd["interval"]["mean"] == pytest.approx((7 / 8 + 1 / 2) / 2)
+    assert (base["num_seeds"], rcsd["num_seeds"]) == (1, 2)
+    # Of one seed: the variance is the sum of the benchmarks', over 4.
+    variance = (np.var([0, 0, 1, 0]) / 4 + np.var([0, 1, 0]) / 3) / 4
+    assert base["standard_error"] == pytest.approx(math.sqrt(variance), rel=0.03)
+    [difference] = average["differences"]
+    assert (difference["left"], difference["right"]) == ("rcsd", "base")
+    assert difference["interval"]["mean"] == pytest.approx(0.6875 - 7 / 24)
+    assert found["published"]["of_arms"] == {"base": "base", "rcsd": "RCSD"}
+
+
+def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
+    folders: dict[str, Path], told: Told
+):
+    found = json.loads(told(*words(folders, "base", "rcsd", "other"), "--format", "json"))
+    assert found["average"]["benchmarks"] == ["gpqa-diamond"]
+    rows = {row["set"]: row for row in found["benchmarks"]}
+    assert list(rows) == ["gpqa-diamond", "rar-science", "pubmedqa"]  # own-set is no benchmark
+    gpqa = rows["gpqa-diamond"]
+    assert (gpqa["compared"]["num_compared"], gpqa["compared"]["num_left_out"]) == (3, 1)
+    assert gpqa["bounds"]["means"][2] == {
+        "arm": "other",
+        "low": 0.25,
+        "high": 0.5,
+        "num_unscored": 1,
+    }
+    assert [of["arm"] for of in rows["rar-science"]["compared"]["means"]] == ["base", "rcsd"]
+    notes = " ".join(found["notes"])
+    assert "'rar-science' is in no average: other did not answer it." in notes
+    assert "the two cannot be compared" in notes
+    assert "rar-science: 3 rows, and 198 were published: this is no result" in notes
+    assert "pubmedqa asks for transfer and is in no average" in notes
+
+
+def test_the_tables_show_ours_and_mark_what_is_published(
+    folders: dict[str, Path], told: Told, tmp_path: Path
+):
+    svg = tmp_path / "table.svg"
+    three = words(folders, "base", "rcsd", "other")
+    out = told(*three, "--format", "markdown", "--figure", svg)
+    assert re.search(r"\| average of 1 \| 33\.3 \[0\.0, 100\.0\] SE 2[67]\.", out)
+    assert out.index("| average of 1") < out.index("| pubmedqa")
+    assert "**Published averages (arXiv 2606.19327, Qwen3-8B) beside ours**" in out
+    assert "| RCSD | 70.6 | +4.7 | rcsd |" in out
+    assert "| RCSD, random rubrics (placebo) | 70.0 | +4.1 | \N{EN DASH} |" in out
+    assert "Published figures have no interval" in out
+    assert "other between 25.0 and 50.0" in out
+    drawn = svg.read_text("utf-8")
+    ElementTree.fromstring(drawn)
+    hollow = re.findall(r'class="marker m1 a\d"', drawn)
+    assert len(hollow) == 1 + 2  # the legend's, base and rcsd
+    text = told(*three)
+    assert "gpqa-diamond, accuracy" in text
+    assert "Paired differences" in text
+
+
+def test_without_a_common_benchmark_there_is_no_average(folders: dict[str, Path], told: Told):
+    lone = [f"base={folders['base']}", f"other={folders['other']}"]
+    assert "average of 1" in told(*lone, "--format", "markdown")
+    sets = {
+        "pubmedqa": AnsweredSet("pubmedqa", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
+    }
+    found = paper_table(["a"], sets, "a")
+    assert found.average is None
+    assert "No average" in found.notes[-1]
+
+
+def test_published_figures_are_those_of_the_paper():
+    averages = {row.method: row.average for row in PUBLISHED}
+    # What its abstract says: 1.0 over GRPO (with rubric reward), 0.9 over OPSD.
+    assert averages["RCSD"] - averages["GRPO, rubric reward"] == pytest.approx(0.010)
+    assert averages["RCSD"] - averages["OPSD"] == pytest.approx(0.009)
+    assert len(SCIENCE) == 6
+    assert published_of("GRPO_rubrics") is published_of("grpo-rubrics") is not None
+    assert published_of("mine") is None
+
+
+# Errors
+
+
+def test_sets_that_are_no_benchmark_are_refused():
+    own = AnsweredSet("own", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
+    with pytest.raises(
+        DataError, match=r"none of the sets is a benchmark of the paper.*these have own"
+    ):
+        paper_table(["a"], {"own": own}, "a")

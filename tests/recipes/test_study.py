@@ -1,0 +1,404 @@
+"""A study on a random two-layer model: what is made, what is reused, what goes on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.tiny import tiny_folder
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.errors import DataError, RunError
+from rcsd.graders.grade import read_graded
+from rcsd.recipes.standings import SOLUTIONS
+from rcsd.recipes.study import Trained, quick, run
+from rcsd.recipes.study_config import BASE, Study
+from rcsd.recipes.study_report import reported, run_and_report
+from rcsd.runs import RunFolder
+from rcsd.training.budget import SECONDS, TOKENS
+
+GROUPS = {
+    "method": {"type": "grpo", "rewards": [{"type": "answer"}]},
+    "examples_per_step": 1,
+    "completions_per_example": 2,
+}
+ARMS = {"rcsd": {"rubrics": ["gold", "shuffled"]}, "grpo": {"run": GROUPS}}
+
+
+def settings(folder: Path, **changes: Any) -> Study:
+    """Two methods, one with a placebo, with two seeds and a few steps each."""
+    if not (model := folder / "model").exists():
+        tiny_folder(model)
+    tree: dict[str, Any] = {
+        "model": {"path": str(model), "training": {"type": "full"}},
+        "run": {
+            "data": {"type": "world", "num_examples": 6},
+            "method": {"type": "distill"},
+            "optim": {"lr": 1e-2},
+            "sampling": {"max_tokens": 8},
+            "examples_per_step": 2,
+            "save_every_steps": 1,
+        },
+        "arms": ARMS,
+        "against": "rcsd",
+        "evaluation": {
+            "data": {
+                "new_numbers": {"type": "world", "split": "new_numbers", "num_examples": 3},
+                "new_templates": {"type": "world", "split": "new_templates", "num_examples": 2},
+            },
+            "max_tokens": 6,
+            "num_points": 2,
+        },
+        "budget": {"tokens": 50},
+        "seeds": [0, 1],
+        "out": str(folder / "out"),
+    }
+    return parse(Study, tree | changes, "test")
+
+
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Tell nobody."""
+
+
+def made(folder: Path) -> dict[str, int]:
+    """When each file that a study made was written."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def kinds(names: Any) -> set[str]:
+    """Folders by what they hold, without their fingerprints."""
+    return {name.split("/")[0].rsplit("-", 1)[0] for name in names}
+
+
+def told(found: Trained) -> dict[str, Any]:
+    """What a study found, without its clock."""
+    return {
+        "base": found.base,
+        "teachers": found.teachers,
+        "runs": {
+            label: [[(p.tokens, p.rows) for p in points] for points in of_seeds]
+            for label, of_seeds in found.runs.items()
+        },
+    }
+
+
+class KilledError(Exception):
+    """A kill in the middle of a step."""
+
+
+def run_until_killed(study: Study, step: str, done: int) -> None:
+    """A study that is killed where a step has done so much."""
+
+    def kill(stage: str, so_far: int, total: int, note: str) -> None:
+        if stage == step and so_far >= done:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(study, kill)
+
+
+# What is made
+
+
+def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
+    tmp_path: Path,
+) -> None:
+    study = settings(tmp_path)
+    found = run(study, quietly)
+    assert list(found.runs) == list(found.folders) == ["rcsd", "rcsd, shuffled", "grpo"]
+    for label, of_seeds in found.runs.items():
+        assert [f.read_record()["config"]["seed"] for f in found.folders[label]] == [0, 1]
+        for points, folder in zip(of_seeds, found.folders[label], strict=True):
+            rows = folder.metrics()
+            evaluated = [row for row in rows if "eval/score_mean" in row]
+            assert [(p.tokens, p.seconds) for p in points] == [
+                (row[TOKENS], row[SECONDS]) for row in evaluated
+            ]
+            assert evaluated[-1] is rows[-1]
+            assert rows[-1][TOKENS] >= 50 > rows[-2][TOKENS]
+            for point, row in zip(points, evaluated, strict=True):
+                scores = [graded.score or 0.0 for graded in point.rows["new_numbers"]]
+                assert sum(scores) / 3 == pytest.approx(row["eval/score_mean"])
+                assert len(point.rows["new_templates"]) == 2
+                assert not any(graded.text for graded in point.rows["new_numbers"])
+    assert set(found.base) == set(found.held_out) == {"new_numbers", "new_templates"}
+    assert found.taught_by == {
+        "rcsd": "teacher: rubric",
+        "rcsd, shuffled": "teacher: rubric, shuffled",
+    }
+    assert set(found.teachers) == set(found.taught_by.values())
+    assert "new_templates" in found.new_kinds
+    placebos = [f.read_record()["config"]["rubrics"] for f in found.folders["rcsd, shuffled"]]
+    assert [p["placebo"] for p in placebos] == [{"type": "shuffled", "seed": s} for s in (0, 1)]
+    again: dict[str, str] = {}
+    before = made(tmp_path / "out")
+    run(study, lambda stage, done, total, note: again.update({stage: note}))
+    assert made(tmp_path / "out") == before
+    assert set(again.values()) == {"done before"}
+    before_training = ["base", "teacher: rubric", "teacher: rubric, shuffled"]
+    assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
+
+
+def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
+    study = settings(tmp_path, budget={"tokens": 30, "seconds": 1e-6, "clock": "process"})
+    found = run(study, quietly)
+    outcome = reported(study, "Test", found)
+    summary = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert parse(Study, summary["config"], "again") == study
+    for label, of_seeds in found.runs.items():
+        at = [next(p for p in points if p.tokens >= 30) for points in of_seeds]
+        assert summary["spent"][label] == {
+            "tokens": [p.tokens for p in at],
+            "seconds": [p.seconds for p in at],
+            "tokens_at_end": [points[-1].tokens for points in of_seeds],
+            "seconds_at_end": [points[-1].seconds for points in of_seeds],
+        }
+    assert [(s["moment"], s["held_out"], s["metric"]) for s in summary["standings"]] == [
+        (moment, name, metric)
+        for moment in ("tokens", "seconds")
+        for name in ("new_numbers", "new_templates")
+        for metric in ("score", "accuracy")
+    ]
+    # A millionth of a second after the start all arms are still the base.
+    early = [s for s in summary["standings"] if s["moment"] == "seconds"]
+    for standing in early:
+        found_means = standing["compared"]["means"]
+        means = [m["interval"]["mean"] for m in found_means if m["arm"] != SOLUTIONS]
+        assert means == pytest.approx([means[0]] * len(means), abs=1e-3)
+        # The world's solutions are right; their form is another matter.
+        [perfect] = [m["interval"]["mean"] for m in found_means if m["arm"] == SOLUTIONS]
+        assert perfect == 1.0 if standing["metric"] == "accuracy" else 0.8 < perfect < 1
+    assert summary["findings"] == list(outcome.findings)
+    page = outcome.report.read_text()
+    assert "rcsd - grpo" in page
+    assert "in equal time" in page
+    assert (tmp_path / "out" / "scores.svg").is_file()
+    assert outcome.table.columns[1:] != []
+    assert not any("time" in str(column.header) for column in outcome.table.columns)
+
+
+# What is reused
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An unbroken study: its folder, and what it found."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, told(run(settings(folder), quietly))
+
+
+@pytest.mark.parametrize(
+    ("step", "done"),
+    [
+        ("seed 0: train rcsd", 20),
+        ("seed 1: train grpo", 20),
+        ("seed 0: evaluate teacher: rubric", 1),
+    ],
+)
+def test_a_study_that_was_cut_off_goes_on_and_finds_the_same(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, step: str, done: int
+) -> None:
+    run_until_killed(settings(tmp_path), step, done)
+    assert told(run(settings(tmp_path), quietly)) == whole[1]
+
+
+def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run_until_killed(settings(tmp_path), "seed 0: train rcsd", 20)
+    [folder] = (tmp_path / "out").glob("reasoner-rcsd-*")
+    # Killed between two held-out sets of a step that was not logged: one file, and no row of it.
+    steps = {row["step"] for row in RunFolder(folder).metrics()}
+    stray = RunFolder(folder).evaluation(int(max(steps)) + 1, "new_numbers")
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("")
+    assert told(run(settings(tmp_path), quietly)) == whole[1]
+
+
+def test_a_change_of_one_arm_or_of_the_seeds_leaves_the_rest_alone(tmp_path: Path) -> None:
+    few = {"budget": {"tokens": 20}}
+    run(settings(tmp_path, seeds=[0], **few), quietly)
+    before = made(tmp_path / "out")
+
+    def added(**changes: Any) -> list[str]:
+        known = made(tmp_path / "out")
+        run(settings(tmp_path, **{"seeds": [0], **few, **changes}), quietly)
+        now = made(tmp_path / "out")
+        assert {name: now[name] for name in before} == before
+        return sorted({name.split("/")[0] for name in now.keys() - known.keys()})
+
+    changed = {**ARMS, "grpo": {"run": {**GROUPS, "optim": {"lr": 1e-4}}}}
+    assert kinds(added(arms=changed)) == {"reasoner-grpo"}
+    more = {**ARMS, "sft": {"run": {"method": {"type": "sft"}}}}
+    assert kinds(added(arms=more)) == {"reasoner-sft"}
+    trained = ["reasoner-grpo", "reasoner-rcsd", "reasoner-rcsd-shuffled"]
+    assert [name.rsplit("-", 1)[0] for name in added(seeds=[0, 1])] == trained
+    assert added(against="grpo", jobs=1) == []
+    assert kinds(added(budget={"tokens": 10})) == set(trained)
+
+
+# Teachers, and what is refused
+
+
+def teachers(folder: Path, arms: Mapping[str, Any], **more: Any) -> dict[str, str]:
+    study = settings(folder, arms=arms, budget={"tokens": 1}, seeds=[0], against="one", **more)
+    return dict(run(study, quietly).taught_by)
+
+
+def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "answer_with_rubric.jinja").write_text("{{ question }}")
+    words = {"views": {"templates": str(tmp_path / "words")}}
+    found = teachers(
+        tmp_path,
+        {
+            "one": {},
+            "two": {"run": {"method": {"type": "criterion"}, "views": {"max_analysis_tokens": 9}}},
+            "words": {"run": words, "rubrics": ["gold", "generic"]},
+            "answer": {"run": {"views": {"teacher": "answer"}}},
+            "sft": {"run": {"method": {"type": "sft"}}},
+        },
+    )
+    assert found == {
+        "one": "teacher: rubric",
+        "two": "teacher: rubric",
+        "words": "teacher: rubric (of words)",
+        "words, generic": "teacher: rubric, generic",
+        "answer": "teacher: answer",
+    }
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"tokens": 10**6}, r"reasoner-rcsd-.* ended after \d+ of 1000000 tokens; raise the arm"),
+        ({"tokens": 1, "seconds": 900}, r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"),
+    ],
+)
+def test_a_run_that_ends_before_its_budget_is_no_point(
+    tmp_path: Path, budget: dict[str, Any], said: str
+) -> None:
+    arms = {"rcsd": {"run": {"steps": 1}}}
+    with pytest.raises(RunError, match=said):
+        run(settings(tmp_path, arms=arms, seeds=[0], budget=budget), quietly)
+
+
+def test_questions_that_are_learned_from_may_not_be_measured_on(tmp_path: Path) -> None:
+    evaluation = {"data": {"seen": {"type": "world", "num_examples": 2}}, "max_tokens": 6}
+    with pytest.raises(DataError, match=r"evaluation.data.seen.*stand in reasoner.data too"):
+        run(settings(tmp_path, evaluation=evaluation), quietly)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
+    study = settings(tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1})
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(run(study, quietly).held_out["new_numbers"], path)
+    kind = [{"criterion": "Is kind.", "weight": 1}]
+    bare = [json.dumps({"question": row.question, "rubric": kind}) for row in read_jsonl(path)]
+    path.write_text("\n".join(bare) + "\n")
+    evaluation = {"data": {"kind": {"type": "jsonl", "path": str(path)}}, "max_tokens": 6}
+    study = settings(
+        tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1}, evaluation=evaluation
+    )
+    outcome = run_and_report(study, "Test", quietly)
+    assert outcome.findings == ["No held-out question was graded in all arms."]
+    assert outcome.report.is_file()
+    assert "NaN" not in (tmp_path / "out" / "study.json").read_text()
+
+
+# Quick
+
+
+def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
+    tmp_path: Path,
+) -> None:
+    writer = {
+        "data": {"type": "world", "num_examples": 6, "seed": 1},
+        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
+        "method": {"type": "distill"},
+        "optim": {"lr": 1e-3},
+        "steps": 7,
+    }
+    world = {"type": "world", "split": "new_numbers", "num_examples": 150}
+    rows = {"type": "jsonl", "path": "rows.jsonl"}
+    study = settings(
+        tmp_path,
+        budget={"tokens": 100, "seconds": 9},
+        writer=writer,
+        writing={"view": "answer"},
+        evaluation={"data": {"world": world, "own": rows}, "max_tokens": 6},
+        seeds=[5, 6],
+    )
+    small = quick(study)
+    assert (small.arms, small.run, small.against) == (study.arms, study.run, study.against)
+    assert small.budget == config.Budget(tokens=17)
+    assert small.stage("rcsd").budget == small.budget
+    assert small.seeds == [5]
+    assert small.writer is not None
+    assert small.writer.steps == 2
+    sets = small.evaluation.data
+    assert sets["own"] == study.evaluation.data["own"]
+    assert sets["world"] == config.WorldData(split="new_numbers", num_examples=60)
+    assert small.evaluation.num_points == 1
+    assert small.out == tmp_path / "out-quick"
+    assert parse(Study, small.model_dump(mode="json"), "again") == small
+
+
+@pytest.mark.slow
+def test_learned_and_direct_rubrics_are_written_once_a_seed(tmp_path: Path) -> None:
+    grammar = {"type": "rubric", "max_criteria": 3, "max_characters": 12}
+    writer = {
+        "data": {"type": "world", "num_examples": 6, "seed": 1},
+        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
+        "method": {"type": "distill"},
+        "sampling": {"max_tokens": 64, "grammar": grammar},
+        "optim": {"lr": 1e-3},
+        "examples_per_step": 2,
+        "steps": 1,
+    }
+    study = settings(
+        tmp_path,
+        arms={"rcsd": {"rubrics": ["gold", "learned", "direct"]}},
+        writer=writer,
+        writing={"view": "answer", "max_tokens": 64, "grammar": grammar},
+        budget={"tokens": 10},
+    )
+    found = run(study, quietly)
+    for writes in ("learned", "direct"):
+        label = f"rcsd, {writes}"
+        data = [f.read_record()["config"]["data"]["path"] for f in found.folders[label]]
+        assert len(set(data)) == 2
+        assert all(f"rubrics-{writes}-questions-" in path for path in data)
+        assert found.taught_by[label] == f"teacher: rubric, {writes}"
+    assert len(list((tmp_path / "out").glob("writer-*"))) == 2
+
+
+@pytest.mark.slow
+def test_several_jobs_make_what_one_makes(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert told(run(settings(tmp_path, jobs=2), quietly)) == whole[1]
+
+
+def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
+    whole: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, found = whole
+    assert kinds(path.name for path in (folder / "out").iterdir()) == {
+        "answers-base",
+        "answers-teacher:-rubric",
+        "answers-teacher:-rubric-shuffled",
+        "reasoner-grpo",
+        "reasoner-rcsd",
+        "reasoner-rcsd-shuffled",
+    }
+    [answers] = (folder / "out").glob(f"answers-{BASE}-*")
+    assert read_graded(answers / "new_numbers.jsonl") == found["base"]["new_numbers"]

@@ -1,0 +1,201 @@
+"""What a study is told: how arms are put together, and what is refused before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.errors import ConfigError
+from rcsd.recipes.study_config import Study, load_study, merged
+
+WORLD = {"type": "world", "num_examples": 3, "split": "new_numbers"}
+GROUPS = {
+    "method": {"type": "grpo", "rewards": [{"type": "answer"}]},
+    "completions_per_example": 2,
+}
+WRITER: dict[str, Any] = {
+    "data": {"type": "world", "num_examples": 6, "seed": 1},
+    "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
+    "method": {"type": "distill"},
+    "optim": {"lr": 1e-3},
+    "steps": 1,
+}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    """A study of two methods, and changes of its sections."""
+    return {
+        "model": {"path": "some/model", "training": {"type": "full"}},
+        "run": {
+            "data": {"type": "world", "num_examples": 6},
+            "method": {"type": "distill"},
+            "sampling": {"max_tokens": 8},
+            "optim": {"lr": 1e-3, "warmup_steps": 2},
+            "examples_per_step": 3,
+        },
+        "arms": {"rcsd": {"rubrics": ["gold", "shuffled"]}, "grpo": {"run": GROUPS}},
+        "against": "rcsd",
+        "evaluation": {"data": {"numbers": WORLD}, "max_tokens": 8, "num_points": 3},
+        "budget": {"tokens": 100},
+        "out": "runs/study",
+    } | changes
+
+
+def study(**changes: Any) -> Study:
+    return parse(Study, tree(**changes), "study.yaml")
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        study(**changes)
+    return str(error.value)
+
+
+# By hand
+
+
+def test_sections_are_merged_key_by_key_and_typed_ones_are_replaced() -> None:
+    shared = {"optim": {"lr": 1, "warmup_steps": 2}, "method": {"type": "a", "x": 1}, "steps": 3}
+    changes = {"optim": {"lr": 5}, "method": {"type": "b"}, "views": {"teacher": "answer"}}
+    assert merged(shared, changes) == {
+        "optim": {"lr": 5, "warmup_steps": 2},
+        "method": {"type": "b"},
+        "steps": 3,
+        "views": {"teacher": "answer"},
+    }
+    # A type on either side is enough; what is below a merged section follows the same rule.
+    assert merged({"a": {"type": "x", "b": 1}}, {"a": {"c": 2}}) == {"a": {"c": 2}}
+    assert merged({"a": {"b": 1}}, {"a": {"type": "x"}}) == {"a": {"type": "x"}}
+    assert merged({"a": {"b": {"c": 1, "d": 1}}}, {"a": {"b": {"c": 2}}}) == {
+        "a": {"b": {"c": 2, "d": 1}}
+    }
+    assert merged({"a": {"b": 1}}, {"a": None}) == {"a": None}
+    assert shared["optim"] == {"lr": 1, "warmup_steps": 2}
+
+
+def test_an_arm_is_the_shared_run_with_its_changes_the_budget_and_the_evaluation() -> None:
+    found = study()
+    rcsd, grpo = found.stage("rcsd"), found.stage("grpo")
+    assert (rcsd.method.type, grpo.method.type) == ("distill", "grpo")
+    assert (rcsd.completions_per_example, grpo.completions_per_example) == (1, 2)
+    assert rcsd.optim == grpo.optim == config.Optim(lr=1e-3, warmup_steps=2)
+    assert rcsd.budget == grpo.budget == config.Budget(tokens=100)
+    assert rcsd.evaluation is not None
+    assert rcsd.evaluation == grpo.evaluation
+    assert rcsd.evaluation.every_tokens == 34  # three times 34 is the first to reach 100
+    assert set(rcsd.evaluation.by_name) == {"numbers"}
+    assert rcsd.steps == 1_000_000
+
+
+def test_an_arm_is_called_by_its_name_and_its_rubrics() -> None:
+    assert study().labels == {
+        "rcsd": ("rcsd", "gold"),
+        "rcsd, shuffled": ("rcsd", "shuffled"),
+        "grpo": ("grpo", "gold"),
+    }
+    assert study(against="rcsd, shuffled").against == "rcsd, shuffled"
+
+
+def test_a_preset_in_an_arm_fills_what_neither_the_arm_nor_the_shared_run_says() -> None:
+    arms = {"rcsd": {}, "opsd": {"run": {"method": {"type": "distill", "preset": "opsd"}}}}
+    stage = study(arms=arms).stage("opsd")
+    assert stage.views.teacher == "solution"
+    assert (stage.sampling.temperature, stage.sampling.max_tokens) == (1.1, 8)
+    # The arm beside it is as it was.
+    assert study(arms=arms).stage("rcsd").views.teacher == "rubric"
+    run = {**tree()["run"], "sampling": {"max_tokens": 8, "temperature": 0.7}}
+    said = refusal(arms=arms, run=run)
+    assert said.startswith("arms.opsd.run: ")
+    assert "the preset opsd has sampling.temperature: 1.1" in said
+
+
+def test_overrides_reach_the_budget_and_the_keys_of_one_arm(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tree()))
+    overrides = ["budget.tokens=60", "budget.seconds=2", "arms.grpo.run.optim.lr=1e-5", "seeds=[4]"]
+    found = load_study(path, overrides)
+    assert found.budget == config.Budget(tokens=60, seconds=2)
+    assert found.stage("grpo").budget == found.budget
+    assert found.stage("grpo").optim == config.Optim(lr=1e-5, warmup_steps=2)
+    assert found.stage("rcsd").optim.lr == 1e-3
+    assert found.seeds == [4]
+
+
+def test_what_a_study_records_reads_back_to_the_same_study() -> None:
+    found = study(writer=WRITER, writing={"view": "answer"})
+    assert parse(Study, found.model_dump(mode="json"), "again") == found
+
+
+# Errors
+
+
+def arm(**changes: Any) -> dict[str, Any]:
+    return {"arms": {"rcsd": {"rubrics": ["gold", "shuffled"]}, "other": changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"against": "sft"}, "against: no arm 'sft'; there are ['rcsd', 'rcsd, shuffled', 'grpo']"),
+        ({"seeds": [1, 1]}, "a seed stands there twice"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": [-1]}, "seeds.0: "),
+        ({"arms": {}}, "arms: "),
+        ({"evaluation": {"data": {}}}, "evaluation.data: "),
+        ({"budget": {}}, "budget.tokens: Field required"),
+        ({"budgets": 1}, "budgets: unknown key; did you mean 'budget'"),
+        (arm(rubric=["gold"]), "arms.other.rubric: unknown key; did you mean 'rubrics'"),
+        (arm(rubrics=["gld"]), "arms.other.rubrics.0"),
+        (arm(rubrics=["gold", "gold"]), "arms.other.rubrics: one stands there twice"),
+        (arm(run={"optim": {"schedule": "cosine"}}), "arms.other: optim.schedule cosine falls"),
+        (arm(run={"optim": {"lrr": 1}}), "arms.other.run: optim.lrr: unknown key; did you mean 'l"),
+        (arm(run={"stepz": 1}), "arms.other.run: stepz: unknown key; did you mean 'steps'"),
+        (arm(run={"method": {"type": "gpro"}}), "did you mean 'grpo'"),
+        (arm(run={"method": {"type": "grpo", "rewards": [{"type": "answer"}]}}), "arms.other.run"),
+        (arm(run={"steps": 0}), "arms.other.run: steps: "),
+        (arm(run={"budget": {"tokens": 1}}), "arms.other.run.budget: all arms have the study's"),
+        (arm(run={"evaluation": None}), "arms.other.run.evaluation: all arms have the study's"),
+        (arm(run={"data": {"type": "world", "num_examples": 7}}), "arms.other.run.data: "),
+        (
+            arm(run={"views": {"writes": "rubric", "student": "answer"}}),
+            "arms.other.run.views.writes: an arm writes answers",
+        ),
+        (
+            arm(run={"method": {"type": "sft", "view": "rubric"}}),
+            "arms.other: answers in the view 'rubric' and the first arm in 'none'",
+        ),
+        (
+            arm(run=GROUPS, rubrics=["shuffled"]),
+            "arms.other.rubrics: nothing in this arm uses rubrics",
+        ),
+        (arm(rubrics=["learned"]), "arms.other: learned rubrics need the section writer"),
+        ({"run": {**tree()["run"], "budget": {"tokens": 1}}}, "run.budget: all arms have"),
+        ({"arms": {"rcsd": {}, "base": {}}}, "arms.base: the model that all start from"),
+        ({"arms": {"rcsd": {}, "a b": {}, "a-b": {}}}, "arms.a-b: has the folder of 'a b'"),
+        ({"arms": {"rcsd": {}, "a, b": {}}}, "arms.a, b"),
+        ({"arms": {"rcsd": {}, "a/b": {}}}, "arms.a/b"),
+        ({"writer": WRITER}, "set writing.view to the writer's"),
+        ({"writer": {**WRITER, "views": {}}}, "set writer.views.writes: rubric"),
+    ],
+)
+def test_a_study_that_cannot_be_run_names_the_arm_and_the_key(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in refusal(**changes)
+
+
+def test_a_run_that_lacks_a_key_names_the_first_arm_that_lacks_it() -> None:
+    run = {key: value for key, value in tree()["run"].items() if key != "optim"}
+    assert refusal(run=run) == "arms.rcsd.run: optim: Field required"
+
+
+def test_an_override_of_a_wrong_key_names_its_nearest_neighbour(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tree()))
+    with pytest.raises(ConfigError, match=r"study.yaml: budget.token: .*did you mean 'tokens'"):
+        load_study(path, ["budget.token=60"])
+    with pytest.raises(ConfigError, match=r"arms.rcsd.run: views.teachr: .*'teacher'"):
+        load_study(path, ["arms.rcsd.run.views.teachr=rubric"])

@@ -1,0 +1,702 @@
+"""Rubrics written for a data set: always valid, once each, shared, gone on with after a kill."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.tiny import tiny_model, tiny_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from rcsd import config
+from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.data.rubric import parse_rubric, whole_criteria
+from rcsd.engines.hf import HfEngine
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.io import read_rows
+from rcsd.models.policy import Policy, policy_of
+from rcsd.recipes.pipeline_config import Writing
+from rcsd.recipes.write_rubrics import (
+    RubricCache,
+    Shard,
+    WritingReport,
+    parse_shard,
+    trained_to_write,
+    write_rows_and_report,
+    write_rubrics,
+)
+from rcsd.types import Completion, Criterion, Decoding, Example, Rubric
+
+SMALL = config.RubricGrammar(max_criteria=2, max_characters=12)
+WRITING = Writing(temperature=1.0, max_tokens=200, grammar=SMALL)
+GREEDY = Writing(max_tokens=200, grammar=SMALL)
+ROWS = [
+    Example(f"row {n}", f"What is {n} times {n * n}?" + " Say why." * (n % 4), f"{n**3}.")
+    for n in range(11)
+]
+
+
+def tiny_policy(seed: int = 0) -> Policy:
+    return policy_of(tiny_model(seed), tiny_tokenizer(), config.FullFineTuning())
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return tiny_policy()
+
+
+class KilledError(Exception):
+    """A kill in the middle."""
+
+
+class Recorder:
+    """An engine that keeps what it was asked, and breaks off after some calls."""
+
+    def __init__(self, engine: Any, num_calls: int | None = None) -> None:
+        self.engine, self.num_calls = engine, num_calls
+        self.calls: list[tuple[list[tuple[int, ...]], Decoding, int]] = []
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        if self.num_calls is not None and len(self.calls) >= self.num_calls:
+            raise KilledError
+        self.calls.append(([tuple(prompt) for prompt in prompts], decoding, seed))
+        return self.engine.sample(prompts, decoding, seed)
+
+    @property
+    def num_prompts(self) -> int:
+        return sum(len(prompts) for prompts, _, _ in self.calls)
+
+
+def said(text: str, finished: bool = True) -> Completion:
+    return Completion((5,), text, finished)
+
+
+RUBRIC = '[{"criterion": "Adds.", "weight": 3}]'
+SILENT = ScriptedEngine([said("never asked")])
+
+
+def written(
+    policy: Policy,
+    cache: Path,
+    engine: Any = None,
+    writing: Writing = WRITING,
+    rows: list[Example] = ROWS,
+    shard: Shard | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Example], WritingReport]:
+    engine = HfEngine(policy, 4) if engine is None else engine
+    return write_rubrics(rows, writing, policy, engine, cache, "tiny", shard, 4, progress)
+
+
+def cached(cache: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(cache.glob("*/*.jsonl")) for row in read_rows(path)]
+
+
+def assert_each_once(cache: Path, rows: list[Example]) -> None:
+    keys = [row["key"] for row in cached(cache)]
+    assert len(keys) == len(set(keys)) == len(rows)
+    assert sorted(row["id"] for row in cached(cache)) == sorted(row.id for row in rows)
+
+
+def assert_valid(rows: list[Example], grammar: config.RubricGrammar = SMALL) -> None:
+    for row in rows:
+        assert row.rubric is not None
+        bare = [{"criterion": c.text, "weight": c.weight} for c in row.rubric.criteria]
+        assert parse_rubric(json.loads(json.dumps(bare))) == row.rubric
+        assert len(row.rubric.criteria) <= grammar.max_criteria
+        assert all(len(c.text) <= grammar.max_characters for c in row.rubric.criteria)
+
+
+# What is written
+
+
+def test_every_row_gets_a_rubric_and_keeps_the_rest(policy: Policy, tmp_path: Path) -> None:
+    gold = Rubric((Criterion("Gold.", 1),))
+    rows = [replace(row, rubric=gold, tags={"kind": "product"}) for row in ROWS]
+    done, report = written(policy, tmp_path, rows=rows)
+    assert_valid(done)
+    source = f"tiny {report.weights_sha256[:12]}"
+    for before, after in zip(rows, done, strict=True):
+        assert after.rubric != gold
+        assert after.tags == {"kind": "product", "rubric_source": source}
+        assert replace(after, rubric=gold, tags=before.tags) == before
+    assert_each_once(tmp_path, rows)
+
+
+def test_the_report_counts_and_says_where_rubrics_come_from(policy: Policy, tmp_path: Path) -> None:
+    script = [
+        said(RUBRIC),
+        said(RUBRIC[:-1] + ', {"criterion": "Mul', finished=False),
+        said('[{"criterion": "Lies.", "weight": -3}, {"crit', finished=False),
+        said("[", finished=False),
+        # The second and the third attempt of rows 3 and 4.
+        said(RUBRIC),
+        said('[{"cr', finished=False),
+        said(RUBRIC),
+    ]
+    done, report = written(policy, tmp_path, ScriptedEngine(script), rows=ROWS[:4])
+    assert all(row.rubric == Rubric((Criterion("Adds.", 3),)) for row in done)
+    counts = (report.num_cut, report.num_redrawn, report.num_held_short, report.num_cached)
+    assert counts == (1, 2, 1, 0)
+    assert (report.num_rows, report.num_written, report.num_missing) == (4, 4, 0)
+    assert report.settings["temperature"] == 1.0
+    assert set(report.template_sha256) >= {"write_rubric.jinja", "guidance.jinja"}
+    again, second = written(policy, tmp_path, SILENT, rows=ROWS[:4])
+    assert again == done
+    assert second == replace(report, num_cached=4)
+    write_rows_and_report(done, report, tmp_path / "out.jsonl")
+    assert read_jsonl(tmp_path / "out.jsonl") == done
+    beside = json.loads((tmp_path / "out.jsonl.written.json").read_text())
+    assert beside["weights_sha256"] == report.weights_sha256
+    assert (beside["num_cut"], beside["dropped"]) == (1, [])
+
+
+def test_own_rubrics_are_never_shown_and_answers_only_with_their_view(
+    policy: Policy, tmp_path: Path
+) -> None:
+    def asked(rows: list[Example], writing: Writing, name: str) -> list[str]:
+        engine = Recorder(ScriptedEngine([said(RUBRIC)]))
+        written(policy, tmp_path / name, engine, writing, rows)
+        prompts = [prompt for prompts, _, _ in engine.calls for prompt in prompts]
+        return [tiny_tokenizer().decode(prompt) for prompt in sorted(prompts)]
+
+    gold = Rubric((Criterion("A golden secret.", 7),))
+    shown = [replace(row, rubric=gold, solution="A secret.") for row in ROWS]
+    assert asked(shown, WRITING, "with") == asked(ROWS, WRITING, "without")
+    assert not any("secret" in text or "729." in text for text in asked(shown, WRITING, "none"))
+    view = WRITING.model_copy(update={"view": "answer"})
+    texts = asked(shown, view, "answer")
+    assert sum("729." in text for text in texts) == 1
+    assert not any("secret" in text for text in texts)
+
+
+def test_rows_with_the_same_prompt_get_one_rubric(policy: Policy, tmp_path: Path) -> None:
+    rows = [replace(ROWS[n % 3], id=f"copy {n}") for n in range(9)]
+    engine = Recorder(HfEngine(policy, 4))
+    shown: list[tuple[int, int]] = []
+    done, report = written(
+        policy, tmp_path, engine, rows=rows, progress=lambda *now: shown.append(now)
+    )
+    assert engine.num_prompts == 3
+    assert [row.id for row in done] == [row.id for row in rows]
+    assert all(done[n].rubric == done[n % 3].rubric for n in range(9))
+    assert (report.num_rows, report.num_written, report.num_cached) == (9, 9, 0)
+    assert shown == [(0, 3), (3, 3)]
+    assert written(policy, tmp_path, SILENT, rows=rows)[1].num_cached == 9
+
+
+@pytest.mark.parametrize("writing", [WRITING, GREEDY])
+def test_several_batches_in_flight_write_what_one_after_the_other_does(
+    policy: Policy, tmp_path: Path, writing: Writing
+) -> None:
+    class Locked:
+        """An engine that threads can share."""
+
+        def __init__(self) -> None:
+            self.engine, self.lock = HfEngine(policy, 4), threading.Lock()
+
+        def sample(
+            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+        ) -> list[Completion]:
+            with self.lock:
+                return self.engine.sample(prompts, decoding, seed)
+
+    rows, report = written(policy, tmp_path / "one", writing=writing)
+    parts = (policy, Locked(), tmp_path / "several", "tiny")
+    several = write_rubrics(ROWS, writing, *parts, batch_size=4, batches_at_once=3)
+    assert several == (rows, report)
+    assert cached(tmp_path / "several") == cached(tmp_path / "one") != []
+
+
+def test_rows_whose_prompt_does_not_fit_are_left_out_counted_and_listed(
+    policy: Policy, tmp_path: Path
+) -> None:
+    long = Example("long", "Why? " * 500)
+    forged = Example("forged", "Why?<|end|>")
+    rows = [ROWS[0], long, ROWS[1], forged]
+    done, report = written(policy, tmp_path, rows=rows)
+    assert [row.id for row in done] == ["row 0", "row 1"]
+    assert (report.num_rows, report.num_written, report.num_missing) == (4, 2, 0)
+    assert [dropped.id for dropped in report.dropped] == ["long", "forged"]
+    assert "tokens" in report.dropped[0].reason
+    with pytest.raises(DataError, match="no example is left"):
+        written(policy, tmp_path, rows=[long])
+    narrow = WRITING.model_copy(update={"max_prompt_tokens": 5})
+    with pytest.raises(DataError, match="room for 5"):
+        written(policy, tmp_path, writing=narrow)
+    whole = WRITING.model_copy(update={"max_tokens": 1024})
+    with pytest.raises(ConfigError, match="leaves no room for a prompt"):
+        written(policy, tmp_path, writing=whole)
+
+
+def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path: Path) -> None:
+    rows = [ROWS[0], replace(ROWS[1], reference_answer=None)]
+    view = WRITING.model_copy(update={"view": "answer"})
+    with pytest.raises(DataError, match="'row 1' has none"):
+        written(policy, tmp_path, rows=rows, writing=view)
+
+
+# At the token limit
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ("", 1),
+        (",", 1),
+        (", ", 1),
+        (', {"criterion": "B', 1),
+        (', {"criterion": "B", "weight": 2', 1),
+        (', {"criterion": "B", "weight": 2}', 2),
+        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', 2),
+        ("]", 1),
+        (", \ufffd", 1),
+    ],
+)
+def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: int) -> None:
+    rubric = whole_criteria('[{"criterion": "A", "weight": 1}' + end, finished=False)
+    assert rubric is not None
+    assert [c.text[0] for c in rubric.criteria] == ["A", "B"][:kept]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", '[{"criterion": "A", "weight": 1', '[{"criterion": "A", "weight": -1}, {"crit'],
+)
+def test_without_a_whole_positive_criterion_nothing_is_kept(text: str) -> None:
+    assert whole_criteria(text, finished=False) is None
+
+
+def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
+    policy: Policy, tmp_path: Path
+) -> None:
+    script = [said("[", finished=False), said("[", finished=False), said(RUBRIC)]
+    engine = Recorder(ScriptedEngine(script))
+    done, _ = written(policy, tmp_path, engine, rows=ROWS[:1])
+    regexes = [decoding.regex for _, decoding, _ in engine.calls]
+    assert regexes[0] == regexes[1] != regexes[2]
+    assert len({seed for _, _, seed in engine.calls}) == 3
+    assert done[0].rubric == Rubric((Criterion("Adds.", 3),))
+    assert regexes[2] is not None
+    assert re.fullmatch(regexes[2], RUBRIC)
+
+
+def test_greedy_decoding_does_not_repeat_itself(policy: Policy, tmp_path: Path) -> None:
+    script = [said("[", finished=False)] * 2 + [said(RUBRIC)] * 2
+    engine = Recorder(ScriptedEngine(script))
+    _, report = written(policy, tmp_path, engine, GREEDY, ROWS[:2])
+    assert len(engine.calls) == 2
+    assert engine.calls[0][1].regex != engine.calls[1][1].regex
+    assert (report.num_redrawn, report.num_held_short) == (2, 2)
+
+
+@pytest.mark.parametrize("max_tokens", [64, 90])
+@pytest.mark.parametrize("temperature", [None, 1.2, 5.0])
+def test_at_any_token_limit_every_row_gets_a_rubric(
+    policy: Policy, tmp_path: Path, temperature: float | None, max_tokens: int
+) -> None:
+    bounds = config.RubricGrammar(max_criteria=12, max_characters=300)
+    writing = Writing(temperature=temperature, max_tokens=max_tokens, grammar=bounds)
+    done, report = written(policy, tmp_path, writing=writing, rows=ROWS[:6])
+    assert len(done) == 6
+    assert_valid(done, bounds)
+    assert report.num_cut + report.num_redrawn > 0
+
+
+def wordy_policy() -> Policy:
+    """The worst that can happen: a token is a byte, and only characters of four bytes are liked."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    vocabulary = {text: number for number, text in enumerate([*specials, *alphabet])}
+    bare = Tokenizer(models.BPE(vocabulary, []))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    bare.add_special_tokens(specials)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, pad_token="<|pad|>", eos_token="<|end|>"
+    )
+    tokenizer.chat_template = tiny_tokenizer().chat_template
+    model = tiny_model()
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    four_bytes = tokenizer.convert_tokens_to_ids(bare.pre_tokenizer.pre_tokenize_str("🧪")[0][0][0])
+    bias_V = torch.zeros(len(tokenizer))
+    bias_V[four_bytes] = 500
+    model.lm_head.register_forward_hook(lambda module, inputs, logits: logits + bias_V)
+    return policy_of(model, tokenizer, config.FullFineTuning())
+
+
+def test_the_last_attempt_always_fits() -> None:
+    wordy, bounds = wordy_policy(), config.RubricGrammar(max_criteria=12, max_characters=300)
+    for max_tokens in (64, 65, 67, 68, 72):
+        writing = Writing(temperature=5.0, max_tokens=max_tokens, grammar=bounds)
+        with tempfile.TemporaryDirectory() as cache:
+            done, report = written(wordy, Path(cache), writing=writing, rows=ROWS[:2])
+        assert_valid(done, bounds)
+        assert (report.num_cut, report.num_redrawn, report.num_held_short) == (0, 2, 2)
+        lengths = [len(row.rubric.criteria[0].text) for row in done if row.rubric is not None]
+        assert max(lengths) == (max_tokens - 40) // 4
+
+
+def test_an_engine_that_ignores_the_grammar_is_an_error(policy: Policy, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="did not hold"):
+        written(policy, tmp_path, ScriptedEngine([said("I would rather not.")]))
+    assert cached(tmp_path) == []
+
+
+def test_weights_that_are_not_numbers_are_an_error(tmp_path: Path) -> None:
+    broken = tiny_policy()
+    broken.model.lm_head.weight.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not numbers"):
+        written(broken, tmp_path)
+
+
+def test_a_policy_with_adapters_is_refused(tmp_path: Path) -> None:
+    adapted = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
+    with pytest.raises(ValueError, match="adapters"):
+        written(adapted, tmp_path)
+
+
+# Kills
+
+
+@pytest.mark.parametrize("num_batches", [0, 1, 2])
+def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
+    policy: Policy, tmp_path: Path, num_batches: int
+) -> None:
+    whole, report = written(policy, tmp_path / "whole")
+    assert report.num_redrawn == 0
+    with pytest.raises(KilledError):
+        written(policy, tmp_path / "cache", Recorder(HfEngine(policy, 4), num_batches))
+    assert len(cached(tmp_path / "cache")) == 4 * num_batches
+    engine = Recorder(HfEngine(policy, 4))
+    shown: list[tuple[int, int]] = []
+    done, report = written(
+        policy, tmp_path / "cache", engine, progress=lambda *now: shown.append(now)
+    )
+    assert done == whole
+    assert engine.num_prompts == len(ROWS) - 4 * num_batches
+    assert (report.num_cached, report.num_written) == (4 * num_batches, len(ROWS))
+    assert_each_once(tmp_path / "cache", ROWS)
+    dones = [4 * n for n in range(num_batches, 3)]
+    assert shown == [(done, 11) for done in [*dones, 11]]
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2, 20])
+def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
+    policy: Policy, tmp_path: Path, num_bytes: int
+) -> None:
+    done, _ = written(policy, tmp_path, rows=ROWS)
+    (file,) = tmp_path.glob("*/*.jsonl")
+    file.write_bytes(file.read_bytes()[:-num_bytes])
+    assert len(cached(tmp_path)) == len(ROWS) - 1
+    engine = Recorder(HfEngine(policy, 4))
+    again, report = written(policy, tmp_path, engine)
+    assert engine.num_prompts == 1
+    assert report.num_cached == len(ROWS) - 1
+    assert_each_once(tmp_path, ROWS)
+    assert sum(one == other for one, other in zip(done, again, strict=True)) >= len(ROWS) - 1
+
+
+def test_a_line_may_be_cut_off_within_a_character(policy: Policy, tmp_path: Path) -> None:
+    said_it = said('[{"criterion": "États 水🧪", "weight": 3}]')
+    written(policy, tmp_path, ScriptedEngine([said_it]), rows=ROWS[:4])
+    (file,) = tmp_path.glob("*/*.jsonl")
+    content = file.read_bytes()
+    start = content.rindex("🧪".encode())
+    for end in range(start, start + 4):
+        file.write_bytes(content[:end])
+        engine = Recorder(ScriptedEngine([said_it]))
+        done, _ = written(policy, tmp_path, engine, rows=ROWS[:4])
+        assert (engine.num_prompts, len(done)) == (1, 4)
+        assert_each_once(tmp_path, ROWS[:4])
+
+
+def test_a_broken_line_of_the_cache_is_named(policy: Policy, tmp_path: Path) -> None:
+    written(policy, tmp_path)
+    (file,) = tmp_path.glob("*/*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    for broken in ("{\n", '{"key": "a"}\n', "[]\n", lines[2].replace('"weight": ', '"weight": 0')):
+        file.write_text("".join([*lines[:2], broken, *lines[3:]]))
+        with pytest.raises(DataError, match=r"1-of-1\.jsonl:.* broken \(.*delete"):
+            written(policy, tmp_path, SILENT)
+    file.write_text("".join([*lines[:2], "{\n", *lines[3:]]))
+    with pytest.raises(DataError, match="jsonl:3: the row is broken"):
+        written(policy, tmp_path, SILENT)
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """``rcsd rubrics write`` of the micro model, with a cache beside the rows."""
+    where = ["--data", str(folder / "rows.jsonl"), "--out", str(folder / "out.jsonl")]
+    model = ["--model", "builtin:micro", "--max-tokens", "300", "--batch-size", "16"]
+    start = [sys.executable, "-m", "rcsd", "rubrics", "write"]
+    return [*start, *where, *model, "--cache", str(folder / "cache"), *more]
+
+
+def many_rows(folder: Path, number: int) -> list[Example]:
+    rows = [
+        Example(f"{n}", f"A lamp takes {n} watts. How much in {n + 1} hours?")
+        for n in range(number)
+    ]
+    write_jsonl(rows, folder / "rows.jsonl")
+    return rows
+
+
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [[], ["--temperature", "1.2"]])
+def test_a_process_killed_twice_ends_with_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: list[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rows, words = many_rows(tmp_path, 200), command(tmp_path, *temperature)
+    out, cache = tmp_path / "out.jsonl", tmp_path / "cache"
+    num_kept = 0
+    for num_kills in (1, 2):
+        process = subprocess.Popen(words, **QUIET)
+        deadline = time.monotonic() + 240
+        while len(cached(cache)) < num_kept + 30:
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        num_kept = len(cached(cache))
+        assert 30 * num_kills <= num_kept < len(rows)
+        assert not out.exists()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{num_kept:>8} of these found in the cache" in done.stdout
+    assert_each_once(cache, rows)
+    assert [row.id for row in read_jsonl(out)] == [row.id for row in rows]
+    assert_valid(read_jsonl(out), config.RubricGrammar())
+    before, content = cached(cache), out.read_bytes()
+    assert subprocess.run([*words, "--force"], check=False, **QUIET).returncode == 0
+    assert (cached(cache), out.read_bytes()) == (before, content)
+
+
+@pytest.mark.slow
+def test_processes_at_the_same_time_share_the_rows_and_leave_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rows = many_rows(tmp_path, 100)
+    processes = [
+        subprocess.Popen(command(tmp_path, "--shard", f"{number}/3"), **QUIET)
+        for number in (1, 2, 3)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    assert_each_once(tmp_path / "cache", rows)
+    assert [row.id for row in read_jsonl(tmp_path / "out.jsonl")] == [row.id for row in rows]
+    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(".*.draft"))
+
+
+# What a rubric is known by
+
+
+def test_other_weights_words_decoding_or_view_are_other_entries(
+    policy: Policy, tmp_path: Path
+) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    (words / "write_rubric.jinja").write_text("{{ question }} Criteria in JSON?")
+    changes: list[dict[str, Any]] = [
+        {"temperature": 1.2},
+        {"temperature": None},
+        {"top_p": 0.9},
+        {"top_k": 5},
+        {"max_tokens": 201},
+        {"seed": 1},
+        {"view": "answer"},
+        {"templates": words},
+        {"grammar": config.RubricGrammar(max_criteria=3, max_characters=12)},
+    ]
+    cache, rows = tmp_path / "cache", ROWS[:2]
+    written(policy, cache, rows=rows)
+    for change in changes:
+        engine = Recorder(HfEngine(policy, 4))
+        writing = WRITING.model_copy(update=change)
+        _, report = written(policy, cache, engine, writing, rows)
+        assert (len(engine.calls) > 0, report.num_cached) == (True, 0), change
+        assert written(policy, cache, SILENT, writing, rows)[1].num_cached == 2
+    other = tiny_policy(seed=1)
+    _, report = written(other, cache, rows=rows)
+    assert report.num_cached == 0
+    done, report = written(policy, cache, SILENT, rows=rows)
+    assert report.num_cached == 2
+    assert_valid(done)
+    # A limit that no prompt meets changes none, so it is no part of what a rubric is known by.
+    wide = WRITING.model_copy(update={"max_prompt_tokens": 500})
+    assert written(policy, cache, SILENT, wide, rows)[0] == done
+
+
+def test_one_changed_weight_makes_another_writer(tmp_path: Path) -> None:
+    changed = tiny_policy()
+    written(changed, tmp_path, rows=ROWS[:2])
+    next(iter(changed.model.parameters())).data.view(-1)[7] += 1e-3
+    assert written(changed, tmp_path, rows=ROWS[:2])[1].num_cached == 0
+
+
+def test_rows_that_are_added_later_are_the_only_ones_written(
+    policy: Policy, tmp_path: Path
+) -> None:
+    first, _ = written(policy, tmp_path, rows=ROWS[:6])
+    engine = Recorder(HfEngine(policy, 4))
+    done, report = written(policy, tmp_path, engine, rows=ROWS[::-1])
+    assert engine.num_prompts == report.num_written - report.num_cached == 5
+    assert done[::-1][:6] == first
+    assert_each_once(tmp_path, ROWS)
+
+
+# Sharing
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_shards_in_any_order_merge_without_gaps_or_doubles(
+    policy: Policy, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    sizes = {1: 4, 2: 4, 3: 3}
+    num_done, done = 0, []
+    for number in order:
+        engine = Recorder(HfEngine(policy, 4))
+        done, report = written(policy, tmp_path, engine, shard=Shard(number, 3))
+        assert engine.num_prompts == sizes[number]
+        assert report.num_cached == num_done
+        num_done += sizes[number]
+        assert (report.num_written, report.num_missing) == (num_done, 11 - num_done)
+        assert len(done) == num_done
+    assert [row.id for row in done] == [row.id for row in ROWS]
+    assert_each_once(tmp_path, ROWS)
+    assert written(policy, tmp_path, SILENT)[0] == done
+
+
+def test_files_of_several_machines_are_merged_by_copying_them_together(
+    policy: Policy, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        written(policy, tmp_path / f"machine {number}", shard=Shard(number, 2))
+    (there,) = (tmp_path / "machine 2").glob("*/*.jsonl")
+    target = tmp_path / "machine 1" / there.parent.name / there.name
+    target.write_bytes(there.read_bytes())
+    done, report = written(policy, tmp_path / "machine 1", SILENT)
+    assert (len(done), report.num_cached) == (11, 11)
+    assert_each_once(tmp_path / "machine 1", ROWS)
+
+
+def test_a_job_goes_on_with_another_number_of_shards(policy: Policy, tmp_path: Path) -> None:
+    for number in (1, 2):
+        engine = Recorder(HfEngine(policy, 4), num_calls=1)
+        with pytest.raises(KilledError):
+            written(policy, tmp_path, engine, shard=Shard(number, 2))
+    assert len(cached(tmp_path)) == 8
+    engine, done = Recorder(HfEngine(policy, 4)), []
+    for number in (5, 2, 3, 1, 4):
+        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 5))
+    assert engine.num_prompts == 3
+    assert [row.id for row in done] == [row.id for row in ROWS]
+    assert_each_once(tmp_path, ROWS)
+
+
+def test_more_shards_than_rows_leave_some_without_work(policy: Policy, tmp_path: Path) -> None:
+    engine, done = Recorder(HfEngine(policy, 4)), []
+    for number in range(1, 16):
+        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 15))
+    assert (len(done), engine.num_prompts) == (11, 11)
+
+
+class Meanwhile:
+    """An engine during whose first call another process writes."""
+
+    def __init__(self, engine: Any, act: Callable[[], None]) -> None:
+        self.engine, self.act = engine, act
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        act, self.act = self.act, lambda: None
+        act()
+        return self.engine.sample(prompts, decoding, seed)
+
+
+def test_a_second_process_on_the_same_shard_is_refused_and_the_first_goes_on(
+    policy: Policy, tmp_path: Path
+) -> None:
+    def second() -> None:
+        with pytest.raises(RunError, match=r"another process is writing the shard 1/1.*--shard"):
+            written(policy, tmp_path, SILENT)
+
+    done, _ = written(policy, tmp_path, Meanwhile(HfEngine(policy, 4), second))
+    assert len(done) == 11
+    assert_each_once(tmp_path, ROWS)
+    # The lock's file may stay; it locks nobody out.
+    assert written(policy, tmp_path, SILENT)[1].num_cached == 11
+
+
+def test_what_an_overlapping_shard_wrote_meanwhile_is_not_written_again(
+    policy: Policy, tmp_path: Path
+) -> None:
+    def other() -> None:
+        written(policy, tmp_path, shard=Shard(2, 2))
+
+    engine = Recorder(HfEngine(policy, 4))
+    done, report = written(policy, tmp_path, Meanwhile(engine, other))
+    assert len(done) == 11
+    assert engine.num_prompts < 11
+    assert report.num_cached == 11 - engine.num_prompts
+    # All but the batch that both were at.
+    keys = [row["key"] for row in cached(tmp_path)]
+    assert len(keys) - len(set(keys)) <= 4
+    assert written(policy, tmp_path, SILENT)[1].num_written == 11
+
+
+def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
+    policy: Policy, tmp_path: Path
+) -> None:
+    done, _ = written(policy, tmp_path, ScriptedEngine([said(RUBRIC)]), rows=ROWS[:4])
+    (file,) = tmp_path.glob("*/*.jsonl")
+    content = file.read_bytes()
+    file.write_bytes(b"")
+    cache, keys = (
+        RubricCache(file.parent),
+        [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
+    )
+    for end in range(len(content) + 1):
+        with file.open("ab") as appended:
+            appended.write(content[end - 1 : end] if end else b"")
+        cache.read()
+        assert sum(key in cache for key in keys) == content[:end].count(b"\n")
+    assert [cache[key].rubric for key in keys] == [row.rubric for row in done]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1/", "/2", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3", "1.0/2", " "]
+)
+def test_shares_that_there_are_not_are_refused(text: str) -> None:
+    with pytest.raises(RunError, match="--shard"):
+        parse_shard(text)
+
+
+def test_shares_are_read() -> None:
+    assert parse_shard("2/4") == Shard(2, 4)
+    assert parse_shard("1/1") == Shard()
+
+
+def test_a_model_that_is_no_run_was_not_trained_to_write(tmp_path: Path) -> None:
+    assert trained_to_write("builtin:micro") == {}
+    assert trained_to_write(str(tmp_path)) == {}

@@ -1,0 +1,106 @@
+"""Runs in processes of their own, which can be killed."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rcsd import config
+from rcsd.training.batches import Stream
+from rcsd.training.trainer import run
+
+SERVER = multiprocessing.get_context("forkserver")
+# Once for all processes: they are copies of one that has imported everything.
+SERVER.set_forkserver_preload(["rcsd.training.trainer", "tiny", "launched"])
+
+PATIENCE_SECONDS = 120
+
+Prepare = Callable[..., object]
+
+
+def on_ranks(
+    settings: Sequence[config.Config],
+    resume: bool = False,
+    prepare: Prepare | None = None,
+    *arguments: Any,
+) -> list[BaseProcess]:
+    """Start a run with one process for each of the settings, which may differ.
+
+    Args:
+        settings: Of each rank.
+        resume: As `rcsd.training.trainer.run`.
+        prepare: A function of a module, called in each process first, with its rank.
+        arguments: More of it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank, one in enumerate(settings):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(settings), "MASTER_PORT": port}
+        variables = {name: str(value) for name, value in place.items()}
+        if len(settings) == 1:
+            variables = {}
+        arguments_of_rank = (variables, one, resume, prepare, (rank, *arguments))
+        processes.append(SERVER.Process(target=_run, args=arguments_of_rank, daemon=True))
+        processes[-1].start()
+    return processes
+
+
+def codes(processes: Sequence[BaseProcess]) -> list[int | None]:
+    """Exit codes of all, none of which may hang."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    for process in processes:
+        process.join(max(0.0, ends - time.monotonic()))
+    hanging = [process for process in processes if process.is_alive()]
+    for process in hanging:
+        process.kill()
+    assert not hanging, "a process hangs"
+    return [process.exitcode for process in processes]
+
+
+def wait_for(path: Path, text: str = "") -> None:
+    """Until a file is there and holds a text."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not (path.is_file() and text in path.read_text()):
+        assert time.monotonic() < ends, f"{path} is not written"
+        time.sleep(0.005)
+
+
+def slowly(rank: int) -> None:
+    """Each step takes long enough for whoever watches the run to see it."""
+    take = Stream.take
+
+    def taken(self: Stream, step: int) -> Any:
+        time.sleep(0.2)
+        return take(self, step)
+
+    pytest.MonkeyPatch().setattr(Stream, "take", taken)
+
+
+def terminate(process: BaseProcess) -> None:
+    """As a scheduler does."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+
+
+def _run(
+    variables: dict[str, str],
+    settings: config.Config,
+    resume: bool,
+    prepare: Prepare | None,
+    arguments: tuple[Any, ...],
+) -> None:
+    os.environ.update(variables | {"MASTER_ADDR": "127.0.0.1"})
+    torch.set_num_threads(1)
+    if prepare is not None:
+        prepare(*arguments)
+    run(settings, resume=resume)

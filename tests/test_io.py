@@ -1,0 +1,88 @@
+"""JSON on disk: whole or not there, and never cut in the wrong place."""
+
+from pathlib import Path
+
+import pytest
+
+from rcsd.errors import DataError
+from rcsd.io import append_rows, check_writable, read_rows, write_json, write_rows
+
+
+def test_rows_come_back_even_with_every_kind_of_line_separator_inside(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    rows = [{"text": "a\nb\u2028c\x85d"}, {"text": ""}]
+    append_rows(path, rows[:1])
+    append_rows(path, rows[1:])
+    assert read_rows(path) == rows
+
+
+def test_a_last_line_that_was_cut_off_is_not_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [{"a": 1}, {"a": 2}])
+    path.write_text(path.read_text()[:-3])
+    assert read_rows(path) == [{"a": 1}]
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the row is broken .* delete that line"):
+        read_rows(path)
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_rows(path, [{"a": float("nan")}])
+    assert path.read_text() == '{\n  "a": 1\n}'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_all_ways_of_writing_a_file_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr("os.fsync", waited.append)
+    write_json(tmp_path / "a.json", {})
+    write_rows(tmp_path / "b.jsonl", iter([{"a": 1}]))
+    append_rows(tmp_path / "b.jsonl", [{"a": 2}])
+    assert len(waited) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", "it is a folder"),
+        ("..", "it is a folder"),
+        ("none/x.json", "none/x.json: cannot be written: there is no such folder"),
+        ("file/x.json", "file/x.json: cannot be written: there is no such folder"),
+        ("x" * 300, "cannot be written: File name too long"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=message):
+        check_writable(Path(name))
+    with pytest.raises(DataError, match=message):
+        write_json(Path(name), {})
+    if not name.startswith("none"):  # they make the folder
+        with pytest.raises(DataError, match="cannot be written"):
+            write_rows(Path(name), [{"a": 1}])
+        with pytest.raises(DataError, match="cannot be written"):
+            append_rows(Path(name), [{"a": 1}])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_is_read_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    check_writable(path, [path])
+    path.touch()
+    check_writable(path, [tmp_path / "none.jsonl"])
+    with pytest.raises(DataError, match="is read too"):
+        check_writable(tmp_path / "." / "rows.jsonl", [tmp_path / "none.jsonl", path])

@@ -1,0 +1,300 @@
+"""Kills, full disks, harmed checkpoints: nothing that was written is lost."""
+
+import importlib
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import run_until_killed, settings, trajectory
+
+from rcsd import config
+from rcsd.distributed import Ranks
+from rcsd.errors import RunError
+from rcsd.runs import RunFolder
+from rcsd.training.checkpoint import Checkpoints, State
+from rcsd.training.trainer import run
+
+NUM_KILLS = 20
+
+
+def made(folder: Path, name: str, **changes: Any) -> config.Config:
+    """A run that saves and evaluates after every other step."""
+    evaluation = {"data": {"type": "world", "num_examples": 2}, "every_steps": 2, "max_tokens": 4}
+    defaults = {"steps": 6, "optim": {"lr": 1e-2, "warmup_steps": 2}, "evaluation": evaluation}
+    return settings(folder, name, **(defaults | changes))
+
+
+def assert_same(found: RunFolder, expected: RunFolder) -> None:
+    """Bit for bit."""
+    assert trajectory(found) == trajectory(expected)
+    assert found.completions() == expected.completions()
+    for path in expected.path.glob("model/*.safetensors"):
+        assert (found.model / path.name).read_bytes() == path.read_bytes()
+    for path in expected.path.glob("evaluations/*"):
+        assert (found.path / "evaluations" / path.name).read_bytes() == path.read_bytes()
+    names = sorted(path.name for path in found.path.iterdir())
+    assert names == sorted(path.name for path in expected.path.iterdir())
+
+
+# Kills
+
+
+def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for_bit(
+    tmp_path: Path,
+) -> None:
+    changes = {"save_every_steps": 1, "teacher": {"type": "ema"}, "steps": 400}
+    whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
+    assert codes(on_ranks([whole])) == [0]
+    rng, folder = random.Random(0), RunFolder(broken.out)
+    for _ in range(NUM_KILLS):
+        [process] = on_ranks([broken], folder.record.is_file())
+        if num_more := rng.randrange(4):
+            wait_for(folder.path / "metrics.jsonl", f'"step": {len(folder.metrics()) + num_more},')
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        assert codes([process]) == [-signal.SIGKILL]
+    assert len(folder.metrics()) > NUM_KILLS
+    assert codes(on_ranks([broken], True)) == [0]
+    assert_same(folder, RunFolder(whole.out))
+
+
+FILE_OPERATIONS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
+
+
+def kill_at(rank: int, operation: int, counter: Path) -> None:
+    """SIGKILL before the n-th time that the process asks the system to change a folder or disk."""
+    patch, num = pytest.MonkeyPatch(), [0]
+
+    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            num[0] += 1
+            if num[0] == operation:
+                os.kill(os.getpid(), signal.SIGKILL)
+            counter.write_text(str(num[0]))
+            return change(*args, **kwargs)
+
+        return changed
+
+    for name in FILE_OPERATIONS:
+        patch.setattr(os, name, dying(getattr(os, name)))
+
+
+def test_a_kill_before_any_change_of_the_folder_loses_nothing(tmp_path: Path) -> None:
+    changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
+    whole, counter = made(tmp_path, "whole", **changes), tmp_path / "count"
+    assert codes(on_ranks([whole], False, kill_at, 0, counter)) == [0]
+    total = int(counter.read_text())
+    assert total > 20
+    # All would take minutes: every third, of which each run has others.
+    for operation in range(1, total + 1, 3):
+        broken = made(tmp_path, f"broken-{operation}", **changes)
+        folder = RunFolder(broken.out)
+        assert codes(on_ranks([broken], False, kill_at, operation, counter)) == [-signal.SIGKILL]
+        assert codes(on_ranks([broken], folder.record.is_file())) == [0]
+        assert_same(folder, RunFolder(whole.out))
+
+
+# SIGTERM
+
+
+@pytest.mark.parametrize("changes", [{}, {"overlap": True}, {"save_every_steps": 1}])
+def test_sigterm_saves_what_is_done_and_exits_with_143(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
+    whole = run(made(tmp_path, "whole", **changes))
+    broken = made(tmp_path, "broken", **changes)
+    folder = RunFolder(broken.out)
+    for num_steps in (3, 8):
+        [process] = on_ranks([broken], folder.record.is_file(), slowly)
+        wait_for(broken.out / "metrics.jsonl", f'"step": {num_steps},')
+        terminate(process)
+        assert codes([process]) == [143]
+        done = len(folder.metrics())
+        assert done >= num_steps
+        assert folder.checkpoints()[-1].name == f"step-{done:06d}"
+    assert_same(run(broken, resume=True), whole)
+
+
+def signal_in(rank: int, name: str, nth: int) -> None:
+    """The process gets SIGTERM within the n-th call of a function, and then goes on with it."""
+    module, _, attribute = name.rpartition(":")
+    owner, _, method = attribute.partition(".")
+    kind = getattr(importlib.import_module(module), owner)
+    called, calls = getattr(kind, method), [0]
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == nth:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return called(*args, **kwargs)
+
+    pytest.MonkeyPatch().setattr(kind, method, signalled)
+
+
+@pytest.mark.parametrize(
+    ("name", "nth"),
+    [
+        ("rcsd.engines.local:LocalEngine._prefilled", 4),
+        ("rcsd.methods.rollouts:Student.predictions", 5),
+        ("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
+        ("rcsd.models.teacher:ShadowTeacher._put", 6),  # and back
+        ("rcsd.models.teacher:ShadowTeacher.update", 3),
+        ("torch.optim:AdamW.step", 3),
+        ("rcsd.training.optimizer_step:Learner.learn", 3),
+        ("rcsd.runs:RunFolder.log", 3),
+        ("rcsd.training.checkpoint:Checkpoints.save", 1),
+        ("rcsd.training.validation:HeldOutAnswers.metrics", 1),
+    ],
+)
+def test_wherever_sigterm_comes_the_run_goes_on_bit_for_bit(
+    tmp_path: Path, name: str, nth: int
+) -> None:
+    changes = {"teacher": {"type": "ema", "decay": 0.5}}
+    whole, broken = (made(tmp_path, n, **changes) for n in ("whole", "broken"))
+    processes = [*on_ranks([whole]), *on_ranks([broken], False, signal_in, name, nth)]
+    assert codes(processes) == [0, 143]
+    assert RunFolder(broken.out).checkpoints()
+    assert codes(on_ranks([broken], True)) == [0]
+    assert_same(RunFolder(broken.out), RunFolder(whole.out))
+
+
+def test_the_best_weights_of_steps_that_are_taken_again_are_forgotten(tmp_path: Path) -> None:
+    best = Checkpoints(tmp_path / "best", 1, Ranks())
+    best.save(8, State({"weights/a": torch.zeros(1)}))
+    best.save(6, State({"weights/a": torch.ones(1)}))
+    assert best.steps() == [6]
+    best.drop_from(6)
+    assert best.load({}) is None
+
+
+def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> None:
+    slow = made(tmp_path, "run", views={"analysis": True, "max_analysis_tokens": 256})
+    [process] = on_ranks([slow], False, note_start, tmp_path / "started")
+    wait_for(tmp_path / "started")
+    terminate(process)
+    assert codes([process]) == [143]
+    assert not slow.out.exists()
+
+
+def note_start(rank: int, started: Path) -> None:
+    """Say when the process heeds signals, and take long from then on."""
+    started.parent.mkdir(exist_ok=True)
+    os.environ["RCSD_CACHE"] = str(started.with_name("cache"))
+
+    def loaded(*args: Any) -> Any:
+        started.write_text("")
+        time.sleep(60)
+
+    pytest.MonkeyPatch().setattr("rcsd.training.trainer.load_policy", loaded)
+
+
+# Harmed checkpoints
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    """The last byte of a file is gone."""
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("harm", [flipped, cut, Path.unlink])
+@pytest.mark.parametrize("name", ["state.json", "shard-00000-of-00001.safetensors"])
+def test_a_harmed_checkpoint_is_set_aside_and_the_one_before_it_taken(
+    tmp_path: Path, harm: Callable[[Path], None], name: str
+) -> None:
+    whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
+    broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
+    run_until_killed(broken)
+    folder = RunFolder(broken.out)
+    newest = folder.checkpoints()[-1]
+    assert newest.name == "step-000003"
+    harm(newest / name)
+    said: list[str] = []
+    resumed = run(broken, resume=True, on_warning=said.append)
+    assert "step-000003 is harmed" in said[0]
+    assert (newest.parent / "harmed-step-000003").is_dir()
+    assert trajectory(resumed) == trajectory(whole)
+    assert (resumed.model / "model.safetensors").read_bytes() == (
+        whole.model / "model.safetensors"
+    ).read_bytes()
+
+
+def test_where_all_checkpoints_are_harmed_the_error_says_what_to_do(tmp_path: Path) -> None:
+    broken = made(tmp_path, "broken", save_every_steps=1)
+    run_until_killed(broken)
+    folder = RunFolder(broken.out)
+    for path in folder.checkpoints():
+        cut(path / "shard-00000-of-00001.safetensors")
+    with pytest.raises(RunError, match="To begin again with the first step, delete that folder"):
+        run(broken, resume=True)
+    assert len(folder.metrics()) == 3
+
+
+def test_the_newest_checkpoints_stay_and_no_other_files(tmp_path: Path) -> None:
+    made_here = Checkpoints(tmp_path / "checkpoints", 2, Ranks())
+    for step in range(1, 6):
+        made_here.save(step, State({"weights/a": torch.full((3,), step)}, {"lr": step / 3}))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-000004", "step-000005"]
+    found = made_here.load({})
+    assert found is not None
+    assert (found[0], found[1].values) == (5, {"lr": 5 / 3})
+    torch.testing.assert_close(found[1].tensors["weights/a"], torch.full((3,), 5))
+
+
+def test_a_checkpoint_is_safetensors_and_json_alone(tmp_path: Path) -> None:
+    folder = run(made(tmp_path, "run", steps=2, evaluation=None))
+    kinds = {path.suffix for path in folder.path.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".jsonl", ".safetensors", ".jinja", ".md"}
+
+
+# A disk that is full
+
+
+def small_disk(rank: int, num_bytes: int) -> None:
+    """No file may grow beyond so many bytes: as a full disk, where no other can be had."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
+def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_from_what_was_saved(
+    tmp_path: Path,
+) -> None:
+    whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
+    broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
+    run_until_killed(broken)
+    folder = RunFolder(broken.out)
+    before = [path.name for path in folder.checkpoints()]
+    # Enough for the rows, not for the weights.
+    assert codes(on_ranks([broken], True, small_disk, 100_000)) == [1]
+    assert [path.name for path in folder.checkpoints()] == before
+    assert not (folder.path / "checkpoints" / "unfinished").exists()
+    assert_same(run(broken, resume=True), whole)
+
+
+def test_what_cannot_be_saved_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2, Ranks())
+    checkpoints.save(1, State())
+    monkeypatch.setattr("rcsd.training.checkpoint.save_file", full)
+    with pytest.raises(RunError, match=r"No space left on device; the last one is .*step-000001"):
+        checkpoints.save(2, State())
+    assert checkpoints.steps() == [1]

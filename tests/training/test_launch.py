@@ -1,0 +1,349 @@
+"""Runs of several processes: the same as one process, and none hangs when another fails."""
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
+from tests.methods.test_grpo import GRPO
+from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import FULL, LORA, settings, trajectory
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from rcsd import config
+from rcsd.distributed import Ranks
+from rcsd.engines.local import LocalEngine
+from rcsd.errors import ConfigError, OtherRankError, RunError
+from rcsd.methods.on_policy import OnPolicy
+from rcsd.runs import RunFolder
+from rcsd.training import launch as launching
+from rcsd.training.launch import accelerator_of, launch, refuse_other_sharding
+from rcsd.training.trainer import run
+
+FSDP = {"processes": {"sharding": "fsdp"}}
+ON_HEAD = LORA | {"target_modules": ["q_proj", "lm_head"]}
+SRPO = {"type": "srpo", "reward": GRPO | {"updates_per_batch": 2}}
+EMA = {"teacher": {"type": "ema", "decay": 0.9}}
+EVALUATION = {"data": {"type": "world", "num_examples": 3}, "every_steps": 2, "max_tokens": 8}
+
+
+def made(folder: Path, name: str, training: dict[str, Any], **changes: Any) -> config.Config:
+    """A run whose first step moves the weights already, and rounding alone moves none."""
+    model = {"path": str(folder / "model"), "training": training}
+    optim = {"lr": 1e-2, "warmup_steps": 0, "eps": 1e-4}
+    return settings(folder, name, **({"model": model, "optim": optim, "steps": 4} | changes))
+
+
+def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
+    """Of the trained model."""
+    [path] = folder.model.glob("*model.safetensors")
+    return load_file(path)
+
+
+def assert_same(found: RunFolder, expected: RunFolder) -> None:
+    """Completions to the letter, all metrics and weights but for the rounding of sums."""
+    completions = [
+        [{k: v for k, v in row.items() if k != "reward"} for row in folder.completions()]
+        for folder in (found, expected)
+    ]
+    assert completions[0] == completions[1]
+    for row, other in zip(trajectory(found), trajectory(expected), strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
+    wanted = weights(expected)
+    assert weights(found).keys() == wanted.keys()
+    for name, value in weights(found).items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5)
+
+
+# Equal to one process
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize(
+    ("training", "changes"),
+    [
+        (LORA, {"evaluation": EVALUATION}),
+        (FULL, EMA | {"examples_per_step": 5}),
+        (FULL, {"examples_per_step": 1}),  # one process has nothing to do
+        (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
+        (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
+        (LORA, {"method": {"type": "criterion"}, "tokens_per_part": 1}),
+        (LORA, {"overlap": True}),
+        (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
+        (LORA, FSDP | {"evaluation": EVALUATION, "examples_per_step": 5, "tokens_per_part": 300}),
+        (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
+        (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
+        (FULL, FSDP | {"examples_per_step": 1}),
+        (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
+        (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
+        (LORA, FSDP | {"method": SRPO, "tokens_per_part": 1, "examples_per_step": 3}),
+        (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
+    ],
+)
+def test_two_processes_train_what_one_trains(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
+    if changes.get("method", {}).get("type") in ("grpo", "srpo"):
+        changes = changes | {"completions_per_example": 2}
+    more = changes.pop("model_changes", {})
+    model = {"model": {"path": str(tmp_path / "model"), "training": training} | more}
+    one, two = (made(tmp_path, name, training, **model | changes) for name in ("one", "two"))
+    alone = run(one.model_copy(update={"processes": config.Processes()}))
+    assert codes(on_ranks([two, two])) == [0, 0]
+    assert_same(RunFolder(two.out), alone)
+
+
+@pytest.mark.parametrize("changes", [{}, FSDP])
+def test_a_run_goes_on_with_another_number_of_processes(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole = run(made(tmp_path, "whole", FULL, **EMA))
+    two = made(tmp_path, "run", FULL, **EMA, **changes)
+    assert codes(on_ranks([two, two], False, stop_after, 2)) == [1, 1]
+    assert len(RunFolder(two.out).metrics()) == 2
+    one = two.model_copy(update={"processes": config.Processes()})
+    assert_same(run(one, resume=True), whole)
+
+
+def stop_after(rank: int, num_steps: int) -> None:
+    """The run ends with an error after so many logged steps."""
+    log = RunFolder.log
+
+    def logged(self: RunFolder, step: int, *rest: Any) -> None:
+        if step > num_steps:
+            raise ZeroDivisionError
+        log(self, step, *rest)
+
+    pytest.MonkeyPatch().setattr(RunFolder, "log", logged)
+
+
+def test_the_number_of_exchanges_does_not_depend_on_the_data(tmp_path: Path) -> None:
+    counted = []
+    for name, changes in (("a", {"seed": 1}), ("b", {"seed": 2, "tokens_per_part": 1})):
+        one = made(tmp_path, name, LORA, **changes, sampling={"max_tokens": 5 + len(counted)})
+        assert codes(on_ranks([one, one], False, count_exchanges, tmp_path / f"{name}.counts")) == [
+            0,
+            0,
+        ]
+        counted += [(tmp_path / f"{name}.counts-{rank}").read_text() for rank in (0, 1)]
+    assert len(set(counted)) == 1
+    num_adapters = 28  # two matrices for each of seven layers in two blocks
+    assert json.loads(counted[0])["all_reduce"] == 4 * num_adapters  # once a step
+
+
+def count_exchanges(rank: int, path: Path) -> None:
+    """Write down how often each kind of exchange is made."""
+    counts: dict[str, int] = dict.fromkeys(("all_gather_object", "all_reduce"), 0)
+
+    def counting(name: str, exchange: Any) -> Any:
+        @functools.wraps(exchange)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            counts[name] += 1
+            path.with_name(f"{path.name}-{rank}").write_text(json.dumps(counts))
+            return exchange(*args, **kwargs)
+
+        return counted
+
+    for name in counts:
+        pytest.MonkeyPatch().setattr(
+            f"torch.distributed.{name}", counting(name, getattr(dist, name))
+        )
+
+
+# Failures
+
+
+def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
+    """One rank cannot sample in its second step; every rank notes how it ended."""
+    keep_errors(rank, errors)
+    sample, calls = LocalEngine.sample, [0]
+
+    def failing_sample(self: LocalEngine, *args: Any) -> Any:
+        calls[0] += 1
+        if rank == failing and calls[0] == 2:
+            raise FloatingPointError("next-token probabilities are not numbers")
+        return sample(self, *args)
+
+    pytest.MonkeyPatch().setattr(LocalEngine, "sample", failing_sample)
+
+
+def keep_errors(rank: int, errors: Path) -> None:
+    """What ends a rank goes into a file."""
+    together, depth = Ranks.together, [0]
+
+    def noting(self: Ranks, *args: Any, **kwargs: Any) -> Any:
+        depth[0] += 1
+        try:
+            return together(self, *args, **kwargs)
+        except BaseException as error:
+            if depth[0] == 1:
+                told = f"{type(error).__name__}: {error}"
+                errors.with_name(f"{errors.name}-{rank}").write_text(told)
+            raise
+        finally:
+            depth[0] -= 1
+
+    pytest.MonkeyPatch().setattr(Ranks, "together", noting)
+
+
+def fail_in_learning(rank: int, failing: int, errors: Path) -> None:
+    """One rank runs out of memory in its second step."""
+    keep_errors(rank, errors)
+    loss, calls = OnPolicy.loss, [0]
+
+    def failing_loss(self: OnPolicy, *args: Any) -> Any:
+        calls[0] += 1
+        if rank == failing and calls[0] == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss(self, *args)
+
+    pytest.MonkeyPatch().setattr(OnPolicy, "loss", failing_loss)
+
+
+def test_memory_that_runs_out_in_one_process_of_a_sharded_run_ends_all_in_words(
+    tmp_path: Path,
+) -> None:
+    one = made(tmp_path, "run", LORA, **FSDP)
+    processes = on_ranks([one, one], False, fail_in_learning, 1, tmp_path / "error")
+    assert codes(processes) == [1, 1]
+    assert "lower tokens_per_part" in (tmp_path / "error-1").read_text()
+    assert "another process does not answer" in (tmp_path / "error-0").read_text()
+
+
+@pytest.mark.parametrize("changes", [{}, FSDP])
+def test_when_one_process_fails_the_other_ends_too_and_says_why(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    one = made(tmp_path, "run", LORA, **changes)
+    processes = on_ranks([one, one], False, fail_in_sampling, 1, tmp_path / "error")
+    assert codes(processes) == [1, 1]
+    assert "step 2: next-token probabilities are not" in (tmp_path / "error-1").read_text()
+    told = (tmp_path / "error-0").read_text()
+    assert told.startswith("OtherRankError: process 1 failed")
+    assert "probabilities are not numbers" in told
+    assert len(RunFolder(one.out).metrics()) == 1
+
+
+def test_a_process_that_is_killed_ends_the_others_with_an_error(tmp_path: Path) -> None:
+    one = made(tmp_path, "run", LORA, steps=10_000, save_every_steps=1)
+    processes = on_ranks([one, one], False, keep_errors, tmp_path / "error")
+    wait_for(one.out / "metrics.jsonl", '"step": 2')
+    processes[1].kill()
+    assert codes(processes) == [1, -9]
+    assert "another process does not answer" in (tmp_path / "error-0").read_text()
+
+
+def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
+    one = made(tmp_path, "run", LORA)
+    other = one.model_copy(update={"data": config.WorldData(num_examples=13)})
+    assert codes(on_ranks([one, other], False, keep_errors, tmp_path / "error")) == [1, 1]
+    assert "data: processes 0 and 1 have different ones" in (tmp_path / "error-0").read_text()
+    assert not one.out.exists()
+
+
+@pytest.mark.parametrize("changes", [{}, FSDP])
+def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole, one = (
+        made(tmp_path, name, LORA, steps=15, save_every_steps=1000, **changes)
+        for name in ("whole", "run")
+    )
+    assert codes(on_ranks([whole, whole])) == [0, 0]
+    processes = on_ranks([one, one], False, slowly)
+    wait_for(one.out / "metrics.jsonl", '"step": 3')
+    terminate(processes[1])
+    assert codes(processes) == [143, 143]
+    folder = RunFolder(one.out)
+    num_steps = len(folder.metrics())
+    assert [path.name for path in folder.checkpoints()] == [f"step-{num_steps:06d}"]
+    assert codes(on_ranks([one, one], True)) == [0, 0]
+    assert trajectory(folder) == trajectory(RunFolder(whole.out))
+    assert_same(folder, RunFolder(whole.out))
+
+
+# By hand
+
+
+def test_shares_are_consecutive_whole_and_even() -> None:
+    for num in (1, 2, 3, 8):
+        shares = [Ranks(rank, num).share(10) for rank in range(num)]
+        assert [index for share in shares for index in range(10)[share]] == list(range(10))
+        sizes = [share.stop - share.start for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_all_have_in_common_is_told_by_the_main_process_alone() -> None:
+    assert Ranks().together(lambda: 3) == [3]
+    assert Ranks().from_main(lambda: 4) == 4
+    assert issubclass(OtherRankError, Exception)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_what_a_launcher_shards_itself_is_refused_in_words(kind: str) -> None:
+    with pytest.raises(ConfigError, match=r"processes\.sharding: fsdp"):
+        refuse_other_sharding(DistributedType(kind))
+    refuse_other_sharding(DistributedType.MULTI_GPU)
+
+
+def test_one_process_has_nothing_to_shard(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="shards weights among processes, and there is one"):
+        accelerator_of(made(tmp_path, "run", LORA, **FSDP))
+
+
+def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(made(tmp_path, "run", LORA).model_dump(mode="json")))
+    command = [sys.executable, "-m", "rcsd", "train", str(file), "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Model: ") == 1
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert again.stderr.count("error:") == 1
+    assert "exists; go on with --resume" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "expected"), [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3)]
+)
+def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
+    exit_codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
+    monkeypatch.setattr(launching, "run", _failing(exit_codes))
+    assert launch(2, ["train", "run.yaml"]) == expected
+
+
+def test_a_process_that_was_killed_is_named_where_none_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(launching, "run", _failing([0, -9]))
+    with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
+        launch(2, ["train", "run.yaml"])
+
+
+def _failing(exit_codes: list[int]) -> Callable[[object], None]:
+    failures = {
+        rank: ProcessFailure(rank, 1000 + rank, code, "")
+        for rank, code in enumerate(exit_codes)
+        if code
+    }
+
+    def run(options: object) -> None:
+        raise ChildFailedError("rcsd", failures)
+
+    return run

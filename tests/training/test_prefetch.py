@@ -1,0 +1,367 @@
+"""Sampling the next step's completions while the present step is learned from."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.methods.test_grpo import GRPO
+from tests.support.tiny import tiny_model, tiny_tokenizer
+from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.prompts import decoding_of, prompt_room, prompted
+from rcsd.distributed import Ranks
+from rcsd.engines.base import sampling_seed
+from rcsd.engines.build import engine_of
+from rcsd.errors import ConfigError, RunError
+from rcsd.models.memory import batch_limit
+from rcsd.models.policy import load_policy, policy_of
+from rcsd.runs import RunFolder
+from rcsd.training.batches import Stream, examples_per_step
+from rcsd.training.prefetch import Ahead
+from rcsd.training.trainer import run
+from rcsd.types import Decoding
+
+CRITERION = {"method": {"type": "criterion"}, "data": {"type": "world", "num_examples": 12}}
+
+
+class AtOnce(Executor):
+    """Runs what it is given before anything else is done: the slow sibling of a thread.
+
+    Args:
+        fails_at: Which of its tasks fails instead, counted from 0, and how.
+    """
+
+    def __init__(self, fails_at: int | None = None, error: Exception | None = None) -> None:
+        self.num_tasks, self.fails_at, self.error = 0, fails_at, error
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.num_tasks == self.fails_at:
+            future.set_exception(self.error)
+        else:
+            future.set_result(fn(*args, **kwargs))
+        self.num_tasks += 1
+        return future
+
+
+def in_sequence(monkeypatch: pytest.MonkeyPatch, executor: AtOnce | None = None) -> AtOnce:
+    """Runs now begin the next step's samples and wait for them, before they learn."""
+    made = executor or AtOnce()
+    monkeypatch.setattr("rcsd.training.trainer.ThreadPoolExecutor", lambda *_: made)
+    return made
+
+
+def overlapping(folder: Path, name: str, **changes: Any) -> config.Config:
+    """A run whose first step moves the weights already."""
+    defaults = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
+    return settings(folder, name, **(defaults | changes))
+
+
+def weights(folder: RunFolder) -> bytes:
+    """Of the trained model."""
+    [path] = folder.model.glob("*model.safetensors")
+    return path.read_bytes()
+
+
+def texts(folder: RunFolder, step: int) -> list[str]:
+    """Completions of a step."""
+    return [row["text"] for row in folder.completions() if row["step"] == step]
+
+
+def running() -> list[str]:
+    """Threads of sampling."""
+    return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-ahead")]
+
+
+# Which weights sample
+
+
+def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
+    tmp_path: Path,
+) -> None:
+    one = overlapping(tmp_path, "run", steps=4)
+    folder = run(one)
+    seen = [texts(folder, step) for step in (1, 2, 3, 4)]
+    # Its weights after each step are the models of shorter runs.
+    models = [one.model.path]
+    models += [str(run(overlapping(tmp_path, f"{n}", steps=n)).model) for n in (1, 2)]
+    policies = [load_policy(one.model.model_copy(update={"path": path})) for path in models]
+    room = prompt_room(
+        policies[0].max_positions, one.sampling.max_prompt_tokens, one.sampling.max_tokens
+    )
+    prompts, _ = prompted(load_examples(one.data)[0], one.views, policies[0].tokenizer, room)
+    stream = Stream(prompts, examples_per_step(one), one.seed)
+    for step, policy in enumerate((policies[0], *policies)):
+        asked = [prompt.student_ids for prompt in stream.take(step)]
+        seed = sampling_seed(one.seed, step)
+        said = engine_of(one.engine, policy).sample(asked, decoding_of(one.sampling), seed)
+        assert [completion.text for completion in said] == seen[step]
+
+
+def test_without_overlap_the_first_step_is_the_same_and_the_second_is_not(tmp_path: Path) -> None:
+    ahead = run(overlapping(tmp_path, "ahead", steps=2))
+    usual = run(overlapping(tmp_path, "usual", steps=2, overlap=False))
+    first, second = trajectory(ahead)
+    lag = {"completion/lag_steps_mean", "completion/lag_steps_max"}
+    assert {first[name] for name in lag} == {0}
+    assert {second[name] for name in lag} == {1}
+    assert {k: v for k, v in first.items() if k not in lag} == trajectory(usual)[0]
+    assert texts(ahead, 1) == texts(usual, 1)
+    assert texts(ahead, 2) != texts(usual, 2)
+
+
+@pytest.mark.parametrize("training", [FULL, {**LORA, "dropout": 0.2}])
+@pytest.mark.parametrize("teacher", ["frozen", "ema", "live"])
+def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], teacher: str
+) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    changes: dict[str, Any] = {
+        "model": {"path": str(tmp_path / "model"), "training": training},
+        "teacher": {"type": teacher},
+        "evaluation": {"data": held_out, "every_steps": 2, "max_tokens": 8},
+        "method": {"type": "distill", "divergence": {"type": "reverse_kl"}},
+    }
+    fast = run(overlapping(tmp_path, "fast", **changes))
+    tasks = in_sequence(monkeypatch)
+    slow = run(overlapping(tmp_path, "slow", **changes))
+    assert tasks.num_tasks == 4
+    assert trajectory(fast) == trajectory(slow)
+    assert fast.completions() == slow.completions()
+    assert weights(fast) == weights(slow)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        CRITERION,
+        {"tokens_per_part": "auto"},
+        {
+            "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
+            "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},
+        },
+    ],
+)
+def test_they_do_so_too_with_criteria_with_found_parts_and_for_rubrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    fast = run(overlapping(tmp_path, "fast", steps=3, **changes))
+    in_sequence(monkeypatch)
+    slow = run(overlapping(tmp_path, "slow", steps=3, **changes))
+    assert trajectory(fast) == trajectory(slow)
+    assert weights(fast) == weights(slow)
+
+
+def test_each_phase_of_a_schedule_is_sampled_as_often_as_it_says(tmp_path: Path) -> None:
+    phases = [
+        {"method": {"type": "distill"}, "steps": 2, "completions_per_example": 1},
+        {"method": {"type": "distill"}, "examples_per_step": 2, "completions_per_example": 3},
+    ]
+    method = {"type": "schedule", "phases": phases}
+    folder = run(overlapping(tmp_path, "run", method=method, completions_per_example=2))
+    assert [len(texts(folder, step)) for step in range(1, 6)] == [4, 4, 6, 6, 6]
+    by_id = {row["id"] for row in folder.completions() if row["step"] == 3}
+    assert len(by_id) == 2
+
+
+# Going on, and ending
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+@pytest.mark.parametrize("teacher", ["frozen", "ema"])
+def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, training: dict[str, Any], teacher: str
+) -> None:
+    changes = {
+        "model": {"path": str(tmp_path / "model"), "training": training},
+        "teacher": {"type": teacher},
+    }
+    whole = run(overlapping(tmp_path, "whole", **changes))
+    run_until_killed(overlapping(tmp_path, "broken", **changes))  # the checkpoint is after 2
+    assert running() == []
+    resumed = run(overlapping(tmp_path, "broken", **changes), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+    assert resumed.completions() == whole.completions()
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    whole = run(overlapping(tmp_path, "whole", save_every_steps=4))
+    run_until_killed(overlapping(tmp_path, "broken", save_every_steps=4))
+    resumed = run(overlapping(tmp_path, "broken", save_every_steps=4), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+
+
+def test_what_is_sampled_for_nothing_is_not_counted_and_no_thread_stays(tmp_path: Path) -> None:
+    budget = {"tokens": 60}  # a step has at most 48
+    folder = run(overlapping(tmp_path, "spent", budget=budget))
+    rows = folder.metrics()
+    assert len(rows) < 5
+    learned = sum(row["num_tokens"] for row in folder.completions())
+    assert rows[-1]["completion/tokens_total"] == learned
+    assert {row["step"] for row in folder.completions()} == set(range(1, len(rows) + 1))
+    again = run(overlapping(tmp_path, "spent", budget=budget), resume=True)
+    assert len(again.metrics()) == len(rows)
+    assert running() == []
+
+
+def test_a_run_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    stop = {"metric": "eval/score_mean", "patience": 2}
+    evaluation = {"data": held_out, "every_steps": 1, "max_tokens": 8, "early_stop": stop}
+    folder = run(overlapping(tmp_path, "stopped", steps=5, evaluation=evaluation))
+    assert len(folder.metrics()) == 3
+    assert running() == []
+
+
+# What goes wrong in the thread
+
+
+@pytest.mark.parametrize("save_every_steps", [1, 50])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FloatingPointError("not numbers"), r"step 3: not numbers; .* The batch: train-0-"),
+        (RunError("out of memory while sampling"), "^out of memory while sampling$"),
+    ],
+)
+def test_an_error_of_sampling_is_that_of_the_step_that_asks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_every_steps: int,
+    error: Exception,
+    said: str,
+) -> None:
+    in_sequence(monkeypatch, AtOnce(fails_at=1, error=error))
+    with pytest.raises(RunError, match=said):
+        run(overlapping(tmp_path, "run", save_every_steps=save_every_steps))
+    folder = RunFolder(tmp_path / "run")
+    assert len(folder.metrics()) == 2
+    assert len(folder.checkpoints()) == (2 if save_every_steps == 1 else 0)
+
+
+def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    section = config.LocalEngine()
+    ahead = Ahead(engine_of(section, policy), section, policy, in_thread := ThreadPoolExecutor(1))
+    for parameter in policy.trainable.values():
+        parameter.data.fill_(float("nan"))
+    ahead.start([[5, 3]], Decoding(4), 0)
+    assert ahead.state() is None
+    with pytest.raises(FloatingPointError, match="not numbers"):
+        ahead.sample([[5, 3]], Decoding(4), 0)
+    in_thread.shutdown()
+
+
+class Gated(ThreadPoolExecutor):
+    """A thread whose tasks wait until they are let go on."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.gate = threading.Event()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def when_free() -> Any:
+            self.gate.wait()
+            return fn(*args, **kwargs)
+
+        return super().submit(when_free)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.gate.set()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+def bfloat16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("training", [config.FullFineTuning(), config.Lora(rank=4, alpha=8)])
+@pytest.mark.parametrize("precision", [contextlib.nullcontext, bfloat16])
+def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
+    training: config.FullFineTuning | config.Lora, precision: Callable[[], Any]
+) -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
+    section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
+    engine = engine_of(section, policy, precision)
+    before = engine.sample(*asked)
+    late = Gated()
+    ahead = Ahead(engine, section, policy, late, precision)
+    assert ahead.sample(*asked) == before  # nothing was begun
+    ahead.start(*asked)
+    for parameter in policy.trainable.values():
+        parameter.data += torch.randn_like(parameter)
+    late.shutdown()
+    assert ahead.sample(*asked) == before
+    assert ahead.sample(*asked) == engine.sample(*asked) != before
+
+
+def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
+    policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=4, alpha=8))
+    section = config.LocalEngine()
+    ahead = Ahead(engine_of(section, policy), section, policy, AtOnce())
+    theirs = dict(ahead._copy.model.named_parameters())
+    for name, parameter in policy.model.named_parameters():
+        assert (theirs[name] is parameter) == (not parameter.requires_grad)
+        assert not theirs[name].requires_grad
+    assert policy.trainable
+
+
+def test_batches_that_did_not_fit_ahead_are_smaller_everywhere_and_counted_once() -> None:
+    ours, theirs = batch_limit(64), batch_limit(64)
+    theirs.lower(32)
+    theirs.lower(16)
+    ours.follow(theirs)
+    assert ours.value == 16
+    shown = {"memory/sampling_batch_size": 16.0, "memory/sampling_out_of_memory_count": 2.0}
+    assert ours.metrics(Ranks()) == shown
+    ours.lower(8)
+    ours.follow(theirs)
+    assert ours.metrics(Ranks())["memory/sampling_out_of_memory_count"] == 1
+    assert ours.value == 8
+
+
+# What makes no sense
+
+SAMPLED = {"type": "distill", "divergence": {"type": "sampled_token"}}
+DISTILL = {"type": "distill"}
+SUPPRESS = {"type": "suppress"}
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (SAMPLED, "sampled_token"),
+        ({"type": "criterion", "distill": SAMPLED}, "sampled_token"),
+        (SUPPRESS, "suppress"),
+        (GRPO, "grpo"),
+        ({"type": "srpo", "reward": GRPO}, "srpo"),
+        ({"type": "sum", "terms": [{"method": DISTILL}, {"method": GRPO}]}, "grpo"),
+        ({"type": "sum", "terms": [{"method": SAMPLED}, {"method": SUPPRESS}]}, "sampled_token"),
+        (
+            {"type": "schedule", "phases": [{"method": DISTILL, "steps": 1}, {"method": SUPPRESS}]},
+            "suppress",
+        ),
+    ],
+)
+def test_what_needs_fresh_samples_is_refused(
+    tmp_path: Path, method: dict[str, Any], name: str
+) -> None:
+    changes = {"method": method, "completions_per_example": 2}
+    with pytest.raises(ConfigError, match=f"overlap: {name} needs fresh samples"):
+        overlapping(tmp_path, "run", **changes)
+    overlapping(tmp_path, "run", overlap=False, **changes)
+
+
+def test_what_samples_nothing_and_what_draws_from_the_process_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="overlap: sft learns from no samples"):
+        overlapping(tmp_path, "run", method={"type": "sft"})
+    with pytest.raises(ConfigError, match="overlap: engine hf draws from the process's"):
+        overlapping(tmp_path, "run", engine={"type": "hf"})

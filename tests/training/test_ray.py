@@ -1,0 +1,387 @@
+"""On a Ray cluster: the numbers of one process, also where workers are killed."""
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from tests.support.tiny import tiny_folder
+
+from rcsd import cli
+from rcsd.cli.clusters import asked_of
+from rcsd.errors import ConfigError, RunError
+from rcsd.io import read_rows
+from rcsd.training.ray import Asked, Place, joined
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's name for it
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+RUN = {
+    "model": {"path": "model", "training": {"type": "full"}},
+    "data": {"type": "world", "num_examples": 12},
+    "method": {"type": "distill"},
+    "optim": {"lr": 1e-4, "warmup_steps": 2},
+    "sampling": {"max_tokens": 12},
+    "steps": 30,
+    "examples_per_step": 4,
+    "save_every_steps": 4,
+    "out": "one",
+}
+# A trained model, whose samples hardly ever hang on the rounding of the batches they are in.
+EVALUATION = {
+    "model": {"path": "builtin:micro"},
+    "data": {"mine": {"type": "world", "num_examples": 60, "split": "new_numbers"}},
+    "num_samples": 4,
+    "max_tokens": 96,
+    "batch_size": 8,
+    "out": "one",
+}
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+def waited_for(true: Callable[[], Any], process: "subprocess.Popen[str] | None" = None) -> Any:
+    """What a condition gives once it holds, while a process runs."""
+    deadline = time.monotonic() + 240
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, "it ended before"
+        time.sleep(0.01)
+    return found
+
+
+def is_listening(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
+
+
+def unused_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Head:
+    """A cluster of this machine: two workers of one CPU each."""
+
+    def __init__(self, **environment: str) -> None:
+        port = unused_port()
+        self.address = f"127.0.0.1:{port}"
+        words = ["start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+        words += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
+        self._process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("ray")), *words],
+            env=os.environ | LOOPBACK | TOKEN | QUIET | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        waited_for(lambda: is_listening(port))
+
+    def workers(self, title: str) -> list[psutil.Process]:
+        """Of the cluster's processes those that Ray gave such a title."""
+        found = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[:1] == [title]:
+                    found.append(process)
+        return found
+
+    def end(self) -> None:
+        own = psutil.Process(self._process.pid)
+        for process in (own, *own.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    head = Head()
+    yield head
+    head.end()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where commands are started: a model, a run, an evaluation, questions."""
+    folder = tmp_path_factory.mktemp("ray")
+    tiny_folder(folder / "model")
+    (folder / "run.yaml").write_text(yaml.safe_dump(RUN))
+    (folder / "eval.yaml").write_text(yaml.safe_dump(EVALUATION | {"out": "eval-one"}))
+    ended(started(folder, "data", "world", "--num", "40", "--out", "questions.jsonl"))
+    return folder
+
+
+def started(folder: Path, *words: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "rcsd", *words],
+        cwd=folder,
+        env=os.environ
+        | LOOPBACK
+        | TOKEN
+        | QUIET
+        | {"RCSD_CACHE": str(folder / "cache")}
+        | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == code, said
+    return said
+
+
+def trajectory(run: Path) -> list[dict[str, float]]:
+    """Metrics without the clock's."""
+    rows = read_rows(run / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def content(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob(pattern) if p.is_file()
+    }
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def on_two(head: Head, place: Path) -> Path:
+    """A run on two workers that nobody kills."""
+    ended(started(place, "train", "run.yaml", "out=two", "--ray", head.address, "--workers", "2"))
+    return place / "two"
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_workers_take_the_steps_of_one_process(place: Path, on_two: Path) -> None:
+    ended(started(place, "train", "run.yaml"))
+    one = place / "one"
+    for row, other in zip(trajectory(one), trajectory(on_two), strict=True):
+        assert other == pytest.approx(row, rel=1e-5, abs=1e-5)
+    assert content(one, "completions.jsonl") == content(on_two, "completions.jsonl")
+    assert json.loads((on_two / "run.json").read_text())["config"]["out"] == "two"
+    assert not list(place.glob(".two*"))
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_run_whose_workers_are_killed_twice_ends_as_one_without(
+    head: Head, place: Path, on_two: Path
+) -> None:
+    words = ("train", "run.yaml", "out=killed", "--ray", head.address, "--workers", "2")
+    process, run = started(place, *words), place / "killed"
+    # The main worker, which writes, and the other one.
+    for num_rows, which in ((6, 0), (18, 1)):
+        waited_for(lambda num=num_rows: len(read_rows(run / "metrics.jsonl")) >= num, process)
+        workers = sorted(head.workers("ray::RayTrainWorker"), key=lambda worker: worker.pid)
+        assert len(workers) == 2
+        workers[which].send_signal(signal.SIGKILL)
+        waited_for(lambda killed=workers[which]: not killed.is_running(), process)
+    said = ended(process)
+    assert said.count("the workers were started again") == 2
+    assert trajectory(run) == trajectory(on_two)
+    assert content(run, "completions.jsonl") == content(on_two, "completions.jsonl")
+    assert content(run / "model", "*.safetensors") == content(on_two / "model", "*.safetensors")
+    assert content(run / "model", "*.safetensors")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_folder_that_workers_do_not_see_ends_the_run_at_once(head: Head, place: Path) -> None:
+    process = started(place, "train", "run.yaml", "out=unseen", "--ray", head.address)
+    [file] = waited_for(lambda: list(place.glob(".unseen.ray-*/shared")), process)
+    file.unlink()
+    said = ended(process, 2)
+    assert "does not see the same folder" in said
+    assert "on storage that all machines share" in said
+    assert "Traceback" not in said
+    assert "started again" not in said
+    assert not list(place.glob("*unseen*"))
+
+
+@needs_ray
+@pytest.mark.slow
+def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path) -> None:
+    words = ("train", "run.yaml", "out=wrong", "data={type: jsonl, path: none.jsonl}")
+    said = ended(started(place, *words, "--ray", head.address, "--workers", "2"), 2)
+    assert said.count("none.jsonl: there is no such file") == 1
+    assert "Traceback" not in said
+
+
+@needs_ray
+@pytest.mark.slow
+def test_sigterm_ends_the_command_and_what_was_saved_is_gone_on_from(
+    head: Head, place: Path, on_two: Path
+) -> None:
+    words = ("train", "run.yaml", "out=ended", "--ray", head.address, "--workers", "2")
+    process, run = started(place, *words), place / "ended"
+    waited_for(lambda: len(read_rows(run / "metrics.jsonl")) >= 6, process)
+    process.send_signal(signal.SIGTERM)
+    said = ended(process, 143)
+    assert "Traceback" not in said
+    waited_for(lambda: not head.workers("ray::RayTrainWorker"))
+    assert len(read_rows(run / "metrics.jsonl")) < RUN["steps"]
+    ended(started(place, *words, "--resume"))
+    assert trajectory(run) == trajectory(on_two)
+
+
+# Sampling
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_evaluation_is_that_of_one_process_though_a_worker_is_killed(
+    head: Head, place: Path
+) -> None:
+    ended(started(place, "eval", "eval.yaml"))
+    process = started(
+        place, "eval", "eval.yaml", "out=eval-two", "--ray", head.address, "--workers", "2"
+    )
+    kill_one_that_samples(head, process)
+    ended(process)
+    one, two = place / "eval-one", place / "eval-two"
+    assert len(read_rows(one / "completions.jsonl")) == 60 * 5
+    for pattern in ("completions.jsonl", "summary.json", "examples/*"):
+        assert content(one, pattern) == content(two, pattern) != {}
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [(), ("--temperature", "1.0")], ids=["greedy", "drawn"])
+def test_rubrics_are_those_of_one_process_though_a_worker_is_killed(
+    head: Head, place: Path, temperature: tuple[str, ...]
+) -> None:
+    def words(name: str) -> list[str]:
+        files = ["--data", "questions.jsonl", "--out", f"{name}.jsonl", "--cache", name]
+        bounds = ["--max-tokens", "150", "--max-criteria", "3", "--max-characters", "60"]
+        options = [*files, *bounds, "--batch-size", "4", *temperature]
+        return ["rubrics", "write", "--model", "model", *options]
+
+    one, two = (f"{name}-{len(temperature)}" for name in ("rubrics-one", "rubrics-two"))
+    ended(started(place, *words(one)))
+    process = started(place, *words(two), "--ray", head.address, "--workers", "2")
+    waited_for(lambda: any(path.read_bytes() for path in (place / two).rglob("*.jsonl")), process)
+    kill_one_that_samples(head, process)
+    ended(process)
+    for suffix in ("jsonl", "jsonl.written.json"):
+        assert (place / f"{two}.{suffix}").read_bytes() == (place / f"{one}.{suffix}").read_bytes()
+    # Each was written once, and kept in the same order.
+    assert content(place / two, "*.jsonl") == content(place / one, "*.jsonl") != {}
+
+
+def kill_one_that_samples(head: Head, process: "subprocess.Popen[str]") -> None:
+    [worker, *_] = waited_for(lambda: head.workers("ray::_Sampler.sample"), process)
+    worker.send_signal(signal.SIGKILL)
+    waited_for(lambda: not worker.is_running(), process)
+
+
+# The cluster
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_local_cluster_listens_on_the_loopback_address_alone() -> None:
+    code = """
+import psutil
+from rcsd.training.ray import Asked, joined
+with joined(Asked("local")) as cluster:
+    own = psutil.Process()
+    found = [c for p in (own, *own.children(recursive=True)) for c in p.net_connections("inet")]
+    hosts = {c.laddr.ip.removeprefix("::ffff:") for c in found if c.status == "LISTEN"}
+    print("hosts", cluster.num_workers, *sorted(hosts))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | QUIET, capture_output=True, text=True
+    )
+    assert "hosts 1 127.0.0.1\n" in done.stdout, done.stdout + done.stderr
+
+
+@needs_ray
+@pytest.mark.slow
+def test_what_the_cluster_has_no_room_for_is_an_error_that_says_what_it_has(
+    head: Head, place: Path
+) -> None:
+    for words in (("--workers", "3"), ("--worker-resources", "CPU=1,GPU=1")):
+        said = ended(started(place, "eval", "eval.yaml", "out=x", "--ray", head.address, *words), 2)
+        assert "its machines have: CPU=2" in said
+
+
+@needs_ray
+@pytest.mark.slow
+def test_machines_with_another_version_are_refused(tmp_path: Path, place: Path) -> None:
+    other = tmp_path / "rcsd-99.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: rcsd\nVersion: 99.0\n")
+    head = Head(PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    try:
+        said = ended(started(place, "eval", "eval.yaml", "out=x", "--ray", head.address), 2)
+    finally:
+        head.end()
+    assert "rcsd is 99.0, and here it is" in said
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'rcsd\[ray\]'"), joined(Asked("auto")):
+        pass
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "ray://host"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with (
+        pytest.raises(ConfigError, match="expected local, auto, HOST:PORT"),
+        joined(Asked(address)),
+    ):
+        pass
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    address, began = f"127.0.0.1:{unused_port()}", time.monotonic()
+    with pytest.raises(RunError, match="nobody listens there"), joined(Asked(address)):
+        pass
+    assert time.monotonic() - began < 5
+
+
+def test_a_folder_that_a_worker_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"does not see the folder .*none"):
+        Place(tmp_path / "none", {}).enter()
+
+
+def test_options_of_a_cluster_need_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match="are for --ray"):
+        asked_of(None, 2, None, 3)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN))
+    words = ["rcsd", "train", str(tmp_path / "run.yaml"), "--ray", "local", "--processes", "2"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "take --workers" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_resources_are_names_and_numbers() -> None:
+    asked = functools.partial(asked_of, "auto", None, restarts=3)
+    assert asked("CPU=8, GPU=0.5") == Asked("auto", None, {"CPU": 8, "GPU": 0.5}, 3)
+    for wrong in ("CPU", "CPU=", "CPU=none", "=2", "CPU=0", "CPU=-1", "CPU=inf", "CPU=nan", ""):
+        with pytest.raises(ConfigError, match="expected NAME=NUMBER"):
+            asked(wrong)

@@ -1,0 +1,318 @@
+"""The loop: exact resume, the golden trajectory, splitting, errors that lose nothing."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.tiny import tiny_folder
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rcsd import config
+from rcsd.data.load import load_examples
+from rcsd.data.prompts import Prompted
+from rcsd.data.rubric import rubric_json
+from rcsd.engines.scripted import ScriptedEngine
+from rcsd.errors import DataError, RunError
+from rcsd.io import read_rows
+from rcsd.methods.sft import written_target
+from rcsd.runs import RunFolder
+from rcsd.training.batches import Stream
+from rcsd.training.trainer import run
+from rcsd.training.validation import HeldOutRubrics
+from rcsd.types import Completion, Decoding, Example
+
+FULL = {"type": "full"}
+LORA = {"type": "lora", "rank": 4, "alpha": 8}
+
+
+def settings(folder: Path, name: str, **changes: Any) -> config.Config:
+    """A run of five steps on a random two-layer model."""
+    model = folder / "model"
+    if not model.exists():
+        tiny_folder(model)
+    tree: dict[str, Any] = {
+        "model": {"path": str(model), "training": FULL},
+        "data": {"type": "world", "num_examples": 12},
+        "method": {"type": "distill"},
+        "optim": {"lr": 1e-3, "warmup_steps": 2},
+        "sampling": {"max_tokens": 12},
+        "steps": 5,
+        "examples_per_step": 4,
+        "save_every_steps": 2,
+        "out": str(folder / name),
+    }
+    return config.parse_config(tree | changes)
+
+
+def trajectory(folder: RunFolder) -> list[dict[str, float]]:
+    """Metrics without the clock's."""
+    rows = folder.metrics()
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+class KilledError(Exception):
+    """A kill in the middle of a run."""
+
+
+def run_until_killed(broken: config.Config) -> None:
+    """A run that is killed after its third step."""
+
+    def kill(step: int, metrics: object) -> None:
+        if step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(broken, on_step=kill)
+
+
+@pytest.mark.parametrize("training", [FULL, LORA])
+@pytest.mark.parametrize("teacher", ["frozen", "ema", "live"])
+def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, training: dict[str, Any], teacher: str
+) -> None:
+    changes = {
+        "model": {"path": str(tmp_path / "model"), "training": training},
+        "teacher": {"type": teacher},
+    }
+    whole = run(settings(tmp_path, "whole", **changes))
+
+    run_until_killed(settings(tmp_path, "broken", **changes))
+    assert len(RunFolder(tmp_path / "broken").metrics()) == 3
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+    assert resumed.completions() == whole.completions()
+    name = "adapter_model.safetensors" if training is LORA else "model.safetensors"
+    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+def test_the_frozen_weights_write_the_analyses_even_if_they_are_written_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"views": {"analysis": True, "max_analysis_tokens": 8}, "optim": {"lr": 1e-2}}
+    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
+    whole = run(settings(tmp_path, "whole", **changes))
+
+    run_until_killed(settings(tmp_path, "broken", **changes))
+    shutil.rmtree(tmp_path / "cache")
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert resumed.read_record()["prompts_sha256"] == whole.read_record()["prompts_sha256"]
+    assert trajectory(resumed) == trajectory(whole)
+
+
+def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
+    rows = trajectory(run(settings(tmp_path, "golden", engine={"type": "hf"})))
+    golden = json.loads((Path(__file__).parent / "golden_trajectory.json").read_text())
+    assert len(rows) == len(golden)
+    for row, expected in zip(rows, golden, strict=True):
+        assert row == pytest.approx(expected, rel=2e-3)
+
+
+def test_where_only_the_likeliest_token_is_left_both_engines_train_the_same_model(
+    tmp_path: Path,
+) -> None:
+    sampling = {"max_tokens": 12, "top_k": 1}
+    slow = run(settings(tmp_path, "slow", sampling=sampling, engine={"type": "hf"}))
+    fast = run(settings(tmp_path, "fast", sampling=sampling))
+    assert fast.completions() == slow.completions()
+    for row, expected in zip(trajectory(fast), trajectory(slow), strict=True):
+        assert row == pytest.approx(expected, rel=1e-6)
+
+
+def test_splitting_the_step_into_parts_changes_nothing(tmp_path: Path) -> None:
+    whole = trajectory(run(settings(tmp_path, "whole", steps=3)))
+    split = trajectory(run(settings(tmp_path, "split", steps=3, tokens_per_part=1)))
+    for row, expected in zip(split, whole, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"divergence": {"type": "reverse_kl"}, "support": {"type": "full"}},
+        {"divergence": {"type": "jsd", "beta": 0.3}, "support": {"type": "student_top_k", "k": 5}},
+        {"divergence": {"type": "sampled_token"}},
+        {"support": {"type": "teacher_top_k", "k": 5, "outside": "tail"}},
+        {"clip": {"type": "token", "max_nats": 0.1}},
+        {"clip": {"type": "entry"}, "temperature": 2.0},
+    ],
+)
+def test_every_loss_has_a_gradient_and_says_what_it_clipped(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    method = {"type": "distill", **changes}
+    folder = run(settings(tmp_path, "run", method=method, steps=2))
+    rows = trajectory(folder)
+    assert all(row["optim/grad_norm"] > 0 for row in rows)
+    assert ("loss/clipped_share" in rows[0]) == ("clip" in changes)
+
+
+def test_top_k_of_the_whole_vocabulary_equals_full_support(tmp_path: Path) -> None:
+    size = len(AutoTokenizer.from_pretrained(tiny_folder(tmp_path / "model")))
+    full = {"type": "distill", "support": {"type": "full"}}
+    top = {"type": "distill", "support": {"type": "teacher_top_k", "k": size}}
+    one = trajectory(run(settings(tmp_path, "full", method=full, steps=2)))
+    other = trajectory(run(settings(tmp_path, "top", method=top, steps=2)))
+    for row, expected in zip(other, one, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_sft_learns_solutions_and_keeps_habits(tmp_path: Path) -> None:
+    method = {"type": "sft", "view": "rubric", "habit_share": 0.5}
+    data = {"type": "world", "num_examples": 12, "rubrics": "drawn"}
+    folder = run(settings(tmp_path, "sft", method=method, data=data, steps=4))
+    losses = [row["loss/nll_nats_mean"] for row in folder.metrics()]
+    assert losses[-1] < losses[0]
+    solutions = {e.solution for e in load_examples(config.WorldData.model_validate(data))[0]}
+    first = [row for row in folder.completions() if row["step"] == 1]
+    assert sum(row["text"] in solutions for row in first) == 2
+
+
+def test_the_model_loads_with_transformers_as_it_is(tmp_path: Path) -> None:
+    folder = run(settings(tmp_path, "run", steps=1))
+    AutoModelForCausalLM.from_pretrained(folder.model)
+    assert AutoTokenizer.from_pretrained(folder.model).chat_template
+    record = folder.read_record()
+    assert record["config"]["steps"] == 1
+    assert record["num_examples"] == 12
+
+
+def test_held_out_examples_are_graded_as_the_run_goes_on(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    evaluation = {"data": held_out, "every_steps": 2, "max_tokens": 8}
+    rows = run(settings(tmp_path, "run", steps=3, evaluation=evaluation)).metrics()
+    assert ["eval/score_mean" in row for row in rows] == [False, True, True]
+    assert len(list((tmp_path / "run" / "evaluations").iterdir())) == 2
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
+    run(settings(tmp_path, "run", steps=1))
+    with pytest.raises(RunError, match="--resume"):
+        run(settings(tmp_path, "run", steps=1))
+
+
+def test_a_run_is_not_resumed_with_another_configuration_or_other_data(tmp_path: Path) -> None:
+    run(settings(tmp_path, "run", steps=1))
+    with pytest.raises(RunError, match="another optim"):
+        run(settings(tmp_path, "run", steps=1, optim={"lr": 1e-2}), resume=True)
+    with pytest.raises(RunError, match="no run to resume"):
+        run(settings(tmp_path, "other", steps=1), resume=True)
+
+
+def test_nan_stops_the_run_names_the_batch_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    huge = {"lr": 1e30}
+    with pytest.raises(RunError, match=r"step 2: .*not.* numbers?; .*step-000001.*train-0-"):
+        run(settings(tmp_path, "run", optim=huge, save_every_steps=1))
+    folder = RunFolder(tmp_path / "run")
+    assert [path.name for path in folder.checkpoints()] == ["step-000001"]
+    assert len(folder.metrics()) == 1
+
+
+def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path: Path) -> None:
+    lengths = {"max_tokens": 4, "max_prompt_tokens": 150}
+    folder = run(settings(tmp_path, "run", steps=1, sampling=lengths))
+    dropped = folder.read_record()["dropped"]
+    assert 0 < len(dropped) < 12
+    assert "room for 150" in dropped[0]["reason"]
+    with pytest.raises(DataError, match="no example is left"):
+        run(settings(tmp_path, "none", sampling={"max_tokens": 4, "max_prompt_tokens": 3}))
+
+
+def test_a_stream_takes_every_example_once_an_epoch() -> None:
+    prompts = [Prompted(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
+    stream = Stream(prompts, per_step=[4] * 5, seed=0)
+    taken = [item.student_ids[0] for step in range(5) for item in stream.take(step)]
+    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
+    assert taken[:10] != taken[10:]
+    assert stream.used(5) == list(range(10))
+
+
+GRPO = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
+
+# Stage 1: the same loop writes rubrics
+
+WRITER = {
+    "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
+    "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},
+}
+
+
+@pytest.mark.parametrize("student", ["none", "answer"])
+@pytest.mark.parametrize("analysis", [False, True])
+def test_a_rubric_writer_is_trained_by_the_same_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str, analysis: bool
+) -> None:
+    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
+    views = {"writes": "rubric", "student": student, "teacher": "rubric", "analysis": analysis}
+    views |= {"max_analysis_tokens": 4}
+    folder = run(settings(tmp_path, "run", steps=2, **{**WRITER, "views": views}))
+    rows = folder.completions()
+    assert all(row["text"].startswith('[{"criterion": "') for row in rows)
+    assert all(row["loss/divergence_nats_mean"] > 0 for row in folder.metrics())
+
+
+def test_a_writers_run_resumes_exactly_too(tmp_path: Path) -> None:
+    whole = run(settings(tmp_path, "whole", **WRITER))
+
+    run_until_killed(settings(tmp_path, "broken", **WRITER))
+    resumed = run(settings(tmp_path, "broken", **WRITER), resume=True)
+    assert trajectory(resumed) == trajectory(whole)
+
+
+def test_a_writers_warm_start_learns_the_gold_rubrics(tmp_path: Path) -> None:
+    changes = {**WRITER, "method": {"type": "sft", "view": "answer"}, "steps": 1}
+    folder = run(settings(tmp_path, "run", **changes))
+    gold = {
+        rubric_json(example.rubric)
+        for example in load_examples(settings(tmp_path, "run").data)[0]
+        if example.rubric is not None
+    }
+    assert {row["text"] for row in folder.completions()} <= gold
+
+
+def test_what_sft_is_to_learn_must_be_there() -> None:
+    bare = Example("a", "Why?")
+    with pytest.raises(DataError, match="field 'rubric': example 'a' has none"):
+        written_target(bare, "rubric")
+    with pytest.raises(DataError, match="field 'solution': example 'a' has none"):
+        written_target(bare, "answer")
+
+
+def test_held_out_rubrics_are_measured_against_gold(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    evaluation = {"data": held_out, "every_steps": 2, "max_tokens": 200}
+    folder = run(settings(tmp_path, "run", steps=3, evaluation=evaluation, **WRITER))
+    assert ["eval/f1_mean" in row for row in folder.metrics()] == [False, True, True]
+    last = folder.metrics()[-1]
+    written = read_rows(tmp_path / "run" / "evaluations" / "step-000003-held_out.jsonl")
+    valid = [row for row in written if row["rubric"] is not None]
+    assert last["eval/valid_share"] == len(valid) / 3
+    assert 0 <= last["eval/f1_mean"] <= 1
+
+
+def test_a_written_copy_of_gold_agrees_with_it_fully(tmp_path: Path) -> None:
+    examples = load_examples(config.WorldData(num_examples=2))[0]
+    texts = [rubric_json(e.rubric) for e in examples if e.rubric is not None]
+    prompts = [Prompted(example, (1,), (1,)) for example in examples]
+    engine = ScriptedEngine([Completion((1,), text, finished=True) for text in texts])
+    held_out = HeldOutRubrics("set", prompts, engine, Decoding(10))
+    expected = dict.fromkeys(("valid_share", "precision_mean", "recall_mean", "f1_mean"), 1.0)
+    assert held_out.metrics(tmp_path / "whole.jsonl", 1) == expected
+    cut = [Completion((1,), text[: text.index("}") + 1], finished=False) for text in texts]
+    part = HeldOutRubrics("set", prompts, ScriptedEngine(cut), Decoding(10))
+    assert part.metrics(tmp_path / "part.jsonl", 2)["recall_mean"] < 1
+
+
+def test_a_run_that_stops_early_leaves_its_best_model(tmp_path: Path) -> None:
+    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
+    stop = {"metric": "eval/score_mean", "patience": 2}
+    evaluation = {"data": held_out, "every_steps": 1, "max_tokens": 8, "early_stop": stop}
+    folder = run(settings(tmp_path, "stopped", steps=5, evaluation=evaluation))
+    # A random model scores 0 each time, so its first evaluation is its best.
+    assert [row["eval/score_mean"] for row in folder.metrics()] == [0.0] * 3
+    first = run(settings(tmp_path, "first", steps=1))
+    name = "model.safetensors"
+    assert (folder.model / name).read_bytes() == (first.model / name).read_bytes()
+    resumed = run(settings(tmp_path, "stopped", steps=5, evaluation=evaluation), resume=True)
+    assert len(resumed.metrics()) == 3
