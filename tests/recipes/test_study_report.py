@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.points import point, rows, settings, trained
 
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
-from rcsd.evaluation.report.text import number
+from rcsd.evaluation.report import number
 from rcsd.evaluation.statistics import Interval
 from rcsd.io import write_json
 from rcsd.recipes.standings import Content, Prediction, Standing

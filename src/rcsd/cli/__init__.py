@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, judging, planning, writer
+from rcsd.cli.comparing import Sheet
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
@@ -97,7 +98,8 @@ def study(
 
 
 def _show(outcome: "Outcome") -> None:
-    console.print(outcome.table)
+    table = outcome.table
+    console.print(Sheet(table.title, table.columns, table.rows, num_names=1).table())
     for sentence in outcome.findings:
         console.print(f"- {sentence}")
     say(f"\nReport: {outcome.report}")

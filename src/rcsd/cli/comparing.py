@@ -15,8 +15,7 @@ from rich.text import Text
 from rcsd.evaluation.compare import ArmsCompared
 from rcsd.evaluation.compare.sets import SetsCompared
 from rcsd.evaluation.compare.unscored import Bounds, Corrected
-from rcsd.evaluation.report.tables import NOTHING, range_text
-from rcsd.evaluation.report.text import number, p_value_text
+from rcsd.evaluation.report import NOTHING, number, p_value_text, range_text
 from rcsd.evaluation.statistics import Interval
 from rcsd.redact import shown_text
 

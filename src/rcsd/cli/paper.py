@@ -112,7 +112,7 @@ def benchmarks_of(
 def sheets_of(table: "PaperTable") -> "list[Sheet]":
     """Benchmarks and their average; differences; the published averages beside ours."""
     from rcsd.cli.comparing import Sheet  # noqa: PLC0415
-    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report import NOTHING  # noqa: PLC0415
     from rcsd.recipes.published import SCIENCE  # noqa: PLC0415
 
     cells, differences = [], []
@@ -149,7 +149,7 @@ def sheets_of(table: "PaperTable") -> "list[Sheet]":
 
 
 def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[str, ...]:
-    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report import NOTHING  # noqa: PLC0415
 
     means = {of.arm: of.interval for of in row.compared.means}
     shown = [_shown(means[arm]) if arm in means else NOTHING for arm in arms]
@@ -158,8 +158,8 @@ def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[s
 
 
 def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
-    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
-    from rcsd.evaluation.report.text import p_value_text  # noqa: PLC0415
+    from rcsd.evaluation.report import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report import p_value_text  # noqa: PLC0415
 
     return [
         (
@@ -176,7 +176,7 @@ def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
 def _published_sheet(table: "PaperTable") -> "Sheet":
     """The paper's averages, and ours of the arms that they name."""
     from rcsd.cli.comparing import Sheet  # noqa: PLC0415
-    from rcsd.evaluation.report.tables import NOTHING  # noqa: PLC0415
+    from rcsd.evaluation.report import NOTHING  # noqa: PLC0415
     from rcsd.recipes.published import PUBLISHED, SOURCE, published_of  # noqa: PLC0415
 
     base = PUBLISHED[0].average
@@ -216,19 +216,25 @@ def lines_of(table: "PaperTable", cluster_by: str | None) -> list[str]:
 
 def drawing_of(table: "PaperTable") -> str:
     """The table as SVG: the average first, then a panel for each benchmark."""
-    from rcsd.evaluation.report import BenchmarkPanel, benchmark_figure, svg_of  # noqa: PLC0415
+    from rcsd.evaluation.plots import figure_svg  # noqa: PLC0415
+    from rcsd.evaluation.report import Arm, Estimate, ReportPage  # noqa: PLC0415
+    from rcsd.evaluation.statistics import Interval  # noqa: PLC0415
     from rcsd.recipes.published import published_of  # noqa: PLC0415
 
-    panels = []
+    ours, rows = "ours, 95% interval", []
     if table.average is not None:
+        title = f"average of {len(table.average.benchmarks)} benchmarks; published: of 6"
+        rows += [Estimate(of.arm, ours, title, _in_points(of.interval)) for of in table.average.means]
         published = {arm: POINTS * row.average for arm in table.arms if (row := published_of(arm))}
-        means = {of.arm: _in_points(of.interval) for of in table.average.means}
-        note = f"of {len(table.average.benchmarks)} benchmarks; published: of 6"
-        panels.append(BenchmarkPanel("average", note, means, published))
+        rows += [
+            Estimate(arm, "published", title, Interval(points, points, points, 1))
+            for arm, points in published.items()
+        ]
     for row in table.rows:
-        means = {of.arm: _in_points(of.interval) for of in row.compared.means}
-        panels.append(BenchmarkPanel(row.set, row.metric, means, {}))
-    return svg_of(benchmark_figure(table.arms, panels))
+        title = f"{row.set}, {row.metric}"
+        rows += [Estimate(of.arm, ours, title, _in_points(of.interval)) for of in row.compared.means]
+    arms = tuple(Arm(arm) for arm in table.arms)
+    return figure_svg(ReportPage("Benchmarks", arms=arms, estimates=tuple(rows)), "scores")
 
 
 def _in_points(interval: "Interval") -> "Interval":

@@ -12,7 +12,6 @@ from rcsd.evaluation.report import (
     ReportPage,
     Sample,
     SampleAnswer,
-    SampleCriterion,
     write_report,
 )
 from rcsd.graders.grade import Graded
@@ -131,6 +130,5 @@ def side_by_side(
             for arm, row in ((arm, graded_rows[index]) for arm, graded_rows in rows.items())
         )
         criteria = problem.rubric.criteria if problem.rubric is not None else ()
-        shown = tuple(SampleCriterion(c.text, c.weight) for c in criteria)
-        samples.append(Sample(problem.question, answers, shown, problem.reference_answer))
+        samples.append(Sample(problem.question, answers, criteria, problem.reference_answer))
     return samples

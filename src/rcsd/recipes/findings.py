@@ -12,15 +12,14 @@ from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
 from rcsd.data.world.reading import read_rubrics
 from rcsd.evaluation.compare import ArmsCompared, compare_arms
+from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import (
     Arm,
     Difference,
     Estimate,
-    HeadroomRow,
     Outcome,
     ReportPage,
-    figure_svg,
-    terminal_table,
+    estimates_table,
     write_report,
 )
 from rcsd.evaluation.rubric_agreement import Agreement, agreement
@@ -166,11 +165,11 @@ def reported(out: Path, title: str, found: Found, about: Mapping[str, Any]) -> O
             for name, part in sets.items()
             for metric, interval in _rubric_intervals(part).items()
         ),
-        headroom=tuple(
-            HeadroomRow(label, estimates[arm, first, "score"])
+        headroom={
+            label: estimates[arm, first, "score"]
             for arm, label in _HEADROOM.items()
             if (arm, first, "score") in estimates
-        ),
+        },
         interval_note=_interval_note(found),
         curves=tuple(c for arm, f in found.folders.items() for c in curves(arm, f.metrics())),
         criteria=tuple(criteria),
@@ -180,7 +179,7 @@ def reported(out: Path, title: str, found: Found, about: Mapping[str, Any]) -> O
     write_report(page, out / "report.html")
     if page.estimates:
         write_text(out / "scores.svg", figure_svg(page, "scores"))
-    return Outcome(summary, findings, terminal_table(page), out / "report.html")
+    return Outcome(summary, findings, estimates_table(page), out / "report.html")
 
 
 def agreements(found: Found, seed: int) -> dict[str, dict[str, Agreement]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import (
     Arm,
     Curve,
@@ -15,8 +16,7 @@ from rcsd.evaluation.report import (
     Outcome,
     Relation,
     ReportPage,
-    figure_svg,
-    terminal_table,
+    estimates_table,
     write_report,
 )
 from rcsd.evaluation.run_report import facts
@@ -75,7 +75,7 @@ def reported(settings: Study, title: str, found: Trained) -> Outcome:
             write_text(settings.out / f"{figure}.svg", drawn)
     # Scores at equal tokens alone: more columns than a terminal is wide help nobody.
     first = [row for row in page.estimates if row.metric in METRICS]
-    table = terminal_table(replace(page, estimates=tuple(first)))
+    table = estimates_table(replace(page, estimates=tuple(first)))
     return Outcome(summary, findings, table, settings.out / "report.html")
 
 
