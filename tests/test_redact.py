@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -190,11 +191,16 @@ def planted(part: Any, evil: str) -> Any:
     return part
 
 
-@settings(max_examples=10)
+@functools.cache
+def plain_report() -> Structure:
+    return Structure(report_html(planted(full_page(), " x")))
+
+
+@settings(max_examples=4)
 @given(st.lists(st.sampled_from([*HTML, *HOSTILE]) | st.text(max_size=20), min_size=1, max_size=5))
 def test_planted_html_changes_no_tag_of_the_report(parts: list[str]) -> None:
     text = report_html(planted(full_page(), "".join(parts)))
-    page, plain = Structure(text), Structure(report_html(planted(full_page(), " x")))
+    page, plain = Structure(text), plain_report()
     assert not {"script", "iframe", "object", "embed", "base", "img"} & set(page.tags)
     assert not page.handlers
     assert all(address.startswith(("#", "data:,")) for address in page.addresses)

@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, judging, planning, writer
-from rcsd.cli.comparing import Sheet
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
+from rcsd.cli.comparing import Sheet
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import ConfigError, OtherRankError, UserError

@@ -158,8 +158,7 @@ def _benchmark_cells(row: "BenchmarkCompared", arms: "Sequence[str]") -> tuple[s
 
 
 def _difference_cells(row: "BenchmarkCompared") -> list[tuple[str, ...]]:
-    from rcsd.evaluation.report import NOTHING  # noqa: PLC0415
-    from rcsd.evaluation.report import p_value_text  # noqa: PLC0415
+    from rcsd.evaluation.report import NOTHING, p_value_text  # noqa: PLC0415
 
     return [
         (
@@ -224,7 +223,9 @@ def drawing_of(table: "PaperTable") -> str:
     ours, rows = "ours, 95% interval", []
     if table.average is not None:
         title = f"average of {len(table.average.benchmarks)} benchmarks; published: of 6"
-        rows += [Estimate(of.arm, ours, title, _in_points(of.interval)) for of in table.average.means]
+        rows += [
+            Estimate(of.arm, ours, title, _in_points(of.interval)) for of in table.average.means
+        ]
         published = {arm: POINTS * row.average for arm in table.arms if (row := published_of(arm))}
         rows += [
             Estimate(arm, "published", title, Interval(points, points, points, 1))
@@ -232,7 +233,9 @@ def drawing_of(table: "PaperTable") -> str:
         ]
     for row in table.rows:
         title = f"{row.set}, {row.metric}"
-        rows += [Estimate(of.arm, ours, title, _in_points(of.interval)) for of in row.compared.means]
+        rows += [
+            Estimate(of.arm, ours, title, _in_points(of.interval)) for of in row.compared.means
+        ]
     arms = tuple(Arm(arm) for arm in table.arms)
     return figure_svg(ReportPage("Benchmarks", arms=arms, estimates=tuple(rows)), "scores")
 

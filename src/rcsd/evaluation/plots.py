@@ -26,7 +26,6 @@ from rcsd.evaluation.svg import (
     HEX,
     TEXT_SIZE,
     TICK_SIZE,
-    TOP,
     Key,
     Panel,
     Panels,
@@ -38,7 +37,7 @@ from rcsd.evaluation.svg import (
     tick_text,
 )
 
-WIDE, NARROW = 370.0, 300.0
+WIDE, NARROW = 350.0, 300.0
 """Widths of a panel: its text stays readable on a phone of 390 pixels."""
 MAX_POINTS = 300
 """Points of one line; a longer one is drawn as means over equal stretches."""
@@ -82,12 +81,12 @@ def figure_svg(page: ReportPage, name: str) -> str:
 
 
 def arm_colours(page: ReportPage) -> dict[str, str]:
-    """Colour of each arm: ``a0``, the accent, for highlighted ones; the others in order.
+    """Colour of each arm: ``a0``, the accent, for the first one highlighted; the others in order.
 
-    Where no arm is highlighted, the first one takes the accent.
+    Where no arm is highlighted, the first arm takes the accent.
     """
     names = page.arm_names()
-    accented = {arm.name for arm in page.arms if arm.highlight} or set(names[:1])
+    accented = [*(arm.name for arm in page.arms if arm.highlight), *names][:1]
     others = [name for name in names if name not in accented]
     return dict.fromkeys(names, "a0") | {name: f"a{1 + i % 7}" for i, name in enumerate(others)}
 
@@ -122,13 +121,18 @@ def _estimate_figure(rows: Sequence[Estimate], colours: Colours, strong: set[str
             )
             for arm in arms
         ]
-        panels.append(_dot_panel(spaced(metric), dots, splits))
+        ends = [end for i in cells.values() for end in (i.low, i.mean, i.high)]
+        is_share = min(ends) >= 0 and 0.5 < max(ends) <= 1
+        ticks = [0, 0.25, 0.5, 0.75, 1] if is_share else round_ticks(ends, 4)
+        panels.append(_dot_panel(spaced(metric), dots, splits, ticks))
     keys = tuple(Key(spaced(split), "quiet", place) for place, split in enumerate(splits))
     return Panels(tuple(panels), keys if len(keys) > 1 else ())
 
 
 def _difference_figure(rows: Sequence[Difference]) -> Panels:
-    """A panel for each split and metric; where the interval holds 0, the difference is grey."""
+    """A panel for each split and metric, on one scale; intervals that hold 0 are grey."""
+    ends = [end for row in rows for end in (row.interval.low, row.interval.high)]
+    ticks = round_ticks(ends, 6, has_zero=True)
     panels = []
     for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
         dots = [
@@ -140,32 +144,31 @@ def _difference_figure(rows: Sequence[Difference]) -> Panels:
             for row in rows
             if (row.split, row.metric) == (split, metric)
         ]
-        panels.append(_dot_panel(spaced(metric), dots, (split,), is_signed=True))
+        panels.append(_dot_panel(spaced(metric), dots, (split,), ticks, spaced(split)))
     return Panels(tuple(panels))
 
 
 def _dot_panel(
-    title: str, rows: Sequence[_Dots], splits: Sequence[str], is_signed: bool = False
+    title: str, rows: Sequence[_Dots], splits: Sequence[str], ticks: Sequence[float], note: str = ""
 ) -> Panel:
     """Whiskers from low to high, markers at means, means as text at the right edge."""
-    pitch = 17.0
+    pitch, is_signed = 17.0, bool(note)
     used = [place for place in range(len(splits)) if any(row.intervals[place] for row in rows)]
     row_height = 24.0 if is_signed else 30.0 + pitch * (len(used) - 1)
     left = min(0.46 * WIDE, max(text_width(row.label, TEXT_SIZE) for row in rows) + 16)
-    bounds = [end for row in rows for i in row.intervals if i for end in (i.low, i.mean, i.high)]
-    is_share = min(bounds) >= 0 and 0.5 < max(bounds) <= 1 and not is_signed
-    ticks = [0, 0.25, 0.5, 0.75, 1] if is_share else round_ticks(bounds, 4, has_zero=is_signed)
 
     def draw(pen: Pen) -> None:
         pen.x_axis(ticks, has_grid=True)
         if is_signed:
             pen.ax.axvline(0, color=HEX["faint"], lw=1)
         for index, row in enumerate(rows):
-            middle = TOP + row_height * (index + 0.5)
+            middle = row_height * (index + 0.5)
             if index:
                 pen.rule(middle - row_height / 2, WIDE)
             weight = "bold" if row.is_strong else "normal"
-            pen.text(0, middle, shortened(row.label, left - 8), weight=weight)
+            lines = wrapped(row.label, left - 8, max_lines=2)
+            for place, line in enumerate(lines):
+                pen.text(0, middle + 13 * (place - (len(lines) - 1) / 2), line, weight=weight)
             for slot, place in enumerate(used):
                 interval = row.intervals[place]
                 if interval is None:
@@ -181,9 +184,8 @@ def _dot_panel(
         for split, i in zip(splits, row.intervals, strict=True)
         if i is not None
     )
-    size = (WIDE, TOP + row_height * len(rows) + 24)
-    note = spaced(splits[0]) if is_signed else ""
-    return Panel(title, note, f"{title}. {numbers}", size, (left, 46, 24), draw)
+    description, height = f"{title}. {numbers}", row_height * len(rows)
+    return Panel(title, note, description, WIDE, height, (left, 46, 24), draw)
 
 
 # Bars
@@ -207,7 +209,7 @@ def _bar_panel(
     names: list[tuple[float, str]] = []
     counts: list[tuple[float, int | None]] = []
     bars: list[tuple[float, float, str]] = []
-    y = 40.0
+    y = 8.0
     for row in rows:
         counts.append((y, row.num_verdicts))
         for line in wrapped(row.kind, WIDE - 66, max_lines=3):
@@ -232,7 +234,7 @@ def _bar_panel(
         f"{row.kind}, {arm}: {number(share)}" for row in rows for arm, share in row.shares.items()
     )
     description = f"Share {title}, {direction}. {numbers}"
-    return Panel(title, f"share of answers, {direction}", description, (WIDE, y), (0, 46, 0), draw)
+    return Panel(title, f"share of answers, {direction}", description, WIDE, y, (0, 46, 0), draw)
 
 
 # Lines
@@ -257,6 +259,7 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
     x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
     x_ends = (x.min(), x.max()) if len(set(x)) > 1 else (x_ticks[0], x_ticks[-1])
     left = max(text_width(tick_text(tick), TICK_SIZE) for tick in y_ticks) + 10
+    height = 142.0
 
     def draw(pen: Pen) -> None:
         pen.x_axis([tick for tick in x_ticks if x_ends[0] <= tick <= x_ends[1]], ends=x_ends)
@@ -266,13 +269,13 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
             dots = _dotted(values)
             style = {"ms": 6, "mfc": HEX[colour], "mec": HEX["surface"], "mew": 1.25}
             pen.ax.plot(steps[dots], values[dots], "o", **style)
-        pen.small(left, 204, _curve_note(curves))
+        pen.small(left, height + 32, _curve_note(curves))
 
     ends = [(curve.arm, [v for v in curve.values if math.isfinite(v)]) for curve in curves]
     numbers = "; ".join(f"{arm} from {number(v[0])} to {number(v[-1])}" for arm, v in ends if v)
     title, unit = spaced(curves[0].metric), curves[0].unit
     description = f"{title} ({unit}) by {curves[0].x}: {numbers}"
-    return Panel(title, unit, description, (NARROW, 214), (left, 6, 42), draw)
+    return Panel(title, unit, description, NARROW, height, (left, 6, 40), draw)
 
 
 def thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
@@ -321,36 +324,60 @@ def _relation_figure(rows: Sequence[Relation], colours: Colours) -> Panels:
 
 
 def _relation_panel(relation: Relation, colours: Colours) -> Panel:
-    """Marks of the arms; their names, to the right or left, give way to those above them."""
-    left, right, bottom = 44.0, WIDE - 6, 330.0
-    x_ticks, y_ticks = (
-        round_ticks([point[axis] for point in relation.points], 4, has_zero=True) for axis in (1, 2)
+    """A mark for each arm, with its name."""
+    left, right, height = 44.0, WIDE - 6, 298.0
+    x_ticks = round_ticks([x for _, x, _ in relation.points], 4, has_zero=True)
+    y_ticks = round_ticks([y for _, _, y in relation.points], 4, has_zero=True)
+    names = names_beside(
+        [
+            (
+                name,
+                left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - left),
+                (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * height,
+            )
+            for name, x, y in relation.points
+        ]
     )
-    names: list[tuple[float, float, float, str]] = []
-    for name, x, y in sorted(relation.points, key=lambda point: -point[2]):
-        mark = left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - left)
-        height = bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (bottom - TOP)
-        text = shortened(name, WIDE / 2 - 8, TICK_SIZE)
-        width = text_width(text, TICK_SIZE)
-        start = mark + 8 if mark + 8 + width <= WIDE else mark - 8 - width
-        while any(abs(height - h) < 12 and start < b and start + width > a for a, b, h, _ in names):
-            height += 4
-        names.append((start, start + width, height, text))
+    below = max([height, *(y for _, _, y in names)]) + 40
 
     def draw(pen: Pen) -> None:
         pen.x_axis(x_ticks)
         pen.y_axis(y_ticks)
         for name, x, y in relation.points:
             pen.ax.plot(x, y, **marker(0, colours.get(name, "a1")))
-        for start, _, height, text in names:
-            pen.small(start, height, text)
-        pen.small(left, bottom + 32, f"x: {relation.x_label} · y: {relation.y_label}")
+        for name, start, y in names:
+            pen.small(start, y, name)
+        pen.small(left, below - 8, f"x: {relation.x_label} · y: {relation.y_label}")
 
     numbers = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
-    total = max([bottom, *(height for _, _, height, _ in names)]) + 42
-    description = f"{relation.title}. {numbers}"
-    margins = (left, 6, total - bottom)
-    return Panel(relation.title, relation.note, description, (WIDE, total), margins, draw)
+    margins = (left, WIDE - right, below - height)
+    title, description = relation.title, f"{relation.title}. {numbers}"
+    return Panel(title, relation.note, description, WIDE, height, margins, draw)
+
+
+def names_beside(marks: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Names right of their marks, or left where there is no room, below those above them.
+
+    Args:
+        marks: Name, x and y of each mark in pixels.
+
+    Returns:
+        Name, left end and height, in order of height. No two names overlap.
+    """
+    names: list[tuple[str, float, float]] = []
+    for name, x, y in sorted(marks, key=lambda mark: mark[2]):
+        text = shortened(name, WIDE / 2 - 8, TICK_SIZE)
+        width = text_width(text, TICK_SIZE)
+        start = x + 8 if x + 8 + width <= WIDE else x - 8 - width
+        while any(
+            abs(y - height) < 12
+            and start < left + text_width(other, TICK_SIZE)
+            and start + width > left
+            for other, left, height in names
+        ):
+            y += 4
+        names.append((text, start, y))
+    return names
 
 
 # Scales and labels
@@ -372,14 +399,10 @@ def round_ticks(values: Iterable[float], num_ticks: int, has_zero: bool = False)
     return [float(tick) for tick in ticks]
 
 
-def shortened(text: str, width: float, size: float = TEXT_SIZE) -> str:
+def shortened(text: str, width: float, size: float) -> str:
     """Text cut to a width, with an ellipsis where something is missing."""
-    if text_width(text, size) <= width:
-        return text
-    end = len(text)
-    while end > 1 and text_width(text[:end] + "…", size) > width:
-        end -= 1
-    return text[:end].rstrip() + "…"
+    num_letters = int(len(text) * width / max(width, text_width(text, size)))
+    return text if num_letters == len(text) else text[: max(1, num_letters - 1)].rstrip() + "…"
 
 
 def wrapped(text: str, width: float, max_lines: int) -> list[str]:

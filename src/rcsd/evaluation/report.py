@@ -425,6 +425,8 @@ def report_html(page: ReportPage) -> str:
         "spaced": spaced,
         "verdict": _verdict,
         "interval_lines": _interval_lines,
+        "panel_svg": svg.panel_svg,
+        "key_svg": svg.key_svg,
     }
     names = page.arm_names()
     return environment.get_template("report.html.jinja").render(
@@ -432,11 +434,10 @@ def report_html(page: ReportPage) -> str:
         theme=Markup(svg.theme_css()),
         colours=plots.arm_colours(page),
         arms={arm.name: arm for arm in page.arms},
-        figures={name: svg.drawn(name, panels) for name, panels in plots.figures(page).items()},
+        figures=plots.figures(page),
         tables={
             "scores": pivot(page.estimates, names),
             "differences": pivot(page.differences),
-            "rubrics": pivot(page.rubrics, names),
         },
     )
 

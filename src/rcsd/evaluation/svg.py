@@ -14,12 +14,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import Affine2D, Bbox, Transform
+from matplotlib.transforms import Affine2D, Transform
 
 from rcsd.redact import shown_text
 
@@ -53,14 +53,15 @@ _DASHES = {"a1": (1, (1, 2)), "a2": (0, (5, 2, 1, 2)), "a3": (0, (4, 2)), "a5": 
 MARKERS = (("o", 7.5), ("D", 6.0), ("s", 6.5), ("^", 7.5))
 """Marker of each split, with its size; every second one is hollow."""
 TEXT_SIZE, TICK_SIZE = 12.5, 11.0
-TOP = 32.0
-"""Height above a panel's axes, for its title."""
 _MARGIN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Axes of a panel, and a transform from pixels right of and below its upper left corner."""
+    """Axes of a panel, and a transform from pixels.
+
+    x counts from the panel's left edge, y downwards from the upper end of the axes.
+    """
 
     ax: Axes
     pixels: Transform
@@ -92,7 +93,7 @@ class Pen:
         is_bold: bool = False,
         **style: Any,
     ) -> None:
-        """Write a line whose middle is y pixels from the top."""
+        """Write a line whose middle is at a height y."""
         style = {"size": TEXT_SIZE, "weight": "bold" if is_bold else "normal"} | style
         style |= {"color": HEX[colour], "transform": self.pixels}
         self.ax.text(x, y + 0.35 * style["size"], shown_text(text), **style)
@@ -113,19 +114,31 @@ class Panel:
 
     Args:
         title: Above the axes.
-        note: Quiet words after the title.
+        note: Quiet words below the title, or empty.
         description: The numbers in words, for those who cannot see them.
-        size: Width and height.
-        margins: Distance of the axes from the left, right and lower edge.
-        draw: Draws on the axes. Unless it sets their limits, y is in pixels from the panel's top.
+        width: Width of the panel.
+        height: Height of the axes.
+        margins: Space left of, right of and below the axes.
+        draw: Draws on the axes, whose y is in pixels from their upper end unless it sets a scale.
     """
 
     title: str
     note: str
     description: str
-    size: tuple[float, float]
+    width: float
+    height: float
     margins: tuple[float, float, float]
     draw: Callable[[Pen], None]
+
+    @property
+    def top(self) -> float:
+        """Space above the axes."""
+        return 48.0 if self.note else 32.0
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height with all that stands around the axes."""
+        return self.width, self.top + self.height + self.margins[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,29 +159,19 @@ class Panels:
     num_columns: int = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Panels and signs of a legend as SVG, for a page that arranges them by its width."""
+def panel_svg(panel: Panel, ident: str) -> Markup:
+    """A panel for a page, in which `ident` is unique."""
+    root = _svg(panel.size, partial(_draw_panel, x=0, y=0, panel=panel), ident)
+    _describe(root, ident, panel.title, panel.description)
+    root.set("class", "panel")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
-    panels: tuple[Markup, ...]
-    keys: tuple[tuple[Markup, str], ...]
-    num_columns: int
 
-
-def drawn(name: str, figure: Panels) -> Drawn:
-    """Draw every panel and every sign of the legend as an SVG of its own."""
-    panels, keys = [], []
-    for place, panel in enumerate(figure.panels):
-        ident = f"{name}-{place}"
-        root = _svg(panel.size, partial(_draw_panel, x=0, y=0, panel=panel), ident)
-        _describe(root, ident, panel.title, panel.description)
-        root.set("class", "panel")
-        panels.append(Markup(ElementTree.tostring(root, encoding="unicode")))
-    for place, key in enumerate(figure.keys):
-        root = _svg((18, 16), partial(_draw_key, x=0, y=0, key=key), f"{name}-key-{place}")
-        root.set("aria-hidden", "true")
-        keys.append((Markup(ElementTree.tostring(root, encoding="unicode")), key.label))
-    return Drawn(tuple(panels), tuple(keys), figure.num_columns)
+def key_svg(key: Key, ident: str) -> Markup:
+    """The sign of a legend's entry for a page, in which `ident` is unique."""
+    root = _svg((18, 16), partial(_draw_key, x=0, y=0, key=key), ident)
+    root.set("aria-hidden", "true")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def svg_file(figure: Panels, title: str) -> str:
@@ -199,9 +202,9 @@ def svg_file(figure: Panels, title: str) -> str:
     root = _svg((width, bottom), draw, title, background=HEX["surface"])
     _describe(root, "figure", title, " ".join(panel.description for panel in figure.panels))
     root.set("xmlns", "http://www.w3.org/2000/svg")
-    style = ElementTree.Element("style")
-    style.text = theme_css()
-    root.insert(2, style)
+    theme = ElementTree.Element("style")
+    theme.text = theme_css()
+    root.insert(2, theme)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
@@ -248,15 +251,23 @@ def _pixels(figure: Figure, x: float, y: float) -> Transform:
 
 def _draw_panel(figure: Figure, x: float, y: float, panel: Panel) -> None:
     """Place a panel with its upper left corner at (x, y), and draw it."""
-    (width, height), (left, right, below) = panel.size, panel.margins
-    low = figure.bbox.height - y - height + below
-    box = Bbox.from_bounds(x + left, low, width - left - right, height - below - TOP)
-    ax = figure.add_axes(box.transformed(figure.transFigure.inverted()))
-    ax.set(ylim=(height - below, TOP), yticks=[], frame_on=False, axisbelow=True)
+    left, right, _ = panel.margins
+    total = figure.bbox
+    low = total.height - y - panel.top - panel.height
+    width = panel.width - left - right
+    ax = figure.add_axes(
+        (
+            (x + left) / total.width,
+            low / total.height,
+            width / total.width,
+            panel.height / total.height,
+        )
+    )
+    ax.set(ylim=(panel.height, 0), yticks=[], frame_on=False, axisbelow=True)
     ax.tick_params(length=0, pad=6, labelsize=TICK_SIZE, labelcolor=HEX["quiet"])
-    pen = Pen(ax, _pixels(figure, x, y))
-    pen.text(0, 11, panel.title, size=13.5, weight="bold")
-    pen.text(text_width(panel.title, 14.5) + 8, 11, panel.note, "quiet", size=12)
+    pen = Pen(ax, _pixels(figure, x, y + panel.top))
+    pen.text(0, 11 - panel.top, panel.title, size=13.5, weight="bold")
+    pen.text(0, 28 - panel.top, panel.note, "quiet", size=12)
     panel.draw(pen)
     for artist in ax.findobj(lambda artist: isinstance(artist, Line2D | Patch)):
         artist.set_clip_on(False)
@@ -264,12 +275,11 @@ def _draw_panel(figure: Figure, x: float, y: float, panel: Panel) -> None:
 
 def _draw_key(figure: Figure, x: float, y: float, key: Key) -> None:
     """Draw the sign of a legend's entry into 18 x 16 pixels."""
-    ends, style = [8.0], {}
     if key.marker is None:
-        ends, style = [0, 18], {"color": HEX[key.colour], "lw": 2.25, "ls": dashes(key.colour)}
+        ends, look = [0, 18], {"color": HEX[key.colour], "lw": 2.25, "ls": dashes(key.colour)}
     else:
-        style = marker(key.marker, key.colour)
-    figure.add_artist(Line2D(ends, [8] * len(ends), transform=_pixels(figure, x, y), **style))
+        ends, look = [8], marker(key.marker, key.colour)
+    figure.add_artist(Line2D(ends, [8] * len(ends), transform=_pixels(figure, x, y), **look))
 
 
 def _svg(
@@ -283,7 +293,7 @@ def _svg(
         name: Makes the ids of shapes unique in a page, and the same each time.
         background: A colour.
     """
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.sans-serif": ["DejaVu Sans"],
@@ -295,7 +305,7 @@ def _svg(
         "lines.dash_capstyle": "round",
     }
     file = io.StringIO()
-    with rc_context(settings), warnings.catch_warnings():
+    with style.context(["default", settings]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has its own
         figure = Figure((size[0] / 72, size[1] / 72), dpi=72, facecolor=background)
         draw(figure)
@@ -312,7 +322,8 @@ def _cleaned(element: ElementTree.Element) -> ElementTree.Element | None:
     """The drawing alone: theme colours, the page's face, no metadata, no empty groups."""
     tag = element.tag.rpartition("}")[2]
     inner = [part for part in map(_cleaned, element) if part is not None]
-    if tag in ("metadata", "style") or (tag in ("g", "defs") and not inner):
+    empty = (tag in ("g", "defs") and not inner) or (tag == "path" and not element.get("d"))
+    if empty or tag in ("metadata", "style"):
         return None
     if tag == "g" and len(inner) == 1 and not element.attrib.keys() - {"id"}:
         return inner[0]
