@@ -86,7 +86,9 @@ class Grpo:
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
         return Known(signals, metrics, self.section.updates_per_batch)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> None:
         """Nobody teaches; the frozen weights have spoken in `known`."""
 
     def terms(

@@ -24,7 +24,7 @@ from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.save import save_model
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import set_tokens_per_part
+from rcsd.training.auto_microbatch import set_max_tokens_per_microbatch
 from rcsd.training.batches import stream_of
 from rcsd.training.budget import Ledger
 from rcsd.training.checkpoint import Checkpoints, State
@@ -156,13 +156,15 @@ class _Run:
             self.scorer,
             self.teacher,
             self.engine if self.ahead is None else Spread(self.ahead, ranks),
-            self.learner.tokens_per_part,
+            self.learner.max_tokens_per_microbatch,
             ranks,
         )
         found |= {
             "imported": self.imported,
             "weights_sha256": self.weights_sha256,
-            "tokens_per_part": set_tokens_per_part(settings, folder, self.stream.prompts, parts),
+            "max_tokens_per_microbatch": set_max_tokens_per_microbatch(
+                settings, folder, self.stream.prompts, parts
+            ),
         }
         self.methods = method_at(settings, parts)
         self.evaluations = evaluations_of(
@@ -209,7 +211,7 @@ class _Run:
             evaluated = self.evaluations.metrics_if_due(
                 self.done, (tokens_before, ledger.tokens), ended
             )
-            metrics |= evaluated | self.learner.tokens_per_part.metrics(ranks)
+            metrics |= evaluated | self.learner.max_tokens_per_microbatch.metrics(ranks)
             metrics |= self.own_engine.batch_size.metrics(ranks)
             if ranks.is_main:
                 folder.log(self.done, metrics, batch.rollouts)
@@ -300,7 +302,7 @@ class _Run:
             self.ahead.load_state(rows[self.ranks.share(len(rows))])
         self.ranks.from_main(lambda: self._drop_after(step))
         rows = self._rows()
-        self.learner.tokens_per_part.resume(rows)
+        self.learner.max_tokens_per_microbatch.resume(rows)
         self.own_engine.batch_size.resume(rows)
         return step
 
