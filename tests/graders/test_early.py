@@ -301,7 +301,7 @@ def test_a_process_is_told_of_its_share_by_the_places_among_all() -> None:
     class Second(Ranks):
         """Of two processes, alone."""
 
-        def together(self, work: Any, meets: bool = False) -> list[Any]:
+        def all_gather_results(self, work: Any, has_collectives: bool = False) -> list[Any]:
             return [work()]
 
     told = list[int]()

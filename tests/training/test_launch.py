@@ -185,12 +185,12 @@ def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
 
 def keep_errors(rank: int, errors: Path) -> None:
     """What ends a rank goes into a file."""
-    together, depth = Ranks.together, [0]
+    original, depth = Ranks.all_gather_results, [0]
 
     def noting(self: Ranks, *args: Any, **kwargs: Any) -> Any:
         depth[0] += 1
         try:
-            return together(self, *args, **kwargs)
+            return original(self, *args, **kwargs)
         except BaseException as error:
             if depth[0] == 1:
                 told = f"{type(error).__name__}: {error}"
@@ -199,7 +199,7 @@ def keep_errors(rank: int, errors: Path) -> None:
         finally:
             depth[0] -= 1
 
-    pytest.MonkeyPatch().setattr(Ranks, "together", noting)
+    pytest.MonkeyPatch().setattr(Ranks, "all_gather_results", noting)
 
 
 def fail_in_learning(rank: int, failing: int, errors: Path) -> None:
@@ -290,8 +290,8 @@ def test_shares_are_consecutive_whole_and_even() -> None:
 
 
 def test_what_all_have_in_common_is_told_by_the_main_process_alone() -> None:
-    assert Ranks().together(lambda: 3) == [3]
-    assert Ranks().from_main(lambda: 4) == 4
+    assert Ranks().all_gather_results(lambda: 3) == [3]
+    assert Ranks().on_main(lambda: 4) == 4
     assert issubclass(OtherRankError, Exception)
 
 

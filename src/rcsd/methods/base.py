@@ -34,9 +34,9 @@ class Batch:
         """Completion tokens of all rollouts."""
         return sum(len(rollout.completion.token_ids) for rollout in self.rollouts)
 
-    def share(self, rank: int, num_ranks: int) -> "Batch":
+    def share(self, rank: int, world_size: int) -> "Batch":
         """What one of several processes learns from; see `rcsd.models.packing.share`."""
-        return replace(self, rollouts=share(self.rollouts, rank, num_ranks))
+        return replace(self, rollouts=share(self.rollouts, rank, world_size))
 
     def split(self, max_tokens_per_microbatch: int) -> list[list[Rollout]]:
         """Parts that fit into memory; see `rcsd.models.packing.split_microbatches`."""

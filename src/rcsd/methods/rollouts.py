@@ -116,7 +116,7 @@ class Student:
             shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
 
         def score(microbatch: list[Rollout]) -> dict[int, tuple[float, ...]]:
-            self.ranks.interrupts.refuse()
+            self.ranks.interrupts.check()
             with evaluating(self.scorer):
                 predictions, target_T = self.predictions(
                     [shown[id(r)] for r in microbatch], microbatch
@@ -139,7 +139,7 @@ class Student:
             found = {key: row for microbatch in scored for key, row in microbatch.items()}
             return [found[id(rollout)] for rollout in own]
 
-        shares = self.ranks.together(score_own, meets=self.ranks.lockstep)
+        shares = self.ranks.all_gather_results(score_own, has_collectives=self.ranks.lockstep)
         return [row for share in shares for row in share]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:

@@ -54,7 +54,7 @@ class Limit:
             ranks: Processes that each have such a limit: the lowest number, and all failures.
         """
         failures, self._num_failures = self._num_failures, 0
-        values, counts = zip(*ranks.gather((self.value, failures)), strict=True)
+        values, counts = zip(*ranks.all_gather((self.value, failures)), strict=True)
         if sum(counts) == 0:
             return {}
         return {self._name: float(min(values)), self._failures_name: float(sum(counts))}

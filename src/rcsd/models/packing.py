@@ -195,13 +195,13 @@ def split_microbatches(
     return divided
 
 
-def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollout]:
+def share(rollouts: Sequence[Rollout], rank: int, world_size: int) -> list[Rollout]:
     """Consecutive rollouts of one process, so that all have about as many tokens to pass over.
 
     Args:
         rollouts: Of the whole step; those of one prompt stand together.
         rank: Of the process.
-        num_ranks: How many there are; with fewer rollouts some get none.
+        world_size: How many there are; with fewer rollouts some get none.
     """
     ends = list(accumulate(_packed_tokens(None, rollout) for rollout in rollouts))
     middles = [end - _packed_tokens(None, r) / 2 for end, r in zip(ends, rollouts, strict=True)]
@@ -209,7 +209,7 @@ def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollou
     return [
         rollout
         for rollout, middle in zip(rollouts, middles, strict=True)
-        if int(middle * num_ranks / total) == rank
+        if int(middle * world_size / total) == rank
     ]
 
 

@@ -32,12 +32,14 @@ def set_max_tokens_per_microbatch(
     """As many as were asked for, or as the run's start has found to fit in every process."""
     tokens, ranks = parts.max_tokens_per_microbatch, parts.ranks
     if settings.max_tokens_per_microbatch == "auto":
-        before = ranks.from_main(folder.max_tokens_per_microbatch)
+        before = ranks.on_main(folder.max_tokens_per_microbatch)
         if before is None:
             free = free_bytes(parts.policy.device)
             if parts.policy.device.type == "cpu":  # a machine's memory is all of its processes'
                 free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            before = min(ranks.together(lambda: largest_microbatch(settings, prompts, parts, free)))
+            before = min(
+                ranks.all_gather_results(lambda: largest_microbatch(settings, prompts, parts, free))
+            )
         tokens.value = before  # on a resumed run whatever room there is by now
     return tokens.value
 

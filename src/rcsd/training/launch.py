@@ -99,7 +99,7 @@ def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
         )
     lockstep = settings.processes.sharding == "fsdp"
     places = accelerator.process_index, accelerator.num_processes
-    return accelerator, Ranks(*places, Interrupts(at_exchanges=lockstep), lockstep)
+    return accelerator, Ranks(*places, Interrupts(only_at_collectives=lockstep), lockstep)
 
 
 def refuse_other_sharding(kind: DistributedType) -> None:

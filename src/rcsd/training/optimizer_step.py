@@ -82,14 +82,14 @@ class Learner:
         metrics: dict[str, float] = {}
         trained = self.policy.trainable.values()
         for update in range(batch.num_updates):
-            with self.ranks.interrupts.window(update == 0):
-                found = self.ranks.together(
-                    lambda: self._gradient(method, batch), meets=self.ranks.lockstep
+            with self.ranks.interrupts.safe_to_stop(update == 0):
+                found = self.ranks.all_gather_results(
+                    lambda: self._gradient(method, batch), has_collectives=self.ranks.lockstep
                 )
             for shares in (share for each in found for share in each):
                 _add(metrics, shares, batch.num_updates)
             if not self.ranks.lockstep:  # there each pass has summed its own
-                self.ranks.sum([p.grad for p in trained if p.grad is not None])
+                self.ranks.all_reduce_sum([p.grad for p in trained if p.grad is not None])
             norm = {"optim/grad_norm": self._clipped_grad_norm()}
             _add(metrics, norm, batch.num_updates)
             self.optimizer.step()
@@ -147,7 +147,7 @@ class Learner:
         Values are divided by the tokens of the whole batch.
         """
         rewind = random_state(self.policy.device)
-        own = batch.share(self.ranks.rank, self.ranks.num)
+        own = batch.share(self.ranks.rank, self.ranks.world_size)
 
         def begin() -> None:
             # A pass that fails half-way has left a microbatch's gradient, or half of one.
@@ -155,7 +155,7 @@ class Learner:
             rewind()
 
         def learn(microbatch: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
-            self.ranks.interrupts.refuse()
+            self.ranks.interrupts.check()
             loss, shares = method.loss(microbatch, batch.num_learned_tokens)
             self.accelerator.backward(loss if counts else 0 * loss)
             return shares
