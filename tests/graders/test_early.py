@@ -27,7 +27,7 @@ from rcsd.methods.base import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import batch_limit, part_limit
+from rcsd.models.memory import batch_limit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
 from rcsd.runs import RunFolder
@@ -98,7 +98,7 @@ def method_of(server: JudgeServer, engine: PolicyEngine, cache: Path, **changes:
     judge = {"type": "model", "url": server.url, "model": "m", "cache": cache} | changes
     section = config.Grpo.model_validate({"rewards": [{"type": "rubric", "judge": judge}]})
     rewards = rewards_of(section.rewards, [prompt.example for prompt in PROMPTS])
-    made, limit = policy(), part_limit(4096)
+    made, limit = policy(), microbatch_limit(4096)
     student = Student(made, Scorer(made), engine, Decoding(30, 1.0), 4, limit, 0)
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
@@ -301,7 +301,7 @@ def test_a_process_is_told_of_its_share_by_the_places_among_all() -> None:
     class Second(Ranks):
         """Of two processes, alone."""
 
-        def together(self, work: Any, meets: bool = False) -> list[Any]:
+        def all_gather_results(self, work: Any, has_collectives: bool = False) -> list[Any]:
             return [work()]
 
     told = list[int]()
