@@ -65,7 +65,7 @@ def built(sizes: Mapping[str, int]) -> Run:
     )
     said = [Completion(tuple(row), "", finished=False) for row in drawn.tolist()]
     # One part for all, however large: splitting would hide how memory grows.
-    settings = settings_of(work, ["tokens_per_part=1000000000"])
+    settings = settings_of(work, ["max_tokens_per_microbatch=1000000000"])
     return run_of(settings, *random_model(shape), ScriptedEngine(said))
 
 

@@ -25,7 +25,7 @@ from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.teacher import Teacher
 from rcsd.training.trainer import run
 from rcsd.types import Criterion as Demand
@@ -202,16 +202,18 @@ def unmarked(batch: Batch) -> list[Any]:
 
 @hypothesis.settings(max_examples=20)
 @given(st.integers(1, 400), st.floats(0, 1))
-def test_splitting_changes_neither_mask_nor_gradient(tokens_per_part: int, nats: float) -> None:
+def test_splitting_changes_neither_mask_nor_gradient(
+    max_tokens_per_microbatch: int, nats: float
+) -> None:
     texts = ["curt", "good", "bad"]
     whole_method, whole = collected(texts, nats)
     student = replace(
         student_of(texts, 3, [LENGTHS[text] for text in texts]),
-        tokens_per_part=part_limit(tokens_per_part),
+        max_tokens_per_microbatch=microbatch_limit(max_tokens_per_microbatch),
     )
     method, split = collected(texts, nats, student=student)
     assert [r.signals for r in split.rollouts] == [r.signals for r in whole.rollouts]
-    one, other = found(method, split, tokens_per_part), found(whole_method, whole)
+    one, other = found(method, split, max_tokens_per_microbatch), found(whole_method, whole)
     assert one[0] == pytest.approx(other[0], rel=1e-4, abs=1e-7)
     torch.testing.assert_close(one[2], other[2], atol=2e-5, rtol=1e-4)
 

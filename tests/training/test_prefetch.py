@@ -142,7 +142,7 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
     "changes",
     [
         CRITERION,
-        {"tokens_per_part": "auto"},
+        {"max_tokens_per_microbatch": "auto"},
         {
             "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
             "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},

@@ -52,7 +52,7 @@ def with_analyses(
         analyses = AnalysisCache(cache, policy, views.max_analysis_tokens)
         return [ids for ids in shown if ids not in analyses]
 
-    missing = ranks.from_main(unwritten)
+    missing = ranks.on_main(unwritten)
     for start in range(0, len(missing), 256):
         asked = missing[start : start + 256]
         decoding = Decoding(max_tokens=views.max_analysis_tokens)
@@ -60,7 +60,7 @@ def with_analyses(
             if ranks.is_main:
                 analyses[ids] = completion
     continued, num_cut = [], 0
-    found = ranks.from_main(lambda: [analyses[ids] for ids in shown])
+    found = ranks.on_main(lambda: [analyses[ids] for ids in shown])
     for prompt, analysis in zip(prompts, found, strict=True):
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids

@@ -44,7 +44,7 @@ class Parts:
         scorer: Predicts completion tokens.
         teacher: With which weights the teacher's part is played.
         engine: Samples.
-        tokens_per_part: Budget of one forward pass.
+        max_tokens_per_microbatch: Budget of one forward pass.
         ranks: Processes that share the work.
     """
 
@@ -53,7 +53,7 @@ class Parts:
     scorer: nn.Module
     teacher: Teacher
     engine: PolicyEngine
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
 
@@ -84,7 +84,7 @@ def _student(settings: config.Config, parts: Parts) -> Student:
         parts.engine,
         build_decoding(settings.sampling),
         settings.completions_per_example,
-        parts.tokens_per_part,
+        parts.max_tokens_per_microbatch,
         settings.seed,
         parts.ranks,
     )

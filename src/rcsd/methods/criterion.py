@@ -93,9 +93,11 @@ class Criterion:
             },
         )
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Targets:
         """The distributions of the teacher who sees the whole rubric."""
-        return self.distill.targets(part, signals, watch)
+        return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,

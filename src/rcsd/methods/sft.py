@@ -58,9 +58,13 @@ class Sft:
         metrics = completion_metrics(rollouts)
         return Batch(rollouts, metrics, packs=self.student.policy.packs)
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(
+        self, microbatch: Sequence[Rollout], num_tokens: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
-        predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
+        predictions, target_T = self.student.predictions(
+            [r.student_ids for r in microbatch], microbatch
+        )
         loss = token_mean(-log_q_of(predictions, target_T, temperature=1.0), num_tokens)
         return loss, {"loss/nll_nats_mean": loss.detach()}
 

@@ -89,7 +89,7 @@ def stream_of(
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
     sha256 = prompts_fingerprint(prompts)
-    ranks.refuse_differences({"prompts": sha256})
+    ranks.assert_same_on_all_ranks({"prompts": sha256})
     return stream, {
         "dropped": [asdict(drop) for drop in dropped],
         "num_analyses_cut_off": num_cut,

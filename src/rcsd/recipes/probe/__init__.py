@@ -28,7 +28,7 @@ from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.teacher import teacher_of
 from rcsd.recipes.probe.advice import Advice, advice_on
@@ -175,9 +175,9 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     scorer = accelerator.prepare(Scorer(policy))
     engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
-    budget = settings.tokens_per_part
-    budget = config.DEFAULT_TOKENS_PER_PART if budget == "auto" else budget
-    pair = Pair(policy, scorer, engine, teacher, section.temperature, part_limit(budget))
+    budget = settings.max_tokens_per_microbatch
+    budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
+    pair = Pair(policy, scorer, engine, teacher, section.temperature, microbatch_limit(budget))
     sampling, evaluation = settings.sampling, settings.evaluation
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)
@@ -200,7 +200,13 @@ def _prompts(
 def _student(pair: Pair, decoding: Decoding, num_samples: int, seed: int) -> Student:
     """The student, as the run's first step would sample it."""
     return Student(
-        pair.policy, pair.scorer, pair.engine, decoding, num_samples, pair.tokens_per_part, seed
+        pair.policy,
+        pair.scorer,
+        pair.engine,
+        decoding,
+        num_samples,
+        pair.max_tokens_per_microbatch,
+        seed,
     )
 
 
