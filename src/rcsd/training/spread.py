@@ -49,7 +49,7 @@ class Spread:
         """One completion for each prompt, in the same order."""
         request = self.share(prompts, decoding, seed, first)
         with self._whole():
-            shares = self._ranks.together(lambda: self._sampled(*request))
+            shares = self._ranks.all_gather_results(lambda: self._sampled(*request))
         return [completion for share in shares for completion in share]
 
     def _sampled(
@@ -61,5 +61,5 @@ class Spread:
     ) -> list[Completion]:
         if not prompts:
             return []
-        with self._ranks.interrupts.anywhere():
+        with self._ranks.interrupts.interruptible():
             return self.engine.sample(prompts, decoding, seed, first)
