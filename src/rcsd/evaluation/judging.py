@@ -15,8 +15,7 @@ from rcsd.evaluation.record import (
     write_evaluation,
 )
 from rcsd.evaluation.sets import asked_set
-from rcsd.graders.base import Judge
-from rcsd.graders.build import account_of
+from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.grade import judged
 from rcsd.types import Example
 
@@ -83,7 +82,7 @@ def judge_again(path: Path, section: config.Judge, judge: Judge, out: Path) -> d
         for name, answers in before.sets.items()
     }
     settings = before.config.model_copy(update={"judge": section, "out": out})
-    record = {**before.record, "judging": account_of(judge), "judged_again": str(path)}
+    record = {**before.record, "judging": judge_metrics(judge), "judged_again": str(path)}
     summary = summary_of(sets, settings.seed)
     with kept_in(unfinished(out), {"judged_again": str(path)}):
         write_evaluation(Evaluation(out, before.model, sets, settings, record), summary)

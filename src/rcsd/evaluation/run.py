@@ -26,10 +26,9 @@ from rcsd.evaluation.record import (
 )
 from rcsd.evaluation.sampling import Sampler
 from rcsd.evaluation.sets import AskedSet, asked_set
-from rcsd.graders.base import Judge
-from rcsd.graders.build import account_of
+from rcsd.graders.base import Judge, judge_metrics
+from rcsd.graders.build import build_judge
 from rcsd.graders.grade import graded_completions, judged, prompt_sha256
-from rcsd.graders.judge.local import any_judge
 from rcsd.io import fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import prefers_onednn
 from rcsd.models.policy import Policy
@@ -66,7 +65,7 @@ def evaluate(
     for name, of in sets.items():
         _check_ids(name, of.examples)
     words = PromptTemplates(settings.templates)
-    judge = any_judge(settings.judge)
+    judge = build_judge(settings.judge)
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
     prompts = {name: _prompts(of, name, settings, policy, words) for name, of in sets.items()}
@@ -97,7 +96,7 @@ def evaluate(
                 sampler = Sampler(engine, journal, settings, progress)
             completions = sampler.completions(name, prompts[name])
             answers[name] = _answers(of.examples, prompts[name], *completions, judge)
-        record |= {"judging": account_of(judge)}
+        record |= {"judging": judge_metrics(judge)}
         summary = summary_of(answers, settings.seed)
         write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
     return summary
