@@ -10,7 +10,7 @@ from rcsd.data.benchmarks.load import example_of, problems
 from rcsd.data.importers.rar import import_rar
 from rcsd.data.lines import bytes_of
 from rcsd.data.rows import read_jsonl
-from rcsd.data.world.corpus import Corpus, CorpusMix
+from rcsd.data.world.following import DrawnRubrics
 from rcsd.data.world.problems import examples
 from rcsd.errors import DataError
 from rcsd.types import Example
@@ -42,8 +42,8 @@ def load_examples(section: config.AskedData) -> tuple[list[Example], dict[str, o
             found, record = problems(section)
             return [example_of(problem) for problem in found], record
         case config.WorldData(split="train", rubrics="drawn"):
-            corpus = Corpus(CorpusMix(), section.seed)
-            return [corpus.followed_example(f"drawn-{n}") for n in range(section.num_examples)], {}
+            drawn = DrawnRubrics(section.seed)
+            return [drawn.example(f"drawn-{n}") for n in range(section.num_examples)], {}
         case _:
             return examples(section.split, section.num_examples, section.seed), {}
 
