@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rcsd.graders.answers.extraction import text_after_thinking
 from rcsd.graders.judge.chat import ChatReply
 
 MAX_REPLY_CHARACTERS = 50_000
@@ -13,10 +14,6 @@ MAX_REPLY_CHARACTERS = 50_000
 
 _MET = {"true": True, "yes": True, "met": True, "false": False, "no": False, "not met": False}
 _MET |= {"unmet": False}
-_THOUGHT_BEGINS, _THOUGHT_ENDS = (
-    re.compile(r"(?i)<think(?:ing)?>"),
-    re.compile("(?i)</think(?:ing)?>"),
-)
 _FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BRACKET = re.compile(r"[{\[]")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -137,10 +134,7 @@ def _objects(text: str) -> list[Mapping[str, Any]]:
     Raises:
         _UnclearError: If an object may be a quotation, or has a key twice.
     """
-    text = _THOUGHT_ENDS.split(text)[-1]
-    if _THOUGHT_BEGINS.search(text):
-        return []
-    text = _FENCE.sub("", text).strip()
+    text = _FENCE.sub("", text_after_thinking(text) or "").strip()
     for bracket in _BRACKET.finditer(text):
         before = text[: bracket.start()]
         if (values := _json_to_end(text, bracket.start())) is None:
