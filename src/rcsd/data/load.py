@@ -16,7 +16,7 @@ from rcsd.errors import DataError
 from rcsd.types import Example
 
 
-def load_examples(section: config.AskedData) -> tuple[list[Example], dict[str, object]]:
+def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section, and what a run's record says of their import.
 
     Raises:
