@@ -10,7 +10,7 @@ from typing import Any
 
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.graders.answers import Grade, can_be_wrong, graded_answer
+from rcsd.graders.answers import Grade, can_be_wrong, grade_example
 from rcsd.graders.base import Judge
 from rcsd.io import read_rows, write_rows
 from rcsd.types import Completion, Decoding, Example
@@ -119,7 +119,7 @@ def answered(example: Example, text: str, finished: bool = True) -> Graded:
         finished: Whether it ended by itself.
     """
     asked = example.grading is not None or can_be_wrong(example)
-    grade = graded_answer(example, text, finished) if asked else Grade(None, None, "")
+    grade = grade_example(example, text, finished) if asked else Grade(None, None, "")
     return Graded(
         example.id,
         example.question,
