@@ -55,9 +55,7 @@ _Text = Annotated[
 ]
 _Pattern = Annotated[_Text, AfterValidator(_compile), Field(description="a regular expression")]
 _Value = Annotated[float, Field(description="a number")]
-_Tolerance = Annotated[
-    float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")
-]
+_Tolerance = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
 class _Base(BaseModel):

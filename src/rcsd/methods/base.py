@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from rcsd.data.prompts import Prompted
-from rcsd.graders.leakage import text_monitors
+from rcsd.graders.leakage import text_metrics
 from rcsd.methods.rollouts import Student
 from rcsd.models.packing import parts, share
 from rcsd.types import Rollout
@@ -71,5 +71,5 @@ def completion_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "completion/length_tokens_mean": sum(lengths) / len(lengths),
         "completion/length_tokens_max": float(max(lengths)),
         "completion/truncated_share": cut / len(rollouts),
-        **text_monitors([(rollout.example, rollout.completion.text) for rollout in rollouts]),
+        **text_metrics([(rollout.example, rollout.completion.text) for rollout in rollouts]),
     }

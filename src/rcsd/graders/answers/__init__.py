@@ -84,9 +84,7 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
     if grading.kind == "choice":
         verdict, reason = compare_choices(found.answer, index, grading.options)
     elif grading.kind == "number":
-        verdict, reason = compare_numbers(
-            found.answer, reference, grading.unit, grading.tolerance
-        )
+        verdict, reason = compare_numbers(found.answer, reference, grading.unit, grading.tolerance)
     elif grading.kind == "math":
         verdict, reason = compare_expressions(found.answer, reference)
     else:
@@ -131,7 +129,9 @@ def default_grading(reference: str) -> Grading:
         return Grading("text")
     value = quantities[0]
     before, after = text[: value.start].strip(), text[value.end :].strip()
-    if before in ("", "+") and (not after or (value.unit.is_none and _UNREAD_UNIT.fullmatch(after))):
+    if before in ("", "+") and (
+        not after or (value.unit.is_none and _UNREAD_UNIT.fullmatch(after))
+    ):
         return Grading("number", unit=after)
     return Grading("text")
 

@@ -110,9 +110,7 @@ def option_index(reference: str, options: Sequence[str]) -> int:
     )
 
 
-def compare_choices(
-    answer: str, index: int, options: Sequence[str]
-) -> tuple[bool | None, str]:
+def compare_choices(answer: str, index: int, options: Sequence[str]) -> tuple[bool | None, str]:
     """Verdict on an answer that should choose an option, and why; None: it cannot be told."""
     chosen, reason = choose(answer, options)
     if chosen is None or chosen == index:
@@ -141,7 +139,9 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
     begin = opening.end() if opening else 0
     if first := _FIRST.match(affirmed, begin) or _FIRST.match(affirmed):
         letter, rest = next(filter(None, first.groups())), affirmed[first.end() :]
-        is_article = letter in "AaIi" and rest[:1] == " " and not re.match(r"\s+(?:is|as|for)\b", rest)
+        is_article = (
+            letter in "AaIi" and rest[:1] == " " and not re.match(r"\s+(?:is|as|for)\b", rest)
+        )
         if begin or not is_article:
             return _by_letter_and_text(letter, rest, options)
     return by_phrase or _by_mention(affirmed, options)

@@ -1,4 +1,4 @@
-r"""One spelling of LaTeX, operators, numbers and words: everything that is compared goes through here.
+r"""One spelling of LaTeX, operators, numbers, units and words, for all that is compared.
 
 ====================  ==========================================================================
 function              normalises
@@ -106,13 +106,12 @@ def normalize_units(text: str) -> str:
     return _apply(_UNITS, normalize_math(text.replace("\\$", " dollar ")))
 
 
-_VULGAR = {
-    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
-    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
 _D = r"\d+(?:\.\d+)?|\.\d+"
 _NUMBERS: _Rules = (
-    (re.compile(rf"[{''.join(_VULGAR)}]"), lambda m: f" {_VULGAR[m[0]]} "),
+    (
+        re.compile("[\u00bc-\u00be\u2153-\u215e]"),  # ½
+        lambda m: " {}/{} ".format(*unicodedata.normalize("NFKC", m[0]).split("\u2044")),
+    ),
     # Uncertainties: "5.3 \pm 0.1", "5.3(2)"; a leading "\pm 5" stays, and is two values.
     (re.compile(rf"(?<=\d)\s*(?:\\pm|±|\+/-|\+-)\s*(?:{_D})(?:\s*%|[eE][+-]?\d+)?"), ""),
     (re.compile(r"(\d\.\d+)\(\d{1,2}\)(?!\d)"), r"\1"),

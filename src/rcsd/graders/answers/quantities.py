@@ -7,12 +7,12 @@ r"""Numbers compared in a unit that converts.
 - A bare number is in the requested unit. Where that holds a factor (``$10^{-8}$ m``, or ``%``), the
   number may be counted in it, 5.3, or be absolute, 5.3e-8: both are right.
 - A requested unit that cannot be read is compared as written; without one, any unit is taken.
-- Of several values all must be right; if only some are, or if a range holds the reference, the
-  answer is ungraded: it does not commit itself. If none is, it is wrong.
-- Ungraded is also what claims no single number: a bound ("less than 5"), a denial ("not 5"), a
-  question, a number beside others ("5 out of 7"), a part of one ("half of 5"), an expression with
-  variables (``5x``, ``2mg`` where no unit is requested), or a number before words that may be a
-  unit which cannot be read.
+- Of several values all must be right; if only some are, the answer is ungraded: it does not commit
+  itself. If none is, it is wrong.
+- Ungraded is what claims no single number: a range, a bound ("less than 5"), ``\pm 5``, a denial
+  ("not 5"), a question, a number beside others ("5 out of 7"), a part of one ("half of 5"), an
+  expression with variables (``5x``, ``2mg`` where no unit is requested), or a number before words
+  that may be a unit which cannot be read.
 - Of "2 hours 30 minutes" the parts are added up.
 - A temperature that is right only as a difference of temperatures is ungraded, unless it is below
   absolute zero.
@@ -77,8 +77,8 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
     if _CASES.search(answer):
         return None, "gives several cases"
     text = _cut_to_claim(normalize_quantity(answer))
-    if bounds := _find_range(text):
-        return _compare_range(bounds, expected)
+    if _holds_range(text):
+        return None, "ambiguous: gives a range"
     claimed = _claimed_quantities(text)
     for quantity in claimed:
         if doubt := _find_doubt(text, quantity, expected.unit):
@@ -145,7 +145,9 @@ def _cut_to_claim(text: str) -> str:
         text = text[: sentence.start()]
     clause = _CLAUSE.search(text, first)
     # "300 K for the gas, and the volume is 5 L"
-    is_said_later = clause and re.search(r"(?i)\b(?:is|equals|are)\b(?!\s+the\b)", text[clause.start() :])
+    is_said_later = clause and re.search(
+        r"(?i)\b(?:is|equals|are)\b(?!\s+the\b)", text[clause.start() :]
+    )
     if clause and not (is_said_later and not _SIDES.search(text[:first])):
         text = text[: clause.start()]
     return text
@@ -159,14 +161,6 @@ def _side_start(text: str, end: int) -> int:
 def _claimed_quantities(text: str) -> list[Quantity]:
     """The values that an answer offers: of each part joined by "or" the last side's."""
     quantities = _add_up(text)
-    if len(quantities) == 1:
-        value = quantities[0]
-        exclaims = value.unit.is_none and text[value.end :].strip() == "!"
-        if exclaims and value.number in range(21):  # a factorial, or joy?
-            product = float(math.factorial(int(value.number)))
-            return [replace(value, number=n, end=len(text)) for n in (value.number, product)]
-        if re.match(r"^(?:\w+\s*[=≈]\s*)?(?:\\pm|±|\+/-)\s*", text):
-            return [value, replace(value, number=-value.number)]
     cuts = [0, *(match.start() for match in _PARTS.finditer(text)), len(text)]
     claims: list[tuple[Quantity, bool]] = []  # whether the value follows "=" or "is"
     for begin, end in itertools.pairwise(cuts):
@@ -209,39 +203,21 @@ def _text_after(text: str, value: Quantity) -> str:
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
 
 
-def _find_range(text: str) -> tuple[Quantity, Quantity] | None:
+def _holds_range(text: str) -> bool:
     if re.search(r"\d\s*-\s*\d*[a-z](?![\w])\s*$", text):
-        return None  # "3 - x"
+        return False  # "3 - x"
     for low, high in itertools.pairwise(read_quantities(text)):
         between = text[low.end : high.start].strip()
-        if between in ("-", "to", "~", "...") or (
-            between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
-        ):
-            return low, high
-    return None
-
-
-def _compare_range(bounds: tuple[Quantity, Quantity], expected: Expected) -> Verdict:
-    low, high = bounds
-    unit, requested = high.unit, expected.unit
-    low = replace(low, unit=unit) if low.unit.is_none else low
-    numbers = [
-        bound.number
-        if bound.unit.is_none or not requested.readings
-        else next(iter(convert(bound.number, bound.unit, requested)), math.nan)
-        for bound in (low, high)
-    ]
-    target = expected.number * (1.0 if unit.is_none else requested.factor)
-    is_near = any(_compare(bound, "", expected)[0] is not False for bound in (low, high))
-    if is_near or min(numbers) <= target <= max(numbers):
-        return None, f"ambiguous: gives a range that holds {expected}"
-    return False, f"gives a range without {expected}"
+        is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
+        if is_pair or between in ("-", "to", "~", "..."):
+            return True
+    return False
 
 
 # Doubts: numbers that an answer gives without claiming them.
 
 _BOUND = re.compile(
-    r"(?i)[<>≤≥≠]|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
+    r"(?i)[<>≤≥≠±]|\\pm|\+/-|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
     r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
     r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
 )
@@ -280,6 +256,8 @@ def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
     """
     begin, rest = _side_start(text, value.start), text[value.end :]
     written = text[value.start : value.end]
+    if re.match(r"\s*!\s*$", rest):
+        return "a factorial, or an exclamation"
     if bound := _BOUND.search(text, begin, value.start):
         return f"no single value is claimed: {bound[0]!r} stands before it"
     if _REFUSED.match(rest):

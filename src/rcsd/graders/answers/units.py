@@ -111,7 +111,9 @@ def read_unit(text: str) -> tuple[Unit | None, str]:
 
 def _readings(tokens: list[str]) -> tuple[str, ...]:
     """Expressions that the tokens may mean: what follows a slash is divided by, once or all."""
-    readings = list(dict.fromkeys(_expression(tokens, divides_all) for divides_all in (False, True)))
+    readings = list(
+        dict.fromkeys(_expression(tokens, divides_all) for divides_all in (False, True))
+    )
     for reading in readings[:]:
         readings.append(re.sub(r"\bpound\b", "force_pound", reading))
         readings.append(re.sub(r"\bmillisecond\*\*\(-", "meter*second**(-", reading))  # m s^-1
