@@ -14,8 +14,7 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import Judge
-from rcsd.graders.base import judge_metrics
+from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.grade import judge_rows
 from rcsd.types import Example
 

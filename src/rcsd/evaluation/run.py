@@ -28,10 +28,9 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import Judge
-from rcsd.graders.base import judge_metrics
-from rcsd.graders.grade import Graded, Journal, sample_and_grade
+from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.build import build_judge
+from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import prefers_onednn
 from rcsd.models.policy import Policy
