@@ -269,11 +269,6 @@ def example(problem: Problem, rng: random.Random, id: str) -> Example:
     )
 
 
-def is_problem(example: Example) -> bool:
-    """Whether an example says that it comes from the rubric world."""
-    return "template" in example.tags and "draws" in example.tags
-
-
 def draft_of(example: Example) -> Draft:
     """The draft that an example was made from, drawn again from its tags.
 
