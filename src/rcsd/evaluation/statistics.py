@@ -55,11 +55,7 @@ class Interval:
 def resampling_weights(
     num_units: int, num_resamples: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Number of times that each resample draws each unit, drawn with replacement.
-
-    Returns:
-        R x N counts, each row multinomial with equal chances and adding up to N.
-    """
+    """Draws of each unit in each resample: R x N counts, each row multinomial and summing to N."""
     drawn_RN = generator.integers(num_units, size=(num_resamples, num_units))
     drawn_RN += np.arange(num_resamples)[:, None] * num_units  # a range of bins for each resample
     counts = np.bincount(drawn_RN.ravel(), minlength=num_resamples * num_units)
@@ -215,14 +211,8 @@ class JointMeans:
     def interval(self, arm: int, minus: int | None = None) -> Interval:
         """Percentile interval of an arm's mean, or of its paired difference to another arm."""
         mean = self.means[arm] - (0 if minus is None else self.means[minus])
-        return _percentile_interval(mean, self._resampled(arm, minus), self.n, self.level)
-
-    def standard_error(self, arm: int, minus: int | None = None) -> float:
-        """Standard deviation of the same resamples."""
-        return float(self._resampled(arm, minus).std())
-
-    def _resampled(self, arm: int, minus: int | None) -> FloatArray:
-        return self.resampled[arm] - (0 if minus is None else self.resampled[minus])
+        resampled_R = self.resampled[arm] - (0 if minus is None else self.resampled[minus])
+        return _percentile_interval(mean, resampled_R, self.n, self.level)
 
 
 def averages(
@@ -259,6 +249,18 @@ def averages(
         for matrices, stratum in zip(values, strata, strict=True)
     )
     return JointMeans(tuple(means), tuple(averaged), n, level)
+
+
+def average_p_value(strata: Sequence[Stratum], left: int, right: int, seed: int = 0) -> float:
+    """`permutation_p_value` of the difference of two arms' averages over benchmarks.
+
+    A question of one of B benchmarks, of N_b questions, weighs 1 / (B N_b).
+    """
+    sums: list[FloatArray] = []
+    for arm in (left, right):
+        means = [(of.values[arm].mean(axis=0, keepdims=True), of.clusters) for of in strata]
+        sums.append(np.concatenate([_cluster_sums(*of)[0][0] / of[0].size for of in means]))
+    return permutation_p_value(sums[0] / len(strata), sums[1] / len(strata), seed)
 
 
 def permutation_p_value(
