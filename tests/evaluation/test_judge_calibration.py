@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rcsd.graders.judge.asking import defused
 from tests.support.judge_server import JudgeServer, data_of
 
 from rcsd import cli, config
@@ -22,7 +23,6 @@ from rcsd.graders.base import rubric_of
 from rcsd.graders.build import asking_judge
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.asking import defused
 from rcsd.graders.judge.injections import injections
 from rcsd.graders.judge.server import ServerChat
 

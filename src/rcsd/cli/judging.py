@@ -82,12 +82,12 @@ def check(  # noqa: PLR0913 (each is an option)
 def made(section: "config.Judge") -> "Judge":
     """The judge of a section; torch is loaded only where its model runs in this process."""
     if section.type == "local":
-        from rcsd.graders.judge.local import any_judge  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.graders.judge.local import build_judge  # noqa: PLC0415 (torch takes seconds)
 
-        return any_judge(section)
-    from rcsd.graders.build import chosen_judge  # noqa: PLC0415
+        return build_judge(section)
+    from rcsd.graders.build import build_judge  # noqa: PLC0415
 
-    return chosen_judge(section)
+    return build_judge(section)
 
 
 def forecasts(

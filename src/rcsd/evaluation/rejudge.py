@@ -14,8 +14,7 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import Judge
-from rcsd.graders.build import account_of
+from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.grade import judge_rows
 from rcsd.types import Example
 
@@ -75,7 +74,7 @@ def rejudge(path: Path, section: config.Judge, judge: Judge, out: Path) -> dict[
             judge_rows(answers.sampled, sampled, judge),
         )
     settings = before.config.model_copy(update={"judge": section, "out": out})
-    about = {**before.about, "judging": account_of(judge), "judged_again": str(path)}
+    about = {**before.about, "judging": judge_metrics(judge), "judged_again": str(path)}
     summary = summarize(sets, settings.seed)
     with unfinished_folder(out, {"judged_again": str(path)}) as folder:
         write_record(EvalRecord(out, before.model, sets, settings, about), summary, folder)

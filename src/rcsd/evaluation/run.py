@@ -28,10 +28,9 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import Judge
-from rcsd.graders.build import account_of
+from rcsd.graders.base import Judge, judge_metrics
+from rcsd.graders.build import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
-from rcsd.graders.judge.local import any_judge
 from rcsd.io import fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import prefers_onednn
 from rcsd.models.policy import Policy
@@ -75,7 +74,7 @@ def run_eval(
     for name, examples in sets.items():
         _check_ids(name, examples)
     templates = PromptTemplates(settings.templates)
-    judge = any_judge(settings.judge)
+    judge = build_judge(settings.judge)
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: an example that does not fit is reported at once.
     prompts = {
@@ -106,7 +105,7 @@ def run_eval(
         engine = _build_engine(settings, policy, make_engine)
         job = _EvalJob(settings, engine, judge, folder, progress)
         answers = {name: job.answer(name, of, prompts[name]) for name, of in sets.items()}
-        about |= {"judging": account_of(judge)}
+        about |= {"judging": judge_metrics(judge)}
         summary = summarize(answers, settings.seed)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
