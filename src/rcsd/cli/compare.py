@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rcsd.evaluation.record import EvalRecord
 
 ArmWords = Annotated[
-    list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
+    list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; several are seeds.")
 ]
 Format = Annotated[Literal["text", "markdown", "json"], typer.Option(help="Format of the output.")]
 Against = Annotated[
