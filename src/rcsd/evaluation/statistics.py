@@ -62,6 +62,14 @@ def resampling_weights(
     return counts.reshape(num_resamples, num_units).astype(np.float64)
 
 
+def percentile_interval(
+    mean: float, resampled_R: ArrayLike, n: int, level: float = 0.95
+) -> Interval:
+    """Interval between the quantiles (1 - level)/2 and (1 + level)/2 of resampled estimates."""
+    low, high = np.quantile(np.asarray(resampled_R), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), n)
+
+
 def bootstrap_interval(
     values: ArrayLike,
     clusters: Clusters = None,
@@ -118,7 +126,7 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     seed_weights = _seed_weights([matrix_SQ], num_resamples, generator)
     [means_R] = _resampled_means([matrix_SQ], clusters, seed_weights, generator)
-    return _percentile_interval(mean, means_R, num_clusters, level)
+    return percentile_interval(mean, means_R, num_clusters, level)
 
 
 def paired_difference(
@@ -176,7 +184,7 @@ def ratio_interval(
     if np.ptp(a_1C * b_1C.sum() - b_1C * a_1C.sum()) == 0:  # every resample has the same ratio
         return Interval(ratio, ratio, ratio, a_1C.size)
     ratios_R = a_R / np.maximum(b_R, 1e-9 * b_1Q.mean())
-    return _percentile_interval(ratio, ratios_R, a_1C.size, level)
+    return percentile_interval(ratio, ratios_R, a_1C.size, level)
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ class JointMeans:
         """Percentile interval of an arm's mean, or of its paired difference to another arm."""
         mean = self.means[arm] - (0 if minus is None else self.means[minus])
         resampled_R = self.resampled[arm] - (0 if minus is None else self.resampled[minus])
-        return _percentile_interval(mean, resampled_R, self.n, self.level)
+        return percentile_interval(mean, resampled_R, self.n, self.level)
 
 
 def averages(
@@ -392,11 +400,6 @@ def _seed_weights(
         for size in dict.fromkeys(map(len, matrices))
     }
     return [by_size[len(matrix)] for matrix in matrices]
-
-
-def _percentile_interval(mean: float, resampled_R: FloatArray, n: int, level: float) -> Interval:
-    low, high = np.quantile(resampled_R, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), n)
 
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
