@@ -18,7 +18,6 @@ from rcsd.evaluation.report import (
     Relation,
     ReportPage,
     number,
-    range_text,
     spaced,
 )
 from rcsd.evaluation.statistics import Interval
@@ -179,7 +178,7 @@ def _dot_panel(
                 pen.text(WIDE, y, number(interval.mean, is_signed), size=12, ha="right")
 
     numbers = "; ".join(
-        f"{row.label} {spaced(split)}: {number(i.mean, is_signed)} {range_text(i, is_signed)}"
+        f"{row.label} {spaced(split)}: {format(i, '+.2f' if is_signed else '.2f')}"
         for row in rows
         for split, i in zip(splits, row.intervals, strict=True)
         if i is not None

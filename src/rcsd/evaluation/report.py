@@ -358,11 +358,6 @@ def number(value: float, signed: bool = False) -> str:
     return (MINUS if value < 0 else "+" if signed and value > 0 else "") + digits
 
 
-def range_text(interval: Interval, signed: bool = False) -> str:
-    """``[0.79, 0.85]``."""
-    return f"[{number(interval.low, signed)}, {number(interval.high, signed)}]"
-
-
 def p_value_text(p_value: float | None) -> str:
     """``0.034``, ``< 0.001``, or a dash where there is none."""
     if p_value is None:
@@ -370,9 +365,9 @@ def p_value_text(p_value: float | None) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _interval_lines(row: Estimate | Difference) -> tuple[str, str]:
-    signed = isinstance(row, Difference)
-    return number(row.interval.mean, signed), range_text(row.interval, signed)
+def _interval_lines(row: Estimate | Difference) -> list[str]:
+    """Mean, and low and high in brackets; a difference has its sign."""
+    return format(row.interval, "+.2f" if isinstance(row, Difference) else ".2f").split(" ", 1)
 
 
 def _count_text(counts: Sequence[int]) -> str:
