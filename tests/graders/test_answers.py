@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcsd.errors import DataError
-from rcsd.graders.answers import can_be_wrong, grade, graded_answer, mathematics
+from rcsd.graders.answers import can_be_wrong, grade, grade_example, mathematics
 from rcsd.graders.grade import grade_text
 from rcsd.graders.rewards import AnswerReward
 from rcsd.types import Completion, Example, Grading
@@ -661,7 +661,7 @@ def test_an_example_without_grading_is_graded_as_its_reference_reads():
     assert grade_text(Example("1", "Who?", "Curie"), "The answer is Curie.").right is None
     assert not can_be_wrong(Example("1", "Who?"))
     with pytest.raises(DataError, match="reference_answer"):
-        graded_answer(Example("1", "Who?", grading=TEXT), "Curie")
+        grade_example(Example("1", "Who?", grading=TEXT), "Curie")
 
 
 # The worker

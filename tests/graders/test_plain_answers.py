@@ -1,7 +1,7 @@
 import pytest
+from rcsd.graders.answers.plain import answer_verdict, final_answer, plain_text, quantity
 
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.graders.answers.plain import answer_verdict, final_answer, plain_text, quantity
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade
 from rcsd.types import Completion, Decoding, Example

@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
 app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.graders.answers import Grade, can_be_wrong, graded_answer
+from rcsd.graders.answers import Grade, can_be_wrong, grade_example
 from rcsd.graders.base import Judge
 from rcsd.io import append_rows, drop_cut_row, read_rows, write_rows
 from rcsd.types import Completion, Decoding, Example, completion_of
@@ -177,7 +177,7 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
         finished: Whether it ended by itself.
     """
     is_graded = example.grading is not None or can_be_wrong(example)
-    grade = graded_answer(example, text, finished) if is_graded else Grade(None, None, "")
+    grade = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
     return Graded(
         example.id,
         example.question,

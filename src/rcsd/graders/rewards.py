@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from rcsd import config
 from rcsd.errors import DataError, RunError
-from rcsd.graders.answers import graded_answer
+from rcsd.graders.answers import grade_example
 from rcsd.graders.base import Judge, judge_metrics, rubric_of
 from rcsd.graders.build import build_judge
 from rcsd.types import Completion, Example
@@ -30,7 +30,7 @@ class Reward(Protocol):
 class AnswerReward:
     """1 where the final answer is the reference's, 0 where it is not.
 
-    NaN where `rcsd.graders.answers.graded_answer` leaves it to a real grader: an answer that
+    NaN where `rcsd.graders.answers.grade_example` leaves it to a real grader: an answer that
     differs from a reference that is no number may still be right.
     """
 
@@ -48,7 +48,7 @@ def _answer_score(example: Example, completion: Completion) -> float:
         raise DataError(
             f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
         )
-    verdict = graded_answer(example, completion.text, completion.finished).verdict
+    verdict = grade_example(example, completion.text, completion.finished).verdict
     return math.nan if verdict is None else float(verdict)
 
 

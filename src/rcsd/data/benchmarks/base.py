@@ -12,7 +12,7 @@ from rcsd.data.importers.notes import Notes, Options, Reader
 from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
-from rcsd.types import LETTERS, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, Rubric
 
 Row = Mapping[str, Any]
 Rows = Sequence[tuple[int, Row]]
@@ -73,7 +73,7 @@ class Task:
         instruction: What is asked below the question, with ``{unit}`` for a number's unit.
         fixed_place: Whether the file puts the right option always in the same place.
         shuffles: Whether options have no order of their own.
-        tolerance: Of a number: the error that the benchmark allows, as a share of its size.
+        tolerance: Of a number: the relative error that the benchmark allows.
         files: Names of published files by split, as patterns.
         arrange: What a row's meaning takes from other rows or files: rows, and the file or None.
         access: How a copy is got, where not everyone may load it.
@@ -92,7 +92,7 @@ class Task:
     instruction: str = ""
     fixed_place: bool = False
     shuffles: bool = True
-    tolerance: float | None = None
+    tolerance: float = DEFAULT_TOLERANCE
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arrange: Callable[[Rows, Path | None], Rows] | None = None
     access: str = ""
