@@ -11,7 +11,7 @@ from rcsd.data import checks
 from rcsd.data.checks import parse_check
 from rcsd.errors import RubricError
 from rcsd.graders.answers import extract_marked_answer
-from rcsd.graders.answers.extraction import boxed_contents
+from rcsd.graders.answers.extraction import boxed_contents, split_sentences
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.answers.numerals import read_numerals
 
@@ -92,8 +92,8 @@ def _expression(check: checks.Expression, text: str) -> bool:
 
 def _final_number(text: str) -> tuple[float, str] | None:
     """The number of the final answer, on the right side of an equation, and what follows it."""
-    answer = extract_marked_answer(text)
-    side = re.split(r"[=≈]", normalize_math(answer or ""))[-1].strip()
+    answer = split_sentences(extract_marked_answer(text) or "")[0]
+    side = re.split(r"[=≈]", normalize_math(answer))[-1].strip()
     side = re.sub(r"^-\s+", "-", side)
     numerals = read_numerals(side)
     return (numerals[0].number, side[numerals[0].end :]) if numerals else None
