@@ -11,7 +11,6 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from rcsd.graders.answers.plain import answer_verdict, final_answer, quantity
 
 from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
@@ -23,7 +22,7 @@ from rcsd.data.reading import read_completions, read_rows
 from rcsd.data.rows import FIELDS, example_from_row, read_jsonl, row_from_example, write_jsonl
 from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
 from rcsd.errors import ConfigError, DataError, UserError
-from rcsd.graders.answers import grade
+from rcsd.graders.answers import extract_marked_answer, grade, grade_example
 from rcsd.graders.checks import met
 from rcsd.graders.grade import read_graded
 from rcsd.types import Example, Grading, rubric_score

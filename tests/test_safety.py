@@ -15,11 +15,11 @@ import pytest
 import torch
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
-from rcsd.config import Evaluating, FullFineTuning, Lora, Model
+from rcsd.config import EvalConfig, FullFineTuning, Lora, Model
 from rcsd.config.base import parse
-from rcsd.data.views import Words, answer_conversation, prompt_ids
+from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
-from rcsd.evaluation.record import read_evaluation
+from rcsd.evaluation.record import read_record
 from rcsd.io import write_json
 from rcsd.models import hub
 from rcsd.models.hub import Wheel, refuse_pickles, unpack_member
@@ -81,9 +81,14 @@ def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:
         for name, tree in TREES.items()
         if any(ast.unparse(call.func).endswith("Environment") for call in called(tree))
     ]
-    assert sorted(plain) == ["report/html.py", "views.py"]  # the report's are packaged
+    assert sorted(plain) == [
+        "data/views.py",
+        "evaluation/report/html.py",
+    ]  # the report's are packaged
     sandboxes = [
-        call for call in called(TREES["views.py"]) if ast.unparse(call.func).endswith("Environment")
+        call
+        for call in called(TREES["data/views.py"])
+        if ast.unparse(call.func).endswith("Environment")
     ]
     assert [ast.unparse(call.func).split(".")[-1] for call in sandboxes] == [
         "ImmutableSandboxedEnvironment"
@@ -114,14 +119,14 @@ EVIL_TEMPLATES = [
 def test_a_template_that_leaves_its_sandbox_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_text(text)
     with pytest.raises(ConfigError, match=r"template answer\.jinja: .+"):
-        answer_conversation(Example("1", "why?"), "none", Words(tmp_path))
+        answer_conversation(Example("1", "why?"), "none", PromptTemplates(tmp_path))
     assert not Path("pwned").exists()
 
 
 def test_a_template_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe{{")
     with pytest.raises(ConfigError, match=r"template answer\.jinja: UnicodeDecodeError"):
-        Words(tmp_path).hashes()
+        PromptTemplates(tmp_path).hashes()
 
 
 @pytest.mark.parametrize(
@@ -263,13 +268,13 @@ def test_names_of_sets_that_would_leave_their_folder_are_refused(name: str, tmp_
     world = {"type": "world", "num_examples": 1}
     tree = {"model": {"path": "x"}, "out": "x", "data": {name: world}}
     with pytest.raises(ConfigError):
-        parse(Evaluating, tree, "eval.yaml")
-    good = parse(Evaluating, {**tree, "data": {"own": world}}, "eval.yaml")
+        parse(EvalConfig, tree, "eval.yaml")
+    good = parse(EvalConfig, {**tree, "data": {"own": world}}, "eval.yaml")
     about = {"path": "x", "digest": "x", "training_seed": None}
     record = {"config": good.model_dump(mode="json"), "model": about, "data_sha256": {name: "0"}}
     write_json(tmp_path / "eval.json", record)
     with pytest.raises(DataError, match="the evaluation is broken"):
-        read_evaluation(tmp_path)
+        read_record(tmp_path)
 
 
 def test_what_these_tests_forbid_would_be_found() -> None:

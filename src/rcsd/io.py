@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -232,6 +233,25 @@ def surroundings() -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "git_revision": _git_revision(),
     }
+
+
+def mend_json(text: str) -> Any:
+    """Value of broken JSON, by json-repair, which guesses: check it against the text.
+
+    Raises:
+        ValueError: If it cannot be mended.
+    """
+    import json_repair  # noqa: PLC0415 (rarely needed)
+
+    try:
+        return json_repair.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def digest(content: str | bytes) -> str:
+    """SHA-256 of a text or of bytes, in hexadecimal."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def fingerprint(examples: Sequence[Example]) -> str:

@@ -24,7 +24,7 @@ from rcsd.graders.answers import (
 )
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import answered, graded
+from rcsd.graders.grade import grade_text, sample_and_grade
 from rcsd.graders.rewards import AnswerReward
 from rcsd.io import read_rows
 from rcsd.types import DEFAULT_TOLERANCE, Completion, Decoding, Example, Grading
@@ -169,7 +169,7 @@ def test_with_and_without_a_stated_grading_the_verdict_is_the_same(
 
 def test_evaluation_and_reward_grade_alike():
     example = Example("1", "How far?", "500", grading=M)
-    row = answered(example, r"\boxed{0.5 \text{ km}}")
+    row = grade_text(example, r"\boxed{0.5 \text{ km}}")
     assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
     assert row.reason == "0.5 km is 500 m within 0.05"
     texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
@@ -184,7 +184,7 @@ def test_accuracy_counts_only_references_of_which_a_wrong_answer_can_be_told():
     engine = ScriptedEngine(
         [Completion((1,), text, finished=True) for text in ("Answer: 3 J", "Answer: Paris")]
     )
-    rows = graded(examples, [(1,), (1,)], engine, CodeJudge(), Decoding(4))
+    rows = sample_and_grade(engine, examples, [(1,), (1,)], Decoding(4), CodeJudge())
     assert [row.right for row in rows] == [True, None]
     assert [can_be_wrong(example) for example in (*examples, Example("1", "Who?"))] == [
         True,

@@ -12,18 +12,18 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import FULL, LORA, KilledError, settings, trajectory
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, rewards_of, weighted_sums
+from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, build_rewards, weighted_sums
 from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
 from rcsd.methods.suppress import Suppress
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
 from rcsd.runs import RunFolder
@@ -49,12 +49,12 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
     ]
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
-    engine, limit = ScriptedEngine(completions), part_limit(4096)
+    engine, limit = ScriptedEngine(completions), microbatch_limit(4096)
     return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
-def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
-    return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
+def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[PromptPair]:
+    return [PromptPair(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
 
 
 def said(text: str, finished: bool = True) -> Completion:
@@ -102,15 +102,15 @@ def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
     unchecked = Example("a", "?", "red", rubric=RUBRIC)
     checked = Rubric((Criterion("Boxed.", 1, check={"type": "boxed"}),))
     good = Example("b", "?", "3", rubric=checked)
-    assert isinstance(rewards_of([rubric], [unchecked, good])[0], RubricReward)
+    assert isinstance(build_rewards([rubric], [unchecked, good])[0], RubricReward)
     with pytest.raises(DataError, match=r"'rubric' cannot tell .* criterion without a check"):
-        rewards_of([rubric], [unchecked])
+        build_rewards([rubric], [unchecked])
     with pytest.raises(DataError, match=r"'answer' cannot tell .* is a number"):
-        rewards_of([answer], [unchecked])
+        build_rewards([answer], [unchecked])
     with pytest.raises(DataError, match="'reference_answer': example 'c' has none"):
-        rewards_of([answer], [good, Example("c", "?")])
+        build_rewards([answer], [good, Example("c", "?")])
     with pytest.raises(DataError, match="'rubric': example 'c' has no"):
-        rewards_of([rubric], [good, Example("c", "?")])
+        build_rewards([rubric], [good, Example("c", "?")])
     assert isinstance(AnswerReward(), Reward)
     assert isinstance(RubricReward(CodeJudge()), Reward)
 
@@ -125,10 +125,10 @@ def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path)
         judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
         tree = GRPO | {"rewards": [{"type": "rubric", "judge": judge}]}
         section = config.Grpo.model_validate(tree)
-        rewards = rewards_of(section.rewards, [Example("a", "?", rubric=RUBRIC)])
+        rewards = build_rewards(section.rewards, [Example("a", "?", rubric=RUBRIC)])
         assert server.asked == []
         with pytest.raises(DataError, match="has no rubric to judge by"):
-            rewards_of(section.rewards, [Example("b", "?")])
+            build_rewards(section.rewards, [Example("b", "?")])
         student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
         batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
     finally:
@@ -215,11 +215,11 @@ def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any
     batch = made.collect(asked("a", "b"), 0)
     model = student.policy.model
 
-    def found(tokens_per_part: int) -> tuple[dict[str, float], torch.Tensor]:
+    def found(max_tokens_per_microbatch: int) -> tuple[dict[str, float], torch.Tensor]:
         model.zero_grad()
         sums: dict[str, float] = {}
-        for part in batch.split(tokens_per_part):
-            loss, shares = made.loss(part, batch.num_learned_tokens)
+        for microbatch in batch.split(max_tokens_per_microbatch):
+            loss, shares = made.loss(microbatch, batch.num_learned_tokens)
             loss.backward()
             for name, share in shares.items():
                 sums[name] = sums.get(name, 0.0) + share.item()

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcsd import config
-from rcsd.data.load import load_examples
-from rcsd.data.prompts import Prompted, prompt_room, regex_of, whole_set
+from rcsd.data.load import load_examples, read_rubrics
+from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import rubric_rows, whole_criteria
-from rcsd.data.world.reading import read_rubrics
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import row_agreements
 from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
 from rcsd.graders.base import rubric_of
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded, write_graded
+from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
@@ -31,7 +30,7 @@ class HeldOut:
     """
 
     def __init__(
-        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
+        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
     ) -> None:
         self.name, self._engine, self._decoding = name, engine, decoding
         self._examples = [prompt.example for prompt in prompts]
@@ -43,7 +42,9 @@ class HeldOutAnswers(HeldOut):
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Score, accuracy, and the share that neither checks nor references could grade."""
-        rows = graded(self._examples, self._shown, self._engine, CodeJudge(), self._decoding)
+        rows = sample_and_grade(
+            self._engine, self._examples, self._shown, self._decoding, CodeJudge()
+        )
         if path is not None:
             write_graded(rows, path, step=num_steps)
         scores = [row.score for row in rows if row.score is not None and row.score == row.score]
@@ -67,7 +68,7 @@ class HeldOutRubrics(HeldOut):
     """
 
     def __init__(
-        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
+        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
@@ -179,14 +180,14 @@ def evaluations_of(
         return Evaluations([], folder, None, None)
     seen = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**seen, "analysis": False})
-    room = prompt_room(
+    room = limit_prompt_tokens(
         policy.max_positions, settings.sampling.max_prompt_tokens, section.max_tokens
     )
-    decoding = Decoding(section.max_tokens, regex=regex_of(settings.sampling.grammar))
+    decoding = Decoding(section.max_tokens, regex=grammar_regex(settings.sampling.grammar))
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
-        prompts = whole_set(load_examples(data)[0], views, policy.tokenizer, room, field)
+        prompts = build_all_prompts(load_examples(data)[0], views, policy.tokenizer, room, field)
         sets.append(kind(name, prompts, engine, decoding))
     return Evaluations(sets, folder, section.every_steps, section.every_tokens)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rcsd import config
-from rcsd.data.prompts import prompted
+from rcsd.data.prompts import build_prompts
 from rcsd.data.views import missing_parts
 from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
@@ -17,7 +17,7 @@ from rcsd.engines.base import PolicyEngine
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded
+from rcsd.graders.grade import sample_and_grade
 from rcsd.io import cache_folder
 from rcsd.models.policy import Policy
 from rcsd.recipes.probe.contexts import STUDENT, Answers, Context
@@ -38,7 +38,7 @@ class Answerer:
         engine: Samples from it.
         views: Words and limits; which views are shown is the contexts' to say.
         decoding: Greedy, for headroom.
-        room: Longest prompt, in tokens (`rcsd.data.prompts.prompt_room`).
+        room: Longest prompt, in tokens (`rcsd.data.prompts.limit_prompt_tokens`).
         judge: Gives verdicts on criteria.
         ranks: Processes that all ask for the same.
     """
@@ -64,7 +64,7 @@ class Answerer:
         if not whole:
             return {}, left_out
         try:
-            prompts, dropped = prompted(whole, views, self.policy.tokenizer, self.room)
+            prompts, dropped = build_prompts(whole, views, self.policy.tokenizer, self.room)
             if context.analysis:
                 cache = cache_folder() / "analyses"
                 prompts, _ = with_analyses(
@@ -80,7 +80,9 @@ class Answerer:
         prompts, left_out = self.prompts(context)
         asked = [example for example in examples if example.id in prompts]
         shown = [prompts[example.id] for example in asked]
-        rows = graded(asked, shown, self.engine, self.judge, self.decoding) if asked else []
+        rows = []
+        if asked:
+            rows = sample_and_grade(self.engine, asked, shown, self.decoding, self.judge)
         return Answers(context.name, context.view, {row.id: row for row in rows}, left_out)
 
 
