@@ -45,7 +45,7 @@ def _loose_pattern(text: str) -> re.Pattern[str]:
     return re.compile(r"\s*".join(characters), re.IGNORECASE)
 
 
-def _contains(check: checks.Contains, text: str) -> bool:
+def _contains(check: checks.TextCheck, text: str) -> bool:
     return _loose_pattern(check.text).search(text) is not None
 
 
@@ -64,11 +64,11 @@ def _before(check: checks.Before, text: str) -> bool:
     return first is not None and not _holds_match(check.then, text[: first.start()])
 
 
-def _is_close(value: float, check: checks.Number | checks.FinalNumber) -> bool:
+def _is_close(value: float, check: checks.NumberCheck) -> bool:
     return abs(value - check.value) <= check.tolerance * abs(check.value)
 
 
-def _number(check: checks.Number, text: str) -> bool:
+def _number(check: checks.NumberCheck, text: str) -> bool:
     return any(_is_close(one.number, check) for one in read_numerals(normalize_math(text)))
 
 
@@ -86,7 +86,7 @@ def _expression_pattern(expression: str) -> re.Pattern[str]:
     return re.compile(before + body + after)
 
 
-def _expression(check: checks.Expression, text: str) -> bool:
+def _expression(check: checks.TextCheck, text: str) -> bool:
     return _expression_pattern(check.text).search(normalize_math(text)) is not None
 
 
@@ -117,7 +117,7 @@ def _unit(check: checks.Unit, text: str) -> bool:
     return final is not None and _unit_pattern(check.unit).match(final[1]) is not None
 
 
-def _is_final_number(check: checks.FinalNumber, text: str) -> bool:
+def _is_final_number(check: checks.NumberCheck, text: str) -> bool:
     final = _final_number(text)
     return final is not None and _is_close(final[0], check)
 
