@@ -115,7 +115,7 @@ def measure_rows(
     completions: Mapping[str, Sequence[str]],
     judge: Judge,
 ) -> tuple[RowAgreement, ...]:
-    """Every gold row measured; one without a written rubric says nothing, see `measure_agreement`."""
+    """Agreement of each gold row; without a written rubric it is 0 (`measure_agreement`)."""
     return tuple(
         _row(example, written.get(example.id), matcher, completions.get(example.id, ()), judge)
         for example in gold
