@@ -26,7 +26,7 @@ from rcsd.io import write_rows
 from rcsd.methods.base import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import batch_limit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
@@ -99,7 +99,7 @@ def method_of(server: JudgeServer, engine: PolicyEngine, cache: Path, **changes:
     section = config.Grpo.model_validate({"rewards": [{"type": "rubric", "judge": judge}]})
     rewards = rewards_of(section.rewards, [prompt.example for prompt in PROMPTS])
     made, limit = policy(), microbatch_limit(4096)
-    student = Student(made, Scorer(made), engine, Decoding(30, 1.0), 4, limit, 0)
+    student = RolloutWorker(made, Scorer(made), engine, Decoding(30, 1.0), 4, limit, 0)
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
 

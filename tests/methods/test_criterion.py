@@ -24,7 +24,6 @@ from rcsd.io import write_rows
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.teacher import Teacher
 from rcsd.training.trainer import run
@@ -65,7 +64,7 @@ def collected(
     texts: Sequence[str],
     min_nats: float,
     view: ViewName = "rubric",
-    student: Student | None = None,
+    student: RolloutWorker | None = None,
     teacher: Teacher | None = None,
     **section: Any,
 ) -> tuple[OnPolicy, Batch]:

@@ -21,7 +21,7 @@ from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.suppress import Suppress
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, policy_of
@@ -40,7 +40,9 @@ VERDICTS: dict[str, list[bool | None]] = {
 GRPO: dict[str, Any] = {"type": "grpo", "rewards": [{"type": "rubric"}]}
 
 
-def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = None) -> Student:
+def student_of(
+    texts: Sequence[str], num: int, lengths: Sequence[int] | None = None
+) -> RolloutWorker:
     """A student that says these texts; their tokens have nothing to do with them."""
     lengths = lengths or [3] * len(texts)
     completions = [
@@ -50,7 +52,7 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
     engine, limit = ScriptedEngine(completions), microbatch_limit(4096)
-    return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
+    return RolloutWorker(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
 def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
@@ -61,7 +63,7 @@ def said(text: str, finished: bool = True) -> Completion:
     return Completion((1,), text, finished)
 
 
-def grpo(section: config.Grpo, student: Student, rewards: Sequence[Reward]) -> OnPolicy:
+def grpo(section: config.Grpo, student: RolloutWorker, rewards: Sequence[Reward]) -> OnPolicy:
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
 

@@ -26,7 +26,7 @@ from rcsd.methods.criterion import Criterion
 from rcsd.methods.distill import Distill, overlap
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.suppress import Suppress
 from rcsd.models.logits import Predictions
 from rcsd.models.packing import Packed
@@ -36,22 +36,22 @@ from rcsd.training.trainer import run
 TEXTS, LENGTHS = ["both", "no", "yes", "no"], [2, 8, 5, 1]
 
 
-def student(**changes: Any) -> Student:
+def student(**changes: Any) -> RolloutWorker:
     """Says four completions of unlike lengths, two for each question."""
     return replace(student_of(TEXTS, num=2, lengths=LENGTHS), **changes)
 
 
-def distill(student: Student, teacher: Teacher | None = None, **section: Any) -> Distill:
+def distill(student: RolloutWorker, teacher: Teacher | None = None, **section: Any) -> Distill:
     made = config.Distill.model_validate(section)
     return Distill(made, student, teacher or LiveTeacher())
 
 
-def grpo(student: Student, teacher: Teacher | None = None, **section: Any) -> Grpo:
+def grpo(student: RolloutWorker, teacher: Teacher | None = None, **section: Any) -> Grpo:
     made = config.Grpo.model_validate(GRPO | section)
     return Grpo(made, student, teacher or LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
 
 
-def moved(student: Student, seed: int = 1) -> ShadowTeacher:
+def moved(student: RolloutWorker, seed: int = 1) -> ShadowTeacher:
     """A teacher with the weights so far; the student's are other ones afterwards."""
     teacher = ShadowTeacher(student.policy, decay=None)
     torch.manual_seed(seed)
@@ -79,7 +79,7 @@ def found(
 
 
 def learned(
-    student: Student,
+    student: RolloutWorker,
     objectives: Sequence[tuple[float, Objective]],
     max_tokens_per_microbatch: int = 10_000,
 ) -> tuple[float, dict[str, float], torch.Tensor]:
@@ -242,7 +242,7 @@ def moved_by_an_update(method: OnPolicy, batch: Batch) -> torch.Tensor:
 
 @pytest.mark.parametrize("teacher_of", [lambda s: LiveTeacher(), moved], ids=["live", "frozen"])
 def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
-    teacher_of: Callable[[Student], Teacher],
+    teacher_of: Callable[[RolloutWorker], Teacher],
 ) -> None:
     gradients, num_passes = [], []
     for kept in (True, False):

@@ -18,10 +18,10 @@ from rcsd.errors import ConfigError, DataError
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
 from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
-from rcsd.methods.distill import Targets
+from rcsd.methods.distill import TeacherTargets
 from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import OnPolicy, Watch
-from rcsd.methods.rollouts import Student
+from rcsd.methods.on_policy import MonitorPositions, OnPolicy
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.srpo import Srpo
 from rcsd.models.logits import LogitPredictions
 from rcsd.models.teacher import LiveTeacher, Teacher
@@ -32,7 +32,7 @@ PLAIN = GRPO | {"normalise_by_deviation": False}
 
 
 def srpo(
-    student: Student,
+    student: RolloutWorker,
     teacher: Teacher | None = None,
     rewards: Sequence[Reward] | None = None,
     **section: Any,
@@ -44,7 +44,7 @@ def srpo(
     return Srpo(made, reward, distill(student, teacher, **own))
 
 
-def collected(student: Student, objective: Any, *questions: str) -> tuple[OnPolicy, Batch]:
+def collected(student: RolloutWorker, objective: Any, *questions: str) -> tuple[OnPolicy, Batch]:
     method = OnPolicy(student, [(1.0, objective)])
     return method, method.collect(asked(*questions), 0)
 
@@ -217,7 +217,10 @@ def test_tokens_without_probability_make_no_nan() -> None:
     logits = torch.cat([own, unseen], dim=1).requires_grad_()
     log_p = torch.tensor([[0.4, 0.6, 0.0], [1.0, 0.0, 0.0]]).log()
     teacher = LogitPredictions(torch.cat([log_p, unseen], dim=1))
-    targets, watch = Targets(teacher, teacher), Watch(torch.tensor([0, 1]), 2, 1.0)
+    targets, watch = (
+        TeacherTargets(teacher, teacher),
+        MonitorPositions(torch.tensor([0, 1]), 2, 1.0),
+    )
     signals = [Signal((0.0,), distilled=(1.0,), weight=0.0), Signal((0.5,), distilled=(0.0,))]
     loss_T, shown = ours.terms(
         signals, targets, LogitPredictions(logits), torch.tensor([1, 0]), watch

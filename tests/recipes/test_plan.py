@@ -29,8 +29,8 @@ from rcsd import config
 from rcsd.engines.local import LocalEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError
-from rcsd.methods.build import Parts, method_at
-from rcsd.methods.distill import Distill, TopKSaid
+from rcsd.methods.build import Parts, build_methods
+from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
 from rcsd.models.memory import microbatch_limit, peak_bytes
 from rcsd.models.packing import microbatch_tokens, split_microbatches
@@ -188,7 +188,7 @@ def held_by_a_pass(run: config.Config, policy: Policy) -> int:
     silent = ScriptedEngine([Completion((), "", finished=True)])
     teacher = teacher_of(run.teacher, policy)
     made = Parts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
-    method = method_at(run, made)(0)
+    method = build_methods(run, made)(0)
     rollouts: list[Rollout] = []
     ids = range(5, policy.vocab_size)
     for _ in range(run.examples_per_step):
@@ -271,7 +271,7 @@ def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
     said: Any = distill._said(p, torch.zeros(100, dtype=torch.long))
 
     def learn() -> None:
-        if isinstance(said, TopKSaid):
+        if isinstance(said, TeacherTopK):
             loss_T, _ = q.losses(distill._on_support, said.log_p_TL, said.ids_TK)
         else:
             loss_T, _ = q.losses(distill._on_vocabulary, said)

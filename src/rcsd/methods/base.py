@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rcsd.data.prompts import Prompted
 from rcsd.graders.leakage import text_monitors
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.packing import share, split_microbatches
 from rcsd.types import Rollout
 
@@ -47,7 +47,7 @@ class Batch:
 class Method(Protocol):
     """A way of learning."""
 
-    student: Student
+    student: RolloutWorker
     """Whose completions it learns from."""
 
     def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:

@@ -20,12 +20,12 @@ from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.sft import Sft
 from rcsd.methods.srpo import Srpo
 from rcsd.methods.staleness import freshness_of
 from rcsd.methods.suppress import Suppress
-from rcsd.models.memory import Limit
+from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
 from rcsd.models.teacher import Teacher
 from rcsd.types import Example
@@ -53,11 +53,11 @@ class Parts:
     scorer: nn.Module
     teacher: Teacher
     engine: PolicyEngine
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
 
-def method_at(settings: config.Config, parts: Parts) -> MethodAt:
+def build_methods(settings: config.Config, parts: Parts) -> MethodAt:
     """The methods of a run, by step.
 
     Raises:
@@ -77,8 +77,8 @@ def method_at(settings: config.Config, parts: Parts) -> MethodAt:
     return lambda step: made[sum(step >= end for end in ends)]
 
 
-def _student(settings: config.Config, parts: Parts) -> Student:
-    return Student(
+def _student(settings: config.Config, parts: Parts) -> RolloutWorker:
+    return RolloutWorker(
         parts.policy,
         parts.scorer,
         parts.engine,
@@ -91,7 +91,7 @@ def _student(settings: config.Config, parts: Parts) -> Student:
 
 
 def _on_policy(
-    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
+    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: RolloutWorker
 ) -> OnPolicy:
     terms = [(1.0, section)]
     if isinstance(section, config.Sum):
@@ -104,7 +104,7 @@ def _on_policy(
 
 
 def _objective(
-    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
+    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: RolloutWorker
 ) -> Objective:
     distill = partial(_distill, settings, parts, student)
     match section:
@@ -128,7 +128,7 @@ def _objective(
 
 
 def _distill(
-    settings: config.Config, parts: Parts, student: Student, section: config.Distill
+    settings: config.Config, parts: Parts, student: RolloutWorker, section: config.Distill
 ) -> Distill:
     check_support(section, parts.policy)
     teacher = settings.teacher

@@ -10,8 +10,8 @@ from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge, rubric_of
-from rcsd.methods.distill import Distill, Targets
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.distill import Distill, TeacherTargets
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions
 from rcsd.models.logits import Predictions
 from rcsd.types import Example, Rollout, Rubric, Signal
 
@@ -60,7 +60,7 @@ class Criterion:
         self.keeps_targets = distill.keeps_targets
         self.judge, self.prompts = judge, prompts
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """Which tokens a failed criterion moves."""
         student = self.distill.student
         judged = self.judge.judgements([(r.example, r.completion.text) for r in rollouts])
@@ -83,7 +83,7 @@ class Criterion:
         signals = [Signal(distilled=mask) for mask in masks]
         chosen = [share for signal in signals for share in signal.distilled]
         given = [verdict for found in verdicts for verdict in found]
-        return Known(
+        return BatchSignals(
             signals,
             {
                 "criterion/chosen_share": sum(chosen) / len(chosen),
@@ -94,18 +94,18 @@ class Criterion:
         )
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
+    ) -> TeacherTargets:
         """The distributions of the teacher who sees the whole rubric."""
         return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,
         signals: Sequence[Signal],
-        targets: Targets,
+        targets: TeacherTargets,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Divergences at the chosen tokens."""
         return self.distill.terms(signals, targets, predictions, target_T, watch)

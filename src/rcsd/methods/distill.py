@@ -27,8 +27,8 @@ from rcsd.methods.losses import (
     sampled_token_terms,
     top_k_ids,
 )
-from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.rollouts import Student
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.logits import Predictions, Shown, log_q_of
 from rcsd.models.policy import Policy, evaluating
 from rcsd.models.teacher import Teacher
@@ -39,7 +39,7 @@ OVERLAP_K = 20
 
 
 @dataclass(frozen=True)
-class TopKSaid:
+class TeacherTopK:
     """The teacher's distribution on its own support.
 
     Args:
@@ -52,7 +52,7 @@ class TopKSaid:
 
 
 @dataclass(frozen=True)
-class TokenSaid:
+class TeacherLogprobs:
     """What the teacher gives the sampled tokens.
 
     Args:
@@ -65,7 +65,7 @@ class TokenSaid:
 
 
 @dataclass(frozen=True)
-class Targets:
+class TeacherTargets:
     """What the teacher says at each completion position.
 
     Args:
@@ -74,7 +74,7 @@ class Targets:
             says its likeliest tokens alone.
     """
 
-    said: TopKSaid | TokenSaid | Predictions
+    said: TeacherTopK | TeacherLogprobs | Predictions
     watched: Predictions | None
 
 
@@ -106,7 +106,7 @@ class Distill:
     def __init__(
         self,
         section: config.Distill,
-        student: Student,
+        student: RolloutWorker,
         teacher: Teacher,
         scorer: TopKScorer | None = None,
     ) -> None:
@@ -114,23 +114,23 @@ class Distill:
         self.scorer = scorer
         self.keeps_targets = not teacher.moves_within_a_step
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """Nothing: every token counts alike."""
-        return Known([Signal()] * len(rollouts), {})
+        return BatchSignals([Signal()] * len(rollouts), {})
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
+    ) -> TeacherTargets:
         """The teacher's distributions, reduced to its top k where the student does not choose."""
         if self.scorer is not None:
-            return Targets(self._said_by(self.scorer, microbatch), None)
+            return TeacherTargets(self._said_by(self.scorer, microbatch), None)
         with self.teacher.weights(), evaluating(self.student.scorer):
             teacher, target_T = self.student.predictions(
                 [r.teacher_ids for r in microbatch], microbatch
             )
-            return Targets(self._said(teacher, target_T), teacher[watch.index_W])
+            return TeacherTargets(self._said(teacher, target_T), teacher[watch.index_W])
 
-    def _said_by(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TopKSaid:
+    def _said_by(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TeacherTopK:
         """The teacher's top k by an engine.
 
         Its log-probabilities differ from logits by a constant at each position, which a softmax
@@ -144,30 +144,30 @@ class Distill:
         device = self.student.policy.device
         ids_TK = torch.tensor([ids for ids, _ in places], device=device)
         log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
-        return TopKSaid(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
+        return TeacherTopK(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
 
     def _said(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
-    ) -> TopKSaid | TokenSaid | Predictions:
+    ) -> TeacherTopK | TeacherLogprobs | Predictions:
         support, temperature = self.section.support, self.section.temperature
         if self.section.divergence.type == "sampled_token":
-            return TokenSaid(*teacher.mapped(self._of_token, target_T))
+            return TeacherLogprobs(*teacher.mapped(self._of_token, target_T))
         if support.type != "teacher_top_k":
             return teacher
         if support.outside == "tail":
-            return TopKSaid(*teacher.mapped(partial(self._with_tail, support.k)))
+            return TeacherTopK(*teacher.mapped(partial(self._with_tail, support.k)))
         ids_TK = teacher.mapped(partial(top_k_ids, k=support.k))
         # Not the logits that chose: the student's are summed as these are, also in bfloat16.
         log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK) / temperature)
-        return TopKSaid(log_p_TK, ids_TK)
+        return TeacherTopK(log_p_TK, ids_TK)
 
     def terms(
         self,
         signals: Sequence[Signal],
-        targets: Targets,
+        targets: TeacherTargets,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Divergence of the teacher's and the student's next-token distributions.
 
@@ -176,17 +176,17 @@ class Distill:
         """
         temperature = self.section.temperature
         match targets.said:
-            case TokenSaid(log_p_T, entropy_T):
+            case TeacherLogprobs(log_p_T, entropy_T):
                 log_q_T = log_q_of(predictions, target_T, temperature)
                 loss_T = sampled_token_terms(log_p_T, log_q_T)
                 found = {
                     "loss/reverse_kl_nats_mean": log_q_T - log_p_T,
                     "teacher/support_entropy_nats_mean": entropy_T,
                 }
-            case TopKSaid(log_p_TL, ids_TK) if log_p_TL.shape == ids_TK.shape:
+            case TeacherTopK(log_p_TL, ids_TK) if log_p_TL.shape == ids_TK.shape:
                 log_q_TK = renormalised_from_logits(predictions.logits_at(ids_TK) / temperature)
                 loss_T, found = self._divergence(log_p_TL, log_q_TK)
-            case TopKSaid(log_p_TL, ids_TK):
+            case TeacherTopK(log_p_TL, ids_TK):
                 loss_T, found = predictions.losses(self._on_support, log_p_TL, ids_TK)
             case teacher:
                 loss_T, found = predictions.losses(self._on_vocabulary, teacher)
@@ -195,11 +195,13 @@ class Distill:
             loss_T = loss_T * self.student.per_token([s.distilled for s in signals])
         return loss_T, metrics
 
-    def _shown(self, targets: Targets, predictions: Predictions, watch: Watch) -> Shown:
+    def _shown(
+        self, targets: TeacherTargets, predictions: Predictions, watch: MonitorPositions
+    ) -> Shown:
         """What the teacher and the student find likeliest at the watched positions."""
         watched = predictions[watch.index_W]
         if targets.watched is None:
-            assert isinstance(targets.said, TopKSaid)
+            assert isinstance(targets.said, TeacherTopK)
             ids_WM = targets.said.ids_TK[watch.index_W, :OVERLAP_K]
             share_W = watched.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
             return {"teacher/top_k_overlap_share": watch.spread(share_W)}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rcsd import config
 from rcsd.graders.rewards import Reward, RubricReward, weighted_sums
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions
 from rcsd.methods.policy_gradient import (
     clipped_surrogate,
     frozen_kl_terms,
@@ -18,7 +18,7 @@ from rcsd.methods.policy_gradient import (
     is_clipped,
     reduction_weights,
 )
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Hear, RolloutWorker
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout, Signal
@@ -59,7 +59,11 @@ class Grpo:
     keeps_targets = True
 
     def __init__(
-        self, section: config.Grpo, student: Student, teacher: Teacher, rewards: Sequence[Reward]
+        self,
+        section: config.Grpo,
+        student: RolloutWorker,
+        teacher: Teacher,
+        rewards: Sequence[Reward],
     ) -> None:
         self.section, self.student, self.teacher = section, student, teacher
         self.rewards = rewards
@@ -72,7 +76,7 @@ class Grpo:
         judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
         return judged[0].early() if judged else nullcontext()
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """What each answer is worth, and its advantage over the others of its example."""
         answers = [(rollout.example, rollout.completion) for rollout in rollouts]
         scores, taken = self._scores(answers)
@@ -84,10 +88,10 @@ class Grpo:
         metrics["reward/std_mean"] = deviation_N.mean().item()
         metrics["reward/no_spread_share"] = (deviation_N == 0).double().mean().item()
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
-        return Known(signals, metrics, self.section.updates_per_batch)
+        return BatchSignals(signals, metrics, self.section.updates_per_batch)
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
     ) -> None:
         """Nobody teaches; the frozen weights have spoken in `known`."""
 
@@ -97,7 +101,7 @@ class Grpo:
         targets: None,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Clipped surrogate and KL term, each token with its completion's weight."""
         section = self.section

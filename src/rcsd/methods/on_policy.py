@@ -16,7 +16,7 @@ from torch import Tensor
 from rcsd.data.prompts import Prompted
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Hear, RolloutWorker
 from rcsd.methods.staleness import Freshness, gaps, importance_weights
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
@@ -26,7 +26,7 @@ WATCHED_TOKENS, WATCHED_SHARE = 256, 1 / 8
 
 
 @dataclass(frozen=True)
-class Known:
+class BatchSignals:
     """What an objective knows of a step's completions before any loss.
 
     Args:
@@ -41,7 +41,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Watch:
+class MonitorPositions:
     """The positions of a microbatch at which monitors look at the whole vocabulary.
 
     A loss may need K logits a position; a monitor such as the entropy needs all V, and its mean is
@@ -64,7 +64,9 @@ class Watch:
         return value_T.index_copy(0, self.index_W, self.weight * value_W.float())
 
 
-def watch_of(microbatch: Sequence[Rollout], num_tokens: int, device: torch.device) -> Watch:
+def monitor_positions(
+    microbatch: Sequence[Rollout], num_tokens: int, device: torch.device
+) -> MonitorPositions:
     """Every n-th token of the step.
 
     Args:
@@ -80,7 +82,7 @@ def watch_of(microbatch: Sequence[Rollout], num_tokens: int, device: torch.devic
         index += range(start + -rollout.num_tokens_before % stride, end, stride)
         start = end
     weight = num_tokens / -(-num_tokens // stride)
-    return Watch(torch.tensor(index, dtype=torch.long, device=device), start, weight)
+    return MonitorPositions(torch.tensor(index, dtype=torch.long, device=device), start, weight)
 
 
 @runtime_checkable
@@ -94,12 +96,12 @@ class Objective(Protocol):
     keeps_targets: bool
     """Whether its targets hold for all updates of a batch that is learned from several times."""
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """What must be known of the whole step: rewards, advantages, masks."""
         ...
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
     ) -> Any:
         """What the teacher says of a microbatch; asked before the student's graph exists."""
         ...
@@ -110,7 +112,7 @@ class Objective(Protocol):
         targets: Any,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Loss of each position, not reduced, and what is shown of it.
 
@@ -149,7 +151,7 @@ class OnPolicy:
 
     def __init__(
         self,
-        student: Student,
+        student: RolloutWorker,
         objectives: Sequence[tuple[float, Objective]],
         freshness: Freshness | None = None,
     ) -> None:
@@ -196,7 +198,7 @@ class OnPolicy:
         Where two objectives show a metric of the same name, the later one's is called
         ``part-OBJECTIVE/name``.
         """
-        watch = watch_of(microbatch, num_tokens, self.student.policy.device)
+        watch = monitor_positions(microbatch, num_tokens, self.student.policy.device)
         columns = [[r.signals[n] for r in microbatch] for n in range(len(self.objectives))]
         targets = [
             self._targets(number, microbatch, signals, watch)
@@ -228,7 +230,11 @@ class OnPolicy:
         return loss, shares
 
     def _targets(
-        self, number: int, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+        self,
+        number: int,
+        microbatch: Sequence[Rollout],
+        signals: Sequence[Signal],
+        watch: MonitorPositions,
     ) -> Any:
         """What an objective's teacher says; once only where that holds for several updates."""
         objective = self.objectives[number][1]
@@ -246,7 +252,7 @@ class OnPolicy:
         microbatch: Sequence[Rollout],
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> dict[str, Tensor]:
         """What is seen of the student's distributions at the watched positions."""
         watched = predictions[watch.index_W]

@@ -15,7 +15,7 @@ from rcsd.data.prompts import Prompted
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, sampling_seed
 from rcsd.models.logits import Predictions, log_q_of
-from rcsd.models.memory import Limit, in_lockstep, in_microbatches
+from rcsd.models.memory import AdaptiveLimit, in_lockstep, in_microbatches
 from rcsd.models.packing import packed, padded, shortest, split_microbatches
 from rcsd.models.policy import Policy, evaluating
 from rcsd.types import Completion, Decoding, Example, Rollout
@@ -25,7 +25,7 @@ Hear = Callable[[Example, str], object]
 
 
 @dataclass(frozen=True)
-class Student:
+class RolloutWorker:
     """Samples completions in the student's view, and scores tokens in either view.
 
     Args:
@@ -44,7 +44,7 @@ class Student:
     engine: PolicyEngine
     decoding: Decoding
     num_completions: int
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
     seed: int
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 

@@ -12,7 +12,7 @@ from rcsd.data.rubric import rubric_json
 from rcsd.errors import DataError
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.logits import log_q_of
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
@@ -38,7 +38,7 @@ class Sft:
         self,
         section: config.Sft,
         writes: Literal["answer", "rubric"],
-        student: Student,
+        student: RolloutWorker,
         teacher: Teacher,
     ) -> None:
         self.section, self.student, self.teacher = section, student, teacher

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.methods.distill import Distill, Targets
+from rcsd.methods.distill import Distill, TeacherTargets
 from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions
 from rcsd.methods.rollouts import Hear
 from rcsd.models.logits import Predictions
 from rcsd.types import Rollout, Signal
@@ -59,13 +59,15 @@ class Srpo:
         """As `rcsd.methods.on_policy.Early`: of the reward."""
         return self.reward.early()
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """Advantages of the right completions, and which ones are distilled."""
         known = self.reward.known(rollouts)
         signals = [self._routed(signal) for signal in known.signals]
         num_right = sum(signal.distilled[0] == 0 for signal in signals)
         share = num_right / len(signals)
-        return Known(signals, {**known.metrics, "srpo/right_share": share}, known.num_updates)
+        return BatchSignals(
+            signals, {**known.metrics, "srpo/right_share": share}, known.num_updates
+        )
 
     def _routed(self, signal: Signal) -> Signal:
         length, least = len(signal.advantages), self.section.right_share * self._highest
@@ -75,18 +77,18 @@ class Srpo:
         return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
+    ) -> TeacherTargets:
         """The teacher's distributions."""
         return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,
         signals: Sequence[Signal],
-        targets: Targets,
+        targets: TeacherTargets,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """GRPO's terms where completions are right, weighted divergences where they are wrong."""
         policy_T, metrics = self.reward.terms(signals, None, predictions, target_T, watch)

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions
 from rcsd.methods.policy_gradient import least_likely, policy_gradient_terms
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
 
@@ -43,10 +43,10 @@ class Suppress:
     has_teacher = False
     keeps_targets = True
 
-    def __init__(self, section: config.Suppress, student: Student) -> None:
+    def __init__(self, section: config.Suppress, student: RolloutWorker) -> None:
         self.section, self.student = section, student
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
+    def known(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """The least likely tokens of the step."""
         log_q = self.student.sampled_log_q(rollouts)
         log_q_T = self.student.per_token(log_q)
@@ -56,10 +56,10 @@ class Suppress:
         metrics = {"suppress/chosen_share": chosen_T.float().mean().item()}
         if chosen_T.any():
             metrics["suppress/chosen_log_q_nats_max"] = log_q_T[chosen_T].max().item()
-        return Known([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
+        return BatchSignals([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
 
     def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: MonitorPositions
     ) -> None:
         """Nobody teaches."""
 
@@ -69,7 +69,7 @@ class Suppress:
         targets: None,
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
-        watch: Watch,
+        watch: MonitorPositions,
     ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
         """Policy gradient with the fixed advantages."""
         log_q_T = log_q_of(predictions, target_T, self.student.temperature)

@@ -12,7 +12,7 @@ from rcsd.data.prompts import Prompted
 from rcsd.distributed import Ranks
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.methods.base import Method
-from rcsd.methods.build import Parts, method_at
+from rcsd.methods.build import Parts, build_methods
 from rcsd.models.memory import free_bytes, in_microbatches, microbatch_limit, peak_bytes
 from rcsd.models.packing import microbatch_tokens
 from rcsd.models.policy import Policy
@@ -77,7 +77,7 @@ def largest_microbatch(
         max_tokens_per_microbatch=microbatch_limit(1),
         ranks=Ranks(),
     )
-    made = method_at(settings, trial)
+    made = build_methods(settings, trial)
     methods = {id(method): method for method in map(made, range(settings.steps))}.values()
     trained = policy.trainable.values()
     share = USED_SHARE.get(policy.device.type, USED_SHARE["cpu"])
