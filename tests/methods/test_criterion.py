@@ -24,6 +24,7 @@ from rcsd.io import write_rows
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.teacher import Teacher
 from rcsd.training.trainer import run
