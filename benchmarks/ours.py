@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from measuring import Stopwatch, device_here
 from rcsd import config
 from rcsd.config.base import override, parse
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.build import engine_of
 from rcsd.methods.base import Batch, Method
@@ -129,7 +129,7 @@ class Ours:
 
     def _step(self, step: int) -> dict[str, float]:
         prompts = [
-            Prompted(EXAMPLE, tuple(student), tuple(teacher))
+            PromptPair(EXAMPLE, tuple(student), tuple(teacher))
             for student, teacher in self.work.prompts(step)
         ]
         with self._watch("step"):

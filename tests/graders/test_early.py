@@ -14,7 +14,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import settings
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import PolicyEngine, Tell
 from rcsd.engines.fitting import FittingEngine
@@ -36,7 +36,9 @@ from rcsd.training.trainer import run
 from rcsd.types import Completion, Criterion, Decoding, Example, Rubric
 
 RUBRIC = Rubric((Criterion("Is even.", 3), Criterion("Is clear.", 1)))
-PROMPTS = [Prompted(Example(q, q, rubric=RUBRIC), (5 + i, 6, 7), (8,)) for i, q in enumerate("abc")]
+PROMPTS = [
+    PromptPair(Example(q, q, rubric=RUBRIC), (5 + i, 6, 7), (8,)) for i, q in enumerate("abc")
+]
 
 
 def meets(criterion: str, answer: str, seed: int) -> Any:

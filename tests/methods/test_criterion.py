@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 
 from rcsd import config
-from rcsd.data.prompts import Prompted, TeacherPrompts, prompted
+from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.scripted import ScriptedJudge
@@ -56,7 +56,7 @@ def teachers_prompt(kept: Sequence[Demand], view: ViewName, less: ViewName) -> t
     """The prompt of the teacher who sees these criteria, made as a run makes it."""
     example = replace(EXAMPLE, rubric=Rubric(tuple(kept)) if kept else None)
     views = config.Views(teacher=view if kept else less)
-    return prompted([example], views, student_of(["good"], 1).policy.tokenizer, 1000)[0][
+    return build_prompts([example], views, student_of(["good"], 1).policy.tokenizer, 1000)[0][
         0
     ].teacher_ids
 
@@ -77,7 +77,7 @@ def collected(
     ours = Criterion(made, distill(student, teacher, **section), judge, prompts)
     method = OnPolicy(student, [(1.0, ours)])
     shown = teachers_prompt(DEMANDS, view, view)
-    return method, method.collect([Prompted(EXAMPLE, (5, 6, 7), shown)], 0)
+    return method, method.collect([PromptPair(EXAMPLE, (5, 6, 7), shown)], 0)
 
 
 def slow_log_p(

@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import FULL, LORA, KilledError, settings, trajectory
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
@@ -55,8 +55,8 @@ def student_of(
     return RolloutWorker(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
-def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
-    return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
+def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[PromptPair]:
+    return [PromptPair(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
 
 
 def said(text: str, finished: bool = True) -> Completion:

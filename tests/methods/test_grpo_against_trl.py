@@ -11,7 +11,7 @@ from tests.support.tiny import tiny_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.graders.rewards import Reward
 from rcsd.methods.base import Batch
@@ -102,7 +102,7 @@ def ours(
     scripted: Reward = Scripted()
     method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
     prompts = [
-        Prompted(Example(question, question), ids, ids)
+        PromptPair(Example(question, question), ids, ids)
         for question, ids in zip(QUESTIONS, prompt_ids[::NUM_COMPLETIONS], strict=True)
     ]
     return method, method.collect(prompts, 0)

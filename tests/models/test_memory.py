@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
@@ -314,7 +314,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def trial_of(
     folder: Path, training: dict[str, Any] = FULL, **changes: Any
-) -> tuple[config.Config, list[Prompted], Parts]:
+) -> tuple[config.Config, list[PromptPair], Parts]:
     """A run before its first step, whose completions are all as long as they may be."""
     tiny_folder(folder / "model")
     changes = {

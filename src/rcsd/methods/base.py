@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.graders.leakage import text_monitors
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.packing import share, split_microbatches
@@ -50,7 +50,7 @@ class Method(Protocol):
     student: RolloutWorker
     """Whose completions it learns from."""
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+    def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """What the step learns from: completions, and what the method needs to know of them."""
         ...
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 from torch import nn
 
 from rcsd import config
-from rcsd.data.prompts import TeacherPrompts, decoding_of
+from rcsd.data.prompts import TeacherPrompts, build_decoding
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.scoring import scorer_of
@@ -82,7 +82,7 @@ def _student(settings: config.Config, parts: Parts) -> RolloutWorker:
         parts.policy,
         parts.scorer,
         parts.engine,
-        decoding_of(settings.sampling),
+        build_decoding(settings.sampling),
         settings.completions_per_example,
         parts.max_tokens_per_microbatch,
         settings.seed,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
 from rcsd.methods.rollouts import Hear, RolloutWorker
@@ -165,7 +165,7 @@ class OnPolicy:
         self._num_updates = 1
         self._kept: dict[tuple[int, ...], Any] = {}
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+    def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """The student answers every question; each objective says what it knows of the answers."""
         with self._early() as hear:
             rollouts = self.student.rollouts(prompts, step, hear)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, sampling_seed
 from rcsd.models.logits import Predictions, log_q_of
@@ -54,7 +54,7 @@ class RolloutWorker:
         return self.decoding.temperature or 1.0
 
     def rollouts(
-        self, prompts: Sequence[Prompted], step: int, hear: Hear | None = None
+        self, prompts: Sequence[PromptPair], step: int, hear: Hear | None = None
     ) -> list[Rollout]:
         """Completions of all prompts; those of one prompt stand together.
 
@@ -77,13 +77,13 @@ class RolloutWorker:
         ]
 
     def request(
-        self, prompts: Sequence[Prompted], step: int
+        self, prompts: Sequence[PromptPair], step: int
     ) -> tuple[list[tuple[int, ...]], Decoding, int]:
         """What the engine is asked for in a step."""
         shown = [prompt.student_ids for prompt in self._asked(prompts)]
         return shown, self.decoding, sampling_seed(self.seed, step)
 
-    def _asked(self, prompts: Sequence[Prompted]) -> list[Prompted]:
+    def _asked(self, prompts: Sequence[PromptPair]) -> list[PromptPair]:
         return [prompt for prompt in prompts for _ in range(self.num_completions)]
 
     def predictions(

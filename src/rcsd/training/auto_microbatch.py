@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.methods.base import Method
@@ -27,7 +27,7 @@ COMING_COPIES = 3
 
 
 def set_max_tokens_per_microbatch(
-    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
+    settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: Parts
 ) -> int:
     """As many as were asked for, or as the run's start has found to fit in every process."""
     tokens, ranks = parts.max_tokens_per_microbatch, parts.ranks
@@ -45,7 +45,7 @@ def set_max_tokens_per_microbatch(
 
 
 def largest_microbatch(
-    settings: config.Config, prompts: Sequence[Prompted], parts: Parts, free_bytes: float
+    settings: config.Config, prompts: Sequence[PromptPair], parts: Parts, free_bytes: float
 ) -> int:
     """Tokens of the largest microbatch that fits into memory, as a step would learn from it.
 
@@ -105,7 +105,7 @@ def _babbler(policy: Policy, num_tokens: int) -> ScriptedEngine:
     return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
 
 
-def _rows(method: Method, prompts: Sequence[Prompted]) -> list[Rollout]:
+def _rows(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
     """Two completions, of the shortest prompt or the shortest two, and one of the longest."""
     ordered = sorted(prompts, key=lambda p: len(p.student_ids) + len(p.teacher_ids))
     chosen = {prompt.example.id: prompt for prompt in (*ordered[:2], ordered[-1])}

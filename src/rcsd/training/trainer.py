@@ -13,7 +13,7 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import engine_of
@@ -105,7 +105,7 @@ class _Run:
         self.settings, self.accelerator, self.ranks = settings, accelerator, ranks
         self.folder = RunFolder(settings.out)
         self.rows, self.imported = load_examples(settings.data)
-        placebo, words = settings.rubrics.placebo, Words(settings.views.templates)
+        placebo, words = settings.rubrics.placebo, PromptTemplates(settings.views.templates)
         self.examples = with_placebo(self.rows, placebo, words)
         set_seed(settings.seed)
         is_sharded = settings.processes.sharding == "fsdp"

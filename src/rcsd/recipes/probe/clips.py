@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
@@ -21,7 +21,7 @@ Clip = config.NoClip | config.TokenClip | config.EntryClip
 def clip_effects(
     section: config.Distill,
     pair: Pair,
-    prompts: Sequence[Prompted],
+    prompts: Sequence[PromptPair],
     decoding: Decoding,
     num_completions: int,
     seed: int,
