@@ -14,7 +14,7 @@ from rcsd.data.prompts import PromptPair
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.build import engine_of
 from rcsd.methods.base import Batch, Method
-from rcsd.methods.build import Parts, build_methods
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
@@ -104,7 +104,9 @@ def run_of(
     limit = microbatch_limit(
         config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens
     )
-    method = build_methods(settings, Parts([EXAMPLE], policy, scorer, teacher, engine, limit))(0)
+    method = build_methods(
+        settings, MethodParts([EXAMPLE], policy, scorer, teacher, engine, limit)
+    )(0)
     return Run(settings, accelerator, policy, method, optimizer, limit)
 
 

@@ -65,7 +65,7 @@ def found(
     method: OnPolicy, batch: Batch, max_tokens_per_microbatch: int = 10_000
 ) -> tuple[float, dict[str, float], torch.Tensor]:
     """Loss, metrics and gradient of a whole step."""
-    model = method.student.policy.model
+    model = method.worker.policy.model
     model.zero_grad()
     total, sums = 0.0, dict[str, float]()
     for microbatch in batch.split(max_tokens_per_microbatch):
@@ -235,7 +235,7 @@ def moved_by_an_update(method: OnPolicy, batch: Batch) -> torch.Tensor:
     found(method, batch)
     torch.manual_seed(2)
     with torch.no_grad():
-        for parameter in method.student.policy.trainable.values():
+        for parameter in method.worker.policy.trainable.values():
             parameter += 0.05 * torch.randn_like(parameter)
     return found(method, batch)[2]
 
@@ -251,7 +251,7 @@ def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
         ours = replace(ours, scorer=scorer)
         teacher = teacher_of(ours)
         objective = distill(ours, teacher)
-        objective.keeps_targets = objective.keeps_targets and kept
+        objective.reuses_targets = objective.reuses_targets and kept
         method = OnPolicy(ours, [(1.0, objective), (1.0, grpo(ours, updates_per_batch=2))])
         batch = method.collect(asked("a", "b"), 0)
         scorer.passes.clear()

@@ -16,7 +16,7 @@ from rcsd.errors import RunError
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.methods.staleness import Freshness, freshness_of, gaps, importance_weights
+from rcsd.methods.staleness import Freshness, build_freshness, gaps, importance_weights
 from rcsd.models.logits import log_q_of
 from rcsd.models.teacher import LiveTeacher, ShadowTeacher
 from rcsd.types import Completion, Example, Rollout
@@ -199,7 +199,7 @@ def test_the_engines_section_says_how_far_completions_may_lag(
 ) -> None:
     kinds = {"local": config.LocalEngine, "vllm": config.VllmEngine}
     made = kinds[str(engine["type"])].model_validate(engine)
-    assert freshness_of(made, overlap) == expected
+    assert build_freshness(made, overlap) == expected
 
 
 def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:

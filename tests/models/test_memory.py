@@ -27,7 +27,7 @@ from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.methods.base import Batch, Method
-from rcsd.methods.build import Parts, build_methods
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models.memory import (
     AdaptiveLimit,
@@ -84,7 +84,7 @@ def without_memory(folder: RunFolder) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith("memory/")} for row in rows]
 
 
-# Parts that do not fit
+# MethodParts that do not fit
 
 
 @pytest.mark.parametrize("training", [FULL, LORA | {"dropout": 0.2}])
@@ -314,7 +314,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def trial_of(
     folder: Path, training: dict[str, Any] = FULL, **changes: Any
-) -> tuple[config.Config, list[PromptPair], Parts]:
+) -> tuple[config.Config, list[PromptPair], MethodParts]:
     """A run before its first step, whose completions are all as long as they may be."""
     tiny_folder(folder / "model")
     changes = {
@@ -333,7 +333,7 @@ def trial_of(
     return (
         one,
         list(prompts),
-        Parts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
+        MethodParts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
     )
 
 

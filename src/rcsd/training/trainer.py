@@ -15,11 +15,11 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
-from rcsd.engines.base import sampling_seed
+from rcsd.engines.base import TopKScorer, sampling_seed
 from rcsd.engines.build import engine_of
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
-from rcsd.methods.build import Parts, build_methods
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.save import save_model
 from rcsd.models.teacher import teacher_of
@@ -150,7 +150,9 @@ class _Run:
         settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
         # Analyses are written here, before any step is taken or taken up: by the frozen weights.
         self.stream, found = build_batches(settings, self.examples, policy, self.engine, ranks)
-        parts = Parts(
+        bare = self.own_engine.engine
+        top_k_scorer = bare if isinstance(bare, TopKScorer) else None
+        parts = MethodParts(
             self.examples,
             policy,
             self.scorer,
@@ -158,6 +160,7 @@ class _Run:
             self.engine if self.ahead is None else Spread(self.ahead, ranks),
             self.learner.max_tokens_per_microbatch,
             ranks,
+            top_k_scorer,
         )
         found |= {
             "imported": self.imported,
@@ -243,7 +246,7 @@ class _Run:
         """Begin a step's completions, where the run is to and there is such a step."""
         if self.ahead is not None and step < self.settings.steps:
             prompts = self.stream.take(step)
-            request = self.methods(step).student.request(prompts, step)
+            request = self.methods(step).worker.sampling_request(prompts, step)
             self.ahead.start(*Spread(self.ahead, self.ranks).share(*request))
 
     def _precision(self) -> AbstractContextManager[None]:
