@@ -1,6 +1,6 @@
 import pytest
 
-from rcsd.data.checks import CHECK_TYPES, CheckType, validate_check
+from rcsd.data.checks import CHECK_TYPES, parse_check
 from rcsd.errors import DataError, RubricError, RunError
 from rcsd.graders import checks
 from rcsd.graders.base import Judge
@@ -155,7 +155,7 @@ def test_every_type_of_check_has_both_kinds_of_cases():
 )
 def test_a_malformed_check_is_refused(check: object, message: str):
     with pytest.raises(RubricError, match=message):
-        validate_check(check)
+        parse_check(check)
 
 
 def test_a_pattern_that_backtracks_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch):
@@ -175,10 +175,17 @@ def test_a_check_that_raises_is_never_a_verdict(monkeypatch: pytest.MonkeyPatch)
     def broken(check: object, text: str) -> bool:
         return 1 / 0 > 0
 
-    monkeypatch.setitem(CHECK_TYPES, "broken", CheckType())
-    monkeypatch.setitem(checks._DECIDED, "broken", broken)
+    monkeypatch.setitem(checks._DECIDE, "boxed", broken)
     with pytest.raises(RubricError, match="ZeroDivisionError"):
-        met({"type": "broken"}, "a")
+        met(BOXED, "a")
+
+
+def test_a_check_that_is_nested_without_end_is_refused():
+    check: dict = BOXED
+    for _ in range(2000):
+        check = {"type": "not", "check": check}
+    with pytest.raises(RubricError, match="expected a check"):
+        parse_check(check)
 
 
 # Judges

@@ -6,10 +6,17 @@ from typing import Any
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import (
-    AskedData,
     Data,
+    GenericRubrics,
     JsonlData,
+    NoisyRubrics,
+    NoPlacebo,
+    Placebo,
+    RandomRubrics,
     RarData,
+    ReducedRubrics,
+    Rubrics,
+    ShuffledRubrics,
     TaskData,
     TaskName,
     WorldData,
@@ -26,7 +33,7 @@ from rcsd.config.engines import (
     max_lag_steps,
     warn_of_drift,
 )
-from rcsd.config.evaluating import Evaluating
+from rcsd.config.evaluation import EarlyStop, EvalConfig, Evaluation
 from rcsd.config.judges import (
     AskCriterion,
     AskHolistic,
@@ -65,120 +72,22 @@ from rcsd.config.methods import (
     distillations,
     objectives,
 )
-from rcsd.config.parts import (
+from rcsd.config.model import FullFineTuning, Lora, Model
+from rcsd.config.run import (
+    DEFAULT_MAX_TOKENS_PER_MICROBATCH,
     Budget,
-    EarlyStop,
+    Config,
     EmaTeacher,
-    Evaluation,
     FrozenTeacher,
-    FullFineTuning,
-    GenericRubrics,
     LiveTeacher,
-    Lora,
-    Model,
-    NoisyRubrics,
-    NoPlacebo,
     Optim,
-    Placebo,
-    RandomRubrics,
-    ReducedRubrics,
+    Processes,
     RubricGrammar,
-    Rubrics,
     Sampling,
-    ShuffledRubrics,
+    Stage,
     Views,
 )
-from rcsd.config.processes import Processes
-from rcsd.config.roots import DEFAULT_MAX_TOKENS_PER_MICROBATCH, Config, Stage
 from rcsd.runs import RunFolder
-
-__all__ = [
-    "DEFAULT_MAX_TOKENS_PER_MICROBATCH",
-    "JSD",
-    "AnswerReward",
-    "AnyEngine",
-    "AskCriterion",
-    "AskHolistic",
-    "AskSeveral",
-    "AskedData",
-    "Asks",
-    "Budget",
-    "CodeJudge",
-    "Config",
-    "Criterion",
-    "Data",
-    "Distill",
-    "EarlyStop",
-    "EmaTeacher",
-    "EntryClip",
-    "Evaluating",
-    "Evaluation",
-    "ForwardKL",
-    "FrozenTeacher",
-    "FullFineTuning",
-    "FullSupport",
-    "GenericRubrics",
-    "Grpo",
-    "HfEngine",
-    "JsonlData",
-    "Judge",
-    "Judging",
-    "LiveTeacher",
-    "LocalEngine",
-    "LocalJudge",
-    "Lora",
-    "Model",
-    "ModelJudge",
-    "NoClip",
-    "NoPlacebo",
-    "NoisyRubrics",
-    "Optim",
-    "Phase",
-    "PhaseMethod",
-    "Placebo",
-    "Prices",
-    "Processes",
-    "RandomRubrics",
-    "RarData",
-    "ReducedRubrics",
-    "RefuseStale",
-    "ReverseKL",
-    "Reward",
-    "RubricGrammar",
-    "RubricReward",
-    "Rubrics",
-    "SampledToken",
-    "Sampling",
-    "Schedule",
-    "Section",
-    "Sft",
-    "ShuffledRubrics",
-    "Srpo",
-    "Stage",
-    "Sum",
-    "Suppress",
-    "TaskData",
-    "TaskName",
-    "Term",
-    "TokenClip",
-    "TopK",
-    "Views",
-    "VllmEngine",
-    "VllmServer",
-    "WeightStale",
-    "WorldData",
-    "config_of_run",
-    "distillations",
-    "engine_by_type",
-    "load_config",
-    "load_evaluating",
-    "load_judging",
-    "max_lag_steps",
-    "objectives",
-    "parse_config",
-    "verdict_settings",
-    "warn_of_drift",
-]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -190,13 +99,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load(Config, path, overrides)
 
 
-def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluating:
+def load_eval_config(path: str | Path, overrides: Sequence[str] = ()) -> EvalConfig:
     """Held-out sets and a model from a YAML file and overrides such as ``num_samples=8``.
 
     Raises:
         ConfigError: As `load_config`.
     """
-    return load(Evaluating, path, overrides)
+    return load(EvalConfig, path, overrides)
 
 
 def load_judging(path: str | Path, overrides: Sequence[str] = ()) -> Judging:

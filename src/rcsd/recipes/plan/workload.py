@@ -181,7 +181,9 @@ class Work:
     @property
     def num_watched(self) -> float:
         """Positions at which monitors look at the vocabulary."""
-        stride = min(round(1 / MIN_MONITORED_SHARE), max(1, self.num_learned_tokens // MIN_MONITORED_TOKENS))
+        stride = min(
+            round(1 / MIN_MONITORED_SHARE), max(1, self.num_learned_tokens // MIN_MONITORED_TOKENS)
+        )
         return self.num_learned_tokens / stride
 
     def part(self, longest: bool = False) -> "Part":

@@ -1,0 +1,340 @@
+"""How well written rubrics agree with gold: criteria, weights, and the order they give to answers.
+
+What a written rubric is worth is measured against gold in three ways. Do its criteria ask for what
+gold asks for? Do its points rank them alike? Does it put answers into the same order? Every
+estimate carries an interval over the rows.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from rcsd.errors import DataError
+from rcsd.evaluation.rubric_matchers import Matcher
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    percentile_interval,
+    resampling_weights,
+)
+from rcsd.graders.base import Judge, rubric_of
+from rcsd.types import Example, Rubric
+
+MIN_PAIRS = 3
+"""Fewer matched criteria have no rank correlation worth the name."""
+
+NUM_RESAMPLES = 2_000
+"""Of the rank correlation, each resample of which is ranked anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowAgreement:
+    """One row.
+
+    Args:
+        id: Of the gold example.
+        precision: Share of the written points that a gold criterion matches; 0 without a rubric.
+        recall: Share of the gold points that are matched.
+        f1: Their harmonic mean; 0 if nothing is matched.
+        pairs: Points of each matched criterion, signs aside: in gold, and as written.
+        verdict_agreement: As `order_agreement`; None where there is nothing to order.
+        num_written: Criteria that were written; 0: no rubric.
+        num_unscored: Of them, those left out of the order since the judge gave no verdict.
+    """
+
+    id: str
+    precision: float
+    recall: float
+    f1: float
+    pairs: tuple[tuple[float, float], ...]
+    verdict_agreement: float | None
+    num_written: int
+    num_unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Written rubrics against gold: means over the rows, with 95% bootstrap intervals.
+
+    Args:
+        precision: See `RowAgreement`.
+        recall: See `RowAgreement`.
+        f1: See `RowAgreement`.
+        weight_correlation: See `rank_correlation`; None where it is not defined.
+        verdict_agreement: Over the rows whose completions gold orders; None if there are none.
+        num_rows: Rows of gold.
+        missing: Gold ids without a written rubric; they count 0, and 1/2 in the order.
+        num_written: Criteria that were written.
+        num_pairs: Matched criteria.
+        num_unscored: Written criteria that were left out of the order for want of a verdict.
+        num_unordered: Rows with two completions or more that are not in `verdict_agreement`: gold
+            or what was written has no criterion with a verdict, or gold orders no two of them.
+        rows: Each row.
+    """
+
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    weight_correlation: Interval | None
+    verdict_agreement: Interval | None
+    num_rows: int
+    missing: tuple[str, ...]
+    num_written: int
+    num_pairs: int
+    num_unscored: int
+    num_unordered: int
+    rows: tuple[RowAgreement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired differences, after minus before, with 95% bootstrap intervals over the rows.
+
+    Args:
+        precision: See `RowAgreement`.
+        recall: See `RowAgreement`.
+        f1: See `RowAgreement`.
+        verdict_agreement: Over the rows that both have it for; None if there are none.
+    """
+
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    verdict_agreement: Interval | None
+
+
+def measure_rows(
+    gold: Sequence[Example],
+    written: Mapping[str, Rubric],
+    matcher: Matcher,
+    completions: Mapping[str, Sequence[str]],
+    judge: Judge,
+) -> tuple[RowAgreement, ...]:
+    """Every gold row measured; one without a written rubric says nothing, see `measure_agreement`."""
+    return tuple(
+        _row(example, written.get(example.id), matcher, completions.get(example.id, ()), judge)
+        for example in gold
+    )
+
+
+def measure_agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
+    gold: Sequence[Example],
+    written: Mapping[str, Rubric],
+    matcher: Matcher,
+    completions: Mapping[str, Sequence[str]],
+    judge: Judge,
+    allow_missing: bool = False,
+    seed: int = 0,
+    clusters: Mapping[str, Hashable] | None = None,
+) -> Agreement:
+    """Measure written rubrics against gold.
+
+    ``precision = sum of matched |w_written| / sum |w_written|``, ``recall = sum of matched |w_gold|
+    / sum |w_gold|``. Matches are one-to-one, so saying a thing twice costs precision.
+
+    Args:
+        gold: Examples with gold rubrics.
+        written: The written rubric of each id; those of other ids are not looked at.
+        matcher: Pairs criteria.
+        completions: Answers to each id's question, that both rubrics are to order; may be empty.
+        judge: Gives verdicts on them, by gold and by what was written. Where it gives none on a
+            criterion for one of a row's completions, that criterion is left out of the row's order.
+        allow_missing: Count an example without a written rubric as one that says nothing (0 for
+            precision, recall and F1, 1/2 for the order) instead of refusing it.
+        seed: Of the intervals.
+        clusters: What each id belongs to where rows are not independent, as families of problems;
+            resampled as a whole. The rank correlation is resampled by row all the same.
+
+    Raises:
+        DataError: If gold is empty, an example has no gold rubric, or a written one is missing.
+    """
+    missing = tuple(example.id for example in gold if example.id not in written)
+    if not gold:
+        raise DataError("there is no gold row to measure against")
+    if missing and not allow_missing:
+        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"no written rubric for {len(missing)} of {len(gold)} gold ids: {shown}", field="rubric"
+        )
+    rows = measure_rows(gold, written, matcher, completions, judge)
+    ordered = [row for row in rows if row.verdict_agreement is not None]
+
+    def interval(name: str, of: Sequence[RowAgreement]) -> Interval:
+        units = None if clusters is None else [clusters[row.id] for row in of]
+        return bootstrap_interval([getattr(row, name) for row in of], units, seed)
+
+    num_answered = sum(len(completions.get(row.id, ())) > 1 for row in rows)
+    return Agreement(
+        precision=interval("precision", rows),
+        recall=interval("recall", rows),
+        f1=interval("f1", rows),
+        weight_correlation=rank_correlation([row.pairs for row in rows], seed),
+        verdict_agreement=interval("verdict_agreement", ordered) if ordered else None,
+        num_rows=len(rows),
+        missing=missing,
+        num_written=sum(row.num_written for row in rows),
+        num_pairs=sum(len(row.pairs) for row in rows),
+        num_unscored=sum(row.num_unscored for row in rows),
+        num_unordered=num_answered - len(ordered),
+        rows=rows,
+    )
+
+
+def compare_agreements(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
+    """What changed between two sets of written rubrics for the same gold rows.
+
+    Raises:
+        ValueError: If the rows are not the same.
+    """
+    if [row.id for row in after.rows] != [row.id for row in before.rows]:
+        raise ValueError("a paired comparison needs the same gold rows in the same order")
+    both = list(zip(after.rows, before.rows, strict=True))
+    ordered = [
+        (a.verdict_agreement, b.verdict_agreement)
+        for a, b in both
+        if a.verdict_agreement is not None and b.verdict_agreement is not None
+    ]
+    return Comparison(
+        paired_difference([a.precision for a, _ in both], [b.precision for _, b in both], seed),
+        paired_difference([a.recall for a, _ in both], [b.recall for _, b in both], seed),
+        paired_difference([a.f1 for a, _ in both], [b.f1 for _, b in both], seed),
+        paired_difference([a for a, _ in ordered], [b for _, b in ordered], seed)
+        if ordered
+        else None,
+    )
+
+
+def _row(
+    example: Example,
+    written: Rubric | None,
+    matcher: Matcher,
+    texts: Sequence[str],
+    judge: Judge,
+) -> RowAgreement:
+    gold = rubric_of(example)
+    gold_points, _ = _points(example, gold, texts, judge)
+    if written is None:
+        # No rubric puts no two answers into an order: every pair is a tie.
+        order = order_agreement(gold_points, [0.0] * len(texts)) if gold_points else None
+        return RowAgreement(example.id, 0.0, 0.0, 0.0, (), order, 0, 0)
+    points, num_unscored = _points(example, written, texts, judge)
+    order = order_agreement(gold_points, points) if gold_points and points else None
+    pairs = matcher.matches(example, gold, written)
+    matched = tuple(
+        (abs(gold.criteria[g].weight), abs(written.criteria[w].weight)) for g, w in pairs
+    )
+    recall = _share([g for g, _ in matched], gold)
+    precision = _share([w for _, w in matched], written)
+    f1 = 2 * precision * recall / (precision + recall) if matched else 0.0
+    return RowAgreement(
+        example.id, precision, recall, f1, matched, order, len(written.criteria), num_unscored
+    )
+
+
+def _share(matched: Sequence[float], rubric: Rubric) -> float:
+    """Matched points over all points, signs aside; exactly 1 where all are matched."""
+    return math.fsum(matched) / math.fsum(abs(criterion.weight) for criterion in rubric.criteria)
+
+
+def _points(
+    example: Example, rubric: Rubric, texts: Sequence[str], judge: Judge
+) -> tuple[list[float], int]:
+    """Points of each text over the criteria scored on all of them, and how many others there are.
+
+    Not clipped: where mistakes cost more than an answer earns, `rubric_score` is 0 for answers that
+    a rubric does tell apart. Empty if no criterion is scored, or there is no text.
+    """
+    if not texts:
+        return [], 0
+    asked = replace(example, rubric=rubric)
+    judged = judge.judgements([(asked, text) for text in texts])
+    verdicts = [judgement.verdicts for judgement in judged]
+    scored = [
+        index
+        for index in range(len(rubric.criteria))
+        if all(verdict[index] is not None for verdict in verdicts)
+    ]
+    num_unscored = len(rubric.criteria) - len(scored)
+    if not scored:
+        return [], num_unscored
+    # Rounded: sums of the same points in another order are equal points.
+    points = [
+        round(math.fsum(rubric.criteria[i].weight for i in scored if verdict[i]), 9)
+        for verdict in verdicts
+    ]
+    return points, num_unscored
+
+
+def order_agreement(gold: Sequence[float], written: Sequence[float]) -> float | None:
+    """Share of the pairs that gold orders strictly and what was written orders alike; ties 1/2.
+
+    ``mean over i, j with g_i > g_j of  [w_i > w_j] + [w_i = w_j] / 2``: the chance that, of two
+    answers of unlike worth, the written rubric prefers the better one. 1/2 is what a coin reaches,
+    and what a rubric reaches that tells no answers apart.
+
+    Args:
+        gold: Points of each completion by gold.
+        written: Points of the same completions by the written rubric.
+
+    Returns:
+        In [0, 1], or None if gold orders no two of them.
+
+    Raises:
+        ValueError: Different lengths.
+    """
+    if len(gold) != len(written):
+        raise ValueError(f"{len(gold)} completions by gold, {len(written)} by what was written")
+    g, w = np.asarray(gold, dtype=np.float64), np.asarray(written, dtype=np.float64)
+    better = g[:, None] > g
+    if not better.any():
+        return None
+    credit = (w[:, None] > w) + 0.5 * (w[:, None] == w)
+    return float(credit[better].mean())
+
+
+def rank_correlation(
+    rows: Sequence[Sequence[tuple[float, float]]], seed: int = 0
+) -> Interval | None:
+    """Spearman's rho of gold and written points over the matched criteria of all rows together.
+
+    The correlation of the ranks (ties share their mean rank), with a percentile bootstrap interval
+    that draws whole rows. It takes points to mean the same in every row.
+
+    Args:
+        rows: For each row its matched criteria: points in gold, points as written, signs aside.
+        seed: Of the resampling.
+
+    Returns:
+        The estimate (as `Interval.mean`, in [-1, 1]), its interval over the resamples in which it
+        is defined, and the number of rows with a match; or None if there are fewer than `MIN_PAIRS`
+        pairs, or gold's or the written points are all equal.
+    """
+    matched = [np.asarray(pairs, dtype=np.float64) for pairs in rows if pairs]
+    if sum(map(len, matched)) < MIN_PAIRS:
+        return None
+    estimate = _rho(np.concatenate(matched))
+    if estimate is None:
+        return None
+    if len(matched) == 1:  # one row drawn from one is that row
+        return Interval(estimate, estimate, estimate, 1)
+    weights_RN = resampling_weights(len(matched), NUM_RESAMPLES, np.random.default_rng(seed))
+    pairs_P2, sizes_N = np.concatenate(matched), [len(pairs) for pairs in matched]
+    resampled = [
+        _rho(np.repeat(pairs_P2, np.repeat(weights_N.astype(int), sizes_N), axis=0))
+        for weights_N in weights_RN
+    ]
+    defined = [rho for rho in resampled if rho is not None]
+    return percentile_interval(estimate, defined, len(matched))
+
+
+def _rho(pairs_P2: NDArray[np.float64]) -> float | None:
+    """Spearman's rho, or None where one side is constant."""
+    if (np.ptp(pairs_P2, axis=0) == 0).any():
+        return None
+    ranks_P2 = stats.rankdata(pairs_P2, axis=0)
+    return float(np.clip(np.corrcoef(ranks_P2.T)[0, 1], -1.0, 1.0))
