@@ -24,7 +24,7 @@ from rcsd.models.save import export_merged, load_trained
 from rcsd.recipes.pipeline_config import Pipeline, Writing
 from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics
 from rcsd.runs import RunFolder
-from rcsd.training.budget import TOKENS
+from rcsd.training.stopping import TOKENS
 from rcsd.training.trainer import run
 from rcsd.types import Decoding, Example, Progress
 

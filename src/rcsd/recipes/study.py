@@ -18,7 +18,7 @@ from rcsd.recipes.pipeline_steps import Writer, answer, nothing_shown
 from rcsd.recipes.study_config import BASE, Study, StudyArm
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS
+from rcsd.training.stopping import SECONDS, TOKENS
 from rcsd.types import Example, Progress
 
 
