@@ -14,7 +14,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import settings
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import PolicyEngine, Tell
 from rcsd.engines.fitting import FittingEngine
@@ -27,7 +27,7 @@ from rcsd.methods.base import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import batch_limit, part_limit
+from rcsd.models.memory import batch_limit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
 from rcsd.runs import RunFolder
@@ -36,7 +36,9 @@ from rcsd.training.trainer import run
 from rcsd.types import Completion, Criterion, Decoding, Example, Rubric
 
 RUBRIC = Rubric((Criterion("Is even.", 3), Criterion("Is clear.", 1)))
-PROMPTS = [Prompted(Example(q, q, rubric=RUBRIC), (5 + i, 6, 7), (8,)) for i, q in enumerate("abc")]
+PROMPTS = [
+    PromptPair(Example(q, q, rubric=RUBRIC), (5 + i, 6, 7), (8,)) for i, q in enumerate("abc")
+]
 
 
 def meets(criterion: str, answer: str, seed: int) -> Any:
@@ -98,7 +100,7 @@ def method_of(server: JudgeServer, engine: PolicyEngine, cache: Path, **changes:
     judge = {"type": "model", "url": server.url, "model": "m", "cache": cache} | changes
     section = config.Grpo.model_validate({"rewards": [{"type": "rubric", "judge": judge}]})
     rewards = rewards_of(section.rewards, [prompt.example for prompt in PROMPTS])
-    made, limit = policy(), part_limit(4096)
+    made, limit = policy(), microbatch_limit(4096)
     student = Student(made, Scorer(made), engine, Decoding(30, 1.0), 4, limit, 0)
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
@@ -301,7 +303,7 @@ def test_a_process_is_told_of_its_share_by_the_places_among_all() -> None:
     class Second(Ranks):
         """Of two processes, alone."""
 
-        def together(self, work: Any, meets: bool = False) -> list[Any]:
+        def all_gather_results(self, work: Any, has_collectives: bool = False) -> list[Any]:
             return [work()]
 
     told = list[int]()

@@ -86,7 +86,9 @@ class Grpo:
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
         return Known(signals, metrics, self.section.updates_per_batch)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> None:
         """Nobody teaches; the frozen weights have spoken in `known`."""
 
     def terms(
@@ -123,12 +125,12 @@ class Grpo:
         own = answers[self.student.ranks.share(len(answers))]
 
         def score() -> tuple[list[list[float]], list[dict[str, float]]]:
-            with self.student.ranks.interrupts.anywhere():
+            with self.student.ranks.interrupts.interruptible():
                 scores = [reward.scores(own) for reward in self.rewards]
             judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
             return scores, [reward.metrics() for reward in judged]
 
-        shares = self.student.ranks.together(score)
+        shares = self.student.ranks.all_gather_results(score)
         columns = zip(*(scores for scores, _ in shares), strict=True)
         taken: Counter[str] = Counter()
         for _, metrics in shares:

@@ -74,9 +74,11 @@ class Srpo:
         # The weight too: a KL term is no advantage, and belongs to GRPO.
         return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Targets:
         """The teacher's distributions."""
-        return self.distill.targets(part, signals, watch)
+        return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,

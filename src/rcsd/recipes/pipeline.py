@@ -16,7 +16,7 @@ from rcsd import config
 from rcsd.config.placebos import Arm
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.grade import Graded, read_graded
 from rcsd.io import fingerprint
@@ -321,7 +321,7 @@ class Artifacts:
             return fingerprint(load_examples(section)[0])
         values = {name: self._content(value) for name, value in section if name != "out"}
         if "templates" in values:
-            values["templates"] = Words(dict(section)["templates"]).hashes()
+            values["templates"] = PromptTemplates(dict(section)["templates"]).hashes()
         if isinstance(section, config.Model):
             artifact, template = self._artifact_name(Path(section.path)), section.chat_template
             values["path"] = artifact or model_digest(section.path)

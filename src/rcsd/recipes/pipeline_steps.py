@@ -9,9 +9,9 @@ from typing import Literal
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import prompt_room, whole_set
+from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
 from rcsd.data.reading import written_rubrics
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.engines.build import engine_of
@@ -165,9 +165,9 @@ def _prompts(
     job: EvalJob, name: str, examples: list[Example], policy: Policy, engine: Engine
 ) -> list[Sequence[int]]:
     """Prompt token ids of each example of a set."""
-    room = prompt_room(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
+    room = limit_prompt_tokens(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
     examples = _with_prompt_rubrics(job, name, examples)
-    prompts = whole_set(examples, job.views, policy.tokenizer, room, "evaluation.data")
+    prompts = build_all_prompts(examples, job.views, policy.tokenizer, room, "evaluation.data")
     if job.views.analysis:
         cache = cache_folder() / "analyses"
         prompts, _ = with_analyses(prompts, job.views, policy, engine, cache, room)
@@ -176,7 +176,7 @@ def _prompts(
 
 def _with_prompt_rubrics(job: EvalJob, name: str, examples: list[Example]) -> list[Example]:
     if not job.rubrics:
-        return with_placebo(examples, job.placebo, Words(job.views.templates))
+        return with_placebo(examples, job.placebo, PromptTemplates(job.views.templates))
     rubrics = written_rubrics(examples, job.rubrics[name]).rubrics
     missing = [example.id for example in examples if example.id not in rubrics]
     if missing:

@@ -53,7 +53,7 @@ class Spread:
         # As the engine counts, and as the caller does.
         own = None if tell is None else lambda index, completion: tell(start + index, completion)
         with self._whole():
-            shares = self._ranks.together(lambda: self._sampled(*request, own))
+            shares = self._ranks.all_gather_results(lambda: self._sampled(*request, own))
         return [completion for share in shares for completion in share]
 
     def _sampled(
@@ -66,5 +66,5 @@ class Spread:
     ) -> list[Completion]:
         if not prompts:
             return []
-        with self._ranks.interrupts.anywhere():
+        with self._ranks.interrupts.interruptible():
             return self.engine.sample(prompts, decoding, seed, first, tell)

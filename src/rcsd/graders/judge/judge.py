@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.graders.base import Judgement, judgement_of, rubric_of
 from rcsd.graders.judge.account import Account
 from rcsd.graders.judge.asking import bounds_of, conversation, groups, schema
@@ -63,7 +63,7 @@ class ModelJudge:
         self,
         chat: Chat,
         asks: config.Asks,
-        words: Words,
+        words: PromptTemplates,
         cache: ReplyCache,
         account: Account,
         seed: int = 0,

@@ -143,14 +143,16 @@ def _savings(setup: Setup) -> Mapping[str, Setup]:
     # Refused by a run that overlaps; one that is sharded does not find the size of its parts.
     if not (setup.is_sharded or settings.overlap) and setup.cluster.num_devices > 1:
         processes = settings.processes.model_copy(update={"sharding": "fsdp"})
-        name, tokens = "processes.sharding=fsdp", work.tokens_per_part
-        if settings.tokens_per_part == "auto":
-            name += f" tokens_per_part={tokens}"
-        found[name] = _changed(setup, processes=processes, tokens_per_part=tokens)
+        name, tokens = "processes.sharding=fsdp", work.max_tokens_per_microbatch
+        if settings.max_tokens_per_microbatch == "auto":
+            name += f" max_tokens_per_microbatch={tokens}"
+        found[name] = _changed(setup, processes=processes, max_tokens_per_microbatch=tokens)
     if not settings.model.activation_checkpointing:
         model = settings.model.model_copy(update={"activation_checkpointing": True})
         found["model.activation_checkpointing=true"] = _changed(setup, model=model)
     if work.part(longest=True).positions > work.lengths.longest_completion:
         halves = in_halves(work)
-        found[f"tokens_per_part={halves.tokens_per_part}"] = dataclasses.replace(setup, work=halves)
+        found[f"max_tokens_per_microbatch={halves.max_tokens_per_microbatch}"] = (
+            dataclasses.replace(setup, work=halves)
+        )
     return found

@@ -15,11 +15,11 @@ HINTS = {
     "more examples_per_step",
     ("sampling", FLOPS): "the batch is large enough; more devices share it",
     ("teacher", FLOPS): "more devices share it; a shorter view of the teacher takes less",
-    ("teacher", LINK): "weights are gathered for each part: raise tokens_per_part",
+    ("teacher", LINK): "weights are gathered for each part: raise max_tokens_per_microbatch",
     ("student", FLOPS): "more devices share it; model.activation_checkpointing: false saves a "
     "forward pass where there is room",
     ("student", LINK): "weights are gathered twice for each part, and gradients scattered: raise "
-    "tokens_per_part",
+    "max_tokens_per_microbatch",
     ("communication", LINK): "fewer and larger steps, or LoRA, whose gradient is small",
 }
 """What helps against the longest wait of a phase."""

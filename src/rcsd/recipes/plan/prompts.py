@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import prompt_room, prompted
-from rcsd.data.views import Words
+from rcsd.data.prompts import build_prompts, limit_prompt_tokens
+from rcsd.data.views import PromptTemplates
 from rcsd.models.hub import model_folder
 from rcsd.models.policy import Policy, load_tokenizer
 
@@ -37,12 +37,12 @@ def prompt_lengths(settings: config.Config) -> list[tuple[int, int]]:
         model: Any = AutoModelForCausalLM.from_config(found)
     policy = Policy(model, tokenizer, (), 0, 0, GenerationConfig(), packs=True, trained=frozenset())
     rows, _ = load_examples(settings.data)
-    examples = with_placebo(rows, settings.rubrics.placebo, Words(views.templates))
+    examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]
     if not settings.has_teacher_view:
         views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
-    room = prompt_room(
+    room = limit_prompt_tokens(
         policy.max_positions, settings.sampling.max_prompt_tokens, settings.sampling.max_tokens
     )
-    prompts, _ = prompted(chosen, views, policy.tokenizer, room)
+    prompts, _ = build_prompts(chosen, views, policy.tokenizer, room)
     return [(len(prompt.student_ids), len(prompt.teacher_ids)) for prompt in prompts]

@@ -154,7 +154,7 @@ class Work:
         updates: Times that the student learns from them.
         heads: What is done with the vocabulary.
         support: Logits a position that are taken from single rows of the head.
-        tokens_per_part: Tokens of a forward and backward pass, both views together.
+        max_tokens_per_microbatch: Tokens of a forward and backward pass, both views together.
     """
 
     examples: int
@@ -166,7 +166,7 @@ class Work:
     updates: int
     heads: Heads
     support: int
-    tokens_per_part: int
+    max_tokens_per_microbatch: int
 
     @property
     def num_completions(self) -> int:
@@ -185,7 +185,7 @@ class Work:
         return self.num_learned_tokens / stride
 
     def part(self, longest: bool = False) -> "Part":
-        """The largest part of a step, as `rcsd.models.packing.parts` divides it.
+        """The largest part of a step, as `rcsd.models.packing.split_microbatches` divides it.
 
         Args:
             longest: With prompts and completions as long as any may be; else as long as the mean.
@@ -197,10 +197,10 @@ class Work:
             own = lengths.longest_completion
         prompts = student + (teacher if self.teacher_passes else student)
         each = prompts + 2 * own * self.completions
-        if each <= self.tokens_per_part:
-            examples = min(self.examples, int(self.tokens_per_part // each))
+        if each <= self.max_tokens_per_microbatch:
+            examples = min(self.examples, int(self.max_tokens_per_microbatch // each))
             return Part(examples, self.completions, student, teacher, own)
-        fitting = max(1, int((self.tokens_per_part - prompts) // (2 * own)))
+        fitting = max(1, int((self.max_tokens_per_microbatch - prompts) // (2 * own)))
         return Part(1, min(fitting, self.completions), student, teacher, own)
 
     @property
@@ -282,7 +282,7 @@ def work_of(settings: config.Config, lengths: Lengths, num_processes: int, is_fu
         num_processes: That share a step's examples.
         is_full: Whether every weight is trained.
     """
-    tokens = settings.tokens_per_part
+    tokens = settings.max_tokens_per_microbatch
     sizes: list[tuple[config.PhaseMethod | config.Sft, int, int]] = [
         (
             phase.method,
@@ -311,10 +311,14 @@ def work_of(settings: config.Config, lengths: Lengths, num_processes: int, is_fu
         updates=updates,
         heads=heads_of(method, is_full),
         support=max(supports, default=0),
-        tokens_per_part=config.DEFAULT_TOKENS_PER_PART if tokens == "auto" else tokens,
+        max_tokens_per_microbatch=config.DEFAULT_MAX_TOKENS_PER_MICROBATCH
+        if tokens == "auto"
+        else tokens,
     )
 
 
 def in_halves(work: Work) -> Work:
     """The same in smaller parts, as a run divides them where memory runs out."""
-    return dataclasses.replace(work, tokens_per_part=max(1, work.tokens_per_part // 2))
+    return dataclasses.replace(
+        work, max_tokens_per_microbatch=max(1, work.max_tokens_per_microbatch // 2)
+    )
