@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from rcsd.recipes.findings import run_and_report
+from rcsd.recipes.sentences import findings_of
 from tests.support.tiny import tiny_folder
 
 from rcsd import config
@@ -18,10 +20,8 @@ from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.report import Difference
 from rcsd.evaluation.statistics import Interval
 from rcsd.recipes import pipeline_steps
-from rcsd.recipes.findings import run_and_report
 from rcsd.recipes.pipeline import Plan, run
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.recipes.sentences import findings_of
 from rcsd.runs import RunFolder
 from rcsd.types import Example
 

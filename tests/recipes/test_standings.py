@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.points import ends, point, rows, settings, trained
-
-from rcsd.evaluation.statistics import holm
 from rcsd.recipes.standings import (
     Prediction,
     around_seconds,
@@ -20,6 +17,9 @@ from rcsd.recipes.standings import (
     solution_values,
     standings_of,
 )
+from tests.support.points import ends, point, rows, settings, trained
+
+from rcsd.evaluation.statistics import holm
 from rcsd.recipes.study import Point
 from rcsd.recipes.study_config import Study
 from rcsd.recipes.study_report import sentences

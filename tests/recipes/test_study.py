@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rcsd.recipes.standings import SOLUTIONS
 from tests.support.tiny import tiny_folder
 
 from rcsd import config
@@ -13,7 +14,6 @@ from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import DataError, RunError
 from rcsd.graders.grade import read_graded
-from rcsd.recipes.standings import SOLUTIONS
 from rcsd.recipes.study import Trained, quick, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import reported, run_and_report

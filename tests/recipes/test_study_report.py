@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rcsd.recipes.standings import Content, Prediction, Standing
 from tests.support.points import point, rows, settings, trained
 
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
 from rcsd.evaluation.report.text import number
 from rcsd.evaluation.statistics import Interval
 from rcsd.io import write_json
-from rcsd.recipes.standings import Content, Prediction, Standing
 from rcsd.recipes.study_report import reported, sentences
 from rcsd.runs import RunFolder
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rcsd.recipes.artifacts import Products
 from tests.support.tiny import tiny_folder
 
 from rcsd import cli, config
@@ -27,7 +28,6 @@ from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_rows
-from rcsd.recipes.artifacts import Products
 from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
 from rcsd.recipes.pipeline_steps import WritingJob, write
 from rcsd.recipes.write_rubrics import RubricCache

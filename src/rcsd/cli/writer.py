@@ -9,7 +9,7 @@ import typer
 
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.rubrics import app
-from rcsd.cli.terminal import Bars, bars, console, quieten_libraries, say
+from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rcsd.recipes.pipeline_config import Writing
     from rcsd.recipes.write_rubrics import Shard, WritingReport
     from rcsd.training.ray import Asked
-    from rcsd.types import Example
+    from rcsd.types import Example, Progress
 
 
 @app.command()
@@ -185,7 +185,7 @@ def _write(  # noqa: PLR0913 (a command line)
     say(f"Rubrics: {out}")
 
 
-def _rate_shown(shown: Bars) -> Callable[[int, int], None]:
+def _rate_shown(shown: Progress) -> Callable[[int, int], None]:
     """A progress that shows how many rows are written a second."""
     began: list[tuple[int, float]] = []
 

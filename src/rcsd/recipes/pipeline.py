@@ -268,9 +268,7 @@ class Artifacts:
         settings = config.Config(**values, out=Path(name))
         return settings.model_copy(update={"out": self._artifact(name, settings)})
 
-    def _add_run(
-        self, name: str, settings: config.Config, merged: Path | None = None
-    ) -> RunFolder:
+    def _add_run(self, name: str, settings: config.Config, merged: Path | None = None) -> RunFolder:
         folder = RunFolder(settings.out)
         self.folders[name] = folder
         makes = [folder.model] if merged is None else [folder.model, merged]

@@ -29,7 +29,6 @@ from rcsd.evaluation.statistics import Interval
 from rcsd.graders.code import CodeJudge
 from rcsd.io import write_json, write_text
 from rcsd.recipes.arms import (
-    METRICS,
     compare_on_sets,
     differences,
     estimates,
@@ -159,9 +158,7 @@ def report(out: Path, title: str, result: PipelineResult, about: Mapping[str, An
         "rubrics": _nested(rubrics, list(written)),
         "writing": {writer: _counts(result, writer) for writer in result.written},
         "num_left_out": {
-            name: {
-                of.metric: of.compared.num_left_out for of in comparisons if of.held_out == name
-            }
+            name: {of.metric: of.compared.num_left_out for of in comparisons if of.held_out == name}
             for name in result.held_out
         },
         **about,

@@ -139,9 +139,7 @@ def _add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
     return taught_by
 
 
-def _read_points(
-    folder: RunFolder, sets: Sequence[str], budget: config.Budget
-) -> Iterator[Point]:
+def _read_points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> Iterator[Point]:
     """Evaluations of a run.
 
     Raises:

@@ -175,7 +175,7 @@ def _pairs(settings: Study) -> list[tuple[str, str]]:
     return pairs
 
 
-def _values_at(  # noqa: PLR0917 (one value of a table)
+def _values_at(
     settings: Study,
     result: StudyResult,
     points: Sequence[Point],
@@ -318,9 +318,7 @@ def describe(
     adjusted p-value below 0.05. With few families of new templates no test can reach it.
     """
     sentences = [
-        _describe_comparison(settings, axis, one)
-        for axis, of in comparisons.items()
-        for one in of
+        _describe_comparison(settings, axis, one) for axis, of in comparisons.items() for one in of
     ]
     sentences = sentences or ["No held-out question was graded in all arms."]
     for prediction in predictions:

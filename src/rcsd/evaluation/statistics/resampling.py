@@ -32,6 +32,20 @@ class Interval:
     high: float
     n: int
 
+    def __format__(self, spec: str) -> str:
+        """Mean and interval as text: ``f"{interval:+.2f}"`` is ``+0.52 [+0.40, +0.63]``.
+
+        The format applies to each number; the minus sign is typographic, and zero has none.
+        """
+        if not spec:
+            return str(self)
+        sign, digits = ("+", spec[1:]) if spec.startswith("+") else ("", spec)
+        mean, low, high = (
+            f"{end:{sign}z{digits}}".replace("-", "\N{MINUS SIGN}")
+            for end in (self.mean, self.low, self.high)
+        )
+        return f"{mean} [{low}, {high}]"
+
 
 def bootstrap_interval(
     values: ArrayLike,
