@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich import progress as rich_progress
+from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,18 @@ from rcsd.evaluation.compare import (
     question_values,
     resampled_unit,
 )
-from rcsd.evaluation.report import Difference, Estimate
+from rcsd.evaluation.report import (
+    Difference,
+    Estimate,
+    Outcome,
+    ReportPage,
+    figure_svg,
+    terminal_table,
+    write_report,
+)
 from rcsd.evaluation.statistics import FloatArray
 from rcsd.graders.grade import Graded
+from rcsd.io import write_json, write_text
 from rcsd.types import Example
 
 METRICS = ("score", "accuracy")
@@ -102,6 +113,19 @@ def differences(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[
         for of in comparisons
         for d in of.compared.differences
     ]
+
+
+def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, Any]) -> Outcome:
+    """Write the summary, the page and its figures into a folder."""
+    write_json(out / file, summary)
+    write_report(page, out / "report.html")
+    for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
+        if rows:
+            write_text(out / f"{figure}.svg", figure_svg(page, figure))
+    # Of a study the columns at equal tokens alone: those of both axes are wider than a terminal.
+    columns = tuple(row for row in page.estimates if row.metric in METRICS)
+    table = terminal_table(replace(page, estimates=columns))
+    return Outcome(summary, page.lead, table, out / "report.html")
 
 
 def place(name: str) -> str:

@@ -4,10 +4,10 @@ Every step writes artifacts under names that hold a digest of everything that go
 whose artifacts exist is skipped; a step that was cut off continues.
 """
 
-import hashlib
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,14 +19,14 @@ from rcsd.data.placebos import PLACEBOS
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.grade import Graded, read_graded
-from rcsd.io import fingerprint
+from rcsd.io import digest, fingerprint
 from rcsd.models.hub import model_digest
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.recipes.pipeline_steps import EvalJob, WriteJob, Writer, untaught
+from rcsd.recipes.pipeline_steps import EvalJob, Writer, untaught
 from rcsd.recipes.workers import Step, run_steps
 from rcsd.runs import RunFolder
-from rcsd.types import Decoding, Example, Progress
+from rcsd.types import Decoding, Progress
 
 WARM_START = "warm start"
 """Name of the warm start's run."""
@@ -34,48 +34,22 @@ WARM_START = "warm start"
 UNTRAINED = ", before the warm start"
 """Suffix of an arm's name before the warm start."""
 
-_SAMPLES = "samples"
+SAMPLES = "samples"
+"""Name of the sampled answers that written rubrics are to order."""
+
 _DATA = get_args(get_args(config.Data)[0])
 
 
-@dataclass(frozen=True)
-class PipelineResult:
-    """Everything that a pipeline makes.
-
-    Args:
-        rows: Graded completions of each arm and set.
-        samples: Sampled completions of each set, which written rubrics are to order; empty where
-            no rubrics were written.
-        folders: Run of each trained arm, of the writer and of the warm start.
-        written: Files of the rubrics that were written for the held-out sets, by writer and set.
-        questions: Files of the rubrics that were written for the reasoner's questions, by writer.
-        held_out: Examples of each set.
-        new_kinds: Sets that have no ``tags["template"]`` in common with the reasoner's questions.
-    """
-
-    rows: Mapping[str, Mapping[str, Sequence[Graded]]]
-    samples: Mapping[str, Sequence[Graded]]
-    folders: Mapping[str, RunFolder]
-    written: Mapping[Writer, Mapping[str, Path]]
-    questions: Mapping[Writer, Path]
-    held_out: Mapping[str, Sequence[Example]]
-    new_kinds: frozenset[str]
-
-
-def run(settings: Pipeline, progress: Progress) -> PipelineResult:
-    """Run the steps that are not done yet.
+def run(settings: Pipeline, progress: Progress) -> "Artifacts":
+    """Run the steps that are not done yet; all artifacts exist afterwards.
 
     Raises:
         UserError: If something is wrong that the user can mend; finished steps stay.
     """
-    plan = plan_pipeline(settings)
+    artifacts = plan_pipeline(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
-    run_steps(plan.steps, settings.jobs, progress)
-    rows = plan.read_answers()
-    samples = rows.pop(_SAMPLES, {})
-    return PipelineResult(
-        rows, samples, plan.folders, plan.written, plan.questions, plan.sets, plan.new_kinds
-    )
+    run_steps(artifacts.steps, settings.jobs, progress)
+    return artifacts
 
 
 def plan_pipeline(settings: Pipeline) -> "Artifacts":
@@ -101,7 +75,7 @@ def plan_pipeline(settings: Pipeline) -> "Artifacts":
     sources = [plan.source(arm) for arm in settings.arms]
     if any(source != "gold" for source in sources):
         num_samples = settings.evaluation.num_ordered
-        plan.add_answers(_SAMPLES, untaught(taught), num_samples=num_samples)
+        plan.add_answers(SAMPLES, untaught(taught), num_samples=num_samples)
     for writer in get_args(Writer):
         if writer in sources:
             plan.add_writer(writer)
@@ -122,6 +96,15 @@ class Artifacts:
     Args:
         settings: The pipeline, or one seed of a study.
         label: Prefix of the steps' names.
+
+    Attributes:
+        sets: Examples of each held-out set.
+        model: Model that both stages start from.
+        steps: Every step, after those that it needs.
+        answers: Folder of each arm's answers.
+        folders: Run of each trained arm, of the writer and of the warm start.
+        written: Files of the rubrics that were written for the held-out sets, by writer and set.
+        questions: Files of the rubrics that were written for the reasoner's questions, by writer.
 
     Raises:
         UserError: If data cannot be read, or held-out questions are trained on.
@@ -168,7 +151,8 @@ class Artifacts:
         }
         return frozenset(n for n, of in kinds.items() if None not in of and not of & trained)
 
-    def read_answers(self) -> dict[str, dict[str, list[Graded]]]:
+    @functools.cached_property
+    def rows(self) -> dict[str, dict[str, list[Graded]]]:
         """Graded completions of each arm and set, once the steps are done."""
         return {
             arm: {name: read_graded(folder / f"{name}.jsonl") for name in self.sets}
@@ -211,9 +195,9 @@ class Artifacts:
         for name, data in held_out.items():
             files[f"held-out {name}"] = (data, self.written[writer][name])
         cache = settings.out / "written"
-        job = WriteJob(model, settings.writing, settings.reasoner.engine, files, cache)
         makes = [path for _, path in files.values()]
-        self._add(f"write {writer} rubrics", makes, pipeline_steps.write, job)
+        how = (model, settings.writing, settings.reasoner.engine, cache)
+        self._add(f"write {writer} rubrics", makes, pipeline_steps.write, files, *how)
 
     def add_reasoner(self, arm: str, stage: config.Stage, rubrics: Arm) -> RunFolder:
         """Train a reasoner with these rubrics."""
@@ -289,7 +273,7 @@ class Artifacts:
     def _artifact(self, name: str, *inputs: object) -> Path:
         parts = (rcsd.__version__, self.settings.seed, self._content(inputs))
         text = json.dumps(parts, sort_keys=True)
-        name = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        name = f"{name}-{digest(text)[:10]}"
         self._names.add(name)
         return self.settings.out / name
 
@@ -309,7 +293,7 @@ class Artifacts:
                 return {str(name): self._content(inner) for name, inner in value.items()}
             case list() | tuple():
                 return [self._content(inner) for inner in value]
-            case EvalJob() | WriteJob() | Decoding():
+            case EvalJob() | Decoding():
                 return {of.name: self._content(getattr(value, of.name)) for of in fields(value)}
             case _:
                 return value

@@ -54,33 +54,30 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
         unfinished.rename(merged)
 
 
-@dataclass(frozen=True)
-class WriteJob:
-    """A model writes rubrics for several data sets.
+def write(
+    progress: StepProgress,
+    files: Mapping[str, tuple[config.Data, Path]],
+    model: config.Model,
+    writing: Writing,
+    engine_section: config.AnyEngine,
+    cache: Path,
+) -> None:
+    """Write rubrics for several data sets.
 
     Args:
+        progress: Callback.
+        files: Data and output file of each set; files that exist stay.
         model: Its ``path`` is a run's folder or a model.
-        writing: Decoding and view.
-        engine: Sampling engine, which sets the batch size.
-        files: Data and output file of each set.
-        cache: Folder of rubrics that were written before a step was cut off.
+        writing: View and decoding.
+        engine_section: Sampling engine, which sets the batch size.
+        cache: Folder of rubrics that were written before the step was cut off.
     """
-
-    model: config.Model
-    writing: Writing
-    engine: config.AnyEngine
-    files: Mapping[str, tuple[config.Data, Path]]
-    cache: Path
-
-
-def write(progress: StepProgress, job: WriteJob) -> None:
-    """Write the files that do not exist yet."""
-    missing = {name: file for name, file in job.files.items() if not file[1].is_file()}
+    missing = {name: file for name, file in files.items() if not file[1].is_file()}
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
     total, before = sum(map(len, examples.values())), 0
     progress(0, total, "")
-    policy, writer = load_trained(job.model)
-    engine = engine_of(job.engine, policy)
+    policy, writer = load_trained(model)
+    engine = engine_of(engine_section, policy)
     for name, (_, path) in missing.items():
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -89,12 +86,12 @@ def write(progress: StepProgress, job: WriteJob) -> None:
 
         rows, report = write_rubrics(
             examples[name],
-            job.writing,
+            writing,
             policy,
             engine,
-            job.cache,
+            cache,
             writer,
-            batch_size=job.engine.batch_size,
+            batch_size=engine_section.batch_size,
             progress=on_rows,
         )
         write_rows_and_report(rows, report, path)

@@ -5,7 +5,6 @@ Its configuration is ``quickstart_MODEL.yaml`` beside this file.
 
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rcsd.config.base import parse, read_tree
 from rcsd.errors import ConfigError, RunError
@@ -29,9 +28,7 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
         UserError: If the folder exists, or there is no such model.
     """
     if model not in MODELS and not Path(model).is_dir():
-        raise ConfigError(
-            f"--model: no model or folder {model!r}; there are {', '.join(MODELS)}"
-        )
+        raise ConfigError(f"--model: no model or folder {model!r}; there are {', '.join(MODELS)}")
     out = out or _new_folder(Path("runs"), f"quickstart-{Path(model).name}")
     if out.exists():
         raise RunError(f"{out} exists; choose another folder with --out")
@@ -74,4 +71,3 @@ def build_pipeline(out: Path, seed: int, model: str, quick: bool) -> Pipeline:
         if quick:
             data["num_examples"] = 24
     return parse(Pipeline, tree, str(path))
-

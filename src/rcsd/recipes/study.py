@@ -6,26 +6,22 @@ into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rcsd import config
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
 from rcsd.graders.grade import Graded, read_graded
 from rcsd.recipes.pipeline import Artifacts
-from rcsd.recipes.pipeline_config import Pipeline, PipelineEvaluation
+from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import answer, untaught
-from rcsd.recipes.study_config import BASE, Study, StudyArm
+from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
 from rcsd.training.budget import SECONDS, TOKENS
 from rcsd.types import Example, Progress
 
 QUICK_SHARE = 6
-"""Divisor of a study's tokens, and of its writer's steps, in a quick study."""
-
-QUICK_EXAMPLES = 60
-"""Most questions of a held-out set in a quick study, where the set has a size to choose."""
+"""Divisor of a study's tokens in a quick study."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class StudyResult:
     """Everything that a study makes.
 
     Args:
-        base: Answers of the initial model without a rubric, by set.
-        teachers: Its answers in each teacher's view, by set.
+        answers: Answers of the initial model by set: without a rubric (`BASE`), and in each
+            teacher's view.
         taught_by: Teacher of each arm that has one, by the arm's label.
         runs: Evaluations of each seed, in order of tokens, by the arm's label.
         folders: The runs, in the same order.
@@ -58,8 +54,7 @@ class StudyResult:
         new_kinds: Sets that have no ``tags["template"]`` in common with the training questions.
     """
 
-    base: Mapping[str, Sequence[Graded]]
-    teachers: Mapping[str, Mapping[str, Sequence[Graded]]]
+    answers: Mapping[str, Mapping[str, Sequence[Graded]]]
     taught_by: Mapping[str, str]
     runs: Mapping[str, Sequence[Sequence[Point]]]
     folders: Mapping[str, Sequence[RunFolder]]
@@ -81,33 +76,27 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     # Answers first: an error in a set or a view appears before hours of training.
     steps.sort(key=lambda step: step.call is not answer)
     run_steps(steps, settings.jobs, progress)
-    answers = first.read_answers()
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     runs = {
         label: [list(_read_points(folder, list(first.sets), settings.budget)) for folder in of]
         for label, of in folders.items()
     }
-    base = answers.pop(BASE)
-    return StudyResult(base, answers, taught_by, runs, folders, first.sets, first.new_kinds)
+    return StudyResult(first.rows, taught_by, runs, folders, first.sets, first.new_kinds)
 
 
 def _plan_seed(settings: Study, seed: int) -> Artifacts:
-    arms = settings.labels.values()
-    evaluation = PipelineEvaluation(
-        data=settings.evaluation.data, max_tokens=settings.evaluation.max_tokens
-    )
     pipeline = Pipeline(
         model=settings.model,
         writer=settings.writer,
         writing=settings.writing,
         reasoner=settings.stage(next(iter(settings.arms))),
         arms=["gold"],
-        evaluation=evaluation,
+        evaluation=settings.evaluation,
         out=settings.out,
         seed=seed,
     )
     plan = Artifacts(pipeline, label=f"seed {seed}: ")
-    sources = {plan.source(rubrics) for _, rubrics in arms}
+    sources = {plan.source(rubrics) for _, rubrics in settings.labels.values()}
     for writer in ("direct", "learned"):
         if writer in sources:
             plan.add_writer(writer)
@@ -164,41 +153,15 @@ def _read_points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) 
 
 
 def quick(settings: Study) -> Study:
-    """The same arms within minutes: one seed, a sixth of the tokens, small held-out sets.
+    """The same arms within minutes: one seed, a sixth of the tokens, one evaluation.
 
     Too small to show more than that everything runs, and the direction of large effects.
     """
-    sets = {
-        name: data.model_copy(update={"num_examples": min(size, QUICK_EXAMPLES)})
-        if (size := getattr(data, "num_examples", None)) is not None
-        else data
-        for name, data in settings.evaluation.data.items()
-    }
-    writer = settings.writer
-    if writer is not None:
-        writer = writer.model_copy(update={"steps": _share(writer.steps)})
+    tokens = -(-settings.budget.tokens // QUICK_SHARE)
     changes: dict[str, object] = {
-        "evaluation": settings.evaluation.model_copy(update={"data": sets, "num_points": 1}),
-        "budget": config.Budget(tokens=_share(settings.budget.tokens)),
-        "writer": writer,
-        "arms": {name: _quick_arm(arm) for name, arm in settings.arms.items()},
+        "evaluation": settings.evaluation.model_copy(update={"num_points": 1}),
+        "budget": config.Budget(tokens=tokens),
         "seeds": settings.seeds[:1],
         "out": settings.out.with_name(f"{settings.out.name}-quick"),
     }
     return settings.model_copy(update=changes)
-
-
-def _quick_arm(arm: StudyArm) -> StudyArm:
-    """An arm with the phases of its schedule shortened as the budget is."""
-    method: Any = arm.run.get("method", {})
-    if "phases" not in method:
-        return arm
-    phases = [
-        {**phase, "steps": _share(phase["steps"])} if "steps" in phase else phase
-        for phase in method["phases"]
-    ]
-    return arm.model_copy(update={"run": {**arm.run, "method": {**method, "phases": phases}}})
-
-
-def _share(number: int) -> int:
-    return -(-number // QUICK_SHARE)

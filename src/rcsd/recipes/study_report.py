@@ -10,22 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rcsd import config
 from rcsd.evaluation.report import (
     Arm,
     Curve,
     Outcome,
     Relation,
     ReportPage,
-    figure_svg,
-    terminal_table,
-    write_report,
 )
 from rcsd.evaluation.run_report import facts
 from rcsd.evaluation.statistics import FloatArray, Interval, ratio_interval
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import Graded, answered, judged
-from rcsd.io import write_json, write_text
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
@@ -35,6 +30,7 @@ from rcsd.recipes.arms import (
     metric_values,
     place,
     resampled_units,
+    write_outcome,
 )
 from rcsd.recipes.study import Point, StudyResult, run
 from rcsd.recipes.study_config import BASE, Study
@@ -51,43 +47,30 @@ Comparisons = Mapping[BudgetAxis, Sequence[ArmComparison]]
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Headroom before training beside the gain of training.
+class TeacherWorth:
+    """Worth of a teacher before training beside the gain of its arm in training, by score.
 
-    Args:
-        held_out: The set.
-        headroom: Score of each arm's teacher minus the base's, by the arm's label.
-        gain: Score of each arm at equal tokens minus the base's.
-        r: Pearson's correlation of the two, in [-1, 1]; None with fewer than three arms.
-        alike: Arms with the loss and the sampling of the arm that all are compared with, so that
-            only the teacher's view differs.
-        r_alike: The correlation over these.
-    """
-
-    held_out: str
-    headroom: Mapping[str, float]
-    gain: Mapping[str, float]
-    r: float | None
-    alike: Sequence[str] = ()
-    r_alike: float | None = None
-
-
-@dataclass(frozen=True)
-class Content:
-    """Worth of the content of an arm's rubrics, before training and in it.
+    With s the teacher's score before training, shown these rubrics, shuffled ones or none:
 
     Args:
         held_out: The set.
         arm: Label of the arm.
-        sensitivity: (s(gold) - s(shuffled)) / (s(gold) - s(base)) of its teacher's scores s before
-            training; None where the denominator may be 0.
-        gain: Its score minus that of the same arm with shuffled rubrics, at equal tokens.
+        headroom: s(these) - s(none); None where nothing is graded.
+        gain: The arm's score at equal tokens minus the base's; None where nothing is graded.
+        is_alike: The arm has the loss and the sampling of the arm that all are compared with, so
+            that the teacher's view alone makes the difference.
+        sensitivity: (s(these) - s(shuffled)) / (s(these) - s(none)), how much depends on the
+            content; None without a sibling with shuffled rubrics or a clear headroom.
+        content_gain: The arm's score minus its sibling's at equal tokens.
     """
 
     held_out: str
     arm: str
-    sensitivity: Interval | None
-    gain: Interval
+    headroom: float | None
+    gain: float | None
+    is_alike: bool
+    sensitivity: Interval | None = None
+    content_gain: Interval | None = None
 
 
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
@@ -101,38 +84,30 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
 
 def report(settings: Study, title: str, result: StudyResult) -> Outcome:
     """Statistics, ``study.json``, figures and page of a finished study."""
-    axes: list[BudgetAxis] = ["tokens"]
-    if settings.budget.seconds is not None:
-        axes.append("seconds")
-    comparisons = {axis: compare_at(settings, result, axis) for axis in axes}
-    predictions = [predict_gain(settings, result, name) for name in result.held_out]
-    contents = [
-        content
+    axes: Sequence[BudgetAxis] = ("tokens", "seconds")
+    comparisons: Comparisons = {
+        axis: compare_at(settings, result, axis)
+        for axis in axes
+        if axis == "tokens" or settings.budget.seconds is not None
+    }
+    teachers = [
+        worth
         for name in result.held_out
-        for content in content_worth(result, comparisons["tokens"], name)
+        for worth in teacher_worths(settings, result, comparisons["tokens"], name)
     ]
-    findings = describe(settings, comparisons, predictions, contents)
+    findings = describe(settings, comparisons, teachers)
     summary = {
         "config": settings.model_dump(mode="json"),
         "spent": {label: _spent(settings, seeds) for label, seeds in result.runs.items()},
         "comparisons": [
             {"axis": axis, **asdict(one)} for axis, of in comparisons.items() for one in of
         ],
-        "predictions": [asdict(prediction) for prediction in predictions],
-        "contents": [asdict(content) for content in contents],
+        "teachers": [asdict(worth) for worth in teachers],
         "findings": findings,
     }
-    write_json(settings.out / "study.json", summary)
-    page = _page(settings, title, result, comparisons, predictions)
+    page = _page(settings, title, result, comparisons, teachers)
     page = replace(page, lead=tuple(findings))
-    write_report(page, settings.out / "report.html")
-    for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
-        if rows:
-            write_text(settings.out / f"{figure}.svg", figure_svg(page, figure))
-    # Equal tokens alone: the columns of both axes are wider than a terminal.
-    first = tuple(row for row in page.estimates if row.metric in METRICS)
-    table = terminal_table(replace(page, estimates=first))
-    return Outcome(summary, findings, table, settings.out / "report.html")
+    return write_outcome(page, settings.out, "study.json", summary)
 
 
 # Numbers
@@ -145,7 +120,7 @@ def compare_at(settings: Study, result: StudyResult, axis: BudgetAxis) -> Sequen
     """
 
     def values(name: str, metric: str) -> dict[str, FloatArray]:
-        found = {BASE: metric_values(result.base[name], metric)[None]}
+        found = {BASE: metric_values(result.answers[BASE][name], metric)[None]}
         for label, seeds in result.runs.items():
             found[label] = np.array(
                 [_values_at(settings, result, points, name, metric, axis) for points in seeds]
@@ -188,7 +163,7 @@ def _values_at(
     if axis == "tokens":
         return metric_values(at_tokens(points, budget.tokens).rows[name], metric)
     assert budget.seconds is not None
-    start = Point(0.0, 0.0, result.base)
+    start = Point(0.0, 0.0, result.answers[BASE])
     before, after, share = around_seconds([start, *points], budget.seconds)
     earlier, later = (metric_values(point.rows[name], metric) for point in (before, after))
     # An ungraded answer of the evaluation before does not matter exactly at the one after.
@@ -224,93 +199,99 @@ def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | No
     return metric_values(judged(rows, examples, CodeJudge()), metric)
 
 
-def predict_gain(settings: Study, result: StudyResult, name: str) -> Prediction:
-    """Headroom and gain of the arms that a teacher alone teaches.
+def teacher_worths(
+    settings: Study, result: StudyResult, comparisons: Sequence[ArmComparison], name: str
+) -> list[TeacherWorth]:
+    """Worth of the teacher of every arm that has one, on one set.
 
-    No headroom measures what a reward teaches, so arms with rewards are left out.
+    Args:
+        settings: The study.
+        result: Its answers and evaluations.
+        comparisons: All arms at equal tokens.
+        name: The set.
     """
-    base = metric_values(result.base[name], "score")
-    stages = {label: settings.stage(arm) for label, (arm, _) in settings.labels.items()}
-    headroom: dict[str, float] = {}
-    gain: dict[str, float] = {}
-    for label, teacher in result.taught_by.items():
-        kinds = {method.type for method in config.objectives(stages[label].method)}
-        points = [at_tokens(of, settings.budget.tokens) for of in result.runs[label]]
-        scores = [metric_values(point.rows[name], "score") for point in points]
-        taught = _mean(metric_values(result.teachers[teacher][name], "score") - base)
-        gained = _mean(np.mean(scores, axis=0) - base)
-        if kinds <= {"distill", "criterion"} and np.isfinite([taught, gained]).all():
-            headroom[label], gain[label] = taught, gained
-    reference = stages[settings.against]
-    alike = tuple(
-        label
-        for label in gain
-        if (stages[label].method, stages[label].sampling) == (reference.method, reference.sampling)
-    )
-    r, r_alike = (_correlation(headroom, gain, labels) for labels in (tuple(gain), alike))
-    return Prediction(name, headroom, gain, r, alike, r_alike)
-
-
-def _correlation(
-    headroom: Mapping[str, float], gain: Mapping[str, float], labels: Sequence[str]
-) -> float | None:
-    """Pearson's; None with fewer than three arms, or where one of the two does not vary."""
-    pairs = np.array([[of[label] for label in labels] for of in (headroom, gain)])
-    varies = len(labels) >= 3 and np.ptp(pairs, axis=1).all()
-    return float(np.corrcoef(pairs)[0, 1]) if varies else None
-
-
-def _mean(values: FloatArray) -> float:
-    """Mean of the finite values; NaN where there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
-
-
-def content_worth(
-    result: StudyResult, comparisons: Sequence[ArmComparison], name: str
-) -> list[Content]:
-    """Content worth of every arm that has a teacher and a sibling with shuffled rubrics."""
     units = np.array(resampled_units(result.held_out[name], name in result.new_kinds))
-    gains: dict[tuple[str, str], Interval] = {}
+    scores = {arm: metric_values(rows[name], "score") for arm, rows in result.answers.items()}
+    stages = {label: settings.stage(arm) for label, (arm, _) in settings.labels.items()}
+    reference = stages[settings.against]
+    differences = _score_differences(comparisons, name)
+    worths = []
+    for label, teacher in result.taught_by.items():
+        stage, sibling = stages[label], f"{label}, shuffled"
+        points = [at_tokens(of, settings.budget.tokens) for of in result.runs[label]]
+        trained = np.mean([metric_values(of.rows[name], "score") for of in points], axis=0)
+        worth = TeacherWorth(
+            name,
+            label,
+            _mean(scores[teacher] - scores[BASE]),
+            _mean(trained - scores[BASE]),
+            (stage.method, stage.sampling) == (reference.method, reference.sampling),
+        )
+        if (label, sibling) in differences:
+            shuffled = scores[result.taught_by[sibling]]
+            sensitivity = _sensitivity(scores[BASE], scores[teacher], shuffled, units)
+            gain = differences[label, sibling]
+            worth = replace(worth, sensitivity=sensitivity, content_gain=gain)
+        worths.append(worth)
+    return worths
+
+
+def _score_differences(
+    comparisons: Sequence[ArmComparison], name: str
+) -> dict[tuple[str, str], Interval]:
+    """Differences of scores on one set, in both directions."""
+    found: dict[tuple[str, str], Interval] = {}
     for one in comparisons:
         if (one.held_out, one.metric) == (name, "score"):
             for of in one.compared.differences:
-                gains[of.left, of.right] = i = of.interval
-                # Where all arms are compared with a placebo, it stands on the left.
-                gains[of.right, of.left] = Interval(-i.mean, -i.high, -i.low, i.n)
-    contents = []
-    for label in result.taught_by:
-        sibling = f"{label}, shuffled"
-        if (label, sibling) not in gains:
-            continue
-        answers = [result.base, *(result.teachers[result.taught_by[of]] for of in (label, sibling))]
-        base, taught, shuffled = (metric_values(rows[name], "score") for rows in answers)
-        graded = np.isfinite(base + taught + shuffled)
-        try:
-            ratio = ratio_interval(
-                (taught - shuffled)[graded],
-                (taught - base)[graded],
-                clusters=units[graded].tolist(),
-            )
-        except ValueError:  # no headroom, or none that is clear
-            ratio = None
-        contents.append(Content(name, label, ratio, gains[label, sibling]))
-    return contents
+                found[of.left, of.right] = i = of.interval
+                found[of.right, of.left] = Interval(-i.mean, -i.high, -i.low, i.n)
+    return found
+
+
+def _sensitivity(
+    base: FloatArray, taught: FloatArray, shuffled: FloatArray, units: Any
+) -> Interval | None:
+    graded = np.isfinite(base + taught + shuffled)
+    content, headroom = (taught - shuffled)[graded], (taught - base)[graded]
+    try:
+        return ratio_interval(content, headroom, clusters=units[graded].tolist())
+    except ValueError:  # no headroom, or none that is clear
+        return None
+
+
+def correlation(
+    teachers: Sequence[TeacherWorth], name: str
+) -> tuple[float, list[TeacherWorth]] | None:
+    """Pearson's r of headroom and gain over the arms that are alike, and these arms.
+
+    None with fewer than three arms, or where one of the two does not vary.
+    """
+    arms = [of for of in teachers if (of.held_out, of.is_alike) == (name, True)]
+    arms = [of for of in arms if None not in (of.headroom, of.gain)]
+    pairs = np.array([(of.headroom, of.gain) for of in arms], dtype=np.float64)
+    if len(arms) < 3 or not np.ptp(pairs, axis=0).all():
+        return None
+    return float(np.corrcoef(pairs.T)[0, 1]), arms
+
+
+def _mean(values: FloatArray) -> float | None:
+    """Mean of the finite values; None where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def score_mean(rows: Sequence[Graded]) -> float:
     """Mean score of the graded rows; NaN where there are none."""
-    return _mean(metric_values(rows, "score"))
+    mean = _mean(metric_values(rows, "score"))
+    return float("nan") if mean is None else mean
 
 
 # Findings
 
 
 def describe(
-    settings: Study,
-    comparisons: Comparisons,
-    predictions: Sequence[Prediction],
-    contents: Sequence[Content] = (),
+    settings: Study, comparisons: Comparisons, teachers: Sequence[TeacherWorth]
 ) -> list[str]:
     """Sentences on the numbers, favourable or not.
 
@@ -321,23 +302,18 @@ def describe(
         _describe_comparison(settings, axis, one) for axis, of in comparisons.items() for one in of
     ]
     sentences = sentences or ["No held-out question was graded in all arms."]
-    for prediction in predictions:
-        if prediction.r is not None:
+    for name in dict.fromkeys(of.held_out for of in teachers):
+        if (found := correlation(teachers, name)) is not None:
+            r, arms = found
             sentences.append(
-                f"Headroom before training and gain correlate with r = {prediction.r:.2f} over "
-                f"{len(prediction.gain)} arms on {place(prediction.held_out)}."
-            )
-        if prediction.r_alike is not None and len(prediction.alike) < len(prediction.gain):
-            sentences.append(
-                f"Over the {len(prediction.alike)} of them that differ in nothing but what the "
-                f"teacher sees: r = {prediction.r_alike:.2f}."
+                f"Over the {len(arms)} arms that differ in nothing but the teacher's view, headroom "
+                f"before training and gain correlate with r = {r:.2f} on {place(name)}."
             )
     return sentences + [
-        f"On {place(content.held_out)}, {content.sensitivity:.2f} of the headroom of {content.arm} "
-        f"depends on what its rubrics say; it gains {content.gain:.2f} more than with shuffled "
-        "ones."
-        for content in contents
-        if content.sensitivity is not None
+        f"On {place(of.held_out)}, {of.sensitivity:.2f} of the headroom of {of.arm} depends on the "
+        f"content of its rubrics; it gains {of.content_gain:.2f} more than with shuffled ones."
+        for of in teachers
+        if of.sensitivity is not None and of.content_gain is not None
     ]
 
 
@@ -383,7 +359,7 @@ def _page(
     title: str,
     result: StudyResult,
     comparisons: Comparisons,
-    predictions: Sequence[Prediction],
+    teachers: Sequence[TeacherWorth],
 ) -> ReportPage:
     suffixes: dict[BudgetAxis, str] = {"tokens": "", "seconds": " in equal time"}
     rows = [(of, suffixes[axis]) for axis, of in comparisons.items()]
@@ -404,7 +380,11 @@ def _page(
             if not row.label.endswith(f" - {BASE}")
         ),
         curves=tuple(_curves(settings, result)),
-        relations=tuple(_relation(of) for of in predictions if of.r is not None),
+        relations=tuple(
+            _relation(name, *found)
+            for name in result.held_out
+            if (found := correlation(teachers, name)) is not None
+        ),
         facts=facts(record),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "
         f"resampled; at equal tokens ({tokens}) unless a panel says otherwise; few seeds make "
@@ -412,17 +392,13 @@ def _page(
     )
 
 
-def _relation(prediction: Prediction) -> Relation:
-    """Arms that differ in the teacher's view alone, where there are three; else all arms."""
-    alike = prediction.r_alike is not None
-    labels = prediction.alike if alike else tuple(prediction.gain)
-    r = prediction.r_alike if alike else prediction.r
+def _relation(name: str, r: float, arms: Sequence[TeacherWorth]) -> Relation:
     return Relation(
-        place(prediction.held_out),
+        place(name),
         "headroom before training",
         "gain at equal tokens",
-        tuple((label, prediction.headroom[label], prediction.gain[label]) for label in labels),
-        f"r = {r:.2f} over {len(labels)} arms{', the same loss' if alike else ''}",
+        tuple((of.arm, of.headroom or 0.0, of.gain or 0.0) for of in arms),
+        f"r = {r:.2f} over {len(arms)} arms, the same loss",
     )
 
 
@@ -438,7 +414,7 @@ def _curves(settings: Study, result: StudyResult) -> list[Curve]:
         # A step of one seed may jump over an evaluation; then the others' is left out.
         num = min(map(len, within))
         evaluations = zip(*([*points[: num - 1], points[-1]] for points in within), strict=True)
-        line = [(0.0, score_mean(result.base[name]))]
+        line = [(0.0, score_mean(result.answers[BASE][name]))]
         for points in evaluations:
             scores = [score_mean(point.rows[name]) for point in points]
             line.append((float(np.mean([p.tokens for p in points])), float(np.mean(scores))))
