@@ -11,13 +11,14 @@ from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of,
 from rcsd.cli.rubrics import app
 from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
+from rcsd.types import Progress
 
 if TYPE_CHECKING:
     from rcsd.config import Model
     from rcsd.recipes.pipeline_config import Writing
     from rcsd.recipes.write_rubrics import Shard, WritingReport
     from rcsd.training.ray import Asked
-    from rcsd.types import Example, Progress
+    from rcsd.types import Example
 
 
 @app.command()

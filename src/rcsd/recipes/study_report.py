@@ -306,7 +306,7 @@ def describe(
         if (found := correlation(teachers, name)) is not None:
             r, arms = found
             sentences.append(
-                f"Over the {len(arms)} arms that differ in nothing but the teacher's view, headroom "
+                f"Over the {len(arms)} arms that differ in the teacher's view alone, headroom "
                 f"before training and gain correlate with r = {r:.2f} on {place(name)}."
             )
     return sentences + [
