@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rcsd import config
 from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, TRIED_WARM, mean_gap, own_log_q, refuse_gap
 from rcsd.engines.answers import Card, Choice, Models, Tokens, only_choice
-from rcsd.engines.base import Tell, TopK
+from rcsd.engines.base import TopK
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -24,7 +24,7 @@ from rcsd.engines.requests import (
 )
 from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
 from rcsd.errors import RunError
-from rcsd.http import FIRST_PAUSE, Address, Reply, Server
+from rcsd.http import FIRST_PAUSE, Reply, Server, ServerSettings
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
@@ -108,12 +108,10 @@ class VllmServer:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
-        Completions are told in the threads that asked for them. Where the server has lost its
-        weights meanwhile, all are sampled and told anew.
+        Where the server has lost its weights meanwhile, all are sampled anew.
 
         Raises:
             ConfigError: If vLLM would draw in another way than is asked for.
@@ -131,10 +129,7 @@ class VllmServer:
             ids, log_q = self._sampled(prompts[index], decoding, asked, version)
             with decodes:
                 kept = log_q if tells else []
-                completion = completion_of(ids, kept, decoding, self.policy, version)
-            if tell is not None:
-                tell(index, completion)
-            return completion
+                return completion_of(ids, kept, decoding, self.policy, version)
 
         for _ in range(MAX_RESTARTS):
             if not self._handing.is_there(version):
@@ -199,11 +194,11 @@ class VllmServer:
     def _completion(self, model: str, ids: Sequence[int], body: Mapping[str, Any]) -> Reply:
         common = {"model": model, "prompt": list(ids), "return_token_ids": True}
         common["cache_salt"] = self._salt
-        return self._server.ask("/v1/completions", {**common, **body})
+        return self._server.request("/v1/completions", {**common, **body})
 
     def _checked_base(self, longest: int | None) -> str:
         """Name of the base model, whose tokenizer is the policy's, and which has room."""
-        cards = self._server.ask("/v1/models").read(Models).data
+        cards = self._server.request("/v1/models").read(Models).data
         bases = [card for card in cards if card.parent is None]
         name = self._section.model
         [card] = [card for card in bases if name in (None, card.id)][:1] or [Card(id="")]
@@ -221,7 +216,7 @@ class VllmServer:
                 "sampling.max_prompt_tokens or max_tokens"
             )
         body = {"model": card.id, "prompt": TRIED, "add_special_tokens": False}
-        reply = self._server.ask("/tokenize", body)
+        reply = self._server.request("/tokenize", body)
         if reply.read(Tokens).tokens != self._tried():
             raise RunError(
                 f"{self._server.url}: {card.id} has another tokenizer than model.path; start the "
@@ -260,8 +255,8 @@ class VllmServer:
         return "raw_logprobs" if is_raw else "processed_logprobs"
 
 
-def _address(section: config.VllmServer) -> Address:
-    return Address(
+def _address(section: config.VllmServer) -> ServerSettings:
+    return ServerSettings(
         url=section.url,
         connections=section.batch_size,
         setting="engine",

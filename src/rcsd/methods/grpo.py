@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +17,7 @@ from rcsd.methods.policy_gradient import (
     is_clipped,
     reduction_weights,
 )
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Student
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout, Signal
@@ -63,14 +62,6 @@ class Grpo:
     ) -> None:
         self.section, self.student, self.teacher = section, student, teacher
         self.rewards = rewards
-
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """As `rcsd.methods.on_policy.Early`: a model that judges is asked while others sample.
-
-        Each process samples the share of completions that it scores.
-        """
-        judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
-        return judged[0].early() if judged else nullcontext()
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """What each answer is worth, and its advantage over the others of its example."""

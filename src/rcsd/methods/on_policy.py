@@ -4,7 +4,6 @@ Axes: T completion tokens of all rows, W watched ones of them, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +15,7 @@ from torch import Tensor
 from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Student
 from rcsd.methods.staleness import Freshness, gaps, importance_weights
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
@@ -124,15 +123,6 @@ class Objective(Protocol):
         ...
 
 
-@runtime_checkable
-class Early(Protocol):
-    """An objective that can begin before all completions have ended."""
-
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """Inside, it may be told of completions before it is asked for what it knows of all."""
-        ...
-
-
 class OnPolicy:
     """A sum of objectives on completions that the student samples.
 
@@ -157,19 +147,15 @@ class OnPolicy:
         # What stale rollouts' tokens count: None until the step's first loss says it.
         self._weights: dict[int, Tensor | None] = {}
         self._has_teacher = any(objective.has_teacher for _, objective in objectives)
-        # One alone: two with the same judge would ask it the same at the same time.
-        early = [objective.early for _, objective in objectives if isinstance(objective, Early)]
-        self._early = early[0] if early else nullcontext
         self._num_updates = 1
         self._kept: dict[tuple[int, ...], Any] = {}
 
     def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """The student answers every question; each objective says what it knows of the answers."""
-        with self._early() as hear:
-            rollouts = self.student.rollouts(prompts, step, hear)
-            if not self._has_teacher:
-                rollouts = [replace(r, teacher_ids=r.student_ids) for r in rollouts]
-            known = [objective.known(rollouts) for _, objective in self.objectives]
+        rollouts = self.student.rollouts(prompts, step)
+        if not self._has_teacher:
+            rollouts = [replace(r, teacher_ids=r.student_ids) for r in rollouts]
+        known = [objective.known(rollouts) for _, objective in self.objectives]
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
         before = accumulate(lengths[:-1], initial=0)
         columns = zip(*(k.signals for k in known), strict=True)

@@ -3,7 +3,7 @@
 Axes: T completion tokens of all rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +18,7 @@ from rcsd.models.logits import Predictions, log_q_of
 from rcsd.models.memory import Limit, in_lockstep, in_microbatches
 from rcsd.models.packing import packed, padded, shortest, split_microbatches
 from rcsd.models.policy import Policy, evaluating
-from rcsd.types import Completion, Decoding, Example, Rollout
-
-Hear = Callable[[Example, str], object]
-"""Takes an example and a completion's text, in any thread."""
+from rcsd.types import Decoding, Rollout
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,17 @@ class Student:
         """Of sampling; 1 where it is greedy."""
         return self.decoding.temperature or 1.0
 
-    def rollouts(
-        self, prompts: Sequence[PromptPair], step: int, hear: Hear | None = None
-    ) -> list[Rollout]:
+    def rollouts(self, prompts: Sequence[PromptPair], step: int) -> list[Rollout]:
         """Completions of all prompts; those of one prompt stand together.
 
         Args:
             prompts: One for each example.
             step: Counted from 0.
-            hear: Told of this process's share of completions, each as soon as the engine tells.
         """
-        asked = self._asked(prompts)
-
-        def told(index: int, completion: Completion) -> None:
-            if hear is not None:
-                hear(asked[index].example, completion.text)
-
-        tell = None if hear is None else told
-        completions = self.engine.sample(*self.request(prompts, step), tell=tell)
+        completions = self.engine.sample(*self.request(prompts, step))
         return [
             Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-            for prompt, completion in zip(asked, completions, strict=True)
+            for prompt, completion in zip(self._asked(prompts), completions, strict=True)
         ]
 
     def request(

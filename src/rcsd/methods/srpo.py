@@ -1,7 +1,6 @@
 """Reward for right completions, distillation for wrong ones."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,6 @@ from rcsd import config
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.rollouts import Hear
 from rcsd.models.logits import Predictions
 from rcsd.types import Rollout, Signal
 
@@ -54,10 +52,6 @@ class Srpo:
         self.section, self.reward, self.distill = section, reward, distill
         self.keeps_targets = distill.keeps_targets
         self._highest = sum(reward.weight for reward in section.reward.rewards)
-
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """As `rcsd.methods.on_policy.Early`: of the reward."""
-        return self.reward.early()
 
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """Advantages of the right completions, and which ones are distilled."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from rcsd.evaluation.bounds import Pairs, question_values
 from rcsd.evaluation.compare import (
     ArmsCompared,
-    Pairs,
+    adjust_p_values,
     compare_columns,
-    corrected,
-    question_values,
     resampled_unit,
 )
 from rcsd.evaluation.report import (
@@ -66,22 +65,19 @@ def compare_on_sets(
         seed: Random seed of resampling.
         num_resamples: As in `rcsd.evaluation.compare.compare_columns`.
     """
-    return corrected(
-        [
-            ArmComparison(
-                name,
-                metric,
-                compare_columns(
-                    values(name, metric),
-                    resampled_units(examples, name in new_kinds),
-                    pairs,
-                    seed,
-                    num_resamples,
-                ),
-            )
-            for (name, examples), metric in itertools.product(held_out.items(), METRICS)
-        ]
-    )
+    keys = list(itertools.product(held_out, METRICS))
+    compared = [
+        compare_columns(
+            values(name, metric),
+            resampled_units(held_out[name], name in new_kinds),
+            pairs,
+            seed,
+            num_resamples,
+        )
+        for name, metric in keys
+    ]
+    adjusted = adjust_p_values(compared)
+    return [ArmComparison(*key, of) for key, of in zip(keys, adjusted, strict=True)]
 
 
 def resampled_units(examples: Sequence[Example], is_new_kind: bool) -> list[str]:

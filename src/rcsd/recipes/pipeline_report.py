@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
-from rcsd.data.world.reading import read_rubrics
 from rcsd.evaluation.report import Arm, Difference, Estimate, HeadroomRow, Outcome, ReportPage
 from rcsd.evaluation.rubric_agreement import Agreement, agreement, compared
 from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher

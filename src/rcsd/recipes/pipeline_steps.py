@@ -17,7 +17,7 @@ from rcsd.engines.base import Engine
 from rcsd.engines.build import engine_of
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded, write_graded
+from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import cache_folder
 from rcsd.models.policy import Policy
 from rcsd.models.save import export_merged, load_trained
@@ -140,12 +140,12 @@ def answer(
         if not path.is_file():
             examples = load_examples(data)[0]
             prompts = _prompts(job, name, examples, policy, engine)
-            rows = graded(
+            rows = sample_and_grade(
+                engine,
                 [example for example in examples for _ in range(job.num_samples)],
                 [ids for ids in prompts for _ in range(job.num_samples)],
-                engine,
-                CodeJudge(),
                 job.decoding,
+                CodeJudge(),
                 job.seed,
             )
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from rcsd.evaluation.report import (
 from rcsd.evaluation.run_report import facts
 from rcsd.evaluation.statistics import FloatArray, Interval, ratio_interval
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import Graded, answered, judged
+from rcsd.graders.grade import Graded, grade_text, judge_rows
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
@@ -195,8 +195,8 @@ def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | No
     texts = [example.solution for example in examples if example.solution is not None]
     if len(texts) < len(examples):
         return None
-    rows = [answered(example, text) for example, text in zip(examples, texts, strict=True)]
-    return metric_values(judged(rows, examples, CodeJudge()), metric)
+    rows = [grade_text(example, text) for example, text in zip(examples, texts, strict=True)]
+    return metric_values(judge_rows(rows, examples, CodeJudge()), metric)
 
 
 def teacher_worths(
