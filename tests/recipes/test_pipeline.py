@@ -131,9 +131,7 @@ def test_every_placebo_is_an_arm_with_the_seed_and_the_data_of_gold(build: Build
         assert runs[f"train {arm}"].data == runs["train gold"].data
 
 
-def test_a_warm_start_comes_first_and_everything_starts_from_it(
-    build: Build, model: Path
-) -> None:
+def test_a_warm_start_comes_first_and_everything_starts_from_it(build: Build, model: Path) -> None:
     warm = build().reasoner.model_dump(mode="json") | {
         "data": {"type": "world", "num_examples": 6, "rubrics": "drawn"},
         "method": {"type": "sft", "view": "rubric"},
@@ -174,9 +172,7 @@ def test_finished_steps_are_skipped_and_load_no_model(
     assert set(notes.values()) == {"done before"}
 
 
-def test_a_change_of_stage_2_keeps_the_writer_and_its_rubrics(
-    build: Build, finished: Path
-) -> None:
+def test_a_change_of_stage_2_keeps_the_writer_and_its_rubrics(build: Build, finished: Path) -> None:
     first = build(arms=["learned", "shuffled"])
     shutil.copytree(finished, first.out)
     before = modified(first.out)

@@ -81,7 +81,12 @@ def test_quickstart_writes_what_it_promises(out: Path) -> None:
     for sets in summary["rubrics"].values():
         assert {name: of["f1"]["n"] for name, of in sets.items()} == num_units
     for counts in summary["writing"].values():
-        assert counts["num_rows"] == counts["num_written"] == counts["num_valid"] == NUM_TRAIN + 2 * NUM_HELD_OUT
+        assert (
+            counts["num_rows"]
+            == counts["num_written"]
+            == counts["num_valid"]
+            == NUM_TRAIN + 2 * NUM_HELD_OUT
+        )
 
 
 @pytest.mark.slow  # fast: a pipeline that was cut off ends as an unbroken one

@@ -11,7 +11,7 @@ from tests.support.tiny import tiny_folder
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
-from rcsd.errors import DataError, RunError
+from rcsd.errors import RunError
 from rcsd.graders.grade import read_graded
 from rcsd.recipes.study import StudyResult, quick, run
 from rcsd.recipes.study_config import BASE, Study

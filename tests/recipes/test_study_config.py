@@ -173,7 +173,10 @@ def arm(**changes: Any) -> dict[str, Any]:
         ),
         (arm(rubrics=["learned"]), "arms.other: learned rubrics need the section writer"),
         ({"run": {**tree()["run"], "budget": {"tokens": 1}}}, "run.budget: all arms have"),
-        ({"arms": {"rcsd": {}, "base": {}}}, "arms.base: reserved for the model that all start from"),
+        (
+            {"arms": {"rcsd": {}, "base": {}}},
+            "arms.base: reserved for the model that all start from",
+        ),
         ({"arms": {"rcsd": {}, "a b": {}, "a-b": {}}}, "arms.a-b: has the folder of 'a b'"),
         ({"arms": {"rcsd": {}, "a, b": {}}}, "arms.a, b"),
         ({"arms": {"rcsd": {}, "a/b": {}}}, "arms.a/b"),

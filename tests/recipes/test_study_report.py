@@ -362,7 +362,7 @@ def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart(
         f"After 48,000 tokens, {others}",
         f"After 45 s, {others}",
         "Over the 3 arms that differ in the teacher's view alone, headroom before training and "
-        "gain correlate with r = 0.99 on set.",
+        "gain correlate with r = 0.98 on set.",
     ]
 
 

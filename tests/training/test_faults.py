@@ -19,7 +19,6 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rcsd.recipes.pipeline import Artifacts
 from tests.support.tiny import tiny_folder
 
 from rcsd import cli, config
@@ -28,10 +27,10 @@ from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_rows
+from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
 from rcsd.recipes.pipeline_steps import write
 from rcsd.recipes.write_rubrics import RubricCache
-from rcsd.runs import RunFolder
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -341,8 +340,8 @@ def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path:
             file.write('{"question": "another"}\n')
     with pytest.raises(DataError, match=r"train\.jsonl: the file was changed: its sha256 is"):
         step.call(lambda *_: None, *step.arguments)
+    engine, cache = settings.reasoner.engine, tmp_path / "cache"
     with pytest.raises(DataError, match=r"test\.jsonl: the file was changed: its sha256 is"):
-        engine, cache = settings.reasoner.engine, tmp_path / "cache"
         write(lambda *_: None, files, settings.model, settings.writing, engine, cache)
     assert not artifacts.folders["gold"].path.exists()
 
