@@ -192,12 +192,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder, told(run(settings(folder), quietly))
 
 
+@pytest.mark.slow  # fast: a pipeline that was cut off
 @pytest.mark.parametrize(
     ("step", "done"),
     [
         ("seed 0: train rcsd", 20),
-        pytest.param("seed 1: train grpo", 20, marks=pytest.mark.slow),
-        pytest.param("seed 0: evaluate teacher: rubric", 1, marks=pytest.mark.slow),
+        ("seed 1: train grpo", 20),
+        ("seed 0: evaluate teacher: rubric", 1),
     ],
 )
 def test_a_study_that_was_cut_off_goes_on_and_finds_the_same(
@@ -221,6 +222,7 @@ def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
     assert told(run(settings(tmp_path), quietly)) == whole[1]
 
 
+@pytest.mark.slow  # fast: the names of a pipeline's artifacts
 def test_a_change_of_one_arm_or_of_the_seeds_leaves_the_rest_alone(tmp_path: Path) -> None:
     few = {"budget": {"tokens": 20}}
     run(settings(tmp_path, seeds=[0], **few), quietly)
@@ -301,7 +303,7 @@ def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> Non
         tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1}, evaluation=evaluation
     )
     outcome = run_and_report(study, "Test", quietly)
-    assert outcome.findings == ["No held-out question was graded in all arms."]
+    assert list(outcome.findings) == ["No held-out question was graded in all arms."]
     assert outcome.report.is_file()
     assert "NaN" not in (tmp_path / "out" / "study.json").read_text()
 
@@ -358,6 +360,7 @@ def test_several_jobs_make_what_one_makes(
     assert told(run(settings(tmp_path, jobs=2), quietly)) == whole[1]
 
 
+@pytest.mark.slow
 def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
     whole: tuple[Path, dict[str, Any]],
 ) -> None:

@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rcsd.errors import DataError
-from rcsd.evaluation.rubric_agreement.matchers import Matcher
-from rcsd.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from rcsd.evaluation.rubric_matchers import Matcher
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    percentile_interval,
+    resampling_weights,
+)
 from rcsd.graders.base import Judge, rubric_of
 from rcsd.types import Example, Rubric
 
@@ -102,21 +108,21 @@ class Comparison:
     verdict_agreement: Interval | None
 
 
-def row_agreements(
+def measure_rows(
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
     matcher: Matcher,
     completions: Mapping[str, Sequence[str]],
     judge: Judge,
 ) -> tuple[RowAgreement, ...]:
-    """Every gold row measured; one without a written rubric says nothing, see `agreement`."""
+    """Every gold row measured; one without a written rubric says nothing, see `measure_agreement`."""
     return tuple(
         _row(example, written.get(example.id), matcher, completions.get(example.id, ()), judge)
         for example in gold
     )
 
 
-def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
+def measure_agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
     matcher: Matcher,
@@ -155,7 +161,7 @@ def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
         raise DataError(
             f"no written rubric for {len(missing)} of {len(gold)} gold ids: {shown}", field="rubric"
         )
-    rows = row_agreements(gold, written, matcher, completions, judge)
+    rows = measure_rows(gold, written, matcher, completions, judge)
     ordered = [row for row in rows if row.verdict_agreement is not None]
 
     def interval(name: str, of: Sequence[RowAgreement]) -> Interval:
@@ -179,7 +185,7 @@ def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
     )
 
 
-def compared(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
+def compare_agreements(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
     """What changed between two sets of written rubrics for the same gold rows.
 
     Raises:
@@ -316,11 +322,14 @@ def rank_correlation(
         return None
     if len(matched) == 1:  # one row drawn from one is that row
         return Interval(estimate, estimate, estimate, 1)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(matched), size=(NUM_RESAMPLES, len(matched)))
-    resampled = [_rho(np.concatenate([matched[index] for index in draw])) for draw in draws]
-    low, high = np.quantile([rho for rho in resampled if rho is not None], [0.025, 0.975])
-    return Interval(estimate, float(low), float(high), len(matched))
+    weights_RN = resampling_weights(len(matched), NUM_RESAMPLES, np.random.default_rng(seed))
+    pairs_P2, sizes_N = np.concatenate(matched), [len(pairs) for pairs in matched]
+    resampled = [
+        _rho(np.repeat(pairs_P2, np.repeat(weights_N.astype(int), sizes_N), axis=0))
+        for weights_N in weights_RN
+    ]
+    defined = [rho for rho in resampled if rho is not None]
+    return percentile_interval(estimate, defined, len(matched))
 
 
 def _rho(pairs_P2: NDArray[np.float64]) -> float | None:
