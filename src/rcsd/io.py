@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -233,12 +232,6 @@ def surroundings() -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "git_revision": _git_revision(),
     }
-
-
-def after_thinking(text: str) -> str | None:
-    """Text after a model's reasoning; all of it where there is none; None if reasoning never ends."""
-    rest = re.split(r"(?i)</think(?:ing)?>", text)[-1]
-    return None if re.search(r"(?i)<think(?:ing)?>", rest) else rest
 
 
 def mend_json(text: str) -> Any:

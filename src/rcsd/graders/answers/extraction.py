@@ -262,7 +262,7 @@ def _lone_option(text: str) -> Extraction | None:
 
 def _equation(text: str) -> Extraction | None:
     """The last sentence, if it is nothing but an equation."""
-    line = strip_markup(_sentences(_last_line(text))[-1])
+    line = strip_markup(split_sentences(_last_line(text))[-1])
     found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
     return Extraction(found[1], "in the last equation") if found else None
 
@@ -271,17 +271,18 @@ def _single_line(text: str) -> Extraction | None:
     line = strip_markup(text)
     if line is None or "\n" in line or "\\boxed" in line or len(line) > MAX_LINE:
         return None
-    return None if len(_sentences(line)) > 1 else Extraction(line, "the whole text")
+    return None if len(split_sentences(line)) > 1 else Extraction(line, "the whole text")
 
 
 def _conclusion(text: str) -> Extraction | None:
-    last = [sentence for sentence in _sentences(text) if sentence.strip()][-1:]
+    last = [sentence for sentence in split_sentences(text) if sentence.strip()][-1:]
     opening = _CONCLUDES.match(last[0]) if last else None
     answer = strip_markup(last[0][opening.end() :]) if opening else None
     return None if answer is None else Extraction(answer, "in the last sentence")
 
 
-def _sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
+    """Sentences and paragraphs of a text."""
     return _SENTENCE_END.split(text.strip())
 
 
