@@ -1,11 +1,27 @@
 """What judges have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric, rubric_score, score_bounds
+
+# Access, pace, price and cache of a judge: none of it changes a verdict.
+_ACCESS = {
+    "url",
+    "api_key_variable",
+    "cache",
+    "max_calls",
+    "max_cost",
+    "prices",
+    "max_concurrent",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "connect_timeout_seconds",
+    "read_timeout_seconds",
+    "patience_seconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +93,15 @@ def rubric_of(example: Example) -> Rubric:
     if example.rubric is None:
         raise DataError(f"example {example.id!r} has no rubric to judge by", field="rubric")
     return example.rubric
+
+
+def verdict_settings(tree: Any) -> Any:
+    """A configuration's tree without those settings of judges that no verdict depends on.
+
+    So a run may be resumed with a larger budget, and answers judged through two addresses count as
+    judged alike.
+    """
+    if isinstance(tree, Mapping):
+        dropped = _ACCESS if "asks" in tree else set()
+        return {name: verdict_settings(of) for name, of in tree.items() if name not in dropped}
+    return [verdict_settings(of) for of in tree] if isinstance(tree, list) else tree
