@@ -9,7 +9,7 @@ from torch import Tensor
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.on_policy import Known, Watch
 from rcsd.models.logits import Predictions
@@ -115,7 +115,7 @@ def _passed_alone(example: Example, verdicts: Sequence[bool | None]) -> Example:
     """The example with those criteria alone that the completion did not fail."""
     kept = tuple(
         criterion
-        for criterion, verdict in zip(rubric_of(example).criteria, verdicts, strict=True)
+        for criterion, verdict in zip(require_rubric(example).criteria, verdicts, strict=True)
         if verdict is None or verdict == (criterion.weight > 0)
     )
     positive = any(criterion.weight > 0 for criterion in kept)
