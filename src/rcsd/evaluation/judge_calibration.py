@@ -84,8 +84,11 @@ def _case(row: Mapping[str, Any], path: Path, line: int) -> Case:
         if not isinstance(value, str):
             raise DataError(f"expected a text, got {value!r}", path, line, name)
     num = len(example.rubric.criteria)
-    is_list = isinstance(verdicts, list) and len(verdicts) == num
-    if not is_list or not all(verdict is None or isinstance(verdict, bool) for verdict in verdicts):
+    if (
+        not isinstance(verdicts, list)
+        or len(verdicts) != num
+        or not all(verdict is None or isinstance(verdict, bool) for verdict in verdicts)
+    ):
         message = f"expected {num} of true, false and null, one for each criterion"
         raise DataError(f"{message}; got {verdicts!r}", path, line, "verdicts")
     return Case(example, str(text), tuple(verdicts), str(quality))

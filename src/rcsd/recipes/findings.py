@@ -23,8 +23,8 @@ from rcsd.evaluation.report import (
     terminal_table,
     write_report,
 )
-from rcsd.evaluation.rubric_agreement import Agreement, agreement
-from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
+from rcsd.evaluation.rubric_agreement import Agreement, measure_agreement
+from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval, holm
 from rcsd.graders.code import CodeJudge
@@ -194,7 +194,7 @@ def agreements(found: Found, seed: int) -> dict[str, dict[str, Agreement]]:
     ):
         if any(example.rubric is None for example in examples):
             continue
-        matcher = chosen_matcher(examples, None, None)
+        matcher = build_matcher(examples, None, None)
         rubrics = read_rubrics(examples, written_rubrics(examples, files[name]).rubrics)
         texts: dict[str, list[str]] = {}
         for row in read_rows(found.samples[name]):
@@ -202,7 +202,7 @@ def agreements(found: Found, seed: int) -> dict[str, dict[str, Agreement]]:
         clusters = None
         if name in found.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        part = agreement(
+        part = measure_agreement(
             examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
         )
         measured.setdefault(writer, {})[name] = part

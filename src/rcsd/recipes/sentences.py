@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.evaluation.report import Difference
-from rcsd.evaluation.rubric_agreement import Agreement, compared
+from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements
 from rcsd.evaluation.statistics import Interval
 
 GIVEN = ", before the warm start"
@@ -49,7 +49,7 @@ def findings_of(
 
 
 def _of_writer(learned: Agreement, direct: Agreement) -> str:
-    change = compared(learned, direct)
+    change = compare_agreements(learned, direct)
     order = ""
     if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
         order = (
