@@ -10,7 +10,7 @@ from rcsd.data.rubric import rubric_rows, whole_criteria
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.evaluation.rubric_matchers import build_matcher
-from rcsd.graders.base import rubric_of
+from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
@@ -72,7 +72,7 @@ class HeldOutRubrics(HeldOut):
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
-            rubric_of(example)
+            require_rubric(example)
         self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
