@@ -7,7 +7,7 @@ from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
 <<<<<<< HEAD
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.methods.distill import Distill, TeacherTargets
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.types import Example, Rollout, Rubric
