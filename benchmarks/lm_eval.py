@@ -25,7 +25,7 @@ import typer
 from measuring import device_here, environment, run_command, show, write_json
 from rcsd.config import FullFineTuning, Model, TaskData, TaskName
 from rcsd.data.benchmarks.load import problems
-from rcsd.data.sources import Hub, source_rows
+from rcsd.data.sources import Hub, read_table
 from rcsd.evaluation.clozes import cloze_rows
 from rcsd.graders.grade import Graded
 from rcsd.models.hub import model_folder
@@ -59,7 +59,7 @@ SETS: Mapping[TaskName, tuple[str, str, str, str]] = {
 def write_rows(source: Path, limit: int, file: Path) -> None:
     """The first rows of a set, as JSON lines that both sides read."""
     found: dict[object, Mapping[str, Any]] = {}
-    for number, row in source_rows(str(source), Hub()):
+    for number, row in read_table(str(source), Hub()):
         if isinstance(row, Exception):
             raise row
         packed = "native_id" in row  # a row for each option, which holds the question's own

@@ -236,7 +236,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def after_thinking(text: str) -> str | None:
-    """Text after a model's reasoning; all of it where there is none; None if reasoning never ends."""
+    """Text after a model's reasoning, all of it where there is none; None if it never ends."""
     rest = re.split(r"(?i)</think(?:ing)?>", text)[-1]
     return None if re.search(r"(?i)<think(?:ing)?>", rest) else rest
 

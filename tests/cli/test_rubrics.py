@@ -56,9 +56,9 @@ def test_check_shows_each_rule_and_an_example_by_row_and_criterion(tmp_path: Pat
     assert "'sky' rubric[2]" in out
     assert "1 rows; 0 without a rubric; of 1 rubrics 1 can be read (100.0%); 3 criteria." in out
     value = json.loads((tmp_path / "found.json").read_text())
-    assert [(f["rule"], f["criterion"]) for f in value["findings"]] == [
-        ("wordless", 1),
-        ("polarity", 2),
+    assert [(f["rule"], f["field"]) for f in value["findings"]] == [
+        ("wordless", "rubric[1]"),
+        ("polarity", "rubric[2]"),
     ]
     assert value["parse_rate"] == 1.0
 
@@ -89,7 +89,8 @@ def test_check_reads_on_after_malformed_rows_and_shows_all(tmp_path: Path, said:
     code, out, _ = said("check", path, "--all")
     assert code == 1
     assert "a rubric needs at least one criterion" in out
-    assert "field 'rubric[0].weight': 0 says nothing" in out
+    assert "'c' rubric[0].weight" in out
+    assert "0 says nothing" in out
     assert "3 rows; 1 without a rubric; of 2 rubrics 0 can be read (0.0%)" in out
 
 

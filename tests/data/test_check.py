@@ -21,7 +21,7 @@ def written(folder: Path, *rows: object, name: str = "rows.jsonl") -> Path:
 
 
 def found(findings: tuple[Finding, ...], severity: str) -> list[tuple[str, int | None]]:
-    return [(finding.kind, finding.line) for finding in findings if finding.severity == severity]
+    return [(finding.rule, finding.line) for finding in findings if finding.severity == severity]
 
 
 def test_every_malformed_row_is_found(tmp_path: Path):
@@ -32,7 +32,7 @@ def test_every_malformed_row_is_found(tmp_path: Path):
     messages = [finding.message for finding in report.findings if finding.severity == "error"]
     assert messages[0].startswith("invalid JSON at column 14")
     assert messages[1] == "expected a text that is not empty, got ' '"
-    assert messages[2] == "'9' is the id of line 2 too"
+    assert messages[2] == "'9' is the id of line 2 too; ids must differ"
     assert [f.field for f in report.findings][:3] == [None, "question", "id"]
 
 

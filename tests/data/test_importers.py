@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from rcsd.data.importers import import_rows
 from rcsd.data.importers.notes import ImportReport, Options, reason_name
-from rcsd.data.importers.run import import_rows
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 

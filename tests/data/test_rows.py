@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rcsd.data.importers.rar import import_rar
+from rcsd.data.importers import import_rows
 from rcsd.data.rows import example_from_row, read_jsonl, row_from_example, write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import DataError
@@ -66,7 +66,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
         ({"question": "a", "id": None}, "id", "got None"),
         ({"question": "a", "tags": ["x"]}, "tags", "an object of texts"),
         ({"question": "a", "tags": {"x": 1}}, "tags.x", "expected a text, got 1"),
-        ({"question": "a", "rubric": "x"}, "rubric", "expected a list of criteria, got str"),
+        ({"question": "a", "rubric": "x"}, "rubric", "expected a list, got 'x'"),
         ({"question": "a", "rubric": []}, "rubric", "at least one criterion"),
         (
             {"question": "a", "rubric": [{"criterion": "x", "weight": 0}]},
@@ -156,7 +156,7 @@ def rar_row(*gold: object, **more: object) -> str:
 )
 def test_rar_points_follow_category_and_phrasing(tmp_path: Path, text: str, weight: float):
     path = written(tmp_path, rar_row("Essential Criteria: Is right.", text))
-    [example], report = import_rar(path)
+    [example], report = import_rows(str(path), "rar")
     assert example.rubric is not None
     category, given = text.split(" ", 1)[0].rstrip(":"), text.split(": ", 1)[1]
     assert example.rubric.criteria[1] == Criterion(given, weight, category)
@@ -170,7 +170,7 @@ def test_rar_criteria_as_objects_keep_their_points(tmp_path: Path):
         {"title": "Gap", "description": "Omits it.", "weight": -1},
     ]
     path = written(tmp_path, json.dumps({"question": "Why?", "rubric": gold}))
-    [example], _ = import_rar(path)
+    [example], _ = import_rows(str(path), "rar")
     assert example.rubric is not None
     assert [(c.title, c.weight) for c in example.rubric.criteria] == [
         ("Name", 5), ("Trap", 2), ("Gap", -1),
@@ -188,7 +188,7 @@ def test_what_rar_import_drops_is_listed(tmp_path: Path):
         rar_row("Pitfall Criteria: Fails."),
         json.dumps({"question": "Why?"}),
     )
-    kept, report = import_rar(path)
+    kept, report = import_rows(str(path), "rar")
     assert [example.id for example in kept] == ["1"]
     assert report.num_rows == 5
     assert report.counts == {"Essential": 1}
@@ -201,12 +201,12 @@ def test_what_rar_import_drops_is_listed(tmp_path: Path):
     assert [line for line, _ in report.dropped_criteria] == [1, 1, 1]
     assert "rubric[1]: unclear whether" in report.dropped_criteria[0][1]
     with pytest.raises(DataError, match="no row became an example"):
-        import_rar(written(tmp_path, "{}"))
+        import_rows(str(written(tmp_path, "{}")), "rar")
 
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
 def test_the_rar_science_sample_is_read():
-    rows, report = import_rar(RAR)
+    rows, report = import_rows(str(RAR), "rar")
     assert len(rows) == report.num_rows == 250
     assert report.dropped_rows == ()
     assert len(report.dropped_criteria) == 1

@@ -14,7 +14,7 @@ from llguidance import LLMatcher
 from tests.support.tiny import tiny_tokenizer
 
 from rcsd.config import RubricGrammar
-from rcsd.data.importers.rar import import_rar
+from rcsd.data.importers import import_rows
 from rcsd.data.rubric import parse_rubric, rubric_json
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.world.problems import SPLITS, examples
@@ -202,7 +202,7 @@ def test_one_character_more_less_or_other_is_refused_or_still_a_rubric(text: str
 def test_every_gold_rubric_of_rar_can_be_written_within_the_default_bounds() -> None:
     bounds = RubricGrammar()
     regex = re.compile(rubric_regex(bounds.max_criteria, bounds.max_characters))
-    for example in import_rar(RAR)[0]:
+    for example in import_rows(str(RAR), "rar")[0]:
         assert example.rubric is not None
         assert regex.fullmatch(rubric_json(example.rubric))
 

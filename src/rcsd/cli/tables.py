@@ -1,50 +1,12 @@
-"""Tables of the commands that check and measure rubrics."""
+"""Tables of the command that measures rubrics."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rcsd.cli.terminal import styled
-
 if TYPE_CHECKING:
-    from rcsd.data.lint import Finding, Report
     from rcsd.evaluation.rubric_agreement import Agreement, Comparison
     from rcsd.evaluation.statistics import Interval
-
-_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
-
-
-def findings_by_rule(report: "Report") -> Table:
-    """What each rule found, with the first finding as an example."""
-    table = Table("rule", "severity", "findings", "rows", "for example")
-    for count in report.counts():
-        number = str(count.num_findings)
-        first = "" if count.example is None else f"{place(count.example)}: {count.example.message}"
-        colour = _COLOURS[count.severity] if count.num_findings else "dim"
-        severity = styled(count.severity, colour)
-        table.add_row(count.rule, severity, number, str(count.num_rows), first)
-    return table
-
-
-def every_finding(findings: "Sequence[Finding]") -> Table:
-    """One line a finding."""
-    table = Table("line", "where", "severity", "rule", "what")
-    for found in findings:
-        severity = styled(found.severity, _COLOURS[found.severity])
-        where, what = place(found), found.message
-        line = "" if found.line is None else str(found.line)
-        table.add_row(line, where, severity, found.rule, what)
-    return table
-
-
-def place(found: "Finding") -> str:
-    """Row and criterion, as ``'train-0' rubric[2]``, or the file."""
-    if found.id is None:
-        return "the file"
-    criterion = "" if found.criterion is None else f" rubric[{found.criterion}]"
-    return f"{found.id!r}{criterion}"
-
 
 _MEASURES = {
     "precision": "criteria: precision, by points",

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rcsd.data.lint.words import QUOTED_WORDS, runs
+from rcsd.data.words import QUOTED_WORDS, runs
 from rcsd.types import Example
 
 MIN_PROSE_WORDS = QUOTED_WORDS // 2

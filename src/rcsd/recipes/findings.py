@@ -9,8 +9,8 @@ from typing import Any
 
 from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
-from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
+from rcsd.data.written import written_rubrics
 from rcsd.evaluation.compare import ArmsCompared, compare_arms
 from rcsd.evaluation.report import (
     Arm,

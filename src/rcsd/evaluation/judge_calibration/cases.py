@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rcsd.data.lines import json_rows
-from rcsd.data.rows import example_from_row
+from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.world.problems import FULL_STYLE, Style, draft_of, examples, written_answer
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
