@@ -13,7 +13,7 @@ from rcsd.cli.terminal import console, labelled, quieten_libraries, say, styled
 from rcsd.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
-    from rcsd.data.check import Finding, Report, ViewLength
+    from rcsd.data.check import Report, ViewLength
     from rcsd.data.importers import ImportReport
     from rcsd.types import Example
 
@@ -186,30 +186,13 @@ def _tokenizer(model: str) -> tuple[Any, int | None]:
     return tokenizer, positions
 
 
-COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
-
-
-def findings_table(findings: "Sequence[Finding]") -> Table:
-    """Table with a line for each finding."""
-    table = Table("", "line", "where", "rule", "message")
-    for finding in findings:
-        severity = styled(finding.severity, COLOURS[finding.severity])
-        line = "" if finding.line is None else str(finding.line)
-        table.add_row(severity, line, place(finding), finding.rule, finding.message)
-    return table
-
-
-def place(finding: "Finding") -> str:
-    """Id and field, such as ``'train-0' rubric[2]``, or the file."""
-    id = "the file" if finding.id is None else repr(finding.id)
-    return f"{id} {finding.field or ''}".strip()
-
-
 def _print_report(report: "Report", num: int) -> None:
+    from rcsd.cli.rubric_tables import every_finding  # noqa: PLC0415
+
     has = ", ".join(f"{count} with {name}" for name, count in report.num_with.items())
     console.print(f"{report.num_rows} rows, {report.num_examples} well-formed ({has})")
     if report.findings:
-        console.print(findings_table(report.findings[:num]))
+        console.print(every_finding(report.findings[:num]))
     if len(report.findings) > num:
         left = len(report.findings) - num
         console.print(f"{left} more findings; --json FILE or --num shows them")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rcsd.cli.tables import shown
+from rcsd.cli.table import interval_text
 from rcsd.cli.terminal import console, labelled, styled
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def _headroom(headroom: "Headroom") -> Table:
     )
     table.title = "Headroom: greedy answers with each context"
     ends = _of_counts(headroom.student, headroom.metric)
-    table.add_row("student", shown(headroom.score), "", shown(headroom.accuracy), "", *ends)
+    table.add_row(
+        "student", interval_text(headroom.score), "", interval_text(headroom.accuracy), "", *ends
+    )
     for context in headroom.contexts:
         cells = [*_of_gain(context.score), *_of_gain(context.accuracy)]
         table.add_row(context.context, *cells, *_of_counts(context.counts, headroom.metric))
@@ -62,7 +64,11 @@ def _headroom(headroom: "Headroom") -> Table:
 
 
 def _of_gain(gain: "Gain | None") -> tuple[str, str]:
-    return (_DASH, _DASH) if gain is None else (shown(gain.shown), shown(gain.gain, sign="+"))
+    return (
+        (_DASH, _DASH)
+        if gain is None
+        else (interval_text(gain.shown), interval_text(gain.gain, "+.3f"))
+    )
 
 
 def _of_counts(counts: "Counts", metric: str | None) -> list[str]:
@@ -79,7 +85,11 @@ def _criteria(headroom: "Headroom") -> Iterator[Table]:
             for row in context.criteria:
                 title = row.title or "(no title)"
                 name = f"{title} (costs points)" if row.violation else title
-                cells = [shown(row.met.without), shown(row.met.shown), shown(row.met.gain, "+")]
+                cells = [
+                    interval_text(row.met.without),
+                    interval_text(row.met.shown),
+                    interval_text(row.met.gain, "+.3f"),
+                ]
                 table.add_row(name, str(row.num_criteria), *cells)
             yield table
 
@@ -88,7 +98,9 @@ def _sensitivity(found: "Probe") -> Table:
     table = Table("placebo", "own rubric - placebo", "share of the headroom", "")
     table.title = "Content sensitivity: what is lost when a placebo is shown"
     for row in found.measured.sensitivities:
-        table.add_row(row.placebo, shown(row.gap, "+"), shown(row.share), row.undefined)
+        table.add_row(
+            row.placebo, interval_text(row.gap, "+.3f"), interval_text(row.share), row.undefined
+        )
     return table
 
 
@@ -96,7 +108,11 @@ def _ranking(found: "Probe") -> Table:
     table = Table("teacher sees", "pairs", "AUC by sum", "AUC by token mean", "teacher's lead")
     table.title = "Signal: does log p - log q put a question's better completion first?"
     for row in found.signal.rankings:
-        cells = [shown(row.by_sum), shown(row.by_mean), shown(row.lead, "+")]
+        cells = [
+            interval_text(row.by_sum),
+            interval_text(row.by_mean),
+            interval_text(row.lead, "+.3f"),
+        ]
         table.add_row(row.teacher, str(row.num_pairs), *cells)
     return table
 

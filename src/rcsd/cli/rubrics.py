@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from rcsd.cli.terminal import console, styled
+from rcsd.cli.terminal import console
 
 if TYPE_CHECKING:
-    from rcsd.data.check import Report
     from rcsd.evaluation.rubric_agreement import Agreement
 
 app = typer.Typer(help="Write, check and measure rubrics.", no_args_is_help=True)
@@ -32,7 +30,7 @@ def check(
     every: Annotated[bool, typer.Option("--all", help="Show every finding.")] = False,
 ) -> None:
     """Check rubrics for likely mistakes. Exit code 1: errors."""
-    from rcsd.cli.data import findings_table  # noqa: PLC0415
+    from rcsd.cli.rubric_tables import every_finding, findings_by_rule  # noqa: PLC0415
     from rcsd.data.check import check_rubrics  # noqa: PLC0415
     from rcsd.data.lint_rules import Limits  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
@@ -41,8 +39,8 @@ def check(
         check_writable(json, [file])
     report = check_rubrics(file, Limits(min_criteria, max_criteria))
     if every:
-        console.print(findings_table(report.findings))
-    console.print(_rule_table(report))
+        console.print(every_finding(report.findings))
+    console.print(findings_by_rule(report))
     readable = report.rubrics["readable"]
     rate = "" if report.parse_rate is None else f" ({report.parse_rate:.1%})"
     console.print(
@@ -55,21 +53,6 @@ def check(
         write_json(json, report.json())
     if report.fails(fail_on):
         raise typer.Exit(1)
-
-
-def _rule_table(report: "Report") -> Table:
-    """Number of findings by rule, with the first finding as an example."""
-    from rcsd.cli.data import COLOURS, place  # noqa: PLC0415
-    from rcsd.data.lint_rules import RULES  # noqa: PLC0415
-
-    table = Table("rule", "severity", "findings", "rows", "for example")
-    for name, rule in RULES.items():
-        findings = report.by_rule().get(name, [])
-        severity = styled(rule.severity, COLOURS[rule.severity] if findings else "dim")
-        num_rows = len({finding.line for finding in findings} - {None})
-        example = f"{place(findings[0])}: {findings[0].message}" if findings else ""
-        table.add_row(name, severity, str(len(findings)), str(num_rows), example)
-    return table
 
 
 @app.command()
@@ -101,7 +84,7 @@ def score(  # noqa: PLR0913 (each is an option)
     """Measure written rubrics against gold: criteria, points, and the order of answers."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.cli.tables import agreement_facts, agreement_table  # noqa: PLC0415
+    from rcsd.cli.rubric_tables import agreement_facts, agreement_table  # noqa: PLC0415
     from rcsd.data.load import read_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.data.written import read_completions, written_rubrics  # noqa: PLC0415

@@ -16,7 +16,7 @@ from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.data.rubric import CriterionRow, build_rubric, parse_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
-from rcsd.types import LETTERS, AnswerKind, Example, Grading, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
 
 # JSON
 
@@ -240,6 +240,7 @@ def grading_from_row(value: object, reference: object) -> Grading:
         field, message = explain(error)
         raise DataError(message, field=field) from error
     letters = LETTERS[: len(row.options)]
+    tolerance = DEFAULT_TOLERANCE if row.tolerance is None else row.tolerance
     if not isinstance(reference, str):
         raise DataError("an answer is graded, but the row has no reference answer")
     if bool(row.options) != (row.kind == "choice"):
@@ -250,7 +251,7 @@ def grading_from_row(value: object, reference: object) -> Grading:
             f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
         )
         raise DataError(message, field="options")
-    return Grading(row.kind, tuple(row.options), row.unit or "", row.tolerance)
+    return Grading(row.kind, tuple(row.options), row.unit or "", tolerance)
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
@@ -258,7 +259,9 @@ def row_from_example(example: Example) -> dict[str, Any]:
     grading = None
     if example.grading is not None:
         grading = asdict(example.grading) | {"options": list(example.grading.options)}
-        grading = {name: value for name, value in grading.items() if value not in (None, [], "")}
+        if example.grading.kind != "number":
+            del grading["tolerance"]
+        grading = {name: value for name, value in grading.items() if value not in ([], "")}
     row = {
         "id": example.id,
         "question": example.question,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 
-from rcsd.data.checks import validate_check
+from rcsd.data.checks import parse_check
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.errors import RubricError
 from rcsd.types import Criterion, Rubric
@@ -42,7 +42,7 @@ def _check_check(value: object) -> Mapping[str, Any] | None:
     if value is None:
         return None
     try:
-        validate_check(value)
+        parse_check(value)
     except RubricError as error:
         raise ValueError(str(error)) from error
     assert isinstance(value, Mapping)

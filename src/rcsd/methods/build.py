@@ -14,7 +14,7 @@ from rcsd.engines.base import PolicyEngine
 from rcsd.engines.scoring import scorer_of
 from rcsd.errors import ConfigError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.rewards import rewards_of
+from rcsd.graders.rewards import build_rewards
 from rcsd.methods.base import Method
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
@@ -111,10 +111,10 @@ def _objective(
         case config.Distill():
             return distill(section)
         case config.Grpo():
-            rewards = rewards_of(section.rewards, parts.examples)
+            rewards = build_rewards(section.rewards, parts.examples)
             return Grpo(section, student, parts.teacher, rewards)
         case config.Srpo():
-            rewards = rewards_of(section.reward.rewards, parts.examples)
+            rewards = build_rewards(section.reward.rewards, parts.examples)
             reward = Grpo(section.reward, student, parts.teacher, rewards)
             return Srpo(section, reward, distill(section.distill))
         case config.Criterion():

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rcsd.data.world.drafts import TEMPLATES, Draft
+from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.problems import (
     ANSWER_LINE,
     BOXED,

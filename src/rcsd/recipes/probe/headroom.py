@@ -17,7 +17,7 @@ from rcsd.engines.base import PolicyEngine
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded
+from rcsd.graders.grade import sample_and_grade
 from rcsd.io import cache_folder
 from rcsd.models.policy import Policy
 from rcsd.recipes.probe.contexts import STUDENT, Answers, Context
@@ -80,7 +80,9 @@ class Answerer:
         prompts, left_out = self.prompts(context)
         asked = [example for example in examples if example.id in prompts]
         shown = [prompts[example.id] for example in asked]
-        rows = graded(asked, shown, self.engine, self.judge, self.decoding) if asked else []
+        rows = []
+        if asked:
+            rows = sample_and_grade(self.engine, asked, shown, self.decoding, self.judge)
         return Answers(context.name, context.view, {row.id: row for row in rows}, left_out)
 
 
