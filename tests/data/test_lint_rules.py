@@ -10,7 +10,7 @@ from rcsd.data.check import Finding, check_rubrics, rubric_findings
 from rcsd.data.importers import import_rows
 from rcsd.data.lint_rules import Limits
 from rcsd.data.rows import write_jsonl
-from rcsd.data.words import content_words, normal_form, text_similarity
+from rcsd.data.words import content_words, text_similarity
 from rcsd.data.world.problems import examples
 from rcsd.types import Criterion, Example, Rubric
 
@@ -69,10 +69,6 @@ def test_similarity_is_symmetric_and_in_range(one: str, other: str):
     assert text_similarity(one, other) == pytest.approx(text_similarity(other, one))
 
 
-def test_the_normal_form_is_that_of_all_orders_of_the_content_words():
-    assert normal_form("Uses clear units.") == normal_form("units: clear!")
-
-
 # Rules
 
 
@@ -105,23 +101,6 @@ def test_a_mistake_is_found_where_it_is(
     criteria: list[tuple[str, float]], rule: str, field: str | None
 ):
     assert fields(lint(example(*criteria)), rule) == [field]
-
-
-@pytest.mark.parametrize(
-    ("text", "weight"),
-    [
-        ("Avoids blaming the ocean.", 2),
-        ("Does not confuse ozone and oxygen.", 2),
-        ("The response must not omit the ozone.", 2),
-        ("Fails to mention ozone.", -2),
-        ("Does not mention ozone.", -2),
-        ("Incorrectly calls the sky a mirror.", -2),
-        ("Notes that the sea does not reflect.", 2),
-        ("Explains why failing bulbs flicker.", 2),
-    ],
-)
-def test_clear_polarity_is_not_found(text: str, weight: float):
-    assert "polarity" not in rules(*FINE, (text, weight))
 
 
 def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
