@@ -101,11 +101,11 @@ def score(  # noqa: PLR0913 (each is an option)
     texts = read_completions(completions or [], examples)
 
     def measured(path: Path) -> "Agreement":
-        found = written_rubrics(examples, path, allow_missing)
-        for number, what in ((found.num_malformed, "malformed"), (found.num_others, "not gold's")):
+        file = written_rubrics(examples, path, allow_missing)
+        for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
             if number:
                 console.print(f"{path}: rows that are {what}: {number}")
-        rubrics = read_rubrics(examples, found.rubrics)
+        rubrics = read_rubrics(examples, file.rubrics)
         return agreement(examples, rubrics, matcher, texts, CodeJudge(), allow_missing, seed)
 
     after, earlier = measured(written), None if before is None else measured(before)
@@ -117,5 +117,5 @@ def score(  # noqa: PLR0913 (each is an option)
             console.print(start + agreement_facts(part))
     if json is not None:
         parts = {"written": after, "before": earlier, "difference": difference}
-        found = {name: None if part is None else asdict(part) for name, part in parts.items()}
-        write_json(json, {"matcher": repr(matcher), **found})
+        content = {name: None if part is None else asdict(part) for name, part in parts.items()}
+        write_json(json, {"matcher": repr(matcher), **content})

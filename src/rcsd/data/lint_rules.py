@@ -254,7 +254,7 @@ def build_context(pairs: Sequence[tuple[Example, Rubric]], limits: Limits) -> Co
     many_words = max(3, COMMON_WORD_SHARE * len(questions))
     return Context(
         limits,
-        {text: len(asked) for text, asked in askers.items() if len(asked) >= many_criteria},
+        {text: len(asking) for text, asking in askers.items() if len(asking) >= many_criteria},
         frozenset(stem for stem, used in users.items() if len(used) >= many_words),
     )
 

@@ -16,9 +16,6 @@ from rcsd.data.importers.polarity import polarity
 from rcsd.data.rows import parse_json
 from rcsd.errors import DataError
 
-Given = Mapping[str, Any]
-"""Row of a data set."""
-
 
 class _OmittedError(ValueError):
     """Reason to leave a criterion out, and the field of the criterion."""
@@ -31,16 +28,18 @@ class _OmittedError(ValueError):
 # What the formats share
 
 
-def _row(given: Given, source: str, id: str = "id", **fields: Any) -> dict[str, Any]:
+def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
     """Row of ours; an id that is null or empty is left to the line number."""
-    tags = {"rubric_source": source, **fields.pop("tags", {})}
-    there = {} if given.get(id) in (None, "") else {"id": given[id]}
+    tags = {"rubric_source": origin, **fields.pop("tags", {})}
+    there = {} if source.get(id) in (None, "") else {"id": source[id]}
     return {**there, **fields, "tags": tags}
 
 
-def text_tags(given: Given, *names: str) -> dict[str, str]:
+def text_tags(source: Mapping[str, Any], *names: str) -> dict[str, str]:
     """Fields that are texts, as tags; what is null or empty is left out."""
-    return {name: given[name] for name in names if isinstance(given.get(name), str) and given[name]}
+    return {
+        name: source[name] for name in names if isinstance(source.get(name), str) and source[name]
+    }
 
 
 def _criteria(
@@ -135,10 +134,10 @@ def _pointed(item: Any) -> tuple[dict[str, Any], str]:
 # Our own rows
 
 
-def jsonl_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def jsonl_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of ours as it is; in a table, rubric, tags and grading may be JSON texts."""
     del options
-    row = dict(given)
+    row = dict(source)
     for name in ("rubric", "tags", "grading"):
         value = row.get(name)
         if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
@@ -168,7 +167,7 @@ _CATEGORY = re.compile(
 _WEIGHT_AT_THE_END = re.compile(r"(.*\S)\s*\bWeight:? (-?\d+)\.?", re.DOTALL)
 
 
-def rar_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of a RaR row, with the rubric that ``options.rubric`` names.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
@@ -178,7 +177,7 @@ def rar_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
     follows from its phrasing (`polarity`): what a good answer avoids is worth positive points, what
     a bad answer does costs them.
     """
-    items = _rar_rubric(given, options.rubric)
+    items = _rar_rubric(source, options.rubric)
     if isinstance(items, str):
         written = parse_written(items)
         items = written.items
@@ -186,26 +185,26 @@ def rar_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
         notes.dropped += written.dropped
     numbers = iter(range(len(items))) if isinstance(items, list) else iter(())
     return _row(
-        given,
+        source,
         f"rar:{options.rubric}",
-        question=given.get("question"),
-        reference_answer=_none_if_blank(given.get("reference_answer")),
+        question=source.get("question"),
+        reference_answer=_none_if_blank(source.get("reference_answer")),
         rubric=_criteria(items, "rubric", notes, lambda item: _rar(item, next(numbers), notes)),
-        tags=text_tags(given, "question_source"),
+        tags=text_tags(source, "question_source"),
     )
 
 
-def _rar_rubric(given: Given, name: str) -> object:
+def _rar_rubric(source: Mapping[str, Any], name: str) -> object:
     """Rubric of that name: one of ``rubrics``, or for GT the field ``rubric``."""
-    rubrics = given.get("rubrics")
+    rubrics = source.get("rubrics")
     if isinstance(rubrics, Mapping):
         if rubrics.get(name) is not None:
             return rubrics[name]
         there = ", ".join(key for key, value in rubrics.items() if value is not None)
         kind = "gold rubric" if name == "GT" else f"rubric {name!r}"
         raise DataError(f"no {kind}; there are {there or 'none'}", field=f"rubrics.{name}")
-    if name == "GT" and isinstance(given.get("rubric"), list):
-        return given["rubric"]
+    if name == "GT" and isinstance(source.get("rubric"), list):
+        return source["rubric"]
     if name == "GT":
         raise DataError(
             "no gold rubric: expected rubrics.GT or rubric to be a list", field="rubric"
@@ -243,7 +242,7 @@ def _rar_points(text: Any, points: Any, index: int, notes: Notes) -> tuple[Any, 
             number = float(points)
         except ValueError:
             return text, points
-        notes.repairs.append(("weight given as a text", f"rubric[{index}]: {points!r}"))
+        notes.repairs.append(("weight source as a text", f"rubric[{index}]: {points!r}"))
         return text, int(number) if number.is_integer() else number
     match = _WEIGHT_AT_THE_END.fullmatch(text) if isinstance(text, str) else None
     if points is not None or match is None:
@@ -259,45 +258,45 @@ _RUBRICS = ("Rubrics", "rubrics")
 RUBRICHUB_FIELDS = (*_PROMPTS, *_RUBRICS, "id", "ability", "data_source", "reward_model")
 
 
-def rubrichub_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def rubrichub_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "Rubrics": [{"criterion", "points", "tags"}]}``.
 
     Also read: ``messages`` or a text ``question`` in place of ``prompt``; ``rubrics``, or
     ``reward_model.rubrics`` where there is neither. A criterion that the data set decides by one of
     its own functions keeps its text alone, and is counted: our checks are others.
     """
-    if "query" in given and "answer" in given:
+    if "query" in source and "answer" in source:
         raise DataError(
             "a row of sft_RuFT, which holds answers to learn from; import the files under RuRL",
             field="query",
         )
-    reward = given.get("reward_model")
+    reward = source.get("reward_model")
     reward = {} if reward is None else reward
     if isinstance(reward, str):
         reward = _parse_field(reward, "reward_model")
     if not isinstance(reward, Mapping):
         raise DataError(f"expected an object, got {type(reward).__name__}", field="reward_model")
-    prompt = _only(given, _PROMPTS)
-    name = _only(given, _RUBRICS, required="rubrics" not in reward)
-    items = given[name] if name else reward["rubrics"]
+    prompt = _only(source, _PROMPTS)
+    name = _only(source, _RUBRICS, required="rubrics" not in reward)
+    items = source[name] if name else reward["rubrics"]
     criteria = _criteria(items, name or "reward_model.rubrics", notes, _pointed)
     notes.rules += ["criterion with a function of RubricHub: text alone" for _ in _functions(items)]
     answer = _none_if_blank(reward.get("ground_truth"))
     if answer is not None:
         notes.rules.append("reference answer: reward_model.ground_truth")
     return _row(
-        given,
+        source,
         "rubrichub",
-        question=_question(given[prompt], prompt, options, notes),
+        question=_question(source[prompt], prompt, options, notes),
         reference_answer=answer,
         rubric=criteria,
-        tags=text_tags(given, "ability", "data_source"),
+        tags=text_tags(source, "ability", "data_source"),
     )
 
 
-def _only(given: Given, names: tuple[str, ...], required: bool = True) -> str:
+def _only(source: Mapping[str, Any], names: tuple[str, ...], required: bool = True) -> str:
     """The one of the names that stands in the row, or '' where none must."""
-    there = [name for name in names if given.get(name) is not None]
+    there = [name for name in names if source.get(name) is not None]
     if len(there) > 1 or (required and not there):
         got = " and ".join(there) or "none"
         raise DataError(f"expected one of {', '.join(names)}, got {got}", field=names[0])
@@ -316,12 +315,12 @@ def _functions(items: Any) -> Iterator[object]:
 HEALTHBENCH_FIELDS = ("prompt", "prompt_id", "rubrics", "example_tags", "ideal_completions_data")
 
 
-def healthbench_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def healthbench_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "prompt_id", "rubrics": [{"criterion", "points"}]}``.
 
     The physicians' ideal completion, where there is one, becomes the solution.
     """
-    ideal, tags = given.get("ideal_completions_data"), given.get("example_tags")
+    ideal, tags = source.get("ideal_completions_data"), source.get("example_tags")
     ideal, tags = {} if ideal is None else ideal, [] if tags is None else tags
     if not isinstance(ideal, Mapping):
         message = f"expected an object, got {shortened(ideal)}"
@@ -335,12 +334,12 @@ def healthbench_row(given: Given, options: Options, notes: Notes) -> dict[str, A
     others = [tag for tag in tags if not tag.startswith("theme:")]
     joined = {"theme": ", ".join(themes), "example_tags": ", ".join(others)}
     return _row(
-        given,
+        source,
         "healthbench",
         id="prompt_id",
-        question=_question(given.get("prompt"), "prompt", options, notes),
+        question=_question(source.get("prompt"), "prompt", options, notes),
         solution=solution,
-        rubric=_criteria(given.get("rubrics"), "rubrics", notes, _pointed),
+        rubric=_criteria(source.get("rubrics"), "rubrics", notes, _pointed),
         tags=text_tags(joined, *joined),
     )
 
@@ -350,26 +349,26 @@ def healthbench_row(given: Given, options: Options, notes: Notes) -> dict[str, A
 RESEARCHQA_FIELDS = ("id", "general_domain", "subdomain", "field", "query", "date", "rubric")
 
 
-def researchqa_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def researchqa_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of ``{"id", "query", "rubric": [{"rubric_item": str, "type": [str]}]}``.
 
     An item is a question about the answer and has no weight in the data set, whose score is the
     mean over the items: each is worth one point. Its types become its title.
     """
     del options  # one question and one rubric a row
-    criteria = _criteria(given.get("rubric"), "rubric", notes, _item)
-    if given.get("query") is None:
+    criteria = _criteria(source.get("rubric"), "rubric", notes, _item)
+    if source.get("query") is None:
         raise DataError("the question is missing", field="query")
-    date = given.get("date")
+    date = source.get("date")
     if isinstance(date, datetime.date):  # a datetime is one too
         date = date.isoformat()
     names = ("general_domain", "subdomain", "field", "date")
     return _row(
-        given,
+        source,
         "researchqa",
-        question=given["query"],
+        question=source["query"],
         rubric=criteria,
-        tags=text_tags({**given, "date": date}, *names),
+        tags=text_tags({**source, "date": date}, *names),
     )
 
 
@@ -388,16 +387,16 @@ _ITEM = re.compile(r"^[ \t]*(\d+)[.)][ \t]+", re.MULTILINE)
 _KIND = re.compile(r"\[(Hard Rule|Principle)s?\]", re.IGNORECASE)
 
 
-def openrubrics_row(given: Given, options: Options, notes: Notes) -> dict[str, Any]:
+def openrubrics_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
     """Row of ``{"instruction": str, "rubric": str}``, the rubric as a numbered list.
 
     Its items end with their kind: ``1. The response names five artefacts. [Hard Rule]``. The data
     set has no weights: each criterion is worth one point, and its kind becomes its title.
     """
-    text = given.get("rubric")
+    text = source.get("rubric")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"expected a text that is not empty, got {text!r}", field="rubric")
-    if given.get("instruction") is None:
+    if source.get("instruction") is None:
         raise DataError("the question is missing", field="instruction")
     before, *parts = _ITEM.split(text)
     if not parts or before.strip():
@@ -406,11 +405,11 @@ def openrubrics_row(given: Given, options: Options, notes: Notes) -> dict[str, A
     if numbers != list(range(1, len(numbers) + 1)):
         raise DataError(f"expected the numbers 1, 2, ... in order, got {numbers}", field="rubric")
     return _row(
-        given,
+        source,
         "openrubrics",
-        question=_question(given["instruction"], "instruction", options, notes),
+        question=_question(source["instruction"], "instruction", options, notes),
         rubric=_criteria(parts[1::2], "rubric", notes, _numbered),
-        tags=text_tags(given, "source"),
+        tags=text_tags(source, "source"),
     )
 
 
