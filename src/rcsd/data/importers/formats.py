@@ -242,7 +242,7 @@ def _rar_points(text: Any, points: Any, index: int, notes: Notes) -> tuple[Any, 
             number = float(points)
         except ValueError:
             return text, points
-        notes.repairs.append(("weight source as a text", f"rubric[{index}]: {points!r}"))
+        notes.repairs.append(("weight given as a text", f"rubric[{index}]: {points!r}"))
         return text, int(number) if number.is_integer() else number
     match = _WEIGHT_AT_THE_END.fullmatch(text) if isinstance(text, str) else None
     if points is not None or match is None:
