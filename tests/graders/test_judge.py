@@ -22,7 +22,6 @@ from tests.support.tiny import tiny_folder, tiny_tokenizer
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.data.views import PromptTemplates
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.judge_stability import load_injections
@@ -32,7 +31,7 @@ from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.local import LocalChat, inert_ids
-from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
+from rcsd.graders.judge.prompt import build_conversation
 from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
 from rcsd.training.record import check_same_run, create_run

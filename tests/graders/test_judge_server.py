@@ -154,7 +154,9 @@ def test_first_calls_that_are_all_refused_are_an_error(
     assert reasons.count("") == 11
     server.faults.extend(refusals)
     num_asked = len(server.asked)
-    with pytest.raises(RunError, match=r"first 8 calls were refused, and none.*judge\.max_tokens.*707"):
+    with pytest.raises(
+        RunError, match=r"first 8 calls were refused, and none.*judge\.max_tokens.*707"
+    ):
         judge(max_concurrent=1, seed=1).judgements(answers)
     assert len(server.asked) == num_asked + 8
 

@@ -29,8 +29,8 @@ from rcsd import config
 from rcsd.engines.local import LocalEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError
-from rcsd.methods.build import Parts, method_at
-from rcsd.methods.distill import Distill, TopKSaid
+from rcsd.methods.build import MethodParts, build_methods
+from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
 from rcsd.models.memory import microbatch_limit, peak_bytes
 from rcsd.models.packing import microbatch_tokens, split_microbatches
@@ -60,7 +60,7 @@ from rcsd.recipes.plan.seconds import (
 from rcsd.recipes.plan.shapes import Shape, shape_of, shape_of_run
 from rcsd.recipes.plan.workload import TRAINED_BYTES, Lengths, bytes_of, lengths_of, work_of
 from rcsd.training import trainer
-from rcsd.types import Completion, Decoding, Example, Rollout, Signal
+from rcsd.types import Completion, Decoding, Example, Rollout
 
 CPU = torch.device("cpu")
 LORA = config.Lora(rank=8, alpha=16)
@@ -187,8 +187,8 @@ def held_by_a_pass(run: config.Config, policy: Policy) -> int:
     example, drawn = Example("a", "b"), random.Random(0)
     silent = ScriptedEngine([Completion((), "", finished=True)])
     teacher = teacher_of(run.teacher, policy)
-    made = Parts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
-    method = method_at(run, made)(0)
+    made = MethodParts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
+    method = build_methods(run, made)(0)
     rollouts: list[Rollout] = []
     ids = range(5, policy.vocab_size)
     for _ in range(run.examples_per_step):
@@ -197,9 +197,7 @@ def held_by_a_pass(run: config.Config, policy: Policy) -> int:
             completion = Completion(tuple(drawn.choices(ids, k=50)), "", finished=False)
             rollout = Rollout(example, shown, taught, completion)
             before = 50 * len(rollouts)
-            rollouts.append(
-                dataclasses.replace(rollout, signals=(Signal(),), num_tokens_before=before)
-            )
+            rollouts.append(dataclasses.replace(rollout, signals=(None,), num_tokens_before=before))
     for parameter in policy.trainable.values():
         parameter.grad = torch.zeros_like(parameter)
 
@@ -268,10 +266,10 @@ def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
     weight_VH = torch.randn(20_000, 16)
     p = HeadPredictions(torch.randn(100, 16), weight_VH)
     q = HeadPredictions(torch.randn(100, 16).requires_grad_(), weight_VH)
-    said: Any = distill._said(p, torch.zeros(100, dtype=torch.long))
+    said: Any = distill._reduced(p, torch.zeros(100, dtype=torch.long))
 
     def learn() -> None:
-        if isinstance(said, TopKSaid):
+        if isinstance(said, TeacherTopK):
             loss_T, _ = q.losses(distill._on_support, said.log_p_TL, said.ids_TK)
         else:
             loss_T, _ = q.losses(distill._on_vocabulary, said)

@@ -17,7 +17,7 @@ from rcsd.recipes.study import StudyResult, quick, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import SOLUTIONS, report, run_and_report
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS
+from rcsd.training.stopping import SECONDS, TOKENS
 
 GROUPS = {
     "method": {"type": "grpo", "rewards": [{"type": "answer"}]},

@@ -25,7 +25,7 @@ from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import StepProgress
 from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics
 from rcsd.runs import RunFolder
-from rcsd.training.budget import TOKENS
+from rcsd.training.stopping import TOKENS
 from rcsd.training.trainer import run
 from rcsd.types import Decoding, Example
 

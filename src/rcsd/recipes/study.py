@@ -17,7 +17,7 @@ from rcsd.recipes.pipeline_steps import answer, untaught
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS
+from rcsd.training.stopping import SECONDS, TOKENS
 from rcsd.types import Example, Progress
 
 QUICK_SHARE = 6

@@ -10,7 +10,7 @@ from rcsd.data.rubric import rubric_rows, whole_criteria
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.evaluation.rubric_matchers import build_matcher
-from rcsd.graders.base import rubric_of
+from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
@@ -72,7 +72,7 @@ class HeldOutRubrics(HeldOut):
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
-            rubric_of(example)
+            require_rubric(example)
         self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
@@ -115,7 +115,7 @@ class HeldOutRubrics(HeldOut):
         write_rows(path, rows)
 
 
-class Evaluations:
+class Validation:
     """All held-out sets of a run, and when they are due.
 
     Args:
@@ -161,23 +161,23 @@ class Evaluations:
         return metrics
 
 
-def evaluations_of(
+def build_validation(
     settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder | None
-) -> Evaluations:
+) -> Validation:
     """What a run measures on held-out examples, and when.
 
     Args:
         settings: The run.
         policy: What is measured.
         engine: Answers.
-        folder: As `Evaluations`.
+        folder: As `Validation`.
 
     Raises:
         DataError: If a prompt does not fit, or an example lacks what is measured against.
     """
     section = settings.evaluation
     if section is None:
-        return Evaluations([], folder, None, None)
+        return Validation([], folder, None, None)
     seen = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**seen, "analysis": False})
     room = limit_prompt_tokens(
@@ -190,4 +190,4 @@ def evaluations_of(
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
         prompts = build_all_prompts(load_examples(data)[0], views, policy.tokenizer, room, field)
         sets.append(kind(name, prompts, engine, decoding))
-    return Evaluations(sets, folder, section.every_steps, section.every_tokens)
+    return Validation(sets, folder, section.every_steps, section.every_tokens)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rcsd import config
 from rcsd.config import distillations, objectives
 from rcsd.errors import ConfigError
-from rcsd.methods.on_policy import WATCHED_SHARE, WATCHED_TOKENS
+from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
 from rcsd.recipes.plan.heads import Heads, heads_of
 
 MEAN_SHARE = 0.5
@@ -181,7 +181,9 @@ class Work:
     @property
     def num_watched(self) -> float:
         """Positions at which monitors look at the vocabulary."""
-        stride = min(round(1 / WATCHED_SHARE), max(1, self.num_learned_tokens // WATCHED_TOKENS))
+        stride = min(
+            round(1 / MIN_MONITORED_SHARE), max(1, self.num_learned_tokens // MIN_MONITORED_TOKENS)
+        )
         return self.num_learned_tokens / stride
 
     def part(self, longest: bool = False) -> "Part":

@@ -27,7 +27,7 @@ from rcsd.engines.build import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.teacher import teacher_of
@@ -197,9 +197,9 @@ def _prompts(
     return prompts, dropped
 
 
-def _student(pair: Pair, decoding: Decoding, num_samples: int, seed: int) -> Student:
+def _student(pair: Pair, decoding: Decoding, num_samples: int, seed: int) -> RolloutWorker:
     """The student, as the run's first step would sample it."""
-    return Student(
+    return RolloutWorker(
         pair.policy,
         pair.scorer,
         pair.engine,

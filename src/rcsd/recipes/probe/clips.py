@@ -10,7 +10,7 @@ from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.recipes.probe.gaps import Pair
 from rcsd.recipes.probe.results import ClipEffect
 from rcsd.types import Decoding
@@ -68,7 +68,7 @@ def _distill_with(
     seed: int,
 ) -> Method:
     """The run's method with another clip: the one place that makes it."""
-    student = Student(
+    student = RolloutWorker(
         pair.policy,
         pair.scorer,
         pair.engine,

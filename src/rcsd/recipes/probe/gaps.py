@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rcsd.engines.base import PolicyEngine
-from rcsd.methods.rollouts import Student
-from rcsd.models.memory import Limit
+from rcsd.methods.rollouts import RolloutWorker
+from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.packing import split_microbatches
 from rcsd.models.policy import Policy, evaluating
 from rcsd.models.teacher import Teacher
@@ -38,7 +38,7 @@ class Pair:
     engine: PolicyEngine
     teacher: Teacher
     temperature: float
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
 
     def student_log_q(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """Log-probabilities of each completion's tokens for the student, in nats."""
@@ -82,10 +82,10 @@ class Pair:
         )
 
     @property
-    def _scoring(self) -> Student:
+    def _scoring(self) -> RolloutWorker:
         """Scores at the loss's temperature; it is asked for no samples."""
         decoding, budget = Decoding(1, self.temperature), self.max_tokens_per_microbatch
-        return Student(self.policy, self.scorer, self.engine, decoding, 1, budget, 0)
+        return RolloutWorker(self.policy, self.scorer, self.engine, decoding, 1, budget, 0)
 
     def _masses(self, k: int, q_TV: Tensor, p_TV: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of both, from logits, on the teacher's top k."""
