@@ -251,6 +251,7 @@ def describe(
 
 
 def _describe_writer(learned: Agreement, direct: Agreement) -> str:
+    change = compare_agreements(learned, direct)
     order = ""
     if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
         order = (
@@ -259,7 +260,7 @@ def _describe_writer(learned: Agreement, direct: Agreement) -> str:
         )
     return (
         f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
-        f"untrained one's with {direct.f1:.2f}, a change of {compare_agreements(learned, direct).f1:.2f}"
+        f"untrained one's with {direct.f1:.2f}, a change of {change.f1:.2f}"
         f"{order}."
     )
 
