@@ -6,6 +6,7 @@ The loop does not know which method runs.
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,8 @@ from rcsd.training.sharded_engine import ShardedEngine
 from rcsd.training.stopping import BudgetTracker, EarlyStopping, build_early_stopping
 from rcsd.training.validation import Validation, build_validation
 
-OnStep = Callable[[int, Mapping[str, float]], object]
-OnWarning = Callable[[str], object]
+OnStep = Callable[[int, Mapping[str, float]], None]
+OnWarning = Callable[[str], None]
 
 
 def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -140,7 +141,10 @@ def build_trainer(
     # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
     # precision alone, since gradients are summed by the optimizer step.
     longest = longest_sequence(settings)
-    precision = accelerator.autocast
+
+    def precision() -> AbstractContextManager[None]:
+        return accelerator.autocast()
+
     engine = engine_of(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
