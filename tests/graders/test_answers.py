@@ -20,13 +20,12 @@ from rcsd.graders.answers import (
     grade,
     grade_example,
     mathematics,
-    text_after_thinking,
 )
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, sample_and_grade
 from rcsd.graders.rewards import AnswerReward
-from rcsd.io import read_rows
+from rcsd.io import after_thinking, read_rows
 from rcsd.types import DEFAULT_TOLERANCE, Completion, Decoding, Example, Grading
 
 ABCD = Grading("choice", ("5 m", "3 m", "12 kg", "None of the above"))
@@ -109,9 +108,9 @@ def test_without_a_mark_the_last_line_may_give_an_answer():
 
 
 def test_thinking_ends_at_its_last_tag_or_never():
-    assert text_after_thinking("a </think> b</think>c") == "c"
-    assert text_after_thinking("a <think> tag") == "a <think> tag"
-    assert text_after_thinking("<think> no end") is None
+    assert after_thinking("a </think> b</think>c") == "c"
+    assert after_thinking("a <think> tag") == "a <think> tag"
+    assert after_thinking("<think> no end") is None
 
 
 def test_arithmetic_has_one_spelling():

@@ -19,7 +19,7 @@ from rcsd.io import read_rows
 from rcsd.methods.sft import written_target
 from rcsd.runs import RunFolder
 from rcsd.training.batches import ShuffledBatches
-from rcsd.training.rubric_validation import HeldOutRubrics
+from rcsd.training.held_out import HeldOutRubrics
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding, Example
 

@@ -20,7 +20,7 @@ from rcsd.evaluation.statistics import (
     bootstrap_interval,
     resampling_weights,
 )
-from rcsd.graders.base import Judgement, rubric_of
+from rcsd.graders.base import Judgement, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Example, rubric_score
 
@@ -271,10 +271,10 @@ def measure_accuracy(
     by_kind: dict[tuple[bool, str], list[Pair]] = {}
     wrong, errors = [], []
     for case, judgement in zip(cases, judgements, strict=True):
-        error = judgement.score - rubric_score(rubric_of(case.example), case.truth)
+        error = judgement.score - rubric_score(require_rubric(case.example), case.truth)
         if not math.isnan(error):
             errors.append((case.question, error))
-        for index, criterion in enumerate(rubric_of(case.example).criteria):
+        for index, criterion in enumerate(require_rubric(case.example).criteria):
             truth = case.truth[index]
             if truth is None or not judgement.verdicts:
                 continue

@@ -22,7 +22,7 @@ from rcsd.evaluation.statistics import (
     percentile_interval,
     resampling_weights,
 )
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.types import Example, Rubric
 
 MIN_PAIRS = 3
@@ -115,7 +115,7 @@ def measure_rows(
     completions: Mapping[str, Sequence[str]],
     judge: Judge,
 ) -> tuple[RowAgreement, ...]:
-    """Every gold row measured; one without a written rubric says nothing, see `measure_agreement`."""
+    """Agreement of each gold row; without a written rubric it is 0 (`measure_agreement`)."""
     return tuple(
         _row(example, written.get(example.id), matcher, completions.get(example.id, ()), judge)
         for example in gold
@@ -216,7 +216,7 @@ def _row(
     texts: Sequence[str],
     judge: Judge,
 ) -> RowAgreement:
-    gold = rubric_of(example)
+    gold = require_rubric(example)
     gold_points, _ = _points(example, gold, texts, judge)
     if written is None:
         # No rubric puts no two answers into an order: every pair is a tie.

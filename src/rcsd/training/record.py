@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from rcsd.config import Config, verdict_settings
+from rcsd.config import Config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
+from rcsd.graders.base import verdict_settings
 from rcsd.io import fingerprint, surroundings
 from rcsd.models.cpu_linear import prefers_onednn
 from rcsd.models.hub import hub_name

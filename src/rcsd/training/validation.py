@@ -1,68 +1,26 @@
-"""Validation: held-out sets, sampled and graded as the run goes on."""
+"""Validation: when held-out sets are measured as the run goes on."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
+from rcsd.data.prompts import build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.engines.base import Engine
-from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding
 
 
-class HeldOut(ABC):
-    """A held-out set.
+class HeldOutSet(Protocol):
+    """A set that is sampled and measured (`rcsd.training.held_out`)."""
 
-    Args:
-        name: Of the set.
-        prompts: The held-out examples; for rubrics all with gold ones.
-        engine: Samples.
-        decoding: Greedy; for rubrics with the run's grammar, if it has one.
-    """
-
-    def __init__(
-        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
-    ) -> None:
-        self.name, self._engine, self._decoding = name, engine, decoding
-        self._examples = [prompt.example for prompt in prompts]
-        self._prompts = [prompt.student_ids for prompt in prompts]
-
-    @abstractmethod
-    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Sample and measure.
-
-        Args:
-            path: File for the samples; None: they are not written.
-            num_steps: Number of steps done, for the file.
-        """
-
-
-class HeldOutAnswers(HeldOut):
-    """Answers to held-out questions, graded by checks in code."""
+    name: str
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Score, accuracy, and the share that neither checks nor references could grade."""
-        rows = sample_and_grade(
-            self._engine, self._examples, self._prompts, self._decoding, CodeJudge()
-        )
-        if path is not None:
-            write_graded(rows, path, step=num_steps)
-        scores = [row.score for row in rows if row.score is not None and row.score == row.score]
-        rights = [row.right for row in rows if row.right is not None]
-        metrics = {
-            "unscored_share": 1 - len(scores) / len(rows),
-            "ungraded_share": 1 - len(rights) / len(rows),
-        }
-        if scores:
-            metrics["score_mean"] = sum(scores) / len(scores)
-        if rights:
-            metrics["accuracy_mean"] = sum(rights) / len(rights)
-        return metrics
+        """Sample and measure; samples are written to the file, if there is one."""
+        ...
 
 
 class Validation:
@@ -77,7 +35,7 @@ class Validation:
 
     def __init__(
         self,
-        sets: Sequence[HeldOut],
+        sets: Sequence[HeldOutSet],
         folder: RunFolder | None,
         every_steps: int | None,
         every_tokens: int | None,
@@ -135,7 +93,10 @@ def build_validation(
         policy.max_positions, settings.sampling.max_prompt_tokens, section.max_tokens
     )
     decoding = Decoding(section.max_tokens, regex=grammar_regex(settings.sampling.grammar))
-    kind = _held_out_type(settings)
+    # Only here: a run without validation imports no grader.
+    from rcsd.training.held_out import HeldOutAnswers, HeldOutRubrics  # noqa: PLC0415
+
+    kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
@@ -143,12 +104,3 @@ def build_validation(
         prompts = build_all_prompts(examples, views, policy.tokenizer, max_prompt_tokens, field)
         sets.append(kind(name, prompts, engine, decoding))
     return Validation(sets, folder, section.every_steps, section.every_tokens)
-
-
-def _held_out_type(settings: config.Config) -> type[HeldOut]:
-    if settings.views.writes != "rubric":
-        return HeldOutAnswers
-    # Only here: it imports the measures of rubrics, which runs of answers do without.
-    from rcsd.training.rubric_validation import HeldOutRubrics  # noqa: PLC0415
-
-    return HeldOutRubrics

@@ -1,4 +1,4 @@
-"""Rubrics that are written for held-out questions during a run, measured against gold."""
+"""Held-out sets: answers graded by checks in code, rubrics measured against gold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,52 @@ from rcsd.data.rubric import rubric_rows, whole_criteria
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.evaluation.rubric_matchers import build_matcher
-from rcsd.graders.base import rubric_of
+from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
+from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
-from rcsd.training.validation import HeldOut
 from rcsd.types import Completion, Decoding, Rubric
+
+
+class HeldOut:
+    """A held-out set.
+
+    Args:
+        name: Of the set.
+        prompts: The held-out examples; for rubrics all with gold ones.
+        engine: Samples.
+        decoding: Greedy; for rubrics with the run's grammar, if it has one.
+    """
+
+    def __init__(
+        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
+    ) -> None:
+        self.name, self._engine, self._decoding = name, engine, decoding
+        self._examples = [prompt.example for prompt in prompts]
+        self._prompts = [prompt.student_ids for prompt in prompts]
+
+
+class HeldOutAnswers(HeldOut):
+    """Answers to held-out questions, graded by checks in code."""
+
+    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
+        """Score, accuracy, and the share that neither checks nor references could grade."""
+        rows = sample_and_grade(
+            self._engine, self._examples, self._prompts, self._decoding, CodeJudge()
+        )
+        if path is not None:
+            write_graded(rows, path, step=num_steps)
+        scores = [row.score for row in rows if row.score is not None and row.score == row.score]
+        rights = [row.right for row in rows if row.right is not None]
+        metrics = {
+            "unscored_share": 1 - len(scores) / len(rows),
+            "ungraded_share": 1 - len(rights) / len(rows),
+        }
+        if scores:
+            metrics["score_mean"] = sum(scores) / len(scores)
+        if rights:
+            metrics["accuracy_mean"] = sum(rights) / len(rights)
+        return metrics
 
 
 class HeldOutRubrics(HeldOut):
@@ -28,7 +69,7 @@ class HeldOutRubrics(HeldOut):
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
-            rubric_of(example)
+            require_rubric(example)
         self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
@@ -43,12 +84,12 @@ class HeldOutRubrics(HeldOut):
         if path is not None:
             self._write(path, num_steps, completions, drawn)
         read = read_rubrics(self._examples, rubrics)
-        found = measure_rows(self._examples, read, self._matcher, {}, CodeJudge())
+        rows = measure_rows(self._examples, read, self._matcher, {}, CodeJudge())
         return {
             "valid_share": len(rubrics) / len(drawn),
-            "precision_mean": sum(row.precision for row in found) / len(found),
-            "recall_mean": sum(row.recall for row in found) / len(found),
-            "f1_mean": sum(row.f1 for row in found) / len(found),
+            "precision_mean": sum(row.precision for row in rows) / len(rows),
+            "recall_mean": sum(row.recall for row in rows) / len(rows),
+            "f1_mean": sum(row.f1 for row in rows) / len(rows),
         }
 
     def _write(
