@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rcsd.data.load import read_rubrics
 from rcsd.data.prompts import PromptPair
-from rcsd.data.rubric import rubric_rows, whole_criteria
+from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.evaluation.rubric_matchers import build_matcher
@@ -75,7 +75,7 @@ class HeldOutRubrics(HeldOut):
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
         completions = self._engine.sample(self._prompts, self._decoding, seed=0)
-        drawn = [whole_criteria(c.text, c.finished) for c in completions]
+        drawn = [parse_completion(c.text, c.finished) for c in completions]
         rubrics = {
             example.id: rubric
             for example, rubric in zip(self._examples, drawn, strict=True)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rcsd.data.lint import Row, lint
+from rcsd.data.check import rubric_findings
 from rcsd.types import Example
 
 ANSWER_GIVEN = "answer given"
-"""The rule of `rcsd.data.lint.rules.RULES`."""
+"""Rule of `rcsd.data.lint_rules.RULES`."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,7 @@ class Leakage:
 
 def leakage_of(examples: Sequence[Example]) -> Leakage:
     """Leakage of all rubrics that have a reference answer."""
-    rows = [
-        Row(line, example.id, example, None, "readable")
-        for line, example in enumerate(examples, 1)
-        if example.rubric is not None and example.reference_answer is not None
-    ]
-    num = 0
-    if rows:
-        num = next(c.num_rows for c in lint(rows).counts() if c.rule == ANSWER_GIVEN)
-    return Leakage(len(rows), num, num / len(rows) if rows else None)
+    examples = [e for e in examples if e.rubric is not None and e.reference_answer is not None]
+    findings = rubric_findings(list(enumerate(examples, 1)))
+    num = len({finding.line for finding in findings if finding.rule == ANSWER_GIVEN})
+    return Leakage(len(examples), num, num / len(examples) if examples else None)

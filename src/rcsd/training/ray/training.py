@@ -180,7 +180,7 @@ def _shared_folder(out: Path) -> Iterator[Path]:
 @contextmanager
 def _heard(cluster: Cluster, news: Any, on_step: OnStep, on_warning: OnWarning) -> Iterator[None]:
     """What the main worker tells is passed on while the block runs."""
-    hears: dict[str, Callable[..., None]] = {"step": on_step, "warning": on_warning}
+    hears: dict[str, Callable[..., object]] = {"step": on_step, "warning": on_warning}
     ended = threading.Event()
 
     def listen() -> None:
