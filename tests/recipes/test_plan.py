@@ -486,8 +486,8 @@ def counting_what_is_sent(rank: int, folder: str) -> None:
     for name in sent:
         count(name)
     if rank > 0:
-        steps = trainer._Run._take_steps
-        pytest.MonkeyPatch().setattr(trainer._Run, "_take_steps", stepped)
+        steps = trainer.Trainer.train
+        pytest.MonkeyPatch().setattr(trainer.Trainer, "train", stepped)
 
 
 @pytest.mark.parametrize(

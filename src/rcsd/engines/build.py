@@ -6,10 +6,7 @@ from contextlib import AbstractContextManager
 
 from rcsd import config
 from rcsd.engines.fitting import Batched, FittingEngine
-from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
-from rcsd.engines.vllm import VllmEngine
-from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ModelError
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import Policy
@@ -38,12 +35,19 @@ def engine_of(
         RunError: If a server does not answer, or has another model.
     """
     engine: Batched
+    # Each engine is imported where it is chosen: others do without vLLM and a server's client.
     match section:
         case config.HfEngine():
+            from rcsd.engines.hf import HfEngine  # noqa: PLC0415
+
             engine = HfEngine(policy, section.batch_size, precision)
         case config.VllmEngine():
+            from rcsd.engines.vllm import VllmEngine  # noqa: PLC0415
+
             engine = VllmEngine(policy, section, longest, precision)
         case config.VllmServer():
+            from rcsd.engines.vllm_server import VllmServer  # noqa: PLC0415
+
             engine = VllmServer(policy, section, longest, precision, is_main)
         case _:
             engine = LocalEngine(policy, section.batch_size, precision)
