@@ -12,6 +12,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rcsd.recipes.plan.hardware import Cluster
+from rcsd.recipes.plan.machine import machine
+from rcsd.recipes.plan.shapes import shape_of_run
+from rcsd.recipes.plan.workload import Lengths, bytes_of
 
 from measuring import (
     CLOCKS,
@@ -30,10 +34,6 @@ from rcsd.data.prompts import Prompted
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.models.memory import peak_bytes
 from rcsd.recipes.plan import Plan, plan_of, setup_of
-from rcsd.recipes.plan.hardware import Cluster
-from rcsd.recipes.plan.machine import machine
-from rcsd.recipes.plan.shapes import shape_of_run
-from rcsd.recipes.plan.workload import Lengths, bytes_of
 from rcsd.types import Completion
 from step import WorkerError, result_of
 from worker import Job

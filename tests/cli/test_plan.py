@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rcsd.recipes.plan.prompts import prompt_lengths
 from tests.support.hub_shapes import SHAPES
 from tests.support.tiny import tiny_folder
 
@@ -17,7 +18,6 @@ from rcsd.config import load_config
 from rcsd.data.load import load_examples
 from rcsd.data.prompts import prompted
 from rcsd.models.policy import load_policy
-from rcsd.recipes.plan.prompts import prompt_lengths
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "scaling.md"

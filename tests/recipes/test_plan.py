@@ -10,6 +10,28 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from rcsd.recipes.plan.activations import Options, activations_of
+from rcsd.recipes.plan.advice import sentences
+from rcsd.recipes.plan.hardware import (
+    ACCELERATORS,
+    STORAGE_RATE,
+    Attained,
+    Cluster,
+    Hardware,
+    accelerator,
+)
+from rcsd.recipes.plan.heads import heads_of
+from rcsd.recipes.plan.machine import machine
+from rcsd.recipes.plan.memory import memory_of
+from rcsd.recipes.plan.seconds import (
+    ADAPTER_OPERATIONS,
+    CASTING_ADAPTER_OPERATIONS,
+    CASTING_NORM_OPERATIONS,
+    LAYER_OPERATIONS,
+    NORM_OPERATIONS,
+)
+from rcsd.recipes.plan.shapes import Shape, shape_of, shape_of_run
+from rcsd.recipes.plan.workload import TRAINED_BYTES, Lengths, bytes_of, lengths_of, work_of
 from tests.methods.test_on_policy import student
 from tests.support.hub_shapes import LLAMA_70B, QWEN3_8B
 from tests.support.launched import codes, on_ranks
@@ -37,28 +59,6 @@ from rcsd.models.packing import part_tokens, parts
 from rcsd.models.policy import Policy, Scorer, checkpoint_activations, policy_of
 from rcsd.models.teacher import LiveTeacher, teacher_of
 from rcsd.recipes.plan import Plan, plan_of, setup_of
-from rcsd.recipes.plan.activations import Options, activations_of
-from rcsd.recipes.plan.advice import sentences
-from rcsd.recipes.plan.hardware import (
-    ACCELERATORS,
-    STORAGE_RATE,
-    Attained,
-    Cluster,
-    Hardware,
-    accelerator,
-)
-from rcsd.recipes.plan.heads import heads_of
-from rcsd.recipes.plan.machine import machine
-from rcsd.recipes.plan.memory import memory_of
-from rcsd.recipes.plan.seconds import (
-    ADAPTER_OPERATIONS,
-    CASTING_ADAPTER_OPERATIONS,
-    CASTING_NORM_OPERATIONS,
-    LAYER_OPERATIONS,
-    NORM_OPERATIONS,
-)
-from rcsd.recipes.plan.shapes import Shape, shape_of, shape_of_run
-from rcsd.recipes.plan.workload import TRAINED_BYTES, Lengths, bytes_of, lengths_of, work_of
 from rcsd.training import trainer
 from rcsd.types import Completion, Decoding, Example, Rollout, Signal
 

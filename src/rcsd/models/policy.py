@@ -351,8 +351,12 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
         raise ModelError(f"model.training.target_modules: {error}") from error
 
 
-def checkpoint_activations(policy: Policy) -> None:
+def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> None:
     """Make backward passes compute each layer's activations anew; in training mode alone.
+
+    Args:
+        policy: Its model is changed.
+        preserve_rng_state: Whether dropout draws the same numbers again.
 
     Raises:
         ModelError: If the model's code does not offer it.
@@ -361,7 +365,9 @@ def checkpoint_activations(policy: Policy) -> None:
     # The older name, which new versions of transformers warn of.
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:
-        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+        (enable or model.gradient_checkpointing_enable)(
+            {"use_reentrant": False, "preserve_rng_state": preserve_rng_state}
+        )
     except ValueError as error:
         raise ModelError(f"model.activation_checkpointing: {error}") from error
     # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.
