@@ -3,17 +3,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+# A process of tests for each CPU; each has one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
-.PHONY: quickstart test lint check format audit
+.PHONY: quickstart test test-all lint check format audit
 
-quickstart: $(READY)
+quickstart: $(VENV)/runs
 	$(BIN)/rcsd quickstart
 
-test: $(READY)
-	$(BIN)/python -m pytest
+test: $(VENV)/tests
+	$(PYTEST)
 
-lint: $(READY)
+# Also what takes long; tests that need a GPU, a network or an extra skip.
+test-all: $(VENV)/tests
+	$(PYTEST) -m "not gpu and not network"
+
+lint: $(VENV)/tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
@@ -21,7 +26,7 @@ lint: $(READY)
 
 check: lint test
 
-format: $(READY)
+format: $(VENV)/tests
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -33,8 +38,16 @@ audit:
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt || \
 	  { echo "NOT audited, or advisories above: see the last lines of pip-audit" >&2; exit 1; }
 
-$(READY): pyproject.toml constraints.txt
+# What running needs; then what testing needs beside it.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+$(VENV)/runs: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time takes a minute or two."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/tests: $(VENV)/runs
+	@echo "Installing what tests need into $(VENV)."
+	$(INSTALL) -e ".[dev]"
 	@touch $@

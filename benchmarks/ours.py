@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from measuring import Stopwatch, device_here
 from rcsd import config
 from rcsd.config.base import override, parse
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.build import engine_of
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.build import Parts, method_at
-from rcsd.models.memory import Limit, part_limit
+from rcsd.models.memory import Limit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
 from rcsd.types import Example
@@ -58,7 +58,7 @@ class Run:
     policy: Policy
     method: Method
     optimizer: Any
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
 
     def time_teacher(self, watch: Stopwatch) -> None:
         """Let the watch count what objectives ask of the teacher as its phase."""
@@ -69,8 +69,8 @@ class Run:
     def learn(self, batch: Batch, watch: Stopwatch) -> None:
         """One optimizer step as a run takes it; the teacher's time is part of the student's."""
         with watch("student"):
-            for part in batch.split(self.tokens_per_part.value):
-                loss, _ = self.method.loss(part, batch.num_learned_tokens)
+            for microbatch in batch.split(self.max_tokens_per_microbatch.value):
+                loss, _ = self.method.loss(microbatch, batch.num_learned_tokens)
                 self.accelerator.backward(loss)
         with watch("optimizer"):
             limit = self.settings.optim.max_grad_norm
@@ -100,8 +100,10 @@ def run_of(
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
     engine = engine or engine_of(settings.engine, policy, lambda: accelerator.autocast())
-    tokens = settings.tokens_per_part
-    limit = part_limit(config.DEFAULT_TOKENS_PER_PART if tokens == "auto" else tokens)
+    tokens = settings.max_tokens_per_microbatch
+    limit = microbatch_limit(
+        config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens
+    )
     method = method_at(settings, Parts([EXAMPLE], policy, scorer, teacher, engine, limit))(0)
     return Run(settings, accelerator, policy, method, optimizer, limit)
 
@@ -127,7 +129,7 @@ class Ours:
 
     def _step(self, step: int) -> dict[str, float]:
         prompts = [
-            Prompted(EXAMPLE, tuple(student), tuple(teacher))
+            PromptPair(EXAMPLE, tuple(student), tuple(teacher))
             for student, teacher in self.work.prompts(step)
         ]
         with self._watch("step"):

@@ -30,7 +30,7 @@ from measuring import (
 )
 from ours import EXAMPLE, run_of, settings_of
 from rcsd.cli.terminal import quieten_libraries
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.models.memory import peak_bytes
 from rcsd.recipes.plan import Plan, plan_of, setup_of
@@ -78,7 +78,7 @@ def learning_mib(work: Work, overrides: list[str]) -> float:
     ]
     settings = settings_of(work, overrides)
     run = run_of(settings, *model_and_tokenizer(work.model), ScriptedEngine(said))
-    prompts = [Prompted(EXAMPLE, tuple(s), tuple(t)) for s, t in work.prompts(0)]
+    prompts = [PromptPair(EXAMPLE, tuple(s), tuple(t)) for s, t in work.prompts(0)]
     watch = Stopwatch(run.policy.device)
 
     def learn() -> None:

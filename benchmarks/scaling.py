@@ -28,7 +28,7 @@ from measuring import (
 )
 from ours import EXAMPLE, Run, run_of, settings_of
 from rcsd.cli.terminal import quieten_libraries
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.types import Completion
 from workload import Work, random_model, small_config
@@ -65,7 +65,7 @@ def built(sizes: Mapping[str, int]) -> Run:
     )
     said = [Completion(tuple(row), "", finished=False) for row in drawn.tolist()]
     # One part for all, however large: splitting would hide how memory grows.
-    settings = settings_of(work, ["tokens_per_part=1000000000"])
+    settings = settings_of(work, ["max_tokens_per_microbatch=1000000000"])
     return run_of(settings, *random_model(shape), ScriptedEngine(said))
 
 
@@ -74,7 +74,7 @@ def learned(sizes: Mapping[str, int], num_steps: int) -> list[dict[str, float]]:
     run, work = built(sizes), work_of(sizes)
     vocab_size = sizes["vocabulary"]
     teacher = np.random.default_rng(1).integers(vocab_size, size=work.teacher_prefix).tolist()
-    prompt = Prompted(EXAMPLE, tuple(teacher[: work.student_prefix]), tuple(teacher))
+    prompt = PromptPair(EXAMPLE, tuple(teacher[: work.student_prefix]), tuple(teacher))
     watch = Stopwatch(run.policy.device)
     run.time_teacher(watch)
     steps = []

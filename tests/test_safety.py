@@ -17,7 +17,7 @@ from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd.config import Evaluating, FullFineTuning, Lora, Model
 from rcsd.config.base import parse
-from rcsd.data.views import Words, answer_conversation, prompt_ids
+from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.evaluation.record import read_evaluation
 from rcsd.io import write_json
@@ -81,9 +81,14 @@ def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:
         for name, tree in TREES.items()
         if any(ast.unparse(call.func).endswith("Environment") for call in called(tree))
     ]
-    assert sorted(plain) == ["report/html.py", "views.py"]  # the report's are packaged
+    assert sorted(plain) == [
+        "data/views.py",
+        "evaluation/report/html.py",
+    ]  # the report's are packaged
     sandboxes = [
-        call for call in called(TREES["views.py"]) if ast.unparse(call.func).endswith("Environment")
+        call
+        for call in called(TREES["data/views.py"])
+        if ast.unparse(call.func).endswith("Environment")
     ]
     assert [ast.unparse(call.func).split(".")[-1] for call in sandboxes] == [
         "ImmutableSandboxedEnvironment"
@@ -114,14 +119,14 @@ EVIL_TEMPLATES = [
 def test_a_template_that_leaves_its_sandbox_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_text(text)
     with pytest.raises(ConfigError, match=r"template answer\.jinja: .+"):
-        answer_conversation(Example("1", "why?"), "none", Words(tmp_path))
+        answer_conversation(Example("1", "why?"), "none", PromptTemplates(tmp_path))
     assert not Path("pwned").exists()
 
 
 def test_a_template_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe{{")
     with pytest.raises(ConfigError, match=r"template answer\.jinja: UnicodeDecodeError"):
-        Words(tmp_path).hashes()
+        PromptTemplates(tmp_path).hashes()
 
 
 @pytest.mark.parametrize(

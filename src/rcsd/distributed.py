@@ -24,105 +24,105 @@ class Terminated(SystemExit):
 
 
 class Interrupts:
-    """When the request to end is heard.
+    """SIGTERM sets a flag, which is acted on only between optimizer steps.
 
-    Only in a window, where the weights are those of a whole number of steps: there by whoever calls
-    `refuse`, such as before each part that is learned from, and at once within `anywhere`, where
-    nothing has to be put back, as while completions are sampled. Else by who looks at `asked`.
+    Inside `safe_to_stop` the weights are those of a whole number of steps. There the request is
+    acted on by `check`, such as before each micro-batch, and at once inside `interruptible`, where
+    nothing has to be put back, as while completions are sampled.
 
     Args:
-        at_exchanges: Only where all processes meet, also in a window: for passes that take all
-            processes, and that none may leave half-way.
+        only_at_collectives: Act only where all processes meet: for passes that take all processes,
+            and that none may leave half-way.
     """
 
-    def __init__(self, at_exchanges: bool = False) -> None:
-        self.asked = False
-        self._is_open = self._is_anywhere = False
-        self._at_exchanges = at_exchanges
+    def __init__(self, only_at_collectives: bool = False) -> None:
+        self.requested = False
+        self._is_safe = self._is_interruptible = False
+        self._only_at_collectives = only_at_collectives
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Inside, SIGTERM is heard; only a process's main thread can be told of signals."""
+    def handling_signals(self) -> Iterator[None]:
+        """Inside, SIGTERM sets the flag; Python lets only a main thread handle signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._hear)
+        before = signal.signal(signal.SIGTERM, self._on_signal)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
 
     @contextmanager
-    def window(self, is_open: bool = True) -> Iterator[None]:
-        """Inside, the request may be answered."""
-        before, self._is_open = self._is_open, is_open
+    def safe_to_stop(self, is_safe: bool = True) -> Iterator[None]:
+        """Inside, the request may be acted on."""
+        before, self._is_safe = self._is_safe, is_safe
         try:
             yield
         finally:
-            self._is_open = before
+            self._is_safe = before
 
     @contextmanager
-    def anywhere(self, is_allowed: bool = True) -> Iterator[None]:
-        """Inside a window, the request is answered between any two instructions, or is not.
+    def interruptible(self, is_allowed: bool = True) -> Iterator[None]:
+        """Where it is safe to stop, act on the request between any two instructions, or do not.
 
         Raises:
-            Terminated: When it is made, or if it was made before.
+            Terminated: When the request is made, or if it was made before.
         """
-        before, self._is_anywhere = self._is_anywhere, is_allowed
+        before, self._is_interruptible = self._is_interruptible, is_allowed
         try:
             if is_allowed:
-                self.refuse()
+                self.check()
             yield
         finally:
-            self._is_anywhere = before
+            self._is_interruptible = before
 
-    def refuse(self, at_exchange: bool = False) -> None:
-        """Do not go on where a request was made, in a window.
+    def check(self, at_collective: bool = False) -> None:
+        """Act on a request, where it is safe to stop.
 
         Args:
-            at_exchange: Whether all processes meet here.
+            at_collective: Whether all processes meet here.
 
         Raises:
-            Terminated: If so.
+            Terminated: If a request was made.
         """
-        if self.asked and self._is_open and (at_exchange or not self._at_exchanges):
+        if self.requested and self._is_safe and (at_collective or not self._only_at_collectives):
             raise Terminated
 
-    def _hear(self, *_: object) -> None:
-        is_first, self.asked = not self.asked, True
-        if self._is_anywhere and is_first:
-            self.refuse()
+    def _on_signal(self, *_: object) -> None:
+        is_first, self.requested = not self.requested, True
+        if self._is_interruptible and is_first:
+            self.check()
 
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Ranks:
-    """Who takes which share, and how all learn what each has found.
+    """Rank and world size, with collectives that propagate a failure on one rank to all others.
 
-    All processes make the same exchanges in the same order, whatever the data. Where something
-    fails in one of them, it tells so in place of what it found, at whichever exchange comes next;
-    so nobody waits for it, and every process ends.
+    All ranks call the same collectives in the same order, whatever the data. A rank that fails
+    sends its error in place of its result at the next collective, so nobody waits for it, and every
+    process ends.
 
     Args:
         rank: Of this process, counted from 0.
-        num: Of processes.
-        interrupts: Asked to end in one process, all end.
+        world_size: Number of processes.
+        interrupts: A request to end in one process ends all.
         lockstep: Whether each pass of the model takes all processes, as over sharded weights.
     """
 
     def __init__(
         self,
         rank: int = 0,
-        num: int = 1,
+        world_size: int = 1,
         interrupts: Interrupts | None = None,
         lockstep: bool = False,
     ) -> None:
-        self.rank, self.num, self.lockstep = rank, num, lockstep
+        self.rank, self.world_size, self.lockstep = rank, world_size, lockstep
         self.interrupts = interrupts or Interrupts()
         self.is_broken = False
-        """Whether one left the others amid an exchange; to close the group would wait for it."""
-        self._told: BaseException | None = None
+        """Whether a rank left amid a collective; closing the process group would wait for it."""
+        self._announced: BaseException | None = None
 
     @property
     def is_main(self) -> bool:
@@ -130,73 +130,77 @@ class Ranks:
         return self.rank == 0
 
     def share(self, num_items: int) -> slice:
-        """This process's items: consecutive, of sizes that differ by one at most."""
-        return slice(num_items * self.rank // self.num, num_items * (self.rank + 1) // self.num)
+        """This rank's items: consecutive, of sizes that differ by one at most."""
+        start, end = (num_items * r // self.world_size for r in (self.rank, self.rank + 1))
+        return slice(start, end)
 
-    def padded(self, parts: Sequence[Found], filler: Found) -> list[tuple[Found, bool]]:
-        """As many parts in every process as the one with the most has, and whether each counts.
+    def padded(self, items: Sequence[Result], filler: Result) -> list[tuple[Result, bool]]:
+        """As many items on every rank as the one with the most has, and whether each counts.
 
-        For passes in which all processes take part.
+        For passes in which all ranks take part.
         """
-        num = max(self.gather(len(parts)))
-        fillers = [(filler, False)] * (num - len(parts))
-        return [*((part, True) for part in parts), *fillers]
+        num = max(self.all_gather(len(items)))
+        fillers = [(filler, False)] * (num - len(items))
+        return [*((item, True) for item in items), *fillers]
 
-    def together(self, work: Callable[[], Found], meets: bool = False) -> list[Found]:
-        """What the work gives in each process, by rank.
+    def all_gather_results(
+        self, work: Callable[[], Result], has_collectives: bool = False
+    ) -> list[Result]:
+        """Run the work on every rank; returns all results, by rank.
 
         Args:
-            work: Done in every process.
-            meets: Whether the work itself has exchanges, as passes over sharded weights do. The
-                others cannot be told then of a failure, and learn of it by the process's end.
+            work: Run on every rank.
+            has_collectives: Whether the work has collectives of its own, as passes over sharded
+                weights do. A failure then cannot be sent to the others, which learn of it by the
+                process's end.
 
         Raises:
-            OtherRankError: If it failed in another one. What failed here is raised as it is.
-            Terminated: If a process was asked to end.
-            LostRankError: If a process does not answer.
+            OtherRankError: If another rank failed. An error of this rank is raised as it is.
+            Terminated: If a rank was asked to end.
+            LostRankError: If a rank does not answer.
         """
-        if self.num == 1:
+        if self.world_size == 1:
             return [work()]
-        found, failure = None, None
+        result, failure = None, None
         try:
-            found = work()
+            result = work()
         except BaseException as error:
-            if self._told is not None:
+            if self._announced is not None:
                 raise  # the others know already
-            if meets:
-                self._told, self.is_broken = error, True  # the others are amid the work
+            if has_collectives:
+                self._announced, self.is_broken = error, True  # the others are amid the work
                 raise (_lost(error) if _is_lost(error) else error) from error
             failure = error
         try:
-            self.interrupts.refuse(at_exchange=True)
+            self.interrupts.check(at_collective=True)
         except Terminated as request:
             failure = failure or request
-        with self.interrupts.anywhere(False):
-            answers = self._exchanged((found, _words(failure)), failure)
-        failed = {rank: words for rank, (_, words) in enumerate(answers) if words is not None}
+        with self.interrupts.interruptible(False):
+            answers = self._exchange((result, _message(failure)), failure)
+        failed = {rank: message for rank, (_, message) in enumerate(answers) if message is not None}
         if not failed:
             return [value for value, _ in answers]
-        if failure is None or (self.rank > 0 and failed.get(0) == _words(failure)):
-            self._told = _told(failed)
-            raise self._told from failure
-        self._told = failure
+        if failure is None or (self.rank > 0 and failed.get(0) == _message(failure)):
+            self._announced = _other_failure(failed)
+            raise self._announced from failure
+        self._announced = failure
         raise failure
 
-    def gather(self, value: Found) -> list[Found]:
-        """Each process's value, by rank."""
-        return self.together(lambda: value)
+    def all_gather(self, value: Result) -> list[Result]:
+        """Each rank's value, by rank."""
+        return self.all_gather_results(lambda: value)
 
-    def from_main(self, work: Callable[[], Found]) -> Found:
-        """What the work gives in the main process, which alone does it."""
-        return self.together(lambda: work() if self.is_main else None)[0]  # pyright: ignore[reportReturnType]
+    def on_main(self, work: Callable[[], Result]) -> Result:
+        """Run the work on the main rank alone; returns its result on every rank."""
+        return self.all_gather_results(lambda: work() if self.is_main else None)[0]  # pyright: ignore[reportReturnType]
 
-    def refuse_differences(self, facts: Mapping[str, object]) -> None:
-        """Refuse to go on where processes do not have the same data, words or weights.
+    def assert_same_on_all_ranks(self, facts: Mapping[str, object]) -> None:
+        """Refuse to go on where ranks have different data, templates or weights.
 
         Raises:
             RunError: Naming what differs.
         """
-        all_facts = self.gather(facts)
+        all_facts = self.all_gather(facts)
         for name in facts:
             other = next((r for r, f in enumerate(all_facts) if f[name] != all_facts[0][name]), 0)
             if other:
@@ -205,13 +209,13 @@ class Ranks:
                     "files, so check that every machine has the same versions of them"
                 )
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over all ranks in the place of each tensor, which must be contiguous.
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor, which must be contiguous, by its sum over all ranks.
 
         Raises:
-            LostRankError: If a process does not answer.
+            LostRankError: If a rank does not answer.
         """
-        if self.num == 1:
+        if self.world_size == 1:
             return
         try:
             for begun in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
@@ -220,13 +224,13 @@ class Ranks:
         except RuntimeError as error:
             raise _lost(error) from error
 
-    def wait(self) -> None:
-        """Until all are here, also those that end."""
-        if self.num > 1:
-            self._exchanged(None, None)
+    def barrier(self) -> None:
+        """Wait until all ranks are here, also those that end."""
+        if self.world_size > 1:
+            self._exchange(None, None)
 
-    def _exchanged(self, own: Any, failure: BaseException | None) -> list[Any]:
-        answers: list[Any] = [None] * self.num
+    def _exchange(self, own: Any, failure: BaseException | None) -> list[Any]:
+        answers: list[Any] = [None] * self.world_size
         try:
             dist.all_gather_object(answers, own)
         except RuntimeError as error:
@@ -236,17 +240,17 @@ class Ranks:
         return answers
 
 
-def _words(failure: BaseException | None) -> str | None:
+def _message(failure: BaseException | None) -> str | None:
     if failure is None or isinstance(failure, Terminated):
         return None if failure is None else ""
     return f"{type(failure).__name__}: {failure}"
 
 
-def _told(failed: Mapping[int, str]) -> BaseException:
-    rank, words = next(((r, w) for r, w in failed.items() if w), (0, ""))
-    if not words:
+def _other_failure(failed: Mapping[int, str]) -> BaseException:
+    rank, message = next(((r, m) for r, m in failed.items() if m), (0, ""))
+    if not message:
         return Terminated()
-    return OtherRankError(f"process {rank} failed, so this one ends too: {words}")
+    return OtherRankError(f"process {rank} failed, so this one ends too: {message}")
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -234,6 +234,11 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def digest(content: str | bytes) -> str:
+    """SHA-256 of a text or of bytes, in hexadecimal."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
 def fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256 of the examples' content, in order."""
     digest = hashlib.sha256()

@@ -75,9 +75,9 @@ class RunFolder:
             raise DataError("the record holds no configuration; bring back a copy", self.record)
         return record
 
-    def tokens_per_part(self) -> int | None:
+    def max_tokens_per_microbatch(self) -> int | None:
         """What the run's start found to fit; None: the run has not started."""
-        return self.read_record()["tokens_per_part"] if self.record.is_file() else None
+        return self.read_record()["max_tokens_per_microbatch"] if self.record.is_file() else None
 
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""

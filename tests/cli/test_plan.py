@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_folder
 from rcsd import cli
 from rcsd.config import load_config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import prompted
+from rcsd.data.prompts import build_prompts
 from rcsd.models.policy import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,9 @@ def test_a_plan_for_this_machine_says_what_it_measured(run_file: Path, told: Tol
 def test_prompts_are_those_of_the_run(run_file: Path) -> None:
     settings = load_config(run_file, ["views.teacher=solution+rubric"])
     policy = load_policy(settings.model)
-    prompts, _ = prompted(load_examples(settings.data)[0], settings.views, policy.tokenizer, 4096)
+    prompts, _ = build_prompts(
+        load_examples(settings.data)[0], settings.views, policy.tokenizer, 4096
+    )
     assert prompt_lengths(settings) == [(len(p.student_ids), len(p.teacher_ids)) for p in prompts]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rcsd import config
 from rcsd.config import Section, load_config, parse_config
 from rcsd.errors import ConfigError
+from rcsd.recipes import pipeline_config, study_config
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.study_config import Study
 
@@ -47,7 +48,11 @@ def run_yaml(tmp_path: Path) -> Path:
 def sections() -> list[type[Section]]:
     return [
         value
-        for value in vars(config).values()
+        for value in [
+            *vars(config).values(),
+            *vars(pipeline_config).values(),
+            *vars(study_config).values(),
+        ]
         if isinstance(value, type) and issubclass(value, Section) and value is not Section
     ]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.support.tiny import tiny_tokenizer
 
 from rcsd.data.check import Finding, check_file, jaccard, view_lengths, well_formed
-from rcsd.data.views import Words, answer_conversation, prompt_ids
+from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -124,7 +124,8 @@ def test_views_are_as_long_as_their_prompts():
         ("rubric", 1),
     ]
     counts = sorted(
-        len(prompt_ids(tokenizer, answer_conversation(row, "none", Words()))) for row in rows
+        len(prompt_ids(tokenizer, answer_conversation(row, "none", PromptTemplates())))
+        for row in rows
     )
     none, shown = lengths
     assert (none.min_tokens, none.max_tokens) == tuple(counts)

@@ -23,7 +23,7 @@ from rcsd.data.placebos import (
     shuffled,
     with_placebo,
 )
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.data.world.problems import GENERALITIES, examples
 from rcsd.data.world.reading import read_rubric
 from rcsd.errors import ConfigError, DataError
@@ -107,7 +107,7 @@ def test_generic_gives_all_the_same_rubric():
 
 
 def test_the_packaged_generic_rubric_is_made_of_generalities_that_the_world_knows():
-    rubric = generic_rubric(Words())
+    rubric = generic_rubric(PromptTemplates())
     assert sorted(c.text for c in rubric.criteria) == sorted(GENERALITIES)
     [problem] = examples("train", 1, 0)
     titles = {criterion.title for criterion in read_rubric(problem, rubric).criteria}
@@ -192,9 +192,9 @@ def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_se
     if placebo.type != "generic":
         placebo = placebo.model_copy(update={"seed": seed})
     before = copy.deepcopy(rows)
-    found = with_placebo(rows, placebo, Words())
+    found = with_placebo(rows, placebo, PromptTemplates())
     assert rows == before
-    assert found == with_placebo(rows, placebo, Words())
+    assert found == with_placebo(rows, placebo, PromptTemplates())
     # The ids, questions and tags stay, and each rubric is one: `Rubric` refuses none positive.
     assert [replace(r, rubric=None) for r in found] == [replace(r, rubric=None) for r in rows]
     assert [r.rubric is None for r in found] == [r.rubric is None for r in rows]
@@ -267,25 +267,26 @@ def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file
 def test_another_seed_gives_another_placebo(placebo: config.Placebo):
     rows = examples("train", 40, 0)
     other = placebo.model_copy(update={"seed": 1})
-    found = with_placebo(rows, placebo, Words())
-    assert found != with_placebo(rows, other, Words())
+    found = with_placebo(rows, placebo, PromptTemplates())
+    assert found != with_placebo(rows, other, PromptTemplates())
     assert found != rows
 
 
 def test_no_placebo_changes_nothing():
     rows = examples("train", 4, 0)
-    assert with_placebo(rows, config.NoPlacebo(), Words()) == rows
+    assert with_placebo(rows, config.NoPlacebo(), PromptTemplates()) == rows
 
 
 def test_placebos_do_not_hang_on_pythons_hashes():
     code = (
         "from rcsd import config\n"
         "from rcsd.data.placebos import with_placebo\n"
-        "from rcsd.data.views import Words\n"
+        "from rcsd.data.views import PromptTemplates\n"
         "from rcsd.data.world.problems import examples\n"
         "for kind in ('shuffled', 'random', 'reduced', 'noisy'):\n"
         "    placebo = config.Rubrics.model_validate({'placebo': kind}).placebo\n"
-        "    print([r.rubric for r in with_placebo(examples('train', 30, 0), placebo, Words())])\n"
+        "    rows = with_placebo(examples('train', 30, 0), placebo, PromptTemplates())\n"
+        "    print([row.rubric for row in rows])\n"
     )
 
     def printed(hash_seed: str) -> bytes:
@@ -381,7 +382,7 @@ def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(
     record = folder.read_record()
     assert record["config"]["rubrics"]["placebo"] == placebo.model_dump()
     rows = load_examples(settings.data)[0]
-    assert record["data_sha256"] == fingerprint(with_placebo(rows, placebo, Words()))
+    assert record["data_sha256"] == fingerprint(with_placebo(rows, placebo, PromptTemplates()))
     assert record["data_sha256"] != fingerprint(rows)
     assert "generic_rubric.jinja" in record["template_sha256"]
     assert f"its rubrics were a placebo: `{placebo.type}`" in (
@@ -398,13 +399,13 @@ def test_too_few_rubrics_are_refused(placebo: config.Placebo):
     alone = placebo.type in ("generic", "reduced")
     few, least = ([bare], "one example") if alone else ([bare, one], "two examples")
     with pytest.raises(DataError, match=f"{placebo.type} rubrics need at least {least} with a"):
-        with_placebo(few, placebo, Words())
+        with_placebo(few, placebo, PromptTemplates())
 
 
 def test_a_generic_rubric_of_ones_own_is_taken_and_a_malformed_one_refused(tmp_path: Path):
     template = tmp_path / "generic_rubric.jinja"
     template.write_text('[{"criterion": "Is polite.", "weight": 1}]')
-    assert generic_rubric(Words(tmp_path)) == Rubric((Criterion("Is polite.", 1),))
+    assert generic_rubric(PromptTemplates(tmp_path)) == Rubric((Criterion("Is polite.", 1),))
     for text, reason in [
         ("Is polite.", "no rubric in JSON"),
         ('[{"criterion": "Is rude.", "weight": -1}]', "positive weight"),
@@ -413,4 +414,4 @@ def test_a_generic_rubric_of_ones_own_is_taken_and_a_malformed_one_refused(tmp_p
     ]:
         template.write_text(text)
         with pytest.raises(ConfigError, match=rf"template generic_rubric\.jinja: .*{reason}"):
-            generic_rubric(Words(tmp_path))
+            generic_rubric(PromptTemplates(tmp_path))

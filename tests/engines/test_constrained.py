@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from transformers import ByT5Tokenizer
 
 from rcsd import config
-from rcsd.data.prompts import prompted, regex_of
+from rcsd.data.prompts import build_prompts, grammar_regex
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.world.problems import examples
@@ -22,7 +22,7 @@ from rcsd.errors import ModelError
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
@@ -284,7 +284,7 @@ def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
 def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
     section = config.Distill(divergence=divergence, support=support)
     student = Student(
-        policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, part_limit(10_000), seed=0
+        policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, microbatch_limit(10_000), seed=0
     )
     teacher = teacher_of(config.FrozenTeacher(), policy)
     return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
@@ -295,7 +295,7 @@ def test_the_loss_of_what_a_grammar_held_compares_the_unmasked_distributions(
     policy: Policy, support: config.FullSupport | config.TopK
 ) -> None:
     views = config.Views(writes="rubric", student="none", teacher="rubric")
-    prompts, _ = prompted(examples("train", 2, seed=0), views, policy.tokenizer, 1000)
+    prompts, _ = build_prompts(examples("train", 2, seed=0), views, policy.tokenizer, 1000)
     forward = config.ForwardKL()
     held = distill(policy, Decoding(60, 1.2, regex=SMALL), forward, support)
     free = distill(policy, Decoding(60, 1.2), forward, support)
@@ -343,8 +343,8 @@ def test_a_run_with_a_grammar_samples_rubrics_and_its_weights_move(tmp_path: Pat
         "out": str(tmp_path / "run"),
     }
     settings = config.parse_config(tree)
-    assert regex_of(settings.sampling.grammar) == SMALL
-    assert regex_of(None) is None
+    assert grammar_regex(settings.sampling.grammar) == SMALL
+    assert grammar_regex(None) is None
     folder: RunFolder = run(settings)
     rows = folder.completions()
     assert len(rows) == 6

@@ -12,7 +12,7 @@ from tests.cli.test_cli import said
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
 from rcsd.evaluation.arms import answered_sets, judged_by_others, parse_arms, read_arms
 from rcsd.evaluation.record import (
@@ -54,7 +54,7 @@ def made(
     tree = {"model": {"path": "m"}, "data": {name: {"type": "jsonl", "path": "x"}}, "out": "o"}
     settled = parse(config.Evaluating, tree | settings, "test")
     kept = rows if settled.greedy else []
-    record = {"template_sha256": Words(None).hashes(), "data_sha256": {name: "0"}}
+    record = {"template_sha256": PromptTemplates(None).hashes(), "data_sha256": {name: "0"}}
     model = EvaluatedModel("m", digest, seed)
     sets = {name: Answers(asked, kept, sampled)}
     write_evaluation(Evaluation(path, model, sets, settled, record), {})

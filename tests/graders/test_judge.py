@@ -19,7 +19,7 @@ from tests.support.tiny import tiny_folder, tiny_tokenizer
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.graders.base import Judge
@@ -727,11 +727,11 @@ def test_no_injection_leaves_its_place_among_the_data(asks: str, server: JudgeSe
     numbers = {"criterion": [1], "several": [1, 2, 3], "holistic": []}[asks]
     for text in TEXTS:
         example = Example("x", f"Why? {text}", rubric=RUBRIC)
-        [message] = conversation(example, text, numbers, chosen, Words())
+        [message] = conversation(example, text, numbers, chosen, PromptTemplates())
         answer, criteria = data_of(message["content"])
         assert answer == defused(text)
         assert list(criteria) == (numbers or [1, 2, 3])
-        plain = conversation(EXAMPLE, "", numbers, chosen, Words())[0]["content"]
+        plain = conversation(EXAMPLE, "", numbers, chosen, PromptTemplates())[0]["content"]
         assert message["content"].count(">>>") - text.count(">>>") * 2 == plain.count(">>>")
 
 

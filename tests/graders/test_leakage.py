@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.evaluation import run_report
 from rcsd.graders.leakage import text_monitors
 from rcsd.types import Criterion, Example, Rubric, ViewName
@@ -227,18 +227,22 @@ def test_the_words_of_our_templates_are_leaks(template: str, view: ViewName) -> 
         "solution": example.solution if "solution" in parts else None,
         "rubric": example.rubric if "rubric" in parts else None,
     }
-    text = Words().render(f"{template}.jinja", question=QUESTION, guided=view != "none", **shown)
+    text = PromptTemplates().render(
+        f"{template}.jinja", question=QUESTION, guided=view != "none", **shown
+    )
     assert leaks(text)
 
 
 @pytest.mark.parametrize("template", ["answer_now", "write_rubric_now"])
 def test_the_words_of_our_later_turns_are_leaks(template: str) -> None:
-    assert leaks(Words().render(f"{template}.jinja"))
+    assert leaks(PromptTemplates().render(f"{template}.jinja"))
 
 
 def test_the_question_as_it_is_asked_is_no_leak() -> None:
     none = {"answer": None, "solution": None, "rubric": None}
-    assert not leaks(Words().render("answer.jinja", question=QUESTION, guided=False, **none))
+    assert not leaks(
+        PromptTemplates().render("answer.jinja", question=QUESTION, guided=False, **none)
+    )
 
 
 @pytest.mark.parametrize(

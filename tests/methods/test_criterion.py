@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 
 from rcsd import config
-from rcsd.data.prompts import Prompted, TeacherPrompts, prompted
+from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.scripted import ScriptedJudge
@@ -25,7 +25,7 @@ from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.teacher import Teacher
 from rcsd.training.trainer import run
 from rcsd.types import Criterion as Demand
@@ -56,7 +56,7 @@ def teachers_prompt(kept: Sequence[Demand], view: ViewName, less: ViewName) -> t
     """The prompt of the teacher who sees these criteria, made as a run makes it."""
     example = replace(EXAMPLE, rubric=Rubric(tuple(kept)) if kept else None)
     views = config.Views(teacher=view if kept else less)
-    return prompted([example], views, student_of(["good"], 1).policy.tokenizer, 1000)[0][
+    return build_prompts([example], views, student_of(["good"], 1).policy.tokenizer, 1000)[0][
         0
     ].teacher_ids
 
@@ -77,7 +77,7 @@ def collected(
     ours = Criterion(made, distill(student, teacher, **section), judge, prompts)
     method = OnPolicy(student, [(1.0, ours)])
     shown = teachers_prompt(DEMANDS, view, view)
-    return method, method.collect([Prompted(EXAMPLE, (5, 6, 7), shown)], 0)
+    return method, method.collect([PromptPair(EXAMPLE, (5, 6, 7), shown)], 0)
 
 
 def slow_log_p(
@@ -202,16 +202,18 @@ def unmarked(batch: Batch) -> list[Any]:
 
 @hypothesis.settings(max_examples=20)
 @given(st.integers(1, 400), st.floats(0, 1))
-def test_splitting_changes_neither_mask_nor_gradient(tokens_per_part: int, nats: float) -> None:
+def test_splitting_changes_neither_mask_nor_gradient(
+    max_tokens_per_microbatch: int, nats: float
+) -> None:
     texts = ["curt", "good", "bad"]
     whole_method, whole = collected(texts, nats)
     student = replace(
         student_of(texts, 3, [LENGTHS[text] for text in texts]),
-        tokens_per_part=part_limit(tokens_per_part),
+        max_tokens_per_microbatch=microbatch_limit(max_tokens_per_microbatch),
     )
     method, split = collected(texts, nats, student=student)
     assert [r.signals for r in split.rollouts] == [r.signals for r in whole.rollouts]
-    one, other = found(method, split, tokens_per_part), found(whole_method, whole)
+    one, other = found(method, split, max_tokens_per_microbatch), found(whole_method, whole)
     assert one[0] == pytest.approx(other[0], rel=1e-4, abs=1e-7)
     torch.testing.assert_close(one[2], other[2], atol=2e-5, rtol=1e-4)
 

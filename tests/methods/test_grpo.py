@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import FULL, LORA, KilledError, settings, trajectory
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
@@ -23,7 +23,7 @@ from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
 from rcsd.methods.suppress import Suppress
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
 from rcsd.runs import RunFolder
@@ -49,12 +49,12 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
     ]
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
-    engine, limit = ScriptedEngine(completions), part_limit(4096)
+    engine, limit = ScriptedEngine(completions), microbatch_limit(4096)
     return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
-def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[Prompted]:
-    return [Prompted(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
+def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[PromptPair]:
+    return [PromptPair(Example(q, q, "360 J", rubric=rubric), (5, 6, 7), (8,)) for q in questions]
 
 
 def said(text: str, finished: bool = True) -> Completion:
@@ -215,11 +215,11 @@ def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any
     batch = made.collect(asked("a", "b"), 0)
     model = student.policy.model
 
-    def found(tokens_per_part: int) -> tuple[dict[str, float], torch.Tensor]:
+    def found(max_tokens_per_microbatch: int) -> tuple[dict[str, float], torch.Tensor]:
         model.zero_grad()
         sums: dict[str, float] = {}
-        for part in batch.split(tokens_per_part):
-            loss, shares = made.loss(part, batch.num_learned_tokens)
+        for microbatch in batch.split(max_tokens_per_microbatch):
+            loss, shares = made.loss(microbatch, batch.num_learned_tokens)
             loss.backward()
             for name, share in shares.items():
                 sums[name] = sums.get(name, 0.0) + share.item()

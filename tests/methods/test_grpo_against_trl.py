@@ -11,15 +11,15 @@ from tests.support.tiny import tiny_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.graders.rewards import Reward
 from rcsd.methods.base import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
-from rcsd.models.packing import parts
+from rcsd.models.memory import microbatch_limit
+from rcsd.models.packing import split_microbatches
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import LiveTeacher
 from rcsd.types import Completion, Decoding, Example, Rollout
@@ -97,12 +97,12 @@ def ours(
     decoding = Decoding(MAX_TOKENS, TEMPERATURE)
     engine = ScriptedEngine(completions)
     student = Student(
-        policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, part_limit(10_000), 0
+        policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, microbatch_limit(10_000), 0
     )
     scripted: Reward = Scripted()
     method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
     prompts = [
-        Prompted(Example(question, question), ids, ids)
+        PromptPair(Example(question, question), ids, ids)
         for question, ids in zip(QUESTIONS, prompt_ids[::NUM_COMPLETIONS], strict=True)
     ]
     return method, method.collect(prompts, 0)
@@ -188,9 +188,10 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     assert metrics["loss/ratio_clipped_share"].item() == pytest.approx(shown, abs=1e-6)
     assert (shown > 0) == (updates > 1)
 
-    # In parts, too: TRL's whole batch is our sum over parts.
+    # In micro-batches, too: TRL's whole batch is our sum over them.
     split = [
-        method.loss(part, batch.num_learned_tokens)[0] for part in parts(rollouts, 1, packs=True)
+        method.loss(microbatch, batch.num_learned_tokens)[0]
+        for microbatch in split_microbatches(rollouts, 1, packs=True)
     ]
     assert len(split) == len(rollouts)
     total = torch.stack(split).sum()

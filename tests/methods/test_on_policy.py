@@ -62,14 +62,14 @@ def moved(student: Student, seed: int = 1) -> ShadowTeacher:
 
 
 def found(
-    method: OnPolicy, batch: Batch, tokens_per_part: int = 10_000
+    method: OnPolicy, batch: Batch, max_tokens_per_microbatch: int = 10_000
 ) -> tuple[float, dict[str, float], torch.Tensor]:
     """Loss, metrics and gradient of a whole step."""
     model = method.student.policy.model
     model.zero_grad()
     total, sums = 0.0, dict[str, float]()
-    for part in batch.split(tokens_per_part):
-        loss, shares = method.loss(part, batch.num_learned_tokens)
+    for microbatch in batch.split(max_tokens_per_microbatch):
+        loss, shares = method.loss(microbatch, batch.num_learned_tokens)
         loss.backward()
         total += loss.item()
         for name, share in shares.items():
@@ -79,10 +79,12 @@ def found(
 
 
 def learned(
-    student: Student, objectives: Sequence[tuple[float, Objective]], tokens_per_part: int = 10_000
+    student: Student,
+    objectives: Sequence[tuple[float, Objective]],
+    max_tokens_per_microbatch: int = 10_000,
 ) -> tuple[float, dict[str, float], torch.Tensor]:
     method = OnPolicy(student, objectives)
-    return found(method, method.collect(asked("a", "b"), 0), tokens_per_part)
+    return found(method, method.collect(asked("a", "b"), 0), max_tokens_per_microbatch)
 
 
 def near(gradient: torch.Tensor, expected: torch.Tensor) -> None:
@@ -205,7 +207,7 @@ def test_teachers_speak_first_and_the_student_is_run_once_a_part() -> None:
     method = OnPolicy(ours, [(1.0, distill(ours)), (1.0, grpo(ours))])
     batch = method.collect(asked("a", "b"), 0)
     assert scorer.passes == []
-    found(method, batch, tokens_per_part=1)
+    found(method, batch, max_tokens_per_microbatch=1)
     # Without graph and dropout the teacher, with both the student.
     assert scorer.passes == [(False, False), (True, True)] * 4
 
@@ -265,7 +267,7 @@ def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
 @hypothesis.settings(max_examples=20)
 @given(st.floats(0.1, 4), st.floats(0.1, 4), st.integers(1, 60))
 def test_splitting_a_sum_changes_neither_loss_nor_gradient_nor_metrics(
-    one: float, other: float, tokens_per_part: int
+    one: float, other: float, max_tokens_per_microbatch: int
 ) -> None:
     ours = student()
     section = {"reduction": "sequence", "updates_per_batch": 2, "kl_weight": 0.1}
@@ -273,7 +275,7 @@ def test_splitting_a_sum_changes_neither_loss_nor_gradient_nor_metrics(
     terms = [(one, distill(ours, teacher)), (other, grpo(ours, teacher, **section))]
     method = OnPolicy(ours, terms)
     batch = method.collect(asked("a", "b"), 0)
-    whole, split = found(method, batch), found(method, batch, tokens_per_part)
+    whole, split = found(method, batch), found(method, batch, max_tokens_per_microbatch)
     assert split[0] == pytest.approx(whole[0], rel=1e-4, abs=1e-6)
     assert split[1] == pytest.approx(whole[1], rel=1e-4, abs=1e-6)
     near(split[2], whole[2])

@@ -11,7 +11,7 @@ from tests.methods.test_grpo import GRPO, simple_rows
 from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.errors import ConfigError
 from rcsd.training.batches import Stream
 from rcsd.training.trainer import run
@@ -113,7 +113,7 @@ def test_analyses_are_written_once_for_all_phases(tmp_path: Path) -> None:
 def test_each_example_is_taken_once_an_epoch_whatever_the_steps_sizes(
     per_step: list[int], num_examples: int, seed: int
 ) -> None:
-    prompts = [Prompted(Example(str(n), "?"), (n,), (n,)) for n in range(num_examples)]
+    prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(num_examples)]
     stream = Stream(prompts, per_step, seed)
     steps = [stream.take(step) for step in range(len(per_step))]
     assert [len(taken) for taken in steps] == per_step

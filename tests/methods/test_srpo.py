@@ -193,12 +193,12 @@ def test_otherwise_it_is_grpo_on_the_right_ones_and_distillation_on_the_wrong_on
     near(gradient, one + other)
 
 
-@pytest.mark.parametrize("tokens_per_part", [1, 30])
-def test_splitting_changes_nothing(tokens_per_part: int) -> None:
+@pytest.mark.parametrize("max_tokens_per_microbatch", [1, 30])
+def test_splitting_changes_nothing(max_tokens_per_microbatch: int) -> None:
     student = student_of(["both", "no", "both", "yes"], num=2, lengths=[2, 5, 3, 4])
     reward = GRPO | {"reduction": "sequence", "kl_weight": 0.1}
     method, batch = collected(student, srpo(student, moved(student), reward=reward), "a", "b")
-    whole, split = found(method, batch), found(method, batch, tokens_per_part)
+    whole, split = found(method, batch), found(method, batch, max_tokens_per_microbatch)
     assert split[:2] == (
         pytest.approx(whole[0], rel=1e-4),
         pytest.approx(whole[1], rel=1e-4, abs=1e-6),

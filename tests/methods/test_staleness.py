@@ -120,8 +120,8 @@ def test_a_step_in_parts_weighs_as_a_whole_one_does() -> None:
     batch = whole.collect(asked("a", "b"), step=2)
     num = batch.num_learned_tokens
     loss, _ = whole.loss(batch.rollouts, num)
-    in_parts = torch.stack([whole.loss([r], num)[0] for r in batch.rollouts]).sum()
-    assert float(in_parts.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+    split = torch.stack([whole.loss([r], num)[0] for r in batch.rollouts]).sum()
+    assert float(split.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_weights_are_those_of_the_steps_first_update() -> None:

@@ -1,4 +1,4 @@
-"""Memory that runs out: smaller parts and batches, the same outcome; what fits; checkpoints."""
+"""Memory that runs out: smaller micro-batches, the same outcome; what fits; checkpoints."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
@@ -34,15 +34,15 @@ from rcsd.models.memory import (
     batch_limit,
     cgroup_free_bytes,
     free_bytes,
-    in_parts,
-    part_limit,
+    in_microbatches,
+    microbatch_limit,
     peak_bytes,
 )
-from rcsd.models.packing import part_tokens
+from rcsd.models.packing import microbatch_tokens
 from rcsd.models.policy import Policy, Scorer, checkpoint_activations, load_policy, policy_of
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_part
+from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_microbatch
 from rcsd.training.batches import stream_of
 from rcsd.training.optimizer_step import Learner
 from rcsd.training.trainer import run
@@ -98,9 +98,9 @@ def test_a_run_out_of_memory_goes_on_as_one_that_began_with_smaller_parts(
         split = run(settings(tmp_path, "split", **changes))
     first, *later = split.metrics()
     assert first["memory/out_of_memory_count"] == len(failed) > 0
-    assert not any("memory/tokens_per_part" in row for row in later)
-    tokens = int(first["memory/tokens_per_part"])
-    small = run(settings(tmp_path, "small", tokens_per_part=tokens, **changes))
+    assert not any("memory/max_tokens_per_microbatch" in row for row in later)
+    tokens = int(first["memory/max_tokens_per_microbatch"])
+    small = run(settings(tmp_path, "small", max_tokens_per_microbatch=tokens, **changes))
     assert without_memory(split) == trajectory(small)
 
 
@@ -160,10 +160,10 @@ class FailingBackward(torch.autograd.Function):
         return gradients[0], None
 
 
-def learner_of(policy: Policy, tokens_per_part: int) -> Learner:
+def learner_of(policy: Policy, max_tokens_per_microbatch: int) -> Learner:
     optimizer = torch.optim.SGD(policy.trainable.values(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-    limit = part_limit(tokens_per_part)
+    limit = microbatch_limit(max_tokens_per_microbatch)
     return Learner(Accelerator(), policy, optimizer, schedule, None, limit, Ranks())
 
 
@@ -177,13 +177,13 @@ def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
         metrics = learner.learn(method, batch)
         if handle is not None:
             handle.remove()
-        return metrics, one.policy.model.state_dict(), learner.tokens_per_part
+        return metrics, one.policy.model.state_dict(), learner.max_tokens_per_microbatch
 
     half: list[int] = []
 
     def failing(policy: Policy) -> Any:
         def fail() -> None:
-            if len(half) < 2:  # the first part goes through, the second fails
+            if len(half) < 2:  # the first microbatch goes through, the second fails
                 half.append(sum(p.grad is not None for p in policy.trainable.values()))
                 if len(half) == 2:
                     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
@@ -198,7 +198,7 @@ def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
     metrics, weights, limit = learned(30, failing)
     assert half[1] > 0
     assert limit.metrics(Ranks()) == {
-        "memory/tokens_per_part": limit.value,
+        "memory/max_tokens_per_microbatch": limit.value,
         "memory/out_of_memory_count": 1,
     }
     expected, weights_expected, _ = learned(limit.value)
@@ -215,41 +215,44 @@ def rollouts(*lengths: int) -> list[Rollout]:
 def test_the_limit_is_halved_until_the_failed_part_is_divided_and_each_failure_counts_once() -> (
     None
 ):
-    batch, limit = Batch(rollouts(*[9] * 8)), part_limit(4000)
+    batch, limit = Batch(rollouts(*[9] * 8)), microbatch_limit(4000)
     begun: list[int] = []
 
-    def visit(part: list[Rollout]) -> int:
-        if len(part) > 3:
+    def visit(microbatch: list[Rollout]) -> int:
+        if len(microbatch) > 3:
             raise torch.OutOfMemoryError
-        return len(part)
+        return len(microbatch)
 
-    found = in_parts(batch.split, limit, visit, lambda: begun.append(limit.value))
+    found = in_microbatches(batch.split, limit, visit, lambda: begun.append(limit.value))
     assert found == [3, 3, 2]
     assert begun == [4000, 125, 62]  # 8 rows of 20 tokens, 6 of them, 3 of them
-    assert limit.metrics(Ranks()) == {"memory/tokens_per_part": 62, "memory/out_of_memory_count": 2}
+    assert limit.metrics(Ranks()) == {
+        "memory/max_tokens_per_microbatch": 62,
+        "memory/out_of_memory_count": 2,
+    }
     assert limit.metrics(Ranks()) == {}
 
 
 def test_nothing_of_a_failed_pass_is_alive_when_it_is_tried_again() -> None:
     alive: list[weakref.ref[Tensor]] = []
 
-    def visit(part: list[Rollout]) -> None:
+    def visit(microbatch: list[Rollout]) -> None:
         activations = torch.ones(3)
         alive.append(weakref.ref(activations))
-        if len(part) > 1:
+        if len(microbatch) > 1:
             raise torch.OutOfMemoryError
         assert all(reference() is None for reference in alive[:-1])
 
-    in_parts(Batch(rollouts(3, 3)).split, part_limit(100), visit)
+    in_microbatches(Batch(rollouts(3, 3)).split, microbatch_limit(100), visit)
     assert len(alive) == 3
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
-    def visit(part: list[Rollout]) -> None:
+    def visit(microbatch: list[Rollout]) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        in_parts(Batch(rollouts(3, 3)).split, part_limit(100), visit)
+        in_microbatches(Batch(rollouts(3, 3)).split, microbatch_limit(100), visit)
 
 
 # Batches that do not fit
@@ -285,7 +288,7 @@ def test_a_single_prompt_that_does_not_fit_is_an_error() -> None:
         sampled(fitting(policy, 4)[0])
 
 
-# tokens_per_part: auto
+# max_tokens_per_microbatch: auto
 
 METHODS: dict[str, dict[str, Any]] = {
     "distill": {},
@@ -311,14 +314,14 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def trial_of(
     folder: Path, training: dict[str, Any] = FULL, **changes: Any
-) -> tuple[config.Config, list[Prompted], Parts]:
+) -> tuple[config.Config, list[PromptPair], Parts]:
     """A run before its first step, whose completions are all as long as they may be."""
     tiny_folder(folder / "model")
     changes = {
         "data": {"type": "world", "num_examples": 24},
         "examples_per_step": 24,
         "sampling": {"max_tokens": 40},
-        "tokens_per_part": "auto",
+        "max_tokens_per_microbatch": "auto",
         "model": {"path": str(folder / "model"), "training": training},
     } | changes
     one = settings(folder, "run", **changes)
@@ -330,15 +333,15 @@ def trial_of(
     return (
         one,
         list(prompts),
-        Parts(examples, policy, Scorer(policy), teacher, engine, part_limit(1)),
+        Parts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
     )
 
 
-def peak_of(method: Method, part: list[Rollout], policy: Policy) -> int:
+def peak_of(method: Method, microbatch: list[Rollout], policy: Policy) -> int:
     """Bytes of a pass, gradients apart."""
     for parameter in policy.trainable.values():
         parameter.grad = torch.zeros_like(parameter)
-    return peak_bytes(lambda: method.loss(part, 100)[0].backward(), CPU)
+    return peak_bytes(lambda: method.loss(microbatch, 100)[0].backward(), CPU)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -349,12 +352,15 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
     room = 12_000_000
     free = room / USED_SHARE["cpu"]
     trained = sum(p.nbytes for p in parts.policy.trainable.values())
-    tokens = largest_part(one, prompts, parts, free + COMING_COPIES * trained)
+    tokens = largest_microbatch(one, prompts, parts, free + COMING_COPIES * trained)
     method = method_at(one, parts)(one.steps - 1)
     batch = method.collect(prompts, one.steps - 1)
 
-    def largest(tokens_per_part: int) -> list[Rollout]:
-        return max(batch.split(tokens_per_part), key=lambda part: part_tokens(part, packs=True))
+    def largest(max_tokens_per_microbatch: int) -> list[Rollout]:
+        return max(
+            batch.split(max_tokens_per_microbatch),
+            key=lambda microbatch: microbatch_tokens(microbatch, packs=True),
+        )
 
     assert len(largest(tokens)) > 1
     assert peak_of(method, largest(tokens), parts.policy) <= room
@@ -368,7 +374,8 @@ def test_bytes_at_the_peak_are_linear_in_tokens(tmp_path: Path) -> None:
     rows = list(method.collect(prompts[:12], 0).rollouts)
     few, many = rows[:4], rows
     per_token = [
-        peak_of(method, part, parts.policy) / part_tokens(part, packs=True) for part in (few, many)
+        peak_of(method, microbatch, parts.policy) / microbatch_tokens(microbatch, packs=True)
+        for microbatch in (few, many)
     ]
     assert per_token[1] == pytest.approx(per_token[0], rel=0.05)
 
@@ -377,7 +384,7 @@ def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path, training=LORA | {"dropout": 0.5})
     weights = {name: p.clone() for name, p in parts.policy.model.named_parameters()}
     state = torch.get_rng_state()
-    largest_part(one, prompts, parts, 1e9)
+    largest_microbatch(one, prompts, parts, 1e9)
     assert torch.equal(torch.get_rng_state(), state)
     for name, parameter in parts.policy.model.named_parameters():
         assert parameter.grad is None
@@ -387,11 +394,11 @@ def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
 def test_no_part_is_larger_than_a_step_and_the_smallest_is_one_completion(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path)
     batch = method_at(one, parts)(0).collect(prompts, 0)
-    tokens = largest_part(one, prompts, parts, 1e15)
-    longest = max(part_tokens([rollout], packs=True) for rollout in batch.rollouts)
+    tokens = largest_microbatch(one, prompts, parts, 1e15)
+    longest = max(microbatch_tokens([rollout], packs=True) for rollout in batch.rollouts)
     assert tokens == 24 * longest
     assert len(batch.split(tokens)) == 1
-    assert largest_part(one, prompts, parts, 0) == longest
+    assert largest_microbatch(one, prompts, parts, 0) == longest
 
 
 def test_a_longest_completion_that_does_not_fit_is_told_of_before_the_first_step(
@@ -399,17 +406,17 @@ def test_a_longest_completion_that_does_not_fit_is_told_of_before_the_first_step
 ) -> None:
     one, prompts, parts = trial_of(tmp_path)
     with room_for(learns(10)), pytest.raises(RunError, match="on a single completion"):
-        largest_part(one, prompts, parts, 1e9)
+        largest_microbatch(one, prompts, parts, 1e9)
 
 
 def test_a_resumed_run_takes_the_number_that_its_start_has_found(tmp_path: Path) -> None:
-    auto = settings(tmp_path, "auto", tokens_per_part="auto")
+    auto = settings(tmp_path, "auto", max_tokens_per_microbatch="auto")
     given = settings(tmp_path, "given")
     run_until_killed(auto)
     folder = RunFolder(tmp_path / "auto")
     record = folder.read_record()
-    assert 1 < record["tokens_per_part"] < 16384
-    folder.record.write_text(json.dumps(record | {"tokens_per_part": 1}))
+    assert 1 < record["max_tokens_per_microbatch"] < 16384
+    folder.record.write_text(json.dumps(record | {"max_tokens_per_microbatch": 1}))
     with room_for(lambda module, ids: not module.training or len(ids) == 1) as failed:
         resumed = run(auto, resume=True)
     assert not failed
@@ -418,9 +425,11 @@ def test_a_resumed_run_takes_the_number_that_its_start_has_found(tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", [0, "many"])
-def test_tokens_per_part_is_a_number_or_auto(tmp_path: Path, value: object) -> None:
-    with pytest.raises(ConfigError, match=r"tokens_per_part: .*(greater than or equal to 1|auto)"):
-        settings(tmp_path, "run", tokens_per_part=value)
+def test_max_tokens_per_microbatch_is_a_number_or_auto(tmp_path: Path, value: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"max_tokens_per_microbatch: .*(greater than or equal to 1|auto)"
+    ):
+        settings(tmp_path, "run", max_tokens_per_microbatch=value)
 
 
 # What is held, and what is free
@@ -470,11 +479,11 @@ def gradient(training: dict[str, Any], checkpointing: bool) -> tuple[dict[str, T
     method = OnPolicy(one, [(1.0, distill(one))])
     batch = method.collect(asked("a", "b"), 0)
     torch.manual_seed(0)
-    part = [
+    microbatch = [
         dataclasses.replace(rollout, student_ids=rollout.student_ids * 60)
         for rollout in batch.rollouts
     ]
-    peak = peak_bytes(lambda: method.loss(part, 100)[0].backward(), CPU)
+    peak = peak_bytes(lambda: method.loss(microbatch, 100)[0].backward(), CPU)
     return {n: p.grad for n, p in policy.trainable.items() if p.grad is not None}, peak
 
 

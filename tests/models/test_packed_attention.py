@@ -141,7 +141,7 @@ def test_a_step_learns_the_same_from_packed_and_from_padded_rows() -> None:
         method = OnPolicy(student, [(1.0, distill(student, teacher))])
         batch = method.collect(asked("a", "b"), 0)
         assert batch.packs == packs
-        learned.append(found(method, batch, tokens_per_part=60))
+        learned.append(found(method, batch, max_tokens_per_microbatch=60))
     (loss, metrics, gradient), slow = learned
     assert loss == pytest.approx(slow[0], rel=1e-5)
     assert metrics == pytest.approx(slow[1], rel=1e-4, abs=1e-6)

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from rcsd.models.packed_attention import Branch
-from rcsd.models.packing import left_padded, packed, padded, parts, right_padded, through_end
+from rcsd.models.packing import (
+    left_padded,
+    packed,
+    padded,
+    right_padded,
+    split_microbatches,
+    through_end,
+)
 from rcsd.types import Completion, Example, Rollout
 
 
@@ -57,26 +64,27 @@ def _rollout(student: int, teacher: int, completion: int) -> Rollout:
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
 def test_parts_hold_every_rollout_once_within_the_budget(budget: int) -> None:
     rollouts = [_rollout(n % 7 + 1, n % 5 + 3, n % 11 + 1) for n in range(40)]
-    divided = parts(rollouts, budget, packs=False)
-    assert sorted(map(id, rollouts)) == sorted(id(r) for part in divided for r in part)
-    for part in divided:
+    divided = split_microbatches(rollouts, budget, packs=False)
+    assert sorted(map(id, rollouts)) == sorted(id(r) for microbatch in divided for r in microbatch)
+    for microbatch in divided:
         widest = max(
-            len(r.student_ids) + len(r.teacher_ids) + 2 * len(r.completion.token_ids) for r in part
+            len(r.student_ids) + len(r.teacher_ids) + 2 * len(r.completion.token_ids)
+            for r in microbatch
         )
-        assert widest * len(part) <= budget or len(part) == 1
+        assert widest * len(microbatch) <= budget or len(microbatch) == 1
 
 
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
 def test_packed_parts_keep_the_order_and_count_a_prompt_once(budget: int) -> None:
     rollouts = [_rollout(n // 4 + 1, n // 4 + 3, n % 11 + 1) for n in range(40)]
-    divided = parts(rollouts, budget, packs=True)
-    assert [id(r) for part in divided for r in part] == list(map(id, rollouts))
+    divided = split_microbatches(rollouts, budget, packs=True)
+    assert [id(r) for microbatch in divided for r in microbatch] == list(map(id, rollouts))
 
-    def num_tokens(part: list[Rollout]) -> int:
-        prompts = {(r.student_ids, r.teacher_ids) for r in part}
-        own = 2 * sum(len(r.completion.token_ids) for r in part)
+    def num_tokens(microbatch: list[Rollout]) -> int:
+        prompts = {(r.student_ids, r.teacher_ids) for r in microbatch}
+        own = 2 * sum(len(r.completion.token_ids) for r in microbatch)
         return own + sum(len(one) + len(other) for one, other in prompts)
 
-    for part, after in pairwise([*divided, []]):
-        assert num_tokens(part) <= budget or len(part) == 1
-        assert not after or num_tokens([*part, after[0]]) > budget
+    for microbatch, after in pairwise([*divided, []]):
+        assert num_tokens(microbatch) <= budget or len(microbatch) == 1
+        assert not after or num_tokens([*microbatch, after[0]]) > budget

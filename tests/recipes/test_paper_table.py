@@ -16,7 +16,7 @@ from tests.evaluation.test_record import answer, question
 from rcsd import config
 from rcsd.cli.paper import paper_table as command
 from rcsd.config.base import parse
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
 from rcsd.evaluation.compare.sets import AnsweredSet
 from rcsd.evaluation.record import Answers, EvaluatedModel, Evaluation, write_evaluation
@@ -43,7 +43,7 @@ def evaluated(path: Path, scores: Scores, digest: str, seed: int | None = None) 
         sets[name] = Answers(asked, rows, ())
     task = {"exclusions": {}, "num_problems": 3, "num_published": 198, "criteria_left_out": []}
     record = {
-        "template_sha256": Words(None).hashes(),
+        "template_sha256": PromptTemplates(None).hashes(),
         "data_sha256": dict.fromkeys(scores, "0"),
         "tasks": {name: task for name in scores if name == "rar-science"},
     }

@@ -54,8 +54,8 @@ from rcsd.errors import ConfigError, ModelError
 from rcsd.methods.build import Parts, method_at
 from rcsd.methods.distill import Distill, TopKSaid
 from rcsd.models.logits import HeadPredictions
-from rcsd.models.memory import part_limit, peak_bytes
-from rcsd.models.packing import part_tokens, parts
+from rcsd.models.memory import microbatch_limit, peak_bytes
+from rcsd.models.packing import microbatch_tokens, split_microbatches
 from rcsd.models.policy import Policy, Scorer, checkpoint_activations, policy_of
 from rcsd.models.teacher import LiveTeacher, teacher_of
 from rcsd.recipes.plan import Plan, plan_of, setup_of
@@ -187,7 +187,7 @@ def held_by_a_pass(run: config.Config, policy: Policy) -> int:
     example, drawn = Example("a", "b"), random.Random(0)
     silent = ScriptedEngine([Completion((), "", finished=True)])
     teacher = teacher_of(run.teacher, policy)
-    made = Parts([example], policy, scorer, teacher, silent, part_limit(10**9))
+    made = Parts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
     method = method_at(run, made)(0)
     rollouts: list[Rollout] = []
     ids = range(5, policy.vocab_size)
@@ -285,7 +285,7 @@ def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
 
 
 def test_parts_are_those_of_a_run() -> None:
-    run = settings(examples_per_step=7, completions_per_example=4, tokens_per_part=1200)
+    run = settings(examples_per_step=7, completions_per_example=4, max_tokens_per_microbatch=1200)
     work = work_of(run, SHORT, 1, is_full=False)
     ids, own = tuple(range(90)), Completion(tuple(range(50)), "", finished=False)
     rollouts = [
@@ -293,16 +293,16 @@ def test_parts_are_those_of_a_run() -> None:
         for n in range(7)
         for _ in range(4)
     ]
-    divided = parts(rollouts, 1200, packs=True)
+    divided = split_microbatches(rollouts, 1200, packs=True)
     part = work.part()
     assert len(divided[0]) == part.examples * part.completions == 8
     assert len(divided) == work.num_parts
     tokens = part.rows(part.student).tokens + part.rows(part.teacher).tokens
-    assert tokens == part_tokens(divided[0], packs=True)
+    assert tokens == microbatch_tokens(divided[0], packs=True)
 
 
 def test_an_example_larger_than_a_part_is_divided_among_its_completions() -> None:
-    run = settings(examples_per_step=2, completions_per_example=8, tokens_per_part=450)
+    run = settings(examples_per_step=2, completions_per_example=8, max_tokens_per_microbatch=450)
     part = work_of(run, SHORT, 1, is_full=False).part()
     assert (part.examples, part.completions) == (1, 3)  # 150 of prompts, 100 a completion
 
@@ -560,7 +560,7 @@ def test_a_plan_says_what_limits_each_phase() -> None:
     sharded = settings(examples_per_step=2, method={"type": "sft"}, **FSDP)
     plan = planned(sharded, shape(), Cluster(slow_link, 2))
     assert plan.limit == "student: communication"
-    assert any("raise tokens_per_part" in sentence for sentence in sentences(plan))
+    assert any("raise max_tokens_per_microbatch" in sentence for sentence in sentences(plan))
     slow_host = settings(engine={"type": "vllm", "compiled": False})
     plan = planned(slow_host, shape(), Cluster(dataclasses.replace(PLAIN, operation_seconds=1.0)))
     assert plan.limit == "sampling: host"
@@ -676,8 +676,11 @@ def test_only_changes_that_the_configuration_takes_are_shown() -> None:
     cluster = Cluster(ACCELERATORS["h100"], 4)
     names = {c.name for c in planned(settings(overlap=True), shape(), cluster).changes}
     assert not {"processes.sharding=fsdp", "engine.type=vllm"} & names
-    names = {c.name for c in planned(settings(tokens_per_part="auto"), shape(), cluster).changes}
-    assert "processes.sharding=fsdp tokens_per_part=16384" in names
+    names = {
+        c.name
+        for c in planned(settings(max_tokens_per_microbatch="auto"), shape(), cluster).changes
+    }
+    assert "processes.sharding=fsdp max_tokens_per_microbatch=16384" in names
 
 
 def test_under_sharding_nothing_is_left_for_autocast_to_copy() -> None:

@@ -13,12 +13,12 @@ from tests.support.asked import SAYS_NO, SAYS_YES, question
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd import config
-from rcsd.data.prompts import Prompted, prompted
+from rcsd.data.prompts import PromptPair, build_prompts
 from rcsd.data.world.problems import examples
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, RunError
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
 from rcsd.recipes.probe import check_new, probe
@@ -38,11 +38,11 @@ FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
 
 def pair_of(model: Policy, temperature: float = 1.0) -> Pair:
     engine, teacher = HfEngine(model, 8), teacher_of(config.FrozenTeacher(), model)
-    return Pair(model, Scorer(model), engine, teacher, temperature, part_limit(4096))
+    return Pair(model, Scorer(model), engine, teacher, temperature, microbatch_limit(4096))
 
 
-def world_prompts(model: Policy, num: int = 3) -> list[Prompted]:
-    return prompted(examples("train", num, 0), config.Views(), model.tokenizer, 1000)[0]
+def world_prompts(model: Policy, num: int = 3) -> list[PromptPair]:
+    return build_prompts(examples("train", num, 0), config.Views(), model.tokenizer, 1000)[0]
 
 
 # Headroom, with a scripted engine

@@ -75,16 +75,20 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
         (FULL, {"examples_per_step": 1}),  # one process has nothing to do
         (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
         (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
-        (LORA, {"method": {"type": "criterion"}, "tokens_per_part": 1}),
+        (LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
         (LORA, {"overlap": True}),
         (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-        (LORA, FSDP | {"evaluation": EVALUATION, "examples_per_step": 5, "tokens_per_part": 300}),
+        (
+            LORA,
+            FSDP
+            | {"evaluation": EVALUATION, "examples_per_step": 5, "max_tokens_per_microbatch": 300},
+        ),
         (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
         (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
         (FULL, FSDP | {"examples_per_step": 1}),
         (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
         (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
-        (LORA, FSDP | {"method": SRPO, "tokens_per_part": 1, "examples_per_step": 3}),
+        (LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
         (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
     ],
 )
@@ -131,7 +135,7 @@ def stop_after(rank: int, num_steps: int) -> None:
 
 def test_the_number_of_exchanges_does_not_depend_on_the_data(tmp_path: Path) -> None:
     counted = []
-    for name, changes in (("a", {"seed": 1}), ("b", {"seed": 2, "tokens_per_part": 1})):
+    for name, changes in (("a", {"seed": 1}), ("b", {"seed": 2, "max_tokens_per_microbatch": 1})):
         one = made(tmp_path, name, LORA, **changes, sampling={"max_tokens": 5 + len(counted)})
         assert codes(on_ranks([one, one], False, count_exchanges, tmp_path / f"{name}.counts")) == [
             0,
@@ -181,12 +185,12 @@ def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
 
 def keep_errors(rank: int, errors: Path) -> None:
     """What ends a rank goes into a file."""
-    together, depth = Ranks.together, [0]
+    original, depth = Ranks.all_gather_results, [0]
 
     def noting(self: Ranks, *args: Any, **kwargs: Any) -> Any:
         depth[0] += 1
         try:
-            return together(self, *args, **kwargs)
+            return original(self, *args, **kwargs)
         except BaseException as error:
             if depth[0] == 1:
                 told = f"{type(error).__name__}: {error}"
@@ -195,7 +199,7 @@ def keep_errors(rank: int, errors: Path) -> None:
         finally:
             depth[0] -= 1
 
-    pytest.MonkeyPatch().setattr(Ranks, "together", noting)
+    pytest.MonkeyPatch().setattr(Ranks, "all_gather_results", noting)
 
 
 def fail_in_learning(rank: int, failing: int, errors: Path) -> None:
@@ -218,7 +222,7 @@ def test_memory_that_runs_out_in_one_process_of_a_sharded_run_ends_all_in_words(
     one = made(tmp_path, "run", LORA, **FSDP)
     processes = on_ranks([one, one], False, fail_in_learning, 1, tmp_path / "error")
     assert codes(processes) == [1, 1]
-    assert "lower tokens_per_part" in (tmp_path / "error-1").read_text()
+    assert "lower max_tokens_per_microbatch" in (tmp_path / "error-1").read_text()
     assert "another process does not answer" in (tmp_path / "error-0").read_text()
 
 
@@ -286,8 +290,8 @@ def test_shares_are_consecutive_whole_and_even() -> None:
 
 
 def test_what_all_have_in_common_is_told_by_the_main_process_alone() -> None:
-    assert Ranks().together(lambda: 3) == [3]
-    assert Ranks().from_main(lambda: 4) == 4
+    assert Ranks().all_gather_results(lambda: 3) == [3]
+    assert Ranks().on_main(lambda: 4) == 4
     assert issubclass(OtherRankError, Exception)
 
 

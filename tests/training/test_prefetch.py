@@ -15,7 +15,7 @@ from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, 
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import decoding_of, prompt_room, prompted
+from rcsd.data.prompts import build_decoding, build_prompts, limit_prompt_tokens
 from rcsd.distributed import Ranks
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import engine_of
@@ -93,15 +93,15 @@ def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
     models = [one.model.path]
     models += [str(run(overlapping(tmp_path, f"{n}", steps=n)).model) for n in (1, 2)]
     policies = [load_policy(one.model.model_copy(update={"path": path})) for path in models]
-    room = prompt_room(
+    room = limit_prompt_tokens(
         policies[0].max_positions, one.sampling.max_prompt_tokens, one.sampling.max_tokens
     )
-    prompts, _ = prompted(load_examples(one.data)[0], one.views, policies[0].tokenizer, room)
+    prompts, _ = build_prompts(load_examples(one.data)[0], one.views, policies[0].tokenizer, room)
     stream = Stream(prompts, examples_per_step(one), one.seed)
     for step, policy in enumerate((policies[0], *policies)):
         asked = [prompt.student_ids for prompt in stream.take(step)]
         seed = sampling_seed(one.seed, step)
-        said = engine_of(one.engine, policy).sample(asked, decoding_of(one.sampling), seed)
+        said = engine_of(one.engine, policy).sample(asked, build_decoding(one.sampling), seed)
         assert [completion.text for completion in said] == seen[step]
 
 
@@ -142,7 +142,7 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
     "changes",
     [
         CRITERION,
-        {"tokens_per_part": "auto"},
+        {"max_tokens_per_microbatch": "auto"},
         {
             "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
             "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},

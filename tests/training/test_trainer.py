@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.data.rubric import rubric_json
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError, RunError
@@ -122,7 +122,7 @@ def test_where_only_the_likeliest_token_is_left_both_engines_train_the_same_mode
 
 def test_splitting_the_step_into_parts_changes_nothing(tmp_path: Path) -> None:
     whole = trajectory(run(settings(tmp_path, "whole", steps=3)))
-    split = trajectory(run(settings(tmp_path, "split", steps=3, tokens_per_part=1)))
+    split = trajectory(run(settings(tmp_path, "split", steps=3, max_tokens_per_microbatch=1)))
     for row, expected in zip(split, whole, strict=True):
         assert row == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -220,7 +220,7 @@ def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path:
 
 
 def test_a_stream_takes_every_example_once_an_epoch() -> None:
-    prompts = [Prompted(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
+    prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
     stream = Stream(prompts, per_step=[4] * 5, seed=0)
     taken = [item.student_ids[0] for step in range(5) for item in stream.take(step)]
     assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
@@ -294,7 +294,7 @@ def test_held_out_rubrics_are_measured_against_gold(tmp_path: Path) -> None:
 def test_a_written_copy_of_gold_agrees_with_it_fully(tmp_path: Path) -> None:
     examples = load_examples(config.WorldData(num_examples=2))[0]
     texts = [rubric_json(e.rubric) for e in examples if e.rubric is not None]
-    prompts = [Prompted(example, (1,), (1,)) for example in examples]
+    prompts = [PromptPair(example, (1,), (1,)) for example in examples]
     engine = ScriptedEngine([Completion((1,), text, finished=True) for text in texts])
     held_out = HeldOutRubrics("set", prompts, engine, Decoding(10))
     expected = dict.fromkeys(("valid_share", "precision_mean", "recall_mean", "f1_mean"), 1.0)

@@ -81,11 +81,11 @@ from rcsd.config.parts import (
     Views,
 )
 from rcsd.config.processes import Processes
-from rcsd.config.roots import DEFAULT_TOKENS_PER_PART, Config, Stage
+from rcsd.config.roots import DEFAULT_MAX_TOKENS_PER_MICROBATCH, Config, Stage
 from rcsd.runs import RunFolder
 
 __all__ = [
-    "DEFAULT_TOKENS_PER_PART",
+    "DEFAULT_MAX_TOKENS_PER_MICROBATCH",
     "JSD",
     "AnswerReward",
     "AnyEngine",

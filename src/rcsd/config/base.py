@@ -23,7 +23,7 @@ MAX_SHOWN = 300
 """Characters of a wrong value that an error shows."""
 
 
-RENAMED: Mapping[str, str] = {}
+RENAMED: Mapping[str, str] = {"tokens_per_part": "max_tokens_per_microbatch"}
 """Keys of earlier versions, and the keys that replace them; CHANGELOG.md has the same table."""
 
 

@@ -38,7 +38,7 @@ from rcsd.config.presets import PRESETS, filled, named
 from rcsd.config.processes import Processes
 from rcsd.types import ViewName
 
-DEFAULT_TOKENS_PER_PART = 16384
+DEFAULT_MAX_TOKENS_PER_MICROBATCH = 16384
 """Of one pass, where nothing else is asked for."""
 
 
@@ -73,12 +73,15 @@ class Stage(Section):
     takes 64."""
     budget: Budget | None = None
     """Ends the run before ``steps`` where enough was learned from; None goes by steps alone."""
-    tokens_per_part: Annotated[int, Field(ge=1)] | Literal["auto"] = DEFAULT_TOKENS_PER_PART
+    max_tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = (
+        DEFAULT_MAX_TOKENS_PER_MICROBATCH
+    )
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
-    and speed, never the gradient. A part that runs out of memory is learned anew in halves, which
-    the metrics count (``memory/...``); the smaller number then stays. ``auto`` tries three small
-    passes before the first step, and takes the most that fits; the run's
-    record keeps the number. ``rcsd probe``, which takes no step, takes the default for ``auto``."""
+    and speed, never the gradient. A micro-batch that runs out of memory
+    is learned anew in halves, which the metrics count (``memory/...``); the smaller number then
+    stays. ``auto`` tries three small passes before the first step, and takes the most that fits;
+    the run's record keeps the number. ``rcsd probe``, which takes no step, takes the default for
+    ``auto``."""
     overlap: bool = False
     """Whether a step's completions are sampled while the step before is learned from: off-policy by
     one optimizer step, since they come from the weights before that step. They are not weighted by
@@ -285,10 +288,10 @@ class Config(Stage):
                 "overlap samples from a whole copy of the policy, and processes.sharding: fsdp has "
                 "none; leave one of them out"
             )
-        if self.processes.sharding == "fsdp" and self.tokens_per_part == "auto":
+        if self.processes.sharding == "fsdp" and self.max_tokens_per_microbatch == "auto":
             raise ValueError(
-                "tokens_per_part: auto tries what fits in each process by itself, and passes over "
-                "sharded weights take all of them; set a number"
+                "max_tokens_per_microbatch: auto tries what fits in each process by "
+                "itself, and passes over sharded weights take all of them; set a number"
             )
         return self
 

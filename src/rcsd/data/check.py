@@ -14,7 +14,7 @@ from datasketch import MinHash, MinHashLSH
 from rcsd.data.lines import json_lines
 from rcsd.data.lint.rules import Severity
 from rcsd.data.rows import example_from_row
-from rcsd.data.views import ChatTokenizer, Words, answer_conversation, prompt_ids
+from rcsd.data.views import ChatTokenizer, PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import DataError
 from rcsd.types import Example, ViewName
 
@@ -294,7 +294,7 @@ def view_lengths(
     Raises:
         ModelError: If the model has no chat template.
     """
-    words = Words()
+    words = PromptTemplates()
     lengths = []
     for view in get_args(ViewName):
         counts = []

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from rcsd import config
 from rcsd.config.placebos import Arm, PlaceboArm
 from rcsd.data.rubric import parse_rubric
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError, RubricError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -42,14 +42,14 @@ _TRIES = 64
 
 
 def with_placebo(
-    examples: Sequence[Example], placebo: config.Placebo, words: Words
+    examples: Sequence[Example], placebo: config.Placebo, templates: PromptTemplates
 ) -> list[Example]:
     """Examples with the rubrics of a placebo (defined by the docstrings of its sections).
 
     Args:
         examples: In any order, which is kept.
         placebo: The section.
-        words: Holds the generic rubric.
+        templates: Holds the generic rubric.
 
     Raises:
         DataError: If too few examples have a rubric.
@@ -59,7 +59,7 @@ def with_placebo(
         case config.NoPlacebo():
             return list(examples)
         case config.GenericRubrics():
-            return generic(examples, generic_rubric(words))
+            return generic(examples, generic_rubric(templates))
         case config.ShuffledRubrics(seed=seed):
             return shuffled(examples, seed)
         case config.RandomRubrics(seed=seed):
@@ -70,7 +70,7 @@ def with_placebo(
             return noisy(examples, share, seed)
 
 
-def generic_rubric(words: Words) -> Rubric:
+def generic_rubric(templates: PromptTemplates) -> Rubric:
     """The rubric of ``generic_rubric.jinja``.
 
     The packaged one has the generalities that the rubric world's bad rubrics are padded with
@@ -83,7 +83,7 @@ def generic_rubric(words: Words) -> Rubric:
         ConfigError: If the template renders to no rubric in JSON.
     """
     try:
-        return parse_rubric(json.loads(words.render(GENERIC_TEMPLATE)))
+        return parse_rubric(json.loads(templates.render(GENERIC_TEMPLATE)))
     except (ValueError, RecursionError, RubricError) as error:
         raise ConfigError(f"template {GENERIC_TEMPLATE}: no rubric in JSON: {error}") from error
 

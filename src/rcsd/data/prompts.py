@@ -1,4 +1,4 @@
-"""Examples become prompts: token ids of both views, made once for the whole run."""
+"""Prompts: token ids of the student's and the teacher's view, built once for a run."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,20 +8,21 @@ from typing import Any
 from rcsd import config
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.views import (
-    Words,
+    PromptTemplates,
     analysis_conversation,
     answer_conversation,
     answer_now,
-    control_token_in,
+    find_control_token,
     prompt_ids,
     rubric_analysis_conversation,
     rubric_conversation,
     rubric_now,
 )
 from rcsd.errors import ConfigError, DataError
+from rcsd.io import digest
 from rcsd.types import Decoding, Example, ViewName
 
-# For what is written: the request, the request for an analysis, and the turn after the analysis.
+# For each kind of completion: the request, the request for an analysis, the turn after it.
 CONVERSATIONS = {
     "answer": (answer_conversation, analysis_conversation, answer_now),
     "rubric": (rubric_conversation, rubric_analysis_conversation, rubric_now),
@@ -29,7 +30,7 @@ CONVERSATIONS = {
 
 
 @dataclass(frozen=True)
-class Prompted:
+class PromptPair:
     """An example with the prompts of both views, as token ids."""
 
     example: Example
@@ -38,64 +39,91 @@ class Prompted:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """An example that is left out, and why."""
+class SkippedExample:
+    """An example without a usable prompt, and the reason."""
 
     id: str
     reason: str
 
 
-def prompted(
-    examples: Iterable[Example], views: config.Views, tokenizer: Any, max_tokens: int
-) -> tuple[list[Prompted], list[Dropped]]:
-    """Prompts of all examples whose prompts fit; the others are listed.
+def build_prompts(
+    examples: Iterable[Example], views: config.Views, tokenizer: Any, max_prompt_tokens: int
+) -> tuple[list[PromptPair], list[SkippedExample]]:
+    """Prompts of all examples that fit; the others are listed, never truncated.
 
-    With ``views.analysis`` the teacher's prompt asks for the analysis:
-    `rcsd.engines.analysis.with_analyses` goes on from it.
+    With ``views.analysis`` the teacher's prompt requests the analysis;
+    `rcsd.engines.analysis.with_analyses` continues it.
 
     Raises:
-        DataError: If a view shows what an example lacks, or no example is left.
+        DataError: If an example lacks a part of a view, or no example is left.
     """
-    words = Words(views.templates)
-    kept, dropped = [], []
-    asking, analysing, _ = CONVERSATIONS[views.writes]
+    templates = PromptTemplates(views.templates)
+    request, analysis_request, _ = CONVERSATIONS[views.writes]
+    teacher_request = analysis_request if views.analysis else request
+    pairs, skipped = [], []
     for example in examples:
-        asked = asking(example, views.student, words)
-        taught = (analysing if views.analysis else asking)(example, views.teacher, words)
-        student = prompt_ids(tokenizer, asked)
-        teacher = student if taught == asked else prompt_ids(tokenizer, taught)
-        longest = max(len(student), len(teacher))
-        token = control_token_in(tokenizer, [*asked, *taught])
-        if longest > max_tokens:
-            reason = f"a prompt of {longest} tokens, and there is room for {max_tokens}"
-            dropped.append(Dropped(example.id, reason))
+        student = request(example, views.student, templates)
+        teacher = teacher_request(example, views.teacher, templates)
+        student_ids = prompt_ids(tokenizer, student)
+        teacher_ids = student_ids if teacher == student else prompt_ids(tokenizer, teacher)
+        longest = max(len(student_ids), len(teacher_ids))
+        token = find_control_token(tokenizer, [*student, *teacher])
+        if longest > max_prompt_tokens:
+            reason = f"a prompt of {longest} tokens, and there is room for {max_prompt_tokens}"
+            skipped.append(SkippedExample(example.id, reason))
         elif token is not None:
-            dropped.append(Dropped(example.id, f"its text holds the control token {token}"))
+            skipped.append(SkippedExample(example.id, f"its text holds the control token {token}"))
         else:
-            kept.append(Prompted(example, tuple(student), tuple(teacher)))
-    if not kept:
-        why = f"; the first: {dropped[0].reason}" if dropped else ""
+            pairs.append(PromptPair(example, tuple(student_ids), tuple(teacher_ids)))
+    if not pairs:
+        why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise DataError(f"no example is left{why}")
-    return kept, dropped
+    return pairs, skipped
+
+
+def build_all_prompts(
+    examples: Iterable[Example],
+    views: config.Views,
+    tokenizer: Any,
+    max_prompt_tokens: int,
+    field: str,
+) -> list[PromptPair]:
+    """Prompts of a validation or test set: a set that shrinks would compare unlike things.
+
+    Args:
+        examples: The set.
+        views: See `build_prompts`.
+        tokenizer: See `build_prompts`.
+        max_prompt_tokens: See `build_prompts`.
+        field: Key of the set in the configuration, for errors.
+
+    Raises:
+        DataError: If a prompt does not fit; see also `build_prompts`.
+    """
+    prompts, skipped = build_prompts(examples, views, tokenizer, max_prompt_tokens)
+    if skipped:
+        raise DataError(f"held-out example {skipped[0].id!r}: {skipped[0].reason}", field=field)
+    return prompts
 
 
 class TeacherPrompts:
-    """Prompts of teachers who are shown less than the run's own.
+    """Prompts of a teacher that sees a rubric with fewer criteria than the run's, or none.
 
     Args:
-        views: The run's; without analysis, which would be another for each.
-        tokenizer: Of the policy, with its chat template.
+        views: Views of the run; without an analysis, which would differ for each rubric.
+        tokenizer: Tokenizer of the policy, with its chat template.
     """
 
     def __init__(self, views: config.Views, tokenizer: Any) -> None:
-        self._views, self._tokenizer, self._words = views, tokenizer, Words(views.templates)
+        self._views, self._tokenizer = views, tokenizer
+        self._templates = PromptTemplates(views.templates)
 
-    def of(self, example: Example) -> tuple[int, ...]:
-        """The teacher's prompt; of an example without a rubric, what its view shows besides it."""
+    def build(self, example: Example) -> tuple[int, ...]:
+        """Teacher's prompt; without a rubric the view shows its other parts alone."""
         view = self._views.teacher
         if example.rubric is None:
             view = WITHOUT_RUBRIC.get(view, view)
-        conversation = CONVERSATIONS[self._views.writes][0](example, view, self._words)
+        conversation = CONVERSATIONS[self._views.writes][0](example, view, self._templates)
         return tuple(prompt_ids(self._tokenizer, conversation))
 
 
@@ -104,89 +132,65 @@ WITHOUT_RUBRIC: Mapping[ViewName, ViewName] = {
     "rubric+answer": "answer",
     "solution+rubric": "solution",
 }
-"""What is left of a view that shows the rubric, where there is none."""
+"""Views that show the rubric, and the same views without it."""
 
 
-def whole_set(
-    examples: Iterable[Example], views: config.Views, tokenizer: Any, max_tokens: int, field: str
-) -> list[Prompted]:
-    """Prompts of a held-out set; a set that silently shrinks would compare unlike things.
-
-    Args:
-        examples: The set.
-        views: As in `prompted`.
-        tokenizer: As in `prompted`.
-        max_tokens: As in `prompted`.
-        field: Where the set stands in the configuration, for the error.
-
-    Raises:
-        DataError: If a prompt does not fit, and as `prompted`.
-    """
-    prompts, dropped = prompted(examples, views, tokenizer, max_tokens)
-    if dropped:
-        raise DataError(f"held-out example {dropped[0].id!r}: {dropped[0].reason}", field=field)
-    return prompts
-
-
-def prompt_room(max_positions: int | None, max_prompt_tokens: int, max_tokens: int) -> int:
-    """Longest prompt, in tokens: the given limit, or less where the model's positions end.
+def limit_prompt_tokens(
+    max_positions: int | None, max_prompt_tokens: int, max_completion_tokens: int
+) -> int:
+    """Longest prompt in tokens: ``max_prompt_tokens``, or less where the model's positions end.
 
     Raises:
         ConfigError: If completions leave no room for prompts.
     """
     if max_positions is None:
         return max_prompt_tokens
-    if max_positions <= max_tokens:
+    if max_positions <= max_completion_tokens:
         raise ConfigError(
-            f"max_tokens: {max_tokens} leaves no room for a prompt: the model takes sequences "
-            f"of {max_positions} tokens"
+            f"max_tokens: {max_completion_tokens} leaves no room for a prompt: the model takes "
+            f"sequences of {max_positions} tokens"
         )
-    return min(max_prompt_tokens, max_positions - max_tokens)
+    return min(max_prompt_tokens, max_positions - max_completion_tokens)
 
 
 def longest_sequence(settings: config.Stage) -> int:
-    """Tokens of the longest prompt of a run with what is sampled after it, and one more.
+    """Length in tokens of the longest prompt with its completion, and one more.
 
-    The one more is what an engine samples after a whole sequence that it scores.
+    An engine samples one token after a full sequence when it scores it.
     """
     sampling, views = settings.sampling, settings.views
-    written = [sampling.max_tokens]
+    completions = [sampling.max_tokens]
     if settings.evaluation is not None:
-        written.append(settings.evaluation.max_tokens)
+        completions.append(settings.evaluation.max_tokens)
     if views.analysis:
-        written.append(views.max_analysis_tokens)
-    return sampling.max_prompt_tokens + max(written) + 1
+        completions.append(views.max_analysis_tokens)
+    return sampling.max_prompt_tokens + max(completions) + 1
 
 
-def regex_of(grammar: config.RubricGrammar | None) -> str | None:
-    """The language that completions are held to, or None where they are free."""
+def grammar_regex(grammar: config.RubricGrammar | None) -> str | None:
+    """Regular expression that constrains completions, or None where they are free."""
     return None if grammar is None else rubric_regex(grammar.max_criteria, grammar.max_characters)
 
 
-def decoding_of(section: config.Sampling) -> Decoding:
-    """How completions are drawn in training."""
+def build_decoding(section: config.Sampling) -> Decoding:
+    """Decoding in training."""
     return Decoding(
         section.max_tokens,
         section.temperature,
         section.top_p,
         section.top_k,
-        regex_of(section.grammar),
+        grammar_regex(section.grammar),
     )
 
 
-def prompts_fingerprint(prompts: Iterable[Prompted]) -> str:
-    """SHA-256 of all prompts' token ids: data, words, chat format and analyses in one."""
-    digest = hashlib.sha256()
+def prompts_fingerprint(prompts: Iterable[PromptPair]) -> str:
+    """SHA-256 of all token ids: data, templates, chat format and analyses in one digest."""
+    hasher = hashlib.sha256()
     for prompt in prompts:
-        digest.update(repr((prompt.student_ids, prompt.teacher_ids)).encode())
-    return digest.hexdigest()
+        hasher.update(repr((prompt.student_ids, prompt.teacher_ids)).encode())
+    return hasher.hexdigest()
 
 
 def prompt_key(ids: Sequence[int]) -> str:
-    """What a prompt is found by in a cache: SHA-256 of its token ids."""
-    return sha256(",".join(map(str, ids)))
-
-
-def sha256(text: str) -> str:
-    """SHA-256 of a text, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Key of a prompt in a cache: the digest of its token ids."""
+    return digest(",".join(map(str, ids)))

@@ -1,12 +1,11 @@
-"""Views: an example becomes the conversation that the student or the teacher sees.
+"""Views: the conversation of an example that the student or the teacher sees.
 
-The words are in ``templates/*.jinja``; their hash goes into the run record. Every view ends with
-the model's own generation header, and token ids are made once: what a model sampled is never
-decoded and tokenised again.
+Templates are ``templates/*.jinja``; their digests go into the run record. Every view ends with the
+model's own generation header, and token ids are made once: what a model sampled is never decoded
+and tokenised again.
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,17 +14,18 @@ import jinja2
 import jinja2.sandbox
 
 from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.io import digest
 from rcsd.types import Conversation, Example, Message, ViewName
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 CUT = "\ue000"
-"""A private-use character that marks a place: no template writes it, no data set should hold it."""
+"""Private-use character that marks a place in rendered text; no template writes it."""
 
 
 @runtime_checkable
 class ChatTokenizer(Protocol):
-    """What views need of a tokenizer: a chat template, and text to ids."""
+    """Interface of a tokenizer: a chat template, and text to token ids."""
 
     chat_template: Any
     added_tokens_decoder: Any
@@ -44,8 +44,8 @@ def _points(weight: float) -> str:
 
 
 @dataclass(frozen=True)
-class Words:
-    """The templates that make conversations of examples.
+class PromptTemplates:
+    """Templates that render examples as conversations.
 
     Args:
         folder: A folder whose ``.jinja`` files replace the packaged ones of the same name, or None.
@@ -68,7 +68,7 @@ class Words:
         return environment
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each template in use, for the run record."""
+        """SHA-256 digest of each template in use, for the run record."""
         hashes = {}
         for name in sorted(path.name for path in TEMPLATES.glob("*.jinja")):
             assert self._environment.loader is not None
@@ -76,15 +76,15 @@ class Words:
                 source = self._environment.loader.get_source(self._environment, name)[0]
             except (OSError, UnicodeError) as error:
                 raise ConfigError(f"template {name}: {_reason(error)}") from error
-            hashes[name] = hashlib.sha256(source.encode()).hexdigest()
+            hashes[name] = digest(source)
         return hashes
 
     def render(self, name: str, **values: object) -> str:
         """Text of the template ``name`` with ``values`` put in.
 
         Raises:
-            ConfigError: If the template is malformed, names a value that there is not, or does what
-                a sandbox refuses.
+            ConfigError: If the template is malformed, names an undefined value, or is refused
+                by the sandbox.
         """
         try:
             return self._environment.get_template(name).render(**values)
@@ -93,18 +93,18 @@ class Words:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong; of errors that are not jinja's own, also their kind."""
-    is_own = isinstance(error, jinja2.TemplateError)
-    return str(error) if is_own else f"{type(error).__name__}: {error}"
+    """Message of an error; with its type where jinja did not raise it."""
+    is_from_jinja = isinstance(error, jinja2.TemplateError)
+    return str(error) if is_from_jinja else f"{type(error).__name__}: {error}"
 
 
 def missing_parts(example: Example, view: ViewName) -> list[str]:
-    """What the view shows, and the example does not have: ``answer``, ``rubric``, ``solution``."""
+    """Parts of the view that the example lacks: ``answer``, ``rubric``, ``solution``."""
     return [part for part, value in _parts(example, view).items() if value is None]
 
 
 def _parts(example: Example, view: ViewName) -> dict[str, Any]:
-    """What the view shows beside the question, by name; None where the example lacks it."""
+    """Parts of the view beside the question, by name; None where the example lacks one."""
     values = {
         "answer": example.reference_answer,
         "rubric": example.rubric,
@@ -113,8 +113,8 @@ def _parts(example: Example, view: ViewName) -> dict[str, Any]:
     return {part: value for part, value in values.items() if part in view.split("+")}
 
 
-def _shown(example: Example, view: ViewName) -> dict[str, Any]:
-    """What the view lets through of the example; what it needs must be there."""
+def _template_values(example: Example, view: ViewName) -> dict[str, Any]:
+    """Values for the template: the question, and the parts of the view, which must be there."""
     missing = missing_parts(example, view)
     if missing:
         field = "reference_answer" if missing[0] == "answer" else missing[0]
@@ -126,37 +126,45 @@ def _shown(example: Example, view: ViewName) -> dict[str, Any]:
     return {"question": example.question, "guided": bool(parts), **nothing, **parts}
 
 
-def answer_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
-    """Conversation in which the question is asked, with what the view shows beside it."""
-    return [_user(words.render("answer.jinja", **_shown(example, view)))]
+def answer_conversation(
+    example: Example, view: ViewName, templates: PromptTemplates
+) -> Conversation:
+    """Request for an answer: the question, with the parts of the view beside it."""
+    return [_user(templates.render("answer.jinja", **_template_values(example, view)))]
 
 
-def analysis_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
-    """Conversation that asks for an analysis of the guidance, before the answer."""
-    return [_user(words.render("analysis.jinja", **_shown(example, view)))]
+def analysis_conversation(
+    example: Example, view: ViewName, templates: PromptTemplates
+) -> Conversation:
+    """Request for an analysis of the guidance, before the answer."""
+    return [_user(templates.render("analysis.jinja", **_template_values(example, view)))]
 
 
-def answer_now(words: Words) -> Message:
-    """User turn after an analysis: now answer."""
-    return _user(words.render("answer_now.jinja"))
+def answer_now(templates: PromptTemplates) -> Message:
+    """User turn after an analysis: the request for the answer."""
+    return _user(templates.render("answer_now.jinja"))
 
 
-def rubric_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
-    """Conversation that asks for a rubric (stage 1), with what the view shows beside the question.
+def rubric_conversation(
+    example: Example, view: ViewName, templates: PromptTemplates
+) -> Conversation:
+    """Request for a rubric (stage 1), with the parts of the view beside the question.
 
     The student's view is ``none`` or ``answer``; the teacher's shows the gold rubric as well.
     """
-    return [_user(words.render("write_rubric.jinja", **_shown(example, view)))]
+    return [_user(templates.render("write_rubric.jinja", **_template_values(example, view)))]
 
 
-def rubric_analysis_conversation(example: Example, view: ViewName, words: Words) -> Conversation:
-    """Conversation that asks for an analysis of the guidance, before the rubric."""
-    return [_user(words.render("analyse_rubric.jinja", **_shown(example, view)))]
+def rubric_analysis_conversation(
+    example: Example, view: ViewName, templates: PromptTemplates
+) -> Conversation:
+    """Request for an analysis of the guidance, before the rubric."""
+    return [_user(templates.render("analyse_rubric.jinja", **_template_values(example, view)))]
 
 
-def rubric_now(words: Words) -> Message:
-    """User turn after an analysis: now write the rubric."""
-    return _user(words.render("write_rubric_now.jinja"))
+def rubric_now(templates: PromptTemplates) -> Message:
+    """User turn after an analysis: the request for the rubric."""
+    return _user(templates.render("write_rubric_now.jinja"))
 
 
 def prompt_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
@@ -174,16 +182,16 @@ def continued_ids(
     turn_ids: list[int],
     following: Message,
 ) -> list[int]:
-    """Token ids of a conversation that goes on after a sampled assistant turn.
+    """Token ids of a conversation that continues after a sampled assistant turn.
 
     The sampled ids stay as they are; only the text around them is tokenised. So the turn keeps the
     first tokens and the exact tokenisation that the model chose.
 
     Args:
         tokenizer: With a chat template.
-        conversation: What the turn answers.
-        turn_ids: The sampled tokens, without the end-of-turn token.
-        following: The user turn after it.
+        conversation: Messages before the sampled turn.
+        turn_ids: Sampled tokens, without the end-of-turn token.
+        following: User turn after it.
 
     Returns:
         Ids up to the next generation header.
@@ -204,15 +212,15 @@ def _user(text: str) -> Message:
 
 
 def turn_end_id(tokenizer: ChatTokenizer) -> int | None:
-    """The token with which the chat template ends an assistant's turn, or None."""
+    """Token with which the chat template ends an assistant's turn, or None."""
     conversation: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
     _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(CUT)
     ids = _ids(tokenizer, after)
     return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
-def control_token_in(tokenizer: ChatTokenizer, conversation: Conversation) -> str | None:
-    """A control token that stands in a message's text, where it would end or forge a turn."""
+def find_control_token(tokenizer: ChatTokenizer, conversation: Conversation) -> str | None:
+    """Control token in the text of a message, where it would end or forge a turn; or None."""
     tokens = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     texts = [message["content"] for message in conversation]
     return next((token for token in tokens if any(token in text for text in texts)), None)

@@ -8,31 +8,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcsd import config
-from rcsd.data.prompts import CONVERSATIONS, Prompted, prompt_key, sha256
-from rcsd.data.views import Words, continued_ids
+from rcsd.data.prompts import CONVERSATIONS, PromptPair, prompt_key
+from rcsd.data.views import PromptTemplates, continued_ids
 from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.io import append_rows, read_rows, write_rows
+from rcsd.io import append_rows, digest, read_rows, write_rows
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
 
 def with_analyses(
-    prompts: Sequence[Prompted],
+    prompts: Sequence[PromptPair],
     views: config.Views,
     policy: Policy,
     engine: Engine,
     cache: Path,
     max_tokens: int,
     ranks: Ranks = Ranks(),  # noqa: B008 (one process alone)
-) -> tuple[list[Prompted], int]:
+) -> tuple[list[PromptPair], int]:
     """Teacher prompts that go on after the teacher's own analysis.
 
     Must be called while the policy has the frozen weights.
 
     Args:
-        prompts: Of `prompted`; the teacher's prompt asks for the analysis.
+        prompts: Of `build_prompts`; the teacher's prompt asks for the analysis.
         views: The views.
         policy: Its weights are part of the cache's fingerprint.
         engine: Writes what the cache lacks, greedily.
@@ -43,7 +43,7 @@ def with_analyses(
     Returns:
         The prompts, and how many analyses were cut off at ``views.max_analysis_tokens``.
     """
-    words = Words(views.templates)
+    words = PromptTemplates(views.templates)
     shown = [prompt.teacher_ids for prompt in prompts]
     analyses: dict[Sequence[int], Completion] | AnalysisCache = {}
 
@@ -52,7 +52,7 @@ def with_analyses(
         analyses = AnalysisCache(cache, policy, views.max_analysis_tokens)
         return [ids for ids in shown if ids not in analyses]
 
-    missing = ranks.from_main(unwritten)
+    missing = ranks.on_main(unwritten)
     for start in range(0, len(missing), 256):
         asked = missing[start : start + 256]
         decoding = Decoding(max_tokens=views.max_analysis_tokens)
@@ -60,7 +60,7 @@ def with_analyses(
             if ranks.is_main:
                 analyses[ids] = completion
     continued, num_cut = [], 0
-    found = ranks.from_main(lambda: [analyses[ids] for ids in shown])
+    found = ranks.on_main(lambda: [analyses[ids] for ids in shown])
     for prompt, analysis in zip(prompts, found, strict=True):
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
@@ -74,7 +74,7 @@ def with_analyses(
                 "views.max_analysis_tokens or sampling.max_prompt_tokens",
                 field="views.analysis",
             )
-        continued.append(Prompted(prompt.example, prompt.student_ids, tuple(ids)))
+        continued.append(PromptPair(prompt.example, prompt.student_ids, tuple(ids)))
     return continued, num_cut
 
 
@@ -91,7 +91,7 @@ class AnalysisCache:
 
     def __init__(self, folder: Path, policy: Policy, max_tokens: int) -> None:
         fingerprint = f"{policy.weights_sha256} {max_tokens} greedy"
-        self._path = folder / f"{sha256(fingerprint)[:24]}.jsonl"
+        self._path = folder / f"{digest(fingerprint)[:24]}.jsonl"
         self._rows: dict[str, Completion] = {}
         try:
             rows = read_rows(self._path)

@@ -1,6 +1,6 @@
 """Engines sample completions. An engine is anything with `Engine`'s methods."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd.types import Completion, Decoding
@@ -25,33 +25,9 @@ class Engine(Protocol):
         ...
 
 
-Tell = Callable[[int, Completion], object]
-"""Takes a completion and the index of its prompt among those of the call, in any thread."""
-
-
 @runtime_checkable
 class PolicyEngine(Engine, Protocol):
-    """An engine of a policy that is trained; its work may be a share of what is asked for."""
-
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        seed: int,
-        first: int = 0,
-        tell: Tell | None = None,
-    ) -> list[Completion]:
-        """As `Engine`.
-
-        Args:
-            prompts: Token ids.
-            decoding: How completions are drawn.
-            seed: Of the draws.
-            first: As `Engine`.
-            tell: Told of completions that have ended while others go on, where the engine knows.
-                What is sampled anew is told anew, and may then be another: what is returned counts.
-        """
-        ...
+    """An engine of a policy that is trained."""
 
     def load(self, version: int) -> None:
         """Take up the policy's present weights, which so many steps have made.

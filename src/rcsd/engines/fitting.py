@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from rcsd.engines.base import Tell
 from rcsd.errors import RunError
 from rcsd.models.memory import Limit, free_memory, is_out_of_memory
 from rcsd.types import Completion, Decoding
@@ -21,7 +20,6 @@ class Batched(Protocol):
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """As `rcsd.engines.base.PolicyEngine`."""
         ...
@@ -57,7 +55,6 @@ class FittingEngine:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order.
 
@@ -67,7 +64,7 @@ class FittingEngine:
         while True:
             self.engine.batch_size = self.batch_size.value
             try:
-                return self.engine.sample(prompts, decoding, seed, first, tell)
+                return self.engine.sample(prompts, decoding, seed, first)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from rcsd.engines.base import Tell
 from rcsd.engines.constrained import RegexMask
 from rcsd.models.packing import left_padded, through_end
 from rcsd.models.policy import Policy, evaluating
@@ -43,13 +42,11 @@ class HfEngine:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
         All prompts of a batch are drawn by one generator, so what is sampled depends on the
-        batches, and on how the prompts are shared out among processes. Completions are told after
-        their batch.
+        batches, and on how the prompts are shared out among processes.
 
         Raises:
             FloatingPointError: If the policy's probabilities are not numbers.
@@ -64,8 +61,6 @@ class HfEngine:
                 sampled = self._batch([prompts[index] for index in batch], decoding)
                 for index, completion in zip(batch, sampled, strict=True):
                     completions[index] = completion
-                    if tell is not None:
-                        tell(index, completion)
         return [completion for completion in completions if completion is not None]
 
     def _batch(self, prompts: list[Sequence[int]], decoding: Decoding) -> list[Completion]:

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from rcsd.engines.base import Tell
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
@@ -71,11 +70,8 @@ class LocalEngine:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
-
-        Completions are told once their rows leave the batch.
 
         Raises:
             FloatingPointError: If the policy's probabilities are not numbers.
@@ -94,11 +90,7 @@ class LocalEngine:
                 elif rows is not None:
                     rows.step(self._decoder)
                 if rows is not None and (leaving := rows.leaving()):
-                    ended = self._completions(rows, leaving)
-                    sampled |= ended
-                    if tell is not None:
-                        for index, completion in ended.items():
-                            tell(index, completion)
+                    sampled |= self._completions(rows, leaving)
                     rows = rows.without(leaving)
         return [sampled[index] for index in range(len(prompts))]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rcsd.engines.base import Tell
 from rcsd.types import Completion, Decoding
 
 
@@ -27,17 +26,14 @@ class ScriptedEngine:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """The next completions of the script, cut off at the token limit."""
         said = []
-        for index in range(len(prompts)):
+        for _ in prompts:
             completion = self._completions[self._next % len(self._completions)]
             self._next += 1
             if len(completion.token_ids) > decoding.max_tokens:
                 cut = completion.token_ids[: decoding.max_tokens]
                 completion = Completion(cut, completion.text, finished=False)
             said.append(completion)
-            if tell is not None:
-                tell(index, completion)
         return said

@@ -15,7 +15,7 @@ import torch
 
 from rcsd import config
 from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, mean_gap, own_log_q, refuse_gap
-from rcsd.engines.base import Tell, TopK
+from rcsd.engines.base import TopK
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -127,11 +127,8 @@ class VllmEngine:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
-
-        vLLM gives all completions together, so nobody is told before the last has ended.
 
         Raises:
             ConfigError: If vLLM would draw in another way than is asked for.

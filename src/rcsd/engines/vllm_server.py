@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rcsd import config
 from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, TRIED_WARM, mean_gap, own_log_q, refuse_gap
 from rcsd.engines.answers import Card, Choice, Models, Tokens, only_choice
-from rcsd.engines.base import Tell, TopK
+from rcsd.engines.base import TopK
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -108,12 +108,10 @@ class VllmServer:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
-        Completions are told in the threads that asked for them. Where the server has lost its
-        weights meanwhile, all are sampled and told anew.
+        Where the server has lost its weights meanwhile, all are sampled anew.
 
         Raises:
             ConfigError: If vLLM would draw in another way than is asked for.
@@ -131,10 +129,7 @@ class VllmServer:
             ids, log_q = self._sampled(prompts[index], decoding, asked, version)
             with decodes:
                 kept = log_q if tells else []
-                completion = completion_of(ids, kept, decoding, self.policy, version)
-            if tell is not None:
-                tell(index, completion)
-            return completion
+                return completion_of(ids, kept, decoding, self.policy, version)
 
         for _ in range(MAX_RESTARTS):
             if not self._handing.is_there(version):

@@ -8,8 +8,8 @@ from typing import Any
 
 from rcsd import config
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import prompt_room, whole_set
-from rcsd.data.views import Words
+from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import DataError
@@ -65,7 +65,7 @@ def evaluate(
     sets = {name: asked_set(section) for name, section in settings.data.items()}
     for name, of in sets.items():
         _check_ids(name, of.examples)
-    words = Words(settings.templates)
+    words = PromptTemplates(settings.templates)
     judge = any_judge(settings.judge)
     policy, _ = load_trained(settings.model)
     # All prompts before the first answer: what does not fit is said at once.
@@ -129,15 +129,17 @@ def _check_ids(name: str, examples: Sequence[Example]) -> None:
 
 
 def _prompts(
-    asked: AskedSet, name: str, settings: config.Evaluating, policy: Policy, words: Words
+    asked: AskedSet, name: str, settings: config.Evaluating, policy: Policy, words: PromptTemplates
 ) -> list[tuple[int, ...]]:
     """What the model is shown; nothing where options are compared by their likelihoods."""
     if asked.problems:
         return []
     shown = with_placebo(asked.examples, settings.rubrics.placebo, words)
     views = config.Views(student=settings.view, teacher=settings.view, templates=settings.templates)
-    room = prompt_room(policy.max_positions, settings.max_prompt_tokens, settings.max_tokens)
-    prompts = whole_set(shown, views, policy.tokenizer, room, f"data.{name}")
+    room = limit_prompt_tokens(
+        policy.max_positions, settings.max_prompt_tokens, settings.max_tokens
+    )
+    prompts = build_all_prompts(shown, views, policy.tokenizer, room, f"data.{name}")
     return [prompt.student_ids for prompt in prompts]
 
 

@@ -1,7 +1,7 @@
 """The judge that a section asks for."""
 
 from rcsd import config
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
@@ -53,4 +53,4 @@ def asking_judge(section: config.ModelJudge | config.LocalJudge, chat: Chat) -> 
     prices = section.prices if isinstance(section, config.ModelJudge) else None
     max_cost = section.max_cost if isinstance(section, config.ModelJudge) else None
     account = Account(prices, section.max_calls, max_cost)
-    return ModelJudge(chat, section.asks, Words(folder), cache, account, section.seed)
+    return ModelJudge(chat, section.asks, PromptTemplates(folder), cache, account, section.seed)

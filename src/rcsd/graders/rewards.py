@@ -1,8 +1,7 @@
 """Rewards: what a completion earns, one protocol for exact answers, checks in code and judges."""
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
@@ -63,10 +62,6 @@ class RubricReward:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-
-    def early(self) -> AbstractContextManager[Callable[[Example, str], object] | None]:
-        """As `rcsd.graders.judge.ModelJudge.early`; other judges are asked nothing early."""
-        return self.judge.early() if isinstance(self.judge, ModelJudge) else nullcontext()
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; see the class.

@@ -6,10 +6,10 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.graders.leakage import text_monitors
 from rcsd.methods.rollouts import Student
-from rcsd.models.packing import parts, share
+from rcsd.models.packing import share, split_microbatches
 from rcsd.types import Rollout
 
 
@@ -34,13 +34,13 @@ class Batch:
         """Completion tokens of all rollouts."""
         return sum(len(rollout.completion.token_ids) for rollout in self.rollouts)
 
-    def share(self, rank: int, num_ranks: int) -> "Batch":
+    def share(self, rank: int, world_size: int) -> "Batch":
         """What one of several processes learns from; see `rcsd.models.packing.share`."""
-        return replace(self, rollouts=share(self.rollouts, rank, num_ranks))
+        return replace(self, rollouts=share(self.rollouts, rank, world_size))
 
-    def split(self, tokens_per_part: int) -> list[list[Rollout]]:
-        """Parts that fit into memory; see `rcsd.models.packing.parts`."""
-        return parts(self.rollouts, tokens_per_part, self.packs)
+    def split(self, max_tokens_per_microbatch: int) -> list[list[Rollout]]:
+        """Parts that fit into memory; see `rcsd.models.packing.split_microbatches`."""
+        return split_microbatches(self.rollouts, max_tokens_per_microbatch, self.packs)
 
 
 @runtime_checkable
@@ -50,15 +50,17 @@ class Method(Protocol):
     student: Student
     """Whose completions it learns from."""
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+    def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """What the step learns from: completions, and what the method needs to know of them."""
         ...
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The part's share of the step's loss and metrics, both divided by ``num_tokens``.
+    def loss(
+        self, microbatch: Sequence[Rollout], num_tokens: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The microbatch's share of the step's loss and metrics, both divided by ``num_tokens``.
 
-        ``num_tokens`` counts the learned tokens of the whole step, over all parts and ranks. So the
-        shares of all parts add up to the step's mean, however it was split.
+        ``num_tokens`` counts the learned tokens of the whole step, over all micro-batches and
+        ranks. So the shares of all micro-batches add up to the step's mean, however it was split.
         """
         ...
 

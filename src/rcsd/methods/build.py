@@ -8,7 +8,7 @@ from itertools import accumulate
 from torch import nn
 
 from rcsd import config
-from rcsd.data.prompts import TeacherPrompts, decoding_of
+from rcsd.data.prompts import TeacherPrompts, build_decoding
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.scoring import scorer_of
@@ -44,7 +44,7 @@ class Parts:
         scorer: Predicts completion tokens.
         teacher: With which weights the teacher's part is played.
         engine: Samples.
-        tokens_per_part: Budget of one forward pass.
+        max_tokens_per_microbatch: Budget of one forward pass.
         ranks: Processes that share the work.
     """
 
@@ -53,7 +53,7 @@ class Parts:
     scorer: nn.Module
     teacher: Teacher
     engine: PolicyEngine
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
 
@@ -82,9 +82,9 @@ def _student(settings: config.Config, parts: Parts) -> Student:
         parts.policy,
         parts.scorer,
         parts.engine,
-        decoding_of(settings.sampling),
+        build_decoding(settings.sampling),
         settings.completions_per_example,
-        parts.tokens_per_part,
+        parts.max_tokens_per_microbatch,
         settings.seed,
         parts.ranks,
     )

@@ -69,7 +69,7 @@ class Criterion:
             _passed_alone(rollout.example, found)
             for rollout, found in zip(rollouts, verdicts, strict=True)
         ]
-        without = [self.prompts.of(example) for example in passed]
+        without = [self.prompts.build(example) for example in passed]
         # Only where something failed: the same prompt scored twice differs by rounding.
         failed = [n for n, ids in enumerate(without) if ids != rollouts[n].teacher_ids]
         asked = [rollouts[n] for n in failed]
@@ -93,9 +93,11 @@ class Criterion:
             },
         )
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Targets:
         """The distributions of the teacher who sees the whole rubric."""
-        return self.distill.targets(part, signals, watch)
+        return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,

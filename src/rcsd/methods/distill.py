@@ -118,15 +118,19 @@ class Distill:
         """Nothing: every token counts alike."""
         return Known([Signal()] * len(rollouts), {})
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Targets:
         """The teacher's distributions, reduced to its top k where the student does not choose."""
         if self.scorer is not None:
-            return Targets(self._said_by(self.scorer, part), None)
+            return Targets(self._said_by(self.scorer, microbatch), None)
         with self.teacher.weights(), evaluating(self.student.scorer):
-            teacher, target_T = self.student.predictions([r.teacher_ids for r in part], part)
+            teacher, target_T = self.student.predictions(
+                [r.teacher_ids for r in microbatch], microbatch
+            )
             return Targets(self._said(teacher, target_T), teacher[watch.index_W])
 
-    def _said_by(self, scorer: TopKScorer, part: Sequence[Rollout]) -> TopKSaid:
+    def _said_by(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TopKSaid:
         """The teacher's top k by an engine.
 
         Its log-probabilities differ from logits by a constant at each position, which a softmax
@@ -134,8 +138,8 @@ class Distill:
         """
         support = self.section.support
         assert support.type == "teacher_top_k"  # see `rcsd.config.engines.refuse_scoring`
-        prompts = [rollout.teacher_ids for rollout in part]
-        completions = [rollout.completion.token_ids for rollout in part]
+        prompts = [rollout.teacher_ids for rollout in microbatch]
+        completions = [rollout.completion.token_ids for rollout in microbatch]
         places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]
         device = self.student.policy.device
         ids_TK = torch.tensor([ids for ids, _ in places], device=device)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +17,7 @@ from rcsd.methods.policy_gradient import (
     is_clipped,
     reduction_weights,
 )
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Student
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout, Signal
@@ -64,14 +63,6 @@ class Grpo:
         self.section, self.student, self.teacher = section, student, teacher
         self.rewards = rewards
 
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """As `rcsd.methods.on_policy.Early`: a model that judges is asked while others sample.
-
-        Each process samples the share of completions that it scores.
-        """
-        judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
-        return judged[0].early() if judged else nullcontext()
-
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """What each answer is worth, and its advantage over the others of its example."""
         answers = [(rollout.example, rollout.completion) for rollout in rollouts]
@@ -86,7 +77,9 @@ class Grpo:
         signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
         return Known(signals, metrics, self.section.updates_per_batch)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> None:
         """Nobody teaches; the frozen weights have spoken in `known`."""
 
     def terms(
@@ -123,12 +116,12 @@ class Grpo:
         own = answers[self.student.ranks.share(len(answers))]
 
         def score() -> tuple[list[list[float]], list[dict[str, float]]]:
-            with self.student.ranks.interrupts.anywhere():
+            with self.student.ranks.interrupts.interruptible():
                 scores = [reward.scores(own) for reward in self.rewards]
             judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
             return scores, [reward.metrics() for reward in judged]
 
-        shares = self.student.ranks.together(score)
+        shares = self.student.ranks.all_gather_results(score)
         columns = zip(*(scores for scores, _ in shares), strict=True)
         taken: Counter[str] = Counter()
         for _, metrics in shares:

@@ -232,12 +232,13 @@ def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:
 def token_mean(loss_T: PerToken, num_tokens: int) -> Float[Tensor, ""]:
     """Share of these positions in the mean over a whole optimizer step: sum_t loss_t / num_tokens.
 
-    The shares of all parts add up to the mean over all tokens, however the step was split. A mean
-    of means would weigh a token by the company it keeps: more in a small part than in a large one.
+    The shares of all micro-batches add up to the mean over all tokens, however the step was split.
+    A mean of means would weigh a token by the company it keeps: more in a small micro-batch than in
+    a large one.
 
     Args:
-        loss_T: Loss of each completion token in this part, and of no other position.
-        num_tokens: Completion tokens of the whole optimizer step, over all parts and all ranks.
+        loss_T: Loss of each completion token in this micro-batch, and of no other position.
+        num_tokens: Completion tokens of the whole optimizer step, over all micro-batches and ranks.
             Shares are to be added over ranks; DDP averages gradients, which divides once too often.
 
     Raises:

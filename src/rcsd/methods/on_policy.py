@@ -4,7 +4,6 @@ Axes: T completion tokens of all rows, W watched ones of them, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
@@ -13,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
-from rcsd.methods.rollouts import Hear, Student
+from rcsd.methods.rollouts import Student
 from rcsd.methods.staleness import Freshness, gaps, importance_weights
 from rcsd.models.logits import Predictions, log_q_of
 from rcsd.types import Rollout, Signal
@@ -42,14 +41,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Watch:
-    """The positions of a part at which monitors look at the whole vocabulary.
+    """The positions of a microbatch at which monitors look at the whole vocabulary.
 
     A loss may need K logits a position; a monitor such as the entropy needs all V, and its mean is
     as good over every eighth token of a large step. Positions are counted over the whole step, so
     that they are the same however it is split.
 
     Args:
-        index_W: Which of the part's T positions.
+        index_W: Which of the microbatch's T positions.
         num_positions: T.
         weight: Tokens of the step for each watched one.
     """
@@ -64,18 +63,18 @@ class Watch:
         return value_T.index_copy(0, self.index_W, self.weight * value_W.float())
 
 
-def watch_of(part: Sequence[Rollout], num_tokens: int, device: torch.device) -> Watch:
+def watch_of(microbatch: Sequence[Rollout], num_tokens: int, device: torch.device) -> Watch:
     """Every n-th token of the step.
 
     Args:
-        part: Some of the step's rollouts.
+        microbatch: Some of the step's rollouts.
         num_tokens: Of the whole step.
         device: Where the index goes.
     """
     stride = min(round(1 / WATCHED_SHARE), max(1, num_tokens // WATCHED_TOKENS))
     index: list[int] = []
     start = 0
-    for rollout in part:
+    for rollout in microbatch:
         end = start + len(rollout.completion.token_ids)
         index += range(start + -rollout.num_tokens_before % stride, end, stride)
         start = end
@@ -98,8 +97,10 @@ class Objective(Protocol):
         """What must be known of the whole step: rewards, advantages, masks."""
         ...
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Any:
-        """What the teacher says of a part; asked before the student's graph exists."""
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Any:
+        """What the teacher says of a microbatch; asked before the student's graph exists."""
         ...
 
     def terms(
@@ -113,21 +114,12 @@ class Objective(Protocol):
         """Loss of each position, not reduced, and what is shown of it.
 
         Args:
-            signals: Of the part's rollouts.
+            signals: Of the microbatch's rollouts.
             targets: As `targets` gave them.
             predictions: The student's.
             target_T: The sampled tokens.
             watch: Where the whole vocabulary may be looked at for what is shown.
         """
-        ...
-
-
-@runtime_checkable
-class Early(Protocol):
-    """An objective that can begin before all completions have ended."""
-
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """Inside, it may be told of completions before it is asked for what it knows of all."""
         ...
 
 
@@ -155,19 +147,15 @@ class OnPolicy:
         # What stale rollouts' tokens count: None until the step's first loss says it.
         self._weights: dict[int, Tensor | None] = {}
         self._has_teacher = any(objective.has_teacher for _, objective in objectives)
-        # One alone: two with the same judge would ask it the same at the same time.
-        early = [objective.early for _, objective in objectives if isinstance(objective, Early)]
-        self._early = early[0] if early else nullcontext
         self._num_updates = 1
         self._kept: dict[tuple[int, ...], Any] = {}
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+    def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """The student answers every question; each objective says what it knows of the answers."""
-        with self._early() as hear:
-            rollouts = self.student.rollouts(prompts, step, hear)
-            if not self._has_teacher:
-                rollouts = [replace(r, teacher_ids=r.student_ids) for r in rollouts]
-            known = [objective.known(rollouts) for _, objective in self.objectives]
+        rollouts = self.student.rollouts(prompts, step)
+        if not self._has_teacher:
+            rollouts = [replace(r, teacher_ids=r.student_ids) for r in rollouts]
+        known = [objective.known(rollouts) for _, objective in self.objectives]
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
         before = accumulate(lengths[:-1], initial=0)
         columns = zip(*(k.signals for k in known), strict=True)
@@ -186,20 +174,25 @@ class OnPolicy:
         self._kept.clear()
         return Batch(marked, metrics, self._num_updates, self.student.policy.packs)
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(
+        self, microbatch: Sequence[Rollout], num_tokens: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The weighted sum of all objectives' losses.
 
         Where two objectives show a metric of the same name, the later one's is called
         ``part-OBJECTIVE/name``.
         """
-        watch = watch_of(part, num_tokens, self.student.policy.device)
-        columns = [[r.signals[n] for r in part] for n in range(len(self.objectives))]
+        watch = watch_of(microbatch, num_tokens, self.student.policy.device)
+        columns = [[r.signals[n] for r in microbatch] for n in range(len(self.objectives))]
         targets = [
-            self._targets(number, part, signals, watch) for number, signals in enumerate(columns)
+            self._targets(number, microbatch, signals, watch)
+            for number, signals in enumerate(columns)
         ]
-        predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
-        shown = self._shown(part, predictions, target_T, watch)
-        weight_T = self._importance(part, predictions, target_T)
+        predictions, target_T = self.student.predictions(
+            [r.student_ids for r in microbatch], microbatch
+        )
+        shown = self._shown(microbatch, predictions, target_T, watch)
+        weight_T = self._importance(microbatch, predictions, target_T)
         if weight_T is not None:
             shown["engine/importance_weight_mean"] = weight_T
         losses = []
@@ -221,22 +214,22 @@ class OnPolicy:
         return loss, shares
 
     def _targets(
-        self, number: int, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+        self, number: int, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
     ) -> Any:
         """What an objective's teacher says; once only where that holds for several updates."""
         objective = self.objectives[number][1]
-        # In lockstep all processes must ask, and parts that count nothing are asked for twice.
+        # In lockstep all processes must ask, and micro-batches that count nothing repeat.
         asks_anew = self.student.ranks.lockstep or not objective.keeps_targets
         if self._num_updates == 1 or asks_anew:
-            return objective.targets(part, signals, watch)
-        key = (number, *map(id, part))
+            return objective.targets(microbatch, signals, watch)
+        key = (number, *map(id, microbatch))
         if key not in self._kept:
-            self._kept[key] = objective.targets(part, signals, watch)
+            self._kept[key] = objective.targets(microbatch, signals, watch)
         return self._kept[key]
 
     def _shown(
         self,
-        part: Sequence[Rollout],
+        microbatch: Sequence[Rollout],
         predictions: Predictions,
         target_T: Int[Tensor, " T"],
         watch: Watch,
@@ -245,15 +238,15 @@ class OnPolicy:
         watched = predictions[watch.index_W]
         entropy_W, end_W = watched.mapped(self._monitored)
         shown = {"student/entropy_nats_mean": entropy_W, "student/end_probability_mean": end_W}
-        if all(rollout.completion.log_q for rollout in part):
-            sampled_T = self.student.per_token([r.completion.log_q for r in part])
+        if all(rollout.completion.log_q for rollout in microbatch):
+            sampled_T = self.student.per_token([r.completion.log_q for r in microbatch])
             with torch.no_grad():
                 log_q_W = log_q_of(watched, target_T[watch.index_W], self.student.temperature)
             shown |= gaps(log_q_W, sampled_T[watch.index_W])
         return {name: watch.spread(value_W) for name, value_W in shown.items()}
 
     def _importance(
-        self, part: Sequence[Rollout], predictions: Predictions, target_T: Int[Tensor, " T"]
+        self, microbatch: Sequence[Rollout], predictions: Predictions, target_T: Int[Tensor, " T"]
     ) -> Float[Tensor, " T"] | None:
         """What each token counts where some of the step's completions are stale.
 
@@ -263,16 +256,16 @@ class OnPolicy:
         cap = self.freshness.cap if self.freshness is not None else None
         if cap is None or not self._weights:
             return None
-        if any(self._weights.get(id(rollout), target_T) is None for rollout in part):
+        if any(self._weights.get(id(rollout), target_T) is None for rollout in microbatch):
             with torch.no_grad():
                 log_q_T = log_q_of(predictions, target_T, self.student.temperature)
-            lengths = [len(rollout.completion.token_ids) for rollout in part]
-            for rollout, log_q_t in zip(part, log_q_T.split(lengths), strict=True):
+            lengths = [len(rollout.completion.token_ids) for rollout in microbatch]
+            for rollout, log_q_t in zip(microbatch, log_q_T.split(lengths), strict=True):
                 if id(rollout) in self._weights:
                     sampled_t = self.student.per_token([rollout.completion.log_q])
                     self._weights[id(rollout)] = importance_weights(log_q_t, sampled_t, cap)
         rows = []
-        for rollout in part:
+        for rollout in microbatch:
             weight_t = self._weights.get(id(rollout))
             fresh_t = torch.ones(len(rollout.completion.token_ids), device=target_T.device)
             rows.append(fresh_t if weight_t is None else weight_t)

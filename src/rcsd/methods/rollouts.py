@@ -3,7 +3,7 @@
 Axes: T completion tokens of all rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,17 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, sampling_seed
 from rcsd.models.logits import Predictions, log_q_of
-from rcsd.models.memory import Limit, in_lockstep, in_parts
-from rcsd.models.packing import packed, padded, parts, shortest
+from rcsd.models.memory import Limit, in_lockstep, in_microbatches
+from rcsd.models.packing import packed, padded, shortest, split_microbatches
 from rcsd.models.policy import Policy, evaluating
-from rcsd.types import Completion, Decoding, Example, Rollout
-
-Hear = Callable[[Example, str], object]
-"""Takes an example and a completion's text, in any thread."""
+from rcsd.types import Decoding, Rollout
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Student:
         engine: Samples.
         decoding: How completions are drawn; its temperature is that of all probabilities here.
         num_completions: Completions of each example.
-        tokens_per_part: Budget of one forward pass; lowered where it does not fit into memory.
+        max_tokens_per_microbatch: Budget of one forward pass; lowered where memory runs out.
         seed: Of the run.
         ranks: Processes that share the scoring.
     """
@@ -44,7 +41,7 @@ class Student:
     engine: PolicyEngine
     decoding: Decoding
     num_completions: int
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
     seed: int
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
@@ -53,44 +50,34 @@ class Student:
         """Of sampling; 1 where it is greedy."""
         return self.decoding.temperature or 1.0
 
-    def rollouts(
-        self, prompts: Sequence[Prompted], step: int, hear: Hear | None = None
-    ) -> list[Rollout]:
+    def rollouts(self, prompts: Sequence[PromptPair], step: int) -> list[Rollout]:
         """Completions of all prompts; those of one prompt stand together.
 
         Args:
             prompts: One for each example.
             step: Counted from 0.
-            hear: Told of this process's share of completions, each as soon as the engine tells.
         """
-        asked = self._asked(prompts)
-
-        def told(index: int, completion: Completion) -> None:
-            if hear is not None:
-                hear(asked[index].example, completion.text)
-
-        tell = None if hear is None else told
-        completions = self.engine.sample(*self.request(prompts, step), tell=tell)
+        completions = self.engine.sample(*self.request(prompts, step))
         return [
             Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-            for prompt, completion in zip(asked, completions, strict=True)
+            for prompt, completion in zip(self._asked(prompts), completions, strict=True)
         ]
 
     def request(
-        self, prompts: Sequence[Prompted], step: int
+        self, prompts: Sequence[PromptPair], step: int
     ) -> tuple[list[tuple[int, ...]], Decoding, int]:
         """What the engine is asked for in a step."""
         shown = [prompt.student_ids for prompt in self._asked(prompts)]
         return shown, self.decoding, sampling_seed(self.seed, step)
 
-    def _asked(self, prompts: Sequence[Prompted]) -> list[Prompted]:
+    def _asked(self, prompts: Sequence[PromptPair]) -> list[PromptPair]:
         return [prompt for prompt in prompts for _ in range(self.num_completions)]
 
     def predictions(
-        self, prompts: Sequence[Sequence[int]], part: Sequence[Rollout]
+        self, prompts: Sequence[Sequence[int]], microbatch: Sequence[Rollout]
     ) -> tuple[Predictions, Int[Tensor, " T"]]:
         """What is predicted at each completion position after these prompts, and what came."""
-        completions = [rollout.completion.token_ids for rollout in part]
+        completions = [rollout.completion.token_ids for rollout in microbatch]
         policy = self.policy
         if policy.packs:
             rows = packed(prompts, completions, policy.device)
@@ -115,27 +102,31 @@ class Student:
         if prompts is not None:
             shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
 
-        def score(part: list[Rollout]) -> dict[int, tuple[float, ...]]:
-            self.ranks.interrupts.refuse()
+        def score(microbatch: list[Rollout]) -> dict[int, tuple[float, ...]]:
+            self.ranks.interrupts.check()
             with evaluating(self.scorer):
-                predictions, target_T = self.predictions([shown[id(r)] for r in part], part)
+                predictions, target_T = self.predictions(
+                    [shown[id(r)] for r in microbatch], microbatch
+                )
                 log_q_T = log_q_of(predictions, target_T, self.temperature)
-            rows = log_q_T.split([len(rollout.completion.token_ids) for rollout in part])
-            return {id(r): tuple(row.tolist()) for r, row in zip(part, rows, strict=True)}
+            rows = log_q_T.split([len(rollout.completion.token_ids) for rollout in microbatch])
+            return {id(r): tuple(row.tolist()) for r, row in zip(microbatch, rows, strict=True)}
 
         own = rollouts[self.ranks.share(len(rollouts))]
 
         def score_own() -> list[tuple[float, ...]]:
-            split = partial(parts, own, packs=self.policy.packs)
+            split = partial(split_microbatches, own, packs=self.policy.packs)
             if self.ranks.lockstep and rollouts:
-                limit, filler = self.tokens_per_part.value, shortest(rollouts)
-                scored = in_lockstep(split(limit), filler, self.ranks, lambda part, _: score(part))
+                limit, filler = self.max_tokens_per_microbatch.value, shortest(rollouts)
+                scored = in_lockstep(
+                    split(limit), filler, self.ranks, lambda microbatch, _: score(microbatch)
+                )
             else:
-                scored = in_parts(split, self.tokens_per_part, score)
-            found = {key: row for part in scored for key, row in part.items()}
+                scored = in_microbatches(split, self.max_tokens_per_microbatch, score)
+            found = {key: row for microbatch in scored for key, row in microbatch.items()}
             return [found[id(rollout)] for rollout in own]
 
-        shares = self.ranks.together(score_own, meets=self.ranks.lockstep)
+        shares = self.ranks.all_gather_results(score_own, has_collectives=self.ranks.lockstep)
         return [row for share in shares for row in share]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:

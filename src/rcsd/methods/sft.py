@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.data.rubric import rubric_json
 from rcsd.errors import DataError
 from rcsd.methods.base import Batch, completion_metrics
@@ -44,7 +44,7 @@ class Sft:
         self.section, self.student, self.teacher = section, student, teacher
         self.writes: Literal["answer", "rubric"] = writes
 
-    def collect(self, prompts: Sequence[Prompted], step: int) -> Batch:
+    def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """Solutions, and the frozen weights' own answers."""
         num_habits = round(self.section.habit_share * len(prompts))
         habits, taught = prompts[:num_habits], prompts[num_habits:]
@@ -58,13 +58,17 @@ class Sft:
         metrics = completion_metrics(rollouts)
         return Batch(rollouts, metrics, packs=self.student.policy.packs)
 
-    def loss(self, part: Sequence[Rollout], num_tokens: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(
+        self, microbatch: Sequence[Rollout], num_tokens: int
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
-        predictions, target_T = self.student.predictions([r.student_ids for r in part], part)
+        predictions, target_T = self.student.predictions(
+            [r.student_ids for r in microbatch], microbatch
+        )
         loss = token_mean(-log_q_of(predictions, target_T, temperature=1.0), num_tokens)
         return loss, {"loss/nll_nats_mean": loss.detach()}
 
-    def _solution(self, prompt: Prompted) -> Completion:
+    def _solution(self, prompt: PromptPair) -> Completion:
         text = written_target(prompt.example, self.writes)
         policy = self.student.policy
         ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,7 +1,6 @@
 """Reward for right completions, distillation for wrong ones."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,6 @@ from rcsd import config
 from rcsd.methods.distill import Distill, Targets
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.rollouts import Hear
 from rcsd.models.logits import Predictions
 from rcsd.types import Rollout, Signal
 
@@ -55,10 +53,6 @@ class Srpo:
         self.keeps_targets = distill.keeps_targets
         self._highest = sum(reward.weight for reward in section.reward.rewards)
 
-    def early(self) -> AbstractContextManager[Hear | None]:
-        """As `rcsd.methods.on_policy.Early`: of the reward."""
-        return self.reward.early()
-
     def known(self, rollouts: Sequence[Rollout]) -> Known:
         """Advantages of the right completions, and which ones are distilled."""
         known = self.reward.known(rollouts)
@@ -74,9 +68,11 @@ class Srpo:
         # The weight too: a KL term is no advantage, and belongs to GRPO.
         return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> Targets:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> Targets:
         """The teacher's distributions."""
-        return self.distill.targets(part, signals, watch)
+        return self.distill.targets(microbatch, signals, watch)
 
     def terms(
         self,

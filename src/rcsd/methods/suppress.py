@@ -58,7 +58,9 @@ class Suppress:
             metrics["suppress/chosen_log_q_nats_max"] = log_q_T[chosen_T].max().item()
         return Known([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
 
-    def targets(self, part: Sequence[Rollout], signals: Sequence[Signal], watch: Watch) -> None:
+    def targets(
+        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
+    ) -> None:
         """Nobody teaches."""
 
     def terms(

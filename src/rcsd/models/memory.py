@@ -1,4 +1,4 @@
-"""Memory that may run out: limits that shrink, work in parts that fit, what is held and free."""
+"""Memory that may run out: limits that shrink, micro-batches that fit, what is held and free."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class Limit:
             ranks: Processes that each have such a limit: the lowest number, and all failures.
         """
         failures, self._num_failures = self._num_failures, 0
-        values, counts = zip(*ranks.gather((self.value, failures)), strict=True)
+        values, counts = zip(*ranks.all_gather((self.value, failures)), strict=True)
         if sum(counts) == 0:
             return {}
         return {self._name: float(min(values)), self._failures_name: float(sum(counts))}
@@ -65,9 +65,11 @@ class Limit:
             self.value = int(row.get(self._name, self.value))
 
 
-def part_limit(tokens_per_part: int) -> Limit:
+def microbatch_limit(max_tokens_per_microbatch: int) -> Limit:
     """Tokens of one forward and backward pass."""
-    return Limit(tokens_per_part, "memory/tokens_per_part", "memory/out_of_memory_count")
+    return Limit(
+        max_tokens_per_microbatch, "memory/max_tokens_per_microbatch", "memory/out_of_memory_count"
+    )
 
 
 def batch_limit(batch_size: int) -> Limit:
@@ -90,91 +92,94 @@ def free_memory() -> None:
 
 
 def in_lockstep(
-    parts: Sequence[list[Rollout]],
+    microbatches: Sequence[list[Rollout]],
     filler: list[Rollout],
     ranks: Ranks,
     visit: Callable[[list[Rollout], bool], Result],
 ) -> list[Result]:
-    """What a visit of each part gives, where every pass takes all processes (FSDP2).
+    """What a visit of each microbatch gives, where every pass takes all processes (FSDP2).
 
-    Processes with fewer parts visit the filler in their place, which does not count.
+    Processes with fewer microbatches visit the filler in their place, which does not count.
 
     Args:
-        parts: Of this process.
-        filler: A part, as small as there is.
+        microbatches: Of this process.
+        filler: A microbatch, as small as there is.
         ranks: The processes.
-        visit: Told whether the part counts.
+        visit: Told whether the microbatch counts.
 
     Raises:
-        RunError: If memory runs out: no process can learn a part anew without the others.
+        RunError: If memory runs out: no process can learn a microbatch anew without the others.
     """
     try:
-        found = [(visit(part, counts), counts) for part, counts in ranks.padded(parts, filler)]
+        found = [
+            (visit(microbatch, counts), counts)
+            for microbatch, counts in ranks.padded(microbatches, filler)
+        ]
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise RunError(
             "out of memory in a pass over sharded weights, which takes all processes and is not "
-            "tried again in smaller parts: lower tokens_per_part, or set "
+            "tried again in smaller microbatches: lower max_tokens_per_microbatch, or set "
             "model.activation_checkpointing: true"
         ) from error
     return [result for result, counts in found if counts]
 
 
-def in_parts(
+def in_microbatches(
     split: Callable[[int], list[list[Rollout]]],
-    tokens_per_part: Limit,
+    max_tokens_per_microbatch: Limit,
     visit: Callable[[list[Rollout]], Result],
     begin: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """What a visit of each part gives; all anew in smaller parts where memory runs out.
+    """What a visit of each microbatch gives; all anew in smaller ones where memory runs out.
 
-    The limit is halved until there is no part like the one that failed.
+    The limit is halved until there is no microbatch like the one that failed.
 
     Args:
-        split: Divides what is visited into parts of so many tokens at most, as far as it can.
-        tokens_per_part: The limit.
+        split: Divides what is visited into micro-batches of at most so many tokens.
+        max_tokens_per_microbatch: The limit.
         visit: Forward, and backward where something is learned.
         begin: Called before each try, undoes what a failed one has left behind.
 
     Raises:
-        RunError: If memory runs out in a part that cannot be divided any further.
+        RunError: If memory runs out in a microbatch that cannot be divided any further.
     """
     while True:
         begin()
-        found, failed = _tried(split(tokens_per_part.value), visit)
+        found, failed = _tried(split(max_tokens_per_microbatch.value), visit)
         if failed is None:
             return found
         free_memory()
         if failed in split(1):
             raise _too_large(failed[0])
-        smaller = tokens_per_part.value
+        smaller = max_tokens_per_microbatch.value
         while failed in split(smaller):
             smaller //= 2
-        tokens_per_part.lower(smaller)
+        max_tokens_per_microbatch.lower(smaller)
 
 
 def _tried(
-    parts: Sequence[list[Rollout]], visit: Callable[[list[Rollout]], Result]
+    microbatches: Sequence[list[Rollout]], visit: Callable[[list[Rollout]], Result]
 ) -> tuple[list[Result], list[Rollout] | None]:
-    """What the visits gave, and the part in which memory ran out, if it did."""
+    """What the visits gave, and the microbatch in which memory ran out, if it did."""
     found: list[Result] = []
-    for part in parts:
+    for microbatch in microbatches:
         try:
-            found.append(visit(part))
+            found.append(visit(microbatch))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            return [], part
+            return [], microbatch
     return found, None
 
 
 def _too_large(rollout: Rollout) -> RunError:
     return RunError(
-        "out of memory on a single completion, which no smaller tokens_per_part divides: example "
-        f"{rollout.example.id!r}, {len(rollout.completion.token_ids)} tokens after a prompt of "
-        f"{len(rollout.student_ids)} for the student and {len(rollout.teacher_ids)} for the "
-        "teacher. Lower sampling.max_tokens or sampling.max_prompt_tokens, or set "
+        "out of memory on a single completion, which no smaller max_tokens_per_microbatch divides: "
+        f"example {rollout.example.id!r}, {len(rollout.completion.token_ids)} tokens after a "
+        f"prompt of {len(rollout.student_ids)} for the student and {len(rollout.teacher_ids)} for "
+        "the teacher. Lower sampling.max_tokens or sampling.max_prompt_tokens, or set "
         "model.activation_checkpointing: true, or with LoRA model.dtype: bfloat16"
     )
 

@@ -166,26 +166,28 @@ def last_columns(num_B: Int[Tensor, " B"], num_columns: int) -> Int[Tensor, "B L
     return (column_L >= num_columns - num_B[:, None]).long()
 
 
-def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> list[list[Rollout]]:
-    """Rollouts in parts, each within a budget of tokens of the teacher's and the student's rows.
+def split_microbatches(
+    rollouts: Iterable[Rollout], max_tokens_per_microbatch: int, packs: bool
+) -> list[list[Rollout]]:
+    """Micro-batches, each within a budget of tokens of the teacher's and the student's rows.
 
-    A rollout that is larger by itself makes a part of its own: nothing is dropped. The partition
-    changes memory and speed, never the gradient.
+    A rollout that is larger by itself makes a micro-batch of its own: nothing is dropped. The
+    partition changes memory and speed, never the gradient.
 
     Args:
         rollouts: Those of one prompt stand together.
-        tokens_per_part: The budget.
+        max_tokens_per_microbatch: The budget.
         packs: Whether rows are packed. Then a prompt counts once for all of its completions, and
             the order stays; else padding counts, and rollouts of like length go together.
     """
     if not packs:
-        return _padded_parts(rollouts, tokens_per_part)
+        return _padded_microbatches(rollouts, max_tokens_per_microbatch)
     divided: list[list[Rollout]] = []
     num_tokens = 0
     for rollout in rollouts:
         before = divided[-1][-1] if divided else None
         num_tokens += _packed_tokens(before, rollout)
-        if divided and num_tokens <= tokens_per_part:
+        if divided and num_tokens <= max_tokens_per_microbatch:
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
@@ -193,13 +195,13 @@ def parts(rollouts: Iterable[Rollout], tokens_per_part: int, packs: bool) -> lis
     return divided
 
 
-def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollout]:
+def share(rollouts: Sequence[Rollout], rank: int, world_size: int) -> list[Rollout]:
     """Consecutive rollouts of one process, so that all have about as many tokens to pass over.
 
     Args:
         rollouts: Of the whole step; those of one prompt stand together.
         rank: Of the process.
-        num_ranks: How many there are; with fewer rollouts some get none.
+        world_size: How many there are; with fewer rollouts some get none.
     """
     ends = list(accumulate(_packed_tokens(None, rollout) for rollout in rollouts))
     middles = [end - _packed_tokens(None, r) / 2 for end, r in zip(ends, rollouts, strict=True)]
@@ -207,7 +209,7 @@ def share(rollouts: Sequence[Rollout], rank: int, num_ranks: int) -> list[Rollou
     return [
         rollout
         for rollout, middle in zip(rollouts, middles, strict=True)
-        if int(middle * num_ranks / total) == rank
+        if int(middle * world_size / total) == rank
     ]
 
 
@@ -216,12 +218,12 @@ def shortest(rollouts: Sequence[Rollout]) -> list[Rollout]:
     return [min(rollouts, key=lambda rollout: _packed_tokens(None, rollout))]
 
 
-def part_tokens(part: Sequence[Rollout], packs: bool) -> int:
-    """Tokens of a part as `parts` counts them."""
+def microbatch_tokens(microbatch: Sequence[Rollout], packs: bool) -> int:
+    """Tokens of a microbatch as `split_microbatches` counts them."""
     if packs:
-        return sum(map(_packed_tokens, (None, *part[:-1]), part))
-    students, teachers = zip(*map(_row_lengths, part), strict=True)
-    return len(part) * (max(students) + max(teachers))
+        return sum(map(_packed_tokens, (None, *microbatch[:-1]), microbatch))
+    students, teachers = zip(*map(_row_lengths, microbatch), strict=True)
+    return len(microbatch) * (max(students) + max(teachers))
 
 
 def _packed_tokens(before: Rollout | None, rollout: Rollout) -> int:
@@ -233,10 +235,15 @@ def _packed_tokens(before: Rollout | None, rollout: Rollout) -> int:
     return own + sum(map(len, prompts))
 
 
-def _padded_parts(rollouts: Iterable[Rollout], tokens_per_part: int) -> list[list[Rollout]]:
+def _padded_microbatches(
+    rollouts: Iterable[Rollout], max_tokens_per_microbatch: int
+) -> list[list[Rollout]]:
     divided: list[list[Rollout]] = []
     for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
-        if divided and part_tokens([*divided[-1], rollout], packs=False) <= tokens_per_part:
+        if (
+            divided
+            and microbatch_tokens([*divided[-1], rollout], packs=False) <= max_tokens_per_microbatch
+        ):
             divided[-1].append(rollout)
         else:
             divided.append([rollout])

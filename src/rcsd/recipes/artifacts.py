@@ -15,7 +15,7 @@ from rcsd import config
 from rcsd.config.placebos import Arm
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import fingerprint
 from rcsd.models.hub import model_digest
@@ -104,7 +104,7 @@ class Products:
         settings = config.Config(**given, out=Path(name))
         rows = rows or fingerprint(load_examples(settings.data)[0])
         everything = [rows, settings.model_dump(mode="json", exclude={"data", "model", "out"})]
-        everything += [Words(settings.views.templates).hashes()]
+        everything += [PromptTemplates(settings.views.templates).hashes()]
         if settings.evaluation is not None:
             held_out = settings.evaluation.by_name.values()
             everything += [fingerprint(load_examples(data)[0]) for data in held_out]
@@ -122,7 +122,11 @@ class Products:
             model = config.Model(path=str(settings.out))
             needs, identity = ("train writer",), settings.out.name
         writing = self.settings.writing
-        given = [identity, writing.model_dump(mode="json"), Words(writing.templates).hashes()]
+        given = [
+            identity,
+            writing.model_dump(mode="json"),
+            PromptTemplates(writing.templates).hashes(),
+        ]
         self.questions[writer] = self._written(writer, "questions", self._questions, given)
         self.written[writer] = {
             name: self._written(writer, name, rows, given) for name, rows in self.sets.items()
@@ -153,7 +157,7 @@ class Products:
     def words_of(self, views: config.Views) -> list[object]:
         """Views, with their words and their room."""
         room = self.settings.reasoner.sampling.max_prompt_tokens
-        return [views.model_dump(mode="json"), Words(views.templates).hashes(), room]
+        return [views.model_dump(mode="json"), PromptTemplates(views.templates).hashes(), room]
 
     def source(self, rubrics: Arm) -> Literal["gold", "learned", "direct"]:
         """Where an arm's rubrics come from, a placebo's before they are changed."""

@@ -9,9 +9,9 @@ from typing import Literal
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import Prompted, prompt_room, whole_set
+from rcsd.data.prompts import PromptPair, build_all_prompts, limit_prompt_tokens
 from rcsd.data.reading import written_rubrics
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.engines.build import engine_of
@@ -198,11 +198,11 @@ def _prompts(
     settings: Pipeline,
     policy: Policy,
     engine: Engine,
-) -> list[Prompted]:
+) -> list[PromptPair]:
     """The prompts that are answered, as the teacher's."""
     longest = settings.reasoner.sampling.max_prompt_tokens
-    room = prompt_room(policy.max_positions, longest, settings.evaluation.max_tokens)
-    prompts = whole_set(examples, views, policy.tokenizer, room, "evaluation.data")
+    room = limit_prompt_tokens(policy.max_positions, longest, settings.evaluation.max_tokens)
+    prompts = build_all_prompts(examples, views, policy.tokenizer, room, "evaluation.data")
     if views.analysis:
         cache = cache_folder() / "analyses"
         prompts, _ = with_analyses(prompts, views, policy, engine, cache, room)
@@ -221,4 +221,4 @@ def _guided(examples: list[Example], answering: Answering, name: str) -> list[Ex
                 field=f"evaluation.data.{name}",
             )
         return [replace(example, rubric=rubrics[example.id]) for example in examples]
-    return with_placebo(examples, answering.placebo, Words(answering.views.templates))
+    return with_placebo(examples, answering.placebo, PromptTemplates(answering.views.templates))

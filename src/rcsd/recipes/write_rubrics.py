@@ -17,14 +17,20 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rcsd import config
-from rcsd.data.prompts import Dropped, Prompted, prompt_key, prompt_room, prompted, sha256
+from rcsd.data.prompts import (
+    PromptPair,
+    SkippedExample,
+    build_prompts,
+    limit_prompt_tokens,
+    prompt_key,
+)
 from rcsd.data.rows import write_jsonl
 from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
 from rcsd.data.rubric_grammar import rubric_regex
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError, ModelError, RubricError, RunError
-from rcsd.io import append_rows, drop_cut_row, make_folder, read_json, rows_from, write_json
+from rcsd.io import append_rows, digest, drop_cut_row, make_folder, read_json, rows_from, write_json
 from rcsd.models.policy import Policy, weights_fingerprint
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import in_order
@@ -110,7 +116,7 @@ class WritingReport:
     num_cut: int
     num_redrawn: int
     num_held_short: int
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[SkippedExample, ...]
 
 
 Drawn = Sequence[WrittenRubric]
@@ -153,7 +159,7 @@ class RubricCache:
                 raise DataError(f"the cache is broken ({error}); delete the file", path) from error
 
     @contextmanager
-    def writer(self, shard: Shard) -> Iterator[Callable[[Sequence[Prompted], Drawn], None]]:
+    def writer(self, shard: Shard) -> Iterator[Callable[[Sequence[PromptPair], Drawn], None]]:
         """A function that keeps rubrics of prompts, at once, in this process's own file.
 
         Raises:
@@ -166,7 +172,7 @@ class RubricCache:
                 # What a kill cut off is written anew.
                 drop_cut_row(path)
 
-                def keep(prompts: Sequence[Prompted], drawn: Drawn) -> None:
+                def keep(prompts: Sequence[PromptPair], drawn: Drawn) -> None:
                     rows = []
                     for prompt, written in zip(prompts, drawn, strict=True):
                         key, rubric = (
@@ -235,8 +241,8 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     views = config.Views(
         writes="rubric", student=writing.view, teacher=writing.view, templates=writing.templates
     )
-    room = prompt_room(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
-    prompts, dropped = prompted(examples, views, policy.tokenizer, room)
+    room = limit_prompt_tokens(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
+    prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     weights = weights_fingerprint(policy.model)
     rubrics = RubricCache(cache / _fingerprint(weights, writing))
     keys = [prompt_key(prompt.student_ids) for prompt in prompts]
@@ -260,7 +266,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     return rows, WritingReport(
         writer=writer,
         weights_sha256=weights,
-        template_sha256=Words(writing.templates).hashes(),
+        template_sha256=PromptTemplates(writing.templates).hashes(),
         settings=writing.model_dump(mode="json"),
         num_rows=len(examples),
         num_written=len(done),
@@ -276,8 +282,8 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
 def _write_missing(
     rubrics: RubricCache,
     shard: Shard,
-    asked: Mapping[str, Prompted],
-    draw: Callable[[Sequence[Prompted]], Drawn],
+    asked: Mapping[str, PromptPair],
+    draw: Callable[[Sequence[PromptPair]], Drawn],
     at_once: tuple[int, int],
     progress: Progress,
 ) -> set[str]:
@@ -289,7 +295,7 @@ def _write_missing(
         rubrics.read()
         missing = [key for key in asked if key not in rubrics]
 
-        def batches() -> Iterator[list[Prompted]]:
+        def batches() -> Iterator[list[PromptPair]]:
             for start in range(0, len(missing), batch_size):
                 # Others may have written it meanwhile, where processes do not share in one way.
                 rubrics.read()
@@ -336,7 +342,7 @@ def read_report(rows: Path) -> dict[str, Any]:
     return read_json(rows.with_name(f"{rows.name}.written.json"))
 
 
-def _drawn(prompts: Sequence[Prompted], writing: Writing, engine: Engine) -> Drawn:
+def _drawn(prompts: Sequence[PromptPair], writing: Writing, engine: Engine) -> Drawn:
     """A rubric for each prompt, after as many attempts as it takes."""
     free, short = _regexes(writing)
     decoding = Decoding(writing.max_tokens, writing.temperature, writing.top_p, writing.top_k, free)
@@ -350,7 +356,7 @@ def _drawn(prompts: Sequence[Prompted], writing: Writing, engine: Engine) -> Dra
         if not rest:
             break
         seed = int(
-            sha256(f"{writing.seed} {prompt_key(prompts[0].student_ids)} {attempt}")[:8], 16
+            digest(f"{writing.seed} {prompt_key(prompts[0].student_ids)} {attempt}")[:8], 16
         ) % (2**31)
         shown = [prompts[index].student_ids for index in rest]
         try:
@@ -378,4 +384,4 @@ def _fingerprint(weights: str, writing: Writing) -> str:
     """Of the weights and the decoding; view and words are in the prompts."""
     decoding = writing.model_dump(mode="json", exclude={"view", "templates", "max_prompt_tokens"})
     parts = [weights, json.dumps(decoding, sort_keys=True), *_regexes(writing)]
-    return sha256(" ".join(parts))[:24]
+    return digest(" ".join(parts))[:24]

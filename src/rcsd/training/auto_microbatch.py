@@ -1,4 +1,4 @@
-"""``tokens_per_part: auto``: the largest part that fits, told by a trial before the first step."""
+"""``max_tokens_per_microbatch: auto``: the largest that fits, measured before the first step."""
 
 import os
 import random
@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.methods.base import Method
 from rcsd.methods.build import Parts, method_at
-from rcsd.models.memory import free_bytes, in_parts, part_limit, peak_bytes
-from rcsd.models.packing import part_tokens
+from rcsd.models.memory import free_bytes, in_microbatches, microbatch_limit, peak_bytes
+from rcsd.models.packing import microbatch_tokens
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Completion, Rollout
@@ -26,26 +26,28 @@ COMING_COPIES = 3
 """Of the trained weights, that come with the first update: gradients and AdamW's two moments."""
 
 
-def set_tokens_per_part(
-    settings: config.Config, folder: RunFolder, prompts: Sequence[Prompted], parts: Parts
+def set_max_tokens_per_microbatch(
+    settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: Parts
 ) -> int:
     """As many as were asked for, or as the run's start has found to fit in every process."""
-    tokens, ranks = parts.tokens_per_part, parts.ranks
-    if settings.tokens_per_part == "auto":
-        before = ranks.from_main(folder.tokens_per_part)
+    tokens, ranks = parts.max_tokens_per_microbatch, parts.ranks
+    if settings.max_tokens_per_microbatch == "auto":
+        before = ranks.on_main(folder.max_tokens_per_microbatch)
         if before is None:
             free = free_bytes(parts.policy.device)
             if parts.policy.device.type == "cpu":  # a machine's memory is all of its processes'
                 free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            before = min(ranks.together(lambda: largest_part(settings, prompts, parts, free)))
+            before = min(
+                ranks.all_gather_results(lambda: largest_microbatch(settings, prompts, parts, free))
+            )
         tokens.value = before  # on a resumed run whatever room there is by now
     return tokens.value
 
 
-def largest_part(
-    settings: config.Config, prompts: Sequence[Prompted], parts: Parts, free_bytes: float
+def largest_microbatch(
+    settings: config.Config, prompts: Sequence[PromptPair], parts: Parts, free_bytes: float
 ) -> int:
-    """Tokens of the largest part that fits into memory, as a step would learn from it.
+    """Tokens of the largest microbatch that fits into memory, as a step would learn from it.
 
     ``tokens = (share free - fixed) / b``, with b the bytes that each token costs at the peak of
     forward and backward pass: activations are linear in tokens. All methods of a schedule pass
@@ -72,7 +74,7 @@ def largest_part(
     trial = replace(
         parts,
         engine=_babbler(policy, settings.sampling.max_tokens),
-        tokens_per_part=part_limit(1),
+        max_tokens_per_microbatch=microbatch_limit(1),
         ranks=Ranks(),
     )
     made = method_at(settings, trial)
@@ -93,7 +95,7 @@ def largest_part(
     finally:
         for parameter in trained:
             parameter.grad = None
-    longest = max(part_tokens([found[-1]], policy.packs) for found in rows)
+    longest = max(microbatch_tokens([found[-1]], policy.packs) for found in rows)
     return min(*fitting, longest * _rollouts_per_step(settings))
 
 
@@ -103,12 +105,12 @@ def _babbler(policy: Policy, num_tokens: int) -> ScriptedEngine:
     return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
 
 
-def _rows(method: Method, prompts: Sequence[Prompted]) -> list[Rollout]:
+def _rows(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
     """Two completions, of the shortest prompt or the shortest two, and one of the longest."""
     ordered = sorted(prompts, key=lambda p: len(p.student_ids) + len(p.teacher_ids))
     chosen = {prompt.example.id: prompt for prompt in (*ordered[:2], ordered[-1])}
     batch = method.collect(list(chosen.values()), step=0)
-    rows = sorted(batch.rollouts, key=lambda rollout: part_tokens([rollout], batch.packs))
+    rows = sorted(batch.rollouts, key=lambda rollout: microbatch_tokens([rollout], batch.packs))
     return [*rows[:2], rows[-1]]
 
 
@@ -117,15 +119,18 @@ def _tokens_that_fit(
 ) -> int:
     """By the bytes of three passes."""
 
-    def learn(part: list[Rollout]) -> None:
-        loss, _ = method.loss(part, sum(len(row.completion.token_ids) for row in part))
+    def learn(microbatch: list[Rollout]) -> None:
+        loss, _ = method.loss(microbatch, sum(len(row.completion.token_ids) for row in microbatch))
         loss.backward()
 
-    def peak(part: list[Rollout]) -> int:
-        return peak_bytes(lambda: in_parts(lambda _: [part], part_limit(1), learn), policy.device)
+    def peak(microbatch: list[Rollout]) -> int:
+        return peak_bytes(
+            lambda: in_microbatches(lambda _: [microbatch], microbatch_limit(1), learn),
+            policy.device,
+        )
 
-    def num_tokens(part: list[Rollout]) -> int:
-        return part_tokens(part, policy.packs)
+    def num_tokens(microbatch: list[Rollout]) -> int:
+        return microbatch_tokens(microbatch, policy.packs)
 
     # The longest first: it says whether all fit, and what is made only once is made by it.
     longest, num_longest = peak([rows[-1]]), num_tokens([rows[-1]])

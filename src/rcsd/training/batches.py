@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import accumulate
 
 from rcsd import config
-from rcsd.data.prompts import Prompted, prompt_room, prompted, prompts_fingerprint
+from rcsd.data.prompts import PromptPair, build_prompts, limit_prompt_tokens, prompts_fingerprint
 from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
@@ -26,11 +26,11 @@ class Stream:
         seed: Of the order.
     """
 
-    def __init__(self, prompts: Sequence[Prompted], per_step: Sequence[int], seed: int) -> None:
+    def __init__(self, prompts: Sequence[PromptPair], per_step: Sequence[int], seed: int) -> None:
         self.prompts, self._seed = prompts, seed
         self._ends = list(accumulate(per_step, initial=0))
 
-    def take(self, step: int) -> list[Prompted]:
+    def take(self, step: int) -> list[PromptPair]:
         """The step's examples."""
         return [self.prompts[index] for index in self._indices(step)]
 
@@ -75,8 +75,10 @@ def stream_of(
         for example in examples:
             written_target(example, views.writes)
     sampling = settings.sampling
-    room = prompt_room(policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens)
-    prompts, dropped = prompted(examples, views, policy.tokenizer, room)
+    room = limit_prompt_tokens(
+        policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens
+    )
+    prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     stream = Stream(prompts, examples_per_step(settings), settings.seed)
     num_cut = 0
     if views.analysis:
@@ -87,7 +89,7 @@ def stream_of(
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
     sha256 = prompts_fingerprint(prompts)
-    ranks.refuse_differences({"prompts": sha256})
+    ranks.assert_same_on_all_ranks({"prompts": sha256})
     return stream, {
         "dropped": [asdict(drop) for drop in dropped],
         "num_analyses_cut_off": num_cut,

@@ -77,15 +77,15 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
             if is_sharded:
-                self._ranks.gather(None)  # the folder is there
+                self._ranks.all_gather(None)  # the folder is there
             shard = _write_shard(unfinished, self._ranks, is_sharded, state.tensors)
-            shards = self._ranks.gather(shard) if is_sharded else [shard]
+            shards = self._ranks.all_gather(shard) if is_sharded else [shard]
             if self._ranks.is_main:
                 content = {"step": step, "values": dict(state.values), "shards": shards}
                 write_json(unfinished / "state.json", _sealed(content))
                 self._take_name(unfinished, step)
             if is_sharded:
-                self._ranks.gather(None)  # it has its name
+                self._ranks.all_gather(None)  # it has its name
 
     def load(
         self, like: Mapping[str, Tensor], tell: Callable[[str], object] = warnings.warn
@@ -102,7 +102,7 @@ class Checkpoints:
         Raises:
             RunError: If there are checkpoints, and all are harmed.
         """
-        step, content = self._ranks.from_main(lambda: self._newest_unharmed(tell))
+        step, content = self._ranks.on_main(lambda: self._newest_unharmed(tell))
         if content is None:
             return None
         tensors = _read_shards(self.path(step), content["shards"], like)
@@ -200,7 +200,7 @@ def _write_shard(
             rows[name] = 0
         if name in rows and local(tensor).numel():
             own[name] = local(tensor).detach().cpu().contiguous()
-    num = ranks.num if is_sharded else 1
+    num = ranks.world_size if is_sharded else 1
     path = folder / f"shard-{ranks.rank:05d}-of-{num:05d}.safetensors"
     save_file(own, path)
     sync_file(path)

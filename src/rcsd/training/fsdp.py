@@ -58,11 +58,11 @@ class Sharding:
             fully_shard(layer, **options)
         fully_shard(scorer, **options)
         self._root, scorer.is_sharded = scorer, True
-        self._parts = [m for m in scorer.modules() if isinstance(m, FSDPModule)]
-        for part in self._parts:
-            part.set_gradient_divide_factor(1.0)
-            part.set_force_sum_reduction_for_comms(True)  # gloo has no other
-            part.set_reduce_scatter_unused_params(True)  # processes may use other experts
+        self._modules = [m for m in scorer.modules() if isinstance(m, FSDPModule)]
+        for module in self._modules:
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+            module.set_reduce_scatter_unused_params(True)  # processes may use other experts
         self._keep_after_forward(only_root=True)
         # The first pass makes the scorer the root, whoever passes through a layer later.
         with torch.no_grad():
@@ -71,16 +71,16 @@ class Sharding:
 
     def settle(self) -> None:
         """Every process has its rows alone, and parameters are those that the optimizer knows."""
-        for part in self._parts:
-            part.reshard()
+        for module in self._modules:
+            module.reshard()
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Inside, every process has all weights, and may use them without the others."""
         self._keep_after_forward(only_root=False)
         try:
-            for part in self._parts:
-                part.unshard()
+            for module in self._modules:
+                module.unshard()
             yield
         finally:
             self._keep_after_forward(only_root=True)
@@ -96,9 +96,9 @@ class Sharding:
         return {name: whole[id(value)] for name, value in chosen.items()}
 
     def _keep_after_forward(self, only_root: bool) -> None:
-        for part in self._parts:
-            frees = only_root and part is not self._root
-            part.set_reshard_after_forward(frees, recurse=False)
+        for module in self._modules:
+            frees = only_root and module is not self._root
+            module.set_reshard_after_forward(frees, recurse=False)
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.distributed import local
 from rcsd.errors import RunError
 from rcsd.methods.base import Batch, Method
@@ -14,7 +14,7 @@ from rcsd.runs import RunFolder
 from rcsd.types import Example
 
 
-def collected(method: Method, prompts: Sequence[Prompted], step: int, folder: RunFolder) -> Batch:
+def collected(method: Method, prompts: Sequence[PromptPair], step: int, folder: RunFolder) -> Batch:
     """What a step learns from.
 
     Raises:

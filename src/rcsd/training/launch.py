@@ -99,7 +99,7 @@ def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
         )
     lockstep = settings.processes.sharding == "fsdp"
     places = accelerator.process_index, accelerator.num_processes
-    return accelerator, Ranks(*places, Interrupts(at_exchanges=lockstep), lockstep)
+    return accelerator, Ranks(*places, Interrupts(only_at_collectives=lockstep), lockstep)
 
 
 def refuse_other_sharding(kind: DistributedType) -> None:
@@ -111,7 +111,7 @@ def refuse_other_sharding(kind: DistributedType) -> None:
     if kind == DistributedType.DEEPSPEED:
         raise ConfigError(
             "DeepSpeed takes backward passes and steps into its own hands, and a step here has any "
-            "number of parts, learned anew where memory runs out; for sharded weights set "
+            "number of microbatches, learned anew where memory runs out; for sharded weights set "
             "processes.sharding: fsdp, and launch without DeepSpeed"
         )
     if kind in (DistributedType.FSDP, DistributedType.MEGATRON_LM):

@@ -1,4 +1,4 @@
-"""What the optimizer does with a batch: updates, each in parts that fit into memory."""
+"""What the optimizer does with a batch: updates, each in microbatches that fit into memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from rcsd import config
 from rcsd.distributed import Ranks, local
 from rcsd.errors import RunError
 from rcsd.methods.base import Batch, Method
-from rcsd.models.memory import Limit, in_lockstep, in_parts, part_limit, random_state
+from rcsd.models.memory import Limit, in_lockstep, in_microbatches, microbatch_limit, random_state
 from rcsd.models.packing import shortest
 from rcsd.models.policy import Policy
 from rcsd.training.checkpoint import State
@@ -25,7 +25,7 @@ def learner_of(
     settings: config.Config, accelerator: Accelerator, ranks: Ranks, policy: Policy
 ) -> "Learner":
     """AdamW with the run's schedule, over the policy's trained weights."""
-    optim, tokens = settings.optim, settings.tokens_per_part
+    optim, tokens = settings.optim, settings.max_tokens_per_microbatch
     optimizer = torch.optim.AdamW(
         list(policy.trainable.values()),
         lr=optim.lr,
@@ -40,7 +40,7 @@ def learner_of(
         accelerator.prepare(optimizer),
         get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
         optim.max_grad_norm,
-        part_limit(1 if tokens == "auto" else tokens),
+        microbatch_limit(1 if tokens == "auto" else tokens),
         ranks,
     )
 
@@ -50,9 +50,9 @@ class Learner:
     """Moves the policy's weights.
 
     Each process learns from its share of a batch, whose denominator is the whole batch's; then
-    gradients are summed over processes, once an update. So their number of parts may differ, a
-    part that runs out of memory is learned anew by one process alone, and a process without a
-    share takes part with a gradient of zero.
+    gradients are summed over processes, once an update. So their numbers of micro-batches may
+    differ, one that runs out of memory is learned anew by one process alone, and a process without
+    a share takes part with a gradient of zero.
 
     Args:
         accelerator: Runs the backward pass.
@@ -60,7 +60,7 @@ class Learner:
         optimizer: Theirs, with its learning rate's schedule.
         schedule: Goes on by one with each batch.
         max_grad_norm: Norm to which a larger gradient is scaled down; None lets it be.
-        tokens_per_part: Tokens of one pass; lowered where they do not fit.
+        max_tokens_per_microbatch: Tokens of one pass; lowered where they do not fit.
         ranks: The processes.
     """
 
@@ -69,7 +69,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     max_grad_norm: float | None
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
     ranks: Ranks
 
     def learn(self, method: Method, batch: Batch) -> dict[str, float]:
@@ -82,14 +82,14 @@ class Learner:
         metrics: dict[str, float] = {}
         trained = self.policy.trainable.values()
         for update in range(batch.num_updates):
-            with self.ranks.interrupts.window(update == 0):
-                found = self.ranks.together(
-                    lambda: self._gradient(method, batch), meets=self.ranks.lockstep
+            with self.ranks.interrupts.safe_to_stop(update == 0):
+                found = self.ranks.all_gather_results(
+                    lambda: self._gradient(method, batch), has_collectives=self.ranks.lockstep
                 )
             for shares in (share for each in found for share in each):
                 _add(metrics, shares, batch.num_updates)
             if not self.ranks.lockstep:  # there each pass has summed its own
-                self.ranks.sum([p.grad for p in trained if p.grad is not None])
+                self.ranks.all_reduce_sum([p.grad for p in trained if p.grad is not None])
             norm = {"optim/grad_norm": self._clipped_grad_norm()}
             _add(metrics, norm, batch.num_updates)
             self.optimizer.step()
@@ -142,29 +142,32 @@ class Learner:
             group["lr"] = rate
 
     def _gradient(self, method: Method, batch: Batch) -> list[Mapping[str, float]]:
-        """Add up the gradient of this process's share; returns each part's metrics.
+        """Add up the gradient of this process's share; returns each microbatch's metrics.
 
         Values are divided by the tokens of the whole batch.
         """
         rewind = random_state(self.policy.device)
-        own = batch.share(self.ranks.rank, self.ranks.num)
+        own = batch.share(self.ranks.rank, self.ranks.world_size)
 
         def begin() -> None:
-            # A pass that fails half-way has left a part's gradient, or half of one.
+            # A pass that fails half-way has left a microbatch's gradient, or half of one.
             self.optimizer.zero_grad()
             rewind()
 
-        def learn(part: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
-            self.ranks.interrupts.refuse()
-            loss, shares = method.loss(part, batch.num_learned_tokens)
+        def learn(microbatch: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
+            self.ranks.interrupts.check()
+            loss, shares = method.loss(microbatch, batch.num_learned_tokens)
             self.accelerator.backward(loss if counts else 0 * loss)
             return shares
 
         if self.ranks.lockstep:
-            divided, filler = own.split(self.tokens_per_part.value), shortest(batch.rollouts)
+            divided, filler = (
+                own.split(self.max_tokens_per_microbatch.value),
+                shortest(batch.rollouts),
+            )
             found = in_lockstep(divided, filler, self.ranks, learn)
         else:
-            found = in_parts(own.split, self.tokens_per_part, learn, begin)
+            found = in_microbatches(own.split, self.max_tokens_per_microbatch, learn, begin)
             for parameter in self.policy.trainable.values():
                 parameter.grad = _gradient_of(parameter)
         return [{name: float(share) for name, share in shares.items()} for shares in found]

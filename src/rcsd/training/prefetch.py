@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines.base import Tell
 from rcsd.engines.build import engine_of
 from rcsd.engines.fitting import FittingEngine
 from rcsd.models.policy import Policy
@@ -91,18 +90,15 @@ class Ahead:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
         """What was begun, once it is there; else by the policy's present weights.
-
-        Nobody is told of what was begun: it may have ended before anyone asked.
 
         Raises:
             FloatingPointError: If the policy's probabilities are not numbers.
             RunError: If memory runs out on a single prompt.
         """
         if self._begun is None:
-            return self.engine.sample(prompts, decoding, seed, first, tell)
+            return self.engine.sample(prompts, decoding, seed, first)
         self._taken, self._begun = self._begun, None
         completions = self._taken.result()
         self.engine.batch_size.follow(self._behind.batch_size)

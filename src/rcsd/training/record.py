@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from rcsd.config import Config, verdict_settings
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
 from rcsd.io import fingerprint, surroundings
 from rcsd.models.cpu_linear import prefers_onednn
@@ -41,7 +41,7 @@ def create_run(
         "config": settings.model_dump(mode="json"),
         **surroundings(),
         "linear": "onednn" if prefers_onednn() else "torch",
-        "template_sha256": Words(settings.views.templates).hashes(),
+        "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
         "num_examples": len(examples),
         **found,
@@ -75,7 +75,7 @@ def check_same_run(
     if keys:
         raise RunError(f"{folder.path} was started with another {', '.join(keys)}; cannot resume")
     same = {
-        "template_sha256": Words(settings.views.templates).hashes(),
+        "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
         **found,
     }

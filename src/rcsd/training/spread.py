@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rcsd.distributed import Ranks
-from rcsd.engines.base import PolicyEngine, Tell
+from rcsd.engines.base import PolicyEngine
 from rcsd.types import Completion, Decoding
 
 
@@ -45,15 +45,11 @@ class Spread:
         decoding: Decoding,
         seed: int,
         first: int = 0,
-        tell: Tell | None = None,
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order; each process is told of its share."""
+        """One completion for each prompt, in the same order."""
         request = self.share(prompts, decoding, seed, first)
-        start = self._ranks.share(len(prompts)).start
-        # As the engine counts, and as the caller does.
-        own = None if tell is None else lambda index, completion: tell(start + index, completion)
         with self._whole():
-            shares = self._ranks.together(lambda: self._sampled(*request, own))
+            shares = self._ranks.all_gather_results(lambda: self._sampled(*request))
         return [completion for share in shares for completion in share]
 
     def _sampled(
@@ -62,9 +58,8 @@ class Spread:
         decoding: Decoding,
         seed: int,
         first: int,
-        tell: Tell | None,
     ) -> list[Completion]:
         if not prompts:
             return []
-        with self._ranks.interrupts.anywhere():
-            return self.engine.sample(prompts, decoding, seed, first, tell)
+        with self._ranks.interrupts.interruptible():
+            return self.engine.sample(prompts, decoding, seed, first)

@@ -13,7 +13,7 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import engine_of
@@ -24,7 +24,7 @@ from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.save import save_model
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import set_tokens_per_part
+from rcsd.training.auto_microbatch import set_max_tokens_per_microbatch
 from rcsd.training.batches import stream_of
 from rcsd.training.budget import Ledger
 from rcsd.training.checkpoint import Checkpoints, State
@@ -72,16 +72,16 @@ def run(
 
     def whole() -> None:
         # However a run ends, nothing of it goes on afterwards.
-        with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.installed():
-            with ranks.interrupts.window(), ranks.interrupts.anywhere():
+        with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.handling_signals():
+            with ranks.interrupts.safe_to_stop(), ranks.interrupts.interruptible():
                 folder = RunFolder(settings.out)
-                ranks.from_main(folder.check_resumable if resume else folder.check_new)
+                ranks.on_main(folder.check_resumable if resume else folder.check_new)
                 made = _Run(settings, accelerator, ranks, executor)
                 made.prepare(resume, on_warning)
             made.train(on_step if ranks.is_main else _quietly)
 
     try:
-        ranks.together(whole)
+        ranks.all_gather_results(whole)
     finally:
         if not ranks.is_broken:
             # Also after an error: threads of a group that is left open may abort its process.
@@ -105,7 +105,7 @@ class _Run:
         self.settings, self.accelerator, self.ranks = settings, accelerator, ranks
         self.folder = RunFolder(settings.out)
         self.rows, self.imported = load_examples(settings.data)
-        placebo, words = settings.rubrics.placebo, Words(settings.views.templates)
+        placebo, words = settings.rubrics.placebo, PromptTemplates(settings.views.templates)
         self.examples = with_placebo(self.rows, placebo, words)
         set_seed(settings.seed)
         is_sharded = settings.processes.sharding == "fsdp"
@@ -113,7 +113,7 @@ class _Run:
         self.policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
         self.weights_sha256 = self.policy.weights_sha256
         same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
-        ranks.refuse_differences(same)
+        ranks.assert_same_on_all_ranks(same)
         self.own_engine = engine_of(
             settings.engine,
             self.policy,
@@ -156,20 +156,22 @@ class _Run:
             self.scorer,
             self.teacher,
             self.engine if self.ahead is None else Spread(self.ahead, ranks),
-            self.learner.tokens_per_part,
+            self.learner.max_tokens_per_microbatch,
             ranks,
         )
         found |= {
             "imported": self.imported,
             "weights_sha256": self.weights_sha256,
-            "tokens_per_part": set_tokens_per_part(settings, folder, self.stream.prompts, parts),
+            "max_tokens_per_microbatch": set_max_tokens_per_microbatch(
+                settings, folder, self.stream.prompts, parts
+            ),
         }
         self.methods = method_at(settings, parts)
         self.evaluations = evaluations_of(
             settings, policy, self.engine, folder if ranks.is_main else None
         )
         record = check_same_run if resume else create_run
-        ranks.from_main(lambda: record(folder, settings, self.examples, found))
+        ranks.on_main(lambda: record(folder, settings, self.examples, found))
         self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
         self.done = self._taken_up(on_warning or warnings.warn) if resume else 0
         self._follow()
@@ -189,7 +191,7 @@ class _Run:
         settings, ranks, folder = self.settings, self.ranks, self.folder
         for step in range(self.done, settings.steps):
             began, tokens_before = ledger.now(), ledger.tokens
-            with ranks.interrupts.window():
+            with ranks.interrupts.safe_to_stop():
                 set_seed(sampling_seed(settings.seed, step), device_specific=True)
                 method = self.methods(step)
                 batch = collected(method, self.stream.take(step), step, folder)
@@ -203,19 +205,19 @@ class _Run:
             self.done = step + 1
             self._follow()
             # The main process's clock is everyone's.
-            seconds = ranks.gather(ledger.now() - began)[0]
+            seconds = ranks.all_gather(ledger.now() - began)[0]
             metrics |= ledger.add(batch.num_learned_tokens, seconds)
             ended = self.done == settings.steps or ledger.is_spent
             evaluated = self.evaluations.metrics_if_due(
                 self.done, (tokens_before, ledger.tokens), ended
             )
-            metrics |= evaluated | self.learner.tokens_per_part.metrics(ranks)
+            metrics |= evaluated | self.learner.max_tokens_per_microbatch.metrics(ranks)
             metrics |= self.own_engine.batch_size.metrics(ranks)
             if ranks.is_main:
                 folder.log(self.done, metrics, batch.rollouts)
             ended |= bool(evaluated) and self._has_gained_nothing(keep_best=True)
             self.accelerator.log(metrics, step=self.done)
-            is_asked_to_end = any(ranks.gather(ranks.interrupts.asked))
+            is_asked_to_end = any(ranks.all_gather(ranks.interrupts.requested))
             if self.done % settings.save_every_steps == 0 or ended or is_asked_to_end:
                 refuse_blown_up_weights(self.policy, step, batch, folder)
                 self.checkpoints.save(self.done, self._state())
@@ -232,10 +234,10 @@ class _Run:
         nobody may ask it by the newer ones before it has them.
         """
         if self.ahead is not None:
-            self.ranks.together(self.ahead.finish)
+            self.ranks.all_gather_results(self.ahead.finish)
         is_own = self.settings.engine.type in ("local", "hf")
         with nullcontext() if is_own else self._whole():
-            self.ranks.together(lambda: (self.ahead or self.own_engine).load(self.done))
+            self.ranks.all_gather_results(lambda: (self.ahead or self.own_engine).load(self.done))
 
     def _sample_ahead(self, step: int) -> None:
         """Begin a step's completions, where the run is to and there is such a step."""
@@ -250,7 +252,7 @@ class _Run:
 
     def _rows(self) -> list[dict[str, float]]:
         """The metrics of all steps done."""
-        return self.ranks.from_main(self.folder.metrics)
+        return self.ranks.on_main(self.folder.metrics)
 
     def _has_gained_nothing(self, keep_best: bool = False) -> bool:
         """Whether the run is to stop early, by its held-out metric.
@@ -280,7 +282,7 @@ class _Run:
         teachers = {f"teacher/{name}": t for name, t in self.teacher.state_dict().items()}
         values = dict(learned.values)
         if self.ahead is not None:
-            shares = self.ranks.gather(self.ahead.state())
+            shares = self.ranks.all_gather(self.ahead.state())
             values["ahead"] = None
             if None not in shares:
                 values["ahead"] = [row for share in shares for row in share or ()]
@@ -298,9 +300,9 @@ class _Run:
         if state is not None and self.ahead is not None and state.values["ahead"] is not None:
             rows = state.values["ahead"]
             self.ahead.load_state(rows[self.ranks.share(len(rows))])
-        self.ranks.from_main(lambda: self._drop_after(step))
+        self.ranks.on_main(lambda: self._drop_after(step))
         rows = self._rows()
-        self.learner.tokens_per_part.resume(rows)
+        self.learner.max_tokens_per_microbatch.resume(rows)
         self.own_engine.batch_size.resume(rows)
         return step
 
@@ -310,11 +312,11 @@ class _Run:
 
     def _save_what_is_done(self) -> None:
         """A checkpoint of the last whole step, unless there is one."""
-        newest = self.ranks.from_main(self.checkpoints.steps)[-1:]
+        newest = self.ranks.on_main(self.checkpoints.steps)[-1:]
         if self.done > 0 and newest != [self.done] and are_finite(self.policy):
             self.checkpoints.save(self.done, self._state())
         # Whoever ends first would make a launcher end the one that still writes.
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _save_model(self) -> None:
         """With the weights of the best evaluation, where a run may stop by it, or with its last."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import Prompted, prompt_room, regex_of, whole_set
+from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import rubric_rows, whole_criteria
 from rcsd.data.world.reading import read_rubrics
 from rcsd.engines.base import Engine
@@ -31,7 +31,7 @@ class HeldOut:
     """
 
     def __init__(
-        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
+        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
     ) -> None:
         self.name, self._engine, self._decoding = name, engine, decoding
         self._examples = [prompt.example for prompt in prompts]
@@ -67,7 +67,7 @@ class HeldOutRubrics(HeldOut):
     """
 
     def __init__(
-        self, name: str, prompts: Sequence[Prompted], engine: Engine, decoding: Decoding
+        self, name: str, prompts: Sequence[PromptPair], engine: Engine, decoding: Decoding
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
@@ -179,14 +179,14 @@ def evaluations_of(
         return Evaluations([], folder, None, None)
     seen = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**seen, "analysis": False})
-    room = prompt_room(
+    room = limit_prompt_tokens(
         policy.max_positions, settings.sampling.max_prompt_tokens, section.max_tokens
     )
-    decoding = Decoding(section.max_tokens, regex=regex_of(settings.sampling.grammar))
+    decoding = Decoding(section.max_tokens, regex=grammar_regex(settings.sampling.grammar))
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
-        prompts = whole_set(load_examples(data)[0], views, policy.tokenizer, room, field)
+        prompts = build_all_prompts(load_examples(data)[0], views, policy.tokenizer, room, field)
         sets.append(kind(name, prompts, engine, decoding))
     return Evaluations(sets, folder, section.every_steps, section.every_tokens)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from rcsd.data.rubric import rubric_json
 from rcsd.data.views import (
+    PromptTemplates,
     ViewName,
-    Words,
     analysis_conversation,
     answer_conversation,
     answer_now,
@@ -182,7 +182,7 @@ class Corpus:
     """Endless pretraining conversations from the train split; the same for the same seed."""
 
     def __init__(self, mix: CorpusMix, seed: int) -> None:
-        self.mix, self.rng, self.words = mix, random.Random(seed), Words()
+        self.mix, self.rng, self.words = mix, random.Random(seed), PromptTemplates()
         self._problems = problems("train", self.rng)
         self._known = [template for template in TEMPLATES.values() if not template.held_out]
 

@@ -115,11 +115,10 @@ def extraction(
         kind: Of answer, as `rcsd.types.Grading` names it.
         options: Of a choice.
     """
-    closed = list(_CLOSED.finditer(text))
-    said = text[closed[-1].end() :] if closed else text
-    if _OPENED.search(said):  # at the start of a line: elsewhere a text speaks of tags
+    said = text_after_thinking(text)
+    if said is None:
         return Extraction(None, "the thinking never ends, so there is no final answer")
-    if closed and not said.strip():
+    if said != text and not said.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
     turn = _NEXT_TURN.search(said)
     if turn and (before := _pointed_out(said[: turn.start()], True, kind)):
@@ -137,6 +136,16 @@ def extraction(
     if finished and _may_answer(_last_line(said), kind, options):
         return Extraction(None, "no final answer is marked, but the last line may give one", True)
     return Extraction(None, "no final answer" if finished else "cut off before a final answer")
+
+
+def text_after_thinking(text: str) -> str | None:
+    """Text after the last closing tag of thinking; None: a block of thinking never ends.
+
+    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
+    """
+    closed = list(_CLOSED.finditer(text))
+    rest = text[closed[-1].end() :] if closed else text
+    return None if _OPENED.search(rest) else rest
 
 
 _HOLDS = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.graders.base import rubric_of
 from rcsd.redact import visible_text
 from rcsd.types import Conversation, Example
@@ -71,7 +71,7 @@ def groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
 
 
 def conversation(
-    example: Example, text: str, numbers: Sequence[int], asks: config.Asks, words: Words
+    example: Example, text: str, numbers: Sequence[int], asks: config.Asks, words: PromptTemplates
 ) -> Conversation:
     """What the judge is told: one turn, since not every chat format has a place for a system's.
 

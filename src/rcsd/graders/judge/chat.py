@@ -92,23 +92,3 @@ class Chat(Protocol):
             RunError: If the model cannot be reached or will not serve; after all replies that came.
         """
         ...
-
-
-@runtime_checkable
-class ThreadedChat(Chat, Protocol):
-    """A model that several threads may ask, each for one reply: one behind an address."""
-
-    max_concurrent: int
-    """Threads that ask together, at most."""
-
-    def reply(self, request: Request, sleep: Callable[[float], object]) -> ChatReply:
-        """One reply.
-
-        Args:
-            request: What is asked.
-            sleep: Waits for so many seconds, whatever for; what it raises ends the asking.
-
-        Raises:
-            RunError: If the model cannot be reached or will not serve.
-        """
-        ...

@@ -4,19 +4,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.graders.base import Judgement, judgement_of, rubric_of
 from rcsd.graders.judge.account import Account
 from rcsd.graders.judge.asking import bounds_of, conversation, groups, schema
 from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.chat import Chat, ChatReply, Request, ThreadedChat
+from rcsd.graders.judge.chat import Chat, ChatReply, Request
 from rcsd.graders.judge.reading import Finding, score, verdicts
 from rcsd.types import Example
 
@@ -63,7 +61,7 @@ class ModelJudge:
         self,
         chat: Chat,
         asks: config.Asks,
-        words: Words,
+        words: PromptTemplates,
         cache: ReplyCache,
         account: Account,
         seed: int = 0,
@@ -72,7 +70,6 @@ class ModelJudge:
         self.chat, self.asks, self.words, self.cache = chat, asks, words, cache
         self.account, self.seed, self.sample = account, seed, sample
         self._about, self._turn = chat.about(), threading.Lock()
-        self._early: _Early | None = None
 
     def resampled(self, sample: int) -> "ModelJudge":
         """The same judge asked anew: with seeds of its own, on the same account."""
@@ -89,34 +86,10 @@ class ModelJudge:
         with self._turn:
             began = time.monotonic()
             try:
-                begun = {} if self._early is None else self._early.replies()
-                return _Round(self, answers, begun).judgements()
+                return _Round(self, answers).judgements()
             finally:
                 self.account.release()
                 self.account.seconds += time.monotonic() - began
-
-    @contextmanager
-    def early(self) -> Iterator[Callable[[Example, str], None] | None]:
-        """Inside, answers may be told one by one, before `judgements` is asked for all of them.
-
-        What is told is asked in threads in the background, once. `judgements` waits for that, asks
-        what is left, and gives and counts what it would have without; but calls for answers that it
-        is then not asked about are counted too, and where a budget ends in the midst, it ends after
-        those who were told first. Leaving ends all asking: requests under way are awaited, none is
-        begun or tried again.
-
-        Yields:
-            Takes an answer, from any thread; None where the model cannot be asked by threads.
-        """
-        if not isinstance(self.chat, ThreadedChat):
-            yield None
-            return
-        self._early = early = _Early(self, self.chat)
-        try:
-            yield early.hear
-        finally:
-            self._early = None
-            early.close()
 
     def calls(self, answers: Sequence[tuple[Example, str]]) -> list[Call]:
         """The first call of each group of criteria.
@@ -166,82 +139,13 @@ class ModelJudge:
         return self.account.metrics()
 
 
-class _EndedError(Exception):
-    """Nobody waits for the reply any more."""
-
-
-class _Early:
-    """The first call of each group of criteria, asked in threads as answers come.
-
-    What a reply does not say is asked again by the round that follows.
-    """
-
-    def __init__(self, judge: ModelJudge, chat: ThreadedChat) -> None:
-        self._judge, self._chat = judge, chat
-        self._executor = ThreadPoolExecutor(chat.max_concurrent, "rcsd-judge-early")
-        self._begun: list[Future[None]] = []
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._replies: dict[str, ChatReply | None] = {}
-        self._failure: Exception | None = None
-
-    def hear(self, example: Example, text: str) -> None:
-        answers = [(example, text)]
-        for call in self._judge.calls(answers):
-            self._begun.append(self._executor.submit(self._ask, call, answers))
-
-    def replies(self) -> Mapping[str, ChatReply]:
-        """What was asked, once all of it is answered; then raises what ended the asking."""
-        wait(self._begun)
-        if self._failure is not None:
-            raise self._failure
-        return {key: reply for key, reply in self._replies.items() if reply is not None}
-
-    def close(self) -> None:
-        self._ended.set()
-        self._executor.shutdown(cancel_futures=True)
-
-    def _ask(self, call: Call, answers: Sequence[tuple[Example, str]]) -> None:
-        try:
-            self._sleep(0)
-            request = self._judge.request(call, answers)
-            key = self._judge.key(request)
-            if self._begins(key, request):
-                reply = self._chat.reply(request, self._sleep)
-                with self._lock:
-                    self._judge.take(key, reply)
-                    self._replies[key] = reply
-        except _EndedError:
-            pass
-        except Exception as error:  # whoever waits for the replies is told
-            self._failure = self._failure or error
-            self._ended.set()
-
-    def _begins(self, key: str, request: Request) -> bool:
-        """Whether the call is to be made: nobody has, the cache lacks it, and the budget allows."""
-        judge = self._judge
-        with self._lock:
-            if key in self._replies or judge.cache.read(key) is not None:
-                return False
-            self._replies[key] = None
-            return judge.account.begin(key, _most_tokens(request), self._chat.max_tokens)
-
-    def _sleep(self, seconds: float) -> None:
-        if self._ended.wait(seconds):
-            raise _EndedError
-
-
 class _Round:
     """All calls that a list of answers takes, and what they brought."""
 
-    def __init__(
-        self,
-        judge: ModelJudge,
-        answers: Sequence[tuple[Example, str]],
-        begun: Mapping[str, ChatReply],
-    ) -> None:
+    def __init__(self, judge: ModelJudge, answers: Sequence[tuple[Example, str]]) -> None:
         self._judge, self._answers = judge, answers
         # Replies of this round, which are no finds in the cache.
-        self._said = dict(begun)
+        self._said: dict[str, ChatReply] = {}
         self._queue = deque(judge.calls(answers))
         self._waiting: dict[str, list[Call]] = {}
         self._blocked: dict[str, list[Call]] = {}

@@ -56,6 +56,18 @@ class _Chat(Said):
     usage: _Usage | None = None
 
 
+class _EndedError(Exception):
+    """Nobody waits for the reply any more."""
+
+
+def _sleep(ended: threading.Event) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        if ended.wait(seconds):
+            raise _EndedError
+
+    return sleep
+
+
 class Pace:
     """Spaces requests evenly, so that no minute has more than are allowed.
 
@@ -124,7 +136,7 @@ class ServerChat:
         """As `Chat`; after a failure no request is begun, and those under way are awaited."""
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
-        executor = ThreadPoolExecutor(self.max_concurrent, "rcsd-judge")
+        executor, ended = ThreadPoolExecutor(self.max_concurrent, "rcsd-judge"), threading.Event()
         try:
             while True:
                 while (
@@ -134,7 +146,7 @@ class ServerChat:
                 ):
                     if (request := next_request()) is None:
                         break
-                    running[executor.submit(self.reply, request)] = request
+                    running[executor.submit(self._reply, request, _sleep(ended))] = request
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -143,7 +155,8 @@ class ServerChat:
                         yield request, future.result()
                     except UserError as error:
                         failure = failure or error
-        finally:
+        finally:  # an interruption does not wait for a busy server
+            ended.set()
             executor.shutdown(cancel_futures=True)
         if failure is not None:
             raise failure
@@ -160,8 +173,7 @@ class ServerChat:
             return False
         return len({re.sub(r"\d+", "0", refusal) for refusal in self._refusals}) == 1
 
-    def reply(self, request: Request, sleep: Callable[[float], object] = time.sleep) -> ChatReply:
-        """As `rcsd.graders.judge.chat.ThreadedChat`."""
+    def _reply(self, request: Request, sleep: Callable[[float], object]) -> ChatReply:
         num_tokens = self.num_tokens(request.conversation) + self.max_tokens
         sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
         reply = self._asked(request, sleep)

@@ -15,14 +15,20 @@ from accelerate.utils import set_seed
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS
-from rcsd.data.prompts import Dropped, Prompted, decoding_of, prompt_room, prompted
+from rcsd.data.prompts import (
+    PromptPair,
+    SkippedExample,
+    build_decoding,
+    build_prompts,
+    limit_prompt_tokens,
+)
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.build import engine_of
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import Student
-from rcsd.models.memory import part_limit
+from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.teacher import teacher_of
 from rcsd.recipes.probe.advice import Advice, advice_on
@@ -59,7 +65,7 @@ class Probe:
 
     num_available: int
     num_asked: int
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[SkippedExample, ...]
     impossible: Mapping[str, str]
     measured: Measured
     signal: Signal
@@ -106,7 +112,7 @@ def probe(
     contexts, impossible = contexts_of(
         examples, everyone, settings.views, settings.rubrics.placebo, seed
     )
-    decoding = decoding_of(settings.sampling)
+    decoding = build_decoding(settings.sampling)
     try:
         student, answers = answered(answerer, examples, contexts, progress)
         found = measured_headroom(examples, student, answers, seed)
@@ -169,20 +175,22 @@ def _loaded(settings: config.Config, section: config.Distill) -> tuple[Pair, Ans
     scorer = accelerator.prepare(Scorer(policy))
     engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
     teacher = teacher_of(settings.teacher, policy)
-    budget = settings.tokens_per_part
-    budget = config.DEFAULT_TOKENS_PER_PART if budget == "auto" else budget
-    pair = Pair(policy, scorer, engine, teacher, section.temperature, part_limit(budget))
+    budget = settings.max_tokens_per_microbatch
+    budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
+    pair = Pair(policy, scorer, engine, teacher, section.temperature, microbatch_limit(budget))
     sampling, evaluation = settings.sampling, settings.evaluation
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)
-    room = prompt_room(policy.max_positions, sampling.max_prompt_tokens, longest)
+    room = limit_prompt_tokens(policy.max_positions, sampling.max_prompt_tokens, longest)
     return pair, Answerer(policy, engine, settings.views, Decoding(num_answer), room)
 
 
-def _prompts(examples: list[Example], answerer: Answerer) -> tuple[list[Prompted], list[Dropped]]:
+def _prompts(
+    examples: list[Example], answerer: Answerer
+) -> tuple[list[PromptPair], list[SkippedExample]]:
     """The prompts that the run would train on, and what it would drop."""
     views, policy, room = answerer.views, answerer.policy, answerer.room
-    prompts, dropped = prompted(examples, views, policy.tokenizer, room)
+    prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     if views.analysis:
         cache = cache_folder() / "analyses"
         prompts, _ = with_analyses(prompts, views, policy, answerer.engine, cache, room)
@@ -192,7 +200,13 @@ def _prompts(examples: list[Example], answerer: Answerer) -> tuple[list[Prompted
 def _student(pair: Pair, decoding: Decoding, num_samples: int, seed: int) -> Student:
     """The student, as the run's first step would sample it."""
     return Student(
-        pair.policy, pair.scorer, pair.engine, decoding, num_samples, pair.tokens_per_part, seed
+        pair.policy,
+        pair.scorer,
+        pair.engine,
+        decoding,
+        num_samples,
+        pair.max_tokens_per_microbatch,
+        seed,
     )
 
 

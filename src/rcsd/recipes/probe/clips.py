@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rcsd import config
-from rcsd.data.prompts import Prompted
+from rcsd.data.prompts import PromptPair
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
@@ -21,7 +21,7 @@ Clip = config.NoClip | config.TokenClip | config.EntryClip
 def clip_effects(
     section: config.Distill,
     pair: Pair,
-    prompts: Sequence[Prompted],
+    prompts: Sequence[PromptPair],
     decoding: Decoding,
     num_completions: int,
     seed: int,
@@ -69,7 +69,13 @@ def _distill_with(
 ) -> Method:
     """The run's method with another clip: the one place that makes it."""
     student = Student(
-        pair.policy, pair.scorer, pair.engine, decoding, num_completions, pair.tokens_per_part, seed
+        pair.policy,
+        pair.scorer,
+        pair.engine,
+        decoding,
+        num_completions,
+        pair.max_tokens_per_microbatch,
+        seed,
     )
     section = section.model_copy(update={"clip": clip, "preset": None})
     return OnPolicy(student, [(1.0, Distill(section, student, pair.teacher))])
@@ -85,7 +91,7 @@ def _gradient(
     try:
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            for part in batch.split(pair.tokens_per_part.value):
+            for part in batch.split(pair.max_tokens_per_microbatch.value):
                 loss, shares = method.loss(part, batch.num_learned_tokens)
                 loss.backward()
                 for name, share in shares.items():

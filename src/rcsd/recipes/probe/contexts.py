@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from rcsd import config
 from rcsd.data.placebos import PLACEBOS, with_placebo
-from rcsd.data.views import Words
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
 from rcsd.graders.grade import Graded
 from rcsd.types import Example, ViewName
@@ -80,7 +80,7 @@ def contexts_of(
     for name, section_of in placebos:
         section = placebo if placebo.type == name else section_of(seed)
         try:
-            everyones = with_placebo(everyone, section, Words(views.templates))
+            everyones = with_placebo(everyone, section, PromptTemplates(views.templates))
         except DataError as error:
             impossible[name] = str(error)
             continue

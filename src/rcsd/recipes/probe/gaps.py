@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rcsd.engines.base import PolicyEngine
 from rcsd.methods.rollouts import Student
 from rcsd.models.memory import Limit
-from rcsd.models.packing import parts
+from rcsd.models.packing import split_microbatches
 from rcsd.models.policy import Policy, evaluating
 from rcsd.models.teacher import Teacher
 from rcsd.recipes.probe.results import TopKMass
@@ -30,7 +30,7 @@ class Pair:
         engine: Samples from it.
         teacher: With which weights the teacher's part is played.
         temperature: Of both distributions: the loss's.
-        tokens_per_part: Budget of one forward pass.
+        max_tokens_per_microbatch: Budget of one forward pass.
     """
 
     policy: Policy
@@ -38,7 +38,7 @@ class Pair:
     engine: PolicyEngine
     teacher: Teacher
     temperature: float
-    tokens_per_part: Limit
+    max_tokens_per_microbatch: Limit
 
     def student_log_q(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """Log-probabilities of each completion's tokens for the student, in nats."""
@@ -59,11 +59,17 @@ class Pair:
         """
         num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
         sums = {k: [0.0, 0.0] for k in sorted(set(ks)) if k < self.policy.vocab_size}
-        for part in parts(rollouts, self.tokens_per_part.value, self.policy.packs):
+        for microbatch in split_microbatches(
+            rollouts, self.max_tokens_per_microbatch.value, self.policy.packs
+        ):
             with evaluating(self.scorer):
                 with self.teacher.weights():
-                    teacher, _ = self._scoring.predictions([r.teacher_ids for r in part], part)
-                student, _ = self._scoring.predictions([r.student_ids for r in part], part)
+                    teacher, _ = self._scoring.predictions(
+                        [r.teacher_ids for r in microbatch], microbatch
+                    )
+                student, _ = self._scoring.predictions(
+                    [r.student_ids for r in microbatch], microbatch
+                )
             if not sums:
                 return ()
             masses = student.mapped(partial(self._masses, max(sums)), teacher)
@@ -78,7 +84,7 @@ class Pair:
     @property
     def _scoring(self) -> Student:
         """Scores at the loss's temperature; it is asked for no samples."""
-        decoding, budget = Decoding(1, self.temperature), self.tokens_per_part
+        decoding, budget = Decoding(1, self.temperature), self.max_tokens_per_microbatch
         return Student(self.policy, self.scorer, self.engine, decoding, 1, budget, 0)
 
     def _masses(self, k: int, q_TV: Tensor, p_TV: Tensor) -> tuple[Tensor, Tensor]:

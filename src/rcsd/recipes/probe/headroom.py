@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rcsd import config
-from rcsd.data.prompts import prompted
+from rcsd.data.prompts import build_prompts
 from rcsd.data.views import missing_parts
 from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
@@ -38,7 +38,7 @@ class Answerer:
         engine: Samples from it.
         views: Words and limits; which views are shown is the contexts' to say.
         decoding: Greedy, for headroom.
-        room: Longest prompt, in tokens (`rcsd.data.prompts.prompt_room`).
+        room: Longest prompt, in tokens (`rcsd.data.prompts.limit_prompt_tokens`).
         judge: Gives verdicts on criteria.
         ranks: Processes that all ask for the same.
     """
@@ -64,7 +64,7 @@ class Answerer:
         if not whole:
             return {}, left_out
         try:
-            prompts, dropped = prompted(whole, views, self.policy.tokenizer, self.room)
+            prompts, dropped = build_prompts(whole, views, self.policy.tokenizer, self.room)
             if context.analysis:
                 cache = cache_folder() / "analyses"
                 prompts, _ = with_analyses(

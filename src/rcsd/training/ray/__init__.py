@@ -119,11 +119,11 @@ def joined(asked: Asked) -> Iterator[Cluster]:
             )
         _refuse_other_versions(ray, fitting)
         taken = {name: os.environ[name] for name in TAKEN_ALONG if name in os.environ}
-        with interrupts.installed(), interrupts.window(), interrupts.anywhere():
+        with interrupts.handling_signals(), interrupts.safe_to_stop(), interrupts.interruptible():
             yield Cluster(ray, num, resources, asked.num_restarts, Place(Path.cwd(), taken))
     except SystemExit as error:
         # Where Ray waits, it makes of ours one with another code.
-        raise Terminated if interrupts.asked else error from None
+        raise Terminated if interrupts.requested else error from None
     finally:
         ray.shutdown()
 

@@ -124,9 +124,9 @@ def _work(task: _Task) -> str | None:
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
     settings = task.settings
     try:
-        ranks.together(lambda: _enter(task))
+        ranks.all_gather_results(lambda: _enter(task))
         # The driver saw to it that only a run that is to be resumed was there before the command.
-        has_begun = ranks.from_main(lambda: RunFolder(settings.out).record.is_file())
+        has_begun = ranks.on_main(lambda: RunFolder(settings.out).record.is_file())
         if has_begun and not task.resume and ranks.is_main:
             task.tell("warning", "the workers were started again; they go on where all was saved")
         run(
