@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from rcsd.cli import data, evaluation, judging, planning, writer
+from rcsd.cli import data, evaluation, judging, planning, probing, writer
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
@@ -32,6 +32,7 @@ app.add_typer(evaluation.app, name="eval")
 app.add_typer(judging.app, name="judge")
 app.command("compare")(evaluation.compare)
 app.command("plan")(planning.plan)
+app.command("probe")(probing.probe)
 
 
 @app.command()
@@ -138,34 +139,6 @@ def train(  # noqa: PLR0913 (a command line)
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
         sys.exit(code)
-
-
-@app.command()
-def probe(
-    file: RunFile,
-    overrides: Overrides = None,
-    num_examples: Annotated[int, typer.Option(min=1, help="Questions that are asked.")] = 64,
-    num_samples: Annotated[int, typer.Option(min=2, help="Completions sampled of each.")] = 4,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of probe.json; default: the run's, with -probe.")
-    ] = None,
-) -> None:
-    """Before training: is there anything to learn from these rubrics, with this model?"""
-    from rcsd.config import load_config  # noqa: PLC0415
-
-    settings = load_config(file, overrides or [])
-    from rcsd.cli.probing import print_probe  # noqa: PLC0415
-    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import probe as measured  # noqa: PLC0415
-
-    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
-    check_new(folder)
-    quieten_libraries()
-    with bars() as shown:
-        found = measured(settings, num_examples, num_samples, shown)
-    path = write_probe(found, settings, folder)
-    print_probe(found)
-    say(f"\nNumbers: {path}")
 
 
 @app.command()

@@ -29,14 +29,14 @@ from rcsd import config
 from rcsd.config import distillations, objectives
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import prompt_room, prompted
-from rcsd.data.views import Words
+from rcsd.data.prompts import build_prompts, limit_prompt_tokens
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
 from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import WATCHED_SHARE, WATCHED_TOKENS
 from rcsd.models.hub import model_folder
 from rcsd.models.logits import CHUNK_ENTRIES
-from rcsd.models.packing import part_tokens, parts
+from rcsd.models.packing import microbatch_tokens, split_microbatches
 from rcsd.models.policy import load_tokenizer
 from rcsd.recipes.plan_passes import PlannedModel, casts_weights, load_hf_config, pass_bytes
 from rcsd.types import Completion, Example, Rollout
@@ -142,14 +142,14 @@ def measure_prompts(settings: config.Config) -> list[tuple[int, int]]:
     views = settings.views
     tokenizer = load_tokenizer(settings.model, model_folder(settings.model.path))
     rows, _ = load_examples(settings.data)
-    examples = with_placebo(rows, settings.rubrics.placebo, Words(views.templates))
+    examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]
     if not settings.has_teacher_view:
         views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
     sampling, hf_config = settings.sampling, load_hf_config(settings.model)
     positions = getattr(hf_config, "max_position_embeddings", None)
-    room = prompt_room(positions, sampling.max_prompt_tokens, sampling.max_tokens)
-    prompts, _ = prompted(chosen, views, tokenizer, room)
+    room = limit_prompt_tokens(positions, sampling.max_prompt_tokens, sampling.max_tokens)
+    prompts, _ = build_prompts(chosen, views, tokenizer, room)
     return [(len(prompt.student_ids), len(prompt.teacher_ids)) for prompt in prompts]
 
 
@@ -187,7 +187,7 @@ class Work:
         return self.examples * self.completions
 
     def microbatches(self, student: int, teacher: int, completion: int) -> list[list[Rollout]]:
-        """A step's micro-batches (`rcsd.models.packing.parts`) for prompts of these lengths."""
+        """Micro-batches of a step with prompts and completions of these lengths."""
         said = Completion((1,) * max(1, completion), "", finished=False)
         rollouts = [
             Rollout(
@@ -199,7 +199,7 @@ class Work:
             for n in range(self.examples)
             for _ in range(self.completions)
         ]
-        return parts(rollouts, self.max_tokens, packs=True)
+        return split_microbatches(rollouts, self.max_tokens, packs=True)
 
     def num_watched(self, num_positions: int) -> float:
         """Positions at which the monitors look at the vocabulary."""
@@ -230,7 +230,7 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
     has_criterion = any(isinstance(leaf, config.Criterion) for leaf in leaves)
     losses = [_loss_copies(leaf) for leaf in (*leaves, *distillations(method))]
     supports = [d.support.k for d in distillations(method) if d.support.type == "teacher_top_k"]
-    tokens = settings.tokens_per_part
+    tokens = settings.max_tokens_per_microbatch
     return Work(
         examples=math.ceil(examples / num_devices),
         # With fewer examples than processes, an example's completions are shared.
@@ -243,7 +243,7 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
         support=max(supports, default=0),
         copies=max(losses, default=0.0) or _MONITOR_COPIES,
         is_sparse=not any(losses),
-        max_tokens=config.DEFAULT_TOKENS_PER_PART if tokens == "auto" else tokens,
+        max_tokens=config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens,
     )
 
 
@@ -346,18 +346,18 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
     if work.samples or settings.evaluation is not None:
         phases["sampling"] = _sampling(settings, model, work, lengths, shards)
     longest = lengths.longest_student, lengths.longest_teacher, lengths.longest_completion
-    largest = max(work.microbatches(*longest), key=lambda part: part_tokens(part, packs=True))
+    largest = max(work.microbatches(*longest), key=lambda part: microbatch_tokens(part, packs=True))
     counted = pass_bytes(settings, model, largest)
     gathered = _gathered_bytes(settings, model) if shards > 1 else 0.0
     embeddings = gathered * model.embeddings / model.all_weights
     in_pass = 2 * (gathered - embeddings) / model.layers + embeddings
+    logits = _logits(settings, model, work, counted.positions, device.kind)
     if work.teacher_passes + work.frozen_passes:
         phases["teacher"] = {
             "gathered weights": in_pass,
             "activations": counted.teacher,
-            "logits": _logits(model, work, counted.positions, device.kind),
+            "logits": logits,
         }
-    logits = _logits(model, work, counted.positions, device.kind)
     layer = (model.trained - model.embeddings * model.is_full) / model.layers
     phases["student"] = {
         "gathered weights": in_pass,
@@ -405,12 +405,18 @@ def _sampling(
     return sizes
 
 
-def _logits(model: PlannedModel, work: Work, positions: int, kind: str) -> float:
-    """Bytes of the logits that the loss or the monitors hold at once, or of gathered head rows."""
+def _logits(
+    settings: config.Config, model: PlannedModel, work: Work, positions: int, kind: str
+) -> float:
+    """Bytes of the logits that the loss or the monitors hold at once, or of gathered head rows.
+
+    Gathered rows are float32, and beside that bfloat16 if the head computes in bfloat16.
+    """
     chunk = CHUNK_ENTRIES[kind]
     looked = work.num_watched(positions) if work.is_sparse else positions
     copies = 4.0 * work.copies * min(looked * model.vocabulary, chunk)
-    rows = 4.0 * min(positions * work.support * model.hidden, chunk)
+    number = 6 if settings.precision == "bf16" or model.number == 2 else 4
+    rows = float(number * min(positions * work.support * model.hidden, chunk))
     return max(copies, rows) + (4.0 * model.vocabulary * model.hidden if model.is_full else 0.0)
 
 
@@ -425,7 +431,9 @@ def build_changes(plan: Plan) -> list[tuple[str, Plan]]:
         )
     if plan.work.max_tokens > plan.lengths.longest_completion:
         half = plan.work.max_tokens // 2
-        changes[f"tokens_per_part={half}"] = settings.model_copy(update={"tokens_per_part": half})
+        changes[f"max_tokens_per_microbatch={half}"] = settings.model_copy(
+            update={"max_tokens_per_microbatch": half}
+        )
     if settings.processes.sharding == "none" and device.num_devices > 1 and not settings.overlap:
         section = settings.processes.model_copy(update={"sharding": "fsdp"})
         changes["processes.sharding=fsdp"] = settings.model_copy(update={"processes": section})
