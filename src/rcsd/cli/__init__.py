@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from rcsd.cli import data, evaluation, judging, planning, probing, writer
-from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
+from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, parse_ray_options
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import ConfigError, OtherRankError, UserError
@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913 (a command line)
     overrides: Overrides = None,
     resume: Resume = False,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Of this machine, one for each device.")
+        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
     ] = None,
     ray: Ray = None,
     workers: Workers = None,
@@ -120,16 +120,14 @@ def train(  # noqa: PLR0913 (a command line)
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
     from rcsd.config import load_config  # noqa: PLC0415
 
-    asked = asked_of(ray, workers, worker_resources, restarts)
+    options = parse_ray_options(ray, workers, worker_resources, restarts)
     settings = load_config(file, overrides or [])
-    if asked is not None:
+    if options is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.training.ray import joined  # noqa: PLC0415
-        from rcsd.training.ray.training import train_on  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
 
-        with joined(asked) as cluster:
-            train_and_report(settings, resume, functools.partial(train_on, cluster))
+        train_and_report(settings, resume, functools.partial(train_on, options))
         return
     if processes is None:
         train_and_report(settings, resume)

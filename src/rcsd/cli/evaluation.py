@@ -9,7 +9,6 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from rcsd.cli.arms import Against, ArmWords, ClusterBy, Format, Out, Seed
-from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.grading import grade_file
 from rcsd.cli.paper import paper_table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, write_out
@@ -80,10 +79,6 @@ def run(  # noqa: PLR0913 (a command line)
         Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
     ] = None,
     dry_run: DryRun = False,
-    ray: Ray = None,
-    workers: Workers = None,
-    worker_resources: WorkerResources = None,
-    restarts: Restarts = 3,
 ) -> None:
     """Let a model answer held-out sets; one graded JSON row a completion, and a summary.
 
@@ -92,8 +87,8 @@ def run(  # noqa: PLR0913 (a command line)
     versions, fingerprints) and the questions in examples/. An evaluation that was cut off goes on
     where it was.
     """
-    asked = asked_of(ray, workers, worker_resources, restarts)
-    from rcsd.evaluation.run import evaluate  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.engines.build import chosen_engine  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.evaluation.run import evaluate  # noqa: PLC0415
     from rcsd.evaluation.targets import Asked, evaluating_of  # noqa: PLC0415
 
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
@@ -104,11 +99,12 @@ def run(  # noqa: PLR0913 (a command line)
         return
     quieten_libraries()
     longest = settings.max_prompt_tokens + settings.max_tokens
-    with (
-        bars() as shown,
-        engines(asked, settings.model, settings.engine, longest) as (make_engine, _),
-    ):
-        summary = evaluate(settings, shown, make_engine)
+    with bars() as shown:
+        summary = evaluate(
+            settings,
+            shown,
+            lambda policy, num: chosen_engine(settings.engine, policy, num, longest),
+        )
     _show_summary(summary, settings.out)
 
 

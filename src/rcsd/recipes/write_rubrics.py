@@ -33,7 +33,6 @@ from rcsd.errors import DataError, ModelError, RubricError, RunError
 from rcsd.io import append_rows, digest, drop_cut_row, make_folder, read_json, rows_from, write_json
 from rcsd.models.policy import Policy, weights_fingerprint
 from rcsd.recipes.pipeline_config import Writing
-from rcsd.recipes.workers import in_order
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example, Rubric
 
@@ -203,7 +202,6 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     shard: Shard | None = None,
     batch_size: int = 32,
     progress: Progress = lambda done, total: None,
-    batches_at_once: int = 1,
 ) -> tuple[list[Example], WritingReport]:
     """The examples with rubrics of the policy's in the place of their own.
 
@@ -223,7 +221,6 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
         shard: Which share of the rows to write; None writes all.
         batch_size: Rows sampled together; what a kill can lose.
         progress: Told of rows done.
-        batches_at_once: Batches in flight, for an engine that several threads can share.
 
     Returns:
         The examples that have a rubric, in order, and the report. Some of those that are missing
@@ -252,8 +249,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     own.sort(key=lambda key: len(first[key].student_ids), reverse=True)
     asked = {key: first[key] for key in own}
     draw = functools.partial(_drawn, writing=writing, engine=engine)
-    at_once = (batch_size, batches_at_once)
-    new = _write_missing(rubrics, shard, asked, draw, at_once, progress)
+    new = _write_missing(rubrics, shard, asked, draw, batch_size, progress)
     rubrics.read()
     found = [
         (prompt.example, rubrics[key], key in new)
@@ -284,29 +280,25 @@ def _write_missing(
     shard: Shard,
     asked: Mapping[str, PromptPair],
     draw: Callable[[Sequence[PromptPair]], Drawn],
-    at_once: tuple[int, int],
+    batch_size: int,
     progress: Progress,
 ) -> set[str]:
     """Write what the cache lacks, in batches in the order of ``asked``; returns the new keys."""
-    batch_size, num_batches = at_once
     new: set[str] = set()
     with rubrics.writer(shard) as keep:
         # Read under the lock: another process may just have left this shard.
         rubrics.read()
         missing = [key for key in asked if key not in rubrics]
 
-        def batches() -> Iterator[list[PromptPair]]:
-            for start in range(0, len(missing), batch_size):
-                # Others may have written it meanwhile, where processes do not share in one way.
-                rubrics.read()
-                batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
-                if batch:
-                    yield [asked[key] for key in batch]
-
         progress(len(asked) - len(missing), len(asked))
-        for prompts, drawn in in_order(draw, batches(), num_batches):
-            keep(prompts, drawn)
-            new.update(prompt_key(prompt.student_ids) for prompt in prompts)
+        for start in range(0, len(missing), batch_size):
+            # Others may have written it meanwhile, where processes do not share in one way.
+            rubrics.read()
+            batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
+            if batch:
+                prompts = [asked[key] for key in batch]
+                keep(prompts, draw(prompts))
+                new.update(batch)
             progress(sum(key in rubrics for key in asked), len(asked))
     return new
 
