@@ -1,4 +1,4 @@
-"""Pretraining of the micro model: ``python experiments/micro_model/pretrain.py --out FOLDER``.
+"""Pretraining of the micro model: ``python -m experiments.micro_model.pretrain --out FOLDER``.
 
 Deterministic for a seed and a thread count. The shipped weights are the default settings' outcome
 (see the model card beside them).
@@ -18,10 +18,10 @@ import torch.distributed
 import torch.multiprocessing
 import torch.nn.functional as F
 import typer
+from experiments.micro_model.corpus import Corpus, CorpusMix
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rcsd.data.world.corpus import Corpus, CorpusMix
 from rcsd.types import Conversation
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -232,6 +233,26 @@ def surroundings() -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "git_revision": _git_revision(),
     }
+
+
+def after_thinking(text: str) -> str | None:
+    """Text after a model's reasoning; all of it where there is none; None if reasoning never ends."""
+    rest = re.split(r"(?i)</think(?:ing)?>", text)[-1]
+    return None if re.search(r"(?i)<think(?:ing)?>", rest) else rest
+
+
+def mend_json(text: str) -> Any:
+    """Value of broken JSON, by json-repair, which guesses: check it against the text.
+
+    Raises:
+        ValueError: If it cannot be mended.
+    """
+    import json_repair  # noqa: PLC0415 (rarely needed)
+
+    try:
+        return json_repair.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def digest(content: str | bytes) -> str:

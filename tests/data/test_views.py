@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from experiments.micro_model.corpus import Corpus, CorpusMix
 from experiments.micro_model.pretrain import CHAT_TEMPLATE, trained_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -21,7 +22,6 @@ from rcsd.data.views import (
     rubric_now,
     turn_end_id,
 )
-from rcsd.data.world.corpus import Corpus, CorpusMix
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.types import Conversation, Criterion, Example, Rubric, ViewName
 

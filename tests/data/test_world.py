@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from rcsd.data.world.drafts import TEMPLATES, Draft, Field
+from rcsd.data.world.families import TEMPLATES, Draft, Field
 from rcsd.data.world.problems import (
     SPLITS,
     Problem,

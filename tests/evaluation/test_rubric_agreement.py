@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcsd.data.importers.rar import import_rar
+from rcsd.data.load import read_rubrics
 from rcsd.data.reading import read_completions, written_rubrics
 from rcsd.data.rows import write_jsonl
+from rcsd.data.world import read_rubric
 from rcsd.data.world.problems import FULL_STYLE, draft_of, examples, written_answer
-from rcsd.data.world.reading import read_rubric, read_rubrics
 from rcsd.errors import ConfigError, DataError
 from rcsd.evaluation.rubric_agreement import agreement, compared, order_agreement, rank_correlation
 from rcsd.evaluation.rubric_agreement.matchers import (

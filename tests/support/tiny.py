@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from experiments.micro_model.corpus import Corpus, CorpusMix
 from experiments.micro_model.pretrain import trained_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from rcsd.data.world.corpus import Corpus, CorpusMix
 
 
 @cache

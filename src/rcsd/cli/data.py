@@ -109,12 +109,14 @@ def world(
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
     """Write problems of the rubric world, with gold rubrics whose criteria carry checks."""
+    from rcsd.config import WorldData, parse  # noqa: PLC0415
+    from rcsd.data.load import load_examples  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
-    from rcsd.data.world.problems import SPLITS, Split, examples  # noqa: PLC0415
 
-    _check_choice("--split", split, SPLITS)
+    _check_choice("--split", split, get_args(WorldData.model_fields["split"].annotation))
     _check_new(out, force)
-    write_jsonl(examples(cast(Split, split), num, seed), out)
+    section = parse(WorldData, {"split": split, "num_examples": num, "seed": seed}, "options")
+    write_jsonl(load_examples(section)[0], out)
     say(f"Rows: {out}")
 
 

@@ -77,9 +77,9 @@ def score(  # noqa: PLR0913 (each is an option)
     from dataclasses import asdict  # noqa: PLC0415
 
     from rcsd.cli.tables import agreement_facts, agreement_table  # noqa: PLC0415
+    from rcsd.data.load import read_rubrics  # noqa: PLC0415
     from rcsd.data.reading import read_completions, written_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
-    from rcsd.data.world.reading import read_rubrics  # noqa: PLC0415
     from rcsd.evaluation.rubric_agreement import agreement, compared  # noqa: PLC0415
     from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher  # noqa: PLC0415
     from rcsd.graders.code import CodeJudge  # noqa: PLC0415

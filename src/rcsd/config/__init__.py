@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.config.base import Section, load, parse
-from rcsd.config.data import AskedData, Data, JsonlData, RarData, TaskData, TaskName, WorldData
+from rcsd.config.data import (
+    AskedData,
+    Data,
+    JsonlData,
+    RarData,
+    TaskData,
+    TaskName,
+    WorldData,
+)
 from rcsd.config.engines import (
     AnyEngine,
     HfEngine,

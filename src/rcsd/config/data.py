@@ -1,4 +1,4 @@
-"""Where examples come from: files, the rubric world, benchmarks."""
+"""Data sources: files, the rubric world, benchmarks."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,40 +11,41 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A checksum, as sha256sum prints it."""
 
 
-class JsonlData(Section):
-    """Rows in our own form: question; optionally reference_answer, solution, rubric, id, tags."""
+class FileData(Section):
+    """Rows of a file."""
 
-    type: Literal["jsonl"] = "jsonl"
-    """Selects JSONL."""
     path: Path
-    """The file."""
+    """JSONL file."""
     sha256: Sha256 | None = None
     """Checksum that the file must have; None takes any. Pipelines and studies set it when they
     start, so that no step learns from a file that was changed meanwhile."""
 
 
-class RarData(Section):
+class JsonlData(FileData):
+    """Rows with a question; optionally reference_answer, solution, rubric, id, tags, grading."""
+
+    type: Literal["jsonl"] = "jsonl"
+    """Selects JSONL."""
+
+
+class RarData(FileData):
     """Rows of RaR-Science (arXiv 2507.17746) with their gold rubrics."""
 
     type: Literal["rar"] = "rar"
     """Selects RaR."""
-    path: Path
-    """The JSONL file."""
-    sha256: Sha256 | None = None
-    """As of `JsonlData`."""
 
 
 class WorldData(Section):
-    """Problems of the rubric world, made from a seed."""
+    """Problems of the rubric world, generated from a seed."""
 
     type: Literal["world"] = "world"
     """Selects the rubric world."""
     split: Literal["train", "new_numbers", "new_templates"] = "train"
     """Known templates; known templates with held-out numbers; templates never trained on."""
     num_examples: int = Field(ge=1)
-    """How many problems."""
+    """Number of problems."""
     seed: int = 0
-    """Seed of the problems."""
+    """Random seed of the problems."""
     rubrics: Literal["gold", "drawn"] = "gold"
     """Gold rubrics; or drawn ones (of the train split): any subset of criteria, wrong procedures
     demanded too, with a solution that does what they say: to learn following rubrics from."""

@@ -1,71 +1,102 @@
-"""The data section of a configuration becomes examples."""
+"""Data sources: a data section becomes examples, by the function that its type names.
 
-import hashlib
-from dataclasses import asdict
+A source is a function ``load(section) -> (examples, record)``; the record says what was left out.
+Sources are named by text and imported when they are used: training on a file of rows imports no
+benchmark.
+
+A source whose criteria code can read brings a second function, ``read_rubric(example, rubric)``. It
+returns the rubric with the checks and titles that the words of each criterion stand for. Written
+rubrics and criteria that moved to another example are read with it before they are graded.
+"""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rcsd import config
-from rcsd.data.benchmarks.load import example_of, problems
-from rcsd.data.importers.rar import import_rar
+from rcsd.config.data import FileData
 from rcsd.data.lines import bytes_of
-from rcsd.data.rows import read_jsonl
-from rcsd.data.world.corpus import Corpus, CorpusMix
-from rcsd.data.world.problems import examples
 from rcsd.errors import DataError
-from rcsd.types import Example
+from rcsd.io import digest
+from rcsd.types import Example, Rubric
+
+SOURCES: Mapping[str, str] = {
+    "jsonl": "rcsd.data.rows:load",
+    "rar": "rcsd.data.importers.rar:load",
+    "world": "rcsd.data.world:load",
+    "task": "rcsd.data.benchmarks.load:load",
+}
+"""Loader of each type of data section, as ``package.module:name``."""
+
+RUBRIC_READERS: Mapping[tuple[str, ...], str] = {
+    ("template", "draws"): "rcsd.data.world:read_rubric",
+}
+"""Tags that mark the examples of a source, and its ``read_rubric``."""
 
 
 def load_examples(section: config.AskedData) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section, and what a run's record says of their import.
+    """Examples of a data section, and the record of their import.
 
     Raises:
-        DataError: Naming file, line and field of what is malformed, or a file whose checksum is
-            another.
+        DataError: Naming file, line and field of what is malformed, or a file whose checksum
+            differs from the section's.
         ConfigError: If a benchmark has no such split, or a library is missing.
     """
-    if isinstance(section, config.JsonlData | config.RarData) and section.sha256 is not None:
-        found = _sha256(section.path)
-        if found != section.sha256:
+    if isinstance(section, FileData) and section.sha256 is not None:
+        sha256 = digest(bytes_of(section.path))
+        if sha256 != section.sha256:
             raise DataError(
-                f"the file was changed: its sha256 is {found}, expected {section.sha256}; bring "
+                f"the file was changed: its sha256 is {sha256}, expected {section.sha256}; bring "
                 "back the former one, or start anew with this one",
                 section.path,
             )
-    match section:
-        case config.JsonlData(path=path):
-            return read_jsonl(path), {}
-        case config.RarData(path=path):
-            rows, report = import_rar(path)
-            return rows, asdict(report)
-        case config.TaskData():
-            found, record = problems(section)
-            return [example_of(problem) for problem in found], record
-        case config.WorldData(split="train", rubrics="drawn"):
-            corpus = Corpus(CorpusMix(), section.seed)
-            return [corpus.followed_example(f"drawn-{n}") for n in range(section.num_examples)], {}
-        case _:
-            return examples(section.split, section.num_examples, section.seed), {}
+    return pkgutil.resolve_name(SOURCES[section.type])(section)
+
+
+def has_rubric_reader(example: Example) -> bool:
+    """True if the example's source can read the checks of a criterion from its words."""
+    return _rubric_reader(example) is not None
+
+
+def read_rubrics(examples: Sequence[Example], rubrics: Mapping[str, Rubric]) -> dict[str, Rubric]:
+    """Rubrics by id, with the checks that their words stand for where a source can read them.
+
+    Args:
+        examples: In any order.
+        rubrics: By the id of their example; other ids are left out.
+
+    Raises:
+        DataError: If the tags of an example contradict its question.
+    """
+    read = {}
+    for example in examples:
+        if example.id in rubrics:
+            name, rubric = _rubric_reader(example), rubrics[example.id]
+            read[example.id] = pkgutil.resolve_name(name)(example, rubric) if name else rubric
+    return read
+
+
+def _rubric_reader(example: Example) -> str | None:
+    names = (name for tags, name in RUBRIC_READERS.items() if set(tags) <= set(example.tags))
+    return next(names, None)
 
 
 Part = TypeVar("Part")
 
 
 def pinned(part: Part) -> Part:
-    """A section, or several, whose data files must stay as they are now.
+    """A section, or several, with the checksums of their data files.
 
     Raises:
         DataError: If a file cannot be read.
     """
-    found: Any = part
-    if isinstance(part, config.JsonlData | config.RarData):
-        found = part.model_copy(update={"sha256": part.sha256 or _sha256(part.path)})
+    result: Any = part
+    if isinstance(part, FileData):
+        sha256 = part.sha256 or digest(bytes_of(Path(part.path)))
+        result = part.model_copy(update={"sha256": sha256})
     elif isinstance(part, config.Section):
-        found = part.model_copy(update={name: pinned(inner) for name, inner in part})
+        result = part.model_copy(update={name: pinned(inner) for name, inner in part})
     elif isinstance(part, dict):
-        found = {name: pinned(inner) for name, inner in part.items()}
-    return found
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(bytes_of(path)).hexdigest()
+        result = {name: pinned(inner) for name, inner in part.items()}
+    return result

@@ -1,8 +1,8 @@
-"""Placebo rubrics: what is left of a gain when the rubric says less, or nothing, of its question?
+"""Placebo rubrics: rubrics that say less of their question, or nothing.
 
-A placebo is what the teacher is shown in training; answers are graded by the rubrics of their own
-rows. A criterion that changes its place brings its title and check along, and the check was written
-for the other question: `rcsd.data.world.reading.read_rubric` says what the words demand of this
+A placebo is shown to the teacher in training; answers are graded by the rubrics of their own rows.
+A criterion that moves to another example brings its title and check along, and the check was
+written for the other question: `rcsd.data.load.read_rubrics` reads what its words demand of this
 one. All functions leave examples without a rubric, and their arguments, as they are.
 """
 
@@ -73,11 +73,9 @@ def with_placebo(
 def generic_rubric(templates: PromptTemplates) -> Rubric:
     """The rubric of ``generic_rubric.jinja``.
 
-    The packaged one has the generalities that the rubric world's bad rubrics are padded with
-    (`rcsd.data.world.problems.GENERALITIES`): plain enough for any model and any question, and
-    known to
-    the micro model, so that there too a gain would come from content and not from unknown words.
-    What answers are most often asked for has the most points, 5 to 1 as in RaR.
+    The packaged one has generalities that any model understands and any question allows, those of
+    the micro model's training text too: a gain comes from content and not from unknown words. What
+    answers are most often asked for has the most points, 5 to 1 as in RaR.
 
     Raises:
         ConfigError: If the template renders to no rubric in JSON.

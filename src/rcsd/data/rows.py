@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from rcsd.config import JsonlData
 from rcsd.data.checks import validate_check
 from rcsd.data.lines import json_rows
 from rcsd.data.rubric import parse_rubric, rubric_rows
@@ -15,6 +16,11 @@ from rcsd.io import write_rows
 from rcsd.types import LETTERS, AnswerKind, Example, Grading, Rubric
 
 FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags", "grading")
+
+
+def load(section: JsonlData) -> tuple[list[Example], dict[str, object]]:
+    """Examples of a data section (`rcsd.data.load`); there is nothing to record."""
+    return read_jsonl(section.path), {}
 
 
 def read_jsonl(path: str | Path) -> list[Example]:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
-from rcsd.data.world.reading import read_rubrics
 from rcsd.evaluation.compare import ArmsCompared, compare_arms
 from rcsd.evaluation.report import (
     Arm,

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcsd import config
-from rcsd.data.load import load_examples
+from rcsd.data.load import load_examples, read_rubrics
 from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import rubric_rows, whole_criteria
-from rcsd.data.world.reading import read_rubrics
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import row_agreements
 from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher

@@ -29,6 +29,12 @@ class _Read:
         return self.source if isinstance(self.source, Path) else None
 
 
+def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
+    """Examples of a data section (`rcsd.data.load`), and the record of its benchmark."""
+    found, record = problems(section)
+    return [example_of(problem) for problem in found], record
+
+
 def problems(section: TaskData) -> tuple[list[Problem], dict[str, object]]:
     """The problems of a benchmark, and what a record says of them.
 

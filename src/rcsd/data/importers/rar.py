@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rcsd.config import RarData
 from rcsd.data.importers.dialogue import text_tags
 from rcsd.data.importers.notes import ImportReport, Notes, Options, collect
 from rcsd.data.importers.polarity import polarity
@@ -24,6 +25,12 @@ _CATEGORY = re.compile(
     rf"({'|'.join(WEIGHTS)}|Negative)(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL
 )
 _WEIGHT_AT_THE_END = re.compile(r"(.*\S)\s*\bWeight:? (-?\d+)\.?", re.DOTALL)
+
+
+def load(section: RarData) -> tuple[list[Example], dict[str, object]]:
+    """Examples of a data section (`rcsd.data.load`), and the report of the import."""
+    examples, report = import_rar(section.path)
+    return examples, asdict(report)
 
 
 def import_rar(path: str | Path) -> tuple[list[Example], ImportReport]:

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from rcsd.data.world import biology, chemistry, earth, physics
-from rcsd.data.world.drafts import TEMPLATES, Draft, Template, number
+from rcsd.data.world.families import TEMPLATES, Draft, Template
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
-
-MODULES = (physics, chemistry, biology, earth)
 
 Split = Literal["train", "new_numbers", "new_templates"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -133,7 +130,7 @@ def value_check(value: str) -> dict[str, Any]:
     found = float(value.split()[0])
     if not math.isfinite(found):
         raise ValueError(f"{value!r} is not finite")
-    return number(found)
+    return {"type": "number", "value": found}
 
 
 def formula_check(formula: str) -> dict[str, Any]:
@@ -270,11 +267,6 @@ def example(problem: Problem, rng: random.Random, id: str) -> Example:
             "draws": " ".join(map(str, problem.draws)),
         },
     )
-
-
-def is_problem(example: Example) -> bool:
-    """Whether an example says that it comes from the rubric world."""
-    return "template" in example.tags and "draws" in example.tags
 
 
 def draft_of(example: Example) -> Draft:

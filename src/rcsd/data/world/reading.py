@@ -20,11 +20,11 @@ anything else       "Is great.", words that the world does not know       none: 
 import functools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rcsd.data.world.drafts import TEMPLATES, Draft
+from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.problems import (
     ANSWER_LINE,
     BOXED,
@@ -34,7 +34,6 @@ from rcsd.data.world.problems import (
     Kind,
     draft_of,
     formula_check,
-    is_problem,
     principle_check,
     unit_check,
     value_check,
@@ -64,21 +63,6 @@ def read_rubric(example: Example, rubric: Rubric) -> Rubric:
     """
     draft = draft_of(example)
     return Rubric(tuple(_read(criterion, draft) for criterion in rubric.criteria))
-
-
-def read_rubrics(examples: Sequence[Example], written: Mapping[str, Rubric]) -> dict[str, Rubric]:
-    """The rubrics of many examples by id, read where the example is a problem of the world.
-
-    Raises:
-        DataError: As `read_rubric`.
-    """
-    return {
-        example.id: read_rubric(example, written[example.id])
-        if is_problem(example)
-        else written[example.id]
-        for example in examples
-        if example.id in written
-    }
 
 
 def _read(criterion: Criterion, draft: Draft) -> Criterion:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from rcsd.data.lint.words import text_similarity
-from rcsd.data.world.problems import is_problem
+from rcsd.data.load import has_rubric_reader
 from rcsd.errors import ConfigError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -29,7 +29,7 @@ class Matcher(Protocol):
 class ExactMatcher:
     """Equal checks and the same sign of the points: exact where criteria carry checks.
 
-    In the rubric world written criteria get theirs from `rcsd.data.world.reading.read_rubric`.
+    Written criteria get theirs from `rcsd.data.load.read_rubrics`, where a source can read them.
     Where two criteria share a check, those of the same title are paired first.
     """
 
@@ -108,13 +108,13 @@ def _canonical(rubric: Rubric) -> list[int]:
 def chosen_matcher(
     gold: Sequence[Example], name: Literal["checks", "text"] | None, threshold: float | None
 ) -> Matcher:
-    """The matcher of a name; without one, by checks for problems of the rubric world, else by text.
+    """Matcher of a name; None matches by checks where the source can read criteria, else by text.
 
     Raises:
         ConfigError: If a threshold is given that the matcher does not take.
     """
     if name is None:
-        name = "checks" if gold and all(map(is_problem, gold)) else "text"
+        name = "checks" if gold and all(map(has_rubric_reader, gold)) else "text"
     if name == "text":
         return TextMatcher() if threshold is None else TextMatcher(threshold)
     if threshold is not None:
