@@ -14,8 +14,8 @@ from rcsd.data.prompts import PromptPair
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.build import engine_of
 from rcsd.methods.base import Batch, Method
-from rcsd.methods.build import Parts, method_at
-from rcsd.models.memory import Limit, microbatch_limit
+from rcsd.methods.build import MethodParts, build_methods
+from rcsd.models.memory import AdaptiveLimit, microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
 from rcsd.types import Example
@@ -58,7 +58,7 @@ class Run:
     policy: Policy
     method: Method
     optimizer: Any
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
 
     def time_teacher(self, watch: Stopwatch) -> None:
         """Let the watch count what objectives ask of the teacher as its phase."""
@@ -104,7 +104,9 @@ def run_of(
     limit = microbatch_limit(
         config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens
     )
-    method = method_at(settings, Parts([EXAMPLE], policy, scorer, teacher, engine, limit))(0)
+    method = build_methods(
+        settings, MethodParts([EXAMPLE], policy, scorer, teacher, engine, limit)
+    )(0)
     return Run(settings, accelerator, policy, method, optimizer, limit)
 
 

@@ -1,6 +1,7 @@
 """A run is a folder: its record, metrics, completions, checkpoints and model."""
 
 import contextlib
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,8 +132,7 @@ class RunFolder:
 
 
 def _reward(rollout: Rollout) -> dict[str, float | None]:
-    """What a completion earned, where it was reinforced; None is unscored."""
-    earned = [signal.reward for signal in rollout.signals if signal.advantages]
-    # Suppression has advantages too, and no reward.
-    known = [reward for reward in earned if reward is not None]
-    return {"reward": known[0] if known else None} if earned else {}
+    """The reward as a row's field: none where the method has no rewards, null where unscored."""
+    if rollout.reward is None:
+        return {}
+    return {"reward": None if math.isnan(rollout.reward) else rollout.reward}

@@ -151,47 +151,29 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """What an objective knows of a completion before any loss.
-
-    Args:
-        advantages: One for each of its tokens: above 0 makes the token likelier. Empty where the
-            objective reinforces nothing.
-        weight: What each of its tokens counts in the mean over the step's tokens.
-        distilled: What the divergence at each of its tokens counts; empty: all of it.
-        sampled_log_q: Log-probability of each token when it was sampled, in nats, where a method
-            learns from the same completion more than once; else empty.
-        frozen_log_q: The same under the frozen weights, where a method stays near them; else empty.
-        reward: What it earned, or None: unscored, or the method has no rewards.
-    """
-
-    advantages: tuple[float, ...] = ()
-    weight: float = 1.0
-    distilled: tuple[float, ...] = ()
-    sampled_log_q: tuple[float, ...] = ()
-    frozen_log_q: tuple[float, ...] = ()
-    reward: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Rollout:
     """A completion with the two prompts under which it is scored, as token ids.
 
     Args:
-        example: What it answers.
+        example: The question, and what an answer is graded by.
         student_ids: The student's prompt, generation header included.
         teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
         completion: The tokens that are learned from.
-        signals: What each objective of the method knows of it; empty where it has none.
-        num_tokens_before: Completion tokens of the rollouts that stand before it in its step.
+        index: Position among the rollouts of its optimizer step.
+        num_tokens_before: Completion tokens of the rollouts before it in its step.
+        signals: One value for each objective of the method, of a type of the objective's choice:
+            advantages or masks, computed once per step before the loss.
+        reward: In the unit of the method's rewards; NaN: unscored; None: the method has no rewards.
     """
 
     example: Example
     student_ids: tuple[int, ...]
     teacher_ids: tuple[int, ...]
     completion: Completion
-    signals: tuple[Signal, ...] = ()
+    index: int = 0
     num_tokens_before: int = 0
+    signals: tuple[Any, ...] = ()
+    reward: float | None = None
 
 
 def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:

@@ -21,7 +21,7 @@ from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
@@ -283,7 +283,7 @@ def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
 
 def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
     section = config.Distill(divergence=divergence, support=support)
-    student = Student(
+    student = RolloutWorker(
         policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, microbatch_limit(10_000), seed=0
     )
     teacher = teacher_of(config.FrozenTeacher(), policy)

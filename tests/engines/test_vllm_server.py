@@ -30,7 +30,7 @@ from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.policy import Policy, load_policy
 from rcsd.runs import RunFolder
-from rcsd.training.prefetch import Ahead
+from rcsd.training.prefetch import Prefetch
 from rcsd.training.trainer import run
 from rcsd.types import Decoding
 
@@ -719,7 +719,7 @@ def test_an_engine_ahead_of_a_server_copies_no_policy(
     policy, chosen = policy_in(folder), section(server, tmp_path)
     made = engine_of(chosen, policy)
     with ThreadPoolExecutor(1) as executor:
-        ahead = Ahead(made, chosen, policy, executor)
+        ahead = Prefetch(made, chosen, policy, executor)
         ahead.load(1)
         ahead.start(PROMPTS, DECODING, 7)
         moved(policy, 1)

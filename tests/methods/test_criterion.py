@@ -24,7 +24,7 @@ from rcsd.io import write_rows
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.teacher import Teacher
 from rcsd.training.trainer import run
@@ -65,7 +65,7 @@ def collected(
     texts: Sequence[str],
     min_nats: float,
     view: ViewName = "rubric",
-    student: Student | None = None,
+    student: RolloutWorker | None = None,
     teacher: Teacher | None = None,
     **section: Any,
 ) -> tuple[OnPolicy, Batch]:
@@ -125,7 +125,7 @@ def test_the_mask_is_where_the_failed_criteria_move_the_frozen_teacher(
     min_nats = (ordered[middle - 1] + ordered[middle]) / 2
     assert ordered[middle] - ordered[middle - 1] > 1e-3
     _, batch = collected(texts, min_nats, view, student, teacher)
-    masks = [rollout.signals[0].distilled for rollout in batch.rollouts]
+    masks = [rollout.signals[0] for rollout in batch.rollouts]
     assert masks == [tuple(float(move > min_nats) for move in row) for row in moves]
     chosen = sum(map(sum, masks))
     assert chosen == len(ordered) - middle
@@ -144,7 +144,7 @@ def test_the_loss_is_the_divergence_at_the_chosen_tokens_over_all_tokens() -> No
     student = student_of(texts, 3, [LENGTHS[text] for text in texts])
     teacher = moved(student)
     method, batch = collected(texts, 0.3, student=student, teacher=teacher)
-    masks = [rollout.signals[0].distilled for rollout in batch.rollouts]
+    masks = [rollout.signals[0] for rollout in batch.rollouts]
     assert 0 < sum(map(sum, masks)) < LENGTHS["curt"] + LENGTHS["bad"]
     loss = found(method, batch)[0]
     total = 0.0
@@ -172,7 +172,7 @@ def test_what_failed_nothing_has_no_gradient_at_all(min_nats: float) -> None:
     assert batch.metrics["criterion/chosen_share"] == 0
     # Nor beside others, whose longer rows are scored in the same pass.
     _, batch = collected(list(VERDICTS), 0.0)
-    taught = [any(rollout.signals[0].distilled) for rollout in batch.rollouts]
+    taught = [any(rollout.signals[0]) for rollout in batch.rollouts]
     assert taught == [text not in ("good", "odd") for text in VERDICTS]
 
 
@@ -194,10 +194,7 @@ def test_without_a_threshold_failures_are_distilled_as_they_would_be() -> None:
 
 
 def unmarked(batch: Batch) -> list[Any]:
-    return [
-        replace(r, signals=(replace(r.signals[0], distilled=()),) * len(r.signals))
-        for r in batch.rollouts
-    ]
+    return [replace(r, signals=(None,)) for r in batch.rollouts]
 
 
 @hypothesis.settings(max_examples=20)

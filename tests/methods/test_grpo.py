@@ -21,7 +21,7 @@ from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.suppress import Suppress
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Scorer, policy_of
@@ -40,7 +40,9 @@ VERDICTS: dict[str, list[bool | None]] = {
 GRPO: dict[str, Any] = {"type": "grpo", "rewards": [{"type": "rubric"}]}
 
 
-def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = None) -> Student:
+def student_of(
+    texts: Sequence[str], num: int, lengths: Sequence[int] | None = None
+) -> RolloutWorker:
     """A student that says these texts; their tokens have nothing to do with them."""
     lengths = lengths or [3] * len(texts)
     completions = [
@@ -50,7 +52,7 @@ def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] | None = N
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
     engine, limit = ScriptedEngine(completions), microbatch_limit(4096)
-    return Student(policy, Scorer(policy), engine, decoding, num, limit, 0)
+    return RolloutWorker(policy, Scorer(policy), engine, decoding, num, limit, 0)
 
 
 def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[PromptPair]:
@@ -61,7 +63,7 @@ def said(text: str, finished: bool = True) -> Completion:
     return Completion((1,), text, finished)
 
 
-def grpo(section: config.Grpo, student: Student, rewards: Sequence[Reward]) -> OnPolicy:
+def grpo(section: config.Grpo, student: RolloutWorker, rewards: Sequence[Reward]) -> OnPolicy:
     return OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), rewards))])
 
 
@@ -133,7 +135,8 @@ def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path)
         batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
     finally:
         server.close()
-    assert [r.signals[0].reward for r in batch.rollouts] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
+    rewards = [rollout.reward for rollout in batch.rollouts]
+    assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75, 0.75, 0.75], nan_ok=True)
     assert batch.metrics["reward/unscored_share"] == 1 / 6
     # Two verdicts on each of four different answers, and one of them asked for twice.
     assert batch.metrics["judge/num_calls"] == len(server.asked) == 9
@@ -166,7 +169,8 @@ def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() ->
     signals = [rollout.signals[0] for rollout in batch.rollouts]
     assert [s.advantages for s in signals[:3]] == [(0.5,) * 3, (-0.5,) * 3, (0.0,) * 3]
     assert [s.advantages for s in signals[3:]] == [(0.0,) * 3] * 3
-    assert [s.reward for s in signals] == [1.0, 0.0, None, 0.75, 0.75, 0.75]
+    rewards = [rollout.reward for rollout in batch.rollouts]
+    assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75, 0.75, 0.75], nan_ok=True)
     assert batch.rollouts[0].teacher_ids == (5, 6, 7)  # nothing but the student's view
     expected = {
         "reward/unscored_share": 1 / 6,
@@ -346,7 +350,7 @@ def test_the_least_likely_tokens_of_the_step_become_less_likely() -> None:
     method = OnPolicy(student, [(1.0, Suppress(section, student))])
     batch = method.collect(asked("a", rubric=None), 0)
     before = torch.tensor([x for row in student.sampled_log_q(batch.rollouts) for x in row])
-    marks = torch.tensor([a for r in batch.rollouts for a in r.signals[0].advantages])
+    marks = torch.tensor([a for r in batch.rollouts for a in r.signals[0]])
     chosen = marks == -0.5
     assert chosen.sum() == 3
     assert (marks[~chosen] == 0).all()

@@ -17,7 +17,7 @@ from rcsd.graders.rewards import Reward
 from rcsd.methods.base import Batch
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.packing import split_microbatches
 from rcsd.models.policy import Policy, Scorer, policy_of
@@ -96,7 +96,7 @@ def ours(
     ]
     decoding = Decoding(MAX_TOKENS, TEMPERATURE)
     engine = ScriptedEngine(completions)
-    student = Student(
+    student = RolloutWorker(
         policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, microbatch_limit(10_000), 0
     )
     scripted: Reward = Scripted()

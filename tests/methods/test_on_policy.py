@@ -26,7 +26,7 @@ from rcsd.methods.criterion import Criterion
 from rcsd.methods.distill import Distill, overlap
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.suppress import Suppress
 from rcsd.models.logits import Predictions
 from rcsd.models.packing import Packed
@@ -36,22 +36,22 @@ from rcsd.training.trainer import run
 TEXTS, LENGTHS = ["both", "no", "yes", "no"], [2, 8, 5, 1]
 
 
-def student(**changes: Any) -> Student:
+def student(**changes: Any) -> RolloutWorker:
     """Says four completions of unlike lengths, two for each question."""
     return replace(student_of(TEXTS, num=2, lengths=LENGTHS), **changes)
 
 
-def distill(student: Student, teacher: Teacher | None = None, **section: Any) -> Distill:
+def distill(student: RolloutWorker, teacher: Teacher | None = None, **section: Any) -> Distill:
     made = config.Distill.model_validate(section)
     return Distill(made, student, teacher or LiveTeacher())
 
 
-def grpo(student: Student, teacher: Teacher | None = None, **section: Any) -> Grpo:
+def grpo(student: RolloutWorker, teacher: Teacher | None = None, **section: Any) -> Grpo:
     made = config.Grpo.model_validate(GRPO | section)
     return Grpo(made, student, teacher or LiveTeacher(), [RubricReward(ScriptedJudge(VERDICTS))])
 
 
-def moved(student: Student, seed: int = 1) -> ShadowTeacher:
+def moved(student: RolloutWorker, seed: int = 1) -> ShadowTeacher:
     """A teacher with the weights so far; the student's are other ones afterwards."""
     teacher = ShadowTeacher(student.policy, decay=None)
     torch.manual_seed(seed)
@@ -65,7 +65,7 @@ def found(
     method: OnPolicy, batch: Batch, max_tokens_per_microbatch: int = 10_000
 ) -> tuple[float, dict[str, float], torch.Tensor]:
     """Loss, metrics and gradient of a whole step."""
-    model = method.student.policy.model
+    model = method.worker.policy.model
     model.zero_grad()
     total, sums = 0.0, dict[str, float]()
     for microbatch in batch.split(max_tokens_per_microbatch):
@@ -79,7 +79,7 @@ def found(
 
 
 def learned(
-    student: Student,
+    student: RolloutWorker,
     objectives: Sequence[tuple[float, Objective]],
     max_tokens_per_microbatch: int = 10_000,
 ) -> tuple[float, dict[str, float], torch.Tensor]:
@@ -235,14 +235,14 @@ def moved_by_an_update(method: OnPolicy, batch: Batch) -> torch.Tensor:
     found(method, batch)
     torch.manual_seed(2)
     with torch.no_grad():
-        for parameter in method.student.policy.trainable.values():
+        for parameter in method.worker.policy.trainable.values():
             parameter += 0.05 * torch.randn_like(parameter)
     return found(method, batch)[2]
 
 
 @pytest.mark.parametrize("teacher_of", [lambda s: LiveTeacher(), moved], ids=["live", "frozen"])
 def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
-    teacher_of: Callable[[Student], Teacher],
+    teacher_of: Callable[[RolloutWorker], Teacher],
 ) -> None:
     gradients, num_passes = [], []
     for kept in (True, False):
@@ -251,7 +251,7 @@ def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
         ours = replace(ours, scorer=scorer)
         teacher = teacher_of(ours)
         objective = distill(ours, teacher)
-        objective.keeps_targets = objective.keeps_targets and kept
+        objective.reuses_targets = objective.reuses_targets and kept
         method = OnPolicy(ours, [(1.0, objective), (1.0, grpo(ours, updates_per_batch=2))])
         batch = method.collect(asked("a", "b"), 0)
         scorer.passes.clear()

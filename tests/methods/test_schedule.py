@@ -13,7 +13,7 @@ from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, 
 from rcsd import config
 from rcsd.data.prompts import PromptPair
 from rcsd.errors import ConfigError
-from rcsd.training.batches import Stream
+from rcsd.training.batches import ShuffledBatches
 from rcsd.training.trainer import run
 from rcsd.types import Example
 
@@ -114,7 +114,7 @@ def test_each_example_is_taken_once_an_epoch_whatever_the_steps_sizes(
     per_step: list[int], num_examples: int, seed: int
 ) -> None:
     prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(num_examples)]
-    stream = Stream(prompts, per_step, seed)
+    stream = ShuffledBatches(prompts, per_step, seed)
     steps = [stream.take(step) for step in range(len(per_step))]
     assert [len(taken) for taken in steps] == per_step
     flat = [prompt.student_ids[0] for taken in steps for prompt in taken]
@@ -122,7 +122,7 @@ def test_each_example_is_taken_once_an_epoch_whatever_the_steps_sizes(
         epoch = flat[start : start + num_examples]
         assert len(set(epoch)) == len(epoch)
     assert stream.used(len(per_step)) == sorted(set(flat))
-    again = Stream(prompts, per_step, seed)
+    again = ShuffledBatches(prompts, per_step, seed)
     assert again.take(len(per_step) - 1) == steps[-1]
 
 

@@ -18,21 +18,22 @@ from rcsd.errors import ConfigError, DataError
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
 from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
-from rcsd.methods.distill import Targets
-from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import OnPolicy, Watch
-from rcsd.methods.rollouts import Student
-from rcsd.methods.srpo import Srpo
+from rcsd.methods.criterion import Criterion
+from rcsd.methods.distill import Distill, TeacherTargets
+from rcsd.methods.grpo import Grpo, GrpoSignal
+from rcsd.methods.on_policy import BatchSignals, MonitorPositions, OnPolicy, StudentForward
+from rcsd.methods.rollouts import RolloutWorker
+from rcsd.methods.srpo import Srpo, SrpoSignal
 from rcsd.models.logits import LogitPredictions
 from rcsd.models.teacher import LiveTeacher, Teacher
 from rcsd.training.trainer import run
-from rcsd.types import Signal
+from rcsd.types import Rollout
 
 PLAIN = GRPO | {"normalise_by_deviation": False}
 
 
 def srpo(
-    student: Student,
+    student: RolloutWorker,
     teacher: Teacher | None = None,
     rewards: Sequence[Reward] | None = None,
     **section: Any,
@@ -44,7 +45,17 @@ def srpo(
     return Srpo(made, reward, distill(student, teacher, **own))
 
 
-def collected(student: Student, objective: Any, *questions: str) -> tuple[OnPolicy, Batch]:
+class Masked(Criterion):
+    """Distillation at the tokens whose signal is 1."""
+
+    def __init__(self, distill: Distill) -> None:
+        self.distill, self.reuses_targets = distill, distill.reuses_targets
+
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        return BatchSignals([None] * len(rollouts), {})
+
+
+def collected(student: RolloutWorker, objective: Any, *questions: str) -> tuple[OnPolicy, Batch]:
     method = OnPolicy(student, [(1.0, objective)])
     return method, method.collect(asked(*questions), 0)
 
@@ -56,11 +67,12 @@ def test_right_completions_are_reinforced_and_wrong_ones_distilled() -> None:
     student = student_of(["both", "no", "odd", "yes"], num=4, lengths=[2, 3, 1, 4])
     _, batch = collected(student, srpo(student), "a")
     signals = [rollout.signals[0] for rollout in batch.rollouts]
-    assert [signal.distilled for signal in signals] == [(0,) * 2, (1,) * 3, (1,), (1,) * 4]
+    assert [signal.is_right for signal in signals] == [True, False, False, False]
     mean = (1 + 0 + 0.75) / 3  # without the unscored one
-    assert signals[0].advantages == pytest.approx((1 - mean,) * 2)
-    assert [signal.advantages for signal in signals[1:]] == [(0,) * 3, (0,), (0,) * 4]
-    assert [signal.reward for signal in signals] == [1.0, 0.0, None, 0.75]
+    assert signals[0].policy.advantages == pytest.approx((1 - mean,) * 2)
+    assert [signal.policy.advantages for signal in signals[1:]] == [(0,) * 3, (0,), (0,) * 4]
+    rewards = [rollout.reward for rollout in batch.rollouts]
+    assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75], nan_ok=True)
     assert batch.metrics["srpo/right_share"] == 0.25
     assert batch.metrics["reward/unscored_share"] == 0.25
 
@@ -68,7 +80,7 @@ def test_right_completions_are_reinforced_and_wrong_ones_distilled() -> None:
 def test_from_a_lower_share_of_the_highest_reward_on_more_is_right() -> None:
     student = student_of(["both", "no", "odd", "yes"], num=4)
     _, batch = collected(student, srpo(student, right_share=0.75), "a")
-    assert [r.signals[0].distilled[0] for r in batch.rollouts] == [0, 1, 1, 0]
+    assert [r.signals[0].is_right for r in batch.rollouts] == [True, False, False, True]
     assert batch.metrics["srpo/right_share"] == 0.5
     _, batch = collected(student, srpo(student, right_share=0.76), "a")
     assert batch.metrics["srpo/right_share"] == 0.25
@@ -95,7 +107,7 @@ def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
         student = student_of(list(texts), num=3)
         ours = srpo(student, None, rewards, right_share=share, **section)
         _, batch = collected(student, ours, "a")
-        shares.append([1 - r.signals[0].distilled[0] for r in batch.rollouts])
+        shares.append([r.signals[0].is_right for r in batch.rollouts])
     # 0.3, 0.2 and 0.15, or 0.25 where the last one's answer counts: of at most 0.3.
     assert shares[0] == [1, 0, 0]
     assert shares[1][:2] == [1, 1]
@@ -177,16 +189,16 @@ def test_otherwise_it_is_grpo_on_the_right_ones_and_distillation_on_the_wrong_on
     method, batch = collected(student, ours, "a", "b")
     gradient = found(method, batch)[2]
     reinforced, marked = collected(student, ours.reward, "a", "b")
-    right = [rollout.signals[0].distilled[0] == 0 for rollout in batch.rollouts]
+    right = [rollout.signals[0].is_right for rollout in batch.rollouts]
     assert right == [True, False, True, False]
     silent = [
         replace(r, signals=r.signals if ok else (replace(r.signals[0], weight=0.0),))
         for r, ok in zip(marked.rollouts, right, strict=True)
     ]
     one = found(reinforced, replace(marked, rollouts=silent))[2]
-    distilled, marked = collected(student, ours.distill, "a", "b")
+    distilled, marked = collected(student, Masked(ours.distill), "a", "b")
     masked = [
-        replace(r, signals=(Signal(distilled=(float(not ok),) * len(r.completion.token_ids)),))
+        replace(r, signals=((float(not ok),) * len(r.completion.token_ids),))
         for r, ok in zip(marked.rollouts, right, strict=True)
     ]
     other = found(distilled, replace(marked, rollouts=masked))[2]
@@ -217,11 +229,16 @@ def test_tokens_without_probability_make_no_nan() -> None:
     logits = torch.cat([own, unseen], dim=1).requires_grad_()
     log_p = torch.tensor([[0.4, 0.6, 0.0], [1.0, 0.0, 0.0]]).log()
     teacher = LogitPredictions(torch.cat([log_p, unseen], dim=1))
-    targets, watch = Targets(teacher, teacher), Watch(torch.tensor([0, 1]), 2, 1.0)
-    signals = [Signal((0.0,), distilled=(1.0,), weight=0.0), Signal((0.5,), distilled=(0.0,))]
-    loss_T, shown = ours.terms(
-        signals, targets, LogitPredictions(logits), torch.tensor([1, 0]), watch
+    targets, positions = (
+        TeacherTargets(teacher, teacher),
+        MonitorPositions(torch.tensor([0, 1]), 2, 1.0),
     )
+    signals = [
+        SrpoSignal(GrpoSignal((0.0,), 0.0), False),
+        SrpoSignal(GrpoSignal((0.5,), 1.0), True),
+    ]
+    forward = StudentForward(LogitPredictions(logits), torch.tensor([1, 0]), positions)
+    loss_T, shown = ours.terms(signals, targets, forward)
     loss_T.sum().backward()
     assert loss_T.isfinite().all()
     assert logits.grad is not None

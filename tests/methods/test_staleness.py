@@ -15,8 +15,8 @@ from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import RunError
 from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import Student
-from rcsd.methods.staleness import Freshness, freshness_of, gaps, importance_weights
+from rcsd.methods.rollouts import RolloutWorker
+from rcsd.methods.staleness import Freshness, build_freshness, gaps, importance_weights
 from rcsd.models.logits import log_q_of
 from rcsd.models.teacher import LiveTeacher, ShadowTeacher
 from rcsd.types import Completion, Example, Rollout
@@ -72,7 +72,7 @@ def test_k3_is_the_kl_divergence_of_engine_and_trainer(p: list[float], q: list[f
 # In a method
 
 
-def stale_student(version: int, by: float = 0.4) -> Student:
+def stale_student(version: int, by: float = 0.4) -> RolloutWorker:
     """Says completions whose tokens the engine found a little likelier or less likely than it."""
     made = student()
     rollouts = made.rollouts([*asked("a", "b")], 0)
@@ -84,7 +84,7 @@ def stale_student(version: int, by: float = 0.4) -> Student:
     return replace(made, engine=ScriptedEngine(said))
 
 
-def method(made: Student, freshness: Freshness | None) -> OnPolicy:
+def method(made: RolloutWorker, freshness: Freshness | None) -> OnPolicy:
     section = config.Distill.model_validate({"type": "distill"})
     teacher = ShadowTeacher(made.policy, decay=None)
     generator = torch.Generator().manual_seed(0)
@@ -199,7 +199,7 @@ def test_the_engines_section_says_how_far_completions_may_lag(
 ) -> None:
     kinds = {"local": config.LocalEngine, "vllm": config.VllmEngine}
     made = kinds[str(engine["type"])].model_validate(engine)
-    assert freshness_of(made, overlap) == expected
+    assert build_freshness(made, overlap) == expected
 
 
 def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:

@@ -18,7 +18,7 @@ from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.losses import forward_kl_terms, restrict, top_k_ids
 from rcsd.methods.on_policy import Objective, OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models import logits
 from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions, log_q_of
 from rcsd.models.policy import Scorer, policy_of
@@ -187,7 +187,7 @@ class LargestTensor(TorchDispatchMode):
         return outcome
 
 
-def largest(objective_of: Callable[[Student], Objective], lengths: list[int]) -> int:
+def largest(objective_of: Callable[[RolloutWorker], Objective], lengths: list[int]) -> int:
     """Entries of the largest tensor of a step with LoRA, beside the weights."""
     student = student_of(["no", "yes"], num=2, lengths=lengths)
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
@@ -201,7 +201,7 @@ def largest(objective_of: Callable[[Student], Objective], lengths: list[int]) ->
     return watched.num_entries
 
 
-LOSSES: list[Callable[[Student], Objective]] = [
+LOSSES: list[Callable[[RolloutWorker], Objective]] = [
     lambda student: distill(student),
     lambda student: distill(student, support={"type": "teacher_top_k", "k": 4, "outside": "tail"}),
     lambda student: distill(student, support={"type": "student_top_k", "k": 4}),
@@ -218,7 +218,7 @@ LOSSES: list[Callable[[Student], Objective]] = [
 
 @pytest.mark.parametrize("objective_of", LOSSES)
 def test_no_step_ever_holds_logits_of_all_tokens(
-    objective_of: Callable[[Student], Objective], monkeypatch: pytest.MonkeyPatch
+    objective_of: Callable[[RolloutWorker], Objective], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary = len(tiny_tokenizer())
     monkeypatch.setitem(logits.CHUNK_ENTRIES, "cpu", 16 * vocabulary)

@@ -27,10 +27,10 @@ from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.methods.base import Batch, Method
-from rcsd.methods.build import Parts, method_at
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models.memory import (
-    Limit,
+    AdaptiveLimit,
     batch_limit,
     cgroup_free_bytes,
     free_bytes,
@@ -43,8 +43,8 @@ from rcsd.models.policy import Policy, Scorer, checkpoint_activations, load_poli
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
 from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_microbatch
-from rcsd.training.batches import stream_of
-from rcsd.training.optimizer_step import Learner
+from rcsd.training.batches import build_batches
+from rcsd.training.optimizer_step import OptimizerStep
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding, Example, Rollout
 
@@ -84,7 +84,7 @@ def without_memory(folder: RunFolder) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith("memory/")} for row in rows]
 
 
-# Parts that do not fit
+# MethodParts that do not fit
 
 
 @pytest.mark.parametrize("training", [FULL, LORA | {"dropout": 0.2}])
@@ -160,18 +160,18 @@ class FailingBackward(torch.autograd.Function):
         return gradients[0], None
 
 
-def learner_of(policy: Policy, max_tokens_per_microbatch: int) -> Learner:
+def build_optimizer_step(policy: Policy, max_tokens_per_microbatch: int) -> OptimizerStep:
     optimizer = torch.optim.SGD(policy.trainable.values(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     limit = microbatch_limit(max_tokens_per_microbatch)
-    return Learner(Accelerator(), policy, optimizer, schedule, None, limit, Ranks())
+    return OptimizerStep(Accelerator(), policy, optimizer, schedule, None, limit, Ranks())
 
 
 def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
     def learned(tokens: int, hook: Callable[[Policy], Any] | None = None) -> tuple[Any, ...]:
         one = student()
         method = OnPolicy(one, [(1.0, distill(one))])
-        learner = learner_of(one.policy, tokens)
+        learner = build_optimizer_step(one.policy, tokens)
         batch = method.collect(asked("a", "b"), 0)
         handle = hook(one.policy) if hook is not None else None
         metrics = learner.learn(method, batch)
@@ -263,7 +263,7 @@ def sampled(engine: FittingEngine | HfEngine) -> list[Completion]:
     return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
 
 
-def fitting(policy: Policy, batch_size: int) -> tuple[FittingEngine, Limit]:
+def fitting(policy: Policy, batch_size: int) -> tuple[FittingEngine, AdaptiveLimit]:
     limit = batch_limit(batch_size)
     return FittingEngine(HfEngine(policy, batch_size), limit), limit
 
@@ -314,7 +314,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def trial_of(
     folder: Path, training: dict[str, Any] = FULL, **changes: Any
-) -> tuple[config.Config, list[PromptPair], Parts]:
+) -> tuple[config.Config, list[PromptPair], MethodParts]:
     """A run before its first step, whose completions are all as long as they may be."""
     tiny_folder(folder / "model")
     changes = {
@@ -328,12 +328,12 @@ def trial_of(
     policy = load_policy(one.model)
     examples = load_examples(one.data)[0]
     engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
-    prompts = stream_of(one, examples, policy, engine, Ranks())[0].prompts
+    prompts = build_batches(one, examples, policy, engine, Ranks())[0].prompts
     teacher = teacher_of(one.teacher, policy)
     return (
         one,
         list(prompts),
-        Parts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
+        MethodParts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
     )
 
 
@@ -353,7 +353,7 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
     free = room / USED_SHARE["cpu"]
     trained = sum(p.nbytes for p in parts.policy.trainable.values())
     tokens = largest_microbatch(one, prompts, parts, free + COMING_COPIES * trained)
-    method = method_at(one, parts)(one.steps - 1)
+    method = build_methods(one, parts)(one.steps - 1)
     batch = method.collect(prompts, one.steps - 1)
 
     def largest(max_tokens_per_microbatch: int) -> list[Rollout]:
@@ -370,7 +370,7 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
 
 def test_bytes_at_the_peak_are_linear_in_tokens(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path)
-    method = method_at(one, parts)(0)
+    method = build_methods(one, parts)(0)
     rows = list(method.collect(prompts[:12], 0).rollouts)
     few, many = rows[:4], rows
     per_token = [
@@ -393,7 +393,7 @@ def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_no_part_is_larger_than_a_step_and_the_smallest_is_one_completion(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path)
-    batch = method_at(one, parts)(0).collect(prompts, 0)
+    batch = build_methods(one, parts)(0).collect(prompts, 0)
     tokens = largest_microbatch(one, prompts, parts, 1e15)
     longest = max(microbatch_tokens([rollout], packs=True) for rollout in batch.rollouts)
     assert tokens == 24 * longest

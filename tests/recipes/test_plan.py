@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3C
 from rcsd import config
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError
-from rcsd.methods.build import Parts, method_at
-from rcsd.methods.distill import Distill, TopKSaid
+from rcsd.methods.build import MethodParts, build_methods
+from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
 from rcsd.models.memory import microbatch_limit, peak_bytes
 from rcsd.models.policy import Policy, Scorer, checkpoint_activations, policy_of
@@ -38,7 +38,7 @@ from rcsd.recipes.plan import (
 )
 from rcsd.recipes.plan_passes import PlannedModel
 from rcsd.recipes.plan_seconds import measure_seconds
-from rcsd.types import Completion, Example, Rollout, Signal
+from rcsd.types import Completion, Example, Rollout
 
 CPU = torch.device("cpu")
 LORA = config.Lora(rank=8, alpha=16)
@@ -146,8 +146,8 @@ def measured_bytes(run: config.Config, policy: Policy) -> int:
     example, drawn = Example("a", "b"), random.Random(0)
     silent = ScriptedEngine([Completion((), "", finished=True)])
     teacher = teacher_of(run.teacher, policy)
-    made = Parts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
-    method = method_at(run, made)(0)
+    made = MethodParts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
+    method = build_methods(run, made)(0)
     rollouts: list[Rollout] = []
     ids = range(5, policy.vocab_size)
     for _ in range(run.examples_per_step):
@@ -156,9 +156,7 @@ def measured_bytes(run: config.Config, policy: Policy) -> int:
             completion = Completion(tuple(drawn.choices(ids, k=50)), "", finished=False)
             rollout = Rollout(example, student_ids, teacher_ids, completion)
             before = 50 * len(rollouts)
-            rollouts.append(
-                dataclasses.replace(rollout, signals=(Signal(),), num_tokens_before=before)
-            )
+            rollouts.append(dataclasses.replace(rollout, signals=(None,), num_tokens_before=before))
     for parameter in policy.trainable.values():
         parameter.grad = torch.zeros_like(parameter)
 
@@ -217,10 +215,10 @@ def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
     weight_VH = torch.randn(20_000, 16)
     p = HeadPredictions(torch.randn(100, 16), weight_VH)
     q = HeadPredictions(torch.randn(100, 16).requires_grad_(), weight_VH)
-    said: Any = distill._said(p, torch.zeros(100, dtype=torch.long))
+    said: Any = distill._reduced(p, torch.zeros(100, dtype=torch.long))
 
     def learn() -> None:
-        if isinstance(said, TopKSaid):
+        if isinstance(said, TeacherTopK):
             loss_T, _ = q.losses(distill._on_support, said.log_p_TL, said.ids_TK)
         else:
             loss_T, _ = q.losses(distill._on_vocabulary, said)

@@ -18,7 +18,7 @@ from rcsd.data.world.problems import examples
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, RunError
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
@@ -126,7 +126,7 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
         for p in prompts
         for text in ("Answer: 1", "Answer: 2")
     ]
-    worker = Student(
+    worker = RolloutWorker(
         model,
         Scorer(model),
         HfEngine(model, 8),

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rcsd import config
-from rcsd.training.batches import Stream
+from rcsd.training.batches import ShuffledBatches
 from rcsd.training.trainer import run
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -77,13 +77,13 @@ def wait_for(path: Path, text: str = "") -> None:
 
 def slowly(rank: int) -> None:
     """Each step takes long enough for whoever watches the run to see it."""
-    take = Stream.take
+    take = ShuffledBatches.take
 
-    def taken(self: Stream, step: int) -> Any:
+    def taken(self: ShuffledBatches, step: int) -> Any:
         time.sleep(0.2)
         return take(self, step)
 
-    pytest.MonkeyPatch().setattr(Stream, "take", taken)
+    pytest.MonkeyPatch().setattr(ShuffledBatches, "take", taken)
 
 
 def terminate(process: BaseProcess) -> None:

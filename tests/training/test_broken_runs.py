@@ -144,12 +144,12 @@ def signal_in(rank: int, name: str, nth: int) -> None:
     ("name", "nth"),
     [
         ("rcsd.engines.local:LocalEngine._prefilled", 4),
-        ("rcsd.methods.rollouts:Student.predictions", 5),
+        ("rcsd.methods.rollouts:RolloutWorker.predictions", 5),
         ("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
         ("rcsd.models.teacher:ShadowTeacher._put", 6),  # and back
         ("rcsd.models.teacher:ShadowTeacher.update", 3),
         ("torch.optim:AdamW.step", 3),
-        ("rcsd.training.optimizer_step:Learner.learn", 3),
+        ("rcsd.training.optimizer_step:OptimizerStep.learn", 3),
         ("rcsd.runs:RunFolder.log", 3),
         ("rcsd.training.checkpoint:Checkpoints.save", 1),
         ("rcsd.training.validation:HeldOutAnswers.metrics", 1),

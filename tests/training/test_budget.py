@@ -22,7 +22,7 @@ from rcsd import config
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import read_rows
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS, Ledger
+from rcsd.training.budget import SECONDS, TOKENS, BudgetTracker
 from rcsd.training.trainer import run
 
 WORLD = {"type": "world", "split": "new_numbers", "num_examples": 2}
@@ -49,7 +49,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_enough_once_the_tokens_are_reached() -> None:
-    ledger = Ledger(budget(10), [])
+    ledger = BudgetTracker(budget(10), [])
     assert not ledger.is_spent
     assert ledger.add(9, 1.0)[TOKENS] == 9
     assert not ledger.is_spent
@@ -59,14 +59,14 @@ def test_it_is_enough_once_the_tokens_are_reached() -> None:
 
 @pytest.mark.usefixtures("ticking")
 def test_with_seconds_both_must_be_reached() -> None:
-    ledger = Ledger(budget(10, seconds=3), [])
+    ledger = BudgetTracker(budget(10, seconds=3), [])
     spent = []
     for num_tokens in (20, 0, 0):
         began = ledger.now()
         ledger.add(num_tokens, ledger.now() - began)
         spent.append(ledger.is_spent)
     assert (ledger.seconds, spent) == (3, [False, False, True])
-    late = Ledger(budget(10, seconds=3), [{TOKENS: 9.0, SECONDS: 50.0}])
+    late = BudgetTracker(budget(10, seconds=3), [{TOKENS: 9.0, SECONDS: 50.0}])
     assert not late.is_spent
     late.add(1, 1.0)
     assert late.is_spent
@@ -75,22 +75,22 @@ def test_with_seconds_both_must_be_reached() -> None:
 @pytest.mark.usefixtures("ticking")
 def test_the_clock_is_the_walls_or_the_process() -> None:
     for clock, seconds in (("wall", 1.0), ("process", 100.0)):
-        ledger = Ledger(budget(10, clock=clock), [])
+        ledger = BudgetTracker(budget(10, clock=clock), [])
         began = ledger.now()
         assert ledger.now() - began == seconds
-    plain = Ledger(None, []).now
+    plain = BudgetTracker(None, []).now
     assert plain() - plain() == -1.0
 
 
 def test_without_a_budget_it_is_never_enough() -> None:
-    ledger = Ledger(None, [])
+    ledger = BudgetTracker(None, [])
     ledger.add(10**12, 1e9)
     assert not ledger.is_spent
 
 
 def test_it_counts_on_from_the_rows_that_are_there() -> None:
     rows = [{TOKENS: 4.0, SECONDS: 1.5}, {TOKENS: 9.0, SECONDS: 2.5}]
-    ledger = Ledger(budget(12), rows)
+    ledger = BudgetTracker(budget(12), rows)
     assert (ledger.tokens, ledger.seconds) == (9, 2.5)
     ledger.add(3, ledger.now())
     assert ledger.is_spent
@@ -101,10 +101,10 @@ def test_it_counts_on_from_the_rows_that_are_there() -> None:
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 60), st.integers(0, 20))
 def test_counting_on_is_counting_through(sizes: list[int], tokens: int, cut: int) -> None:
-    whole, rows = Ledger(budget(tokens), []), []
+    whole, rows = BudgetTracker(budget(tokens), []), []
     for size in sizes:
         rows.append(whole.add(size, whole.now()))
-    resumed = Ledger(budget(tokens), rows[:cut])
+    resumed = BudgetTracker(budget(tokens), rows[:cut])
     for size in sizes[cut:]:
         resumed.add(size, resumed.now())
     assert (resumed.tokens, resumed.is_spent) == (whole.tokens, whole.is_spent)

@@ -25,7 +25,7 @@ from rcsd.errors import ConfigError, OtherRankError, RunError
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.runs import RunFolder
 from rcsd.training import launch as launching
-from rcsd.training.launch import accelerator_of, launch, refuse_other_sharding
+from rcsd.training.launch import build_accelerator, launch, refuse_other_sharding
 from rcsd.training.trainer import run
 
 FSDP = {"processes": {"sharding": "fsdp"}}
@@ -304,7 +304,7 @@ def test_what_a_launcher_shards_itself_is_refused_in_words(kind: str) -> None:
 
 def test_one_process_has_nothing_to_shard(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="shards weights among processes, and there is one"):
-        accelerator_of(made(tmp_path, "run", LORA, **FSDP))
+        build_accelerator(made(tmp_path, "run", LORA, **FSDP))
 
 
 def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_path: Path) -> None:

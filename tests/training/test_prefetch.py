@@ -23,8 +23,8 @@ from rcsd.errors import ConfigError, RunError
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import load_policy, policy_of
 from rcsd.runs import RunFolder
-from rcsd.training.batches import Stream, examples_per_step
-from rcsd.training.prefetch import Ahead
+from rcsd.training.batches import ShuffledBatches, examples_per_step
+from rcsd.training.prefetch import Prefetch
 from rcsd.training.trainer import run
 from rcsd.types import Decoding
 
@@ -97,7 +97,7 @@ def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
         policies[0].max_positions, one.sampling.max_prompt_tokens, one.sampling.max_tokens
     )
     prompts, _ = build_prompts(load_examples(one.data)[0], one.views, policies[0].tokenizer, room)
-    stream = Stream(prompts, examples_per_step(one), one.seed)
+    stream = ShuffledBatches(prompts, examples_per_step(one), one.seed)
     for step, policy in enumerate((policies[0], *policies)):
         asked = [prompt.student_ids for prompt in stream.take(step)]
         seed = sampling_seed(one.seed, step)
@@ -250,7 +250,9 @@ def test_an_error_of_sampling_is_that_of_the_step_that_asks(
 def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     section = config.LocalEngine()
-    ahead = Ahead(engine_of(section, policy), section, policy, in_thread := ThreadPoolExecutor(1))
+    ahead = Prefetch(
+        engine_of(section, policy), section, policy, in_thread := ThreadPoolExecutor(1)
+    )
     for parameter in policy.trainable.values():
         parameter.data.fill_(float("nan"))
     ahead.start([[5, 3]], Decoding(4), 0)
@@ -293,7 +295,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
     engine = engine_of(section, policy, precision)
     before = engine.sample(*asked)
     late = Gated()
-    ahead = Ahead(engine, section, policy, late, precision)
+    ahead = Prefetch(engine, section, policy, late, precision)
     assert ahead.sample(*asked) == before  # nothing was begun
     ahead.start(*asked)
     for parameter in policy.trainable.values():
@@ -306,7 +308,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
 def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=4, alpha=8))
     section = config.LocalEngine()
-    ahead = Ahead(engine_of(section, policy), section, policy, AtOnce())
+    ahead = Prefetch(engine_of(section, policy), section, policy, AtOnce())
     theirs = dict(ahead._copy.model.named_parameters())
     for name, parameter in policy.model.named_parameters():
         assert (theirs[name] is parameter) == (not parameter.requires_grad)

@@ -76,7 +76,7 @@ class Head:
         words = ["start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
         words += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
         self._process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *words],
+            [sys.executable, "-m", "ray.scripts.scripts", *words],
             env=os.environ | LOOPBACK | TOKEN | QUIET | environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from rcsd.errors import DataError, RunError
 from rcsd.io import read_rows
 from rcsd.methods.sft import written_target
 from rcsd.runs import RunFolder
-from rcsd.training.batches import Stream
+from rcsd.training.batches import ShuffledBatches
 from rcsd.training.trainer import run
 from rcsd.training.validation import HeldOutRubrics
 from rcsd.types import Completion, Decoding, Example
@@ -221,7 +221,7 @@ def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path:
 
 def test_a_stream_takes_every_example_once_an_epoch() -> None:
     prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(10)]
-    stream = Stream(prompts, per_step=[4] * 5, seed=0)
+    stream = ShuffledBatches(prompts, per_step=[4] * 5, seed=0)
     taken = [item.student_ids[0] for step in range(5) for item in stream.take(step)]
     assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
     assert taken[:10] != taken[10:]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd.errors import RunError
-from rcsd.models.memory import Limit, free_memory, is_out_of_memory
+from rcsd.models.memory import AdaptiveLimit, free_memory, is_out_of_memory
 from rcsd.types import Completion, Decoding
 
 
@@ -42,7 +42,7 @@ class FittingEngine:
         batch_size: Its batches; lowered where they do not fit.
     """
 
-    def __init__(self, engine: Batched, batch_size: Limit) -> None:
+    def __init__(self, engine: Batched, batch_size: AdaptiveLimit) -> None:
         self.engine, self.batch_size = engine, batch_size
 
     def load(self, version: int) -> None:

@@ -1,8 +1,7 @@
-"""From the configuration's method to the objects that carry it out."""
+"""Training methods from the configuration."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate
 
 from torch import nn
@@ -10,22 +9,19 @@ from torch import nn
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts, build_decoding
 from rcsd.distributed import Ranks
-from rcsd.engines.base import PolicyEngine
-from rcsd.engines.scoring import scorer_of
+from rcsd.engines.base import PolicyEngine, TopKScorer
 from rcsd.errors import ConfigError
-from rcsd.graders.code import CodeJudge
-from rcsd.graders.rewards import rewards_of
 from rcsd.methods.base import Method
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.sft import Sft
 from rcsd.methods.srpo import Srpo
-from rcsd.methods.staleness import freshness_of
+from rcsd.methods.staleness import build_freshness
 from rcsd.methods.suppress import Suppress
-from rcsd.models.memory import Limit
+from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
 from rcsd.models.teacher import Teacher
 from rcsd.types import Example
@@ -35,17 +31,19 @@ MethodAt = Callable[[int], Method]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What methods are made of.
+class MethodParts:
+    """The objects that methods share.
 
     Args:
-        examples: What is trained on; rewards and judges are tried on them.
+        examples: Training examples; rewards and judges are tried on them.
         policy: The model.
         scorer: Predicts completion tokens.
-        teacher: With which weights the teacher's part is played.
+        teacher: The teacher's weights.
         engine: Samples.
         max_tokens_per_microbatch: Budget of one forward pass.
         ranks: Processes that share the work.
+        top_k_scorer: Scores in the teacher's place with ``teacher.scored_by: engine``; None: the
+            engine cannot.
     """
 
     examples: Sequence[Example]
@@ -53,32 +51,18 @@ class Parts:
     scorer: nn.Module
     teacher: Teacher
     engine: PolicyEngine
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
+    top_k_scorer: TopKScorer | None = None
 
 
-def method_at(settings: config.Config, parts: Parts) -> MethodAt:
+def build_methods(settings: config.Config, parts: MethodParts) -> MethodAt:
     """The methods of a run, by step.
 
     Raises:
         UserError: If the data or the model lacks what a method needs.
     """
-    student = _student(settings, parts)
-    if isinstance(settings.method, config.Sft):
-        sft = Sft(settings.method, settings.views.writes, student, parts.teacher)
-        return lambda step: sft
-    made: list[Method] = []
-    for phase in settings.phases:
-        num = phase.completions_per_example or settings.completions_per_example
-        made.append(
-            _on_policy(phase.method, settings, parts, replace(student, num_completions=num))
-        )
-    ends = list(accumulate(phase.steps or 0 for phase in settings.phases[:-1]))
-    return lambda step: made[sum(step >= end for end in ends)]
-
-
-def _student(settings: config.Config, parts: Parts) -> Student:
-    return Student(
+    worker = RolloutWorker(
         parts.policy,
         parts.scorer,
         parts.engine,
@@ -88,55 +72,74 @@ def _student(settings: config.Config, parts: Parts) -> Student:
         settings.seed,
         parts.ranks,
     )
+    if isinstance(settings.method, config.Sft):
+        sft = Sft(settings.method, settings.views.writes, worker, parts.teacher)
+        return lambda step: sft
+    freshness = build_freshness(settings.engine, settings.overlap)
+    methods: list[Method] = []
+    for phase in settings.phases:
+        num = phase.completions_per_example or settings.completions_per_example
+        builder = _Builder(settings, parts, replace(worker, num_completions=num))
+        objectives = builder.weighted_objectives(phase.method)
+        methods.append(OnPolicy(builder.worker, objectives, freshness))
+    ends = list(accumulate(phase.steps or 0 for phase in settings.phases[:-1]))
+    return lambda step: methods[sum(step >= end for end in ends)]
 
 
-def _on_policy(
-    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
-) -> OnPolicy:
-    terms = [(1.0, section)]
-    if isinstance(section, config.Sum):
-        terms = [(term.weight, term.method) for term in section.terms]
-    return OnPolicy(
-        student,
-        [(weight, _objective(method, settings, parts, student)) for weight, method in terms],
-        freshness_of(settings.engine, settings.overlap),
-    )
+@dataclass(frozen=True)
+class _Builder:
+    """Builds the objectives of one phase."""
 
+    settings: config.Config
+    parts: MethodParts
+    worker: RolloutWorker
 
-def _objective(
-    section: config.PhaseMethod, settings: config.Config, parts: Parts, student: Student
-) -> Objective:
-    distill = partial(_distill, settings, parts, student)
-    match section:
-        case config.Distill():
-            return distill(section)
-        case config.Grpo():
-            rewards = rewards_of(section.rewards, parts.examples)
-            return Grpo(section, student, parts.teacher, rewards)
-        case config.Srpo():
-            rewards = rewards_of(section.reward.rewards, parts.examples)
-            reward = Grpo(section.reward, student, parts.teacher, rewards)
-            return Srpo(section, reward, distill(section.distill))
-        case config.Criterion():
-            judge = CodeJudge()
-            refuse_undecidable(parts.examples, judge)
-            prompts = TeacherPrompts(settings.views, parts.policy.tokenizer)
-            return Criterion(section, distill(section.distill), judge, prompts)
-        case config.Suppress():
-            return Suppress(section, student)
-    raise AssertionError(f"no objective: {section}")
+    def weighted_objectives(self, section: config.PhaseMethod) -> list[tuple[float, Objective]]:
+        """The terms of a sum; any other method is one term of weight 1."""
+        if isinstance(section, config.Sum):
+            return [(term.weight, self._objective(term.method)) for term in section.terms]
+        return [(1.0, self._objective(section))]
 
+    def _objective(self, section: config.PhaseMethod) -> Objective:
+        match section:
+            case config.Distill():
+                return self._distill(section)
+            case config.Grpo():
+                return self._grpo(section)
+            case config.Srpo():
+                return Srpo(section, self._grpo(section.reward), self._distill(section.distill))
+            case config.Criterion():
+                return self._criterion(section)
+            case config.Suppress():
+                return Suppress(section, self.worker)
+        raise AssertionError(f"no objective: {section}")
 
-def _distill(
-    settings: config.Config, parts: Parts, student: Student, section: config.Distill
-) -> Distill:
-    check_support(section, parts.policy)
-    teacher = settings.teacher
-    if not isinstance(teacher, config.FrozenTeacher) or teacher.scored_by == "trainer":
-        return Distill(section, student, parts.teacher)
-    if not parts.policy.has_adapters:
-        raise ConfigError(
-            "teacher.scored_by: engine scores by the engine's base, which full fine-tuning "
-            "replaces; take model.training {type: lora}, or scored_by: trainer"
-        )
-    return Distill(section, student, parts.teacher, scorer_of(parts.engine))
+    def _grpo(self, section: config.Grpo) -> Grpo:
+        # Only here: it imports the judges, which other methods do without.
+        from rcsd.graders.rewards import rewards_of  # noqa: PLC0415
+
+        rewards = rewards_of(section.rewards, self.parts.examples)
+        return Grpo(section, self.worker, self.parts.teacher, rewards)
+
+    def _criterion(self, section: config.Criterion) -> Criterion:
+        # Only here: it imports the checks.
+        from rcsd.graders.code import CodeJudge  # noqa: PLC0415
+
+        judge = CodeJudge()
+        refuse_undecidable(self.parts.examples, judge)
+        prompts = TeacherPrompts(self.settings.views, self.parts.policy.tokenizer)
+        return Criterion(section, self._distill(section.distill), judge, prompts)
+
+    def _distill(self, section: config.Distill) -> Distill:
+        parts, teacher = self.parts, self.settings.teacher
+        check_support(section, parts.policy)
+        if not isinstance(teacher, config.FrozenTeacher) or teacher.scored_by == "trainer":
+            return Distill(section, self.worker, parts.teacher)
+        if not parts.policy.has_adapters:
+            raise ConfigError(
+                "teacher.scored_by: engine scores by the engine's base, which full fine-tuning "
+                "replaces; take model.training {type: lora}, or scored_by: trainer"
+            )
+        if parts.top_k_scorer is None:
+            raise ConfigError("teacher.scored_by: engine needs engine vllm or vllm_server")
+        return Distill(section, self.worker, parts.teacher, parts.top_k_scorer)

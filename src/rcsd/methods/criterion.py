@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jaxtyping import Float, Int
-from torch import Tensor
-
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge, rubric_of
-from rcsd.methods.distill import Distill, Targets
-from rcsd.methods.on_policy import Known, Watch
-from rcsd.models.logits import Predictions
-from rcsd.types import Example, Rollout, Rubric, Signal
+from rcsd.methods.distill import Distill, TeacherTargets
+from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
+from rcsd.types import Example, Rollout, Rubric
 
 
 class Criterion:
@@ -42,8 +38,8 @@ class Criterion:
     Args:
         section: The threshold.
         distill: The divergence.
-        judge: Says which criteria were met.
-        prompts: Of teachers who see less.
+        judge: Decides which criteria were met.
+        prompts: Builds the prompts of teachers who see fewer criteria.
     """
 
     name = "criterion"
@@ -57,73 +53,72 @@ class Criterion:
         prompts: TeacherPrompts,
     ) -> None:
         self.section, self.distill = section, distill
-        self.keeps_targets = distill.keeps_targets
+        self.reuses_targets = distill.reuses_targets
         self.judge, self.prompts = judge, prompts
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
-        """Which tokens a failed criterion moves."""
-        student = self.distill.student
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        """A mask for each rollout: 1 at tokens that a failed criterion moves, 0 elsewhere."""
         judged = self.judge.judgements([(r.example, r.completion.text) for r in rollouts])
         verdicts = [judgement.verdicts for judgement in judged]
         passed = [
-            _passed_alone(rollout.example, found)
-            for rollout, found in zip(rollouts, verdicts, strict=True)
+            _without_failed(rollout.example, row)
+            for rollout, row in zip(rollouts, verdicts, strict=True)
         ]
-        without = [self.prompts.build(example) for example in passed]
+        prompts = [self.prompts.build(example) for example in passed]
         # Only where something failed: the same prompt scored twice differs by rounding.
-        failed = [n for n, ids in enumerate(without) if ids != rollouts[n].teacher_ids]
-        asked = [rollouts[n] for n in failed]
-        with self.distill.teacher.weights():
-            full = student.sampled_log_q(asked, [rollout.teacher_ids for rollout in asked])
-            partial = student.sampled_log_q(asked, [without[n] for n in failed])
+        failed = [n for n, ids in enumerate(prompts) if ids != rollouts[n].teacher_ids]
         masks = [(0.0,) * len(rollout.completion.token_ids) for rollout in rollouts]
-        for n, with_them, without_them in zip(failed, full, partial, strict=True):
-            pairs = zip(with_them, without_them, strict=True)
-            masks[n] = tuple(float(abs(a - b) > self.section.min_nats) for a, b in pairs)
-        signals = [Signal(distilled=mask) for mask in masks]
-        chosen = [share for signal in signals for share in signal.distilled]
-        given = [verdict for found in verdicts for verdict in found]
-        return Known(
-            signals,
-            {
-                "criterion/chosen_share": sum(chosen) / len(chosen),
-                "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
-                "criterion/all_failed_share": sum(e.rubric is None for e in passed) / len(passed),
-                "criterion/unscored_share": sum(v is None for v in given) / len(given),
-            },
-        )
+        for n, gaps in zip(failed, self._gaps(rollouts, prompts, failed), strict=True):
+            masks[n] = tuple(float(gap > self.section.min_nats) for gap in gaps)
+        tokens = [value for mask in masks for value in mask]
+        criteria = [verdict for row in verdicts for verdict in row]
+        metrics = {
+            "criterion/chosen_share": sum(tokens) / len(tokens),
+            "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
+            "criterion/all_failed_share": sum(e.rubric is None for e in passed) / len(passed),
+            "criterion/unscored_share": sum(v is None for v in criteria) / len(criteria),
+        }
+        return BatchSignals(masks, metrics)
 
-    def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
+    def _gaps(
+        self, rollouts: Sequence[Rollout], prompts: Sequence[tuple[int, ...]], failed: Sequence[int]
+    ) -> list[list[float]]:
+        """Nats by which the failed criteria move each token of the completions that failed any."""
+        rows, worker = [rollouts[n] for n in failed], self.distill.worker
+        with self.distill.teacher.weights():
+            full = worker.sampled_log_q(rows, [rollout.teacher_ids for rollout in rows])
+            partial = worker.sampled_log_q(rows, [prompts[n] for n in failed])
+        pairs = zip(full, partial, strict=True)
+        return [[abs(a - b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+
+    def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The distributions of the teacher who sees the whole rubric."""
-        return self.distill.targets(microbatch, signals, watch)
+        return self.distill.targets(microbatch, positions)
 
     def terms(
         self,
-        signals: Sequence[Signal],
-        targets: Targets,
-        predictions: Predictions,
-        target_T: Int[Tensor, " T"],
-        watch: Watch,
-    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        signals: Sequence[tuple[float, ...]],
+        targets: TeacherTargets,
+        forward: StudentForward,
+    ) -> LossTerms:
         """Divergences at the chosen tokens."""
-        return self.distill.terms(signals, targets, predictions, target_T, watch)
+        divergence_T, metrics = self.distill.terms([None] * len(signals), targets, forward)
+        return divergence_T * self.distill.worker.per_token(signals), metrics
 
 
-def _passed_alone(example: Example, verdicts: Sequence[bool | None]) -> Example:
+def _without_failed(example: Example, verdicts: Sequence[bool | None]) -> Example:
     """The example with those criteria alone that the completion did not fail."""
-    kept = tuple(
+    passed = tuple(
         criterion
         for criterion, verdict in zip(rubric_of(example).criteria, verdicts, strict=True)
         if verdict is None or verdict == (criterion.weight > 0)
     )
-    positive = any(criterion.weight > 0 for criterion in kept)
-    return replace(example, rubric=Rubric(kept) if positive else None)
+    has_positive = any(criterion.weight > 0 for criterion in passed)
+    return replace(example, rubric=Rubric(passed) if has_positive else None)
 
 
 def refuse_undecidable(examples: Sequence[Example], judge: Judge) -> None:
-    """Refuse data of which the judge can decide no criterion: nothing would ever be learned.
+    """Refuse data without a criterion that the judge can decide: nothing would ever be learned.
 
     Raises:
         DataError: If so, or if an example has no rubric.

@@ -1,12 +1,13 @@
 """Distillation from the same model's other view, on the student's own completions.
 
 Axes: T completion tokens of all rows, V vocabulary, K support, L its buckets: K, or K + 1 with a
-tail. Functions of whole distributions are given some of the positions at a time.
+tail. Functions of whole distributions take some of the positions at a time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -27,23 +28,23 @@ from rcsd.methods.losses import (
     sampled_token_terms,
     top_k_ids,
 )
-from rcsd.methods.on_policy import Known, Watch
-from rcsd.methods.rollouts import Student
+from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.logits import Predictions, Shown, log_q_of
 from rcsd.models.policy import Policy, evaluating
 from rcsd.models.teacher import Teacher
-from rcsd.types import Rollout, Signal
+from rcsd.types import Rollout
 
 OVERLAP_K = 20
 """Likeliest tokens of both views that ``teacher/top_k_overlap_share`` compares; RCSD's support."""
 
 
 @dataclass(frozen=True)
-class TopKSaid:
+class TeacherTopK:
     """The teacher's distribution on its own support.
 
     Args:
-        log_p_TL: Log-probabilities of its K likeliest tokens, and of the tail where it is kept.
+        log_p_TL: Log-probabilities of its K likeliest tokens, and of the tail if the loss has one.
         ids_TK: Those tokens.
     """
 
@@ -52,11 +53,11 @@ class TopKSaid:
 
 
 @dataclass(frozen=True)
-class TokenSaid:
-    """What the teacher gives the sampled tokens.
+class TeacherLogprobs:
+    """The teacher's log-probabilities of the sampled tokens.
 
     Args:
-        log_p_T: Their log-probabilities over the whole vocabulary.
+        log_p_T: Over the whole vocabulary, in nats.
         entropy_T: Of the whole distribution, in nats.
     """
 
@@ -65,17 +66,17 @@ class TokenSaid:
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What the teacher says at each completion position.
+class TeacherTargets:
+    """Teacher targets per completion token.
 
     Args:
-        said: What the loss needs of it: its support, the sampled tokens, or all that it predicts.
-        watched: All that it predicts at the watched positions; None where an engine scores, which
-            says its likeliest tokens alone.
+        distribution: As much of it as the loss needs: its support, the sampled tokens, or all.
+        monitored: All of it at the monitored positions; None where an engine scores, which gives
+            the likeliest tokens alone.
     """
 
-    said: TopKSaid | TokenSaid | Predictions
-    watched: Predictions | None
+    distribution: TeacherTopK | TeacherLogprobs | Predictions
+    monitored: Predictions | None
 
 
 class Distill:
@@ -95,9 +96,10 @@ class Distill:
 
     Args:
         section: Divergence, support, clip and temperature.
-        student: Scores completions.
-        teacher: With which weights the teacher's part is played.
-        scorer: Says the teacher's likeliest tokens in the place of the model, by the same weights.
+        worker: Scores completions.
+        teacher: The teacher's weights.
+        scorer: An engine that gives the teacher's likeliest tokens in place of the model, by the
+            same weights; None: the model does.
     """
 
     name = "distill"
@@ -106,32 +108,29 @@ class Distill:
     def __init__(
         self,
         section: config.Distill,
-        student: Student,
+        worker: RolloutWorker,
         teacher: Teacher,
         scorer: TopKScorer | None = None,
     ) -> None:
-        self.section, self.student, self.teacher = section, student, teacher
+        self.section, self.worker, self.teacher = section, worker, teacher
         self.scorer = scorer
-        self.keeps_targets = not teacher.moves_within_a_step
+        self.reuses_targets = not teacher.moves_within_a_step
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
-        """Nothing: every token counts alike."""
-        return Known([Signal()] * len(rollouts), {})
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        """None: every token counts alike."""
+        return BatchSignals([None] * len(rollouts), {})
 
-    def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
-        """The teacher's distributions, reduced to its top k where the student does not choose."""
+    def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
+        """The teacher's distributions, reduced to its top k unless the student chooses."""
         if self.scorer is not None:
-            return Targets(self._said_by(self.scorer, microbatch), None)
-        with self.teacher.weights(), evaluating(self.student.scorer):
-            teacher, target_T = self.student.predictions(
-                [r.teacher_ids for r in microbatch], microbatch
-            )
-            return Targets(self._said(teacher, target_T), teacher[watch.index_W])
+            return TeacherTargets(self._top_k_by_engine(self.scorer, microbatch), None)
+        prompts = [rollout.teacher_ids for rollout in microbatch]
+        with self.teacher.weights(), evaluating(self.worker.scorer):
+            teacher, target_T = self.worker.predictions(prompts, microbatch)
+            return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
 
-    def _said_by(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TopKSaid:
-        """The teacher's top k by an engine.
+    def _top_k_by_engine(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TeacherTopK:
+        """The teacher's top k from an engine.
 
         Its log-probabilities differ from logits by a constant at each position, which a softmax
         over k of them does not see: so they are exact at any temperature of the loss.
@@ -141,72 +140,66 @@ class Distill:
         prompts = [rollout.teacher_ids for rollout in microbatch]
         completions = [rollout.completion.token_ids for rollout in microbatch]
         places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]
-        device = self.student.policy.device
+        device = self.worker.policy.device
         ids_TK = torch.tensor([ids for ids, _ in places], device=device)
         log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
-        return TopKSaid(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
+        return TeacherTopK(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
 
-    def _said(
+    def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
-    ) -> TopKSaid | TokenSaid | Predictions:
+    ) -> TeacherTopK | TeacherLogprobs | Predictions:
+        """As much of the teacher's predictions as the loss needs."""
         support, temperature = self.section.support, self.section.temperature
         if self.section.divergence.type == "sampled_token":
-            return TokenSaid(*teacher.mapped(self._of_token, target_T))
+            return TeacherLogprobs(*teacher.mapped(self._of_token, target_T))
         if support.type != "teacher_top_k":
             return teacher
         if support.outside == "tail":
-            return TopKSaid(*teacher.mapped(partial(self._with_tail, support.k)))
+            return TeacherTopK(*teacher.mapped(partial(self._with_tail, support.k)))
         ids_TK = teacher.mapped(partial(top_k_ids, k=support.k))
         # Not the logits that chose: the student's are summed as these are, also in bfloat16.
         log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK) / temperature)
-        return TopKSaid(log_p_TK, ids_TK)
+        return TeacherTopK(log_p_TK, ids_TK)
 
     def terms(
-        self,
-        signals: Sequence[Signal],
-        targets: Targets,
-        predictions: Predictions,
-        target_T: Int[Tensor, " T"],
-        watch: Watch,
-    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        self, signals: Sequence[Any], targets: TeacherTargets, forward: StudentForward
+    ) -> LossTerms:
         """Divergence of the teacher's and the student's next-token distributions.
 
         On the teacher's support, renormalised, it takes K logits of the student; otherwise all, in
         chunks that are never held together.
         """
-        temperature = self.section.temperature
-        match targets.said:
-            case TokenSaid(log_p_T, entropy_T):
-                log_q_T = log_q_of(predictions, target_T, temperature)
+        temperature, predictions = self.section.temperature, forward.predictions
+        match targets.distribution:
+            case TeacherLogprobs(log_p_T, entropy_T):
+                log_q_T = log_q_of(predictions, forward.target_T, temperature)
                 loss_T = sampled_token_terms(log_p_T, log_q_T)
-                found = {
+                metrics = {
                     "loss/reverse_kl_nats_mean": log_q_T - log_p_T,
                     "teacher/support_entropy_nats_mean": entropy_T,
                 }
-            case TopKSaid(log_p_TL, ids_TK) if log_p_TL.shape == ids_TK.shape:
+            case TeacherTopK(log_p_TL, ids_TK) if log_p_TL.shape == ids_TK.shape:
                 log_q_TK = renormalised_from_logits(predictions.logits_at(ids_TK) / temperature)
-                loss_T, found = self._divergence(log_p_TL, log_q_TK)
-            case TopKSaid(log_p_TL, ids_TK):
-                loss_T, found = predictions.losses(self._on_support, log_p_TL, ids_TK)
+                loss_T, metrics = self._divergence(log_p_TL, log_q_TK)
+            case TeacherTopK(log_p_TL, ids_TK):
+                loss_T, metrics = predictions.losses(self._on_support, log_p_TL, ids_TK)
             case teacher:
-                loss_T, found = predictions.losses(self._on_vocabulary, teacher)
-        metrics = {**found, **self._shown(targets, predictions, watch)}
-        if signals[0].distilled:
-            loss_T = loss_T * self.student.per_token([s.distilled for s in signals])
-        return loss_T, metrics
+                loss_T, metrics = predictions.losses(self._on_vocabulary, teacher)
+        return loss_T, {**metrics, **self._monitor(targets, forward)}
 
-    def _shown(self, targets: Targets, predictions: Predictions, watch: Watch) -> Shown:
-        """What the teacher and the student find likeliest at the watched positions."""
-        watched = predictions[watch.index_W]
-        if targets.watched is None:
-            assert isinstance(targets.said, TopKSaid)
-            ids_WM = targets.said.ids_TK[watch.index_W, :OVERLAP_K]
-            share_W = watched.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
-            return {"teacher/top_k_overlap_share": watch.spread(share_W)}
-        share_W, end_W = watched.mapped(self._monitored, targets.watched)
+    def _monitor(self, targets: TeacherTargets, forward: StudentForward) -> Shown:
+        """Overlap of the likeliest tokens of teacher and student at the monitored positions."""
+        positions = forward.positions
+        student = forward.predictions[positions.index_W]
+        if targets.monitored is None:
+            assert isinstance(targets.distribution, TeacherTopK)
+            ids_WM = targets.distribution.ids_TK[positions.index_W, :OVERLAP_K]
+            share_W = student.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
+            return {"teacher/top_k_overlap_share": positions.spread(share_W)}
+        share_W, end_W = student.mapped(self._overlap_and_end, targets.monitored)
         return {
-            "teacher/top_k_overlap_share": watch.spread(share_W),
-            "teacher/end_probability_mean": watch.spread(end_W),
+            "teacher/top_k_overlap_share": positions.spread(share_W),
+            "teacher/end_probability_mean": positions.spread(end_W),
         }
 
     def _of_token(
@@ -248,19 +241,19 @@ class Distill:
             return self._divergence(log_p_TL, log_q_TK)
         return self._on_support(logits_TV, log_p_TL, ids_TK)
 
-    def _monitored(
+    def _overlap_and_end(
         self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]
     ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
         """Overlap of both views' likeliest tokens, and the teacher's probability of the end."""
         likeliest_TM = top_k_ids(teacher_TV, min(OVERLAP_K, teacher_TV.shape[-1]))
         scores_TV = teacher_TV / self.section.temperature
-        log_end_T = scores_TV[:, self.student.policy.turn_end_id] - scores_TV.logsumexp(-1)
+        log_end_T = scores_TV[:, self.worker.policy.turn_end_id] - scores_TV.logsumexp(-1)
         return overlap(likeliest_TM, logits_TV), log_end_T.exp()
 
     def _divergence(
         self, log_p_TL: Float[Tensor, "T L"], log_q_TL: Float[Tensor, "T L"]
     ) -> tuple[Float[Tensor, " T"], Shown]:
-        """Loss of each position, clipped, and what is shown of it; both on the same L buckets."""
+        """Loss of each position, clipped, and its metrics; both on the same L buckets."""
         match self.section.divergence:
             case config.ReverseKL():
                 terms = reverse_kl_terms(log_p_TL, log_q_TL)

@@ -1,15 +1,15 @@
 """Reinforcement from rewards, with the group of an example's completions as the baseline."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from rcsd import config
 from rcsd.graders.rewards import Reward, RubricReward, weighted_sums
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.methods.policy_gradient import (
     clipped_surrogate,
     frozen_kl_terms,
@@ -17,10 +17,28 @@ from rcsd.methods.policy_gradient import (
     is_clipped,
     reduction_weights,
 )
-from rcsd.methods.rollouts import Student
-from rcsd.models.logits import Predictions, log_q_of
+from rcsd.methods.rollouts import RolloutWorker
+from rcsd.models.logits import log_q_of
 from rcsd.models.teacher import Teacher
-from rcsd.types import Completion, Example, Rollout, Signal
+from rcsd.types import Completion, Example, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class GrpoSignal:
+    """Per-completion inputs of the loss.
+
+    Args:
+        advantages: One for each token; above 0 makes the token likelier.
+        weight: Of each token in the mean over the step's tokens.
+        sampled_log_q: Log-probability of each token before the first update, in nats; empty with
+            one update a batch.
+        frozen_log_q: The same under the frozen weights; empty without a KL term.
+    """
+
+    advantages: tuple[float, ...]
+    weight: float
+    sampled_log_q: tuple[float, ...] = ()
+    frozen_log_q: tuple[float, ...] = ()
 
 
 class Grpo:
@@ -48,62 +66,58 @@ class Grpo:
 
     Args:
         section: Rewards, clip, normalisation, reduction and KL weight.
-        student: Scores completions; its number of completions is the size of a group.
+        worker: Scores completions; its number of completions is the size of a group.
         teacher: The frozen weights, for the KL term.
         rewards: One for each of the section's.
     """
 
     name = "grpo"
     has_teacher = False
-    keeps_targets = True
+    reuses_targets = True
 
     def __init__(
-        self, section: config.Grpo, student: Student, teacher: Teacher, rewards: Sequence[Reward]
+        self,
+        section: config.Grpo,
+        worker: RolloutWorker,
+        teacher: Teacher,
+        rewards: Sequence[Reward],
     ) -> None:
-        self.section, self.student, self.teacher = section, student, teacher
+        self.section, self.worker, self.teacher = section, worker, teacher
         self.rewards = rewards
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
-        """What each answer is worth, and its advantage over the others of its example."""
-        answers = [(rollout.example, rollout.completion) for rollout in rollouts]
-        scores, taken = self._scores(answers)
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        """The reward of each completion, and its advantage over the others of its example."""
+        scores, cost = self._scores([(r.example, r.completion) for r in rollouts])
         totals = weighted_sums([reward.weight for reward in self.section.rewards], scores)
         reward_NG = torch.tensor(totals, dtype=torch.float64)
-        reward_NG = reward_NG.view(-1, self.student.num_completions)
+        reward_NG = reward_NG.view(-1, self.worker.num_completions)
         advantage_NG, deviation_N = group_advantages(reward_NG, self.section.normalise_by_deviation)
-        metrics = self._reward_metrics(scores, totals) | taken
+        metrics = self._reward_metrics(scores, totals) | cost
         metrics["reward/std_mean"] = deviation_N.mean().item()
         metrics["reward/no_spread_share"] = (deviation_N == 0).double().mean().item()
-        signals = self._signals(rollouts, totals, advantage_NG.flatten().tolist())
-        return Known(signals, metrics, self.section.updates_per_batch)
+        signals = self._signals(rollouts, advantage_NG.flatten().tolist())
+        return BatchSignals(signals, metrics, self.section.updates_per_batch, totals)
 
-    def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> None:
-        """Nobody teaches; the frozen weights have spoken in `known`."""
+    def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> None:
+        """None: the frozen weights have scored in `batch_signals`."""
 
     def terms(
-        self,
-        signals: Sequence[Signal],
-        targets: None,
-        predictions: Predictions,
-        target_T: Int[Tensor, " T"],
-        watch: Watch,
-    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        self, signals: Sequence[GrpoSignal], targets: None, forward: StudentForward
+    ) -> LossTerms:
         """Clipped surrogate and KL term, each token with its completion's weight."""
-        section = self.section
-        log_q_T = log_q_of(predictions, target_T, self.student.temperature)
-        advantage_T = self.student.per_token([s.advantages for s in signals])
-        weight_T = self.student.per_token([[s.weight] * len(s.advantages) for s in signals])
+        section, per_token = self.section, self.worker.per_token
+        log_q_T = log_q_of(forward.predictions, forward.target_T, self.worker.temperature)
+        advantage_T = per_token([s.advantages for s in signals])
+        weight_T = per_token([[s.weight] * len(s.advantages) for s in signals])
         sampled_T = log_q_T.detach()
         if section.updates_per_batch > 1:
-            sampled_T = self.student.per_token([s.sampled_log_q for s in signals])
+            sampled_T = per_token([s.sampled_log_q for s in signals])
         bounds = (section.clip_low, section.clip_high)
         loss_T = weight_T * clipped_surrogate(log_q_T, sampled_T, advantage_T, *bounds)
         clipped_T = is_clipped(log_q_T, sampled_T, advantage_T, *bounds).float()
         metrics = {"loss/policy_mean": loss_T, "loss/ratio_clipped_share": clipped_T}
         if section.kl_weight > 0:
-            log_p_T = self.student.per_token([s.frozen_log_q for s in signals])
+            log_p_T = per_token([s.frozen_log_q for s in signals])
             kl_T = frozen_kl_terms(log_p_T, log_q_T, sampled_T if section.kl_by_ratio else None)
             loss_T = loss_T + section.kl_weight * weight_T * kl_T
             metrics["loss/frozen_kl_nats_mean"] = kl_T
@@ -112,58 +126,52 @@ class Grpo:
     def _scores(
         self, answers: Sequence[tuple[Example, Completion]]
     ) -> tuple[list[list[float]], dict[str, float]]:
-        """Of each reward for all answers, and what they took; each process scores its share."""
-        own = answers[self.student.ranks.share(len(answers))]
+        """Scores of each reward, and what judges cost; each rank scores its share."""
+        ranks = self.worker.ranks
+        own = answers[ranks.share(len(answers))]
 
         def score() -> tuple[list[list[float]], list[dict[str, float]]]:
-            with self.student.ranks.interrupts.interruptible():
+            with ranks.interrupts.interruptible():
                 scores = [reward.scores(own) for reward in self.rewards]
             judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
             return scores, [reward.metrics() for reward in judged]
 
-        shares = self.student.ranks.all_gather_results(score)
+        shares = ranks.all_gather_results(score)
         columns = zip(*(scores for scores, _ in shares), strict=True)
-        taken: Counter[str] = Counter()
-        for _, metrics in shares:
-            for found in metrics:
-                taken.update(found)
-        return [[s for share in column for s in share] for column in columns], dict(taken)
+        cost: Counter[str] = Counter()
+        for metrics in (each for _, share in shares for each in share):
+            cost.update(metrics)
+        return [[s for share in column for s in share] for column in columns], dict(cost)
 
     def _reward_metrics(
         self, scores: Sequence[Sequence[float]], totals: Sequence[float]
     ) -> dict[str, float]:
-        """Means of what was scored, and the share that was not."""
-        named = {"score": totals}
+        """Means of the scored completions, and the share of the unscored."""
+        columns = {"score": totals}
         if len(scores) > 1:
-            kinds = [reward.type for reward in self.section.rewards]
-            named |= dict(zip(kinds, scores, strict=True))
-        metrics = {"reward/unscored_share": sum(r != r for r in totals) / len(totals)}
-        for name, values in named.items():
-            known = [value for value in values if value == value]
-            if known:
-                metrics[f"reward/{name}_mean"] = sum(known) / len(known)
+            types = [reward.type for reward in self.section.rewards]
+            columns |= dict(zip(types, scores, strict=True))
+        metrics = {"reward/unscored_share": sum(map(math.isnan, totals)) / len(totals)}
+        for name, values in columns.items():
+            scored = [value for value in values if not math.isnan(value)]
+            if scored:
+                metrics[f"reward/{name}_mean"] = sum(scored) / len(scored)
         return metrics
 
     def _signals(
-        self, rollouts: Sequence[Rollout], totals: Sequence[float], advantages: Sequence[float]
-    ) -> list[Signal]:
-        """All that the loss needs to know of the whole step."""
-        section, student = self.section, self.student
+        self, rollouts: Sequence[Rollout], advantages: Sequence[float]
+    ) -> list[GrpoSignal]:
+        section, worker = self.section, self.worker
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
-        weights = reduction_weights(lengths, section.reduction, student.decoding.max_tokens)
+        weights = reduction_weights(lengths, section.reduction, worker.decoding.max_tokens)
         sampled = frozen = [()] * len(rollouts)
         if section.updates_per_batch > 1:
-            sampled = student.sampled_log_q(rollouts)
+            sampled = worker.sampled_log_q(rollouts)
         if section.kl_weight > 0:
             with self.teacher.weights():
-                frozen = student.sampled_log_q(rollouts)
+                frozen = worker.sampled_log_q(rollouts)
+        columns = zip(advantages, lengths, weights, sampled, frozen, strict=True)
         return [
-            Signal(
-                advantages=(advantages[index],) * lengths[index],
-                weight=weights[index],
-                sampled_log_q=sampled[index],
-                frozen_log_q=frozen[index],
-                reward=None if totals[index] != totals[index] else totals[index],
-            )
-            for index in range(len(rollouts))
+            GrpoSignal((advantage,) * length, weight, *log_q)
+            for advantage, length, weight, *log_q in columns
         ]

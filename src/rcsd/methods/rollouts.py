@@ -1,11 +1,12 @@
-"""The student's part of every method that learns from its samples: drawing and scoring them.
+"""Sampling completions in the student's view, and scoring tokens in either view.
 
 Axes: T completion tokens of all rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -15,21 +16,21 @@ from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, sampling_seed
 from rcsd.models.logits import Predictions, log_q_of
-from rcsd.models.memory import Limit, in_lockstep, in_microbatches
+from rcsd.models.memory import AdaptiveLimit, in_lockstep, in_microbatches
 from rcsd.models.packing import packed, padded, shortest, split_microbatches
 from rcsd.models.policy import Policy, evaluating
 from rcsd.types import Decoding, Rollout
 
 
 @dataclass(frozen=True)
-class Student:
+class RolloutWorker:
     """Samples completions in the student's view, and scores tokens in either view.
 
     Args:
-        policy: Tokens of padding and end.
-        scorer: Predicts completion tokens, under the weights that the policy has at the moment.
+        policy: The model, its padding and end tokens.
+        scorer: Predicts completion tokens, under the present weights of the policy.
         engine: Samples.
-        decoding: How completions are drawn; its temperature is that of all probabilities here.
+        decoding: Sampling parameters; all probabilities here are at its temperature.
         num_completions: Completions of each example.
         max_tokens_per_microbatch: Budget of one forward pass; lowered where memory runs out.
         seed: Of the run.
@@ -41,7 +42,7 @@ class Student:
     engine: PolicyEngine
     decoding: Decoding
     num_completions: int
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
     seed: int
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
 
@@ -51,32 +52,42 @@ class Student:
         return self.decoding.temperature or 1.0
 
     def rollouts(self, prompts: Sequence[PromptPair], step: int) -> list[Rollout]:
-        """Completions of all prompts; those of one prompt stand together.
+        """Sample completions of all prompts; those of one prompt stand together.
 
         Args:
             prompts: One for each example.
             step: Counted from 0.
         """
-        completions = self.engine.sample(*self.request(prompts, step))
+        completions = self.engine.sample(*self.sampling_request(prompts, step))
+        starts = list(accumulate((len(c.token_ids) for c in completions), initial=0))
+        rows = zip(self._repeated(prompts), completions, strict=True)
         return [
-            Rollout(prompt.example, prompt.student_ids, prompt.teacher_ids, completion)
-            for prompt, completion in zip(self._asked(prompts), completions, strict=True)
+            Rollout(pair.example, pair.student_ids, pair.teacher_ids, completion, n, starts[n])
+            for n, (pair, completion) in enumerate(rows)
         ]
 
-    def request(
+    def sampling_request(
         self, prompts: Sequence[PromptPair], step: int
     ) -> tuple[list[tuple[int, ...]], Decoding, int]:
-        """What the engine is asked for in a step."""
-        shown = [prompt.student_ids for prompt in self._asked(prompts)]
-        return shown, self.decoding, sampling_seed(self.seed, step)
+        """Arguments of the engine's `sample` in a step."""
+        student_prompts = [pair.student_ids for pair in self._repeated(prompts)]
+        return student_prompts, self.decoding, sampling_seed(self.seed, step)
 
-    def _asked(self, prompts: Sequence[PromptPair]) -> list[PromptPair]:
-        return [prompt for prompt in prompts for _ in range(self.num_completions)]
+    def _repeated(self, prompts: Sequence[PromptPair]) -> list[PromptPair]:
+        return [pair for pair in prompts for _ in range(self.num_completions)]
 
     def predictions(
         self, prompts: Sequence[Sequence[int]], microbatch: Sequence[Rollout]
     ) -> tuple[Predictions, Int[Tensor, " T"]]:
-        """What is predicted at each completion position after these prompts, and what came."""
+        """Run the model on prompts with their completions.
+
+        Args:
+            prompts: The student's or the teacher's, one for each rollout.
+            microbatch: The completions.
+
+        Returns:
+            Predictions at each completion position, and the sampled token there.
+        """
         completions = [rollout.completion.token_ids for rollout in microbatch]
         policy = self.policy
         if policy.packs:
@@ -93,43 +104,42 @@ class Student:
         """Log-probabilities of the sampled tokens of each completion, in nats, without gradient.
 
         Under the policy's present weights, so inside ``teacher.weights()`` under the teacher's.
+        Each rank scores its share; all ranks get all.
 
         Args:
             rollouts: The completions.
-            prompts: After which prompt each is scored; None takes the student's.
+            prompts: Prompt under which each is scored; None takes the student's.
         """
-        shown = {id(r): r.student_ids for r in rollouts}
-        if prompts is not None:
-            shown = {id(r): tuple(ids) for r, ids in zip(rollouts, prompts, strict=True)}
+        if prompts is None:
+            prompts = [rollout.student_ids for rollout in rollouts]
+        rows = [replace(rollout, index=n) for n, rollout in enumerate(rollouts)]
+        own = rows[self.ranks.share(len(rows))]
 
         def score(microbatch: list[Rollout]) -> dict[int, tuple[float, ...]]:
             self.ranks.interrupts.check()
             with evaluating(self.scorer):
-                predictions, target_T = self.predictions(
-                    [shown[id(r)] for r in microbatch], microbatch
-                )
+                shared = [prompts[rollout.index] for rollout in microbatch]
+                predictions, target_T = self.predictions(shared, microbatch)
                 log_q_T = log_q_of(predictions, target_T, self.temperature)
-            rows = log_q_T.split([len(rollout.completion.token_ids) for rollout in microbatch])
-            return {id(r): tuple(row.tolist()) for r, row in zip(microbatch, rows, strict=True)}
+            values = log_q_T.split([len(rollout.completion.token_ids) for rollout in microbatch])
+            return {r.index: tuple(v.tolist()) for r, v in zip(microbatch, values, strict=True)}
 
-        own = rollouts[self.ranks.share(len(rollouts))]
-
-        def score_own() -> list[tuple[float, ...]]:
+        def score_share() -> list[tuple[float, ...]]:
             split = partial(split_microbatches, own, packs=self.policy.packs)
-            if self.ranks.lockstep and rollouts:
-                limit, filler = self.max_tokens_per_microbatch.value, shortest(rollouts)
+            if self.ranks.lockstep and rows:
+                microbatches = split(self.max_tokens_per_microbatch.value)
                 scored = in_lockstep(
-                    split(limit), filler, self.ranks, lambda microbatch, _: score(microbatch)
+                    microbatches, shortest(rows), self.ranks, lambda rollouts, _: score(rollouts)
                 )
             else:
                 scored = in_microbatches(split, self.max_tokens_per_microbatch, score)
-            found = {key: row for microbatch in scored for key, row in microbatch.items()}
-            return [found[id(rollout)] for rollout in own]
+            by_index = {index: row for part in scored for index, row in part.items()}
+            return [by_index[rollout.index] for rollout in own]
 
-        shares = self.ranks.all_gather_results(score_own, has_collectives=self.ranks.lockstep)
+        shares = self.ranks.all_gather_results(score_share, has_collectives=self.ranks.lockstep)
         return [row for share in shares for row in share]
 
     def per_token(self, values: Sequence[Sequence[float]]) -> Float[Tensor, " T"]:
-        """Values of the tokens of each completion, one after the other, as rows have them."""
+        """Concatenate the values of each completion's tokens, in the order of the rows."""
         flat = [value for row in values for value in row]
         return torch.tensor(flat, dtype=torch.float32, device=self.policy.device)

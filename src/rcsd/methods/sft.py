@@ -12,7 +12,7 @@ from rcsd.data.rubric import rubric_json
 from rcsd.errors import DataError
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.logits import log_q_of
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
@@ -29,8 +29,8 @@ class Sft:
 
     Args:
         section: The share of habits.
-        writes: Whether solutions or rubrics are learned.
-        student: Scores solutions, and samples habits.
+        writes: Solutions (``answer``) or gold rubrics (``rubric``).
+        worker: Scores solutions, and samples habits.
         teacher: The frozen weights, which answer in the student's view.
     """
 
@@ -38,14 +38,14 @@ class Sft:
         self,
         section: config.Sft,
         writes: Literal["answer", "rubric"],
-        student: Student,
+        worker: RolloutWorker,
         teacher: Teacher,
     ) -> None:
-        self.section, self.student, self.teacher = section, student, teacher
+        self.section, self.worker, self.teacher = section, worker, teacher
         self.writes: Literal["answer", "rubric"] = writes
 
     def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
-        """Solutions, and the frozen weights' own answers."""
+        """Solutions, and the frozen weights' answers."""
         num_habits = round(self.section.habit_share * len(prompts))
         habits, taught = prompts[:num_habits], prompts[num_habits:]
         rollouts = [
@@ -53,16 +53,16 @@ class Sft:
         ]
         if habits:
             with self.teacher.weights():
-                answers = replace(self.student, num_completions=1).rollouts(habits, step)
+                answers = replace(self.worker, num_completions=1).rollouts(habits, step)
             rollouts += [replace(rollout, teacher_ids=rollout.student_ids) for rollout in answers]
         metrics = completion_metrics(rollouts)
-        return Batch(rollouts, metrics, packs=self.student.policy.packs)
+        return Batch(rollouts, metrics, packs=self.worker.policy.packs)
 
     def loss(
         self, microbatch: Sequence[Rollout], num_tokens: int
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Negative log-likelihood of the completions, in nats."""
-        predictions, target_T = self.student.predictions(
+        predictions, target_T = self.worker.predictions(
             [r.student_ids for r in microbatch], microbatch
         )
         loss = token_mean(-log_q_of(predictions, target_T, temperature=1.0), num_tokens)
@@ -70,13 +70,13 @@ class Sft:
 
     def _solution(self, prompt: PromptPair) -> Completion:
         text = written_target(prompt.example, self.writes)
-        policy = self.student.policy
+        policy = self.worker.policy
         ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Completion((*ids, policy.turn_end_id), text, finished=True)
 
 
 def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str:
-    """What is to be learned of an example: its solution, or its gold rubric in JSON.
+    """The target text of an example: its solution, or its gold rubric in JSON.
 
     Raises:
         DataError: If it has none.

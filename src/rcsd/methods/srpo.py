@@ -1,21 +1,31 @@
 """Reward for right completions, distillation for wrong ones."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from rcsd import config
-from rcsd.methods.distill import Distill, Targets
-from rcsd.methods.grpo import Grpo
-from rcsd.methods.on_policy import Known, Watch
-from rcsd.models.logits import Predictions
-from rcsd.types import Rollout, Signal
+from rcsd.methods.distill import Distill, TeacherTargets
+from rcsd.methods.grpo import Grpo, GrpoSignal
+from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
+from rcsd.types import Rollout
 
 ROUNDING = 1e-9
 """A weighted sum of rewards may fall short of its highest value by rounding alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SrpoSignal:
+    """The route of one completion.
+
+    Args:
+        policy: GRPO's signal; without effect where the completion is wrong.
+        is_right: Whether it goes to GRPO; else, or unscored, to the teacher.
+    """
+
+    policy: GrpoSignal
+    is_right: bool
 
 
 class Srpo:
@@ -40,9 +50,9 @@ class Srpo:
     5. A completion that could not be scored is distilled.
 
     Args:
-        section: From which reward on a completion is right, and beta.
-        reward: Of the right ones.
-        distill: Of the wrong ones.
+        section: The least reward of a right completion, and beta.
+        reward: Objective of the right ones.
+        distill: Objective of the wrong ones.
     """
 
     name = "srpo"
@@ -50,45 +60,41 @@ class Srpo:
 
     def __init__(self, section: config.Srpo, reward: Grpo, distill: Distill) -> None:
         self.section, self.reward, self.distill = section, reward, distill
-        self.keeps_targets = distill.keeps_targets
+        self.reuses_targets = distill.reuses_targets
         self._highest = sum(reward.weight for reward in section.reward.rewards)
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
-        """Advantages of the right completions, and which ones are distilled."""
-        known = self.reward.known(rollouts)
-        signals = [self._routed(signal) for signal in known.signals]
-        num_right = sum(signal.distilled[0] == 0 for signal in signals)
-        share = num_right / len(signals)
-        return Known(signals, {**known.metrics, "srpo/right_share": share}, known.num_updates)
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        """Advantages of the right completions; which ones are distilled."""
+        rewarded = self.reward.batch_signals(rollouts)
+        assert rewarded.rewards is not None
+        least = self.section.right_share * self._highest - ROUNDING
+        pairs = zip(rewarded.signals, rewarded.rewards, strict=True)
+        signals = [_routed(policy, is_right=reward >= least) for policy, reward in pairs]
+        share = sum(signal.is_right for signal in signals) / len(signals)
+        metrics = {**rewarded.metrics, "srpo/right_share": share}
+        return replace(rewarded, signals=signals, metrics=metrics)
 
-    def _routed(self, signal: Signal) -> Signal:
-        length, least = len(signal.advantages), self.section.right_share * self._highest
-        if signal.reward is not None and signal.reward >= least - ROUNDING:
-            return replace(signal, distilled=(0.0,) * length)
-        # The weight too: a KL term is no advantage, and belongs to GRPO.
-        return replace(signal, advantages=(0.0,) * length, weight=0.0, distilled=(1.0,) * length)
-
-    def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> Targets:
+    def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The teacher's distributions."""
-        return self.distill.targets(microbatch, signals, watch)
+        return self.distill.targets(microbatch, positions)
 
     def terms(
-        self,
-        signals: Sequence[Signal],
-        targets: Targets,
-        predictions: Predictions,
-        target_T: Int[Tensor, " T"],
-        watch: Watch,
-    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        self, signals: Sequence[SrpoSignal], targets: TeacherTargets, forward: StudentForward
+    ) -> LossTerms:
         """GRPO's terms where completions are right, weighted divergences where they are wrong."""
-        policy_T, metrics = self.reward.terms(signals, None, predictions, target_T, watch)
-        divergence_T, shown = self.distill.terms(signals, targets, predictions, target_T, watch)
-        entropy_T = shown["teacher/support_entropy_nats_mean"]
+        policy = [signal.policy for signal in signals]
+        policy_T, metrics = self.reward.terms(policy, None, forward)
+        divergence_T, distilled = self.distill.terms([None] * len(signals), targets, forward)
+        wrong = [[float(not s.is_right)] * len(s.policy.advantages) for s in signals]
+        divergence_T = divergence_T * self.distill.worker.per_token(wrong)
+        entropy_T = distilled["teacher/support_entropy_nats_mean"]
         sure_T = torch.exp(-self.section.entropy_weight * entropy_T)
-        return policy_T + sure_T * divergence_T, {
-            **metrics,
-            **shown,
-            "srpo/sureness_mean": sure_T,
-        }
+        loss_T = policy_T + sure_T * divergence_T
+        return loss_T, {**metrics, **distilled, "srpo/sureness_mean": sure_T}
+
+
+def _routed(policy: GrpoSignal, is_right: bool) -> SrpoSignal:
+    """A wrong completion has no policy gradient: no advantage, and no KL term, which is GRPO's."""
+    if not is_right:
+        policy = replace(policy, advantages=(0.0,) * len(policy.advantages), weight=0.0)
+    return SrpoSignal(policy, is_right)

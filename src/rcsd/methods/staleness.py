@@ -1,4 +1,4 @@
-"""Completions that other weights sampled than those that learn from them.
+"""Completions sampled by other weights than those that learn from them.
 
 Axes: T completion tokens of all rows.
 """
@@ -17,40 +17,38 @@ from rcsd.types import Rollout
 
 @dataclass(frozen=True)
 class Freshness:
-    """How far completions may lag behind the weights that learn from them.
+    """Limit on the lag of completions behind the weights that learn from them.
 
     Args:
-        max_lag_steps: They are learned from as they are while they lag by at most so many steps.
-        cap: Largest importance weight of what lags further; None: it ends the run.
+        max_lag_steps: Completions that lag by at most so many steps are learned from as they are.
+        cap: Largest importance weight of those that lag further; None: they end the run.
     """
 
     max_lag_steps: int
     cap: float | None = None
 
     def metrics(self, rollouts: Sequence[Rollout], step: int) -> dict[str, float]:
-        """By how many steps completions lag; empty where nobody counts, or none may lag.
+        """Lag of the completions in steps; empty where no version is known, or none may lag.
 
         Args:
             rollouts: Of a step.
-            step: Steps that have made the present weights.
+            step: Version of the present weights.
 
         Raises:
-            RunError: If one lags too far, or comes from weights that are still to be made.
+            RunError: If one lags too far, or comes from a later version.
         """
         lags = [lag for rollout in rollouts if (lag := _lag(rollout, step)) is not None]
         if not lags or max(lags) == min(lags) == self.max_lag_steps == 0:
             return {}
-        far = max(lags) > self.max_lag_steps
-        if min(lags) < 0 or (far and self.cap is None):
-            version = step - (max(lags) if far else min(lags))
+        is_far = max(lags) > self.max_lag_steps
+        if min(lags) < 0 or (is_far and self.cap is None):
+            version = step - (max(lags) if is_far else min(lags))
             raise RunError(
                 f"step {step + 1}: the engine sampled by the weights of step {version}, and those "
                 f"of step {step} learn; engine.max_lag_steps allows {self.max_lag_steps} between "
                 "them. A larger one, or engine.stale {type: weight}, lets them be learned from"
             )
-        if far and not all(
-            _tells(rollout) for rollout in rollouts if self._is_stale(rollout, step)
-        ):
+        if is_far and not all(_has_log_q(r) for r in rollouts if self._is_stale(r, step)):
             raise RunError(
                 f"step {step + 1}: completions lag by {max(lags)} steps and have no "
                 "log-probabilities to weight them by, since top_p, top_k or a grammar cut what was "
@@ -61,9 +59,9 @@ class Freshness:
             "completion/lag_steps_max": float(max(lags)),
         }
 
-    def stale(self, rollouts: Sequence[Rollout], step: int) -> set[int]:
-        """Identities (`id`) of the rollouts that are to be weighted."""
-        return {id(rollout) for rollout in rollouts if self._is_stale(rollout, step)}
+    def stale(self, rollouts: Sequence[Rollout], step: int) -> frozenset[int]:
+        """Indices of the rollouts that need importance weights."""
+        return frozenset(r.index for r in rollouts if self._is_stale(r, step))
 
     def _is_stale(self, rollout: Rollout, step: int) -> bool:
         return self.cap is not None and (_lag(rollout, step) or 0) > self.max_lag_steps
@@ -91,7 +89,7 @@ def importance_weights(
 def gaps(
     log_q_T: Float[Tensor, " T"], sampled_log_q_T: Float[Tensor, " T"]
 ) -> dict[str, Float[Tensor, " T"]]:
-    """How far the trainer's log-probabilities of sampled tokens are from the engine's.
+    """Difference of the trainer's and the engine's log-probabilities of sampled tokens.
 
     With r = log q_trainer - log q_engine: |r|, and ``exp(r) - 1 - r``, whose expectation over the
     engine's samples is KL(engine||trainer), and which is never negative (k3 of Schulman, 2020,
@@ -104,8 +102,8 @@ def gaps(
     }
 
 
-def freshness_of(engine: config.AnyEngine, overlap: bool) -> Freshness:
-    """What a run's engine allows."""
+def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
+    """The limit that a run's engine section sets."""
     stale = getattr(engine, "stale", None)
     cap = stale.cap if isinstance(stale, config.WeightStale) else None
     return Freshness(config.max_lag_steps(engine, overlap), cap)
@@ -116,5 +114,5 @@ def _lag(rollout: Rollout, step: int) -> int | None:
     return None if version is None else step - version
 
 
-def _tells(rollout: Rollout) -> bool:
+def _has_log_q(rollout: Rollout) -> bool:
     return len(rollout.completion.log_q) == len(rollout.completion.token_ids)

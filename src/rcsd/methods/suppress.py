@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from rcsd import config
-from rcsd.methods.on_policy import Known, Watch
+from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.methods.policy_gradient import least_likely, policy_gradient_terms
-from rcsd.methods.rollouts import Student
-from rcsd.models.logits import Predictions, log_q_of
-from rcsd.types import Rollout, Signal
+from rcsd.methods.rollouts import RolloutWorker
+from rcsd.models.logits import log_q_of
+from rcsd.types import Rollout
 
 
 class Suppress:
@@ -36,43 +34,35 @@ class Suppress:
 
     Args:
         section: Share and penalty.
-        student: Scores completions.
+        worker: Scores completions.
     """
 
     name = "suppress"
     has_teacher = False
-    keeps_targets = True
+    reuses_targets = True
 
-    def __init__(self, section: config.Suppress, student: Student) -> None:
-        self.section, self.student = section, student
+    def __init__(self, section: config.Suppress, worker: RolloutWorker) -> None:
+        self.section, self.worker = section, worker
 
-    def known(self, rollouts: Sequence[Rollout]) -> Known:
-        """The least likely tokens of the step."""
-        log_q = self.student.sampled_log_q(rollouts)
-        log_q_T = self.student.per_token(log_q)
+    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
+        """An advantage for each token: the penalty at the least likely ones of the step."""
+        log_q = self.worker.sampled_log_q(rollouts)
+        log_q_T = self.worker.per_token(log_q)
         chosen_T = least_likely(log_q_T, self.section.share)
         advantage_T = torch.where(chosen_T, -self.section.penalty, 0.0)
         rows = advantage_T.split([len(row) for row in log_q])
         metrics = {"suppress/chosen_share": chosen_T.float().mean().item()}
         if chosen_T.any():
             metrics["suppress/chosen_log_q_nats_max"] = log_q_T[chosen_T].max().item()
-        return Known([Signal(advantages=tuple(row.tolist())) for row in rows], metrics)
+        return BatchSignals([tuple(row.tolist()) for row in rows], metrics)
 
-    def targets(
-        self, microbatch: Sequence[Rollout], signals: Sequence[Signal], watch: Watch
-    ) -> None:
-        """Nobody teaches."""
+    def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> None:
+        """None: there is no teacher."""
 
     def terms(
-        self,
-        signals: Sequence[Signal],
-        targets: None,
-        predictions: Predictions,
-        target_T: Int[Tensor, " T"],
-        watch: Watch,
-    ) -> tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]:
+        self, signals: Sequence[tuple[float, ...]], targets: None, forward: StudentForward
+    ) -> LossTerms:
         """Policy gradient with the fixed advantages."""
-        log_q_T = log_q_of(predictions, target_T, self.student.temperature)
-        advantage_T = self.student.per_token([signal.advantages for signal in signals])
-        loss_T = policy_gradient_terms(log_q_T, advantage_T)
+        log_q_T = log_q_of(forward.predictions, forward.target_T, self.worker.temperature)
+        loss_T = policy_gradient_terms(log_q_T, self.worker.per_token(signals))
         return loss_T, {"loss/suppress_mean": loss_T}

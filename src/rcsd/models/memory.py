@@ -20,7 +20,7 @@ from rcsd.types import Rollout
 Result = TypeVar("Result")
 
 
-class Limit:
+class AdaptiveLimit:
     """A number that memory bounds: lowered where it was too large, never raised again.
 
     Shared by all who go by it. What happened to it stands in the run's metrics, in the rows of the
@@ -41,7 +41,7 @@ class Limit:
         self.value = value
         self._num_failures += 1
 
-    def follow(self, other: "Limit") -> None:
+    def follow(self, other: "AdaptiveLimit") -> None:
         """Take over what happened to a limit of the same kind, which forgets its failures."""
         self.value = min(self.value, other.value)
         self._num_failures += other._num_failures
@@ -65,17 +65,17 @@ class Limit:
             self.value = int(row.get(self._name, self.value))
 
 
-def microbatch_limit(max_tokens_per_microbatch: int) -> Limit:
+def microbatch_limit(max_tokens_per_microbatch: int) -> AdaptiveLimit:
     """Tokens of one forward and backward pass."""
-    return Limit(
+    return AdaptiveLimit(
         max_tokens_per_microbatch, "memory/max_tokens_per_microbatch", "memory/out_of_memory_count"
     )
 
 
-def batch_limit(batch_size: int) -> Limit:
+def batch_limit(batch_size: int) -> AdaptiveLimit:
     """Prompts that are generated together."""
     name = "memory/sampling_batch_size"
-    return Limit(batch_size, name, "memory/sampling_out_of_memory_count")
+    return AdaptiveLimit(batch_size, name, "memory/sampling_out_of_memory_count")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -128,7 +128,7 @@ def in_lockstep(
 
 def in_microbatches(
     split: Callable[[int], list[list[Rollout]]],
-    max_tokens_per_microbatch: Limit,
+    max_tokens_per_microbatch: AdaptiveLimit,
     visit: Callable[[list[Rollout]], Result],
     begin: Callable[[], None] = lambda: None,
 ) -> list[Result]:

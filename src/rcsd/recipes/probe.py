@@ -26,7 +26,7 @@ from rcsd.data.prompts import (
 )
 from rcsd.data.views import PromptTemplates, missing_parts
 from rcsd.engines.analysis import with_analyses
-from rcsd.engines.base import Engine, sampling_seed
+from rcsd.engines.base import Engine
 from rcsd.engines.build import engine_of
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.graders.base import Judge
@@ -34,7 +34,7 @@ from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import graded, graded_completions, judged
 from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
-from rcsd.methods.rollouts import Student
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, load_policy
 from rcsd.models.teacher import Teacher, teacher_of
@@ -305,7 +305,8 @@ def probe(
         progress("answers", len(contexts), len(contexts), "")
         headroom = measure_headroom(examples, answers[0], answers[1:], seed)
         progress("ranking", 0, 1, "")
-        rollouts = _sample(worker, pairs, build_decoding(settings.sampling), seed)
+        sampler = replace(worker, decoding=build_decoding(settings.sampling))
+        rollouts = sampler.rollouts(pairs, step=0)  # as the run's first step
         rankings, num_ungraded = rank_completions(
             rollouts, headroom.metric, prober, (worker, teacher), ranked, seed
         )
@@ -351,7 +352,7 @@ def check_new(folder: Path) -> None:
 
 def _load(
     settings: config.Config, section: config.Distill, num_samples: int
-) -> tuple[Student, Teacher, Prober]:
+) -> tuple[RolloutWorker, Teacher, Prober]:
     """The parts of the run before its first step; the worker scores at the loss's temperature."""
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
@@ -362,7 +363,7 @@ def _load(
     budget = settings.max_tokens_per_microbatch
     budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
     decoding, limit = Decoding(1, section.temperature), microbatch_limit(budget)
-    worker = Student(policy, scorer, engine, decoding, num_samples, limit, settings.seed)
+    worker = RolloutWorker(policy, scorer, engine, decoding, num_samples, limit, settings.seed)
     sampling, evaluation = settings.sampling, settings.evaluation
     num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
     longest = max(num_answer, sampling.max_tokens)
@@ -371,24 +372,11 @@ def _load(
     return worker, teacher_of(settings.teacher, policy), prober
 
 
-def _sample(
-    worker: Student, pairs: Sequence[PromptPair], decoding: Decoding, seed: int
-) -> list[Rollout]:
-    """Completions as the run's first step would sample them."""
-    repeated = [pair for pair in pairs for _ in range(worker.num_completions)]
-    prompts = [pair.student_ids for pair in repeated]
-    completions = worker.engine.sample(prompts, decoding, sampling_seed(seed, 0))
-    return [
-        Rollout(pair.example, pair.student_ids, pair.teacher_ids, completion)
-        for pair, completion in zip(repeated, completions, strict=True)
-    ]
-
-
 def rank_completions(
     rollouts: Sequence[Rollout],
     metric: Metric | None,
     prober: Prober,
-    scoring: tuple[Student, Teacher],
+    scoring: tuple[RolloutWorker, Teacher],
     placebos: Sequence[Context],
     seed: int = 0,
 ) -> tuple[tuple[Ranking, ...], int]:

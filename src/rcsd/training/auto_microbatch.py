@@ -12,7 +12,7 @@ from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.methods.base import Method
-from rcsd.methods.build import Parts, method_at
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.memory import free_bytes, in_microbatches, microbatch_limit, peak_bytes
 from rcsd.models.packing import microbatch_tokens
 from rcsd.models.policy import Policy
@@ -27,7 +27,7 @@ COMING_COPIES = 3
 
 
 def set_max_tokens_per_microbatch(
-    settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: Parts
+    settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: MethodParts
 ) -> int:
     """As many as were asked for, or as the run's start has found to fit in every process."""
     tokens, ranks = parts.max_tokens_per_microbatch, parts.ranks
@@ -45,7 +45,7 @@ def set_max_tokens_per_microbatch(
 
 
 def largest_microbatch(
-    settings: config.Config, prompts: Sequence[PromptPair], parts: Parts, free_bytes: float
+    settings: config.Config, prompts: Sequence[PromptPair], parts: MethodParts, free_bytes: float
 ) -> int:
     """Tokens of the largest microbatch that fits into memory, as a step would learn from it.
 
@@ -77,7 +77,7 @@ def largest_microbatch(
         max_tokens_per_microbatch=microbatch_limit(1),
         ranks=Ranks(),
     )
-    made = method_at(settings, trial)
+    made = build_methods(settings, trial)
     methods = {id(method): method for method in map(made, range(settings.steps))}.values()
     trained = policy.trainable.values()
     share = USED_SHARE.get(policy.device.type, USED_SHARE["cpu"])

@@ -17,7 +17,7 @@ from rcsd.models.policy import Policy
 from rcsd.types import Example
 
 
-class Stream:
+class ShuffledBatches:
     """Examples in a new random order each epoch; the same for the same seed and step.
 
     Args:
@@ -55,13 +55,13 @@ class Stream:
         return order
 
 
-def stream_of(
+def build_batches(
     settings: config.Config,
     examples: Sequence[Example],
     policy: Policy,
     engine: Engine,
     ranks: Ranks,
-) -> tuple[Stream, dict[str, object]]:
+) -> tuple[ShuffledBatches, dict[str, object]]:
     """The prompts of the run, and for its record what was left out or cut off.
 
     Raises:
@@ -79,7 +79,7 @@ def stream_of(
         policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens
     )
     prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
-    stream = Stream(prompts, examples_per_step(settings), settings.seed)
+    stream = ShuffledBatches(prompts, examples_per_step(settings), settings.seed)
     num_cut = 0
     if views.analysis:
         used = stream.used(settings.steps)

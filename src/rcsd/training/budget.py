@@ -9,7 +9,7 @@ TOKENS, SECONDS = "completion/tokens_total", "time/total_seconds"
 """Metrics of all steps so far; seconds are those of sampling and learning, without evaluation."""
 
 
-class Ledger:
+class BudgetTracker:
     """Counts on from the metrics that are there, so a resumed run goes on where it was.
 
     Args:

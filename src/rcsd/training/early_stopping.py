@@ -10,13 +10,13 @@ from rcsd.errors import RunError
 class EarlyStopping:
     """Decides from a run's history alone, so that a resumed run decides as it would have.
 
-    Evaluations are the rows that hold the metric. The best one is the first; and then each that
+    Validation are the rows that hold the metric. The best one is the first; and then each that
     exceeds the best before it by more than ``min_gain``. So many small gains add up to one that
     counts, and of values that hardly differ the earliest is the best.
 
     Args:
         metric: Of held-out data, such as ``eval/score_mean``; larger is better.
-        patience: Evaluations after the best one, at least 1, with which the run stops.
+        patience: Validation after the best one, at least 1, with which the run stops.
         min_gain: In the metric's unit, at least 0.
     """
 

@@ -75,7 +75,7 @@ def check_trackers(settings: config.Config) -> None:
         raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
 
 
-def accelerator_of(settings: config.Config) -> tuple[Accelerator, Ranks]:
+def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
     """Devices and precision, and the other processes: those that torchrun's variables tell of.
 
     Raises:

@@ -14,16 +14,22 @@ from rcsd import config
 from rcsd.distributed import Ranks, local
 from rcsd.errors import RunError
 from rcsd.methods.base import Batch, Method
-from rcsd.models.memory import Limit, in_lockstep, in_microbatches, microbatch_limit, random_state
+from rcsd.models.memory import (
+    AdaptiveLimit,
+    in_lockstep,
+    in_microbatches,
+    microbatch_limit,
+    random_state,
+)
 from rcsd.models.packing import shortest
 from rcsd.models.policy import Policy
 from rcsd.training.checkpoint import State
 from rcsd.types import Rollout
 
 
-def learner_of(
+def build_optimizer_step(
     settings: config.Config, accelerator: Accelerator, ranks: Ranks, policy: Policy
-) -> "Learner":
+) -> "OptimizerStep":
     """AdamW with the run's schedule, over the policy's trained weights."""
     optim, tokens = settings.optim, settings.max_tokens_per_microbatch
     optimizer = torch.optim.AdamW(
@@ -34,7 +40,7 @@ def learner_of(
         weight_decay=optim.weight_decay,
     )
     name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule
-    return Learner(
+    return OptimizerStep(
         accelerator,
         policy,
         accelerator.prepare(optimizer),
@@ -46,7 +52,7 @@ def learner_of(
 
 
 @dataclass(frozen=True)
-class Learner:
+class OptimizerStep:
     """Moves the policy's weights.
 
     Each process learns from its share of a batch, whose denominator is the whole batch's; then
@@ -69,7 +75,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     max_grad_norm: float | None
-    max_tokens_per_microbatch: Limit
+    max_tokens_per_microbatch: AdaptiveLimit
     ranks: Ranks
 
     def learn(self, method: Method, batch: Batch) -> dict[str, float]:

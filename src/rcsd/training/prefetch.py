@@ -17,7 +17,7 @@ from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding, completion_of
 
 
-class Ahead:
+class Prefetch:
     """Samples the next step's completions while this one is learned from, by the weights before it.
 
     It samples from a copy of the policy that shares the frozen weights and has its own trained

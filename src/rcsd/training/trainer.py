@@ -15,29 +15,29 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
-from rcsd.engines.base import sampling_seed
+from rcsd.engines.base import TopKScorer, sampling_seed
 from rcsd.engines.build import engine_of
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
-from rcsd.methods.build import Parts, method_at
+from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.policy import Scorer, load_policy
 from rcsd.models.save import save_model
 from rcsd.models.teacher import teacher_of
 from rcsd.runs import RunFolder
 from rcsd.training.auto_microbatch import set_max_tokens_per_microbatch
-from rcsd.training.batches import stream_of
-from rcsd.training.budget import Ledger
+from rcsd.training.batches import build_batches
+from rcsd.training.budget import BudgetTracker
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.early_stopping import EarlyStopping
 from rcsd.training.fsdp import Sharding
 from rcsd.training.guards import are_finite, collected, refuse_blown_up_weights, refuse_nan
-from rcsd.training.launch import accelerator_of, check_trackers
+from rcsd.training.launch import build_accelerator, check_trackers
 from rcsd.training.model_card import model_card
-from rcsd.training.optimizer_step import learner_of
-from rcsd.training.prefetch import Ahead
+from rcsd.training.optimizer_step import build_optimizer_step
+from rcsd.training.prefetch import Prefetch
 from rcsd.training.record import check_same_run, create_run
 from rcsd.training.spread import Spread
-from rcsd.training.validation import evaluations_of
+from rcsd.training.validation import build_validation
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 OnWarning = Callable[[str], None]
@@ -68,7 +68,7 @@ def run(
         Terminated: After SIGTERM, with a checkpoint of all steps that were taken.
     """
     check_trackers(settings)
-    accelerator, ranks = accelerator_of(settings)
+    accelerator, ranks = build_accelerator(settings)
 
     def whole() -> None:
         # However a run ends, nothing of it goes on afterwards.
@@ -129,13 +129,13 @@ class _Run:
         self.sharding = self._sharded() if is_sharded else None
         self._whole = nullcontext if self.sharding is None else self.sharding.whole
         self.engine = Spread(self.own_engine, ranks, self._whole)
-        self.learner = learner_of(settings, accelerator, ranks, self.policy)
+        self.learner = build_optimizer_step(settings, accelerator, ranks, self.policy)
         settle = [] if self.sharding is None else [self.sharding.settle]
         self.teacher = teacher_of(settings.teacher, self.policy, *settle)
-        self.ahead: Ahead | None = None
+        self.ahead: Prefetch | None = None
         if settings.overlap:
             engine = (self.own_engine, settings.engine)
-            self.ahead = Ahead(*engine, self.policy, executor, self._precision)
+            self.ahead = Prefetch(*engine, self.policy, executor, self._precision)
         self.checkpoints = Checkpoints(
             self.folder.path / "checkpoints", settings.keep_checkpoints, ranks
         )
@@ -149,8 +149,10 @@ class _Run:
         """Prompts, analyses, methods; then the folder, so that what cannot start leaves none."""
         settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
         # Analyses are written here, before any step is taken or taken up: by the frozen weights.
-        self.stream, found = stream_of(settings, self.examples, policy, self.engine, ranks)
-        parts = Parts(
+        self.stream, found = build_batches(settings, self.examples, policy, self.engine, ranks)
+        bare = self.own_engine.engine
+        top_k_scorer = bare if isinstance(bare, TopKScorer) else None
+        parts = MethodParts(
             self.examples,
             policy,
             self.scorer,
@@ -158,6 +160,7 @@ class _Run:
             self.engine if self.ahead is None else Spread(self.ahead, ranks),
             self.learner.max_tokens_per_microbatch,
             ranks,
+            top_k_scorer,
         )
         found |= {
             "imported": self.imported,
@@ -166,8 +169,8 @@ class _Run:
                 settings, folder, self.stream.prompts, parts
             ),
         }
-        self.methods = method_at(settings, parts)
-        self.evaluations = evaluations_of(
+        self.methods = build_methods(settings, parts)
+        self.evaluations = build_validation(
             settings, policy, self.engine, folder if ranks.is_main else None
         )
         record = check_same_run if resume else create_run
@@ -178,7 +181,7 @@ class _Run:
 
     def train(self, on_step: OnStep) -> None:
         """The loop, then the model."""
-        ledger = Ledger(self.settings.budget, self._rows())
+        ledger = BudgetTracker(self.settings.budget, self._rows())
         try:
             if not (ledger.is_spent or self._has_gained_nothing()):
                 self._take_steps(ledger, on_step)
@@ -187,7 +190,7 @@ class _Run:
             raise
         self._save_model()
 
-    def _take_steps(self, ledger: Ledger, on_step: OnStep) -> None:
+    def _take_steps(self, ledger: BudgetTracker, on_step: OnStep) -> None:
         settings, ranks, folder = self.settings, self.ranks, self.folder
         for step in range(self.done, settings.steps):
             began, tokens_before = ledger.now(), ledger.tokens
@@ -243,7 +246,7 @@ class _Run:
         """Begin a step's completions, where the run is to and there is such a step."""
         if self.ahead is not None and step < self.settings.steps:
             prompts = self.stream.take(step)
-            request = self.methods(step).student.request(prompts, step)
+            request = self.methods(step).worker.sampling_request(prompts, step)
             self.ahead.start(*Spread(self.ahead, self.ranks).share(*request))
 
     def _precision(self) -> AbstractContextManager[None]:

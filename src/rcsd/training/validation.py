@@ -113,7 +113,7 @@ class HeldOutRubrics(HeldOut):
         write_rows(path, rows)
 
 
-class Evaluations:
+class Validation:
     """All held-out sets of a run, and when they are due.
 
     Args:
@@ -159,23 +159,23 @@ class Evaluations:
         return metrics
 
 
-def evaluations_of(
+def build_validation(
     settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder | None
-) -> Evaluations:
+) -> Validation:
     """What a run measures on held-out examples, and when.
 
     Args:
         settings: The run.
         policy: What is measured.
         engine: Answers.
-        folder: As `Evaluations`.
+        folder: As `Validation`.
 
     Raises:
         DataError: If a prompt does not fit, or an example lacks what is measured against.
     """
     section = settings.evaluation
     if section is None:
-        return Evaluations([], folder, None, None)
+        return Validation([], folder, None, None)
     seen = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**seen, "analysis": False})
     room = limit_prompt_tokens(
@@ -188,4 +188,4 @@ def evaluations_of(
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
         prompts = build_all_prompts(load_examples(data)[0], views, policy.tokenizer, room, field)
         sets.append(kind(name, prompts, engine, decoding))
-    return Evaluations(sets, folder, section.every_steps, section.every_tokens)
+    return Validation(sets, folder, section.every_steps, section.every_tokens)
