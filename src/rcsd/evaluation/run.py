@@ -31,7 +31,7 @@ from rcsd.graders.build import account_of
 from rcsd.graders.grade import graded_completions, judged, prompt_sha256
 from rcsd.graders.judge.local import any_judge
 from rcsd.io import fingerprint, make_folder, surroundings
-from rcsd.models.cpu_linear import prefers_onednn
+from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.policy import Policy
 from rcsd.models.save import load_trained
 from rcsd.runs import RunFolder
@@ -72,7 +72,7 @@ def evaluate(
     prompts = {name: _prompts(of, name, settings, policy, words) for name, of in sets.items()}
     record = {
         **surroundings(),
-        "linear": "onednn" if prefers_onednn() else "torch",
+        "linear": linear_backend(),
         "template_sha256": words.hashes(),
         "data_sha256": {name: fingerprint(of.examples) for name, of in sets.items()},
         "tasks": {name: of.record for name, of in sets.items() if of.record},

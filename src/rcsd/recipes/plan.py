@@ -33,7 +33,7 @@ from rcsd.data.prompts import build_prompts, limit_prompt_tokens
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
 from rcsd.errors import ConfigError
-from rcsd.methods.on_policy import WATCHED_SHARE, WATCHED_TOKENS
+from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
 from rcsd.models.hub import model_folder
 from rcsd.models.logits import CHUNK_ENTRIES
 from rcsd.models.packing import microbatch_tokens, split_microbatches
@@ -203,7 +203,7 @@ class Work:
 
     def num_watched(self, num_positions: int) -> float:
         """Positions at which the monitors look at the vocabulary."""
-        stride = min(round(1 / WATCHED_SHARE), max(1, num_positions // WATCHED_TOKENS))
+        stride = min(round(1 / MIN_MONITORED_SHARE), max(1, num_positions // MIN_MONITORED_TOKENS))
         return num_positions / stride
 
 

@@ -62,6 +62,8 @@ class _Timed:
         self.plan, self.clock = plan, clock
         self.policy = _shallow_policy(plan, num_layers)
         self.scorer, work, lengths = Scorer(self.policy), plan.work, plan.lengths
+        self.trained = list(self.policy.trainable.values())
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6)
         self.mean = max(1, round(lengths.completion))
         prompts = round(lengths.student), round(lengths.teacher)
         parts = work.microbatches(*prompts, self.mean)
@@ -77,8 +79,7 @@ class _Timed:
             if passes := work.teacher_passes + work.frozen_passes:
                 seconds["teacher"] = num_parts * passes * self._best(self._teacher_pass)
             seconds["student"] = num_parts * work.updates * self._best(self._student_pass)
-        optimizer = torch.optim.AdamW(list(self.policy.trainable.values()), lr=1e-6)
-        seconds["update"] = work.updates * self._best(optimizer.step)
+        seconds["update"] = work.updates * self._best(self._update)
         return seconds
 
     def _sampling(self) -> float:
@@ -114,6 +115,11 @@ class _Timed:
         else:
             loss_T = -log_q_of(found, ids_TK[:, 0], 1.0)
         loss_T.mean().backward()
+
+    def _update(self) -> None:
+        """Clip the gradient and step AdamW."""
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
 
     def _predictions(self, prompts: Sequence[tuple[int, ...]]) -> Any:
         policy, completions = self.policy, [r.completion.token_ids for r in self.part]

@@ -7,7 +7,7 @@ samples completions, and the teacher's log-probabilities are to rank them as the
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from accelerate import Accelerator

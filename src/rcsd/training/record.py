@@ -7,7 +7,7 @@ from rcsd.config import Config, verdict_settings
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
 from rcsd.io import fingerprint, surroundings
-from rcsd.models.cpu_linear import prefers_onednn
+from rcsd.models.cpu_linear import linear_backend
 from rcsd.runs import RunFolder
 from rcsd.types import Example
 
@@ -40,7 +40,7 @@ def create_run(
     record = {
         "config": settings.model_dump(mode="json"),
         **surroundings(),
-        "linear": "onednn" if prefers_onednn() else "torch",
+        "linear": linear_backend(),
         "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
         "num_examples": len(examples),
