@@ -15,11 +15,11 @@ import pytest
 import torch
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
-from rcsd.config import Evaluating, FullFineTuning, Lora, Model
+from rcsd.config import EvalConfig, FullFineTuning, Lora, Model
 from rcsd.config.base import parse
 from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
-from rcsd.evaluation.record import read_evaluation
+from rcsd.evaluation.record import read_record
 from rcsd.io import write_json
 from rcsd.models import hub
 from rcsd.models.hub import Wheel, refuse_pickles, unpack_member
@@ -268,13 +268,13 @@ def test_names_of_sets_that_would_leave_their_folder_are_refused(name: str, tmp_
     world = {"type": "world", "num_examples": 1}
     tree = {"model": {"path": "x"}, "out": "x", "data": {name: world}}
     with pytest.raises(ConfigError):
-        parse(Evaluating, tree, "eval.yaml")
-    good = parse(Evaluating, {**tree, "data": {"own": world}}, "eval.yaml")
+        parse(EvalConfig, tree, "eval.yaml")
+    good = parse(EvalConfig, {**tree, "data": {"own": world}}, "eval.yaml")
     about = {"path": "x", "digest": "x", "training_seed": None}
     record = {"config": good.model_dump(mode="json"), "model": about, "data_sha256": {name: "0"}}
     write_json(tmp_path / "eval.json", record)
     with pytest.raises(DataError, match="the evaluation is broken"):
-        read_evaluation(tmp_path)
+        read_record(tmp_path)
 
 
 def test_what_these_tests_forbid_would_be_found() -> None:

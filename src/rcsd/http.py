@@ -1,4 +1,9 @@
-"""Requests to a server that may be busy, away for a while, or not what it seems."""
+"""HTTP requests, retried within one deadline while a server is busy or away.
+
+When to retry is as in openai-python: faults of the connection, 408, 409, 425, 429 and every 5xx,
+with ``Retry-After`` and ``x-should-retry`` honoured. That client counts attempts and has no
+deadline, and a sleep of its cannot be ended from outside, so the loop is here.
+"""
 
 import os
 import random
@@ -6,7 +11,9 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx2
@@ -14,37 +21,34 @@ from pydantic import BaseModel, ValidationError
 
 from rcsd.errors import ConfigError, RunError
 
-# Pauses between attempts, in seconds: each twice the last, and by chance down to half of it, so
-# that many clients do not come back all at once.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between attempts: doubled each time, and by chance shortened to no less than half."""
 LONG_WAIT = 10.0
-"""Seconds without an answer after which somebody is told."""
-AWAY = (429, 502, 503, 504)
-"""Answers of a server that may serve later."""
+"""Seconds without an answer after which a warning says so."""
 
 
-class Said(BaseModel):
-    """Part of an answer that is looked at; what else stands there does not matter."""
+class ResponseModel(BaseModel):
+    """Fields read from a response; extra fields are ignored."""
 
 
-Answer = TypeVar("Answer", bound=Said)
+Model = TypeVar("Model", bound=ResponseModel)
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a server is, and how patient to be with it.
+class ServerSettings:
+    """Address of a server, and limits of requests to it.
 
     Args:
-        url: Without a path that requests begin with.
-        connections: Requests in flight together, at most.
-        setting: How the configuration calls the section that says all this, such as ``engine``.
-        kind: What should answer there, such as ``a vLLM server``.
+        url: Prefix of all paths.
+        connections: Maximum number of requests in flight.
+        setting: Configuration section that these settings come from, such as ``engine``.
+        kind: Kind of server expected there, such as ``a vLLM server``.
         api_key_variable: Environment variable of the key for ``Authorization: Bearer``; None sends
             none.
-        patience_seconds: How long a request is asked again.
-        connect_timeout_seconds: Longest wait for a connection.
-        read_timeout_seconds: Longest silence while a request is answered.
-        remedy: What to do once the patience has ended and the server is there again.
+        patience_seconds: Time within which a request is retried.
+        connect_timeout_seconds: Maximum wait for a connection.
+        read_timeout_seconds: Maximum silence while a request is answered.
+        remedy: Advice for errors, for when the server is back.
     """
 
     url: str
@@ -60,14 +64,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered.
+    """Response of a server.
 
     Args:
-        status: Of HTTP.
-        text: The body.
-        source: The request, for errors.
-        kind: What should have answered.
-        num_attempts: How often it was asked until it did.
+        status: HTTP status.
+        text: Body.
+        source: Address of the request, for errors.
+        kind: Kind of server expected there.
+        num_attempts: Number of requests until this response.
     """
 
     status: int
@@ -76,8 +80,8 @@ class Reply:
     kind: str
     num_attempts: int = 1
 
-    def read(self, kind: type[Answer]) -> Answer:
-        """The body as what it should be.
+    def read(self, model: type[Model]) -> Model:
+        """The body, validated.
 
         Raises:
             RunError: If the request was refused, or the body is something else.
@@ -85,7 +89,7 @@ class Reply:
         if self.status != 200:
             raise RunError(f"{self.source}: refused with {self.status}: {self.text[:500]}")
         try:
-            return kind.model_validate_json(self.text)
+            return model.model_validate_json(self.text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "its beginning"
@@ -96,89 +100,105 @@ class Reply:
 
 
 class Server:
-    """One server, asked again while it is away.
-
-    Threads may share it. What is asked must be safe to ask twice.
+    """Client of one server. Threads may share it. Requests must be safe to repeat.
 
     Args:
-        address: Where it is, and how patient to be.
+        settings: Address and limits.
         first_pause: Seconds before the second attempt.
 
     Raises:
         ConfigError: If the key's variable is not set.
     """
 
-    def __init__(self, address: Address, first_pause: float = FIRST_PAUSE) -> None:
-        self.url, self._address, self._first = address.url, address, first_pause
+    def __init__(self, settings: ServerSettings, first_pause: float = FIRST_PAUSE) -> None:
+        self.url, self._settings, self._first_pause = settings.url, settings, first_pause
         headers = {}
-        if address.api_key_variable is not None:
-            key = os.environ.get(address.api_key_variable)
-            if not key:
+        if (variable := settings.api_key_variable) is not None:
+            if not (key := os.environ.get(variable)):
                 raise ConfigError(
-                    f"{address.setting}.api_key_variable: {address.api_key_variable} is not set "
-                    "in the environment"
+                    f"{settings.setting}.api_key_variable: {variable} is not set in the environment"
                 )
             headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx2.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=httpx2.Timeout(
-                address.read_timeout_seconds, connect=address.connect_timeout_seconds, pool=None
-            ),
-            limits=httpx2.Limits(max_connections=address.connections),
+        timeout = httpx2.Timeout(
+            settings.read_timeout_seconds, connect=settings.connect_timeout_seconds, pool=None
         )
-        # Those who ask have no end of their own: connections go with the last who knows them.
+        limits = httpx2.Limits(max_connections=settings.connections)
+        self._client = httpx2.Client(
+            base_url=self.url, headers=headers, timeout=timeout, limits=limits
+        )
+        # Nobody closes a judge or an engine: the connections go with the last reference.
         weakref.finalize(self, self._client.close)
-        # Of its own: the process's random numbers belong to the run.
-        self._chance = random.Random()
+        # Apart from the process's random numbers, which belong to the run.
+        self._random = random.Random()
 
-    def ask(
+    def request(
         self,
         path: str,
         body: Mapping[str, Any] | None = None,
-        retried: tuple[int, ...] = (*AWAY, 500),
+        retries_500: bool = True,
         sleep: Callable[[float], object] = time.sleep,
     ) -> Reply:
-        """The server's answer, after as many attempts as it takes.
+        """Response to a request, after as many attempts as the deadline allows.
 
         Args:
             path: Such as ``/v1/models``.
-            body: Sent as JSON; None asks by GET.
-            retried: Answers after which it is asked again.
-            sleep: Waits between attempts; what it raises ends them.
+            body: Sent by POST as JSON; None: a GET.
+            retries_500: Whether a 500 is retried, which some routes answer for a bad request.
+            sleep: Waits between attempts; an exception of its ends them.
 
         Raises:
-            RunError: If it stays away for longer than the patience.
+            RunError: If the server is away for longer than ``patience_seconds``.
         """
         method, source = ("GET" if body is None else "POST"), f"{self.url}{path}"
-        began, pause, attempts, told = time.monotonic(), self._first, 0, False
+        start, num_attempts, warned = time.monotonic(), 0, False
         while True:
-            attempts += 1
+            num_attempts += 1
             try:
                 response = self._client.request(method, path, json=body)
-                if response.status_code not in retried:
-                    return Reply(
-                        response.status_code, response.text, source, self._address.kind, attempts
-                    )
+                if not _is_transient(response, retries_500):
+                    status, text = response.status_code, response.text
+                    return Reply(status, text, source, self._settings.kind, num_attempts)
                 problem = f"{response.status_code}: {response.text[:200]}"
-                asked_for = response.headers.get("Retry-After", "")
+                retry_after = _retry_after_seconds(response.headers)
             except httpx2.RequestError as error:
-                problem, asked_for = f"{type(error).__name__}: {error}", ""
-            wait = pause * self._chance.uniform(0.5, 1.0)
-            wait = max(wait, float(asked_for)) if asked_for.isdecimal() else wait
-            if time.monotonic() - began + wait > self._address.patience_seconds:
-                passed, setting = time.monotonic() - began, self._address.setting
-                raise RunError(
-                    f"{source}: no answer after {attempts} attempts in {passed:.0f} seconds, the "
-                    f"last: {problem}. See that the server runs and {setting}.url is right, then "
-                    f"{self._address.remedy}; {setting}.patience_seconds waits longer"
-                )
-            if time.monotonic() - began > LONG_WAIT and not told:
-                told = True
+                problem, retry_after = f"{type(error).__name__}: {error}", 0.0
+            backoff = min(self._first_pause * 2.0 ** min(num_attempts - 1, 30), LONGEST_PAUSE)
+            wait = max(backoff * self._random.uniform(0.5, 1.0), retry_after)
+            passed = time.monotonic() - start
+            if passed + wait > self._settings.patience_seconds:
+                raise self._gave_up(source, problem, num_attempts, passed)
+            if passed > LONG_WAIT and not warned:
+                warned = True
                 warnings.warn(
-                    f"{source} does not answer ({problem}); it is asked again for up to "
-                    f"{self._address.patience_seconds:.0f} seconds",
+                    f"{source} does not answer ({problem}); the request is retried for up to "
+                    f"{self._settings.patience_seconds:.0f} seconds",
                     stacklevel=2,
                 )
             sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _gave_up(self, source: str, problem: str, num_attempts: int, passed: float) -> RunError:
+        setting = self._settings.setting
+        return RunError(
+            f"{source}: no answer after {num_attempts} attempts in {passed:.0f} seconds, the "
+            f"last: {problem}. Check that the server runs and {setting}.url is right, then "
+            f"{self._settings.remedy}; {setting}.patience_seconds waits longer"
+        )
+
+
+def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:
+    """Whether the same request may succeed later."""
+    verdict = response.headers.get("x-should-retry")
+    if verdict in ("true", "false"):
+        return verdict == "true"
+    status = response.status_code
+    return status in (408, 409, 425, 429) or status > 500 or (status == 500 and retries_500)
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float:
+    """Wait that a server asks for, in seconds or as a date; 0: none, or malformed."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers[name]) * unit)
+    with suppress(KeyError, ValueError):
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    return 0.0

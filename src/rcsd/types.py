@@ -31,22 +31,26 @@ AnswerKind = Literal["choice", "number", "math", "text"]
 """What a reference answer is."""
 
 
+DEFAULT_TOLERANCE = 0.01
+"""Relative error that is allowed of a number where the data state none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """How final answers to a question are told right from wrong (`rcsd.graders.answers`).
+    """How final answers to a question are graded (`rcsd.graders.answers`).
 
     Args:
         kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
             ``text``: a few words.
         options: Of a choice, in the order in which they are shown: A, B, C, ...
         unit: Of a number, as its benchmark writes it; empty: it has none.
-        tolerance: Of a number: the error allowed, as a share of its size; None: the grader's own.
+        tolerance: Of a number: the relative error that is allowed, in [0, 1).
     """
 
     kind: AnswerKind
     options: tuple[str, ...] = ()
     unit: str = ""
-    tolerance: float | None = None
+    tolerance: float = DEFAULT_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ class Example:
         solution: A worked solution, or None.
         rubric: The criteria of a strong answer, or None.
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
-        grading: How final answers are graded; None: as `rcsd.graders.answers.plain` reads the
-        reference.
+        grading: How final answers are graded; None: by
+            `rcsd.graders.answers.default_grading` of the reference.
     """
 
     id: str

@@ -68,7 +68,7 @@ def test_every_section_can_be_reached_from_what_a_command_is_given() -> None:
     found: set[type[Section]] = set()
     ahead: list[type[Section]] = [
         config.Config,
-        config.Evaluating,
+        config.EvalConfig,
         Pipeline,
         Study,
         config.Judging,

@@ -312,32 +312,6 @@ def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
     for name in ("gpqa-diamond", "sciq"):
         with pytest.raises(ConfigError, match="always in the same place"):
             problems(section(name, tmp_path, options_seed=None))
-    write_json(tmp_path / "test.json", SCIQ)
-    asked = section("sciq", tmp_path, options_seed=None, ask="loglikelihood", partial=True)
-    assert [one.reference for one in problems(asked)[0]] == ["D", "D"]
-
-
-def test_contexts_are_those_of_lm_evaluation_harness(tmp_path: Path) -> None:
-    def cloze_of(name: str, file: str, write: Callable[[Path], None], **changes: Any) -> Any:
-        write(tmp_path / file)
-        asked = section(name, tmp_path / file, partial=True, ask="loglikelihood", **changes)
-        return problems(asked)[0][-1].cloze
-
-    sciq = cloze_of("sciq", "a.json", lambda file: write_json(file, SCIQ), options_seed=None)
-    assert sciq.context == "He wrote it.\nQuestion: Who?\nAnswer:"
-    assert sciq.continuations == (" Name 1", " Name 2", " Name 3", " Darwin")
-    med = cloze_of("medmcqa", "b.jsonl", lambda f: write_lines(f, MED_ROWS), options_seed=None)
-    assert med.context == (
-        "Question: Which bone?\nChoices:\nA. Ulna\nB. Tibia\nC. Rib\nD. Atlas\nAnswer:"
-    )
-    assert (med.continuations, med.choices) == ((" A", " B", " C", " D"), ("A", "B", "C", "D"))
-    gpqa = cloze_of("gpqa-diamond", "c.csv", write_gpqa)
-    assert gpqa.context.startswith("What is the correct answer to this question:What decays?\nCho")
-    assert gpqa.continuations == (" (A)", " (B)", " (C)", " (D)")
-    book = cloze_of("openbookqa", "d.jsonl", lambda file: write_lines(file, PUBLISHED))
-    assert book.context == "What rusts?"
-    with pytest.raises(ConfigError, match="scibench has no options"):
-        problems(section("scibench", ask="loglikelihood"))
 
 
 @pytest.mark.parametrize(
@@ -379,21 +353,12 @@ def test_what_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         load_examples(section("piqa", tmp_path, split="test"))
 
 
-def test_log_likelihoods_are_for_evaluations_alone() -> None:
-    tree = {"type": "task", "name": "piqa", "ask": "loglikelihood"}
-    with pytest.raises(ConfigError, match="for 'rcsd eval' alone"):
-        parse(config.Evaluation, {"data": tree}, "test")
-    tree = {"model": {"path": "m"}, "data": {"piqa": tree}, "out": "o"}
-    assert parse(config.Evaluating, tree, "test").data["piqa"].type == "task"
-
-
 def test_every_task_says_what_it_is() -> None:
     assert set(TASKS) == set(get_args(config.TaskName))
     for name, task in TASKS.items():
         assert task.name == name
         assert task.hub.split in task.num_rows
         assert all((task.description, task.hub_id, task.licence, task.differences))
-        assert (task.cloze is not None) == (task.grading == "choice")
     assert [row["name"] for row in task_table()] == list(TASKS)
 
 

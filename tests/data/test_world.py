@@ -5,6 +5,7 @@ from collections import Counter
 from typing import get_args
 
 import pytest
+from rcsd.graders.answers.plain import answer_verdict
 
 from rcsd.data.world.families import TEMPLATES, Draft, Field
 from rcsd.data.world.problems import (
@@ -21,7 +22,6 @@ from rcsd.data.world.problems import (
     written_answer,
 )
 from rcsd.errors import DataError
-from rcsd.graders.answers.plain import answer_verdict
 from rcsd.graders.checks import met
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Example, rubric_score

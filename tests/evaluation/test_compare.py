@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcsd.errors import DataError
+from rcsd.evaluation.bounds import question_values
 from rcsd.evaluation.compare import (
+    GradedSet,
     compare_arms,
     compare_columns,
+    compare_sets,
     criterion_verdicts,
-    question_values,
+    metric_names,
 )
-from rcsd.evaluation.compare.sets import AnsweredSet, compare_sets, metric_names
 from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
-    crossed_interval,
     paired_difference,
     permutation_p_value,
 )
@@ -97,9 +98,9 @@ def test_seeds_of_an_arm_are_resampled_and_the_base_stands_beside_each():
     arms = {"base": [scored(0, 0)], "new": [scored(0.5, 1), scored(1, 1)]}
     found = compare_arms(arms, "score", [("new", "base")])
     assert [mean.num_seeds for mean in found.means] == [1, 2]
-    assert found.means[1].interval == crossed_interval([[0.5, 1], [1, 1]])
+    assert found.means[1].interval == bootstrap_interval([[0.5, 1], [1, 1]])
     [difference] = found.differences
-    assert difference.interval == crossed_interval([[0.5, 1], [1, 1]])
+    assert difference.interval == bootstrap_interval([[0.5, 1], [1, 1]])
     assert difference.p_value == 2 / 4  # two questions, however many seeds
 
 
@@ -155,7 +156,7 @@ def test_a_set_has_the_metrics_that_its_examples_allow():
     assert metric_names([rubric], True, 2) == ["score", "score_avg@2"]
 
 
-def answered(name: str = "own", num_samples: int = 0, **arms: Any) -> AnsweredSet:
+def answered(name: str = "own", num_samples: int = 0, **arms: Any) -> GradedSet:
     """Rows of (score, right, verdicts) by arm, one seed each, of criteria SAYS and BARE."""
     rows = {
         arm: [[row(f"q{n}", *values) for n, values in enumerate(of)]] for arm, of in arms.items()
@@ -166,7 +167,7 @@ def answered(name: str = "own", num_samples: int = 0, **arms: Any) -> AnsweredSe
         for arm, seeds in rows.items()
     }
     examples = [example(f"q{n}", SAYS, BARE) for n in range(questions)]
-    return AnsweredSet(name, examples, rows, sampled if num_samples else {})
+    return GradedSet(name, examples, rows, sampled if num_samples else {})
 
 
 GOOD, BAD = (1.0, True, (True, True)), (0.0, False, (False, False))
@@ -258,7 +259,7 @@ def test_a_metric_that_there_is_not_names_those_that_there_are():
 
 def test_arms_with_several_seeds_each_need_as_many():
     arms = {"a": [scored(1)] * 2, "b": [scored(1)] * 3, "c": [scored(1)]}
-    one = AnsweredSet("own", [example("q0")], arms, {})
+    one = GradedSet("own", [example("q0")], arms, {})
     with pytest.raises(DataError, match="'b' has 3 seeds and 'a' 2"):
         compare_sets([one], [("b", "a")])
     assert compare_sets([one], [("b", "c"), ("a", "c")]).metrics

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rcsd.graders.judge.asking import defused
 from tests.support.judge_server import JudgeServer, data_of
 
 from rcsd import cli, config
 from rcsd.config.base import parse
 from rcsd.errors import DataError
-from rcsd.evaluation.compare.noise import read_rates
 from rcsd.evaluation.judge_calibration import Calibration, calibration
 from rcsd.evaluation.judge_calibration.cases import ARMS, Case, read_cases, world_cases
 from rcsd.evaluation.judge_calibration.measures import Pair, agreement, kappa, placebos
@@ -23,7 +23,6 @@ from rcsd.graders.base import rubric_of
 from rcsd.graders.build import asking_judge
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.asking import defused
 from rcsd.graders.judge.injections import injections
 from rcsd.graders.judge.server import ServerChat
 
@@ -332,10 +331,9 @@ def test_the_command_shows_writes_and_forecasts(
     ):
         assert said in text
     written = json.loads((out / "check.json").read_text())
-    rates = read_rates(out / "check.json")  # as `rcsd compare --judge-noise` does
-    assert rates.sensitivity == 1 - written["agreement"]["false_unmet"]["mean"]
+    assert written["sensitivity"] == 1 - written["agreement"]["false_unmet"]["mean"]
     scored = written["agreement"]["num_verdicts"] - written["agreement"]["num_unscored"]
-    assert rates.num_met + rates.num_unmet == scored
+    assert written["num_met"] + written["num_unmet"] == scored
     assert written["agreement"]["num_verdicts"] == sum(len(c.exact) for c in world_cases(4, 0))
     assert written["sections"][0]["url"] == server.url
     assert (written["judge"], written["other_judge"]) == (str(mine), str(code))

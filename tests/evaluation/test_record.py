@@ -14,14 +14,15 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
-from rcsd.evaluation.arms import answered_sets, judged_by_others, parse_arms, read_arms
+from rcsd.evaluation.arms import common_sets, parse_arms, read_arms
 from rcsd.evaluation.record import (
-    Answers,
+    EvalRecord,
     EvaluatedModel,
-    Evaluation,
-    read_evaluation,
-    summary_of,
-    write_evaluation,
+    SetAnswers,
+    read_record,
+    summarize,
+    unfinished_folder,
+    write_record,
 )
 from rcsd.graders.grade import Graded
 from rcsd.types import Criterion, Example, Rubric
@@ -52,12 +53,13 @@ def made(
     rows = [answer(e.id, score, score == 1) for e, score in zip(asked, scores, strict=True)]
     sampled = [row for row in rows for _ in range(settings.get("num_samples", 0))]
     tree = {"model": {"path": "m"}, "data": {name: {"type": "jsonl", "path": "x"}}, "out": "o"}
-    settled = parse(config.Evaluating, tree | settings, "test")
+    settled = parse(config.EvalConfig, tree | settings, "test")
     kept = rows if settled.greedy else []
     record = {"template_sha256": PromptTemplates(None).hashes(), "data_sha256": {name: "0"}}
     model = EvaluatedModel("m", digest, seed)
-    sets = {name: Answers(asked, kept, sampled)}
-    write_evaluation(Evaluation(path, model, sets, settled, record), {})
+    sets = {name: SetAnswers(asked, kept, sampled)}
+    with unfinished_folder(path, {}) as folder:
+        write_record(EvalRecord(path, model, sets, settled, record), {}, folder)
     return path
 
 
@@ -72,7 +74,7 @@ def test_a_summary_has_means_intervals_and_counts():
         answer("b1", 1, True),
         answer("b2", math.nan, None, verdicts=(None,), unscored=("no verdict: prose",)),
     ]
-    found = summary_of({"own": Answers(asked, rows, ())}, seed=0)["sets"]["own"]
+    found = summarize({"own": SetAnswers(asked, rows, ())}, seed=0)["sets"]["own"]
     assert (found["num_questions"], found["num_samples"]) == (4, 0)
     score = found["metrics"]["score"]
     assert score["num_left_out"] == 1
@@ -93,7 +95,7 @@ def test_a_summary_has_means_intervals_and_counts():
 def test_a_summary_of_samples_has_one_value_a_question():
     asked = [question("a1", tags={}), question("b1")]
     rows = [answer("a1", 1, True), answer("a1", 0, False), *[answer("b1", 1, True)] * 2]
-    found = summary_of({"own": Answers(asked, (), rows)}, seed=0)["sets"]["own"]
+    found = summarize({"own": SetAnswers(asked, (), rows)}, seed=0)["sets"]["own"]
     means = {name: of["by_question"]["mean"] for name, of in found["metrics"].items()}
     assert means == {"score_avg@2": 0.75, "accuracy_avg@2": 0.75, "pass@1": 0.75, "pass@2": 1.0}
     assert all(of["by_question"]["n"] == 2 for of in found["metrics"].values())
@@ -102,7 +104,7 @@ def test_a_summary_of_samples_has_one_value_a_question():
 
 def test_what_could_not_be_graded_at_all_has_no_estimate():
     rows = [answer("a1", math.nan, None, verdicts=(None,))]
-    found = summary_of({"own": Answers([question("a1")], rows, ())}, seed=0)["sets"]["own"]
+    found = summarize({"own": SetAnswers([question("a1")], rows, ())}, seed=0)["sets"]["own"]
     empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
     assert found["metrics"] == {"score": empty, "accuracy": empty}
 
@@ -118,7 +120,7 @@ def test_words_of_the_command_name_arms_and_their_seeds():
 
 def test_a_folder_reads_back_to_what_was_written(tmp_path: Path):
     path = made(tmp_path / "a", [0, 1], num_samples=2, seed=5)
-    found = read_evaluation(path)
+    found = read_record(path)
     assert found.model == EvaluatedModel("m", "base", 5)
     assert found.sets["own"].examples == [question("q0"), question("q1")]
     assert [row.score for row in found.sets["own"].greedy] == [0, 1]
@@ -137,7 +139,7 @@ def test_seeds_of_an_arm_come_in_their_order_and_arms_share_their_sets(tmp_path:
             made(tmp_path / "s0", [1, 0], "zero", seed=0),
         ],
     }
-    [answered], notes = answered_sets(read_arms(folders))
+    [answered], notes = common_sets(read_arms(folders))
     assert [[row.score for row in seed] for seed in answered.greedy["new"]] == [[1, 0], [1, 1]]
     assert answered.sampled == {}
     assert notes == []
@@ -148,7 +150,7 @@ def test_what_differs_between_arms_is_said(tmp_path: Path):
         "a": [made(tmp_path / "a", num_samples=2)],
         "b": [made(tmp_path / "b", view="rubric")],
     }
-    [answered], notes = answered_sets(read_arms(folders))
+    [answered], notes = common_sets(read_arms(folders))
     assert answered.metrics == ["score", "accuracy"]
     assert "The arms differ in view: a: none, b: rubric." in notes
     assert "The arms differ in num_samples: a: 2, b: 0." in notes
@@ -165,9 +167,7 @@ def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp
         "b": [made(tmp_path / "b", digest="b", judge=judge | {"model": "n"})],
     }
     read = read_arms(folders)
-    _, notes = answered_sets(read)
-    [note] = judged_by_others(read, read["a"][1].config.judge.model_dump(mode="json"))
-    assert note.startswith("The errors were measured of another judge than that of b:")
+    _, notes = common_sets(read)
     assert 'The arms differ in judge: a: {"model": "m"}, b: {"model": "n"}.' in notes
 
 
@@ -176,7 +176,7 @@ def test_seeds_that_differ_between_arms_are_said(tmp_path: Path):
         arm: [made(tmp_path / f"{arm}{n}", digest=f"{arm}{n}", seed=n) for n in seeds]
         for arm, seeds in {"a": (0, 1), "b": (0, 2)}.items()
     }
-    assert "which differ: a: [0, 1], b: [0, 2]" in answered_sets(read_arms(folders))[1][0]
+    assert "which differ: a: [0, 1], b: [0, 2]" in common_sets(read_arms(folders))[1][0]
 
 
 def test_seeds_and_what_is_left_out_are_shown(
@@ -189,8 +189,8 @@ def test_seeds_and_what_is_left_out_are_shown(
     assert code == 0
     assert "| metric | base | new (2 seeds) | compared | left out |" in out
     # Question 1 is left out of score; the seeds' means are 1/2 and 1.
-    assert "| score | 0.00 [0.00, 0.00] | 0.75 [0.00, 1.00] | 2 | 1 |" in out
-    assert "| score | new - base | +0.75 [0.00, +1.00] | 0.500 |" in out
+    assert "| score | 0.000 [0.000, 0.000] | 0.750 [0.000, 1.000] | 2 | 1 |" in out
+    assert "| score | new - base | +0.750 [+0.000, +1.000] | 0.500 |" in out
     assert "by training seed where an arm has several" in out
 
 
@@ -238,13 +238,13 @@ def test_folders_that_are_no_seeds_of_one_arm_are_refused(tmp_path: Path):
 def test_other_questions_are_named(tmp_path: Path, others: list[Example], message: str):
     folders = {"a": [made(tmp_path / "a")], "b": [made(tmp_path / "b", examples=others)]}
     with pytest.raises(DataError, match=f"set 'own' of .*b has not the questions of .*{message}"):
-        answered_sets(read_arms(folders))
+        common_sets(read_arms(folders))
 
 
 def test_a_set_that_one_folder_lacks_is_not_compared_and_said(tmp_path: Path):
     folders = {"a": [made(tmp_path / "a")], "b": [made(tmp_path / "b", name="else")]}
     with pytest.raises(DataError, match=r"nothing in common.*'own' is not compared: .*b lacks it"):
-        answered_sets(read_arms(folders))
+        common_sets(read_arms(folders))
 
 
 def test_answers_of_another_kind_are_nothing_to_compare(tmp_path: Path):
@@ -253,21 +253,21 @@ def test_answers_of_another_kind_are_nothing_to_compare(tmp_path: Path):
         "b": [made(tmp_path / "b", greedy=False, num_samples=1)],
     }
     with pytest.raises(DataError, match="differ in greedy: a: true, b: false"):
-        answered_sets(read_arms(folders))
+        common_sets(read_arms(folders))
 
 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"holds no evaluation \(no eval\.json\)"):
-        read_evaluation(tmp_path)
+        read_record(tmp_path)
     path = made(tmp_path / "a")
     completions = path / "completions.jsonl"
     first, second = completions.read_text().splitlines()
     completions.write_text(first + "\n")
     with pytest.raises(DataError, match=r"'own' needs 2 completions .* has 1"):
-        read_evaluation(path)
+        read_record(path)
     completions.write_text(f"{first}\n{second.replace('[true]', '[]')}\n")
     with pytest.raises(DataError, match="'q1': 0 verdicts on 1 criteria"):
-        read_evaluation(path)
+        read_record(path)
     completions.write_text(f"{first}\n{second.replace('verdicts', 'verdict')}\n")
     with pytest.raises(DataError, match=r"broken \('verdicts'\)"):
-        read_evaluation(path)
+        read_record(path)

@@ -18,10 +18,9 @@ from rcsd.data.world.problems import examples
 from rcsd.engines.build import default_engine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.evaluation.arms import parse_arms
-from rcsd.evaluation.journal import kept_in
-from rcsd.evaluation.record import read_evaluation
-from rcsd.evaluation.run import evaluate
-from rcsd.evaluation.targets import Asked, evaluating_of
+from rcsd.evaluation.record import read_record, unfinished_folder
+from rcsd.evaluation.run import run_eval
+from rcsd.evaluation.targets import EvalOptions, build_eval_config
 from rcsd.io import write_rows
 from rcsd.types import Criterion, Example, Rubric
 
@@ -52,12 +51,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "out": str(folder / name),
             **changes,
         }
-        evaluate(parse(config.Evaluating, tree, "test"), quietly)
+        run_eval(parse(config.EvalConfig, tree, "test"), quietly)
     return {path.name: path for path in folder.iterdir()}
 
 
 def test_an_evaluation_holds_completions_record_and_summary(world: dict[str, Path]) -> None:
-    found = read_evaluation(world["base"])
+    found = read_record(world["base"])
     assert list(found.sets["own"].examples) == examples("new_numbers", 12, 0)
     assert (len(found.sets["own"].greedy), len(found.sets["own"].sampled)) == (12, 24)
     record = json.loads((world["base"] / "eval.json").read_text())
@@ -76,7 +75,7 @@ def test_an_evaluation_holds_completions_record_and_summary(world: dict[str, Pat
 
 
 def test_a_placebo_is_what_is_shown_and_not_what_is_graded_by(world: dict[str, Path]) -> None:
-    sets = {name: read_evaluation(path).sets["own"] for name, path in world.items()}
+    sets = {name: read_record(path).sets["own"] for name, path in world.items()}
     assert sets["placebo"].examples == sets["shown"].examples == sets["base"].examples
     means = {
         name: sum(row.score or 0 for row in of.greedy) / len(of.greedy) for name, of in sets.items()
@@ -117,7 +116,7 @@ def test_compare_writes_the_json_that_its_help_describes(
     score = found["metrics"][0]
     assert set(score) == {
         *("set", "metric", "means", "differences", "num_compared", "num_left_out"),
-        *("bounds", "corrected"),
+        "bounds",
     }
     assert set(score["means"][0]) == {"arm", "num_seeds", "mean", "low", "high", "n"}
     interval = {"mean", "low", "high", "n"}
@@ -149,7 +148,7 @@ def test_eval_takes_a_runs_folder_and_its_own_held_out_set(
     code, out, _ = said(monkeypatch, capsys, "eval", str(run), "num_samples=1")
     assert code == 0
     assert "score_avg@1" in out
-    found = read_evaluation(run / "eval")
+    found = read_record(run / "eval")
     assert found.model.training_seed == 7
     assert found.model.path == str(run)
     assert list(found.sets) == ["held_out"]
@@ -167,20 +166,20 @@ def test_a_run_without_held_out_set_needs_one(
 ) -> None:
     said(monkeypatch, capsys, "train", run_file(tmp_path))
     run = tmp_path / "run"
-    with pytest.raises(ConfigError, match=r"nothing is asked; name tasks.*data\.mine"):
-        evaluating_of(str(run))
+    with pytest.raises(ConfigError, match=r"there is no set; name tasks.*data\.mine"):
+        build_eval_config(str(run))
     overrides = ["data.mine={type: jsonl, path: x.jsonl}", "view=answer"]
-    settings = evaluating_of(str(run), overrides)
+    settings = build_eval_config(str(run), overrides)
     assert list(settings.data) == ["mine"]
     assert settings.view == "answer"
     assert settings.out == run / "eval"
     with pytest.raises(ConfigError, match="did you mean 'view'"):
-        evaluating_of(str(run), [*overrides, "viev=none"])
+        build_eval_config(str(run), [*overrides, "viev=none"])
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match=r"neither a run \(no run\.json\) nor a model"):
-        evaluating_of(str(tmp_path))
+        build_eval_config(str(tmp_path))
 
 
 def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
@@ -189,10 +188,10 @@ def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
     settings = config.parse_config(tree)
     (tmp_path / "run.json").write_text(json.dumps({"config": settings.model_dump(mode="json")}))
     with pytest.raises(RunError, match="rcsd rubrics"):
-        evaluating_of(str(tmp_path))
+        build_eval_config(str(tmp_path))
 
 
-def settings(folder: Path, **changes: Any) -> config.Evaluating:
+def settings(folder: Path, **changes: Any) -> config.EvalConfig:
     """Two questions for a tiny model."""
     write_jsonl([question("a"), question("b", rubric=None)], folder / "rows.jsonl")
     tree = {
@@ -201,36 +200,36 @@ def settings(folder: Path, **changes: Any) -> config.Evaluating:
         "out": str(folder / "out"),
         "max_tokens": 4,
     }
-    return parse(config.Evaluating, tree | changes, "test")
+    return parse(config.EvalConfig, tree | changes, "test")
 
 
 def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path: Path):
     tiny_folder(tmp_path / "model")
     with pytest.raises(DataError, match="no example is left"):
-        evaluate(settings(tmp_path, max_prompt_tokens=1), quietly)
+        run_eval(settings(tmp_path, max_prompt_tokens=1), quietly)
     with pytest.raises(DataError, match="'b' has none, but the view 'rubric' shows it"):
-        evaluate(settings(tmp_path, view="rubric"), quietly)
+        run_eval(settings(tmp_path, view="rubric"), quietly)
     long = question("a", question="long " * 200)
     write_jsonl([long, question("b")], tmp_path / "long.jsonl")
     data = {"own": {"type": "jsonl", "path": str(tmp_path / "long.jsonl")}}
     with pytest.raises(DataError, match=r"data\.own.*held-out example 'a': a prompt of"):
-        evaluate(settings(tmp_path, data=data, max_prompt_tokens=100), quietly)
+        run_eval(settings(tmp_path, data=data, max_prompt_tokens=100), quietly)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path):
     (tmp_path / "out").mkdir()
     with pytest.raises(RunError, match="out exists"):
-        evaluate(settings(tmp_path), quietly)
+        run_eval(settings(tmp_path), quietly)
     with pytest.raises(ModelError):
-        evaluate(settings(tmp_path, out=str(tmp_path / "new")), quietly)
+        run_eval(settings(tmp_path, out=str(tmp_path / "new")), quietly)
 
 
 @pytest.mark.parametrize(
     ("tasks", "overrides", "message"),
     [
         (["sciq", "piqua"], [], "no benchmark 'piqua', did you mean 'piqa'?"),
-        (["sciq", ""], [], "no benchmark ''; 'rcsd eval tasks' lists them"),
+        (["sciq", ""], [], "no benchmark ''; 'rcsd tasks' lists them"),
         (["sciq"], ["data.piqa.path=x"], r"data\.piqa: --tasks does not name it, only sciq"),
     ],
 )
@@ -238,7 +237,7 @@ def test_a_task_that_is_not_there_or_not_asked_is_named(
     tasks: list[str], overrides: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        evaluating_of("builtin:micro", overrides, Asked(tasks))
+        build_eval_config("builtin:micro", overrides, EvalOptions(tasks))
 
 
 def test_a_dry_run_says_what_will_be_answered_and_judged_and_loads_and_asks_nothing(
@@ -296,7 +295,7 @@ def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
     assert "rar-science: 2 rows, and 2292 were published: this is no result" in shown
     assert "rar-science: 1 of 2 rows cannot be asked or graded and are left out: 1 " in shown
     assert "greedy: criteria without a verdict: 1 the criterion has no check" in shown
-    assert f"rcsd eval judge {out} --judge FILE" in shown
+    assert f"rcsd rejudge {out} --judge FILE" in shown
 
 
 @pytest.mark.parametrize(
@@ -358,7 +357,7 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Pat
     tiny_folder(tmp_path / "model")
     changes = {"num_samples": 9, "batch_size": 1}  # calls of eight prompts
     whole = settings(tmp_path, **changes, out=str(tmp_path / "whole"))
-    evaluate(whole, quietly)
+    run_eval(whole, quietly)
     cut = settings(tmp_path, **changes)
     calls: list[BreaksOff] = []
 
@@ -367,10 +366,10 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Pat
         return calls[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(cut, quietly, breaks_off)
+        run_eval(cut, quietly, breaks_off)
     with pytest.raises(RunError, match=r"cut off, and differs in max_tokens; delete that folder"):
-        evaluate(cut.model_copy(update={"max_tokens": 3}), quietly)
-    evaluate(cut, quietly, breaks_off)
+        run_eval(cut.model_copy(update={"max_tokens": 3}), quietly)
+    run_eval(cut, quietly, breaks_off)
     assert calls[1].left == 9 - 2  # two of the four calls had been kept
     files = ("completions.jsonl", "summary.json")
     for name in files:
@@ -381,15 +380,17 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Pat
 
 
 def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
-    with kept_in(tmp_path / "folder", {"a": 1}) as journal:
-        assert journal.completions("own", True) == ()
-        with pytest.raises(RunError, match="another process writes"), kept_in(journal.folder, {}):
-            pass
+    with (
+        unfinished_folder(tmp_path / "out", {"a": 1}),
+        pytest.raises(RunError, match="another process writes"),
+        unfinished_folder(tmp_path / "out", {"a": 1}),
+    ):
+        pass
 
 
 def test_each_row_says_what_was_asked_and_how_it_was_graded(tmp_path: Path) -> None:
     tiny_folder(tmp_path / "model")
-    evaluate(settings(tmp_path), quietly)
+    run_eval(settings(tmp_path), quietly)
     for row in map(json.loads, (tmp_path / "out" / "completions.jsonl").read_text().splitlines()):
         assert len(row["prompt_sha256"]) == 64
         assert row["num_tokens"] > 0

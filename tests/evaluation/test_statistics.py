@@ -1,3 +1,5 @@
+"""Bootstrap intervals, tests, averages and pass@k: by hand, laws, errors."""
+
 import itertools
 import math
 from typing import Any
@@ -9,15 +11,20 @@ from hypothesis import strategies as st
 
 from rcsd.evaluation.statistics import (
     Interval,
+    Stratum,
+    averages,
     bootstrap_interval,
-    crossed_interval,
     holm,
-    paired_crossed_difference,
     paired_difference,
     pass_at_k,
     permutation_p_value,
     ratio_interval,
 )
+
+
+def drawn(seed: int, *shape: int) -> Any:
+    return np.random.default_rng(seed).random(shape)
+
 
 # By hand
 
@@ -62,8 +69,8 @@ def test_values_without_spread_give_a_point(values: list[float]):
 
 def test_paired_difference_is_a_minus_b():
     assert paired_difference([3, 5, 9], [1, 3, 7]) == Interval(2.0, 2.0, 2.0, 3)
-    a, b = [1, 1, 0, 1, 1], [0, 1, 0, 0, 1]
-    assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
+    for a, b in (([1, 1, 0, 1], [0, 1, 0, 0]), ([[1, 0, 1], [1, 1, 1]], [[0, 0, 1], [1, 0, 0]])):
+        assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
 
 
 def test_pairing_narrows_the_interval():
@@ -112,8 +119,8 @@ def test_seeds_are_resampled_as_well_as_questions():
     # All spread is between the two seeds, or all between the two questions: in either case the
     # resampled means are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
     for matrix in ([[0, 0], [1, 1]], [[0, 1], [0, 1]]):
-        assert crossed_interval(matrix) == Interval(0.5, 0.0, 1.0, 2)
-        assert crossed_interval(matrix, level=0.4) == Interval(0.5, 0.5, 0.5, 2)
+        assert bootstrap_interval(matrix) == Interval(0.5, 0.0, 1.0, 2)
+        assert bootstrap_interval(matrix, level=0.4) == Interval(0.5, 0.5, 0.5, 2)
 
 
 def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_drawn():
@@ -121,39 +128,33 @@ def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_draw
     # the mean is vw/4; v and w are 0, 1, 2 with chances 1/4, 1/2, 1/4. So P(0) = 7/16,
     # P(1/4) = 4/16, P(1/2) = 4/16, P(1) = 1/16.
     matrix = [[1, 0], [0, 0]]
-    assert crossed_interval(matrix, level=0.9) == Interval(0.25, 0.0, 1.0, 2)
-    assert crossed_interval(matrix, level=0.8) == Interval(0.25, 0.0, 0.5, 2)
-    assert crossed_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
+    assert bootstrap_interval(matrix, level=0.9) == Interval(0.25, 0.0, 1.0, 2)
+    assert bootstrap_interval(matrix, level=0.8) == Interval(0.25, 0.0, 0.5, 2)
+    assert bootstrap_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
 
 
 def test_questions_of_a_cluster_are_resampled_together():
     matrix = [[0, 0, 1], [0, 0, 1]]
     # Clusters {0, 0} and {1}: resampled means 0, 1/3, 1.
-    assert crossed_interval(matrix, clusters=list("aab")) == Interval(1 / 3, 0.0, 1.0, 2)
+    assert bootstrap_interval(matrix, clusters=list("aab")) == Interval(1 / 3, 0.0, 1.0, 2)
 
 
 def test_with_one_seed_questions_alone_are_resampled():
     values = np.random.default_rng(0).random(30)
     clusters = [n % 7 for n in range(30)]
-    assert crossed_interval([values], 5, clusters) == bootstrap_interval(values, clusters, 5)
+    assert bootstrap_interval([values], clusters, 5) == bootstrap_interval(values, clusters, 5)
 
 
 @pytest.mark.parametrize("matrix", [[[0.1]], [[0.1, 0.1], [0.1, 0.1]], [[0.1]] * 3])
 def test_a_matrix_without_spread_gives_a_point(matrix: list[list[float]]):
-    assert crossed_interval(matrix) == Interval(0.1, 0.1, 0.1, len(matrix[0]))
-
-
-def test_paired_crossed_difference_is_a_minus_b():
-    a, b = np.array([[1, 0, 1], [1, 1, 1]]), np.array([[0, 0, 1], [1, 0, 0]])
-    assert paired_crossed_difference(a, b, seed=3) == crossed_interval(a - b, seed=3)
-    assert paired_crossed_difference([[3, 5]], [[1, 2]]) == paired_difference([3, 5], [1, 2])
+    assert bootstrap_interval(matrix) == Interval(0.1, 0.1, 0.1, len(matrix[0]))
 
 
 def test_a_model_without_a_training_seed_is_paired_with_every_seed():
     trained, base = np.array([[1, 0.5], [0.75, 1]]), np.array([[0.25, 0.5]])
-    found = paired_crossed_difference(trained, base)
-    assert found == crossed_interval([[0.75, 0.0], [0.5, 0.5]])
-    assert paired_crossed_difference(base, trained).mean == -found.mean
+    found = paired_difference(trained, base)
+    assert found == bootstrap_interval([[0.75, 0.0], [0.5, 0.5]])
+    assert paired_difference(base, trained).mean == -found.mean
 
 
 def test_holm_by_hand():
@@ -168,8 +169,45 @@ def test_holm_by_hand():
 
 def test_a_questions_differences_of_all_seeds_keep_a_common_sign():
     # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
-    a, questions = [1, 1, 1, 1], list("abab")
-    assert permutation_p_value(a, [0] * 4, clusters=questions) == pytest.approx(2 / 4)
+    assert permutation_p_value([[1, 1], [1, 1]], [[0, 0]]) == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize(
+    ("interval", "spec", "text"),
+    [
+        (Interval(0.52, 0.4, 0.63, 9), ".2f", "0.52 [0.40, 0.63]"),
+        (Interval(-0.5, -1, 0.25, 9), "+.1f", "\N{MINUS SIGN}0.5 [\N{MINUS SIGN}1.0, +0.2]"),
+        (Interval(0, -0.0001, 0, 9), ".2f", "0.00 [0.00, 0.00]"),
+    ],
+)
+def test_an_interval_has_one_text(interval: Interval, spec: str, text: str):
+    assert f"{interval:{spec}}" == text
+    assert f"{interval.scaled(100).scaled(0.01):{spec}}" == text
+
+
+def test_each_benchmark_weighs_the_same_however_many_questions_it_has():
+    small, large = np.array([[1.0, 1.0]]), np.zeros((1, 98))
+    joint = averages([Stratum([small, small * 0]), Stratum([large, large])])
+    assert joint.means == (0.5, 0.0)
+    assert (joint.interval(0).mean, joint.interval(0, minus=1).mean) == (0.5, 0.5)
+    assert joint.interval(0).n == 100
+
+
+def test_the_variance_of_an_average_is_the_sum_of_variances_over_n_squared():
+    a, b = drawn(0, 1, 300), drawn(1, 1, 500) < 0.3
+    joint = averages([Stratum([a]), Stratum([b.astype(float)])])
+    expected = math.sqrt(a.var() / 300 + b.var() / 500) / 2
+    assert joint.standard_error(0) == pytest.approx(expected, rel=0.03)
+    assert joint.interval(0).high == pytest.approx(joint.means[0] + 1.96 * expected, abs=2e-3)
+
+
+def test_a_training_run_is_drawn_for_all_benchmarks_at_once():
+    # Seeds differ and questions do not: the average has one of the three means (0, 1/2, 1), never
+    # that of a seed drawn for one benchmark and not for the other.
+    values = np.array([[0.0] * 4, [1.0] * 4])
+    joint = averages([Stratum([values]), Stratum([values])])
+    assert (joint.interval(0).low, joint.interval(0).high) == (0, 1)
+    assert joint.standard_error(0) == pytest.approx(math.sqrt(1 / 8), rel=0.02)
 
 
 def test_pass_at_k_by_hand():
@@ -210,14 +248,6 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int, k: i
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 5))
-def test_interval_stays_inside_the_range_of_the_values(values: list[float], seed: int):
-    interval = bootstrap_interval(values, seed=seed, num_resamples=200)
-    assert min(values) - 1e-12 <= interval.low <= interval.high <= max(values) + 1e-12
-    assert interval.n == len(values)
-
-
-@settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
 def test_exact_p_value_equals_enumeration(differences: list[int]):
     observed = abs(sum(differences))
@@ -236,36 +266,37 @@ MATRICES = st.integers(1, 5).flatmap(
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(MATRICES, st.integers(0, 5))
-def test_crossed_interval_stays_inside_the_range_of_the_values(
-    matrix: list[list[float]], seed: int
-):
-    interval = crossed_interval(matrix, seed=seed, num_resamples=200)
+def test_interval_stays_inside_the_range_of_the_values(matrix: list[list[float]], seed: int):
+    interval = bootstrap_interval(matrix, seed=seed, num_resamples=200)
     flat = [value for row in matrix for value in row]
     assert min(flat) - 1e-12 <= interval.low <= interval.high <= max(flat) + 1e-12
     assert interval.mean == pytest.approx(float(np.mean(matrix)))
+    assert interval.n == len(matrix[0])
+    joint = averages([Stratum([np.array(matrix)])], seed, num_resamples=200).interval(0)
+    assert [joint.low, joint.high] == pytest.approx([interval.low, interval.high])
 
 
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(MATRICES, st.floats(-2, 2))
-def test_crossed_interval_moves_with_its_values(matrix: list[list[float]], shift: float):
-    there = crossed_interval(np.array(matrix) + shift, num_resamples=200)
-    here = crossed_interval(matrix, num_resamples=200)
+def test_interval_moves_with_its_values(matrix: list[list[float]], shift: float):
+    there = bootstrap_interval(np.array(matrix) + shift, num_resamples=200)
+    here = bootstrap_interval(matrix, num_resamples=200)
     assert [there.low, there.high] == pytest.approx([here.low + shift, here.high + shift])
 
 
 def test_seeds_that_agree_add_nothing_and_seeds_that_differ_widen():
     questions = np.random.default_rng(0).random(60)
     alone = bootstrap_interval(questions)
-    same = crossed_interval([questions] * 4)
+    same = bootstrap_interval([questions] * 4)
     assert same.high - same.low == pytest.approx(alone.high - alone.low, rel=0.05)
-    apart = crossed_interval([questions - 0.3, questions, questions + 0.3])
+    apart = bootstrap_interval([questions - 0.3, questions, questions + 0.3])
     assert apart.high - apart.low > 3 * (alone.high - alone.low)
 
 
 def test_what_neither_seed_nor_question_explains_is_counted_three_times():
     # Owen's theorem for noise alone: variance 3 / (40 * 200) instead of 1 / (40 * 200).
     noise = np.random.default_rng(0).normal(size=(40, 200))
-    crossed, right = crossed_interval(noise), 2 * 1.96 / math.sqrt(noise.size)
+    crossed, right = bootstrap_interval(noise), 2 * 1.96 / math.sqrt(noise.size)
     assert (crossed.high - crossed.low) / right == pytest.approx(math.sqrt(3), rel=0.1)
 
 
@@ -303,17 +334,10 @@ def test_same_seed_same_interval_other_seed_other():
 
 
 def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
-    values = np.random.default_rng(0).random(40)
-    whole = bootstrap_interval(values), permutation_p_value(values, values[::-1])
-    monkeypatch.setattr("rcsd.evaluation.statistics.resampling.MAX_DRAWS_AT_ONCE", 1000)
-    assert (bootstrap_interval(values), permutation_p_value(values, values[::-1])) == whole
-
-
-def test_a_small_memory_budget_changes_no_crossed_interval(monkeypatch: pytest.MonkeyPatch):
-    matrix = np.random.default_rng(0).random((3, 20))
-    whole = crossed_interval(matrix)
-    monkeypatch.setattr("rcsd.evaluation.statistics.crossed.MAX_DRAWS_AT_ONCE", 1000)
-    assert crossed_interval(matrix) == whole
+    values = drawn(0, 3, 40)
+    unlimited = bootstrap_interval(values), permutation_p_value(values[0], values[1])
+    monkeypatch.setattr("rcsd.evaluation.statistics.MAX_DRAWS_AT_ONCE", 1000)
+    assert (bootstrap_interval(values), permutation_p_value(values[0], values[1])) == unlimited
 
 
 # Errors
@@ -330,20 +354,23 @@ def test_unscored_values_are_the_callers_to_count():
     ("call", "message"),
     [
         (lambda: bootstrap_interval([]), "at least one"),
-        (lambda: bootstrap_interval([[1.0]]), "one axis"),
+        (lambda: bootstrap_interval([[[1.0]]]), "one axis or two"),
         (lambda: bootstrap_interval([1.0, 2.0], ["a"]), "expected 2 cluster ids"),
         (lambda: bootstrap_interval([1.0], level=1.0), "level"),
         (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
         (lambda: permutation_p_value([1.0], [0.0], num_resamples=0), "num_resamples"),
         (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
-        (lambda: crossed_interval([1.0]), "two axes"),
-        (lambda: crossed_interval([[1.0, math.nan]]), "not finite"),
-        (lambda: crossed_interval([[1.0], [2.0]], level=0), "level"),
-        (lambda: crossed_interval([[1.0], [2.0]], clusters=["a", "b"]), "expected 1 cluster ids"),
-        (lambda: paired_crossed_difference([[1.0]], [[1.0, 2.0]]), "same questions"),
-        (lambda: paired_crossed_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
+        (lambda: bootstrap_interval([[1.0, math.nan]]), "not finite"),
+        (lambda: bootstrap_interval([[1.0], [2.0]], level=0), "level"),
+        (lambda: bootstrap_interval([[1.0], [2.0]], clusters=["a", "b"]), "expected 1 cluster ids"),
+        (lambda: paired_difference([[1.0]], [[1.0, 2.0]]), "equal lengths"),
+        (lambda: paired_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
         (lambda: holm([0.5, 1.5]), "between 0 and 1"),
         (lambda: holm([0.5, math.nan]), "between 0 and 1"),
+        (
+            lambda: averages([Stratum([drawn(0, 2, 3)]), Stratum([drawn(0, 1, 3)])]),
+            "as many seeds in every benchmark",
+        ),
         (lambda: pass_at_k(4, 1, 5), "k must lie"),
         (lambda: pass_at_k(4, 1, 0), "k must lie"),
         (lambda: pass_at_k(4, 5, 1), "num_right"),

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcsd.errors import DataError
-from rcsd.graders.answers import can_be_wrong, grade, graded_answer, mathematics
-from rcsd.graders.grade import answered
+from rcsd.graders.answers import can_be_wrong, grade, grade_example, mathematics
+from rcsd.graders.grade import grade_text
 from rcsd.graders.rewards import AnswerReward
 from rcsd.types import Completion, Example, Grading
 
@@ -637,7 +637,7 @@ def test_options_that_no_answer_can_be_graded_by_are_refused(
 
 def test_an_example_says_how_it_is_graded_in_evaluation_and_as_a_reward():
     example = Example("1", "How far?", "500", grading=M)
-    row = answered(example, r"\boxed{0.5 \text{ km}}")
+    row = grade_text(example, r"\boxed{0.5 \text{ km}}")
     assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
     assert row.reason == "0.5 km is 500 m within 0.05"
     texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
@@ -650,18 +650,18 @@ def test_an_example_says_how_it_is_graded_in_evaluation_and_as_a_reward():
 
 def test_a_kind_of_which_only_right_answers_are_told_gets_no_accuracy():
     example = Example("1", "What?", "salt", grading=TEXT)
-    row = answered(example, "Answer: salt")
+    row = grade_text(example, "Answer: salt")
     assert not can_be_wrong(example)
     assert (row.right, row.extracted, row.reason) == (None, "salt", "the reference's words")
 
 
 def test_an_example_without_grading_is_graded_as_its_reference_reads():
-    row = answered(Example("1", "How far?", "500 m"), "The answer is 500 m.")
+    row = grade_text(Example("1", "How far?", "500 m"), "The answer is 500 m.")
     assert (row.right, row.extracted, row.reason) == (True, None, "")
-    assert answered(Example("1", "Who?", "Curie"), "The answer is Curie.").right is None
+    assert grade_text(Example("1", "Who?", "Curie"), "The answer is Curie.").right is None
     assert not can_be_wrong(Example("1", "Who?"))
     with pytest.raises(DataError, match="reference_answer"):
-        graded_answer(Example("1", "Who?", grading=TEXT), "Curie")
+        grade_example(Example("1", "Who?", grading=TEXT), "Curie")
 
 
 # The worker

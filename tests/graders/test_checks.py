@@ -1,6 +1,6 @@
 import pytest
 
-from rcsd.data.checks import CHECK_TYPES, CheckType, validate_check
+from rcsd.data.checks import CHECK_TYPES, parse_check
 from rcsd.errors import DataError, RubricError, RunError
 from rcsd.graders import checks
 from rcsd.graders.base import Judge
@@ -155,7 +155,7 @@ def test_every_type_of_check_has_both_kinds_of_cases():
 )
 def test_a_malformed_check_is_refused(check: object, message: str):
     with pytest.raises(RubricError, match=message):
-        validate_check(check)
+        parse_check(check)
 
 
 def test_a_pattern_that_backtracks_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch):

@@ -23,15 +23,16 @@ from rcsd.data.views import PromptTemplates
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.graders.base import Judge
-from rcsd.graders.build import asking_judge, chosen_judge
+from rcsd.graders.build import build_judge
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.judge import ChatReply, ModelJudge, forecast
-from rcsd.graders.judge.asking import boundary, conversation, defused, schema
+from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
+from rcsd.graders.judge.cost import RateLimiter
 from rcsd.graders.judge.injections import injections
-from rcsd.graders.judge.local import LocalChat, any_judge, inert_ids
-from rcsd.graders.judge.reading import score, verdicts
-from rcsd.graders.judge.server import Pace, ServerChat
+from rcsd.graders.judge.local import LocalChat, inert_ids
+from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
+from rcsd.graders.judge.reading import read_score, read_verdicts
+from rcsd.graders.judge.server import ServerChat
 from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
 from rcsd.training.record import check_same_run, create_run
@@ -63,7 +64,7 @@ def section(server: JudgeServer, **changes: Any) -> config.ModelJudge:
 
 def judge_at(server: JudgeServer, tmp_path: Path, **changes: Any) -> ModelJudge:
     made = section(server, **{"cache": tmp_path / "judgements.sqlite", **changes})
-    return asking_judge(made, ServerChat(made, first_pause=0.01))
+    return ModelJudge.from_config(made, ServerChat(made, first_pause=0.01))
 
 
 Made = Callable[..., ModelJudge]
@@ -158,12 +159,12 @@ def test_a_section_that_means_nothing_is_refused(
 
 
 def test_the_section_chooses_the_judge(server: JudgeServer) -> None:
-    assert isinstance(chosen_judge(parse(config.Judging, {"judge": "code"}, "").judge), CodeJudge)
-    made = chosen_judge(section(server))
+    assert isinstance(build_judge(parse(config.Judging, {"judge": "code"}, "").judge), CodeJudge)
+    made = build_judge(section(server))
     assert isinstance(made, ModelJudge)
     assert isinstance(made, Judge)
     with pytest.raises(ConfigError, match=r"judge\.templates: .* is not a folder"):
-        chosen_judge(section(server, templates="/nowhere"))
+        build_judge(section(server, templates="/nowhere"))
 
 
 def test_own_words_replace_the_packaged_ones(judge: Made, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ GOOD = verdict(criterion=1, explanation="yes", met=True)
     ],
 )
 def test_a_verdict_is_found_in_what_stands_around_it(text: str) -> None:
-    assert verdicts(ChatReply(text, "stop"), [1])[1].value is True
+    assert read_verdicts(ChatReply(text, "stop"), [1])[1].value is True
 
 
 @pytest.mark.parametrize(
@@ -240,21 +241,21 @@ def test_a_verdict_is_found_in_what_stands_around_it(text: str) -> None:
     ],
 )
 def test_what_is_no_verdict_is_unscored_and_says_why(text: str, reason: str) -> None:
-    found = verdicts(ChatReply(text, "stop"), [1])[1]
+    found = read_verdicts(ChatReply(text, "stop"), [1])[1]
     assert found.value is None
     assert found.reason.startswith(reason)
 
 
 def test_several_verdicts_are_matched_by_number_in_any_order() -> None:
     rows = [{"criterion": 3, "met": True}, {"criterion": 1, "met": False}]
-    found = verdicts(ChatReply(json.dumps({"verdicts": rows}), "stop"), [1, 2, 3])
+    found = read_verdicts(ChatReply(json.dumps({"verdicts": rows}), "stop"), [1, 2, 3])
     assert {number: each.value for number, each in found.items()} == {1: False, 2: None, 3: True}
     assert found[2].reason == "no verdict: left out"
 
 
 def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
     rows = [{"criterion": number, "met": True} for number in (0, 1, 2)]
-    found = verdicts(ChatReply(json.dumps(rows), "stop"), [1, 2, 3])
+    found = read_verdicts(ChatReply(json.dumps(rows), "stop"), [1, 2, 3])
     assert {each.reason for each in found.values()} == {"another criterion: 0"}
 
 
@@ -276,7 +277,7 @@ def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
     ],
 )
 def test_a_score_is_a_number_on_the_scale(text: str, expected: Any) -> None:
-    found = score(ChatReply(text, "stop"), 1, 10)
+    found = read_score(ChatReply(text, "stop"), 1, 10)
     if isinstance(expected, str):
         assert found.value is None
         assert found.reason.startswith(expected)
@@ -286,7 +287,7 @@ def test_a_score_is_a_number_on_the_scale(text: str, expected: Any) -> None:
 
 @given(st.text(st.sampled_from('{}[]":, metruefalsco123criterion<think/>'), max_size=60))
 def test_whatever_is_replied_is_a_verdict_or_none(text: str) -> None:
-    found = verdicts(ChatReply(text, "stop"), [1, 2])
+    found = read_verdicts(ChatReply(text, "stop"), [1, 2])
     assert set(found) == {1, 2}
     assert all((each.value is None) == bool(each.reason) for each in found.values())
 
@@ -488,10 +489,14 @@ def test_no_more_requests_are_in_flight_than_allowed_and_order_is_kept(
 
 
 def test_requests_are_spaced_by_the_slower_of_both_limits() -> None:
-    pace = Pace(60, 6000)
+    pace = RateLimiter(60, 6000)
     assert [pace.wait_seconds(tokens, 100.0) for tokens in (50, 300, 50)] == [0.0, 1.0, 4.0]
     assert pace.wait_seconds(50, 200.0) == 0.0
-    assert Pace(None, None).wait_seconds(10**6, 1.0) == Pace(None, None).wait_seconds(1, 1.0) == 0
+    assert (
+        RateLimiter(None, None).wait_seconds(10**6, 1.0)
+        == RateLimiter(None, None).wait_seconds(1, 1.0)
+        == 0
+    )
 
 
 def test_a_limit_on_requests_is_kept(judge: Made) -> None:
@@ -634,13 +639,13 @@ def test_a_forecast_counts_what_would_be_asked_and_asks_nothing(
     judge: Made, server: JudgeServer
 ) -> None:
     made = judge(prices={"prompt": 1, "completion": 2}, max_tokens=100)
-    before = forecast(made, [ANSWER, ANSWER, (EXAMPLE, "Tin.")])
+    before = made.forecast([ANSWER, ANSWER, (EXAMPLE, "Tin.")])
     assert (before.num_calls, before.num_cached) == (6, 0)
     assert before.counting == "4 characters a token"
     assert before.max_cost == pytest.approx((before.prompt_tokens + 2 * 600) / 1e6)
     assert server.asked == []
     made.judgements([ANSWER])
-    assert (forecast(made, [ANSWER]).num_calls, forecast(made, [ANSWER]).num_cached) == (0, 3)
+    assert (made.forecast([ANSWER]).num_calls, made.forecast([ANSWER]).num_cached) == (0, 3)
 
 
 def write_replies(path: Path, first: int) -> None:
@@ -727,11 +732,11 @@ def test_no_injection_leaves_its_place_among_the_data(asks: str, server: JudgeSe
     numbers = {"criterion": [1], "several": [1, 2, 3], "holistic": []}[asks]
     for text in TEXTS:
         example = Example("x", f"Why? {text}", rubric=RUBRIC)
-        [message] = conversation(example, text, numbers, chosen, PromptTemplates())
+        [message] = build_conversation(example, text, numbers, chosen, PromptTemplates())
         answer, criteria = data_of(message["content"])
         assert answer == defused(text)
         assert list(criteria) == (numbers or [1, 2, 3])
-        plain = conversation(EXAMPLE, "", numbers, chosen, PromptTemplates())[0]["content"]
+        plain = build_conversation(EXAMPLE, "", numbers, chosen, PromptTemplates())[0]["content"]
         assert message["content"].count(">>>") - text.count(">>>") * 2 == plain.count(">>>")
 
 
@@ -781,17 +786,17 @@ def test_a_local_model_judges_as_a_server_does(tmp_path: Path, server: JudgeServ
     engine = ScriptedEngine(said)
     made = LocalChat({"model": "tiny"}, tiny_tokenizer(), engine, 50)
     chosen = section(server, cache=tmp_path / "local.sqlite")
-    judge = asking_judge(chosen, made)
+    judge = ModelJudge.from_config(chosen, made)
     assert judge.judgements([ANSWER])[0].verdicts == (True, False, False)
     assert judge.metrics()["judge/completion_tokens"] == 6
-    assert forecast(judge, [ANSWER]).counting == "the model's tokenizer"
+    assert judge.forecast([ANSWER]).counting == "the model's tokenizer"
 
 
 def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_path: Path) -> None:
     def key(seed: int = 0, **model: Any) -> str:
         model["path"] = tiny_folder(tmp_path / "model", seed)
         tree = {"type": "local", "model": model, "cache": tmp_path / "local.sqlite"}
-        made = any_judge(parse(config.Judging, {"judge": tree}, "").judge)
+        made = build_judge(parse(config.Judging, {"judge": tree}, "").judge)
         assert isinstance(made, ModelJudge)
         return made.key(made.request(made.calls([ANSWER])[0], [ANSWER]))
 
@@ -809,8 +814,8 @@ def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_p
 
 
 def test_the_schema_asks_for_the_explanation_before_the_verdict(server: JudgeServer) -> None:
-    one = schema([2], section(server).asks)
+    one = reply_schema([2], section(server).asks)
     assert list(one["properties"]) == ["criterion", "explanation", "met"]
     assert one["properties"]["criterion"] == {"enum": [2]}
-    whole = schema([], section(server, asks="holistic").asks)
+    whole = reply_schema([], section(server, asks="holistic").asks)
     assert whole["properties"]["score"] == {"enum": list(range(1, 11))}

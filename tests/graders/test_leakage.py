@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rcsd.data.views import PromptTemplates
 from rcsd.evaluation import run_report
-from rcsd.graders.leakage import text_monitors
+from rcsd.graders.leakage import text_metrics
 from rcsd.types import Criterion, Example, Rubric, ViewName
 
 QUESTION = "Why does ice float on water, although both are made of the same molecules?"
@@ -35,12 +35,12 @@ DUPLICATES = "completion/duplicate_share"
 
 
 def leaks(text: str, question: str = QUESTION) -> bool:
-    return text_monitors([(Example("q", question), text)])[LEAK] == 1
+    return text_metrics([(Example("q", question), text)])[LEAK] == 1
 
 
 def num(metric: str, text: str) -> int:
     """How many phrases of a metric the text holds, of a few words; with a thousand others."""
-    return round(text_monitors([(PLAIN, f"{text} . {'water ' * 1000}")])[metric])
+    return round(text_metrics([(PLAIN, f"{text} . {'water ' * 1000}")])[metric])
 
 
 # By hand
@@ -54,7 +54,7 @@ def test_every_metric_of_a_step_by_hand() -> None:
         (PLAIN, "Light is a wave."),
         (PLAIN, "Wait, let me check."),
     ]
-    metrics = text_monitors(pairs)
+    metrics = text_metrics(pairs)
     num_words = 9 + 26 + 4 + 4 + 4
     assert metrics == pytest.approx(
         {
@@ -70,48 +70,48 @@ def test_every_metric_of_a_step_by_hand() -> None:
 
 def test_eight_words_in_a_row_are_a_copy_and_seven_are_none() -> None:
     eight = "Hydrogen bonds hold the molecules of ice in"
-    assert text_monitors([(ICE, eight)])[REFERENCE] == 1
-    assert text_monitors([(ICE, eight.removesuffix(" in"))])[REFERENCE] == 0
-    assert text_monitors([(ICE, eight.replace("hold", "keep"))])[REFERENCE] == 0
+    assert text_metrics([(ICE, eight)])[REFERENCE] == 1
+    assert text_metrics([(ICE, eight.removesuffix(" in"))])[REFERENCE] == 0
+    assert text_metrics([(ICE, eight.replace("hold", "keep"))])[REFERENCE] == 0
 
 
 def test_letter_case_spacing_and_punctuation_hide_no_copy() -> None:
     hidden = "**hydrogen\nBONDS**\u00a0hold \u201cthe molecules\u201d of \u2014 ice, in"
-    assert text_monitors([(ICE, hidden)])[REFERENCE] == 1
+    assert text_metrics([(ICE, hidden)])[REFERENCE] == 1
 
 
 def test_copies_of_rubric_and_reference_are_told_apart() -> None:
-    metrics = text_monitors([(ICE, CRITERION), (ICE, "No idea.")])
+    metrics = text_metrics([(ICE, CRITERION), (ICE, "No idea.")])
     assert (metrics[RUBRIC], metrics[REFERENCE]) == (0.5, 0.0)
     # Words of two criteria, one after the other, are no run of either.
     across = "leaves room between molecules names the density"
-    assert text_monitors([(ICE, across)])[RUBRIC] == 0
+    assert text_metrics([(ICE, across)])[RUBRIC] == 0
 
 
 def test_a_long_reference_answer_can_be_copied_too() -> None:
     example = Example("q", "Why?", reference_answer=SOLUTION)
-    assert text_monitors([(example, SOLUTION)])[REFERENCE] == 1
+    assert text_metrics([(example, SOLUTION)])[REFERENCE] == 1
 
 
 def test_the_questions_own_words_are_nobodys_secret() -> None:
     example = Example("q", QUESTION, solution=QUESTION + " It is less dense.")
-    assert text_monitors([(example, QUESTION)])[REFERENCE] == 0
+    assert text_metrics([(example, QUESTION)])[REFERENCE] == 0
     restated = f"{QUESTION} It is less dense."
-    assert text_monitors([(example, restated)])[REFERENCE] == 1
+    assert text_metrics([(example, restated)])[REFERENCE] == 1
 
 
 def test_an_example_with_nothing_to_copy_is_not_counted() -> None:
     short = Example("short", "How many?", reference_answer="Forty-two of them")
-    assert REFERENCE not in text_monitors([(short, "Forty-two of them")])
-    assert RUBRIC not in text_monitors([(short, "Forty-two of them")])
-    assert text_monitors([(short, "It is 42."), (ICE, SOLUTION)])[REFERENCE] == 1
+    assert REFERENCE not in text_metrics([(short, "Forty-two of them")])
+    assert RUBRIC not in text_metrics([(short, "Forty-two of them")])
+    assert text_metrics([(short, "It is 42."), (ICE, SOLUTION)])[REFERENCE] == 1
 
 
 def test_a_calculation_that_comes_out_the_same_is_no_copy() -> None:
     working = "v = u + a t = 0 + 9.8 * 2 = 19.6 m/s"
     fall = Example("fall", "How fast is a stone?", solution=f"The stone falls freely: {working}")
-    assert text_monitors([(fall, working)])[REFERENCE] == 0
-    assert REFERENCE not in text_monitors([(Example("v", "How fast?", solution=working), "")])
+    assert text_metrics([(fall, working)])[REFERENCE] == 0
+    assert REFERENCE not in text_metrics([(Example("v", "How fast?", solution=working), "")])
 
 
 def test_each_phrase_counts_once_and_each_time_it_is_said() -> None:
@@ -121,14 +121,14 @@ def test_each_phrase_counts_once_and_each_time_it_is_said() -> None:
 
 
 def test_duplicates_are_counted_within_an_example() -> None:
-    assert DUPLICATES not in text_monitors([(ICE, "Same."), (PLAIN, "Same.")])
-    assert text_monitors([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
-    assert text_monitors([(ICE, "Same."), (ICE, "Same."), (PLAIN, "x")])[DUPLICATES] == 1
+    assert DUPLICATES not in text_metrics([(ICE, "Same."), (PLAIN, "Same.")])
+    assert text_metrics([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
+    assert text_metrics([(ICE, "Same."), (ICE, "Same."), (PLAIN, "x")])[DUPLICATES] == 1
 
 
 def test_texts_without_words_divide_by_nothing() -> None:
-    assert text_monitors([]) == {}
-    assert text_monitors([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == {
+    assert text_metrics([]) == {}
+    assert text_metrics([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == {
         LEAK: 0,
         REFERENCE: 0,
         RUBRIC: 0,
@@ -137,7 +137,7 @@ def test_texts_without_words_divide_by_nothing() -> None:
 
 
 def test_half_a_character_is_no_obstacle() -> None:
-    assert text_monitors([(PLAIN, "According to the rubric \ud83d")])[LEAK] == 1
+    assert text_metrics([(PLAIN, "According to the rubric \ud83d")])[LEAK] == 1
 
 
 # Phrases
@@ -311,20 +311,20 @@ PAIRS = st.lists(st.tuples(st.sampled_from([ICE, PLAIN]), TEXTS), min_size=1, ma
 def test_order_does_not_matter(pairs: list[tuple[Example, str]], rng: Random) -> None:
     mixed = list(pairs)
     rng.shuffle(mixed)
-    assert text_monitors(mixed) == text_monitors(pairs)
+    assert text_metrics(mixed) == text_metrics(pairs)
 
 
 @given(PAIRS)
 def test_an_irrelevant_completion_only_dilutes(pairs: list[tuple[Example, str]]) -> None:
-    before = text_monitors(pairs)
+    before = text_metrics(pairs)
     for example in (ICE, PLAIN, Example("new", "Which?")):
-        after = text_monitors([*pairs, (example, "It is what nobody else has said of it.")])
+        after = text_metrics([*pairs, (example, "It is what nobody else has said of it.")])
         assert all(after[name] <= value for name, value in before.items())
 
 
 @given(PAIRS)
 def test_a_step_said_twice_has_the_same_rates(pairs: list[tuple[Example, str]]) -> None:
-    once, twice = text_monitors(pairs), text_monitors(pairs * 2)
+    once, twice = text_metrics(pairs), text_metrics(pairs * 2)
     assert twice.pop(DUPLICATES) == 1
     once.pop(DUPLICATES, None)
     assert twice == pytest.approx(once)
@@ -332,7 +332,7 @@ def test_a_step_said_twice_has_the_same_rates(pairs: list[tuple[Example, str]]) 
 
 @given(st.lists(st.tuples(st.just(ICE), st.text()), max_size=4))
 def test_any_text_gives_shares_and_rates(pairs: list[tuple[Example, str]]) -> None:
-    for name, value in text_monitors(pairs).items():
+    for name, value in text_metrics(pairs).items():
         assert 0 <= value <= (1 if name.endswith("_share") else 2000)
 
 
@@ -340,7 +340,7 @@ def test_any_text_gives_shares_and_rates(pairs: list[tuple[Example, str]]) -> No
 
 
 def test_the_report_has_a_curve_of_each_metric() -> None:
-    metrics = text_monitors([(ICE, "Ice."), (ICE, "Ice!")])
+    metrics = text_metrics([(ICE, "Ice."), (ICE, "Ice!")])
     assert len(metrics) == 6
     row = {"step": 1.0} | {name: float(n) for n, name in enumerate(sorted(metrics))}
     found = run_report.curves("run", [row])
@@ -353,5 +353,5 @@ def test_a_large_step_takes_a_moment() -> None:
     text = " ".join([SOLUTION, CRITERION, "perhaps wait, ice"] * 25)
     pairs = [(Example(str(i), QUESTION, solution=SOLUTION), text) for i in range(256)]
     began = time.perf_counter()
-    text_monitors(pairs)
+    text_metrics(pairs)
     assert time.perf_counter() - began < 2

@@ -1,9 +1,9 @@
 import pytest
+from rcsd.graders.answers.plain import answer_verdict, final_answer, plain_text, quantity
 
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.graders.answers.plain import answer_verdict, final_answer, plain_text, quantity
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded
+from rcsd.graders.grade import sample_and_grade
 from rcsd.types import Completion, Decoding, Example
 
 
@@ -91,5 +91,5 @@ def test_accuracy_counts_only_references_of_which_a_wrong_answer_can_be_told() -
     engine = ScriptedEngine(
         [Completion((1,), text, finished=True) for text in ("Answer: 3 J", "Answer: Paris")]
     )
-    rows = graded(examples, [(1,), (1,)], engine, CodeJudge(), Decoding(4))
+    rows = sample_and_grade(engine, examples, [(1,), (1,)], Decoding(4), CodeJudge())
     assert [row.right for row in rows] == [True, None]

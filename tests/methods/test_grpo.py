@@ -16,7 +16,7 @@ from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, rewards_of, weighted_sums
+from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, build_rewards, weighted_sums
 from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
@@ -104,15 +104,15 @@ def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
     unchecked = Example("a", "?", "red", rubric=RUBRIC)
     checked = Rubric((Criterion("Boxed.", 1, check={"type": "boxed"}),))
     good = Example("b", "?", "3", rubric=checked)
-    assert isinstance(rewards_of([rubric], [unchecked, good])[0], RubricReward)
+    assert isinstance(build_rewards([rubric], [unchecked, good])[0], RubricReward)
     with pytest.raises(DataError, match=r"'rubric' cannot tell .* criterion without a check"):
-        rewards_of([rubric], [unchecked])
+        build_rewards([rubric], [unchecked])
     with pytest.raises(DataError, match=r"'answer' cannot tell .* is a number"):
-        rewards_of([answer], [unchecked])
+        build_rewards([answer], [unchecked])
     with pytest.raises(DataError, match="'reference_answer': example 'c' has none"):
-        rewards_of([answer], [good, Example("c", "?")])
+        build_rewards([answer], [good, Example("c", "?")])
     with pytest.raises(DataError, match="'rubric': example 'c' has no"):
-        rewards_of([rubric], [good, Example("c", "?")])
+        build_rewards([rubric], [good, Example("c", "?")])
     assert isinstance(AnswerReward(), Reward)
     assert isinstance(RubricReward(CodeJudge()), Reward)
 
@@ -127,10 +127,10 @@ def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path)
         judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
         tree = GRPO | {"rewards": [{"type": "rubric", "judge": judge}]}
         section = config.Grpo.model_validate(tree)
-        rewards = rewards_of(section.rewards, [Example("a", "?", rubric=RUBRIC)])
+        rewards = build_rewards(section.rewards, [Example("a", "?", rubric=RUBRIC)])
         assert server.asked == []
         with pytest.raises(DataError, match="has no rubric to judge by"):
-            rewards_of(section.rewards, [Example("b", "?")])
+            build_rewards(section.rewards, [Example("b", "?")])
         student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
         batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
     finally:

@@ -14,14 +14,20 @@ import typer
 from tests.evaluation.test_record import answer, question
 
 from rcsd import config
-from rcsd.cli.paper import paper_table as command
+from rcsd.cli.paper_table import paper_table as command
 from rcsd.config.base import parse
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
-from rcsd.evaluation.compare.sets import AnsweredSet
-from rcsd.evaluation.record import Answers, EvaluatedModel, Evaluation, write_evaluation
-from rcsd.recipes.paper_table import paper_table
-from rcsd.recipes.published import PUBLISHED, SCIENCE, published_of
+from rcsd.evaluation.compare import GradedSet
+from rcsd.evaluation.record import (
+    EvalRecord,
+    EvaluatedModel,
+    SetAnswers,
+    unfinished_folder,
+    write_record,
+)
+from rcsd.recipes.paper_table import build_paper_table
+from rcsd.recipes.published import PUBLISHED, SCIENCE, published_row
 
 Scores = Mapping[str, Sequence[float]]
 """Set -> a score, and whether it is 1 for right, of each of its questions."""
@@ -40,16 +46,17 @@ def evaluated(path: Path, scores: Scores, digest: str, seed: int | None = None) 
             )
             for e, s in zip(asked, of, strict=True)
         ]
-        sets[name] = Answers(asked, rows, ())
+        sets[name] = SetAnswers(asked, rows, ())
     task = {"exclusions": {}, "num_problems": 3, "num_published": 198, "criteria_left_out": []}
     record = {
         "template_sha256": PromptTemplates(None).hashes(),
         "data_sha256": dict.fromkeys(scores, "0"),
         "tasks": {name: task for name in scores if name == "rar-science"},
     }
-    settings = parse(config.Evaluating, tree, "test")
+    settings = parse(config.EvalConfig, tree, "test")
     model = EvaluatedModel("m", digest, seed)
-    write_evaluation(Evaluation(path, model, sets, settings, record), {})
+    with unfinished_folder(path, {}) as folder:
+        write_record(EvalRecord(path, model, sets, settings, record), {}, folder)
     return path
 
 
@@ -138,7 +145,7 @@ def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
     assert "'rar-science' is in no average: other did not answer it." in notes
     assert "the two cannot be compared" in notes
     assert "rar-science: 3 rows, and 198 were published: this is no result" in notes
-    assert "pubmedqa asks for transfer and is in no average" in notes
+    assert "pubmedqa measures transfer and is in no average" in notes
 
 
 def test_the_tables_show_ours_and_mark_what_is_published(
@@ -167,9 +174,9 @@ def test_without_a_common_benchmark_there_is_no_average(folders: dict[str, Path]
     lone = [f"base={folders['base']}", f"other={folders['other']}"]
     assert "average of 1" in told(*lone, "--format", "markdown")
     sets = {
-        "pubmedqa": AnsweredSet("pubmedqa", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
+        "pubmedqa": GradedSet("pubmedqa", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
     }
-    found = paper_table(["a"], sets, "a")
+    found = build_paper_table(["a"], sets, "a")
     assert found.average is None
     assert "No average" in found.notes[-1]
 
@@ -180,16 +187,16 @@ def test_published_figures_are_those_of_the_paper():
     assert averages["RCSD"] - averages["GRPO, rubric reward"] == pytest.approx(0.010)
     assert averages["RCSD"] - averages["OPSD"] == pytest.approx(0.009)
     assert len(SCIENCE) == 6
-    assert published_of("GRPO_rubrics") is published_of("grpo-rubrics") is not None
-    assert published_of("mine") is None
+    assert published_row("GRPO_rubrics") is published_row("grpo-rubrics") is not None
+    assert published_row("mine") is None
 
 
 # Errors
 
 
 def test_sets_that_are_no_benchmark_are_refused():
-    own = AnsweredSet("own", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
+    own = GradedSet("own", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
     with pytest.raises(
         DataError, match=r"none of the sets is a benchmark of the paper.*these have own"
     ):
-        paper_table(["a"], {"own": own}, "a")
+        build_paper_table(["a"], {"own": own}, "a")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.table import Table
 
-from rcsd.cli import data, evaluation, judging, planning, probing, writer
+from rcsd.cli import compare, data, eval, judging, paper_table, planning, probing, writer
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, parse_ray_options
+from rcsd.cli.grading import grade_file
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
 from rcsd.errors import ConfigError, OtherRankError, UserError
@@ -28,9 +29,13 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")
-app.add_typer(evaluation.app, name="eval")
 app.add_typer(judging.app, name="judge")
-app.command("compare")(evaluation.compare)
+app.command("eval")(eval.evaluate)
+app.command("rejudge")(eval.rejudge)
+app.command("tasks")(eval.tasks)
+app.command("grade")(grade_file)
+app.command("compare")(compare.compare)
+app.command("paper-table")(paper_table.paper_table)
 app.command("plan")(planning.plan)
 app.command("probe")(probing.probe)
 
@@ -166,11 +171,11 @@ def models(
         quieten_libraries()
         say(f"Model: {fetch_model(fetch)}")
         return
-    table = Table("model.path", "what it is", "here")
+    rows = []
     for entry in ENTRIES.values():
-        here = str(entry.folder) if entry.is_here else f"no: rcsd models --fetch {entry.name}"
-        table.add_row(f"builtin:{entry.name}", entry.description, here)
-    console.print(table)
+        folder = str(entry.folder) if entry.is_here else f"no: rcsd models --fetch {entry.name}"
+        rows.append((f"builtin:{entry.name}", entry.description, folder))
+    console.print(Table(("model.path", "description", "on this machine"), rows, num_names=3))
 
 
 def main() -> None:

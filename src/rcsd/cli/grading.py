@@ -1,4 +1,4 @@
-"""``rcsd eval grade``."""
+"""``rcsd grade``."""
 
 from pathlib import Path
 from typing import Annotated

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from rcsd.cli.tables import shown
+from rcsd.cli.table import interval_text
 from rcsd.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def check(  # noqa: PLR0913 (each is an option)
 def made(section: "config.Judge") -> "Judge":
     """The judge of a section; torch is loaded only where its model runs in this process."""
     if section.type == "local":
-        from rcsd.graders.judge.local import any_judge  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.graders.judge.local import build_judge  # noqa: PLC0415 (torch takes seconds)
 
-        return any_judge(section)
-    from rcsd.graders.build import chosen_judge  # noqa: PLC0415
+        return build_judge(section)
+    from rcsd.graders.build import build_judge  # noqa: PLC0415
 
-    return chosen_judge(section)
+    return build_judge(section)
 
 
 def forecasts(
@@ -117,15 +117,15 @@ def _tables(found: "Calibration") -> Iterator[Table]:
         yield _stability(found)
     table = Table("scores", "judge - truth")
     table.title = f"{found.num_texts} texts to {found.num_problems} problems"
-    table.add_row("mean error, signs aside", shown(found.score_error))
-    table.add_row("mean error", shown(found.score_bias, "+"))
+    table.add_row("mean error, signs aside", interval_text(found.score_error))
+    table.add_row("mean error", interval_text(found.score_bias, "+.3f"))
     yield table
     if found.arms is not None:
         arms = found.arms
         table = Table("judged by", f"{arms.first} - {arms.second}")
         table.title = f"What becomes of a comparison, on {arms.num_questions} questions"
         for who, difference in arms.differences.items():
-            table.add_row(who, shown(difference, "+"))
+            table.add_row(who, interval_text(difference, "+.3f"))
         yield table
 
 
@@ -146,7 +146,7 @@ def _agreements(found: "Calibration", whole: "Agreement") -> Table:
 
 def _cells(found: "Agreement") -> list[str]:
     counts = [str(found.num_verdicts), str(found.num_unscored)]
-    return [*counts, shown(found.accuracy), shown(found.kappa)]
+    return [*counts, interval_text(found.accuracy), interval_text(found.kappa)]
 
 
 def _stability(found: "Calibration") -> Table:
@@ -154,17 +154,21 @@ def _stability(found: "Calibration") -> Table:
     table.title = "What should change no verdict"
     for name, change in (("criteria in reverse", found.order), ("text padded", found.padding)):
         if change is not None:
-            cells = [shown(change.flipped), shown(change.met, "+"), str(change.num_unscored)]
+            cells = [
+                interval_text(change.flipped),
+                interval_text(change.met, "+.3f"),
+                str(change.num_unscored),
+            ]
             table.add_row(name, str(change.num_verdicts), *cells)
     if (told := found.resistance) is not None:
-        cells = [shown(told.flipped), "", str(told.num_unscored)]
+        cells = [interval_text(told.flipped), "", str(told.num_unscored)]
         table.add_row("text talks to the judge", str(told.num_verdicts), *cells)
     return table
 
 
 def _errors(found: "Agreement") -> Iterator[str]:
-    yield f"Of unmet criteria it calls met {shown(found.false_met)}."
-    yield f"Of met criteria it calls unmet {shown(found.false_unmet)}."
+    yield f"Of unmet criteria it calls met {interval_text(found.false_met)}."
+    yield f"Of met criteria it calls unmet {interval_text(found.false_unmet)}."
     if found.num_unscored:
         yield f"With the unscored its accuracy is {found.lowest:.3f} to {found.highest:.3f}."
 
@@ -177,7 +181,7 @@ def _facts(found: "Calibration") -> Iterator[str]:
     if found.agreement is not None and found.order is None:
         yield "The criteria's order cannot matter: each is asked for alone, or checked by code."
     if found.repeats is not None:
-        yield f"Asked again it says the same: {shown(found.repeats)} of pairs of repeats."
+        yield f"Asked again it says the same: {interval_text(found.repeats)} of pairs of repeats."
     if found.num_unscored_texts:
         yield f"{found.num_unscored_texts} of {found.num_texts} texts have no score."
     flips = found.resistance.flips if found.resistance is not None else ()

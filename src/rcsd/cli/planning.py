@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import console, quieten_libraries, say
 from rcsd.cli.training import Overrides, RunFile
 from rcsd.errors import ConfigError, UserError
@@ -129,36 +128,28 @@ def _facts(made: "Plan", source: str) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
-    """A table without a frame, which can be pasted into a document."""
-    return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-
-
 def _memory(made: "Plan") -> Table:
     phases = {name: {**made.kept, **phase} for name, phase in made.phases.items()}
     names = dict.fromkeys(name for phase in phases.values() for name in phase)
-    table = _table("Memory at the longest lengths", "GiB per device", *phases)
+    rows = []
     for name in names:
         cells = [phase.get(name, 0.0) for phase in phases.values()]
         if any(cells):
-            table.add_row(name, *[f"{value / GIB:.2f}" if value else "" for value in cells])
-    table.add_section()
+            rows.append([name, *[f"{value / GIB:.2f}" if value else "" for value in cells]])
     sums = [sum(phase.values()) for phase in phases.values()]
-    table.add_row("sum", *[f"{value / GIB:.2f}" for value in sums])
-    return table
+    rows.append(["sum", *[f"{value / GIB:.2f}" for value in sums]])
+    return Table(("GiB per device", *phases), rows, "Memory at the longest lengths")
 
 
 def _seconds(timed: "Mapping[str, float]") -> Table:
-    table = _table("Time of a step at mean lengths, measured", "phase", "seconds")
-    for name, value in timed.items():
-        table.add_row(name, f"{value:.3g}")
-    table.add_section()
-    table.add_row("step", f"{sum(timed.values()):.3g}")
-    return table
+    rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
+    rows.append(["step", f"{sum(timed.values()):.3g}"])
+    return Table(("phase", "seconds"), rows, "Time of a step at mean lengths, measured")
 
 
 def _changes(changes: "Sequence[tuple[str, Plan]]") -> Table:
-    table = _table("Changes that save memory", "change", "GiB per device", "fits")
-    for name, other in changes:
-        table.add_row(name, f"{other.peak_bytes / GIB:.1f}", "yes" if other.fits else "no")
-    return table
+    rows = [
+        [name, f"{other.peak_bytes / GIB:.1f}", "yes" if other.fits else "no"]
+        for name, other in changes
+    ]
+    return Table(("change", "GiB per device", "fits"), rows, "Changes that save memory")

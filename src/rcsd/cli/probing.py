@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from rcsd.cli.tables import shown
+from rcsd.cli.table import NOTHING, Table, interval_text
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
 from rcsd.cli.training import Overrides, RunFile
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from rcsd.recipes.probe_numbers import Counts, Gain, Headroom
 
 _COLOURS = {"train": "green", "cannot tell": "yellow"}
-_DASH = "\u2013"
 
 
 def probe(
@@ -79,17 +77,19 @@ def _tables(made: "Probe") -> Iterator[Table]:
 
 def _headroom(headroom: "Headroom") -> Table:
     columns = ("score", "gain", "accuracy", "gain", "answers", "left out", "cut", "ungraded")
-    table = Table("context", *columns, title="Headroom: greedy answers in each context")
     ends = _count_cells(headroom.student, headroom.metric)
-    table.add_row("student", shown(headroom.score), "", shown(headroom.accuracy), "", *ends)
+    score, accuracy = interval_text(headroom.score), interval_text(headroom.accuracy)
+    rows = [["student", score, "", accuracy, "", *ends]]
     for context in headroom.contexts:
         cells = [*_gain_cells(context.score), *_gain_cells(context.accuracy)]
-        table.add_row(context.context, *cells, *_count_cells(context.counts, headroom.metric))
-    return table
+        rows.append([context.context, *cells, *_count_cells(context.counts, headroom.metric)])
+    return Table(("context", *columns), rows, "Headroom: greedy answers in each context")
 
 
 def _gain_cells(gain: "Gain | None") -> tuple[str, str]:
-    return (_DASH, _DASH) if gain is None else (shown(gain.with_context), shown(gain.gain, "+"))
+    if gain is None:
+        return NOTHING, NOTHING
+    return interval_text(gain.with_context), interval_text(gain.gain, "+.3f")
 
 
 def _count_cells(counts: "Counts", metric: str | None) -> list[str]:
@@ -98,34 +98,40 @@ def _count_cells(counts: "Counts", metric: str | None) -> list[str]:
 
 
 def _criteria(headroom: "Headroom") -> Iterator[Table]:
-    teacher = headroom.contexts[0]  # the other contexts are in the file
-    if teacher.criteria:
-        table = Table("criterion", "number", "without", "with", "gain")
-        table.title = "Share of criteria met, without and with the teacher's view"
-        for row in teacher.criteria:
-            title = row.title or "(no title)"
-            name = f"{title} (costs points)" if row.violation else title
-            met = row.met
-            cells = [shown(met.without), shown(met.with_context), shown(met.gain, "+")]
-            table.add_row(name, str(row.num_criteria), *cells)
-        yield table
+    rows = []
+    for row in headroom.contexts[0].criteria:  # the teacher's; the others are in the file
+        title = row.title or "(no title)"
+        name = f"{title} (costs points)" if row.violation else title
+        met = [interval_text(each) for each in (row.met.without, row.met.with_context)]
+        rows.append([name, str(row.num_criteria), *met, interval_text(row.met.gain, "+.3f")])
+    if rows:
+        columns = ("criterion", "number", "without", "with", "gain")
+        yield Table(columns, rows, "Share of criteria met, without and with the teacher's view")
 
 
 def _sensitivity(made: "Probe") -> Table:
-    table = Table("placebo", "own rubric - placebo", "share of the headroom", "")
-    table.title = "Content sensitivity: loss with a placebo in place of the rubric"
-    for row in made.sensitivities:
-        table.add_row(row.placebo, shown(row.gap, "+"), shown(row.share), row.undefined)
-    return table
+    rows = [
+        [row.placebo, interval_text(row.gap, "+.3f"), interval_text(row.share), row.undefined]
+        for row in made.sensitivities
+    ]
+    columns = ("placebo", "own rubric - placebo", "share of the headroom", "")
+    return Table(columns, rows, "Content sensitivity: loss with a placebo in place of the rubric")
 
 
 def _ranking(made: "Probe") -> Table:
-    table = Table("teacher's context", "pairs", "AUC by sum", "AUC by mean", "teacher's lead")
-    table.title = "Ranking: does log p - log q put a question's better completion first?"
-    for row in made.rankings:
-        cells = [shown(row.by_sum), shown(row.by_mean), shown(row.lead, "+")]
-        table.add_row(row.teacher, str(row.num_pairs), *cells)
-    return table
+    rows = [
+        [
+            row.teacher,
+            str(row.num_pairs),
+            interval_text(row.by_sum),
+            interval_text(row.by_mean),
+            interval_text(row.lead, "+.3f"),
+        ]
+        for row in made.rankings
+    ]
+    columns = ("teacher's context", "pairs", "AUC by sum", "AUC by mean", "teacher's lead")
+    title = "Ranking: does log p - log q put a question's better completion first?"
+    return Table(columns, rows, title)
 
 
 def _facts(made: "Probe") -> str:

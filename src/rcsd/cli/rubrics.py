@@ -25,7 +25,7 @@ def check(
     every: Annotated[bool, typer.Option("--all", help="Show every finding.")] = False,
 ) -> None:
     """Look for what can be wrong with rubrics; exit code 1 if something is."""
-    from rcsd.cli.tables import every_finding, findings_by_rule  # noqa: PLC0415
+    from rcsd.cli.rubric_tables import every_finding, findings_by_rule  # noqa: PLC0415
     from rcsd.data.lint import Limits, lint  # noqa: PLC0415
     from rcsd.data.reading import read_rows  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
@@ -76,7 +76,7 @@ def score(  # noqa: PLR0913 (each is an option)
     """Measure written rubrics against gold: criteria, points, and the order of answers."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.cli.tables import agreement_facts, agreement_table  # noqa: PLC0415
+    from rcsd.cli.rubric_tables import agreement_facts, agreement_table  # noqa: PLC0415
     from rcsd.data.load import read_rubrics  # noqa: PLC0415
     from rcsd.data.reading import read_completions, written_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415

@@ -5,15 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.config.base import Section, load, parse
-from rcsd.config.data import (
-    AskedData,
-    Data,
-    JsonlData,
-    RarData,
-    TaskData,
-    TaskName,
-    WorldData,
-)
+from rcsd.config.data import Data, JsonlData, RarData, TaskData, TaskName, WorldData
 from rcsd.config.engines import (
     AnyEngine,
     HfEngine,
@@ -26,7 +18,7 @@ from rcsd.config.engines import (
     max_lag_steps,
     warn_of_drift,
 )
-from rcsd.config.evaluating import Evaluating
+from rcsd.config.evaluation import EvalConfig
 from rcsd.config.judges import (
     AskCriterion,
     AskHolistic,
@@ -100,7 +92,6 @@ __all__ = [
     "AskCriterion",
     "AskHolistic",
     "AskSeveral",
-    "AskedData",
     "Asks",
     "Budget",
     "CodeJudge",
@@ -111,7 +102,7 @@ __all__ = [
     "EarlyStop",
     "EmaTeacher",
     "EntryClip",
-    "Evaluating",
+    "EvalConfig",
     "Evaluation",
     "ForwardKL",
     "FrozenTeacher",
@@ -171,7 +162,7 @@ __all__ = [
     "distillations",
     "engine_by_type",
     "load_config",
-    "load_evaluating",
+    "load_eval_config",
     "load_judging",
     "max_lag_steps",
     "objectives",
@@ -190,13 +181,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load(Config, path, overrides)
 
 
-def load_evaluating(path: str | Path, overrides: Sequence[str] = ()) -> Evaluating:
+def load_eval_config(path: str | Path, overrides: Sequence[str] = ()) -> EvalConfig:
     """Held-out sets and a model from a YAML file and overrides such as ``num_samples=8``.
 
     Raises:
         ConfigError: As `load_config`.
     """
-    return load(Evaluating, path, overrides)
+    return load(EvalConfig, path, overrides)
 
 
 def load_judging(path: str | Path, overrides: Sequence[str] = ()) -> Judging:

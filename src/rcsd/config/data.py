@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from rcsd.config.base import Section
 
@@ -88,23 +88,9 @@ class TaskData(Section):
     since a result on it is no result on the benchmark."""
     options_seed: int | None = Field(default=0, ge=0)
     """Seed of the order of a question's options, drawn for each by itself, so that ``limit`` moves
-    none. None keeps the file's order, and is refused where letters are shown and the file always
-    puts the right option in one place."""
-    ask: Literal["generate", "loglikelihood"] = "generate"
-    """Whether an answer is sampled and graded; or which option the model finds likeliest, each as
-    it goes on from the question, as lm-evaluation-harness does it: for questions with options, and
-    for ``rcsd eval`` alone."""
+    none. None keeps the file's order, and is refused where the file always puts the right option in
+    one place."""
 
 
-AskedData = Annotated[JsonlData | RarData | WorldData | TaskData, Field(discriminator="type")]
-"""What a model can be asked, in whichever way."""
-
-
-def _is_answered(data: AskedData) -> AskedData:
-    if isinstance(data, TaskData) and data.ask == "loglikelihood":
-        raise ValueError("ask: loglikelihood is for 'rcsd eval' alone; here questions are answered")
-    return data
-
-
-Data = Annotated[AskedData, AfterValidator(_is_answered)]
-"""Questions that are answered."""
+Data = Annotated[JsonlData | RarData | WorldData | TaskData, Field(discriminator="type")]
+"""Questions that a model answers or learns from."""

@@ -14,116 +14,199 @@ final_number   value, tolerance?                     has a final answer with tha
 any, all       checks                                meets one of them, meets all of them
 not            check                                 does not meet it
 =============  ====================================  ==============================================
+
+A final answer is one that is marked: in a box, or after ``Answer:`` or the like.
 """
 
 import difflib
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal, get_args
 
 import regex
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from rcsd.errors import RubricError
 
 
-def validate_check(check: object) -> None:
-    """Refuse a malformed check.
+def _compile(pattern: str) -> str:
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    return pattern
+
+
+_EXAMPLE = "a check such as {'type': 'boxed'}"
+
+# Descriptions end the sentence "expected ..." of an error.
+_Text = Annotated[
+    str, StringConstraints(pattern=r"\S"), Field(description="a text that is not empty")
+]
+_Pattern = Annotated[_Text, AfterValidator(_compile), Field(description="a regular expression")]
+_Value = Annotated[float, Field(description="a number")]
+_Tolerance = Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Contains(_Base):
+    """Holds a text, whitespace and letter case aside."""
+
+    type: Literal["contains"]
+    text: _Text
+
+
+class Matches(_Base):
+    """Holds a match of a regular expression."""
+
+    type: Literal["matches"]
+    pattern: _Pattern
+
+
+class Before(_Base):
+    """Holds a text, and no match of a pattern before it."""
+
+    type: Literal["before"]
+    first: _Text
+    then: _Pattern
+
+
+class Number(_Base):
+    """Holds a standalone number; the tolerance is relative to the value."""
+
+    type: Literal["number"]
+    value: _Value
+    tolerance: _Tolerance = 1e-6
+
+
+class Expression(_Base):
+    """Holds an expression, however its operators are written."""
+
+    type: Literal["expression"]
+    text: _Text
+
+
+class Boxed(_Base):
+    r"""Holds a ``\boxed{...}`` that is not empty."""
+
+    type: Literal["boxed"]
+
+
+class Unit(_Base):
+    """Has a final answer with a unit, compared as written."""
+
+    type: Literal["unit"]
+    unit: _Text
+
+
+class FinalNumber(_Base):
+    """Has a final answer with a number; the tolerance is relative to the value."""
+
+    type: Literal["final_number"]
+    value: _Value
+    tolerance: _Tolerance = 1e-6
+
+
+_Checks = Annotated[
+    Sequence["Check"], Field(min_length=1, description="a list of checks that is not empty")
+]
+
+
+class AnyOf(_Base):
+    """Meets one of several checks."""
+
+    type: Literal["any"]
+    checks: _Checks
+
+
+class AllOf(_Base):
+    """Meets all of several checks."""
+
+    type: Literal["all"]
+    checks: _Checks
+
+
+class Not(_Base):
+    """Does not meet a check."""
+
+    type: Literal["not"]
+    check: "Check"
+
+
+Check = Annotated[
+    Contains | Matches | Before | Number | Expression | Boxed | Unit | FinalNumber | AnyOf | AllOf
+    | Not,
+    Field(discriminator="type", description=_EXAMPLE),
+]  # fmt: skip
+
+CHECK_TYPES: Mapping[str, type[_Base]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(get_args(Check)[0])
+}
+"""The model of each type of check."""
+
+for _model in (AnyOf, AllOf, Not):
+    _model.model_rebuild()
+_ADAPTER: TypeAdapter[Check] = TypeAdapter(Check)
+
+
+def parse_check(check: object) -> Check:
+    """The check that a row holds.
 
     Raises:
-        RubricError: Naming the check, its key, and what is allowed.
+        RubricError: If it is malformed; names the check, its key, and what is allowed.
     """
-    if not isinstance(check, Mapping):
-        raise RubricError(f"expected a check such as {{'type': 'boxed'}}, got {check!r}")
-    kind = check.get("type")
-    if not isinstance(kind, str) or kind not in CHECK_TYPES:
-        raise RubricError(f"check type {kind!r}: {_allowed(str(kind), CHECK_TYPES)}")
-    keys = {**CHECK_TYPES[kind].required, **CHECK_TYPES[kind].optional}
-    for key in check:
-        if key != "type" and key not in keys:
-            raise RubricError(f"check '{kind}': unknown key {key!r}; {_allowed(str(key), keys)}")
-    for key, validate in keys.items():
-        if key in check:
-            _validate_key(kind, key, validate, check[key])
-        elif key in CHECK_TYPES[kind].required:
-            raise RubricError(f"check '{kind}': the key '{key}' is missing")
-
-
-def _validate_key(kind: str, key: str, validate: Callable[[Any], None], value: object) -> None:
     try:
-        validate(value)
-    except RubricError as error:
-        raise RubricError(f"check '{kind}': {key}: {error}") from error
+        return _ADAPTER.validate_python(dict(check) if isinstance(check, Mapping) else check)
+    except ValidationError as error:
+        raise RubricError(_describe(error.errors(include_url=False))) from error
 
 
-def _allowed(name: str, names: Mapping[str, Any]) -> str:
+def _describe(errors: Sequence[ErrorDetails]) -> str:
+    """An error of pydantic, as ``check 'all': checks: [1]: check 'unit': the key ...``."""
+    # A misspelt key also leaves one missing.
+    error = min(errors, key=lambda error: error["type"] != "extra_forbidden")
+    kind, loc, value = error["type"], error["loc"], error["input"]
+    is_about_key = kind in ("extra_forbidden", "missing", "invalid_key")
+    place, expected = list[str](), _EXAMPLE
+    fields: Mapping[str, FieldInfo] = {}
+    for part in loc[:-1] if is_about_key else loc:
+        if isinstance(part, int):
+            place.append(f"[{part}]")
+        elif fields:  # behind a type stands a key, and behind that a type again
+            place.append(part)
+            expected, fields = fields[part].description, {}
+        else:
+            place.append(f"check '{part}'")
+            fields = CHECK_TYPES[part].model_fields
+    if kind == "missing":
+        message = f"the key '{loc[-1]}' is missing"
+    elif is_about_key:
+        message = f"unknown key {loc[-1]!r}; {_allowed(str(loc[-1]), [*fields][1:])}"
+    elif kind.startswith("union_tag") and isinstance(value, Mapping):
+        name = value.get("type")
+        message = f"check type {reprlib.repr(name)}: {_allowed(str(name), CHECK_TYPES)}"
+    elif kind == "value_error":
+        message = str(error.get("ctx", {}).get("error"))
+    else:
+        message = f"expected {expected}, got {reprlib.repr(value)}"
+    return ": ".join([*place, message])
+
+
+def _allowed(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return hint + f"allowed are {', '.join(names) or 'none'}"
-
-
-# What a key may hold
-
-
-def _text(value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise RubricError(f"expected a text that is not empty, got {value!r}")
-
-
-def _pattern(value: object) -> None:
-    _text(value)
-    try:
-        regex.compile(str(value))
-    except regex.error as error:
-        raise RubricError(f"{value!r} is not a regular expression: {error}") from error
-
-
-def _number(value: object) -> None:
-    # NaN is within no bounds, and a whole number may be too large for a float.
-    is_finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max
-    if isinstance(value, bool) or not is_finite:
-        raise RubricError(f"expected a number, got {value!r}")
-
-
-def _tolerance(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise RubricError(f"expected a number of at least 0 and below 1, got {value!r}")
-
-
-def _checks(value: object) -> None:
-    if not isinstance(value, list | tuple) or not value:
-        raise RubricError(f"expected a list of checks that is not empty, got {value!r}")
-    for index, check in enumerate(value):
-        try:
-            validate_check(check)
-        except RubricError as error:
-            raise RubricError(f"[{index}]: {error}") from error
-
-
-@dataclass(frozen=True)
-class CheckType:
-    """Keys of one type of check.
-
-    Args:
-        required: Its keys, and what refuses a wrong value of each.
-        optional: Keys that may be left out.
-    """
-
-    required: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
-    optional: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
-
-
-_TOLERATED = CheckType({"value": _number}, {"tolerance": _tolerance})
-CHECK_TYPES: Mapping[str, CheckType] = {
-    "contains": CheckType({"text": _text}),
-    "matches": CheckType({"pattern": _pattern}),
-    "before": CheckType({"first": _text, "then": _pattern}),
-    "number": _TOLERATED,
-    "expression": CheckType({"text": _text}),
-    "boxed": CheckType(),
-    "unit": CheckType({"unit": _text}),
-    "final_number": _TOLERATED,
-    "any": CheckType({"checks": _checks}),
-    "all": CheckType({"checks": _checks}),
-    "not": CheckType({"check": validate_check}),
-}

@@ -35,7 +35,7 @@ RUBRIC_READERS: Mapping[tuple[str, ...], str] = {
 """Tags that mark the examples of a source, and its ``read_rubric``."""
 
 
-def load_examples(section: config.AskedData) -> tuple[list[Example], dict[str, object]]:
+def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section, and the record of their import.
 
     Raises:

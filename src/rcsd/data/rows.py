@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from rcsd.config import JsonlData
-from rcsd.data.checks import validate_check
+from rcsd.data.checks import parse_check
 from rcsd.data.lines import json_rows
 from rcsd.data.rubric import parse_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
-from rcsd.types import LETTERS, AnswerKind, Example, Grading, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
 
 FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags", "grading")
 
@@ -140,12 +140,13 @@ def grading_from_row(value: object, reference: object) -> Grading:
             raise DataError(f"unknown field; allowed are {', '.join(allowed)}", field=name)
     kind, options, unit = value.get("kind"), value.get("options") or (), value.get("unit") or ""
     tolerance = value.get("tolerance")
+    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
     if kind not in get_args(AnswerKind):
         raise DataError(f"{kind!r}: allowed are {', '.join(get_args(AnswerKind))}", field="kind")
     if not isinstance(unit, str):
         raise DataError(f"expected a text, got {unit!r}", field="unit")
     is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
-    if tolerance is not None and not (is_number and 0 <= tolerance < 1):
+    if not (is_number and 0 <= tolerance < 1):
         raise DataError(
             f"expected a number of at least 0 and below 1, got {tolerance!r}", field="tolerance"
         )
@@ -187,7 +188,7 @@ def _rubric(value: object) -> Rubric | None:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.check is not None:
             try:
-                validate_check(criterion.check)
+                parse_check(criterion.check)
             except RubricError as error:
                 raise DataError(str(error), field=f"rubric[{index}].check") from error
     return rubric
@@ -209,7 +210,9 @@ def row_from_example(example: Example) -> dict[str, Any]:
 
 def _grading_row(grading: Grading) -> dict[str, Any]:
     row = asdict(grading) | {"options": list(grading.options)}
-    return {name: value for name, value in row.items() if value not in (None, [], "")}
+    if grading.kind != "number":
+        del row["tolerance"]
+    return {name: value for name, value in row.items() if value not in ([], "")}
 
 
 def write_jsonl(examples: Iterable[Example], path: str | Path) -> None:

@@ -1,10 +1,10 @@
 """What is looked at in a vLLM server's answers."""
 
 from rcsd.errors import RunError
-from rcsd.http import Reply, Said
+from rcsd.http import Reply, ResponseModel
 
 
-class Card(Said):
+class Card(ResponseModel):
     """A model or an adapter that a server lists."""
 
     id: str
@@ -12,37 +12,37 @@ class Card(Said):
     max_model_len: int | None = None
 
 
-class Models(Said):
+class Models(ResponseModel):
     """All of them."""
 
     data: list[Card]
 
 
-class Tokens(Said):
+class Tokens(ResponseModel):
     """A text's token ids."""
 
     tokens: list[int]
 
 
-class WeightInfo(Said):
+class WeightInfo(ResponseModel):
     """The version of the weights, which a server that starts again has forgotten."""
 
     weight_version: str | None
 
 
-class TokenLogProbs(Said):
+class TokenLogProbs(ResponseModel):
     """Log-probabilities of the sampled tokens."""
 
     token_logprobs: list[float]
 
 
-class TokenLogProb(Said):
+class TokenLogProb(ResponseModel):
     """Log-probability of one token."""
 
     logprob: float
 
 
-class Choice(Said):
+class Choice(ResponseModel):
     """One completion."""
 
     token_ids: list[int]
@@ -50,7 +50,7 @@ class Choice(Said):
     prompt_logprobs: list[dict[int, TokenLogProb] | None] | None = None
 
 
-class Choices(Said):
+class Choices(ResponseModel):
     """The completions of a request."""
 
     model: str

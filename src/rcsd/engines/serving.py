@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from rcsd.engines.answers import Models, WeightInfo
 from rcsd.engines.weight_sync import has_tied_head, save_adapter
 from rcsd.errors import RunError
-from rcsd.http import AWAY, Server
+from rcsd.http import Server
 from rcsd.models.policy import Policy, causal_lm
 
 # The last version stays: other processes may still sample by it.
@@ -129,12 +129,12 @@ class AdapterHanding:
                 self._load(version)
 
     def _served(self) -> set[str]:
-        return {card.id for card in self._server.ask("/v1/models").read(Models).data}
+        return {card.id for card in self._server.request("/v1/models").read(Models).data}
 
     def _load(self, version: int | None) -> None:
         name, path = self._folder.name(version), self._folder.path(version)
         body = {"lora_name": name, "lora_path": str(path)}
-        reply = self._server.ask("/v1/load_lora_adapter", body, retried=AWAY)
+        reply = self._server.request("/v1/load_lora_adapter", body, retries_500=False)
         if reply.status != 200 and name not in self._served():
             raise RunError(
                 f"{reply.source}: cannot load the adapter in {path} ({reply.status}: "
@@ -145,7 +145,9 @@ class AdapterHanding:
 
     def _unload(self, name: str) -> None:
         # 404: it has started again meanwhile, and knows no adapters.
-        reply = self._server.ask("/v1/unload_lora_adapter", {"lora_name": name}, retried=AWAY)
+        reply = self._server.request(
+            "/v1/unload_lora_adapter", {"lora_name": name}, retries_500=False
+        )
         if reply.status not in (200, 404):
             raise RunError(f"{reply.source}: cannot unload {name}: {reply.text[:300]}")
 
@@ -159,7 +161,7 @@ class WholeHanding:
 
     def _refuse_an_old_head(self) -> None:
         """Products on processors take a packed copy of the head, made once where it is tied."""
-        told = self._server.ask("/server_info")
+        told = self._server.request("/server_info")
         if has_tied_head(self._policy) and "device_config=cpu" in told.text:
             raise RunError(
                 f"{self._server.url} computes on a processor, where vLLM keeps the first head of a "
@@ -179,7 +181,7 @@ class WholeHanding:
 
     def is_there(self, version: int | None) -> bool:
         """Whether the server's weights are these; one that has started again has its first."""
-        said = self._server.ask("/weight_info").read(WeightInfo)
+        said = self._server.request("/weight_info").read(WeightInfo)
         return said.weight_version == self._folder.name(version)
 
     def restore(self, version: int | None) -> None:
@@ -199,7 +201,7 @@ class WholeHanding:
             ("/reset_prefix_cache", {}),
             ("/update_weight_version", {"new_version": self._folder.name(version)}),
         ):
-            reply = self._server.ask(route, body, retried=AWAY)
+            reply = self._server.request(route, body, retries_500=False)
             if reply.status != 200:
                 raise RunError(
                     f"{reply.source}: cannot take up the weights in {path} ({reply.status}: "

@@ -24,7 +24,7 @@ from rcsd.engines.requests import (
 )
 from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
 from rcsd.errors import RunError
-from rcsd.http import FIRST_PAUSE, Address, Reply, Server
+from rcsd.http import FIRST_PAUSE, Reply, Server, ServerSettings
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
@@ -194,11 +194,11 @@ class VllmServer:
     def _completion(self, model: str, ids: Sequence[int], body: Mapping[str, Any]) -> Reply:
         common = {"model": model, "prompt": list(ids), "return_token_ids": True}
         common["cache_salt"] = self._salt
-        return self._server.ask("/v1/completions", {**common, **body})
+        return self._server.request("/v1/completions", {**common, **body})
 
     def _checked_base(self, longest: int | None) -> str:
         """Name of the base model, whose tokenizer is the policy's, and which has room."""
-        cards = self._server.ask("/v1/models").read(Models).data
+        cards = self._server.request("/v1/models").read(Models).data
         bases = [card for card in cards if card.parent is None]
         name = self._section.model
         [card] = [card for card in bases if name in (None, card.id)][:1] or [Card(id="")]
@@ -216,7 +216,7 @@ class VllmServer:
                 "sampling.max_prompt_tokens or max_tokens"
             )
         body = {"model": card.id, "prompt": TRIED, "add_special_tokens": False}
-        reply = self._server.ask("/tokenize", body)
+        reply = self._server.request("/tokenize", body)
         if reply.read(Tokens).tokens != self._tried():
             raise RunError(
                 f"{self._server.url}: {card.id} has another tokenizer than model.path; start the "
@@ -255,8 +255,8 @@ class VllmServer:
         return "raw_logprobs" if is_raw else "processed_logprobs"
 
 
-def _address(section: config.VllmServer) -> Address:
-    return Address(
+def _address(section: config.VllmServer) -> ServerSettings:
+    return ServerSettings(
         url=section.url,
         connections=section.batch_size,
         setting="engine",

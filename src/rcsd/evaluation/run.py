@@ -1,56 +1,63 @@
-"""A model answers held-out sets, shown what a view shows; graded by each row's own rubric."""
+"""Run an evaluation: sample a model's answers to held-out sets, grade them, write the record."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rcsd import config
+from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
-from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
+from rcsd.data.prompts import (
+    PromptPair,
+    build_all_prompts,
+    limit_prompt_tokens,
+    prompts_fingerprint,
+)
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import DataError
-from rcsd.evaluation.clozes import cloze_rows
-from rcsd.evaluation.journal import kept_in
 from rcsd.evaluation.record import (
-    Answers,
+    EvalRecord,
     EvaluatedModel,
-    Evaluation,
+    SetAnswers,
     check_new,
-    summary_of,
-    unfinished,
-    write_evaluation,
+    summarize,
+    unfinished_folder,
+    write_record,
 )
-from rcsd.evaluation.sampling import Sampler
-from rcsd.evaluation.sets import AskedSet, asked_set
-from rcsd.graders.base import Judge
-from rcsd.graders.build import account_of
-from rcsd.graders.grade import graded_completions, judged, prompt_sha256
-from rcsd.graders.judge.local import any_judge
+from rcsd.graders.base import Judge, judge_metrics
+from rcsd.graders.build import build_judge
+from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.policy import Policy
 from rcsd.models.save import load_trained
 from rcsd.runs import RunFolder
-from rcsd.types import Completion, Example, Progress
+from rcsd.types import Decoding, Example, Progress
 
-_NOT_ASKED = {"data", "model", "out", "templates", "judge"}
+_BATCHES_PER_CALL = 8
+"""Batches after which completions are written to the journal."""
+_NOT_IN_REQUEST = {"data", "model", "out", "templates", "judge"}
 
 
-def evaluate(
-    settings: config.Evaluating,
+def run_eval(
+    settings: config.EvalConfig,
     progress: Progress,
     make_engine: Callable[[Policy, int], Engine] | None = None,
 ) -> dict[str, Any]:
     """Answer every set, grade, and write the folder (`rcsd.evaluation.record`).
 
+    An evaluation that was interrupted resumes from its journals; answers are judged once all of a
+    set are there.
+
     Args:
-        settings: What is answered, by what, and how.
-        progress: Told of every set.
-        make_engine: What answers, of the policy and the batch size; None: the engine asked for.
+        settings: The evaluation.
+        progress: Called for every set.
+        make_engine: Builds the engine from the policy and the batch size; None: the engine of the
+            settings.
 
     Returns:
         The summary.
@@ -62,49 +69,95 @@ def evaluate(
     """
     check_new(settings.out)
     make_folder(settings.out)
-    sets = {name: asked_set(section) for name, section in settings.data.items()}
-    for name, of in sets.items():
-        _check_ids(name, of.examples)
-    words = PromptTemplates(settings.templates)
-    judge = any_judge(settings.judge)
+    loaded = {name: load_examples(section) for name, section in settings.data.items()}
+    sets = {name: examples for name, (examples, _) in loaded.items()}
+    for name, examples in sets.items():
+        _check_ids(name, examples)
+    templates = PromptTemplates(settings.templates)
+    judge = build_judge(settings.judge)
     policy, _ = load_trained(settings.model)
-    # All prompts before the first answer: what does not fit is said at once.
-    prompts = {name: _prompts(of, name, settings, policy, words) for name, of in sets.items()}
-    record = {
+    # All prompts before the first answer: an example that does not fit is reported at once.
+    prompts = {
+        name: _build_prompts(name, examples, settings, policy, templates)
+        for name, examples in sets.items()
+    }
+    tasks = {
+        name: record
+        for name, (_, record) in loaded.items()
+        if isinstance(settings.data[name], config.TaskData)
+    }
+    about = {
         **surroundings(),
         "linear": linear_backend(),
-        "template_sha256": words.hashes(),
-        "data_sha256": {name: fingerprint(of.examples) for name, of in sets.items()},
-        "tasks": {name: of.record for name, of in sets.items() if of.record},
+        "template_sha256": templates.hashes(),
+        "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
+        "tasks": tasks,
     }
     path = settings.model.path
     model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
-    asked = {
-        **settings.model_dump(mode="json", exclude=_NOT_ASKED),
-        **{name: record[name] for name in ("template_sha256", "data_sha256")},
+    request = {
+        **settings.model_dump(mode="json", exclude=_NOT_IN_REQUEST),
+        **{name: about[name] for name in ("template_sha256", "data_sha256")},
         "weights_sha256": model.digest,
-        "prompts_sha256": {name: _sha256_of(of) for name, of in prompts.items()},
+        "prompts_sha256": {name: prompts_fingerprint(of) for name, of in prompts.items()},
     }
-    with kept_in(unfinished(settings.out), asked) as journal:
-        sampler, answers = None, {}
-        for name, of in sets.items():
-            if of.problems:
-                rows = cloze_rows(of.problems, policy, settings.batch_size)
-                answers[name] = Answers(of.examples, rows, [])
-                continue
-            if sampler is None:
-                engine = _engine(settings, policy, make_engine)
-                sampler = Sampler(engine, journal, settings, progress)
-            completions = sampler.completions(name, prompts[name])
-            answers[name] = _answers(of.examples, prompts[name], *completions, judge)
-        record |= {"judging": account_of(judge)}
-        summary = summary_of(answers, settings.seed)
-        write_evaluation(Evaluation(settings.out, model, answers, settings, record), summary)
+    with unfinished_folder(settings.out, request) as folder:
+        engine = _build_engine(settings, policy, make_engine)
+        job = _EvalJob(settings, engine, judge, folder, progress)
+        answers = {name: job.answer(name, of, prompts[name]) for name, of in sets.items()}
+        about |= {"judging": judge_metrics(judge)}
+        summary = summarize(answers, settings.seed)
+        write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
 
 
-def _engine(
-    settings: config.Evaluating,
+@dataclass(frozen=True)
+class _EvalJob:
+    """Samples and grades the answers to one set after the other."""
+
+    settings: config.EvalConfig
+    engine: Engine
+    judge: Judge
+    folder: Path
+    progress: Progress
+
+    def answer(
+        self, name: str, examples: Sequence[Example], prompts: Sequence[PromptPair]
+    ) -> SetAnswers:
+        """Greedy answers and samples of a set, graded by its own examples."""
+        of = self.settings
+        sampled = Decoding(of.max_tokens, of.temperature, of.top_p, of.top_k)
+        num_greedy, num_samples = of.num_answers
+
+        def rows(kind: str, num: int, decoding: Decoding) -> list[Graded]:
+            return sample_and_grade(
+                self.engine,
+                [example for example in examples for _ in range(num)],
+                [prompt.student_ids for prompt in prompts for _ in range(num)],
+                decoding,
+                self.judge,
+                of.seed,
+                self._journal(name, kind),
+            )
+
+        return SetAnswers(
+            examples,
+            rows("greedy", num_greedy, Decoding(of.max_tokens)) if num_greedy else [],
+            rows("sampled", num_samples, sampled) if num_samples else [],
+        )
+
+    def _journal(self, name: str, kind: str) -> Journal:
+        section = self.settings.engine
+        batch_size = self.settings.batch_size if section is None else section.batch_size
+        return Journal(
+            self.folder / f"{name}.{kind}.jsonl",
+            _BATCHES_PER_CALL * batch_size,
+            lambda done, total: self.progress(f"answer {name}", done, total, kind),
+        )
+
+
+def _build_engine(
+    settings: config.EvalConfig,
     policy: Policy,
     make_engine: Callable[[Policy, int], Engine] | None,
 ) -> Engine:
@@ -114,12 +167,8 @@ def _engine(
     return chosen_engine(settings.engine, policy, settings.batch_size, longest)
 
 
-def _sha256_of(prompts: Sequence[Sequence[int]]) -> str:
-    return hashlib.sha256("".join(map(prompt_sha256, prompts)).encode()).hexdigest()
-
-
 def _check_ids(name: str, examples: Sequence[Example]) -> None:
-    """Completions are known by the id of their example."""
+    """Refuse examples that share an id, by which completions are matched to them."""
     counts = Counter(example.id for example in examples)
     [(id, number)] = counts.most_common(1)
     if number > 1:
@@ -128,42 +177,23 @@ def _check_ids(name: str, examples: Sequence[Example]) -> None:
         )
 
 
-def _prompts(
-    asked: AskedSet, name: str, settings: config.Evaluating, policy: Policy, words: PromptTemplates
-) -> list[tuple[int, ...]]:
-    """What the model is shown; nothing where options are compared by their likelihoods."""
-    if asked.problems:
-        return []
-    shown = with_placebo(asked.examples, settings.rubrics.placebo, words)
+def _build_prompts(
+    name: str,
+    examples: Sequence[Example],
+    settings: config.EvalConfig,
+    policy: Policy,
+    templates: PromptTemplates,
+) -> list[PromptPair]:
+    with_rubrics = with_placebo(examples, settings.rubrics.placebo, templates)
     views = config.Views(student=settings.view, teacher=settings.view, templates=settings.templates)
-    room = limit_prompt_tokens(
+    max_prompt_tokens = limit_prompt_tokens(
         policy.max_positions, settings.max_prompt_tokens, settings.max_tokens
     )
-    prompts = build_all_prompts(shown, views, policy.tokenizer, room, f"data.{name}")
-    return [prompt.student_ids for prompt in prompts]
-
-
-def _answers(
-    examples: Sequence[Example],
-    prompts: Sequence[tuple[int, ...]],
-    greedy: Sequence[Completion],
-    sampled: Sequence[Completion],
-    judge: Judge,
-) -> Answers:
-    """Completions with all that is said of them; the judge is asked once."""
-    num_samples = len(sampled) // len(examples)
-    asked = [example for example in examples for _ in range(num_samples)]
-    shown = [prompt for prompt in prompts for _ in range(num_samples)]
-    rows = graded_completions(examples, prompts, greedy) if greedy else []
-    num_greedy = len(rows)
-    rows += graded_completions(asked, shown, sampled)
-    rows = judged(rows, [*(examples if greedy else ()), *asked], judge)
-    return Answers(examples, rows[:num_greedy], rows[num_greedy:])
+    field = f"data.{name}"
+    return build_all_prompts(with_rubrics, views, policy.tokenizer, max_prompt_tokens, field)
 
 
 def _training_seed(model: str) -> int | None:
-    """Of a run's folder; None: the model is no run."""
+    """Seed of a run's folder; None: the model is no run."""
     folder = RunFolder(Path(model))
-    if not folder.record.is_file():
-        return None
-    return config.config_of_run(folder).seed
+    return config.config_of_run(folder).seed if folder.record.is_file() else None

@@ -1,4 +1,4 @@
-"""What a command line asks to be evaluated: a file, a run, or any model, on sets or on tasks."""
+"""Configuration of an evaluation from a command line: a file, a run, or any model, and options."""
 
 import difflib
 import re
@@ -34,17 +34,16 @@ SAMPLING: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the options of ``rcsd eval`` ask for, beside its target.
+class EvalOptions:
+    """Options of ``rcsd eval``, between its target and the overrides.
 
     Args:
         tasks: Names of `rcsd.data.benchmarks`; empty: the target's own sets.
-        samples: Completions of each question, which are then not answered greedily too; None: as
-            the target says.
-        limit: Of each task the first so many problems; None: all.
-        engine: Type of the engine; None: as the target says.
+        samples: Samples of each question, instead of a greedy answer; None: as the target.
+        limit: First problems taken of each task; None: all.
+        engine: Type of the engine; None: as the target.
         preset: One of `SAMPLING`, or None.
-        judge: A YAML file with the section ``judge``, or None.
+        judge: YAML file with the section ``judge``, or None.
     """
 
     tasks: Sequence[str] = ()
@@ -55,63 +54,63 @@ class Asked:
     judge: Path | None = None
 
 
-def evaluating_of(
-    target: str, overrides: Sequence[str] = (), asked: Asked | None = None
-) -> config.Evaluating:
-    """The configuration of an evaluation.
+def build_eval_config(
+    target: str, overrides: Sequence[str] = (), options: EvalOptions | None = None
+) -> config.EvalConfig:
+    """Configuration of an evaluation.
 
     Args:
         target: A YAML file; a run's folder; or a model: hub id, local folder, ``builtin:NAME``.
         overrides: Such as ``num_samples=8``; ``data={...}`` takes other sets.
-        asked: Put upon what the target says, and beneath the overrides.
+        options: Applied after the target and before the overrides.
 
     Raises:
         RunError: If a run cannot be evaluated.
-        ConfigError: If something that is asked for has no meaning.
+        ConfigError: If an option has no meaning.
     """
-    asked = asked or Asked()
+    options = options or EvalOptions()
     path = Path(target)
     if path.suffix in (".yaml", ".yml"):
         tree = read_tree(path, ())
     elif RunFolder(path).record.is_file():
-        tree = _tree_of_run(path, bool(asked.tasks))
+        tree = _run_tree(path, bool(options.tasks))
     else:
-        tree = _tree_of_model(target)
-    _ask(tree, asked)
+        tree = _model_tree(target)
+    _apply(options, tree)
     override(tree, overrides)
     if isinstance(tree.get("data"), dict):
         for name, section in tree["data"].items():
-            if asked.tasks and isinstance(section, dict) and "type" not in section:
+            if options.tasks and isinstance(section, dict) and "type" not in section:
                 raise ConfigError(
-                    f"data.{name}: --tasks does not name it, only {', '.join(asked.tasks)}; add it "
-                    "there, or give the set a type"
+                    f"data.{name}: --tasks does not name it, only {', '.join(options.tasks)}; add "
+                    "it there, or give the set a type"
                 )
     if not tree.get("data"):
         raise ConfigError(
-            f"{target}: nothing is asked; name tasks with --tasks, such as --tasks sciq,piqa, or a "
+            f"{target}: there is no set; name tasks with --tasks, such as --tasks sciq,piqa, or a "
             "set, such as 'data.mine={type: jsonl, path: FILE}'"
         )
-    return parse(config.Evaluating, tree, target)
+    return parse(config.EvalConfig, tree, target)
 
 
-def _tree_of_run(path: Path, other_sets: bool) -> dict[str, Any]:
-    """On the held-out set of a run's section ``evaluation``, with its view, words, limits and seed.
+def _run_tree(path: Path, has_tasks: bool) -> dict[str, Any]:
+    """A run on the sets of its section ``evaluation``, with its view, prompts, limits and seed.
 
-    A sole set is called ``held_out``, the folder ``eval`` in the run's.
+    A single set is called ``held_out``; the folder is ``eval`` in the run's.
     """
     run = config_of_run(RunFolder(path))
     record = run.model_dump(mode="json")
     if run.views.writes == "rubric":
         raise RunError(f"{path} writes rubrics: see 'rcsd rubrics write' and 'rcsd rubrics score'")
-    own = run.evaluation
-    sets = {} if own is None or other_sets else own.by_name
+    section = run.evaluation
+    sets = {} if section is None or has_tasks else section.by_name
     return {
         "model": record["model"] | {"path": str(path)},
         "data": {name: data.model_dump(mode="json") for name, data in sets.items()},
         "out": str(path / DEFAULT_NAME),
         "view": run.learned_view,
         "templates": record["views"]["templates"],
-        "max_tokens": run.sampling.max_tokens if own is None else own.max_tokens,
+        "max_tokens": run.sampling.max_tokens if section is None else section.max_tokens,
         "max_prompt_tokens": run.sampling.max_prompt_tokens,
         "batch_size": run.engine.batch_size,
         # A server holds a run's weights, not this model's, unless it is asked to.
@@ -120,8 +119,8 @@ def _tree_of_run(path: Path, other_sets: bool) -> dict[str, Any]:
     }
 
 
-def _tree_of_model(target: str) -> dict[str, Any]:
-    """A model as it is; the folder ``evals/NAME`` is named after it."""
+def _model_tree(target: str) -> dict[str, Any]:
+    """A model without sets; the folder ``evals/NAME`` is named after it."""
     if Path(target).is_dir() and not (Path(target) / "config.json").is_file():
         raise RunError(
             f"{target} holds neither a run (no {RunFolder(Path(target)).record.name}) nor a model "
@@ -131,29 +130,29 @@ def _tree_of_model(target: str) -> dict[str, Any]:
     return {"model": {"path": target}, "data": {}, "out": str(Path("evals") / name)}
 
 
-def _ask(tree: dict[str, Any], asked: Asked) -> None:
-    if asked.limit is not None and not asked.tasks:
+def _apply(options: EvalOptions, tree: dict[str, Any]) -> None:
+    if options.limit is not None and not options.tasks:
         raise ConfigError("--limit is for --tasks; a set has its own key for it")
-    if asked.preset is not None:
-        if asked.preset not in SAMPLING:
-            raise ConfigError(f"--preset {asked.preset}: there are {', '.join(SAMPLING)}")
-        chosen = dict(SAMPLING[asked.preset])
+    if options.preset is not None:
+        if options.preset not in SAMPLING:
+            raise ConfigError(f"--preset {options.preset}: there are {', '.join(SAMPLING)}")
+        chosen = dict(SAMPLING[options.preset])
         tree["model"] = tree.get("model", {}) | chosen.pop("model")
         tree.update(chosen)
-    known = get_args(config.TaskName)
-    for name in asked.tasks:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+    names = get_args(config.TaskName)
+    for name in options.tasks:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
             hint = f", did you mean '{close[0]}'?" if close else ";"
             raise ConfigError(
-                f"--tasks: there is no benchmark {name!r}{hint} 'rcsd eval tasks' lists them"
+                f"--tasks: there is no benchmark {name!r}{hint} 'rcsd tasks' lists them"
             )
-    if asked.tasks:
-        limits = {} if asked.limit is None else {"limit": asked.limit}
-        tree["data"] = {name: {"type": "task", "name": name} | limits for name in asked.tasks}
-    if asked.samples is not None:
-        tree.update(num_samples=asked.samples, greedy=asked.samples == 0)
-    if asked.engine is not None:
-        tree["engine"] = {"type": asked.engine}
-    if asked.judge is not None:
-        tree["judge"] = load_judging(asked.judge).judge.model_dump(mode="json")
+    if options.tasks:
+        limits = {} if options.limit is None else {"limit": options.limit}
+        tree["data"] = {name: {"type": "task", "name": name} | limits for name in options.tasks}
+    if options.samples is not None:
+        tree.update(num_samples=options.samples, greedy=options.samples == 0)
+    if options.engine is not None:
+        tree["engine"] = {"type": options.engine}
+    if options.judge is not None:
+        tree["judge"] = load_judging(options.judge).judge.model_dump(mode="json")

@@ -54,6 +54,20 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class MeteredJudge(Judge, Protocol):
+    """A judge whose calls cost something."""
+
+    def metrics(self) -> dict[str, float]:
+        """Calls, tokens and cost since the judge was made, by names of a run's metrics."""
+        ...
+
+
+def judge_metrics(judge: Judge) -> dict[str, float]:
+    """Metrics of a judge; empty where it counts nothing."""
+    return judge.metrics() if isinstance(judge, MeteredJudge) else {}
+
+
 def rubric_of(example: Example) -> Rubric:
     """The rubric to judge by.
 

@@ -1,56 +1,26 @@
-"""The judge that a section asks for."""
+"""Judges of configuration sections."""
 
 from rcsd import config
-from rcsd.data.views import PromptTemplates
-from rcsd.errors import ConfigError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.judge.account import Account
-from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.chat import Chat
-from rcsd.graders.judge.judge import ModelJudge
-from rcsd.graders.judge.server import ServerChat
-from rcsd.io import cache_folder
 
 
-def chosen_judge(section: config.Judge) -> Judge:
-    """Checks in code, or a model behind an address.
+def build_judge(section: config.Judge) -> Judge:
+    """The judge of a section. The client of a server, or torch, is imported only where needed.
 
     Raises:
-        ConfigError: If a variable or folder is missing; or for a model in this process, which
-            `rcsd.graders.judge.local` makes.
-        DataError: If the cache cannot be opened.
+        ConfigError: If a variable or folder is missing.
+        DataError: If the cache of replies cannot be opened.
+        ModelError: If a model in this process cannot be loaded, or has no chat template.
     """
-    match section:
-        case config.CodeJudge():
-            return CodeJudge()
-        case config.ModelJudge():
-            return asking_judge(section, ServerChat(section))
-        case _:
-            raise ConfigError("judge.type local: this command needs {type: model} or {type: code}")
+    if isinstance(section, config.CodeJudge):
+        return CodeJudge()
+    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415 (most runs have no model judge)
 
+    if isinstance(section, config.ModelJudge):
+        from rcsd.graders.judge.server import ServerChat  # noqa: PLC0415 (as above)
 
-def account_of(judge: Judge) -> dict[str, float]:
-    """What a judge was asked and what it took, by names of metrics; nothing where code judges."""
-    return judge.account.metrics() if isinstance(judge, ModelJudge) else {}
+        return ModelJudge.from_config(section, ServerChat(section))
+    from rcsd.graders.judge.local import LocalChat  # noqa: PLC0415 (torch takes seconds)
 
-
-def asking_judge(section: config.ModelJudge | config.LocalJudge, chat: Chat) -> ModelJudge:
-    """A model as the judge.
-
-    Args:
-        section: How it is asked.
-        chat: The model.
-
-    Raises:
-        ConfigError: If the folder of templates is missing.
-        DataError: If the cache cannot be opened.
-    """
-    folder = section.templates
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"judge.templates: {folder} is not a folder")
-    cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
-    prices = section.prices if isinstance(section, config.ModelJudge) else None
-    max_cost = section.max_cost if isinstance(section, config.ModelJudge) else None
-    account = Account(prices, section.max_calls, max_cost)
-    return ModelJudge(chat, section.asks, PromptTemplates(folder), cache, account, section.seed)
+    return ModelJudge.from_config(section, LocalChat.from_config(section))

@@ -1,4 +1,4 @@
-"""Checks decided: whether a text meets one (`rcsd.data.checks`)."""
+"""Verdicts of checks: whether a text meets one (`rcsd.data.checks`)."""
 
 import functools
 import re
@@ -7,21 +7,16 @@ from typing import Any
 
 import regex
 
-from rcsd.data.checks import validate_check
+from rcsd.data import checks
+from rcsd.data.checks import parse_check
 from rcsd.errors import RubricError
-from rcsd.graders.answers.plain import (
-    boxed_contents,
-    final_answer,
-    numerals,
-    plain_text,
-    quantity,
-    starts_with_unit,
-)
+from rcsd.graders.answers import extract_marked_answer
+from rcsd.graders.answers.extraction import boxed_contents
+from rcsd.graders.answers.normalize import normalize_math
+from rcsd.graders.answers.numerals import read_numerals
 
 MAX_PATTERN_SECONDS = 2.0
 """A pattern that searches one text for longer is an error: it backtracks without end."""
-
-DEFAULT_TOLERANCE = 1e-6
 
 
 def met(check: Mapping[str, Any], text: str) -> bool:
@@ -30,30 +25,31 @@ def met(check: Mapping[str, Any], text: str) -> bool:
     Raises:
         RubricError: If the check is malformed or cannot be carried out: never a verdict then.
     """
-    validate_check(check)
+    parsed = parse_check(check)
     try:
-        return _met(check, text)
+        return _is_met(parsed, text)
     except RubricError:
         raise
     except Exception as error:
         raise RubricError(f"check {dict(check)!r}: {type(error).__name__}: {error}") from error
 
 
-def _met(check: Mapping[str, Any], text: str) -> bool:
-    return _DECIDED[check["type"]](check, text)
+def _is_met(check: checks.Check, text: str) -> bool:
+    return _DECIDE[check.type](check, text)
 
 
 @functools.lru_cache(maxsize=512)
 def _loose_pattern(text: str) -> re.Pattern[str]:
+    """The text with any whitespace and letter case."""
     characters = (re.escape(c) for c in text if not c.isspace())
     return re.compile(r"\s*".join(characters), re.IGNORECASE)
 
 
-def _contains(check: Mapping[str, Any], text: str) -> bool:
-    return _loose_pattern(check["text"]).search(text) is not None
+def _contains(check: checks.Contains, text: str) -> bool:
+    return _loose_pattern(check.text).search(text) is not None
 
 
-def _found(pattern: str, text: str) -> bool:
+def _holds_match(pattern: str, text: str) -> bool:
     try:
         return regex.search(pattern, text, timeout=MAX_PATTERN_SECONDS) is not None
     except TimeoutError as error:
@@ -63,28 +59,23 @@ def _found(pattern: str, text: str) -> bool:
         ) from error
 
 
-def _matches(check: Mapping[str, Any], text: str) -> bool:
-    return _found(check["pattern"], text)
+def _before(check: checks.Before, text: str) -> bool:
+    first = _loose_pattern(check.first).search(text)
+    return first is not None and not _holds_match(check.then, text[: first.start()])
 
 
-def _before(check: Mapping[str, Any], text: str) -> bool:
-    first = _loose_pattern(check["first"]).search(text)
-    return first is not None and not _found(check["then"], text[: first.start()])
+def _is_close(value: float, check: checks.Number | checks.FinalNumber) -> bool:
+    return abs(value - check.value) <= check.tolerance * abs(check.value)
 
 
-def _close(value: float, check: Mapping[str, Any]) -> bool:
-    tolerance = check.get("tolerance", DEFAULT_TOLERANCE)
-    return abs(value - check["value"]) <= tolerance * abs(check["value"])
-
-
-def _has_number(check: Mapping[str, Any], text: str) -> bool:
-    return any(_close(numeral.value, check) for numeral in numerals(plain_text(text)))
+def _number(check: checks.Number, text: str) -> bool:
+    return any(_is_close(one.number, check) for one in read_numerals(normalize_math(text)))
 
 
 @functools.lru_cache(maxsize=1024)
 def _expression_pattern(expression: str) -> re.Pattern[str]:
     """The expression with any whitespace, not inside a longer number, word or power."""
-    tokens = re.findall(r"\d+(?:\.\d+)?|[^\W\d]+|\S", plain_text(expression))
+    tokens = re.findall(r"\d+(?:\.\d+)?|[^\W\d]+|\S", normalize_math(expression))
     body = r"\s*".join(map(re.escape, tokens))
     before = r"(?<![\w^])(?<!\d[.,])(?<!\^-)" if tokens[0][0].isalnum() else ""
     after = ""
@@ -95,39 +86,52 @@ def _expression_pattern(expression: str) -> re.Pattern[str]:
     return re.compile(before + body + after)
 
 
-def _has_expression(check: Mapping[str, Any], text: str) -> bool:
-    return _expression_pattern(check["text"]).search(plain_text(text)) is not None
+def _expression(check: checks.Expression, text: str) -> bool:
+    return _expression_pattern(check.text).search(normalize_math(text)) is not None
 
 
-def _boxed(_: Mapping[str, Any], text: str) -> bool:
-    return any(boxed_contents(text))
+def _final_number(text: str) -> tuple[float, str] | None:
+    """The number of the final answer, on the right side of an equation, and what follows it."""
+    answer = extract_marked_answer(text)
+    side = re.split(r"[=≈]", normalize_math(answer or ""))[-1].strip()
+    side = re.sub(r"^-\s+", "-", side)
+    numerals = read_numerals(side)
+    return (numerals[0].number, side[numerals[0].end :]) if numerals else None
 
 
-def _final_quantity(text: str) -> tuple[float, str] | None:
-    answer = final_answer(text)
-    return None if answer is None else quantity(answer)
+# "5 m" does not stand in "5 m/s", "5 m^2", "5 m s" or "5 m per s".
+_UNIT_GOES_ON = (
+    r"(?![\w*/^]|\s*[*/^]|\s+per\b|\s+(?:[kmcnµ]?(?:[smgKNJAVWLhCF]|Pa|Hz|mol))(?![A-Za-z]))"
+)
 
 
-def _unit(check: Mapping[str, Any], text: str) -> bool:
-    found = _final_quantity(text)
-    return found is not None and starts_with_unit(found[1], check["unit"])
+@functools.lru_cache(maxsize=512)
+def _unit_pattern(unit: str) -> re.Pattern[str]:
+    """The unit as written, letter case included; ``kg*m/s`` and ``kg m/s`` are the same."""
+    parts = re.split(r"[\s*]+", normalize_math(unit).strip())
+    return re.compile(r"\s*" + r"[\s*]+".join(map(re.escape, parts)) + _UNIT_GOES_ON)
 
 
-def _final_number(check: Mapping[str, Any], text: str) -> bool:
-    found = _final_quantity(text)
-    return found is not None and _close(found[0], check)
+def _unit(check: checks.Unit, text: str) -> bool:
+    final = _final_number(text)
+    return final is not None and _unit_pattern(check.unit).match(final[1]) is not None
 
 
-_DECIDED: Mapping[str, Callable[[Mapping[str, Any], str], bool]] = {
+def _is_final_number(check: checks.FinalNumber, text: str) -> bool:
+    final = _final_number(text)
+    return final is not None and _is_close(final[0], check)
+
+
+_DECIDE: Mapping[str, Callable[[Any, str], bool]] = {
     "contains": _contains,
-    "matches": _matches,
+    "matches": lambda check, text: _holds_match(check.pattern, text),
     "before": _before,
-    "number": _has_number,
-    "expression": _has_expression,
-    "boxed": _boxed,
+    "number": _number,
+    "expression": _expression,
+    "boxed": lambda _, text: any(boxed_contents(text)),
     "unit": _unit,
-    "final_number": _final_number,
-    "any": lambda check, text: any(_met(c, text) for c in check["checks"]),
-    "all": lambda check, text: all(_met(c, text) for c in check["checks"]),
-    "not": lambda check, text: not _met(check["check"], text),
+    "final_number": _is_final_number,
+    "any": lambda check, text: any(_is_met(one, text) for one in check.checks),
+    "all": lambda check, text: all(_is_met(one, text) for one in check.checks),
+    "not": lambda check, text: not _is_met(check.check, text),
 }

@@ -1,46 +1,42 @@
-"""Generate, grade, one row a completion; no averages here."""
+"""Sample answers to a set, grade them, and write one row per completion; no averages here."""
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.graders.answers import Grade, can_be_wrong, graded_answer
+from rcsd.graders.answers import Grade, can_be_wrong, grade_example
 from rcsd.graders.base import Judge
-from rcsd.io import read_rows, write_rows
-from rcsd.types import Completion, Decoding, Example
+from rcsd.io import append_rows, drop_cut_row, read_rows, write_rows
+from rcsd.types import Completion, Decoding, Example, completion_of
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One completion and what the judge says of it.
+    """One completion and its grades.
 
     Args:
-        id: Of the example.
-        question: As it was asked.
-        text: What the model said.
-        num_tokens: Its length.
+        id: Id of the example.
+        question: Text of the question.
+        text: Text of the completion.
+        num_tokens: Length of the completion.
         finished: Whether it ended by itself.
         verdicts: One for each criterion; None is unscored.
         score: In [0, 1]; NaN where a verdict is missing; None without a rubric.
         right: Whether the final answer is the reference's; None: ungraded, as always where code
-            could not tell a wrong one.
-        tags: Of the example.
-        extracted: The final answer that was found in the text; None: none, or nobody looked.
-        reason: Why the final answer is right, wrong or ungraded; empty: nobody looked.
+            cannot tell a wrong one.
+        tags: Tags of the example.
+        extracted: The final answer in the text; None: there is none, or it was not graded.
+        reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
         bounds: The lowest and the highest score that missing verdicts leave possible; None without
             a rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
-        prompt_sha256: Of the prompt's token ids; empty: not known.
-        option_nats: Log-likelihood of each option, where they were compared
-        (`rcsd.evaluation.clozes`).
-        right_normalised: As ``right``, of the option that is likeliest for its length; None: no
-            options were compared.
+        prompt_sha256: Checksum of the prompt's token ids; empty: unknown.
     """
 
     id: str
@@ -57,52 +53,114 @@ class Graded:
     bounds: tuple[float, float] | None = None
     unscored: tuple[str, ...] = ()
     prompt_sha256: str = ""
-    option_nats: tuple[float, ...] = ()
-    right_normalised: bool | None = None
+
+    def row(self, **labels: Any) -> dict[str, Any]:
+        """Plain values after the labels; an unscored score is null, since NaN is not JSON."""
+        unscored = self.score is not None and math.isnan(self.score)
+        return labels | asdict(self) | ({"score": None} if unscored else {})
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Graded":
+        """Inverse of `row`; labels are left out.
+
+        Raises:
+            KeyError: If a field is missing.
+        """
+        values = {field.name: row[field.name] for field in fields(cls)}
+        values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+        if values["bounds"] is not None:  # there is a rubric
+            low, high = values["bounds"]
+            values["bounds"] = (low, high)
+            values["score"] = math.nan if values["score"] is None else values["score"]
+        return cls(**values)
 
 
-def graded(
-    examples: Sequence[Example],
-    shown: Sequence[Sequence[int]],
+@dataclass(frozen=True)
+class Journal:
+    """File of completions, appended to as they are sampled, so that an interrupted call resumes.
+
+    Args:
+        path: JSONL file; completions in it are not sampled again. The caller makes sure that they
+            belong to the same prompts, decoding, seed and weights.
+        prompts_per_call: Prompts of one call of the engine; fixed, so that a resumed run makes the
+            same calls as an uninterrupted one.
+        progress: Called with the number of completions there are and of those wanted.
+    """
+
+    path: Path
+    prompts_per_call: int
+    progress: Callable[[int, int], None]
+
+    def sample(
+        self, engine: Engine, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Completion]:
+        """One completion of each prompt, from the file or from the engine.
+
+        Raises:
+            DataError: If the file is broken or cannot be written.
+        """
+        completions = self._read()
+        for start in range(0, len(prompts), self.prompts_per_call):
+            batch = prompts[start : start + self.prompts_per_call]
+            if len(completions) >= start + len(batch):
+                continue
+            self.progress(start, len(prompts))
+            sampled = engine.sample(batch, decoding, seed, start)
+            new = sampled[len(completions) - start :]
+            append_rows(self.path, [asdict(completion) for completion in new])
+            completions += new
+        self.progress(len(prompts), len(prompts))
+        return completions
+
+    def _read(self) -> list[Completion]:
+        drop_cut_row(self.path)
+        try:
+            return [completion_of(row) for row in read_rows(self.path)]
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"a completion is broken ({error}); delete the file", self.path
+            ) from error
+
+
+def sample_and_grade(
     engine: Engine,
-    judge: Judge,
-    decoding: Decoding,
-    seed: int = 0,
-) -> list[Graded]:
-    """Completions of the examples, graded by each example's own rubric.
-
-    Args:
-        examples: What is asked.
-        shown: The prompts that the model is given, as token ids: of either view.
-        engine: Answers.
-        judge: Gives the verdicts.
-        decoding: Greedy or sampled.
-        seed: Of the sampling.
-    """
-    rows = graded_completions(examples, shown, engine.sample(shown, decoding, seed))
-    return judged(rows, examples, judge)
-
-
-def graded_completions(
     examples: Sequence[Example],
-    shown: Sequence[Sequence[int]],
-    completions: Sequence[Completion],
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    judge: Judge,
+    seed: int = 0,
+    journal: Journal | None = None,
 ) -> list[Graded]:
-    """Completions of the examples with their final answers graded; no judge has been asked.
+    """Sample an answer to each prompt and grade it by its example's reference and rubric.
+
+    The one way to do so; `write_graded` writes the rows.
 
     Args:
-        examples: What was asked.
-        shown: The prompts, as token ids.
-        completions: What was said.
+        engine: Samples completions.
+        examples: One for each prompt, which is repeated for several samples of a question; answers
+            are graded by these, whatever the prompts show.
+        prompts: Token ids, of either view.
+        decoding: Greedy or sampled.
+        judge: Gives verdicts on criteria; called once, with all answers that have a rubric.
+        seed: Random seed of the sampling.
+        journal: Makes the sampling resumable; None samples all in one call.
+
+    Returns:
+        One row for each prompt, in order.
     """
-    return [
+    if journal is None:
+        completions = engine.sample(prompts, decoding, seed)
+    else:
+        completions = journal.sample(engine, prompts, decoding, seed)
+    rows = [
         replace(
-            answered(example, completion.text, completion.finished),
+            grade_text(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
             prompt_sha256=prompt_sha256(ids),
         )
-        for example, ids, completion in zip(examples, shown, completions, strict=True)
+        for example, ids, completion in zip(examples, prompts, completions, strict=True)
     ]
+    return judge_rows(rows, examples, judge)
 
 
 def prompt_sha256(ids: Sequence[int]) -> str:
@@ -110,45 +168,45 @@ def prompt_sha256(ids: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
 
 
-def answered(example: Example, text: str, finished: bool = True) -> Graded:
-    """A text as an answer to an example, its final answer graded; its length is not counted.
+def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
+    """A text as an answer to an example, its final answer graded, its criteria not yet judged.
 
     Args:
-        example: What was asked.
-        text: What was said.
+        example: The question.
+        text: The answer; its length in tokens is left 0.
         finished: Whether it ended by itself.
     """
-    asked = example.grading is not None or can_be_wrong(example)
-    grade = graded_answer(example, text, finished) if asked else Grade(None, None, "")
+    is_graded = example.grading is not None or can_be_wrong(example)
+    grade = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
     return Graded(
         example.id,
         example.question,
         text,
-        0,
-        finished,
-        (),
-        None,
-        grade.verdict if can_be_wrong(example) else None,
-        example.tags,
-        grade.extracted,
-        grade.reason,
+        num_tokens=0,
+        finished=finished,
+        verdicts=(),
+        score=None,
+        right=grade.verdict if can_be_wrong(example) else None,
+        tags=example.tags,
+        extracted=grade.extracted,
+        reason=grade.reason,
     )
 
 
-def judged(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:
-    """The rows with what a judge says of their texts, by the rubric of each example that has one.
+def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:
+    """The rows with a judge's verdicts, by the rubric of each example that has one.
 
     Args:
         rows: Answers.
-        examples: What each of them answers.
-        judge: Asked once, of all.
+        examples: The example of each row.
+        judge: Called once, with all of them.
     """
-    asked = [place for place, example in enumerate(examples) if example.rubric is not None]
-    said = judge.judgements([(examples[place], rows[place].text) for place in asked])
+    with_rubric = [n for n, example in enumerate(examples) if example.rubric is not None]
+    judgements = judge.judgements([(examples[n], rows[n].text) for n in with_rubric])
     scored = list(rows)
-    for place, judgement in zip(asked, said, strict=True):
-        scored[place] = replace(
-            rows[place],
+    for n, judgement in zip(with_rubric, judgements, strict=True):
+        scored[n] = replace(
+            rows[n],
             verdicts=judgement.verdicts,
             score=judgement.score,
             bounds=judgement.bounds,
@@ -159,42 +217,18 @@ def judged(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) ->
 
 def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
     """Write one JSON row a completion, with labels such as ``arm="base"`` on each."""
-    write_rows(path, [labels | row_from_graded(row) for row in rows])
+    write_rows(path, [row.row(**labels) for row in rows])
 
 
 def read_graded(path: Path) -> list[Graded]:
-    """What `write_graded` wrote, without the labels.
+    """Rows that `write_graded` wrote, without the labels.
 
     Raises:
-        DataError: If a row is not whole.
+        DataError: If a field of a row is missing.
     """
     try:
-        return [graded_from_row(row) for row in read_rows(path)]
+        return [Graded.from_row(row) for row in read_rows(path)]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"a graded completion is broken ({error}); delete the file", path
         ) from error
-
-
-def graded_from_row(row: Mapping[str, Any]) -> Graded:
-    """What `row_from_graded` made a row of; other keys are labels, and left out.
-
-    Raises:
-        KeyError: If a field is missing.
-    """
-    values = {field.name: row[field.name] for field in fields(Graded)}
-    tuples: dict[str, Any] = {
-        name: tuple(values[name]) for name in ("verdicts", "unscored", "option_nats")
-    }
-    bounds = values["bounds"]
-    if bounds is not None:  # there is a rubric
-        low, high = bounds
-        tuples["bounds"] = (low, high)
-        values["score"] = math.nan if values["score"] is None else values["score"]
-    return Graded(**values | tuples)
-
-
-def row_from_graded(row: Graded) -> dict[str, Any]:
-    """Plain values; an unscored row's NaN becomes null, since NaN is not JSON."""
-    unscored = row.score is not None and math.isnan(row.score)
-    return asdict(row) | ({"score": None} if unscored else {})

@@ -1,4 +1,4 @@
-"""Rewards: what a completion earns, one protocol for exact answers, checks in code and judges."""
+"""Rewards of completions: one protocol for exact answers, checks in code and judges."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from rcsd import config
 from rcsd.errors import DataError, RunError
-from rcsd.graders.answers import graded_answer
-from rcsd.graders.base import Judge, rubric_of
-from rcsd.graders.build import chosen_judge
-from rcsd.graders.judge import ModelJudge
+from rcsd.graders.answers import grade_example
+from rcsd.graders.base import Judge, judge_metrics, rubric_of
+from rcsd.graders.build import build_judge
 from rcsd.types import Completion, Example
 
 
@@ -18,12 +17,12 @@ class Reward(Protocol):
     """Scores completions."""
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
-        """A score in [0, 1] for each example and completion, in order; NaN where it cannot be told.
+        """A score in [0, 1] for each example and completion, in order; NaN: unscored.
 
-        All at once, so that one that asks a model can ask in parallel.
+        All at once, so that a model behind the reward is called concurrently.
 
         Raises:
-            DataError: If an example lacks what is scored against.
+            DataError: If an example lacks a reference or a rubric.
         """
         ...
 
@@ -31,7 +30,7 @@ class Reward(Protocol):
 class AnswerReward:
     """1 where the final answer is the reference's, 0 where it is not.
 
-    NaN where `rcsd.graders.answers.graded_answer` leaves it to a real grader: an answer that
+    NaN where `rcsd.graders.answers.grade_example` leaves it to a real grader: an answer that
     differs from a reference that is no number may still be right.
     """
 
@@ -49,12 +48,12 @@ def _answer_score(example: Example, completion: Completion) -> float:
         raise DataError(
             f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
         )
-    verdict = graded_answer(example, completion.text, completion.finished).verdict
+    verdict = grade_example(example, completion.text, completion.finished).verdict
     return math.nan if verdict is None else float(verdict)
 
 
 class RubricReward:
-    """The score that a judge gives; NaN where one of its verdicts is missing.
+    """Rubric score by a judge; NaN where a verdict is missing.
 
     Args:
         judge: Checks in code, or any other judge.
@@ -68,47 +67,47 @@ class RubricReward:
 
         Raises:
             DataError: If an example has no rubric.
-            RunError: If the judge's budget is spent: from here on nothing would be learned from it.
+            RunError: If the judge's budget is spent.
         """
         texts = [(example, completion.text) for example, completion in answers]
-        said = self.judge.judgements(texts)
-        if any("budget" in judgement.reasons for judgement in said):
+        judgements = self.judge.judgements(texts)
+        if any("budget" in judgement.reasons for judgement in judgements):
             raise RunError(
                 "the judge of the reward 'rubric' has spent its budget, so completions go without "
                 "a reward; raise judge.max_calls or judge.max_cost and resume from the newest "
                 "checkpoint: replies so far are in the cache"
             )
-        return [judgement.score for judgement in said]
+        return [judgement.score for judgement in judgements]
 
     def metrics(self) -> dict[str, float]:
-        """What a judge that is a model took since it was made; of others nothing."""
-        return self.judge.metrics() if isinstance(self.judge, ModelJudge) else {}
+        """Metrics of the judge since it was made; of most judges none."""
+        return judge_metrics(self.judge)
 
 
-def rewards_of(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:
-    """The rewards that a configuration asks for, tried on the examples; a model is asked nothing.
+def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:
+    """The rewards of a configuration, tried on the examples; no model is called.
 
     Raises:
         ConfigError: If a variable or folder that a judge needs is missing.
-        DataError: If an example lacks what it is rewarded for, or a reward could tell no wrong
-            completion of any example: then nothing would ever be learned from it.
+        DataError: If an example lacks a reference or a rubric, or a reward scores an empty
+            completion of no example: nothing would ever be learned from it.
     """
-    made: list[Reward] = [
-        RubricReward(chosen_judge(section.judge)) if section.type == "rubric" else AnswerReward()
+    rewards: list[Reward] = [
+        RubricReward(build_judge(section.judge)) if section.type == "rubric" else AnswerReward()
         for section in sections
     ]
-    nothing = Completion((), "", finished=True)
-    for section, reward in zip(sections, made, strict=True):
+    empty = Completion((), "", finished=True)
+    for section, reward in zip(sections, rewards, strict=True):
         if section.type == "rubric" and section.judge.type == "model":
             for example in examples:
                 rubric_of(example)
-        elif all(math.isnan(score) for score in reward.scores([(e, nothing) for e in examples])):
+        elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):
             why = {
                 "rubric": "every rubric has a criterion without a check",
                 "answer": "no reference answer is a number",
             }[section.type]
             raise DataError(f"the reward '{section.type}' cannot tell a wrong completion: {why}")
-    return made
+    return rewards
 
 
 def weighted_sums(weights: Sequence[float], scores: Sequence[Sequence[float]]) -> list[float]:

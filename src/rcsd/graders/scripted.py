@@ -1,4 +1,4 @@
-"""A fake judge for tests and dry runs."""
+"""A judge with scripted verdicts, for tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rcsd.types import Example
 
 @dataclass(frozen=True)
 class ScriptedJudge:
-    """Returns the verdicts that it was given.
+    """Returns verdicts from a script.
 
     Args:
         script: For each text, one verdict for each criterion.
@@ -20,12 +20,12 @@ class ScriptedJudge:
 
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
         """The scripted verdicts on every text; errors as of `verdicts`."""
-        found = []
+        judgements = []
         for example, text in answers:
             verdicts = self.verdicts(example, text)
-            reasons = ["the script says so" if v is None else "" for v in verdicts]
-            found.append(judgement_of(rubric_of(example), verdicts, reasons))
-        return found
+            reasons = ["unscored in the script" if v is None else "" for v in verdicts]
+            judgements.append(judgement_of(rubric_of(example), verdicts, reasons))
+        return judgements
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
         """The scripted verdicts on a text.

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from rcsd.data.prompts import PromptPair
-from rcsd.graders.leakage import text_monitors
+from rcsd.graders.leakage import text_metrics
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.packing import share, split_microbatches
 from rcsd.types import Rollout
@@ -73,5 +73,5 @@ def completion_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "completion/length_tokens_mean": sum(lengths) / len(lengths),
         "completion/length_tokens_max": float(max(lengths)),
         "completion/truncated_share": num_truncated / len(rollouts),
-        **text_monitors([(rollout.example, rollout.completion.text) for rollout in rollouts]),
+        **text_metrics([(rollout.example, rollout.completion.text) for rollout in rollouts]),
     }

@@ -116,9 +116,9 @@ class _Builder:
 
     def _grpo(self, section: config.Grpo) -> Grpo:
         # Only here: it imports the judges, which other methods do without.
-        from rcsd.graders.rewards import rewards_of  # noqa: PLC0415
+        from rcsd.graders.rewards import build_rewards  # noqa: PLC0415
 
-        rewards = rewards_of(section.rewards, self.parts.examples)
+        rewards = build_rewards(section.rewards, self.parts.examples)
         return Grpo(section, self.worker, self.parts.teacher, rewards)
 
     def _criterion(self, section: config.Criterion) -> Criterion:

@@ -17,7 +17,7 @@ from rcsd.engines.base import Engine
 from rcsd.engines.build import engine_of
 from rcsd.errors import DataError, RunError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded, write_graded
+from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import cache_folder, write_rows
 from rcsd.models.policy import Policy
 from rcsd.models.save import export_merged, load_trained
@@ -152,7 +152,7 @@ def answer(progress: Progress, stage: str, answering: Answering, settings: Pipel
         prompts = _prompts(guided, answering.views, settings, policy, engine)
         shown = [prompt.teacher_ids for prompt in prompts]
         decoding = Decoding(settings.evaluation.max_tokens)
-        rows = graded(examples, shown, engine, CodeJudge(), decoding)
+        rows = sample_and_grade(engine, examples, shown, decoding, CodeJudge())
         paths[name].parent.mkdir(parents=True, exist_ok=True)
         write_graded(rows, paths[name], arm=answering.arm, split=name)
         progress(stage, done, len(paths), name)

@@ -31,7 +31,7 @@ from rcsd.engines.build import engine_of
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded, graded_completions, judged
+from rcsd.graders.grade import grade_text, judge_rows, sample_and_grade
 from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
@@ -194,7 +194,7 @@ class Prober:
         prompts, left_out = self.prompts(context)
         asked = [example for example in examples if example.id in prompts]
         ids = [prompts[example.id] for example in asked]
-        rows = graded(asked, ids, self.engine, self.judge, self.decoding) if asked else []
+        rows = sample_and_grade(self.engine, asked, ids, self.decoding, self.judge) if ids else []
         return Answers(context.name, context.view, {row.id: row for row in rows}, left_out)
 
 
@@ -395,11 +395,9 @@ def rank_completions(
     """
     worker, teacher = scoring
     examples = [rollout.example for rollout in rollouts]
-    rows = graded_completions(
-        examples, [r.student_ids for r in rollouts], [r.completion for r in rollouts]
-    )
+    rows = [grade_text(r.example, r.completion.text, r.completion.finished) for r in rollouts]
     if metric == "score":
-        rows = judged(rows, examples, prober.judge)
+        rows = judge_rows(rows, examples, prober.judge)
     grades = [None if metric is None else graded_value(row, metric) for row in rows]
     log_q = worker.sampled_log_q(rollouts)
 

@@ -1,7 +1,7 @@
 """Figures of arXiv 2606.19327 ("Rethinking Reward Supervision", Gu et al.), on Qwen3-8B.
 
-Averages over its six science benchmarks. What it has for each benchmark, and any interval of its
-own, was not at hand when this was written: neither is guessed. The abstract's "1.0 points over GRPO
+Averages over its six science benchmarks. Figures of single benchmarks and intervals were not at
+hand, and are not guessed. The abstract's "1.0 points over GRPO
 and 0.9 over OPSD" agrees with these averages if its GRPO is the one with rubric reward.
 """
 
@@ -16,10 +16,10 @@ class Published:
     """A method of the paper.
 
     Args:
-        method: As we call it.
-        average: Over the six benchmarks, in [0, 1].
-        names: Of arms that it is compared with.
-        is_placebo: Whether its rubrics say nothing of the question.
+        method: Name of the method.
+        average: Average over the six benchmarks, in [0, 1].
+        names: Names of arms that it is compared with.
+        is_placebo: Whether its rubrics do not depend on the question.
     """
 
     method: str
@@ -48,16 +48,16 @@ SCIENCE: Mapping[str, str] = {
     "researchqa": "score",
     "rubrichub-science": "score",
 }
-"""The benchmarks that the published averages are over, by name of the set: what is measured."""
+"""Benchmarks of the published averages -> metric."""
 
 TRANSFER: Mapping[str, str] = {"medmcqa": "accuracy", "pubmedqa": "accuracy"}
-"""The benchmarks that ask whether anything is lost elsewhere; in no average."""
+"""Benchmarks of transfer to other fields -> metric; in no average."""
 
 BENCHMARKS: Mapping[str, str] = {**SCIENCE, **TRANSFER}
-"""All of them."""
+"""All benchmarks -> metric."""
 
 
-def published_of(arm: str) -> Published | None:
-    """The paper's figure for an arm of that name, or None: it has none."""
+def published_row(arm: str) -> Published | None:
+    """Published figure for an arm of that name, or None."""
     name = arm.lower().replace("_", "-").replace(" ", "-")
     return next((row for row in PUBLISHED if name in row.names), None)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,14 +10,14 @@ import numpy as np
 from rcsd import config
 from rcsd.evaluation.compare import (
     ArmsCompared,
+    adjust_p_values,
     compare_columns,
-    corrected,
     question_values,
     resampled_unit,
 )
 from rcsd.evaluation.statistics import FloatArray, Interval, ratio_interval
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import Graded, answered, judged
+from rcsd.graders.grade import Graded, grade_text, judge_rows
 from rcsd.recipes.study import Point, Trained
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.types import Example
@@ -112,7 +112,8 @@ def standings_of(settings: Study, found: Trained, moment: Moment) -> Sequence[St
         compared = compare_columns(values, units, pairs, 0, num_resamples)
         if compared.means:
             standings.append(Standing(moment, name, metric, compared))
-    return corrected(standings)
+    adjusted = adjust_p_values([standing.compared for standing in standings])
+    return [replace(a, compared=b) for a, b in zip(standings, adjusted, strict=True)]
 
 
 def _units(found: Trained, name: str) -> list[str]:
@@ -127,11 +128,11 @@ def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | No
     if None in texts:
         return None
     rows = [
-        answered(example, text)
+        grade_text(example, text)
         for example, text in zip(examples, texts, strict=True)
         if text is not None
     ]
-    return _values(judged(rows, examples, CodeJudge()), metric)
+    return _values(judge_rows(rows, examples, CodeJudge()), metric)
 
 
 def _pairs(settings: Study) -> list[tuple[str, str]]:

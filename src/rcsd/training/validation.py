@@ -12,7 +12,7 @@ from rcsd.evaluation.rubric_agreement import row_agreements
 from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
 from rcsd.graders.base import rubric_of
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import graded, write_graded
+from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
@@ -42,7 +42,9 @@ class HeldOutAnswers(HeldOut):
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Score, accuracy, and the share that neither checks nor references could grade."""
-        rows = graded(self._examples, self._shown, self._engine, CodeJudge(), self._decoding)
+        rows = sample_and_grade(
+            self._engine, self._examples, self._shown, self._decoding, CodeJudge()
+        )
         if path is not None:
             write_graded(rows, path, step=num_steps)
         scores = [row.score for row in rows if row.score is not None and row.score == row.score]

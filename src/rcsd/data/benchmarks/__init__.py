@@ -16,9 +16,9 @@ from rcsd.data.benchmarks import (
     scibench,
     sciq,
 )
-from rcsd.data.benchmarks.base import Cloze, Problem, Task
+from rcsd.data.benchmarks.base import Problem, Task
 
-__all__ = ["TASKS", "Cloze", "Problem", "Task", "task_table"]
+__all__ = ["TASKS", "Problem", "Task", "task_table"]
 
 _MODULES = (
     gpqa_diamond, scibench, piqa, rar_science, researchqa, rubrichub_science,

@@ -1,6 +1,6 @@
 """ARC-Challenge (arXiv 1803.05457)."""
 
-from rcsd.data.benchmarks.base import CHOICE, Task, options_text
+from rcsd.data.benchmarks.base import CHOICE, Task
 from rcsd.data.benchmarks.labelled import labelled_problem
 from rcsd.data.sources import Hub
 
@@ -16,7 +16,6 @@ TASK = Task(
     columns=(("question",), ("answerKey",)),
     read=labelled_problem,
     instruction=CHOICE,
-    cloze=options_text("Question: {question}\nAnswer:"),
     files={
         "train": ("ARC-Challenge-Train.jsonl",),
         "validation": ("ARC-Challenge-Dev.jsonl",),

@@ -12,7 +12,7 @@ from rcsd.data.importers.notes import Notes, Options, Reader
 from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
-from rcsd.types import LETTERS, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, Rubric
 
 Row = Mapping[str, Any]
 Rows = Sequence[tuple[int, Row]]
@@ -24,21 +24,6 @@ CHOICE = r"Reason step by step, then put the letter of the right option within \
 
 class UnusableError(Exception):
     """Why a row, whole as it is, cannot be asked or graded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cloze:
-    """Texts of which the likeliest continuation is the answer.
-
-    Args:
-        context: What the model reads.
-        continuations: What it goes on with, one for each option, the space before it included.
-        choices: The same as options, whose lengths `acc_norm` divides by.
-    """
-
-    context: str
-    continuations: tuple[str, ...]
-    choices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +40,6 @@ class Problem:
         unit: Of a number, as the benchmark writes it.
         rubric: The criteria of an answer.
         tags: Such as its subject.
-        cloze: The texts for log-likelihoods; None for questions without options.
         left_out: Criteria that could not be read, and why.
     """
 
@@ -68,7 +52,6 @@ class Problem:
     unit: str = ""
     rubric: Rubric | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    cloze: Cloze | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -88,11 +71,9 @@ class Task:
         columns: What a row must have: one of each group of names.
         read: A row, and the id that it has if it says none, become a problem.
         instruction: What is asked below the question, with ``{unit}`` for a number's unit.
-        cloze: The texts for log-likelihoods, as lm-evaluation-harness has them.
-        shows_letters: Whether those texts name options by their letters.
         fixed_place: Whether the file puts the right option always in the same place.
         shuffles: Whether options have no order of their own.
-        tolerance: Of a number: the error that the benchmark allows, as a share of its size.
+        tolerance: Of a number: the relative error that the benchmark allows.
         files: Names of published files by split, as patterns.
         arrange: What a row's meaning takes from other rows or files: rows, and the file or None.
         access: How a copy is got, where not everyone may load it.
@@ -109,11 +90,9 @@ class Task:
     columns: tuple[tuple[str, ...], ...]
     read: Callable[[Row, str], Problem]
     instruction: str = ""
-    cloze: Callable[[Problem], Cloze] | None = None
-    shows_letters: bool = False
     fixed_place: bool = False
     shuffles: bool = True
-    tolerance: float | None = None
+    tolerance: float = DEFAULT_TOLERANCE
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arrange: Callable[[Rows, Path | None], Rows] | None = None
     access: str = ""
@@ -194,17 +173,3 @@ def rubric_reader(reader: Reader) -> Callable[[Row, str], Problem]:
         )
 
     return read
-
-
-def options_text(question: str) -> Callable[[Problem], Cloze]:
-    """Texts whose continuations are the options themselves.
-
-    Args:
-        question: The context, with ``{question}`` and ``{support}``.
-    """
-
-    def cloze(problem: Problem) -> Cloze:
-        context = question.format(support=problem.support.lstrip(), question=problem.question)
-        return Cloze(context, tuple(f" {text}" for text in problem.options), problem.options)
-
-    return cloze

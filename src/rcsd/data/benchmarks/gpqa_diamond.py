@@ -1,8 +1,7 @@
 """GPQA-Diamond (arXiv 2311.12022). Its authors ask that no question appear in the open."""
 
-from rcsd.data.benchmarks.base import CHOICE, Cloze, Problem, Row, Task, choice, text_of
+from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Task, choice, text_of
 from rcsd.data.sources import Hub
-from rcsd.types import LETTERS
 
 _OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
@@ -20,13 +19,6 @@ def _read(row: Row, id: str) -> Problem:
     return choice(problem, [text_of(row, name).strip() for name in _OPTIONS], 0)
 
 
-def _cloze(problem: Problem) -> Cloze:
-    letters = tuple(f"({letter})" for letter in LETTERS[: len(problem.options)])
-    options = "\n".join(f"{a} {b}" for a, b in zip(letters, problem.options, strict=True))
-    context = f"What is the correct answer to this question:{problem.question}\nChoices:\n"
-    return Cloze(f"{context}{options}\nAnswer:", tuple(f" {x}" for x in letters), letters)
-
-
 TASK = Task(
     name="gpqa-diamond",
     description="questions of experts in biology, physics and chemistry that search cannot answer",
@@ -39,8 +31,6 @@ TASK = Task(
     columns=(("Question",), *((name,) for name in _OPTIONS)),
     read=_read,
     instruction=CHOICE,
-    cloze=_cloze,
-    shows_letters=True,
     fixed_place=True,
     files={"train": ("gpqa_diamond.csv",)},
     access=(

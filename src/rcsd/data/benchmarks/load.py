@@ -74,8 +74,7 @@ def problems(section: TaskData) -> tuple[list[Problem], dict[str, object]]:
         seen[problem.id] += 1
         if seen[problem.id] > 1:
             problem = replace(problem, id=f"{problem.id}#{seen[problem.id]}")
-        problem = shuffled(problem, section.options_seed if task.shuffles else None)
-        found.append(replace(problem, cloze=task.cloze(problem) if task.cloze else None))
+        found.append(shuffled(problem, section.options_seed if task.shuffles else None))
     if not found:
         first = f"; the first: {excluded[0][2]}" if excluded else ""
         raise DataError(f"no row can be used{first}", section.path or task.hub_id)
@@ -98,10 +97,7 @@ def problems(section: TaskData) -> tuple[list[Problem], dict[str, object]]:
 def _check_asked(task: Task, split: str, section: TaskData) -> None:
     if split not in task.num_rows:
         raise ConfigError(f"{task.name} has no split {split!r}; it has {', '.join(task.num_rows)}")
-    if section.ask == "loglikelihood" and task.cloze is None:
-        raise ConfigError(f"{task.name} has no options, so ask: loglikelihood compares nothing")
-    shows_letters = section.ask == "generate" or task.shows_letters
-    if section.options_seed is None and task.fixed_place and shows_letters:
+    if section.options_seed is None and task.fixed_place:
         raise ConfigError(
             f"{task.name}'s file puts the right option always in the same place: give options_seed "
             "a number"

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from rcsd.data.benchmarks.base import CHOICE, Cloze, Problem, Row, Rows, Task, choice, text_of
+from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Rows, Task, choice, text_of
 from rcsd.data.importers.dialogue import text_tags
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
-from rcsd.types import LETTERS
 
 _OPTIONS = ("opa", "opb", "opc", "opd")
 
@@ -42,13 +41,6 @@ def _counted_from_0(rows: Rows, path: Path | None) -> Rows:
     ]
 
 
-def _cloze(problem: Problem) -> Cloze:
-    letters = tuple(LETTERS[: len(problem.options)])
-    options = "".join(f"{a}. {b}\n" for a, b in zip(letters, problem.options, strict=True))
-    context = f"Question: {problem.question}\nChoices:\n{options}Answer:"
-    return Cloze(context, tuple(f" {letter}" for letter in letters), letters)
-
-
 TASK = Task(
     name="medmcqa",
     description="questions of Indian medical entrance exams",
@@ -61,8 +53,6 @@ TASK = Task(
     columns=(("question",), ("cop",), *((name,) for name in _OPTIONS)),
     read=_read,
     instruction=CHOICE,
-    cloze=_cloze,
-    shows_letters=True,
     files={"train": ("train.json",), "validation": ("dev.json",)},
     arrange=_counted_from_0,
 )

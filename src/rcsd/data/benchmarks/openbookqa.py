@@ -1,6 +1,6 @@
 """OpenBookQA (arXiv 1809.02789), without its book."""
 
-from rcsd.data.benchmarks.base import CHOICE, Task, options_text
+from rcsd.data.benchmarks.base import CHOICE, Task
 from rcsd.data.benchmarks.labelled import labelled_problem
 from rcsd.data.sources import Hub
 
@@ -16,6 +16,5 @@ TASK = Task(
     columns=(("question", "question_stem"), ("answerKey",)),
     read=labelled_problem,
     instruction=CHOICE,
-    cloze=options_text("{question}"),
     files={"train": ("train.jsonl",), "validation": ("dev.jsonl",), "test": ("test.jsonl",)},
 )

@@ -9,7 +9,6 @@ from rcsd.data.benchmarks.base import (
     Rows,
     Task,
     choice,
-    options_text,
     text_of,
 )
 from rcsd.data.lines import content_of
@@ -53,7 +52,6 @@ TASK = Task(
     columns=(("goal",), ("sol1",), ("sol2",), ("label",)),
     read=_read,
     instruction=CHOICE,
-    cloze=options_text("Question: {question}\nAnswer:"),
     files={"train": ("train.jsonl",), "validation": ("valid.jsonl",)},
     arrange=_with_labels,
 )

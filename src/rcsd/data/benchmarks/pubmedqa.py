@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Task, choice, options_text, text_of
+from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Task, choice, text_of
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
 
@@ -47,7 +47,6 @@ TASK = Task(
     columns=(("QUESTION", "question"), ("CONTEXTS", "context"), ("final_decision",)),
     read=_read,
     instruction=CHOICE,
-    cloze=options_text("Abstract: {support}\nQuestion: {question}\nAnswer:"),
     shuffles=False,
     files={"train": ("ori_pqal.json",)},
 )

@@ -1,6 +1,6 @@
 """SciQ (arXiv 1707.06209)."""
 
-from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Task, choice, options_text, text_of
+from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Task, choice, text_of
 from rcsd.data.sources import Hub
 
 _OPTIONS = ("distractor1", "distractor2", "distractor3", "correct_answer")
@@ -23,7 +23,6 @@ TASK = Task(
     columns=(("question",), ("support",), *((name,) for name in _OPTIONS)),
     read=_read,
     instruction=CHOICE,
-    cloze=options_text("{support}\nQuestion: {question}\nAnswer:"),
     fixed_place=True,
     files={"train": ("train.json",), "validation": ("valid.json",), "test": ("test.json",)},
 )

@@ -119,8 +119,8 @@ class Calibration:
         """All numbers, as plain values; wrong verdicts left out.
 
         ``sensitivity``, the share of the met that is called met, and ``specificity``, the share of
-        the unmet that is called unmet, with ``num_met`` and ``num_unmet``, the verdicts behind
-        them, are what ``rcsd compare --judge-noise`` reads.
+        the unmet that is called unmet, come with ``num_met`` and ``num_unmet``, the verdicts
+        behind them.
         """
         row = asdict(self)
         del row["wrong"]

@@ -1,39 +1,58 @@
-r"""Final answers told right from wrong by what kind of answer is asked for.
+r"""Grading of final answers, by the kind of answer.
 
 ===========  ===========================================================================
 kind         right if
 ===========  ===========================================================================
 ``choice``   the letter or the text of the reference's option (`choices`)
-``number``   the number within a tolerance, in a unit that converts (`quantities`)
+``number``   the number within the tolerance, in a unit that converts (`quantities`)
 ``math``     math-verify finds the expressions equal (`mathematics`)
-``text``     the same words, but for an opening such as "it is" (`texts`)
+``text``     the same words, but for an opening such as "it is"
 ===========  ===========================================================================
 
-Where the final answer stands says `extraction`. A text without one is wrong, unless its last line
-may give one; of kind ``text`` it is ungraded, since any sentence may say it: of that kind nothing
-is told wrong. What is ambiguous is ungraded, never wrong by luck.
+`extract_final_answer` finds the final answer. A text without one is wrong, unless its last line may
+give one. Of kind ``text`` no answer is wrong: one in other words is ungraded, since only a judge
+can tell. What is ambiguous is ungraded, never wrong by luck.
 """
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 from rcsd.errors import DataError
-from rcsd.graders.answers import plain
-from rcsd.graders.answers.choices import choice, place_of
-from rcsd.graders.answers.extraction import extraction
-from rcsd.graders.answers.mathematics import equality
-from rcsd.graders.answers.quantities import number_verdict
-from rcsd.graders.answers.texts import text_verdict
-from rcsd.types import LETTERS, Example, Grading
+from rcsd.graders.answers.choices import compare_choices, option_index
+from rcsd.graders.answers.extraction import (
+    Extraction,
+    extract_final_answer,
+    extract_marked_answer,
+    text_after_thinking,
+)
+from rcsd.graders.answers.mathematics import compare_expressions
+from rcsd.graders.answers.normalize import normalize_quantity, normalize_words, without_articles
+from rcsd.graders.answers.numerals import read_quantities
+from rcsd.graders.answers.quantities import compare_numbers
+from rcsd.types import Example, Grading
+
+__all__ = [
+    "Extraction",
+    "Grade",
+    "can_be_wrong",
+    "default_grading",
+    "extract_final_answer",
+    "extract_marked_answer",
+    "grade",
+    "grade_example",
+    "text_after_thinking",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a final answer is worth.
+    """Verdict on a final answer.
 
     Args:
-        extracted: The final answer that was found; None: there is none.
+        extracted: The final answer; None: there is none.
         verdict: Right, wrong, or None: ungraded.
-        reason: Why, in a few words; empty: nobody says.
+        reason: Why, in a few words; empty: nothing was graded.
     """
 
     extracted: str | None
@@ -42,7 +61,7 @@ class Grade:
 
 
 def grade(text: str, reference: str, grading: Grading, finished: bool = True) -> Grade:
-    """Whether the final answer of a text is right, and why.
+    """Grade the final answer of a text.
 
     Args:
         text: A completion.
@@ -54,8 +73,8 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         DataError: If the options of a choice are not different, or none is the reference.
         RunError: If the process that does mathematics cannot be started.
     """
-    place = place_of(reference, grading.options) if grading.kind == "choice" else 0
-    found = extraction(text, finished, grading.kind, grading.options)
+    index = option_index(reference, grading.options) if grading.kind == "choice" else 0
+    found = extract_final_answer(text, finished, grading.kind, grading.options)
     if found.is_unsure:
         return Grade(found.answer, None, found.reason)
     if found.answer is None:
@@ -63,28 +82,62 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
             return Grade(None, None, f"{found.reason}: only a judge can tell")
         return Grade(None, False, found.reason)
     if grading.kind == "choice":
-        verdict, reason = _choice_verdict(found.answer, place, grading.options)
+        verdict, reason = compare_choices(found.answer, index, grading.options)
     elif grading.kind == "number":
-        verdict, reason = number_verdict(found.answer, reference, grading.unit, grading.tolerance)
+        verdict, reason = compare_numbers(found.answer, reference, grading.unit, grading.tolerance)
     elif grading.kind == "math":
-        verdict, reason = equality(found.answer, reference)
+        verdict, reason = compare_expressions(found.answer, reference)
     else:
-        verdict, reason = text_verdict(found.answer, reference)
+        verdict, reason = _compare_texts(found.answer, reference)
     return Grade(found.answer, verdict, reason)
 
 
-def _choice_verdict(answer: str, place: int, options: tuple[str, ...]) -> tuple[bool | None, str]:
-    chosen = choice(answer, options)
-    if chosen.beyond:
-        return False, chosen.reason
-    if chosen.place is None:
-        return None, chosen.reason
-    right = chosen.place == place
-    return right, chosen.reason if right else f"{chosen.reason}, not {LETTERS[place]}"
+_OPENING = re.compile(
+    r"^(?:(?:it|this|that|answer|final answer|correct answer) (?:is|would be)|it s|called|namely"
+    r"|i think(?: it is)?)\s+(?:called\s+)?"
+)
+"""What may stand before a reference's words and changes nothing."""
+_SYMBOL = re.compile(r"\w*[A-Z]\w*[A-Z]\w*")  # CO, which is not Co
 
 
-def graded_answer(example: Example, text: str, finished: bool = True) -> Grade:
-    """Whether a text answers an example rightly: as its grading says, or as its reference reads.
+def _compare_texts(answer: str, reference: str) -> tuple[bool | None, str]:
+    words, expected = (without_articles(normalize_words(text)) for text in (answer, reference))
+    if not expected:
+        return None, "the reference has no words"
+    if "?" in answer and "?" not in reference:
+        return None, "asks, where the reference says"
+    if expected not in (words, _OPENING.sub("", words)):
+        return None, "other words than the reference's, or more: only a judge can tell"
+    forms = {unicodedata.normalize("NFKC", text.strip()) for text in (answer, reference)}
+    if len(expected) <= 3 and len(forms) > 1 and any(map(_SYMBOL.fullmatch, forms)):
+        return None, "in other capitals, which tell symbols apart"
+    return True, "the reference's words"
+
+
+_UNREAD_UNIT = re.compile(r"[A-Za-zΩ]+")
+
+
+def default_grading(reference: str) -> Grading:
+    """Grading of an example that states none: a number, with or without a unit, or else text.
+
+    A number has the tolerance that `Grading` documents. Not mathematics: an expression that merely
+    looks unlike a reference must not be wrong where the data never say that it is an expression.
+    """
+    text = normalize_quantity(reference)
+    quantities = read_quantities(text)
+    if len(quantities) != 1 or not re.search(r"\d", text):
+        return Grading("text")
+    value = quantities[0]
+    before, after = text[: value.start].strip(), text[value.end :].strip()
+    if before in ("", "+") and (
+        not after or (value.unit.is_none and _UNREAD_UNIT.fullmatch(after))
+    ):
+        return Grading("number", unit=after)
+    return Grading("text")
+
+
+def grade_example(example: Example, text: str, finished: bool = True) -> Grade:
+    """Grade the final answer of a text to an example, by its grading or `default_grading`.
 
     Raises:
         DataError: If the example has no reference answer; otherwise as `grade`.
@@ -94,9 +147,7 @@ def graded_answer(example: Example, text: str, finished: bool = True) -> Grade:
         raise DataError(
             f"example {example.id!r} has none, but is graded by it", field="reference_answer"
         )
-    if example.grading is not None:
-        return grade(text, reference, example.grading, finished)
-    return Grade(None, plain.answer_verdict(text, reference), "")
+    return grade(text, reference, example.grading or default_grading(reference), finished)
 
 
 def can_be_wrong(example: Example) -> bool:
@@ -106,6 +157,5 @@ def can_be_wrong(example: Example) -> bool:
     """
     if example.reference_answer is None:
         return False
-    if example.grading is not None:
-        return example.grading.kind != "text"
-    return plain.can_be_wrong(example.reference_answer)
+    grading = example.grading or default_grading(example.reference_answer)
+    return grading.kind != "text"

@@ -1,4 +1,4 @@
-"""One of several options: its letter, its text, or both.
+"""Choices among options: by letter, by text, or both.
 
 A letter that stands alone is a letter, unless it is the text of another option. An answer that
 names several options, or a letter beside the text of another option, is ambiguous. A letter
@@ -10,11 +10,15 @@ options are looked for before letters within a sentence, where a letter may belo
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rcsd.errors import DataError
-from rcsd.graders.answers.folding import folded, holds_phrase, unwrapped, without_articles
+from rcsd.graders.answers.normalize import (
+    holds_phrase,
+    normalize_words,
+    unwrap_latex,
+    without_articles,
+)
 from rcsd.types import LETTERS
 
 _NAMED = r"(?:options?|choices?|answers?|letters?|statements?|alternatives?)"
@@ -78,23 +82,15 @@ _AFTER_POINT = re.compile(
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What an answer chooses.
+Choice = tuple[int | None, str]
+"""Index of the option that an answer chooses, and why; `BEYOND`: what is certainly no option; None:
+it cannot be told."""
 
-    Args:
-        place: Of the option, counted from 0; None: it cannot be told, or there is no such option.
-        reason: Why.
-        beyond: The answer certainly names what is none of the options.
-    """
-
-    place: int | None
-    reason: str
-    beyond: bool = False
+BEYOND = -1
 
 
-def place_of(reference: str, options: Sequence[str]) -> int:
-    """The option that a reference means: by its letter, or by its text.
+def option_index(reference: str, options: Sequence[str]) -> int:
+    """Index of the option that a reference means: by its letter, or by its text.
 
     Raises:
         DataError: If options stand there twice, or the reference is neither.
@@ -114,184 +110,158 @@ def place_of(reference: str, options: Sequence[str]) -> int:
     )
 
 
-def choice(answer: str, options: Sequence[str]) -> Choice:
-    """The option that a final answer chooses."""
+def compare_choices(answer: str, index: int, options: Sequence[str]) -> tuple[bool | None, str]:
+    """Verdict on an answer that should choose an option, and why; None: it cannot be told."""
+    chosen, reason = choose(answer, options)
+    if chosen is None or chosen == index:
+        return (None if chosen is None else True), reason
+    return False, reason if chosen == BEYOND else f"{reason}, not {LETTERS[index]}"
+
+
+def choose(answer: str, options: Sequence[str]) -> Choice:
+    """Find the option that a final answer chooses."""
     answer = re.sub(r"~~[^~]+~~", " ", answer)  # struck out
-    said = unicodedata.normalize("NFKC", unwrapped(answer).replace("**", " ")).strip(
-        " \t\n*_$.`\"'"
-    )
-    said = re.sub(r"[$`]|\\[()\[\]]", " ", said)
-    if re.fullmatch(r"[A-Z](?:[\s+>|&-]+[A-Z])+", said):
-        return Choice(None, f"names several options: {said}")
-    alone = re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", said)
-    if alone:
-        return _lettered(alone[1], options)
-    whole = _by_text(said, options)
-    if whole is not None:
-        return whole
-    by_phrase = _by_phrase(said, options)
-    if by_phrase is not None and _folded_starts(said, by_phrase.place, options):
+    text = unicodedata.normalize("NFKC", unwrap_latex(answer).replace("**", " "))
+    text = re.sub(r"[$`]|\\[()\[\]]", " ", text.strip(" \t\n*_$.`\"'"))
+    if re.fullmatch(r"[A-Z](?:[\s+>|&-]+[A-Z])+", text):
+        return None, f"names several options: {text}"
+    if alone := re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", text):
+        return _by_letter(alone[1], options)
+    if by_text := _by_text(text, options):
+        return by_text
+    by_phrase = _by_phrase(text, options)
+    if by_phrase and _starts_with_option(text, by_phrase[0], options):
         return by_phrase  # "Category B patients", "A. Smith": its letter is none
-    denied, said = said, _DENIED.sub(" ", said)
-    said = (
-        said
-        if said == denied
-        else re.sub(r"(?i)^[\s,;:.]*(?:(?:but|so|hence|and)\b\s*)?", "", said)
-    )
-    opening = _OPENING.match(said)
-    begins = opening.end() if opening else 0
-    first = _FIRST.match(said, begins) or _FIRST.match(said)
-    letter = next(filter(None, first.groups()), None) if first else None
-    if first and letter and not (begins == 0 and _is_word(letter, said[first.end() :])):
-        return _with_text(letter, said[first.end() :], options)
-    return by_phrase or _mentioned(said, options)
+    affirmed = _DENIED.sub(" ", text)
+    if affirmed != text:
+        affirmed = re.sub(r"(?i)^[\s,;:.]*(?:(?:but|so|hence|and)\b\s*)?", "", affirmed)
+    opening = _OPENING.match(affirmed)
+    begin = opening.end() if opening else 0
+    if first := _FIRST.match(affirmed, begin) or _FIRST.match(affirmed):
+        letter, rest = next(filter(None, first.groups())), affirmed[first.end() :]
+        is_article = (
+            letter in "AaIi" and rest[:1] == " " and not re.match(r"\s+(?:is|as|for)\b", rest)
+        )
+        if begin or not is_article:
+            return _by_letter_and_text(letter, rest, options)
+    return by_phrase or _by_mention(affirmed, options)
 
 
-def _is_word(letter: str, rest: str) -> bool:
-    """Whether a letter at the start may be the article or the pronoun."""
-    return letter in "AaIi" and re.match(r"\s+(?:is|as|for)\b", rest) is None and rest[:1] == " "
+def _by_letter(letter: str, options: Sequence[str]) -> Choice:
+    texts, index = [option.strip() for option in options], LETTERS.find(letter.upper())
+    if letter in texts and texts.index(letter) != index:
+        other = LETTERS[texts.index(letter)]
+        return None, f"ambiguous: {letter} is a letter, and the text of {other}"
+    if index < len(options):
+        return index, f"option {letter.upper()}"
+    return BEYOND, f"{letter.upper()} is none of the options A to {LETTERS[len(options) - 1]}"
 
 
-def _lettered(letter: str, options: Sequence[str]) -> Choice:
-    if letter in (option.strip() for option in options):
-        place = [option.strip() for option in options].index(letter)
-        if place != LETTERS.find(letter.upper()):
-            return Choice(
-                None, f"ambiguous: {letter} is a letter, and the text of {LETTERS[place]}"
-            )
-    place = LETTERS.find(letter.upper())
-    if place < len(options):
-        return Choice(place, f"option {letter.upper()}")
-    last = LETTERS[len(options) - 1]
-    return Choice(None, f"{letter.upper()} is none of the options A to {last}", beyond=True)
-
-
-def _with_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
+def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     """A letter, and what follows it: another letter, an option's text, or a reason."""
+    name = letter.upper()
     listed = _LISTED.match(rest)
-    other = listed[1] if listed else letter
-    if other.upper() != letter.upper() and other.upper() in LETTERS and other not in ("a", "I"):
-        return Choice(None, f"names several options: {letter.upper()} and {other.upper()}")
-    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {letter.upper()}) > 1:
-        return Choice(None, f"a list that begins with {letter.upper()}")
+    if listed and listed[1].upper() != name and listed[1] not in ("a", "I"):
+        return None, f"names several options: {name} and {listed[1].upper()}"
+    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {name}) > 1:
+        return None, f"a list that begins with {name}"
     if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
-        return Choice(None, f"asks whether it is {letter.upper()}, or denies it")
-    if (hedge := _HEDGED.search(rest)) and hedge[1] != letter.upper():
-        return Choice(None, f"says {letter.upper()}, but that it may be {hedge[1]}")
-    chosen = _lettered(letter, options)
+        return None, f"asks whether it is {name}, or denies it"
+    if (hedge := _HEDGED.search(rest)) and hedge[1] != name:
+        return None, f"says {name}, but that it may be {hedge[1]}"
+    chosen, reason = _by_letter(letter, options)
+    if chosen == BEYOND and re.search(r"\w", rest):  # "H - reflex" may be a name
+        by_text = _by_text(rest, options)
+        return (BEYOND if by_text and by_text[0] == BEYOND else None), reason
+    if chosen is None or chosen == BEYOND:
+        return chosen, reason
     species = re.match(r"\. ([a-z]+)", rest)  # "C. difficile" is a name
-    if chosen.beyond and re.search(r"\w", rest):  # "H - reflex" may be a name
-        whole = _by_text(rest, options)
-        return chosen if whole is not None and whole.beyond else Choice(None, chosen.reason)
-    named = "" if chosen.place is None else options[chosen.place]
-    shared = set(folded(rest).split()) & set(folded(named).split())
-    if named and species and not shared and not _AFTER_POINT.match(species[1]):
-        return Choice(None, f"{(letter + rest)[:40]!r} may be a name")
+    shared = set(normalize_words(rest).split()) & set(normalize_words(options[chosen]).split())
+    if species and not shared and not _AFTER_POINT.match(species[1]):
+        return None, f"{(letter + rest)[:40]!r} may be a name"
     text = rest.lstrip(" ).:,;=]\u2013\u2014-")
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
-        other = _by_text(part, options)
-        if other is not None and not other.beyond and chosen.place is not None:
-            if other.place is None or other.place == chosen.place:
-                return chosen
-            named = f"the letter {letter.upper()} beside the text of {LETTERS[other.place]}"
-            return Choice(None, f"contradicts itself: {named}")
-    return chosen
+        by_text = _by_text(part, options)
+        if by_text and by_text[0] != BEYOND:
+            if by_text[0] in (None, chosen):
+                break
+            other = LETTERS[by_text[0]]
+            return None, f"contradicts itself: the letter {name} beside the text of {other}"
+    return chosen, reason
 
 
-def _by_text(said: str, options: Sequence[str], articles: bool = True) -> Choice | None:
-    """The option whose text this is; None: of none.
+def _by_text(text: str, options: Sequence[str], articles: bool = True) -> Choice | None:
+    """The option whose text this is; None: it is the text of none.
 
     Args:
-        said: A text.
+        text: A text.
         options: All of them.
         articles: Whether they count: an "A" at the start may be a letter.
     """
-    folds: list[Callable[[str], str]] = [str.strip, folded]
+    words = normalize_words(text)
+    forms = [(text.strip(), [option.strip() for option in options])]
+    forms.append((words, [normalize_words(option) for option in options]))
     if not articles:
-        folds.append(lambda text: without_articles(folded(text)))
-    for fold in folds:
-        wanted = fold(said)
-        fits = [place for place, option in enumerate(options) if wanted and fold(option) == wanted]
+        forms.append((without_articles(words), [without_articles(form) for form in forms[1][1]]))
+    for form, option_forms in forms:
+        fits = [LETTERS[i] for i, option in enumerate(option_forms) if form and option == form]
         if len(fits) > 1:
-            names = " and ".join(LETTERS[place] for place in fits)
-            return Choice(None, f"ambiguous: fits the texts of {names}")
+            return None, f"ambiguous: fits the texts of {' and '.join(fits)}"
         if fits:
-            return Choice(fits[0], f"the text of option {LETTERS[fits[0]]}")
-    if folded(said) in _NO_OPTION:
-        return Choice(None, f"{folded(said)!r} is none of the options", beyond=True)
-    return None
+            return LETTERS.index(fits[0]), f"the text of option {fits[0]}"
+    return (BEYOND, f"{words!r} is none of the options") if words in _NO_OPTION else None
 
 
-def _mentioned(said: str, options: Sequence[str]) -> Choice:
-    """The one option that a sentence speaks for by its letter.
+def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
+    """The option whose text a sentence holds; None: it holds none."""
+    by_text = _by_text(text, options, articles=False)
+    if by_text and not re.match(r"A\b", text):
+        return by_text
+    words = normalize_words(text)
+    phrases = {LETTERS[i]: normalize_words(option) for i, option in enumerate(options)}
+    held = {name: p for name, p in phrases.items() if len(p) > 1 and holds_phrase(words, p)}
+    # "sulphuric acid" also holds "acid": the longest of nested texts is meant.
+    names = [
+        name
+        for name, phrase in held.items()
+        if not any(name != n and holds_phrase(other, phrase) for n, other in held.items())
+    ]
+    if len(names) != 1:
+        return (None, f"ambiguous: holds the texts of {', '.join(names)}") if names else None
+    index = LETTERS.index(names[0])
+    # The rest of the sentence, without the letters and negations that stand in the option.
+    option_words = re.findall(r"\w+", unicodedata.normalize("NFKC", unwrap_latex(options[index])))
+    rest = re.sub(r"(?i)\b" + r"\W+".join(option_words) + r"\b", " \u2026 ", text)
+    if _DOUBTS.search(rest):
+        return None, f"holds the text of {names[0]} beside a negation, a doubt or a question"
+    if others := _mentioned_letters(rest, options) - {names[0]}:
+        return None, f"ambiguous: the text of {names[0]} beside {', '.join(sorted(others))}"
+    return index, f"holds the text of option {names[0]}"
 
-    Args:
-        said: What it says, without what it denies.
-        options: All of them.
-    """
-    letters = _letters(said, options)
+
+def _starts_with_option(text: str, index: int | None, options: Sequence[str]) -> bool:
+    """Whether a sentence begins with the text of an option that is more than a word."""
+    phrase = "" if index is None else normalize_words(options[index])
+    return " " in phrase and f"{normalize_words(text)} ".startswith(f"{phrase} ")
+
+
+def _by_mention(text: str, options: Sequence[str]) -> Choice:
+    """The one option that a sentence, without what it denies, speaks for by its letter."""
+    letters = sorted(_mentioned_letters(text, options))
     if len(letters) > 1:
-        return Choice(None, f"names several options: {', '.join(sorted(letters))}")
-    if letters and not _DOUBTS.search(said):
-        return _lettered(letters.pop(), options)
-    if letters:
-        return Choice(None, f"doubts: {letters.pop()} beside a negation, a doubt or a question")
-    return Choice(None, "names no option by letter or by its text")
+        return None, f"names several options: {', '.join(letters)}"
+    if not letters:
+        return None, "names no option by letter or by its text"
+    if _DOUBTS.search(text):
+        return None, f"doubts: {letters[0]} beside a negation, a doubt or a question"
+    return _by_letter(letters[0], options)
 
 
-def _letters(said: str, options: Sequence[str]) -> set[str]:
+def _mentioned_letters(text: str, options: Sequence[str]) -> set[str]:
     """Letters of options in a sentence that are neither words nor parts of names."""
     letters = set()
-    for match in _MENTION.finditer(said):
-        letter = next(filter(None, match.groups()))
-        if match[3] is not None:
-            follows = said[match.end() :]
-            if not _BEFORE.search(said[max(0, match.start() - 24) : match.start()]) or _AFTER.match(
-                follows
-            ):
-                continue
-        if letter.upper() in LETTERS[: len(options)]:
-            letters.add(letter.upper())
-    return letters
-
-
-def _by_phrase(said: str, options: Sequence[str]) -> Choice | None:
-    """The option whose text a sentence holds; None: it holds none."""
-    whole = _by_text(said, options, articles=False)
-    if whole is not None and not re.match(r"A\b", said):
-        return whole
-    words = folded(said)
-    texts = [folded(option) for option in options]
-    held = [
-        place for place, text in enumerate(texts) if len(text) > 1 and holds_phrase(words, text)
-    ]
-    # "sulphuric acid" also holds "acid": the longest of nested texts is what is said.
-    held = [
-        place
-        for place in held
-        if not any(place != other and holds_phrase(texts[other], texts[place]) for other in held)
-    ]
-    if not held:
-        return None
-    if len(held) > 1:
-        names = ", ".join(LETTERS[place] for place in held)
-        return Choice(None, f"ambiguous: holds the texts of {names}")
-    name = LETTERS[held[0]]
-    rest = _without(said, options[held[0]])
-    if _DOUBTS.search(rest):
-        return Choice(None, f"holds the text of {name} beside a negation, a doubt or a question")
-    if others := _letters(rest, options) - {name}:
-        return Choice(None, f"ambiguous: the text of {name} beside {', '.join(sorted(others))}")
-    return Choice(held[0], f"holds the text of option {name}")
-
-
-def _without(said: str, option: str) -> str:
-    """A sentence without the text of an option, and the letters and negations that stand in it."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", unwrapped(option)))
-    return re.sub(r"(?i)\b" + r"\W+".join(words) + r"\b", " \u2026 ", said) if words else said
-
-
-def _folded_starts(said: str, place: int | None, options: Sequence[str]) -> bool:
-    """Whether a sentence begins with the text of an option that is more than a word."""
-    text = "" if place is None else folded(options[place])
-    return " " in text and f"{folded(said)} ".startswith(f"{text} ")
+    for match in _MENTION.finditer(text):
+        before, after = text[max(0, match.start() - 24) : match.start()], text[match.end() :]
+        if match[3] is None or (_BEFORE.search(before) and not _AFTER.match(after)):
+            letters.add(next(filter(None, match.groups())).upper())
+    return letters & set(LETTERS[: len(options)])

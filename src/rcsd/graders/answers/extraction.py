@@ -1,6 +1,6 @@
-r"""Where the final answer of a text stands.
+r"""Extraction of the final answer of a text.
 
-What counts, the first that there is, in what follows the last closed tag of thinking:
+The first of these that there is counts, in what follows the last closed tag of thinking:
 
 1. the last ``\boxed{...}`` or ``\fbox{...}`` that is not empty: of several different ones the last;
 2. the last of what follows ``Answer:``, a heading ``Answer``, ``the answer is`` or ``####``, where
@@ -22,10 +22,9 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rcsd.graders.answers.folding import folded, holds_phrase
-from rcsd.graders.answers.numerals import ready, values
-from rcsd.graders.answers.plain import boxed_contents
-from rcsd.graders.answers.units import unit_at_start
+from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
+from rcsd.graders.answers.numerals import read_quantities
+from rcsd.graders.answers.units import read_unit
 
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole, or of an equation that is."""
@@ -91,12 +90,12 @@ _SENTENCE_END = re.compile(  # not after the letter of "B. London"
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was found.
+    """A final answer, or why there is none.
 
     Args:
         answer: The final answer, markup around it removed; None: there is none.
         reason: Where it stands, or why there is none.
-        is_unsure: Something reads like an answer, but nobody can say that it is the final one.
+        is_unsure: Something reads like an answer, but may not be the final one.
     """
 
     answer: str | None
@@ -104,38 +103,44 @@ class Extraction:
     is_unsure: bool = False
 
 
-def extraction(
+def extract_final_answer(
     text: str, finished: bool = True, kind: str = "text", options: Sequence[str] = ()
 ) -> Extraction:
-    """The final answer of a text.
+    """Final answer of a text; see the module for what counts.
 
     Args:
         text: A completion.
         finished: Whether the model ended by itself.
-        kind: Of answer, as `rcsd.types.Grading` names it.
-        options: Of a choice.
+        kind: Kind of answer, as in `rcsd.types.Grading`.
+        options: Options of a choice.
     """
-    said = text_after_thinking(text)
-    if said is None:
+    rest = text_after_thinking(text)
+    if rest is None:
         return Extraction(None, "the thinking never ends, so there is no final answer")
-    if said != text and not said.strip():
+    if rest != text and not rest.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
-    turn = _NEXT_TURN.search(said)
-    if turn and (before := _pointed_out(said[: turn.start()], True, kind)):
-        return before
-    found = _pointed_out(said, finished, kind)
+    turn = _NEXT_TURN.search(rest)
+    found = _boxed_or_marked(rest[: turn.start()], True, kind) if turn else None
+    found = found or _boxed_or_marked(rest, finished, kind)
     if found is None and finished:
-        found = _whole(said)
-        if found is None and kind == "choice":
-            found = _lone_option(said)
-        found = found or _concluded(said)
-        if found is None and kind in ("number", "math"):
-            found = _equation(said)
+        found = (
+            _single_line(rest)
+            or (_lone_option(rest) if kind == "choice" else None)
+            or _conclusion(rest)
+            or (_equation(rest) if kind in ("number", "math") else None)
+        )
     if found is not None:
         return found
-    if finished and _may_answer(_last_line(said), kind, options):
+    if finished and _may_answer(_last_line(rest), kind, options):
         return Extraction(None, "no final answer is marked, but the last line may give one", True)
     return Extraction(None, "no final answer" if finished else "cut off before a final answer")
+
+
+def extract_marked_answer(text: str) -> str | None:
+    """Final answer in a closed box or after a mark such as ``Answer:``; None: there is none."""
+    rest = text_after_thinking(text) or ""
+    found = _boxed(rest, False, "text") or _marked(rest, True)
+    return None if found is None else found.answer
 
 
 def text_after_thinking(text: str) -> str | None:
@@ -157,25 +162,36 @@ _HOLDS = {
 
 
 def _may_answer(line: str, kind: str, options: Sequence[str]) -> bool:
-    held = _HOLDS.get(kind)
-    return (held is not None and held.search(line) is not None) or any(
-        holds_phrase(folded(line), folded(option)) for option in options
+    words, pattern = normalize_words(line), _HOLDS.get(kind)
+    return (pattern is not None and pattern.search(line) is not None) or any(
+        holds_phrase(words, normalize_words(option)) for option in options
     )
 
 
-def _pointed_out(text: str, finished: bool, kind: str) -> Extraction | None:
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.split("\n")) if strip_markup(line)), "")
+
+
+def _boxed_or_marked(text: str, finished: bool, kind: str) -> Extraction | None:
     return _boxed(text, finished, kind) or _marked(text, finished)
 
 
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.split("\n")) if bare(line)), "")
+def boxed_contents(text: str) -> list[str]:
+    r"""Contents of each closed ``\boxed{...}``, nested braces included, in order of the ends."""
+    contents: list[str] = []
+    opened: list[int | None] = []  # where a box's contents begin; None: another brace
+    for match in re.finditer(r"(\\boxed\s*\{)|[{}]", text):
+        if match[0] != "}":
+            opened.append(match.end() if match[1] else None)
+        elif opened and (start := opened.pop()) is not None:
+            contents.append(text[start : match.start()].strip())
+    return contents
 
 
 def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
     text = _FBOX.sub(r"\\boxed", text)
-    contents = [content for content in boxed_contents(text) if bare(content)]
+    contents = [content for content in boxed_contents(text) if strip_markup(content)]
     if contents:
-        several = len(set(contents)) > 1
         answer = contents[-1]
         begin = text.rindex(answer)
         before, after = text[:begin], text[begin + len(answer) + 1 :]
@@ -185,18 +201,19 @@ def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
             return Extraction(answer, "the box is a part of an expression", True)
         if kind == "number":
             answer += _unit_beside(answer, after)
-        return Extraction(answer, "the last of several boxes" if several else "boxed")
+        is_one = len(set(contents)) == 1
+        return Extraction(answer, "boxed" if is_one else "the last of several boxes")
     for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
-        found = [content for content in pattern.findall(text) if bare(content)]
-        if found:
-            return Extraction(bare(found[-1]), "in a box that is not closed")
+        contents = [content for content in pattern.findall(text) if strip_markup(content)]
+        if contents:
+            return Extraction(strip_markup(contents[-1]), "in a box that is not closed")
     return None
 
 
 def _unit_beside(boxed: str, rest: str) -> str:
     r"""The unit or the power of ten that follows the box of a bare number: ``\boxed{20} cm``."""
-    plain = ready(boxed)
-    last = values(plain)[-1:]
+    plain = normalize_quantity(boxed)
+    last = read_quantities(plain)[-1:]
     if not last or not last[0].unit.is_none or last[0].end != len(plain):
         return ""
     beside = re.sub(r"^[\s$]+|[\s$]+$", "", re.split(r"\n|[.,;](?!\d)|\\[\])]", rest)[0])
@@ -204,7 +221,7 @@ def _unit_beside(boxed: str, rest: str) -> str:
     if re.match(r"A\s+[a-z]{2}", beside):
         return ""
     is_factor = re.match(r"(?:\\times|\\cdot|\u00d7|\u00b7)\s*10", beside)
-    return f" {beside}" if is_factor or unit_at_start(ready(beside))[0] else ""
+    return f" {beside}" if is_factor or read_unit(normalize_quantity(beside))[0] else ""
 
 
 def _marked(text: str, finished: bool) -> Extraction | None:
@@ -215,57 +232,52 @@ def _marked(text: str, finished: bool) -> Extraction | None:
         if _NO_MARK_AFTER.search(text[max(line_start, mark.start() - 80) : mark.start()]):
             continue
         lines = rest.split("\n")
-        place = next((i for i, line in enumerate(lines) if bare(line)), None)
+        places = [i for i, line in enumerate(lines) if strip_markup(line)]
         is_named = mark[0].rstrip("* \t").endswith(":")  # "Answer: Valid for a year"
-        if place is None or (not is_named and _NO_ANSWER.match(lines[place])):
+        if not places or (not is_named and _NO_ANSWER.match(lines[places[0]])):
             continue
+        place = places[0]
         if lines[place].rstrip("* \t").endswith(":"):  # "The answer is approximately:\n5"
-            place = next((i for i in range(place + 1, len(lines)) if bare(lines[i])), place)
+            place = (*places, place)[1]
         if not finished and place == len(lines) - 1:
             return Extraction(None, "cut off before a final answer: within it")
+        answer = strip_markup(lines[place])
         if _TAKEN_BACK.search(rest):
-            return Extraction(bare(lines[place]), "an answer that is taken back", True)
-        return Extraction(bare(lines[place]), "after the last 'answer'")
+            return Extraction(answer, "an answer that is taken back", True)
+        return Extraction(answer, "after the last 'answer'")
     return None
 
 
 def _lone_option(text: str) -> Extraction | None:
     """The first or the last line, if no line stands for another option."""
-    lines = [line for line in text.split("\n") if bare(line)]
-    begins = [_OPTION_LINE.match(line) for line in lines]
-    if len({begin[1] or begin[2] for begin in begins if begin}) != 1:
+    lines = [line for line in text.split("\n") if strip_markup(line)]
+    options = [_OPTION_LINE.match(line) for line in lines]
+    if len({option[1] or option[2] for option in options if option}) != 1:
         return None
-    for line, begin in ((lines[-1], begins[-1]), (lines[0], begins[0])):
-        if begin and len(line) <= MAX_OPTION:
-            return Extraction(bare(line), "a line of its own")
+    for place in (-1, 0):
+        if options[place] and len(lines[place]) <= MAX_OPTION:
+            return Extraction(strip_markup(lines[place]), "a line of its own")
     return None
 
 
 def _equation(text: str) -> Extraction | None:
     """The last sentence, if it is nothing but an equation."""
-    line = bare(_sentences(_last_line(text))[-1])
+    line = strip_markup(_sentences(_last_line(text))[-1])
     found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
     return Extraction(found[1], "in the last equation") if found else None
 
 
-def _whole(text: str) -> Extraction | None:
-    line = bare(text)
-    if (
-        line is None
-        or "\n" in line
-        or "\\boxed" in line
-        or len(line) > MAX_LINE
-        or len(_sentences(line)) > 1
-    ):
+def _single_line(text: str) -> Extraction | None:
+    line = strip_markup(text)
+    if line is None or "\n" in line or "\\boxed" in line or len(line) > MAX_LINE:
         return None
-    return Extraction(line, "the whole text")
+    return None if len(_sentences(line)) > 1 else Extraction(line, "the whole text")
 
 
-def _concluded(text: str) -> Extraction | None:
+def _conclusion(text: str) -> Extraction | None:
     last = [sentence for sentence in _sentences(text) if sentence.strip()][-1:]
-    if not last or not (opening := _CONCLUDES.match(last[0])):
-        return None
-    answer = bare(last[0][opening.end() :])
+    opening = _CONCLUDES.match(last[0]) if last else None
+    answer = strip_markup(last[0][opening.end() :]) if opening else None
     return None if answer is None else Extraction(answer, "in the last sentence")
 
 
@@ -278,8 +290,8 @@ _OPENS = re.compile(r"\$\$|\$(?!\d[\d,.]*$)|\\\[|\\\(|[:\uff1a#]+|>+(?!\s*[\d.\\
 _CLOSES = ("$", r"\]", r"\)")
 
 
-def bare(answer: str) -> str | None:
-    """An answer without markup around it and without a full stop; None: nothing is left."""
+def strip_markup(answer: str) -> str | None:
+    """Answer without markup around it and without a full stop; None: nothing is left."""
     # By its ends, and not a shorter text at each step: 100,000 "$" take no longer than so many "a".
     begin, end, before = 0, len(answer), (-1, -1)
     while before != (begin, end):

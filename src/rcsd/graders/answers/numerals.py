@@ -1,202 +1,148 @@
-r"""Values and units in free text: every way to write a number that answers use.
+r"""Numbers in text, with the units that follow them.
 
-``1.2 \times 10^{-3}``, ``1.2e-3``, ``1.2·10⁻³``, ``\frac{1}{3}``, ``½``, ``2\sqrt{2}``, ``3\pi/4``,
-``1,000``, ``1 000``, ``3,5`` and ``1.000,5`` (a comma before exactly three digits groups them),
-``12 million``, ``five``. What stands after ``\pm`` is left out.
+`read_numerals` reads digits and powers of ten. `read_quantities` also reads fractions, roots,
+multiples of π and number words, and the unit behind each: ``2\sqrt{2}``, ``3\pi/4``, ``1 1/2``,
+``12 million``, ``five``.
 """
 
-import functools
 import math
 import re
 from dataclasses import dataclass
 
-from rcsd.graders.answers.folding import unwrapped
-from rcsd.graders.answers.plain import numerals, plain_text
-from rcsd.graders.answers.units import Unit, spelt, unit_at_start
-
-MAX_CHARACTERS = 2_000
-"""Of an answer that is read; what is longer holds no single number."""
+from rcsd.graders.answers.units import Unit, read_unit
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A number in a text, with its unit.
+class Quantity:
+    """A number in a text.
 
     Args:
-        number: As it was written: ``9.73`` of ``9.73%``.
-        unit: What follows it.
-        start: Where the number begins in the text that `ready` made.
-        end: Where the unit ends.
+        number: Its value as written, the sign included: ``9.73`` of ``9.73%``.
+        start: Where it begins in the normalised text, at its sign if it has one.
+        end: Where it ends; if a unit follows, where that ends.
+        unit: The unit that follows it.
     """
 
     number: float
-    unit: Unit
     start: int
     end: int
+    unit: Unit = Unit()  # noqa: RUF009 (frozen)
 
 
-_VULGAR = {
-    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5",
-    "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
+# Not part of a name (V1, H2O), a decimal or an exponent (m^2, s^-1).
+_NUMERAL = re.compile(
+    r"(?<![\w.^])(?<!\^-)"
+    r"(?:10\^(?P<power>[+-]?\d{1,3})"
+    r"|(?P<digits>\d+(?:\.\d+)?|\.\d+)"
+    r"(?:[eE](?P<exponent>[+-]?\d{1,3})(?!\w)| ?\* ?10\^(?P<factor>[+-]?\d{1,3}))?)"
+)
+# A minus is a sign where no operand stands before it; "12 - 4" and "12-4" hold 12 and 4.
+_SIGN = re.compile(r"(?:[=(\[{:,;] ?- ?|(?:^|[^\w)\]}])-)$")
+
+
+def read_numerals(text: str) -> list[Quantity]:
+    """Every standalone number of a text that `normalize_math` made, in order, without its unit."""
+    numerals = []
+    for match in _NUMERAL.finditer(text):
+        exponent = match["power"] or match["exponent"] or match["factor"] or "0"
+        value = float(f"{match['digits'] or '1'}e{exponent}")
+        start = max(0, match.start() - 8)
+        if _SIGN.search(text[start : match.start()]):
+            value, start = -value, text.rindex("-", start, match.start())
+        else:
+            start = match.start()
+        numerals.append(Quantity(value, start, match.end()))
+    return numerals
+
+
+_N = r"(?:\d+(?:\.\d+)?|\.\d+)"
+_SYMBOLIC = re.compile(
+    r"(?P<sign>(?:^|(?<=[=≈(:,;\s]))-\s?)?(?:"
+    r"(?P<whole>\d+)\s+(?P<part>\d+\s?/\s?\d+)(?![\d.])"
+    rf"|(?P<factor>{_N})?\s*\*?\s*(?:(?P<pi>\\pi(?![a-zA-Z])|π)|\\sqrt\s*(?P<root>{_N}))"
+    rf"(?:\s?/\s?(?P<under>{_N}))?"
+    rf"|(?P<fraction>{_N}\s?/\s?{_N})(?!\s?/)"
+    r")(?!\s*[\^\d])(?!\s*\*\s*10)"
+)
+
+
+def _symbolic_value(match: re.Match[str]) -> float | None:
+    """Value of a fraction, a root or a multiple of π; None: it has none."""
+
+    def divide(fraction: str) -> float:
+        over, under = fraction.split("/")
+        return float(over) / float(under)
+
+    try:
+        if fraction := match["part"] or match["fraction"]:
+            value = float(match["whole"] or 0) + divide(fraction)
+        else:
+            value = math.pi if match["pi"] else math.sqrt(float(match["root"]))
+            value *= float(match["factor"] or 1) / float(match["under"] or 1)
+    except (ZeroDivisionError, OverflowError):
+        return None
+    return -value if match["sign"] else value
+
+
 _ONES = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {
-    "zero": 0,
-    **{word: number for number, word in enumerate(_ONES, 1)},
-    **{word: 10 * number for number, word in enumerate(_TENS, 2)},
-}
+_WORDS = {"zero": 0, "a": 1, "an": 1} | {word: n for n, word in enumerate(_ONES, 1)}
+_WORDS |= {word: 10 * n for n, word in enumerate(_TENS, 2)}
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
     "eighth": 8, "tenth": 10,
 }  # fmt: skip
-_D = r"\d+(?:\.\d+)?|\.\d+"
-_MULTIPLES = {
-    "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12
-}  # fmt: skip
-_READY = (
-    (re.compile(r"[" + "".join(_VULGAR) + r"]"), lambda m: f" {_VULGAR[m[0]]} "),
-    # Uncertainties: "5.3 \pm 0.1", "5.3(2)"; a leading "\pm 5" stays, and is two values.
-    (
-        re.compile(rf"(?<=\d)\s*(?:\\pm|±|\+/-|\+-)\s*(?:{_D})(?:\s*%|[eE][+-]?\d+)?"),
-        "",
-    ),
-    (re.compile(r"(\d\.\d+)\(\d{1,2}\)(?!\d)"), r"\1"),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=\d)(?:\\[,;:! ]|[\u2009\u202f\u00a0'\u2019])(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<![\d.,^])(\d{1,3})((?: \d{3})+)(?![\d,^])"), lambda m: m[0].replace(" ", "")),
-    (
-        re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])"),
-        lambda m: m[0].replace(".", "").replace(",", "."),
-    ),
-    (re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])"), lambda m: m[0].replace(".", "")),
-    (
-        re.compile(r"(?<![\w.,(\[])(?!\d{1,3},\d{3}(?!\d))(\d+),(\d+)(?![\d.,])"),
-        r"\1.\2",
-    ),
-    (re.compile(r"(?<![\w.,])0,(\d+)(?![\d.,])"), r"0.\1"),
-    (re.compile(r"\\(?:approx|simeq|sim|cong|equiv|thickapprox)(?![a-zA-Z])|≃|≅|≡"), " ≈ "),
-    (re.compile(r"\\(?:to|rightarrow|Rightarrow|implies)(?![a-zA-Z])|[→⇒]"), " = "),
-    (re.compile(r"\\l?dots(?![a-zA-Z])|…|(?<=\d)\.\.\."), ""),
-    (  # one and a half
-        re.compile(r"(?<![\w.^}])(\d+)\s*\\[dt]?frac\s*\{?(\d+)\}?\s*\{?(\d+)\}?"),
-        lambda m: f"{m[1]} {m[2]}/{m[3]}",
-    ),
-    (
-        re.compile(
-            r"(?i)(^|[=≈:]|\b(?:is|about|approximately|roughly))\s*(?:minus|negative)\s+(?=[.\d])"
-        ),
-        r"\1 -",
-    ),
-    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
-    (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
-    (re.compile(r"(?i)(?<=\d)\s+and\s+(?:a|one)\s+half\b"), " 1/2"),
-    (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
-    (re.compile(r"(?<=\d) (?=[eE][+-]\d)"), ""),
-)
-_BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
-
-
-@functools.lru_cache(maxsize=4096)
-def ready(text: str) -> str:
-    """An answer with one spelling of numbers, operators and units, in which values are found."""
-    text = unwrapped(text[:MAX_CHARACTERS])
-    text = re.sub(r"\\\$", " dollar ", text)
-    for pattern, replacement in _READY:
-        text = pattern.sub(replacement, text)
-    text = _BRACKETED.sub(r"\1", plain_text(spelt(text))).strip()
-    text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
-    return re.sub(r"^-\s+", "-", text)
-
-
-_N = rf"(?:{_D})"
-_ROOT = rf"\\sqrt\s*\{{?\s*({_N})\s*\}}?"
-_SYMBOLIC = re.compile(
-    rf"(?P<sign>(?:^|(?<=[=≈(:,;\s]))-\s?)?(?:"
-    rf"(?P<mixed>\d+)\s+(?P<mover>\d+)\s?/\s?(?P<munder>\d+)(?![\d.])"
-    rf"|(?P<rover>{_N})?\s*\*?\s*{_ROOT}(?:\s?/\s?(?P<runder>{_N}))?"
-    rf"|(?P<pover>{_N})?\s*\*?\s*(?:\\pi(?![a-zA-Z])|π)(?:\s?/\s?(?P<punder>{_N}))?"
-    rf"|(?P<over>{_N})\s?/\s?(?P<under>{_N})(?!\s?/)"
-    r")(?!\s*[\^\d])(?!\s*\*\s*10)"
-)
-_COUNT_WORD = re.compile(
-    rf"(?i)\b(?:(?P<tens>{'|'.join(_TENS)})[-* ](?P<ones>{'|'.join(_ONES[:9])})"
+_MULTIPLES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_IN_WORDS = re.compile(
+    rf"(?i)(?:\b(?P<minus>minus|negative)\s+)?"
+    rf"\b(?:(?P<tens>{'|'.join(_TENS)})[-* ](?P<ones>{'|'.join(_ONES[:9])})"
     rf"|(?:(?P<over>{'|'.join(_ONES)}|an?)[-* ])?(?P<part>{'|'.join(_PARTS)})s?"
-    rf"|(?P<word>{'|'.join(_WORDS)}))\b(?!-)"
+    rf"|(?P<word>zero|{'|'.join(_ONES)}|{'|'.join(_TENS)}))\b(?!-)"
 )
-_MINUS = re.compile(r"(?i)\b(?:minus|negative)\s+$")
 
 
-def _in_words(text: str) -> tuple[float, int, int] | None:
-    """The one number that words give; None: there is none, or more than a word or two."""
-    found = list(_COUNT_WORD.finditer(text))
-    if len(found) != 1:
-        return None
-    match = found[0]
-    part = {name: word and word.lower() for name, word in match.groupdict().items()}
-    if part["tens"]:
-        number = float(_WORDS[part["tens"]] + _WORDS[part["ones"]])
-    elif part["part"]:
-        number = _WORDS.get(part["over"] or "", 1) / _PARTS[part["part"]]
+def _read_words(text: str) -> list[Quantity]:
+    """The one number that words give; empty: there is none, or more than a word or two."""
+    matches = list(_IN_WORDS.finditer(text))
+    if len(matches) != 1:
+        return []
+    match = matches[0]
+    part = {name: (word or "").lower() for name, word in match.groupdict().items()}
+    if part["part"]:
+        number = _WORDS.get(part["over"], 1) / _PARTS[part["part"]]
     else:
-        number = float(_WORDS[part["word"]])
-    minus = _MINUS.search(text[: match.start()])
-    return (-number if minus else number), (minus or match).start(), match.end()
+        number = float(sum(_WORDS[part[name]] for name in ("tens", "ones", "word") if part[name]))
+    return [Quantity(-number if part["minus"] else number, match.start(), match.end())]
 
 
-def values(text: str) -> list[Value]:
-    """Every number of an answer that `ready` made, in order, with the unit that follows it."""
-    found: list[tuple[float, int, int]] = []
-    for match in _SYMBOLIC.finditer(text):
-        if match.start() and (
-            text[match.start() - 1].isalnum() or text[match.start() - 1] in "^_."
-        ):
-            continue
-        number = _symbolic(match)
-        if number is not None:
-            found.append((number, match.start(), match.end()))
-    taken = [(start, end) for _, start, end in found]
-    for numeral in numerals(text):
-        if not any(start < numeral.end and numeral.start < end for start, end in taken):
-            found.append((numeral.value, numeral.start, numeral.end))
-    if not found and (said := _in_words(text)):
-        found.append(said)
-    return [_with_unit(text, *place) for place in sorted(found, key=lambda place: place[1])]
+def read_quantities(text: str) -> list[Quantity]:
+    """Every number of an answer that `normalize_quantity` made, in order, with its unit."""
+    symbolic = [
+        Quantity(value, match.start(), match.end())
+        for match in _SYMBOLIC.finditer(text)
+        if not re.match(r"[\w^.]", text[match.start() - 1 : match.start()])
+        and (value := _symbolic_value(match)) is not None
+    ]
+    numerals = [
+        numeral
+        for numeral in read_numerals(text)
+        if not any(other.start < numeral.end and numeral.start < other.end for other in symbolic)
+    ]
+    bare = sorted(symbolic + numerals, key=lambda quantity: quantity.start) or _read_words(text)
+    return [_with_unit(text, quantity) for quantity in bare]
 
 
-def _symbolic(match: re.Match[str]) -> float | None:
-    part = match.groupdict()
-    try:
-        if part["mixed"]:
-            number = float(part["mixed"]) + float(part["mover"]) / float(part["munder"])
-        elif part["under"]:
-            number = float(part["over"]) / float(part["under"])
-        elif "sqrt" in match[0]:
-            root = math.sqrt(float(match[6]))
-            number = float(part["rover"] or 1) * root / float(part["runder"] or 1)
-        else:
-            number = float(part["pover"] or 1) * math.pi / float(part["punder"] or 1)
-    except (ZeroDivisionError, OverflowError):
-        return None
-    return -number if part["sign"] else number
-
-
-def _with_unit(text: str, number: float, start: int, end: int) -> Value:
-    rest = text[end:]
-    multiple = re.match(rf"\s*({'|'.join(_MULTIPLES)})\b", rest)
-    if multiple:
+def _with_unit(text: str, bare: Quantity) -> Quantity:
+    number, start, end = bare.number, bare.start, bare.end
+    if multiple := re.match(rf"\s*({'|'.join(_MULTIPLES)})\b", text[end:]):
         number, end = number * _MULTIPLES[multiple[1]], end + multiple.end()
     opening = re.match(r"[\s*\\]*[\[(]?\s*", text[end:])
-    skipped = opening.end() if opening else 0
-    unit, after = unit_at_start(text[end + skipped :])
-    if unit is None:
-        before = re.search(r"(dollar|euro|€|\$)\s*-?$", text[:start])
-        if before:
-            name = "euro" if before[1] in ("euro", "€") else "dollar"
-            return Value(number, Unit(name, 1.0, (((name, 1.0),),)), before.start(), end)
-        return Value(number, Unit(), start, end)
-    return Value(number, unit, start, len(text) - len(after))
+    unit, after = read_unit(text[end + (opening.end() if opening else 0) :])
+    if unit is not None:
+        return Quantity(number, start, len(text) - len(after), unit)
+    if currency := re.search(r"(dollar|euro)\s*-?$", text[:start]):
+        return Quantity(number, currency.start(), end, Unit(currency[1], 1.0, (currency[1],)))
+    return Quantity(number, start, end)

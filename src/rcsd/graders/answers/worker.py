@@ -1,80 +1,61 @@
-r"""The process in which mathematics is done: it may be killed at any time.
+r"""Process in which mathematics is done, so that it can be killed at any time.
 
-One JSON object a line comes in, one goes out: ``{"task": "equal", "reference": ..., "answer": ...,
-"seconds": ...}`` is answered by ``{"verdict": true, false or null, "reason": ...}``, and
-``{"task": "value", "text": ..., "seconds": ...}`` by ``{"value": number or null, "reason": ...}``.
+It receives ``("equal", reference, answer, seconds)`` over the pipe whose file descriptor is its
+argument, and sends back ``(verdict or None, reason)``; or ``("value", text, "", seconds)``, and
+sends back ``(number or None, reason)``. It sends True once when it is ready.
 
 Its address space is bounded, so what eats memory ends in an error here, not in a machine that
-swaps; each task has a budget of seconds of the processor, since a computation in C hears nothing
-else. It ends when its input does: with its parent, however that ends.
+swaps. Each task has a budget of CPU seconds, since a computation in C hears nothing else. It ends
+when the pipe is closed: with its parent, however that ends.
 """
 
-import json
 import math
 import os
 import queue
 import resource
 import sys
 import threading
-from collections.abc import Mapping
-from typing import Any, TextIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 MAX_BYTES = 2 * 2**30
-"""Of address space."""
+"""Bound of the address space."""
 
 MAX_NUMBER = 10**10_000
 """Numbers beyond it are not told apart."""
 
 
-def _bound(kind: int, limit: int) -> None:
+def _set_limit(kind: int, limit: int) -> None:
     hard = resource.getrlimit(kind)[1]
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(kind, (limit, hard))
 
 
-def _allow_seconds(seconds: float) -> None:
-    """Let the process live for so many more seconds of the processor."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _bound(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds) + 1)
-
-
-def answer_to(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task comes to; errors of the mathematics are reasons, not verdicts."""
-    try:
-        if task["task"] == "value":
-            return _value(task["text"])
-        return _equal(task["reference"], task["answer"])
-    except MemoryError:
-        return {"reason": "it takes too much memory to work out", "broken": True}
-    except RecursionError:
-        return {"reason": "it is nested too deeply to work out"}
-    except Exception as error:  # sympy raises whatever it stumbles over
-        return {"reason": f"it cannot be worked out ({type(error).__name__})"}
-
-
-def _parsed(text: str) -> list[Any]:
+def _parse(text: str) -> list[Any]:
     """Expressions of a text; empty: it is no mathematics that can be read."""
     from math_verify import parse  # noqa: PLC0415
 
-    shown = text if "$" in text or "\\[" in text else f"${text}$"
-    found = parse(shown, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)
-    return [one for one in found if not isinstance(one, str)]
+    latex = text if "$" in text or "\\[" in text else f"${text}$"
+    parsed = parse(latex, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)
+    return [expression for expression in parsed if not isinstance(expression, str)]
 
 
-def _equal(reference: str, answer: str) -> dict[str, Any]:
+def compare(reference: str, answer: str) -> tuple[bool | None, str]:
+    """Verdict on the equality of two expressions, and why; None: it cannot be told."""
     from math_verify import verify  # noqa: PLC0415
 
-    expected, given = _parsed(reference), _parsed(answer)
+    expected, actual = _parse(reference), _parse(answer)
     if not expected:
-        return {"verdict": None, "reason": "the reference cannot be read as mathematics"}
-    if not given:
-        return {"verdict": None, "reason": "the answer cannot be read as mathematics"}
-    same = verify(expected, given, timeout_seconds=0, raise_on_error=True)
-    if not same and _has_i(expected) != _has_i(given):
-        return {"verdict": None, "reason": "i may be a variable, or the imaginary unit"}
-    if not same and any(map(_is_beyond_reach, expected + given)):
-        return {"verdict": None, "reason": "it is too large a number to work out"}
-    return {"verdict": same, "reason": "equal" if same else "not equal"}
+        return None, "the reference cannot be read as mathematics"
+    if not actual:
+        return None, "the answer cannot be read as mathematics"
+    if verify(expected, actual, timeout_seconds=0, raise_on_error=True):
+        return True, "equal"
+    if _has_i(expected) != _has_i(actual):
+        return None, "i may be a variable, or the imaginary unit"
+    if any(map(_is_too_large, expected + actual)):
+        return None, "it is too large a number to work out"
+    return False, "not equal"
 
 
 def _has_i(expressions: list[Any]) -> bool:
@@ -82,7 +63,7 @@ def _has_i(expressions: list[Any]) -> bool:
     return any("i" in map(str, getattr(one, "free_symbols", ())) for one in expressions)
 
 
-def _is_beyond_reach(expression: Any) -> bool:
+def _is_too_large(expression: Any) -> bool:
     """Whether a number is so large that math-verify, which passes over errors, calls it unequal."""
     if not getattr(expression, "is_number", False) or expression.is_infinite:
         return False
@@ -92,50 +73,50 @@ def _is_beyond_reach(expression: Any) -> bool:
         return True
 
 
-def _value(text: str) -> dict[str, Any]:
-    found = _parsed(text)
-    if len(found) != 1:
-        return {"value": None, "reason": "it is no single expression"}
-    expression = found[0]
-    if not getattr(expression, "is_number", False):
-        return {"value": None, "reason": "it is an expression, not a number"}
-    value = complex(expression.evalf())
+def evaluate(text: str) -> tuple[float | None, str]:
+    """Value of an expression without variables, and how it came; None: it has none."""
+    parsed = _parse(text)
+    if len(parsed) != 1:
+        return None, "it is no single expression"
+    if not getattr(parsed[0], "is_number", False):
+        return None, "it is an expression, not a number"
+    value = complex(parsed[0].evalf())
     if value.imag or not math.isfinite(value.real):
-        return {"value": None, "reason": "it is no finite real number"}
-    return {"value": value.real, "reason": "worked out"}
+        return None, "it is no finite real number"
+    return value.real, "worked out"
 
 
-def serve(source: TextIO, sink: TextIO) -> None:
-    """Answer the tasks of a stream until it ends; then end the process, whatever it is doing."""
-    tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
+def _serve(connection: Connection) -> None:
+    """Do the tasks of a connection until it ends; then end the process, whatever it is doing."""
+    tasks: queue.SimpleQueue[tuple[str, str, str, float]] = queue.SimpleQueue()
 
-    def read() -> None:
-        for line in source:
-            tasks.put(line)
-        os._exit(0)
+    def receive() -> None:
+        try:
+            while True:
+                tasks.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(0)
 
-    threading.Thread(target=read, daemon=True).start()
-    sink.write("{}\n")  # here
-    sink.flush()
+    threading.Thread(target=receive, daemon=True).start()
+    connection.send(True)
     while True:
-        task = json.loads(tasks.get())
-        _allow_seconds(task["seconds"])
-        answer = answer_to(task)
-        sink.write(json.dumps(answer) + "\n")
-        sink.flush()
-        if answer.get("broken"):
-            os._exit(1)  # what is left of it after a want of memory is not to be trusted
-
-
-def main() -> None:
-    """Serve standard input; nothing else may be written to standard output."""
-    import math_verify  # noqa: F401, PLC0415 (not in the time of the first task)
-
-    _bound(resource.RLIMIT_AS, MAX_BYTES)
-    sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(sys.stdin, sink)
+        task, first, second, seconds = tasks.get()
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _set_limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds) + 1)
+        try:
+            result = evaluate(first) if task == "value" else compare(first, second)
+        except MemoryError:
+            connection.send((None, "it takes too much memory to work out"))
+            os._exit(1)  # what is left of it is not to be trusted
+        except RecursionError:
+            result = None, "it is nested too deeply to work out"
+        except Exception as error:  # sympy raises whatever it stumbles over
+            result = None, f"it cannot be worked out ({type(error).__name__})"
+        connection.send(result)
 
 
 if __name__ == "__main__":
-    main()
+    import math_verify  # noqa: F401 (not in the time of the first task)
+
+    _set_limit(resource.RLIMIT_AS, MAX_BYTES)
+    _serve(Connection(int(sys.argv[1])))

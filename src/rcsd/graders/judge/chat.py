@@ -1,31 +1,31 @@
-"""What a judge needs of a model: conversations in, replies out, from wherever it runs."""
+"""Interface between a judge and the model that replies, wherever it runs."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rcsd.io import digest
 from rcsd.types import Conversation
 
 Finish = Literal["stop", "length", "refused", "too long", "garbage"]
-"""How a reply ended: by itself; cut off at its limit; a filter or the model refused; the prompt was
-too long; what came was no reply."""
+"""End of a reply: by itself; at its token limit; by a filter or the model's refusal; the prompt was
+too long; the response was no reply."""
 
 NextRequest = Callable[[], "Request | None"]
-"""What is to be asked next; None: nothing at present, a reply may change that."""
+"""Source of requests; None: none at present, a reply may change that."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation that waits for a reply.
+    """One conversation that needs a reply.
 
     Args:
-        conversation: What is said.
+        conversation: Messages.
         schema: JSON schema of the reply.
-        seed: Of the sampling.
-        sample: Which of several judgements of the same this is.
-        attempt: How often it was asked before, without a reply of use.
+        seed: Seed of the sampling.
+        sample: Index among repeated judgements of the same text.
+        attempt: Number of earlier requests whose reply was of no use.
     """
 
     conversation: Conversation
@@ -35,27 +35,29 @@ class Request:
     attempt: int = 0
 
     def key(self, about: Mapping[str, Any]) -> str:
-        """SHA-256 of everything that a reply hangs on.
+        """Digest of everything that a reply depends on.
 
         Args:
-            about: Of the chat: the model and every parameter. Not its address, so that replies
-                stay good when a server moves.
+            about: As `Chat.about`.
         """
         row = [about, self.conversation, self.schema, self.seed, self.sample, self.attempt]
-        text = json.dumps(row, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(json.dumps(row, sort_keys=True))
+
+    def max_prompt_tokens(self) -> int:
+        """Upper bound: no tokenizer in use makes more tokens of a text than it has bytes."""
+        return sum(len(message["content"].encode()) + 64 for message in self.conversation)
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What a model said.
+    """Reply of a model.
 
     Args:
-        text: Its words; empty where it said none.
+        text: Text; empty where there is none.
         finish: How it ended.
-        prompt_tokens: Of the conversation.
-        completion_tokens: Of the reply, with what it thought.
-        num_attempts: How often a server was asked until it answered.
+        prompt_tokens: Tokens of the conversation.
+        completion_tokens: Tokens of the reply, thinking included.
+        num_attempts: Number of HTTP requests that it took.
     """
 
     text: str
@@ -67,28 +69,32 @@ class ChatReply:
 
 @runtime_checkable
 class Chat(Protocol):
-    """A model that answers conversations."""
+    """A model that replies to conversations."""
 
     max_tokens: int
-    """Longest reply."""
+    """Maximum tokens of a reply."""
     counting: str
-    """How prompts are counted before they are sent, in words."""
+    """How `num_tokens` counts, in words."""
 
     def about(self) -> Mapping[str, Any]:
-        """The model and every parameter that its replies hang on, as plain values."""
+        """Model and parameters that replies depend on, as plain values.
+
+        The address of a server is not among them, so replies stay valid when it moves.
+        """
         ...
 
     def num_tokens(self, conversation: Conversation) -> int:
-        """Tokens of a conversation, about; see ``counting``."""
+        """Tokens of a conversation; see ``counting``."""
         ...
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
         """Replies as they come, in any order, until there is nothing more to ask.
 
-        Asks for the next request in the thread that takes the replies, and only once there is room
-        for it, so that a reply can change what is asked next.
+        Takes the next request in the caller's thread, and only once there is room for it, so that
+        a reply can change what is asked next.
 
         Raises:
-            RunError: If the model cannot be reached or will not serve; after all replies that came.
+            RunError: If the model cannot be reached or refuses to serve; after the replies that
+                were under way.
         """
         ...

@@ -4,26 +4,30 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
+from rcsd.errors import ConfigError
 from rcsd.graders.base import Judgement, judgement_of, rubric_of
-from rcsd.graders.judge.account import Account
-from rcsd.graders.judge.asking import bounds_of, conversation, groups, schema
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.chat import Chat, ChatReply, Request
-from rcsd.graders.judge.reading import Finding, score, verdicts
+from rcsd.graders.judge.cost import CostTracker, Forecast
+from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema, scale
+from rcsd.graders.judge.reading import Finding, read_score, read_verdicts
+from rcsd.io import cache_folder
 from rcsd.types import Example
 
 MAX_ATTEMPTS = 2
-"""How often the same is asked where a reply is of no use."""
+"""Requests for the same verdict, where a reply lacks it."""
 
-# A filter says the same again, and a prompt grows no shorter.
+# A filter refuses again, and a prompt grows no shorter.
 _FINAL = ("refused", "too long")
-_KEPT = ("stop", "length", "refused")
+_CACHED = ("stop", "length", "refused")
+
+Answers = Sequence[tuple[Example, str]]
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,12 @@ class Call:
     """One conversation with the judge.
 
     Args:
-        place: Of the answer, among those that are judged together.
-        numbers: Of the criteria that are asked for; empty: all, for one score.
-        attempt: How often it was asked before.
+        index: Index of the answer among those that are judged together.
+        numbers: Numbers of the criteria; empty: all, for one score.
+        attempt: Number of earlier requests for the same.
     """
 
-    place: int
+    index: int
     numbers: tuple[int, ...]
     attempt: int = 0
 
@@ -44,89 +48,92 @@ class Call:
 class ModelJudge:
     """Asks a model for verdicts, and leaves unscored what it does not clearly say.
 
-    Every reply goes into the cache as it comes. What brings no verdict is asked once more with
-    another seed; what then is missing has its reason. Threads may share a judge: they take turns.
+    Every reply is cached as it comes. A verdict that is missing is requested once more with another
+    seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
     Args:
         chat: The model.
-        asks: What one call asks for.
-        words: The templates.
-        cache: Of replies.
-        account: Counts, and holds to a budget.
-        seed: Of the model's sampling.
-        sample: Which of several judgements of the same this judge gives.
+        asks: Verdicts or scores that one call asks for.
+        templates: Prompt templates.
+        cache: Cache of replies.
+        costs: Counts calls, and holds them to a budget.
+        seed: Seed of the model's sampling.
+        sample: Index among repeated judgements of the same text.
     """
 
     def __init__(
         self,
         chat: Chat,
         asks: config.Asks,
-        words: PromptTemplates,
+        templates: PromptTemplates,
         cache: ReplyCache,
-        account: Account,
+        costs: CostTracker,
         seed: int = 0,
         sample: int = 0,
     ) -> None:
-        self.chat, self.asks, self.words, self.cache = chat, asks, words, cache
-        self.account, self.seed, self.sample = account, seed, sample
+        self.chat, self.asks, self.templates, self.cache = chat, asks, templates, cache
+        self.costs, self.seed, self.sample = costs, seed, sample
         self._about, self._turn = chat.about(), threading.Lock()
 
+    @classmethod
+    def from_config(
+        cls, section: config.ModelJudge | config.LocalJudge, chat: Chat
+    ) -> "ModelJudge":
+        """The judge of a section.
+
+        Raises:
+            ConfigError: If the folder of templates is missing.
+            DataError: If the cache cannot be opened.
+        """
+        if section.templates is not None and not section.templates.is_dir():
+            raise ConfigError(f"judge.templates: {section.templates} is not a folder")
+        costs = CostTracker(max_calls=section.max_calls)
+        if isinstance(section, config.ModelJudge):
+            costs.prices, costs.max_cost = section.prices, section.max_cost
+        cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
+        templates = PromptTemplates(section.templates)
+        return cls(chat, section.asks, templates, cache, costs, section.seed)
+
     def resampled(self, sample: int) -> "ModelJudge":
-        """The same judge asked anew: with seeds of its own, on the same account."""
-        parts = (self.chat, self.asks, self.words, self.cache, self.account)
+        """The same judge with other seeds, on the same budget."""
+        parts = (self.chat, self.asks, self.templates, self.cache, self.costs)
         return ModelJudge(*parts, self.seed, sample)
 
-    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+    def judgements(self, answers: Answers) -> list[Judgement]:
         """One for each example and text, in order.
 
         Raises:
             DataError: If an example has no rubric, or the cache cannot be written.
-            RunError: If the model's server refuses, or stays away; the cache then has what came.
+            RunError: If the model's server refuses, or stays away; replies so far are cached.
         """
         with self._turn:
-            began = time.monotonic()
+            start = time.monotonic()
             try:
-                return _Round(self, answers).judgements()
+                return self._judgements(answers)
             finally:
-                self.account.release()
-                self.account.seconds += time.monotonic() - began
+                self.costs.release()
+                self.costs.seconds += time.monotonic() - start
 
-    def calls(self, answers: Sequence[tuple[Example, str]]) -> list[Call]:
-        """The first call of each group of criteria.
+    def forecast(self, answers: Answers, answer_tokens: int = 0) -> Forecast:
+        """Calls, tokens and cost of judging the answers; nothing is requested.
+
+        Args:
+            answers: Examples and texts.
+            answer_tokens: Tokens to add for each answer, where the texts are placeholders.
 
         Raises:
             DataError: If an example has no rubric.
         """
-        return [
-            Call(place, numbers)
-            for place, (example, _) in enumerate(answers)
-            for numbers in groups(self.asks, len(rubric_of(example).criteria))
-        ]
-
-    def request(self, call: Call, answers: Sequence[tuple[Example, str]]) -> Request:
-        """What a call sends."""
-        example, text = answers[call.place]
-        return Request(
-            conversation(example, text, call.numbers, self.asks, self.words),
-            schema(call.numbers, self.asks),
-            self.seed + MAX_ATTEMPTS * self.sample + call.attempt,
-            self.sample,
-            call.attempt,
-        )
-
-    def key(self, request: Request) -> str:
-        """By what the cache knows a request."""
-        return request.key(self._about)
-
-    def take(self, key: str, reply: ChatReply) -> None:
-        """Put a reply down: what it took, and in the cache if it may be used again."""
-        self.account.end(key, reply)
-        if reply.finish in _KEPT:
-            self.cache.write(key, reply)
+        _, cached, missing = self._look_up(self._calls(answers), answers)
+        requests = [self._request(call, answers) for call in missing.values()]
+        prompt = sum(self.chat.num_tokens(each.conversation) + answer_tokens for each in requests)
+        longest = len(requests) * self.chat.max_tokens
+        cost = None if self.costs.prices is None else self.costs.price(prompt, longest)
+        return Forecast(len(requests), len(cached), prompt, longest, cost, self.chat.counting)
 
     def about(self) -> dict[str, Any]:
-        """What judgements hang on, for records: model, parameters, words, what is asked."""
-        hashes = self.words.hashes()
+        """Everything that judgements depend on, for records: model, parameters, templates."""
+        hashes = self.templates.hashes()
         return {
             "chat": dict(self._about),
             "asks": self.asks.model_dump(),
@@ -135,106 +142,105 @@ class ModelJudge:
         }
 
     def metrics(self) -> dict[str, float]:
-        """What was asked, what it took, and what stayed unscored, since the judge was made."""
-        return self.account.metrics()
+        """Calls, tokens, cost and missing verdicts since the judge was made."""
+        return self.costs.metrics()
 
+    def _judgements(self, answers: Answers) -> list[Judgement]:
+        findings: dict[tuple[int, int], Finding] = {}
+        calls = self._calls(answers)
+        while calls:
+            keys, replies, missing = self._look_up(calls, answers)
+            self.costs.num_cached += len(replies)
+            replies |= self._request_all(missing, answers)
+            repeated = [
+                self._read(call, replies.get(key), findings)
+                for call, key in zip(calls, keys, strict=True)
+            ]
+            calls = [call for call in repeated if call is not None]
+        return [self._judgement(index, answer[0], findings) for index, answer in enumerate(answers)]
 
-class _Round:
-    """All calls that a list of answers takes, and what they brought."""
+    def _calls(self, answers: Answers) -> list[Call]:
+        """The first call for each group of criteria."""
+        return [
+            Call(index, numbers)
+            for index, (example, _) in enumerate(answers)
+            for numbers in criterion_groups(self.asks, len(rubric_of(example).criteria))
+        ]
 
-    def __init__(self, judge: ModelJudge, answers: Sequence[tuple[Example, str]]) -> None:
-        self._judge, self._answers = judge, answers
-        # Replies of this round, which are no finds in the cache.
-        self._said: dict[str, ChatReply] = {}
-        self._queue = deque(judge.calls(answers))
-        self._waiting: dict[str, list[Call]] = {}
-        self._blocked: dict[str, list[Call]] = {}
-        self._found: dict[tuple[int, int], Finding] = {}
+    def _request(self, call: Call, answers: Answers) -> Request:
+        example, text = answers[call.index]
+        return Request(
+            build_conversation(example, text, call.numbers, self.asks, self.templates),
+            reply_schema(call.numbers, self.asks),
+            self.seed + MAX_ATTEMPTS * self.sample + call.attempt,
+            self.sample,
+            call.attempt,
+        )
 
-    def judgements(self) -> list[Judgement]:
-        judge = self._judge
-        for request, reply in judge.chat.replies(self._next):
-            key = judge.key(request)
-            judge.take(key, reply)
-            self._said[key] = reply
-            for call in self._waiting.pop(key):
-                self._heed(call, reply)
-        # What is left the budget forbids.
-        for call in (call for calls in self._blocked.values() for call in calls):
+    def _look_up(
+        self, calls: Sequence[Call], answers: Answers
+    ) -> tuple[list[str], dict[str, ChatReply], dict[str, Call]]:
+        """Key of each call, cached replies by key, and calls without one, equal ones once."""
+        keys = [self._request(call, answers).key(self._about) for call in calls]
+        found = {key: self.cache.read(key) for key in dict.fromkeys(keys)}
+        cached = {key: reply for key, reply in found.items() if reply is not None}
+        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in cached}
+        return keys, cached, missing
+
+    def _request_all(self, calls: Mapping[str, Call], answers: Answers) -> dict[str, ChatReply]:
+        """Replies by key; without those that the budget does not allow."""
+        queue, replies = deque(calls.items()), dict[str, ChatReply]()
+
+        def next_request() -> Request | None:
+            if not queue:
+                return None
+            key, call = queue[0]
+            request = self._request(call, answers)
+            # Where this is refused, a reply may still cost less than was set aside for it.
+            if not self.costs.reserve(key, request.max_prompt_tokens(), self.chat.max_tokens):
+                return None
+            self.costs.num_retried += call.attempt > 0
+            queue.popleft()
+            return request
+
+        for request, reply in self.chat.replies(next_request):
+            key = request.key(self._about)
+            self.costs.settle(key, reply)
+            if reply.finish in _CACHED:
+                self.cache.write(key, reply)
+            replies[key] = reply
+        return replies
+
+    def _read(
+        self, call: Call, reply: ChatReply | None, findings: dict[tuple[int, int], Finding]
+    ) -> Call | None:
+        """Add the findings of a reply; returns the call that asks again for what it lacks."""
+        if reply is None:
             for number in call.numbers or (0,):
-                self._found.setdefault((call.place, number), Finding(None, "budget"))
-        return [self._judgement(place) for place in range(len(self._answers))]
-
-    def _next(self) -> Request | None:
-        """The next request that neither the cache, nor one under way, answers.
-
-        What the budget forbids waits by its key: a reply may have cost less than was held for it.
-        """
-        judge = self._judge
-        while self._queue:
-            call = self._queue.popleft()
-            request = judge.request(call, self._answers)
-            key = judge.key(request)
-            if key in self._waiting:
-                self._waiting[key].append(call)
-            elif key in self._said:
-                self._heed(call, self._said[key])
-            elif key in self._blocked:
-                self._blocked[key].append(call)
-            elif (reply := judge.cache.read(key)) is not None:
-                judge.account.num_cached += 1
-                self._heed(call, reply)
-            elif self._is_begun(key, request, [call]):
-                return request
-            else:
-                self._blocked[key] = [call]
-        # One look a reply: walking through all that waits would take time quadratic in them.
-        for key, calls in self._blocked.items():
-            request = judge.request(calls[0], self._answers)
-            if self._is_begun(key, request, calls):
-                del self._blocked[key]
-                return request
-            break
-        return None
-
-    def _is_begun(self, key: str, request: Request, calls: list[Call]) -> bool:
-        account = self._judge.account
-        if not account.begin(key, _most_tokens(request), self._judge.chat.max_tokens):
-            return False
-        account.num_retried += calls[0].attempt > 0
-        self._waiting[key] = calls
-        return True
-
-    def _heed(self, call: Call, reply: ChatReply) -> None:
-        """Take what a reply says; what it does not say is asked once more, or stays unscored."""
-        asks = self._judge.asks
-        if asks.type == "holistic":
-            said = {0: score(reply, *bounds_of(asks))}
+                findings.setdefault((call.index, number), Finding(None, "budget"))
+            return None
+        if call.numbers:
+            read = read_verdicts(reply, call.numbers)
         else:
-            said = verdicts(reply, call.numbers)
-        missing = tuple(number for number, finding in said.items() if finding.value is None)
-        self._judge.account.num_failed += bool(missing)
-        self._found |= {(call.place, number): finding for number, finding in said.items()}
-        again = missing if call.numbers else ()
-        if missing and call.attempt + 1 < MAX_ATTEMPTS and reply.finish not in _FINAL:
-            self._queue.append(Call(call.place, again, call.attempt + 1))
+            read = {0: read_score(reply, *scale(self.asks))}
+        findings |= {(call.index, number): finding for number, finding in read.items()}
+        missing = tuple(number for number, finding in read.items() if finding.value is None)
+        self.costs.num_failed += bool(missing)
+        if not missing or call.attempt + 1 == MAX_ATTEMPTS or reply.finish in _FINAL:
+            return None
+        return Call(call.index, missing if call.numbers else (), call.attempt + 1)
 
-    def _judgement(self, place: int) -> Judgement:
-        rubric = rubric_of(self._answers[place][0])
-        is_whole = self._judge.asks.type == "holistic"
-        numbers = [0] if is_whole else range(1, len(rubric.criteria) + 1)
-        found = [self._found[place, number] for number in numbers]
+    def _judgement(
+        self, index: int, example: Example, findings: Mapping[tuple[int, int], Finding]
+    ) -> Judgement:
+        rubric, is_holistic = rubric_of(example), self.asks.type == "holistic"
+        numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
+        found = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in found]
-        self._judge.account.unscored.update(r.partition(":")[0] for r in reasons if r)
-        if not is_whole:
-            met = [None if each.value is None else bool(each.value) for each in found]
-            return judgement_of(rubric, met, reasons)
-        value = found[0].value
-        if value is None:
+        self.costs.unscored.update(reason.partition(":")[0] for reason in reasons if reason)
+        if not is_holistic:
+            verdicts = [None if each.value is None else bool(each.value) for each in found]
+            return judgement_of(rubric, verdicts, reasons)
+        if (value := found[0].value) is None:
             return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
         return Judgement((), float(value), (float(value), float(value)), ("",))
-
-
-def _most_tokens(request: Request) -> int:
-    """Tokens of a prompt, at most: no tokenizer in use makes more of a text than it has bytes."""
-    return sum(len(message["content"].encode()) + 64 for message in request.conversation)

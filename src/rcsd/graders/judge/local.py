@@ -1,6 +1,5 @@
-"""A judge's model in this process: one of our engines, behind `rcsd.graders.judge.Chat`."""
+"""A judge's model in this process: an engine behind `rcsd.graders.judge.Chat`."""
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,28 +9,27 @@ from rcsd.data.views import CUT, ChatTokenizer
 from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import ModelError
-from rcsd.graders.base import Judge
-from rcsd.graders.build import asking_judge, chosen_judge
 from rcsd.graders.judge.chat import ChatReply, NextRequest, Request
+from rcsd.io import digest
 from rcsd.models.policy import load_policy
 from rcsd.types import Conversation, Decoding
 
 REQUESTS_AT_ONCE = 32
-"""Handed to the engine together; the replies of an interrupted lot are lost."""
+"""Requests passed to the engine together; an interruption loses their replies."""
 _ENGINE_BATCH, _MAX_PROMPT_TOKENS = 16, 16_384
 
 
 class LocalChat:
     """Samples replies from an engine.
 
-    At a temperature, draws hang on the requests that are sampled together as well as on the seed.
+    At a temperature, draws depend on the requests that are sampled together and on the seed.
 
     Args:
-        model: What tells the model from others, for the cache's keys.
-        tokenizer: With a chat template.
-        engine: Samples.
-        max_tokens: Longest reply.
-        temperature: 0 or None: the likeliest tokens.
+        model: Identity of the model, for the cache's keys.
+        tokenizer: Tokenizer with a chat template.
+        engine: Engine.
+        max_tokens: Maximum tokens of a reply.
+        temperature: Sampling temperature; 0 or None: greedy.
     """
 
     counting = "the model's tokenizer"
@@ -47,14 +45,38 @@ class LocalChat:
         self._model, self._tokenizer, self._engine = model, tokenizer, engine
         self.max_tokens, self._temperature = max_tokens, temperature or None
 
+    @classmethod
+    def from_config(cls, section: config.LocalJudge) -> "LocalChat":
+        """The model of a section.
+
+        Raises:
+            ModelError: If the model cannot be loaded, or has no chat template.
+        """
+        policy = load_policy(section.model)
+        if not policy.tokenizer.chat_template:
+            raise ModelError(
+                f"{section.model.path} has no chat template; take an instruction model"
+            )
+        longest = _MAX_PROMPT_TOKENS + section.max_tokens
+        engine = chosen_engine(section.engine, policy, _ENGINE_BATCH, longest)
+        # A path alone may hold other weights tomorrow.
+        model = {
+            "model": section.model.path,
+            "revision": section.model.revision,
+            "dtype": section.model.dtype,
+            "chat_template_kwargs": section.model.chat_template_kwargs,
+            "weights_sha256": policy.weights_sha256,
+        }
+        return cls(model, policy.tokenizer, engine, section.max_tokens, section.temperature)
+
     def about(self) -> Mapping[str, Any]:
-        """As `Chat`; the chat template as it is rendered, whatever was set for it."""
+        """As `Chat`, with the chat template as it is rendered."""
         rendered = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": CUT}], tokenize=False, add_generation_prompt=True
         )
         return {
             **self._model,
-            "chat_template_sha256": hashlib.sha256(rendered.encode()).hexdigest(),
+            "chat_template_sha256": digest(rendered),
             "temperature": self._temperature,
             "max_tokens": self.max_tokens,
         }
@@ -68,16 +90,17 @@ class LocalChat:
         decoding = Decoding(self.max_tokens, self._temperature)
         while requests := list(itertools.islice(iter(next_request, None), REQUESTS_AT_ONCE)):
             for seed in sorted({request.seed for request in requests}):
-                asked = [request for request in requests if request.seed == seed]
-                prompts = [inert_ids(self._tokenizer, each.conversation) for each in asked]
-                said = self._engine.sample(prompts, decoding, seed)
-                for request, prompt, each in zip(asked, prompts, said, strict=True):
-                    finish = "stop" if each.finished else "length"
-                    yield request, ChatReply(each.text, finish, len(prompt), len(each.token_ids))
+                batch = [request for request in requests if request.seed == seed]
+                prompts = [inert_ids(self._tokenizer, each.conversation) for each in batch]
+                completions = self._engine.sample(prompts, decoding, seed)
+                for request, prompt, completion in zip(batch, prompts, completions, strict=True):
+                    finish = "stop" if completion.finished else "length"
+                    num_tokens = len(completion.token_ids)
+                    yield request, ChatReply(completion.text, finish, len(prompt), num_tokens)
 
 
 def inert_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
-    """Token ids of a conversation whose contents become no control tokens, whatever they hold.
+    """Token ids of a conversation; its contents never become control tokens.
 
     Raises:
         ModelError: If the chat template drops or alters a turn.
@@ -93,31 +116,3 @@ def inert_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]
         ids += content["input_ids"]
         ids += tokenizer(after, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def any_judge(section: config.Judge) -> Judge:
-    """The judge of a section, also where its model runs in this process.
-
-    Raises:
-        ConfigError: As `rcsd.graders.build.chosen_judge`.
-        ModelError: If the model cannot be loaded, or has no chat template.
-    """
-    if not isinstance(section, config.LocalJudge):
-        return chosen_judge(section)
-    policy = load_policy(section.model)
-    if not policy.tokenizer.chat_template:
-        raise ModelError(f"{section.model.path} has no chat template; take an instruction model")
-    longest = _MAX_PROMPT_TOKENS + section.max_tokens
-    engine = chosen_engine(section.engine, policy, _ENGINE_BATCH, longest)
-    # A path alone may hold other weights tomorrow.
-    model = {
-        "model": section.model.path,
-        "revision": section.model.revision,
-        "dtype": section.model.dtype,
-        "chat_template_kwargs": section.model.chat_template_kwargs,
-        "weights_sha256": policy.weights_sha256,
-    }
-    tokenizer, temperature = policy.tokenizer, section.temperature
-    return asking_judge(
-        section, LocalChat(model, tokenizer, engine, section.max_tokens, temperature)
-    )

@@ -11,17 +11,16 @@ from typing import Any
 from rcsd import config
 from rcsd.errors import RunError, UserError
 from rcsd.graders.judge.chat import ChatReply, Finish, NextRequest, Request
-from rcsd.http import AWAY, FIRST_PAUSE, Address, Reply, Said, Server
+from rcsd.graders.judge.cost import RateLimiter
+from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
 from rcsd.types import Conversation
 
 CHARACTERS_PER_TOKEN = 4.0
-"""Of English text, about."""
+"""Average of English text."""
 
-FIRST_REFUSALS = 8
-"""So many first calls, refused alike, mean that no call will be answered."""
+MAX_FIRST_REFUSALS = 8
+"""Refused calls without a single answer after which the settings are at fault, not the prompts."""
 
-# 408 and 529 are answers of a server that may serve later too.
-_ASKED_AGAIN = (*AWAY, 500, 408, 529)
 _REMEDIES = {
     401: "the key is missing or wrong: set judge.api_key_variable and that variable",
     402: "the account has no credit",
@@ -36,22 +35,22 @@ _LENGTH = re.compile(
 _FILTER = re.compile(r"(?i)content.?(?:filter|policy|management)|responsible ?ai|flagged")
 
 
-class _Message(Said):
+class _Message(ResponseModel):
     content: str | None = None
     refusal: str | None = None
 
 
-class _Choice(Said):
+class _Choice(ResponseModel):
     message: _Message
     finish_reason: str | None = None
 
 
-class _Usage(Said):
+class _Usage(ResponseModel):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class _Chat(Said):
+class _ChatCompletion(ResponseModel):
     choices: list[_Choice]
     usage: _Usage | None = None
 
@@ -60,41 +59,12 @@ class _EndedError(Exception):
     """Nobody waits for the reply any more."""
 
 
-def _sleep(ended: threading.Event) -> Callable[[float], None]:
-    def sleep(seconds: float) -> None:
-        if ended.wait(seconds):
-            raise _EndedError
-
-    return sleep
-
-
-class Pace:
-    """Spaces requests evenly, so that no minute has more than are allowed.
-
-    Args:
-        requests_per_minute: None: no limit.
-        tokens_per_minute: None: no limit.
-    """
-
-    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        self._per_request = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._per_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._lock, self._free = threading.Lock(), 0.0
-
-    def wait_seconds(self, num_tokens: int, now: float) -> float:
-        """How long a request waits that would begin now; its turn is taken."""
-        with self._lock:
-            begins = max(now, self._free)
-            self._free = begins + max(self._per_request, num_tokens * self._per_token)
-        return begins - now
-
-
 class ServerChat:
-    """Asks a server's ``/chat/completions``, several requests at a time.
+    """Sends requests to a server's ``/chat/completions``, several at a time.
 
     Args:
-        section: The server, the model, and how it is asked.
-        first_pause: Seconds before a request is tried again.
+        section: Server, model and parameters.
+        first_pause: Seconds before a request is retried.
 
     Raises:
         ConfigError: If the key's variable is not set.
@@ -103,9 +73,8 @@ class ServerChat:
     counting = f"{CHARACTERS_PER_TOKEN:g} characters a token"
 
     def __init__(self, section: config.ModelJudge, first_pause: float = FIRST_PAUSE) -> None:
-        self.max_tokens, self.max_concurrent = section.max_tokens, section.max_concurrent
-        self._section = section
-        address = Address(
+        self.max_tokens, self._section = section.max_tokens, section
+        settings = ServerSettings(
             url=section.url,
             connections=section.max_concurrent,
             setting="judge",
@@ -116,16 +85,14 @@ class ServerChat:
             read_timeout_seconds=section.read_timeout_seconds,
             remedy="run the same command again: replies so far are in the cache",
         )
-        self._server = Server(address, first_pause)
-        self._pace = Pace(section.requests_per_minute, section.tokens_per_minute)
-        self._format, self._has_answered = section.response_format, False
-        self._refusals: list[str] = []
+        self._server = Server(settings, first_pause)
+        self._rate = RateLimiter(section.requests_per_minute, section.tokens_per_minute)
+        self._format, self._has_answered, self._num_refused = section.response_format, False, 0
 
     def about(self) -> Mapping[str, Any]:
         """As `Chat`."""
-        section = self._section
         names = ("model", "temperature", "max_tokens", "response_format", "sends_seed", "extra")
-        return {name: getattr(section, name) for name in names}
+        return {name: getattr(self._section, name) for name in names}
 
     def num_tokens(self, conversation: Conversation) -> int:
         """As `Chat`: by characters."""
@@ -136,17 +103,12 @@ class ServerChat:
         """As `Chat`; after a failure no request is begun, and those under way are awaited."""
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
-        executor, ended = ThreadPoolExecutor(self.max_concurrent, "rcsd-judge"), threading.Event()
+        ended, size = threading.Event(), self._section.max_concurrent
+        executor = ThreadPoolExecutor(size, "rcsd-judge")
         try:
             while True:
-                while (
-                    failure is None
-                    and len(running) < self.max_concurrent
-                    and not self._is_refused_throughout()
-                ):
-                    if (request := next_request()) is None:
-                        break
-                    running[executor.submit(self._reply, request, _sleep(ended))] = request
+                while failure is None and len(running) < size and (request := next_request()):
+                    running[executor.submit(self._reply, request, ended)] = request
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -155,61 +117,63 @@ class ServerChat:
                         yield request, future.result()
                     except UserError as error:
                         failure = failure or error
-        finally:  # an interruption does not wait for a busy server
+        finally:  # an interrupted run does not wait for the retries of a busy server
             ended.set()
             executor.shutdown(cancel_futures=True)
         if failure is not None:
             raise failure
-        if self._is_refused_throughout():
-            raise RunError(
-                f"judge.url: the first {len(self._refusals)} calls were refused alike, and none "
-                f"was answered; judge.model, judge.max_tokens or the server's limit of the context "
-                f"is not right for them: {self._refusals[0]}"
-            )
 
-    def _is_refused_throughout(self) -> bool:
-        """Whether every one of many first replies was the same refusal, numbers aside."""
-        if self._has_answered or len(self._refusals) < FIRST_REFUSALS:
-            return False
-        return len({re.sub(r"\d+", "0", refusal) for refusal in self._refusals}) == 1
+    def _reply(self, request: Request, ended: threading.Event) -> ChatReply:
+        def sleep(seconds: float) -> None:
+            if ended.wait(seconds):
+                raise _EndedError
 
-    def _reply(self, request: Request, sleep: Callable[[float], object]) -> ChatReply:
         num_tokens = self.num_tokens(request.conversation) + self.max_tokens
-        sleep(self._pace.wait_seconds(num_tokens, time.monotonic()))
-        reply = self._asked(request, sleep)
+        sleep(self._rate.wait_seconds(num_tokens, time.monotonic()))
+        reply = self._sent(request, sleep)
+        if reply.status == 200:
+            return self._read(reply, request)
         if (finish := self._refusal(reply)) is not None:
-            if not self._has_answered:
-                self._refusals.append(f"{reply.status}: {reply.text[:500]}")
             return ChatReply("", finish, num_attempts=reply.num_attempts)
-        if reply.status != 200:
-            remedy = _REMEDIES.get(reply.status, "see what it says, and judge.extra")
-            raise RunError(
-                f"{reply.source}: refused with {reply.status}: {reply.text[:500]}; {remedy}"
-            )
-        return self._read(reply, request)
+        remedy = _REMEDIES.get(reply.status, "see what it says, and judge.extra")
+        raise RunError(f"{reply.source}: refused with {reply.status}: {reply.text[:500]}; {remedy}")
 
     def _refusal(self, reply: Reply) -> Finish | None:
-        """What is wrong with one prompt, where a status says that; None: it is no such status."""
+        """The fault of one prompt, where a status says that; None: another error.
+
+        Raises:
+            RunError: If many calls were refused, and none was answered.
+        """
         if reply.status not in (400, 413, 422):
             return None
-        # Where nothing was ever answered, the limit of replies is more than the model has.
-        fits = self._has_answered or self._section.limit_name not in reply.text
-        if reply.status == 413 or (_LENGTH.search(reply.text) and fits):
-            return "too long"
-        return "refused" if _FILTER.search(reply.text) else None
+        # Where nothing was ever answered, max_tokens may exceed what the model can take.
+        is_prompts_fault = self._has_answered or self._section.limit_name not in reply.text
+        finish: Finish | None = "refused" if _FILTER.search(reply.text) else None
+        if reply.status == 413 or (_LENGTH.search(reply.text) and is_prompts_fault):
+            finish = "too long"
+        if finish is not None and not self._has_answered:
+            self._num_refused += 1
+            if self._num_refused >= MAX_FIRST_REFUSALS:
+                raise RunError(
+                    f"judge.url: the first {self._num_refused} calls were refused, and none was "
+                    "answered; judge.model, judge.max_tokens or the server's context length does "
+                    f"not suit them: {reply.status}: {reply.text[:500]}"
+                )
+        return finish
 
-    def _asked(self, request: Request, sleep: Callable[[float], object]) -> Reply:
+    def _sent(self, request: Request, sleep: Callable[[float], object]) -> Reply:
+        """Response to a request; in plain text where the server refuses the response format."""
         while True:
             form = self._format
             body = self._body(request, form)
-            reply = self._server.ask("/chat/completions", body, _ASKED_AGAIN, sleep)
+            reply = self._server.request("/chat/completions", body, sleep=sleep)
             if reply.status not in (400, 422) or form == "text" or not _FORMAT.search(reply.text):
                 return reply
-            if self._format != "text":  # the first thread to find out says so
+            if self._format != "text":  # one thread warns
                 self._format = "text"
                 warnings.warn(
-                    f"{reply.source} refuses the response format {form}; it is asked for text from "
-                    f"now on: {reply.text[:200]}",
+                    f"{reply.source} refuses the response format {form}; plain text is requested "
+                    f"from now on: {reply.text[:200]}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -230,21 +194,21 @@ class ServerChat:
         return body | section.extra
 
     def _read(self, reply: Reply, request: Request) -> ChatReply:
-        """The reply in a body; one that is none is an error where there was never a good one."""
+        """The reply in a response; an invalid one is an error where none was ever valid."""
         try:
-            said = reply.read(_Chat)
+            response = reply.read(_ChatCompletion)
         except RunError:
             if not self._has_answered:
                 raise
             return ChatReply("", "garbage", num_attempts=reply.num_attempts)
         self._has_answered = True
-        usage = said.usage or _Usage()
+        usage = response.usage or _Usage()
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        if not said.choices:
+        if not response.choices:
             return ChatReply("", "garbage", prompt or 0, completion or 0, reply.num_attempts)
-        choice = said.choices[0]
+        choice = response.choices[0]
         text, refusal = choice.message.content or "", choice.message.refusal or ""
-        if prompt is None or completion is None:  # not told: reckoned
+        if prompt is None or completion is None:  # estimated where the server does not count
             prompt = self.num_tokens(request.conversation)
             completion = round(len(text) / CHARACTERS_PER_TOKEN)
         finish: Finish = "length" if choice.finish_reason == "length" else "stop"

@@ -1,10 +1,9 @@
-"""Tables of the commands that check and measure rubrics."""
+"""Tables of ``rcsd rubrics check`` and ``rcsd rubrics score``."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from rcsd.cli.table import Table, interval_text
 from rcsd.cli.terminal import styled
 
 if TYPE_CHECKING:
@@ -16,26 +15,29 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def findings_by_rule(report: "Report") -> Table:
-    """What each rule found, with the first finding as an example."""
-    table = Table("rule", "severity", "findings", "rows", "for example")
+    """Number of findings of each rule, with the first finding as an example."""
+    rows = []
     for count in report.counts():
-        number = str(count.num_findings)
         first = "" if count.example is None else f"{place(count.example)}: {count.example.message}"
         colour = _COLOURS[count.severity] if count.num_findings else "dim"
-        severity = styled(count.severity, colour)
-        table.add_row(count.rule, severity, number, str(count.num_rows), first)
-    return table
+        counts = (str(count.num_findings), str(count.num_rows))
+        rows.append((count.rule, styled(count.severity, colour), *counts, first))
+    return Table(("rule", "severity", "findings", "rows", "for example"), rows, num_names=5)
 
 
 def every_finding(findings: "Sequence[Finding]") -> Table:
     """One line a finding."""
-    table = Table("line", "where", "severity", "rule", "what")
-    for found in findings:
-        severity = styled(found.severity, _COLOURS[found.severity])
-        where, what = place(found), found.message
-        line = "" if found.line is None else str(found.line)
-        table.add_row(line, where, severity, found.rule, what)
-    return table
+    rows = [
+        (
+            "" if found.line is None else str(found.line),
+            place(found),
+            styled(found.severity, _COLOURS[found.severity]),
+            found.rule,
+            found.message,
+        )
+        for found in findings
+    ]
+    return Table(("line", "where", "severity", "rule", "message"), rows, num_names=5)
 
 
 def place(found: "Finding") -> str:
@@ -58,27 +60,19 @@ _MEASURES = {
 def agreement_table(
     after: "Agreement", before: "Agreement | None", difference: "Comparison | None"
 ) -> Table:
-    """Each measure with its interval; with what came before and the paired difference."""
-    if before is None or difference is None:
-        table = Table("", "against gold", "rows")
-    else:
-        table = Table("", "before", "after", "difference, paired", "rows")
+    """Each measure with its interval; with the one before and the paired difference."""
+    columns: tuple[str, ...] = ("measure", "against gold", "rows")
+    if before is not None:
+        columns = ("measure", "before", "after", "difference, paired", "rows")
+    rows = []
     for name, words in _MEASURES.items():
         found: Interval | None = getattr(after, name)
-        cells = [shown(found)]
-        if before is not None and difference is not None:
-            cells = [shown(getattr(before, name)), *cells]
-            cells.append(shown(getattr(difference, name, None), sign="+"))
-        table.add_row(words, *cells, "" if found is None else str(found.n))
-    return table
-
-
-def shown(interval: "Interval | None", sign: str = "") -> str:
-    """Such as ``0.61 [0.55, 0.67]``; a dash where there is no estimate."""
-    if interval is None:
-        return "\u2013"
-    mean, low, high = (f"{x:{sign}.3f}" for x in (interval.mean, interval.low, interval.high))
-    return f"{mean} [{low}, {high}]"
+        cells = [interval_text(found)]
+        if before is not None:
+            change = interval_text(getattr(difference, name, None), "+.3f")
+            cells = [interval_text(getattr(before, name)), *cells, change]
+        rows.append((words, *cells, "" if found is None else str(found.n)))
+    return Table(columns, rows)
 
 
 def agreement_facts(found: "Agreement") -> str:

@@ -1,0 +1,206 @@
+"""``rcsd compare``, and the options of commands that compare arms."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rcsd.cli.table import (
+    NOTHING,
+    Table,
+    as_markdown,
+    as_text,
+    interval_text,
+    p_value_text,
+    stacked,
+)
+from rcsd.cli.terminal import console, say, write_out
+from rcsd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rcsd.evaluation.bounds import Bounds
+    from rcsd.evaluation.compare import ArmsCompared, SetsCompared
+    from rcsd.evaluation.record import EvalRecord
+
+ArmWords = Annotated[
+    list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
+]
+Format = Annotated[Literal["text", "markdown", "json"], typer.Option(help="Format of the output.")]
+Against = Annotated[
+    str | None, typer.Option(help="Arm that the others are compared with. Default: the first.")
+]
+ClusterBy = Annotated[
+    str | None, typer.Option(help="Tag to resample by, such as template. Default: by question.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed of the resampling.")]
+Out = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
+
+
+def compare(  # noqa: PLR0913 (each is an option)
+    arms: ArmWords,
+    format: Format = "text",
+    against: Against = None,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Such as score, accuracy_avg@8 or pass@4. Default: all but pass@k."),
+    ] = None,
+    cluster_by: ClusterBy = None,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """Compare arms on the same questions: means, paired differences, adjusted p-values.
+
+    Several folders of one NAME are training seeds of one arm. Intervals resample questions, and
+    seeds where an arm has several. P-values are of permutation tests over questions, adjusted by
+    Holm over all metrics and sets, and over all kinds of criteria. A question with a completion
+    that could not be graded in any arm is left out of all, and counted; bounds are then given over
+    all questions and all values of the missing verdicts.
+
+    The json format has arms, pairs, cluster_by, metrics, criteria, num_untitled_criteria and notes.
+    The mean of a difference is left - right; low and high are a 95% interval, n counts the units
+    that are resampled.
+    """
+    from rcsd.evaluation.arms import common_sets  # noqa: PLC0415
+    from rcsd.evaluation.compare import compare_sets  # noqa: PLC0415
+
+    records = open_arms(arms, out)
+    pairs = _pairs(list(records), against, all_pairs)
+    sets, notes = common_sets(records)
+    compared = compare_sets(sets, pairs, metric or (), cluster_by, seed)
+    about = {
+        arm: {
+            "folders": [str(one.path) for one in seeds],
+            "models": [one.model.path for one in seeds],
+            "training_seeds": [one.model.training_seed for one in seeds],
+        }
+        for arm, seeds in records.items()
+    }
+    plain = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
+    lines = [*notes, *_lines(compared, cluster_by)]
+    print_tables(format, list(_tables(compared)), lines, plain | {"notes": notes}, out)
+
+
+def open_arms(words: Sequence[str], *outputs: Path | None) -> "dict[str, list[EvalRecord]]":
+    """The evaluations of each arm; the output files are checked before they are read."""
+    from rcsd.evaluation.arms import parse_arms, read_arms  # noqa: PLC0415
+    from rcsd.io import check_writable  # noqa: PLC0415
+
+    folders = parse_arms(words)
+    for path in outputs:
+        if path is not None:
+            check_writable(path)
+    return read_arms(folders)
+
+
+def chosen_arm(names: Sequence[str], against: str | None) -> str:
+    """The arm that the others are compared with."""
+    if against is not None and against not in names:
+        raise ConfigError(f"--against {against}: no such arm; there are {', '.join(names)}")
+    return names[0] if against is None else against
+
+
+def _pairs(names: list[str], against: str | None, all_pairs: bool) -> list[tuple[str, str]]:
+    """Pairs that are compared, the first minus the second."""
+    if all_pairs:
+        if against is not None:
+            raise ConfigError("--all-pairs compares every two arms: leave --against out")
+        return [(b, a) for place, a in enumerate(names) for b in names[place + 1 :]]
+    first = chosen_arm(names, against)
+    return [(name, first) for name in names if name != first]
+
+
+def print_tables(
+    format: str,
+    tables: Sequence[Table],
+    lines: Sequence[str],
+    plain: Mapping[str, Any],
+    out: Path | None,
+) -> None:
+    """Print, or write to a file, tables and lines, or the plain values as JSON."""
+    from rcsd.io import write_text  # noqa: PLC0415
+
+    if format == "json":
+        text = json.dumps(plain, indent=2) + "\n"
+    elif format == "markdown":
+        text = as_markdown(tables, lines)
+    else:
+        text = as_text(tables, lines, console.width)
+    if out is None:
+        write_out(text)
+        return
+    write_text(out, text)
+    say(f"Written: {out}")
+
+
+def _tables(compared: "SetsCompared") -> Iterator[Table]:
+    for name in dict.fromkeys(row.set for row in compared.metrics):
+        metrics = [(row.metric, row.compared) for row in compared.metrics if row.set == name]
+        yield from _arm_tables(f"{name}: means", f"{name}: differences", "metric", metrics)
+        criteria = [
+            (f"{row.criterion} (violation)" if row.violation else row.criterion, row.compared)
+            for row in compared.criteria
+            if row.set == name
+        ]
+        titles = f"{name}: share of criteria met", f"{name}: differences in criteria met"
+        yield from _arm_tables(*titles, "criterion", criteria)
+
+
+def _arm_tables(
+    means: str, differences: str, what: str, rows: "Sequence[tuple[str, ArmsCompared]]"
+) -> Iterator[Table]:
+    """Means of the arms, then their differences; empty ones are left out."""
+    arms = {mean.arm: mean.num_seeds for _, compared in rows for mean in compared.means}
+    if rows:
+        heads = [arm if seeds == 1 else f"{arm} ({seeds} seeds)" for arm, seeds in arms.items()]
+        cells = []
+        for name, compared in rows:
+            found = [stacked(mean.interval) for mean in compared.means] or [NOTHING] * len(arms)
+            counts = (str(compared.num_compared), str(compared.num_left_out))
+            cells.append((name, *found, *counts))
+        yield Table((what, *heads, "compared", "left out"), cells, means)
+    pairs = [
+        (
+            name,
+            f"{row.left} - {row.right}",
+            interval_text(row.interval, "+.3f"),
+            p_value_text(row.p_value),
+            p_value_text(row.holm_p_value),
+        )
+        for name, compared in rows
+        for row in compared.differences
+    ]
+    if pairs:
+        yield Table((what, "arms", "difference", "p", "p, Holm"), pairs, differences, num_names=2)
+
+
+def _lines(compared: "SetsCompared", cluster_by: str | None) -> Iterator[str]:
+    for row in compared.metrics:
+        if row.bounds is not None:
+            yield bounds_line(f"{row.set}, {row.metric}", row.bounds)
+    for name, number in compared.num_untitled.items():
+        yield f"Set '{name}': {number} criteria have no title and are left out."
+    yield (
+        f"95% intervals, resampled by {cluster_by or 'question'}, and by training seed where an "
+        "arm has several; p of a permutation test over the same units, training seeds as they are. "
+        "Holm's adjustment is over all metrics of all sets; over all kinds of criteria."
+    )
+
+
+def bounds_line(what: str, bounds: "Bounds", unit: float = 1, digits: str = ".3f") -> str:
+    """A sentence on what missing verdicts leave open, in shares or, by a unit of 100, points."""
+    unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in bounds.means if of.num_unscored)
+    ranges = [
+        f"{of.arm} between {unit * of.low:{digits}} and {unit * of.high:{digits}}"
+        for of in bounds.means
+        if of.num_unscored
+    ] + [
+        f"{of.left} - {of.right} between {unit * of.low:+{digits}} and {unit * of.high:+{digits}}"
+        for of in bounds.differences
+    ]
+    return (
+        f"{what}: completions without a value: {unscored}. Over all {bounds.num_questions} "
+        f"questions and all values of the missing verdicts: {'; '.join(ranges)}."
+    )

@@ -1,0 +1,194 @@
+"""``rcsd eval``, ``rcsd rejudge`` and ``rcsd tasks``."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rcsd.cli.table import Table, interval_text
+from rcsd.cli.terminal import bars, console, quieten_libraries, say
+from rcsd.cli.training import Overrides
+from rcsd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rcsd.config import EvalConfig
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what judging takes, and call no judge.")
+]
+
+
+def evaluate(  # noqa: PLR0913 (a command line)
+    target: Annotated[
+        str,
+        typer.Argument(help="YAML file, a run's folder, or a model: hub id, folder, builtin:X."),
+    ],
+    overrides: Overrides = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Benchmarks, such as sciq,piqa; see 'rcsd tasks'.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=0, help="Samples of each question; 0: a greedy answer.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of problems taken of each task.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="local, hf, vllm or vllm_server.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
+    ] = None,
+    judge: Annotated[
+        Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Grade a model's answers to held-out sets: a row per completion, and a summary.
+
+    A run's folder is evaluated on its section evaluation, into its folder 'eval'; a model on
+    --tasks, into evals/MODEL. OUT gets completions.jsonl, summary.json, eval.json (configuration,
+    versions, fingerprints) and the questions in examples/. An interrupted evaluation resumes.
+    """
+    from rcsd.evaluation.targets import EvalOptions, build_eval_config  # noqa: PLC0415
+
+    names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
+    options = EvalOptions(names, samples, limit, engine, preset, judge)
+    settings = build_eval_config(target, overrides or [], options)
+    if dry_run:
+        _print_forecast(settings)
+        return
+    from rcsd.evaluation.run import run_eval  # noqa: PLC0415 (torch takes seconds)
+
+    quieten_libraries()
+    with bars() as progress:
+        summary = run_eval(settings, progress)
+    _print_summary(summary, settings.out)
+
+
+def rejudge(
+    folder: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
+    judge: Annotated[Path, typer.Option(help="YAML file with a section judge.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new evaluation; must not exist.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Judge the answers of an evaluation again: by another judge, or what stayed unscored.
+
+    Replies in the judge's cache are not requested again.
+    """
+    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.config import load_judging  # noqa: PLC0415
+    from rcsd.evaluation import rejudge as rejudging  # noqa: PLC0415
+    from rcsd.evaluation.record import read_record  # noqa: PLC0415
+
+    section = load_judging(judge).judge
+    chosen = made(section)
+    if dry_run:
+        console.print(forecasts([chosen], rejudging.judged_texts(read_record(folder))))
+        return
+    if out is None:
+        raise ConfigError("name the folder of the new evaluation with --out")
+    _print_summary(rejudging.rejudge(folder, section, chosen, out), out)
+
+
+def tasks() -> None:
+    """List the benchmarks that 'rcsd eval --tasks' takes."""
+    from rcsd.data.benchmarks import task_table  # noqa: PLC0415
+
+    columns = ("name", "rows", "grading", "hub", "licence")
+    console.print(Table(columns, [[row[column] for column in columns] for row in task_table()]))
+
+
+def _print_forecast(settings: "EvalConfig") -> None:
+    """Print the number of answers, and what judging them takes."""
+    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.evaluation.rejudge import placeholder_answers  # noqa: PLC0415
+
+    answers = placeholder_answers(settings)
+    for name, rows in answers.items():
+        say(f"{name}: {len(rows)} completions of up to {settings.max_tokens} tokens")
+    judged = [row for rows in answers.values() for row in rows if row[0].rubric is not None]
+    console.print(forecasts([made(settings.judge)], judged, settings.max_tokens))
+
+
+def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
+    from rcsd.evaluation.record import RECORD  # noqa: PLC0415
+    from rcsd.io import read_json  # noqa: PLC0415
+
+    for name, of_set in summary["sets"].items():
+        console.print(_summary_table(name, of_set["metrics"]))
+    for line in source_lines(read_json(out / RECORD).get("tasks", {})):
+        say(line)
+    has_unscored = False
+    for name, of_set in summary["sets"].items():
+        for line in count_lines(name, of_set):
+            say(line)
+            has_unscored |= "criteria without a verdict" in line
+    if has_unscored:
+        say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")
+    say(f"Evaluation: {out}")
+
+
+def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+    from rcsd.evaluation.statistics import Interval  # noqa: PLC0415
+
+    def cells(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
+        interval = None if estimate is None else Interval(**estimate)
+        return interval_text(interval), "" if interval is None else str(interval.n)
+
+    rows = [
+        (metric, *cells(of["by_question"]), *cells(of.get("by_template")), str(of["num_left_out"]))
+        for metric, of in metrics.items()
+    ]
+    columns = ("metric", "by question", "n", "by template", "n", "left out")
+    return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
+
+
+def count_lines(name: str, of_set: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on what a set's estimates leave out, on lengths, and on baselines."""
+    for kind in ("greedy", "sampled"):
+        if (counts := of_set.get(kind)) is None:
+            continue
+        yield (
+            f"{name}, {kind}: {counts['num_completions']} completions, "
+            f"{counts['num_unscored']} unscored, {counts['num_ungraded']} ungraded, "
+            f"{counts['truncated_share']:.1%} truncated, "
+            f"{counts['length_tokens_mean']:.1f} tokens on average"
+        )
+        if counts["unscored_reasons"]:
+            reasons = _counted(counts["unscored_reasons"])
+            yield f"{name}, {kind}: criteria without a verdict: {reasons}"
+    for metric, of in of_set["metrics"].items():
+        if "bounds" in of:
+            low, high = of["bounds"]
+            yield f"{name}, {metric}: between {low:.3f} and {high:.3f} over all missing verdicts"
+    if baselines := of_set["baseline_accuracies"]:
+        yield (
+            f"{name}: guessing is right in {baselines['chance']:.3f}, always "
+            f"{baselines['majority_letter']} in {baselines['majority']:.3f}"
+        )
+
+
+def source_lines(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Sentences on rows of benchmarks that were not taken, or left out."""
+    for name, of in tasks.items():
+        num_excluded = sum(of["exclusions"].values())
+        num_taken = of["num_problems"] + num_excluded
+        if num_taken != of["num_published"]:
+            yield (
+                f"{name}: {num_taken} rows, and {of['num_published']} were published: this is no "
+                "result on the benchmark."
+            )
+        if num_excluded:
+            yield (
+                f"{name}: {num_excluded} of {num_taken} rows cannot be asked or graded and are "
+                f"left out: {_counted(of['exclusions'])}. eval.json lists them."
+            )
+        if number := len(of["criteria_left_out"]):
+            yield f"{name}: {number} criteria are left out; eval.json lists them."
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    """Such as ``12 budget, 3 no_verdict``."""
+    return ", ".join(f"{number} {name}" for name, number in numbers.items())

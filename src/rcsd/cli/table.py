@@ -1,0 +1,107 @@
+"""Tables of all commands: rows of plain text for a terminal, or in Markdown."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import rich.table
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.text import Text
+
+from rcsd.redact import shown_text
+
+if TYPE_CHECKING:
+    from rcsd.evaluation.statistics import Interval
+
+NOTHING = "\N{EN DASH}"
+_NAME_WIDTH = 16
+"""Least width of a name's column, where names are as long; then they are folded."""
+_WIDEST = 10_000
+"""Width of a terminal that any table fits into."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain texts, which the console prints.
+
+    Args:
+        columns: Heads of the columns.
+        rows: As many cells each; a styled `rich.text.Text` loses its style in Markdown.
+        title: Line above the table.
+        num_names: Number of the first columns that hold names; the others are right-aligned.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Text]]
+    title: str = ""
+    num_names: int = 1
+
+    def __rich__(self) -> rich.table.Table:
+        """For a terminal; foreign text is printed literally, never obeyed."""
+        title = Text(shown_text(self.title)) if self.title else None
+        table = rich.table.Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for place, column in enumerate(self.columns):
+            cells = [column, *(str(row[place]) for row in self.rows)]
+            widest = max(cell_len(line) for cell in cells for line in cell.split("\n"))
+            is_name = place < self.num_names
+            table.add_column(
+                Text(shown_text(column)),
+                justify="left" if is_name else "right",
+                overflow="fold",
+                min_width=min(widest, _NAME_WIDTH) if is_name else widest,
+            )
+        for row in self.rows:
+            table.add_row(*(of if isinstance(of, Text) else Text(shown_text(of)) for of in row))
+        return table
+
+    def markdown(self) -> str:
+        """The same in Markdown."""
+        rule = ["---" if n < self.num_names else "---:" for n in range(len(self.columns))]
+        lines = [
+            f"| {' | '.join(_markdown(str(cell)) for cell in row)} |"
+            for row in (self.columns, rule, *self.rows)
+        ]
+        return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *lines])
+
+
+def as_text(tables: Sequence[Table], lines: Sequence[str], width: int) -> str:
+    """Tables, then lines, for a terminal of that width; wider where numbers need it."""
+    file, wide = io.StringIO(), Console(width=_WIDEST)
+    least = [Measurement.get(wide, wide.options, table.__rich__()).minimum for table in tables]
+    for table in tables:
+        Console(file=file, width=max(width, *least)).print(table)
+    for line in lines:
+        Console(file=file, width=width).print(Text(shown_text(line)))
+    return file.getvalue()
+
+
+def as_markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
+    """Tables, then lines as a list."""
+    parts = [*(table.markdown() for table in tables), "\n".join(f"- {_markdown(x)}" for x in lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(text: str) -> str:
+    plain = " ".join(shown_text(text).split())
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def interval_text(interval: "Interval | None", spec: str = ".3f") -> str:
+    """Such as ``0.610 [0.552, 0.668]``; a dash where there is no estimate."""
+    return NOTHING if interval is None else format(interval, spec)
+
+
+def stacked(interval: "Interval | None", spec: str = ".3f") -> str:
+    """The same in two lines, for tables with many columns."""
+    return interval_text(interval, spec).replace(" [", "\n[")
+
+
+def p_value_text(p_value: float | None) -> str:
+    """``0.034``, ``< 0.001``, or a dash where there is none."""
+    if p_value is None:
+        return NOTHING
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -1,0 +1,69 @@
+"""Configuration of ``rcsd eval``: a model, its prompts and decoding, sets, and a judge."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from rcsd.config.base import Section
+from rcsd.config.data import Data
+from rcsd.config.engines import AnyEngine
+from rcsd.config.judging import CodeJudge, Judge
+from rcsd.config.parts import Model, Rubrics, SetName
+from rcsd.types import ViewName
+
+
+class EvalConfig(Section):
+    """Answers of a model to held-out sets, each graded by its own example."""
+
+    model: Model
+    """The model; its path may be a run's folder, whose record then supplies the rest."""
+    data: dict[SetName, Data] = Field(min_length=1)
+    """The sets, by name: letters, digits, ``_`` and ``-``, since files are named after them."""
+    out: Path
+    """Folder of the completions, their record and their summary; must not exist."""
+    view: ViewName = "none"
+    """Parts of the example that the prompt shows beside the question."""
+    templates: Path | None = None
+    """Folder of jinja files that replace the packaged prompts; None takes the packaged ones."""
+    rubrics: Rubrics = Rubrics()
+    """Placebo that replaces the rubrics in the prompts; answers are graded by the original ones."""
+    greedy: bool = True
+    """Answers each question once with the most likely tokens: score and accuracy."""
+    num_samples: int = Field(default=0, ge=0)
+    """Number of samples of each question: avg@k, and pass@k for k = 1, 2, 4, ... up to it."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the samples."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the samples; 1 is all."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Number of most likely tokens that samples are drawn from; None is all."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest completion, in tokens; a longer one is truncated and counted."""
+    max_prompt_tokens: int = Field(default=4096, ge=1)
+    """Longest prompt, in tokens; an example with a longer one is an error, since a set that shrinks
+    would compare unlike things."""
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts generated together, unless ``engine`` sets it."""
+    engine: AnyEngine | None = None
+    """Engine that samples completions; None: the local engine, or transformers' generate for models
+    that it cannot run."""
+    judge: Judge = CodeJudge()
+    """Judge of the criteria: their own checks in code, or a model."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed of the samples and of the intervals."""
+
+    @model_validator(mode="after")
+    def _is_meaningful(self) -> "EvalConfig":
+        if not self.greedy and not self.num_samples:
+            raise ValueError("nothing is answered: set greedy: true, or num_samples to 1 or more")
+        if self.rubrics.placebo.type != "none" and "rubric" not in self.view:
+            raise ValueError(
+                f"the view '{self.view}' shows no rubric, so a placebo replaces nothing: leave "
+                "rubrics.placebo out, or take a view with rubric"
+            )
+        return self
+
+    @property
+    def num_answers(self) -> tuple[int, int]:
+        """Number of greedy answers and of samples of each question."""
+        return int(self.greedy), self.num_samples

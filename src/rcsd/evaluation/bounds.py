@@ -1,0 +1,174 @@
+"""Values of a metric by question, their bounds where verdicts are missing, and guessing baselines.
+
+Legend of axes: S seeds of an arm, N questions.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcsd.evaluation.statistics import pass_at_k
+from rcsd.graders.grade import Graded
+from rcsd.types import LETTERS, Example
+
+Arms = Mapping[str, Sequence[Sequence[Graded]]]
+"""Arm -> seeds -> rows, of the same questions in the same order; one row for each question, or one
+for each of its samples."""
+
+Pairs = Sequence[tuple[str, str]]
+"""Arms whose difference, first minus second, is wanted."""
+
+
+def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
+    """One value for each question, in the rows' order; NaN where a completion is not graded.
+
+    Args:
+        rows: One for each completion.
+        metric: ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples of a
+            question; or ``pass@k``: the chance that one of k samples has the right answer.
+    """
+    return _by_question(((row.id, _value(row, metric)) for row in rows), metric)
+
+
+def _by_question(values: Iterable[tuple[str, float]], metric: str) -> dict[str, float]:
+    by_question: dict[str, list[float]] = {}
+    for id, value in values:
+        by_question.setdefault(id, []).append(value)
+    return {id: _reduce(of_one, metric) for id, of_one in by_question.items()}
+
+
+def _reduce(values: Sequence[float], metric: str) -> float:
+    mean = sum(values) / len(values)
+    name, _, k = metric.partition("@")
+    if name != "pass" or math.isnan(mean):
+        return mean
+    return float(pass_at_k(len(values), round(sum(values)), int(k)))
+
+
+def _value(row: Graded, metric: str) -> float:
+    value = row.score if metric.startswith("score") else row.right
+    return math.nan if value is None else float(value)
+
+
+def _range(row: Graded, metric: str) -> tuple[float, float]:
+    """Lowest and highest value of a completion; equal where it is graded."""
+    value = _value(row, metric)
+    if not math.isnan(value):
+        return value, value
+    return row.bounds if metric.startswith("score") and row.bounds is not None else (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmBounds:
+    """Lower and upper bound of an arm's mean over all values of the missing verdicts.
+
+    Args:
+        arm: Name of the arm.
+        low: Mean if every missing verdict counts against the arm.
+        high: Mean if every missing verdict counts for it.
+        num_unscored: Number of its completions with a missing value.
+    """
+
+    arm: str
+    low: float
+    high: float
+    num_unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceBounds:
+    """Lower and upper bound of a difference of arms over all values of the missing verdicts."""
+
+    left: str
+    right: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of one metric of one set, over all its questions: none is left out.
+
+    Args:
+        means: One for each arm.
+        differences: One for each pair.
+        num_questions: Number of questions.
+    """
+
+    means: tuple[ArmBounds, ...]
+    differences: tuple[DifferenceBounds, ...]
+    num_questions: int
+
+
+def arm_bounds(
+    arms: Arms, metric: str, examples: Sequence[Example], pairs: Pairs = ()
+) -> Bounds | None:
+    """Bounds of the means and of the differences; None where every completion has its value.
+
+    The lowest difference takes what is missing as unmet for the left arm and as met for the right
+    one. For accuracy an ungraded answer may be right or wrong.
+
+    Args:
+        arms: Rows of each seed of each arm.
+        metric: As in `question_values`.
+        examples: The questions. Those without rubric have no score, those without reference no
+            accuracy.
+        pairs: As in `rcsd.evaluation.compare.compare_arms`.
+    """
+    is_score = metric.startswith("score")
+    ids = {e.id for e in examples if (e.rubric if is_score else e.reference_answer) is not None}
+    means = []
+    for arm, seeds in arms.items():
+        ranges = [
+            [(row.id, _range(row, metric)) for row in rows if row.id in ids] for rows in seeds
+        ]
+        if not all(ranges):
+            return None
+        low, high = (float(np.mean([_mean(of, metric, end) for of in ranges])) for end in (0, 1))
+        num_unscored = sum(a != b for of in ranges for _, (a, b) in of)
+        means.append(ArmBounds(arm, low, high, num_unscored))
+    if not any(bounds.num_unscored for bounds in means):
+        return None
+    by_arm = {bounds.arm: bounds for bounds in means}
+    differences = [
+        DifferenceBounds(a, b, by_arm[a].low - by_arm[b].high, by_arm[a].high - by_arm[b].low)
+        for a, b in pairs
+    ]
+    return Bounds(tuple(means), tuple(differences), len(ids))
+
+
+def _mean(ranges: Sequence[tuple[str, tuple[float, float]]], metric: str, end: int) -> float:
+    values = _by_question(((id, ends[end]) for id, ends in ranges), metric)
+    return float(np.mean(list(values.values())))
+
+
+def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:
+    """Chance and majority-letter baselines of a multiple-choice set.
+
+    ``chance`` is the expected accuracy of options drawn at random, the mean of 1 / number of
+    options. ``majority`` is the share of questions that their most frequent right letter answers,
+    and ``majority_letter`` that letter (the first of equals). Shuffled options bring the latter
+    down to the former, up to sampling.
+
+    Returns:
+        Empty if a question has no options.
+    """
+    choices = [(e.grading.options, e.reference_answer) for e in examples if e.grading is not None]
+    if not choices or len(choices) < len(examples) or not all(options for options, _ in choices):
+        return {}
+    counts: Counter[str] = Counter()
+    for options, reference in choices:
+        right = (reference or "").strip()
+        texts = [option.strip() for option in options]
+        # As in grading: a letter of the options before a text of one.
+        is_letter = right in LETTERS[: len(options)]
+        counts[right if is_letter else LETTERS[texts.index(right)]] += 1
+    letter, number = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "chance": sum(1 / len(options) for options, _ in choices) / len(choices),
+        "majority": number / len(choices),
+        "majority_letter": letter,
+    }

@@ -1,0 +1,438 @@
+"""Arms compared on the same questions: means, paired differences, adjusted p-values.
+
+An arm is one training method with one or several training seeds, or a model with no training seed.
+Legend of axes: S seeds of an arm, N columns: questions, or criteria of questions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rcsd.errors import DataError
+from rcsd.evaluation.bounds import Arms, Bounds, Pairs, arm_bounds, question_values
+from rcsd.evaluation.statistics import (
+    FloatArray,
+    Interval,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    permutation_p_value,
+)
+from rcsd.graders.grade import Graded
+from rcsd.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMean:
+    """Mean of an arm over its seeds and the questions.
+
+    Args:
+        arm: Name of the arm.
+        num_seeds: Number of its seeds.
+        interval: Interval of `rcsd.evaluation.statistics.bootstrap_interval`.
+    """
+
+    arm: str
+    num_seeds: int
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDifference:
+    """Paired difference of two arms.
+
+    Args:
+        left: Name of the one; above 0: it has more.
+        right: Name of the other.
+        interval: Interval of `rcsd.evaluation.statistics.paired_difference`, over seeds and
+            questions.
+        p_value: P-value of a permutation test over questions, all seeds of a question under one
+            sign: it tests whether these trained models differ on other questions, not what other
+            seeds give.
+        holm_p_value: The same adjusted for all differences of its family, or None: not yet.
+    """
+
+    left: str
+    right: str
+    interval: Interval
+    p_value: float
+    holm_p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmsCompared:
+    """Means and differences of arms in one metric.
+
+    Args:
+        means: One for each arm; empty where nothing is compared.
+        differences: One for each pair.
+        num_compared: Number of columns that every seed of every arm has a value for.
+        num_left_out: Number of the other columns, which are left out of all arms.
+    """
+
+    means: tuple[ArmMean, ...]
+    differences: tuple[ArmDifference, ...]
+    num_compared: int
+    num_left_out: int
+
+
+def compare_arms(
+    arms: Arms, metric: str, pairs: Pairs = (), cluster_by: str | None = None, seed: int = 0
+) -> ArmsCompared:
+    """Compare arms in one metric of one set.
+
+    Args:
+        arms: Rows of each seed of each arm.
+        metric: As in `rcsd.evaluation.bounds.question_values`.
+        pairs: Names of arms; they have equal numbers of seeds, or one of them has one.
+        cluster_by: Tag whose questions are resampled together, such as ``template``; None
+            resamples single questions.
+        seed: Random seed of the resampling.
+
+    Raises:
+        ValueError: If arms differ in their questions, or in their numbers of seeds.
+        DataError: If a question has no such tag.
+    """
+    values, units = metric_columns(arms, metric, cluster_by)
+    return compare_columns(values, units, pairs, seed)
+
+
+def metric_columns(
+    arms: Arms, metric: str, cluster_by: str | None
+) -> tuple[dict[str, FloatArray], list[str]]:
+    """Values of each arm (S x N questions; NaN: not graded), and the cluster of each question.
+
+    Raises:
+        ValueError: If arms differ in their questions.
+        DataError: If a question has no such tag.
+    """
+    tags = {row.id: row.tags for row in next(iter(arms.values()))[0]}
+    values = {}
+    for arm, seeds in arms.items():
+        by_question = [question_values(rows, metric) for rows in seeds]
+        if any(list(of_seed) != list(tags) for of_seed in by_question):
+            raise ValueError(f"arm {arm!r} has other questions, or another order")
+        values[arm] = np.array([list(of_seed.values()) for of_seed in by_question])
+    return values, [resampled_unit(id, of_one, cluster_by) for id, of_one in tags.items()]
+
+
+def resampled_unit(id: str, tags: Mapping[str, str], cluster_by: str | None) -> str:
+    """Cluster that a question is resampled with: its id, or its value of a tag.
+
+    Raises:
+        DataError: If it has no such tag.
+    """
+    if cluster_by is None:
+        return id
+    if cluster_by not in tags:
+        there = f"; it has {', '.join(sorted(tags))}" if tags else ""
+        raise DataError(f"example {id!r} has no such tag{there}", field=f"tags.{cluster_by}")
+    return tags[cluster_by]
+
+
+def common_columns(
+    values: Mapping[str, FloatArray], units: Sequence[str]
+) -> tuple[dict[str, FloatArray], list[str]]:
+    """The columns, and their units, that every seed of every arm has a value for.
+
+    Args:
+        values: Arm -> S x N; NaN: no value.
+        units: Cluster of each column.
+    """
+    is_common = np.all([np.isfinite(arm_SN).all(axis=0) for arm_SN in values.values()], axis=0)
+    places: list[int] = np.flatnonzero(is_common).tolist()
+    return {arm: arm_SN[:, places] for arm, arm_SN in values.items()}, [units[n] for n in places]
+
+
+def compare_columns(
+    values: Mapping[str, FloatArray],
+    units: Sequence[str],
+    pairs: Pairs,
+    seed: int,
+    num_resamples: int = 10_000,
+) -> ArmsCompared:
+    """Means and differences over the columns that every seed of every arm has a value for.
+
+    Args:
+        values: Arm -> S x N; NaN: no value.
+        units: Cluster of each column.
+        pairs: As in `compare_arms`.
+        seed: Random seed of the resampling.
+        num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
+
+    Raises:
+        ValueError: If the arms of a pair have several seeds each, and not as many.
+    """
+    common, clusters = common_columns(values, units)
+    num_left_out = len(units) - len(clusters)
+    if not clusters:
+        return ArmsCompared((), (), 0, num_left_out)
+    differences = []
+    for left, right in pairs:
+        a, b = common[left], common[right]
+        interval = paired_difference(a, b, seed, clusters)
+        p_value = permutation_p_value(a, b, seed, clusters, num_resamples)
+        differences.append(ArmDifference(left, right, interval, p_value))
+    means = [
+        ArmMean(arm, len(arm_SN), bootstrap_interval(arm_SN, clusters, seed))
+        for arm, arm_SN in common.items()
+    ]
+    return ArmsCompared(tuple(means), tuple(differences), len(clusters), num_left_out)
+
+
+def adjust_p_values(compared: Sequence[ArmsCompared]) -> list[ArmsCompared]:
+    """The comparisons with Holm's p-values; all their differences are one family."""
+    adjusted = iter(holm([row.p_value for of in compared for row in of.differences]).tolist())
+    return [
+        replace(
+            of,
+            differences=tuple(replace(row, holm_p_value=next(adjusted)) for row in of.differences),
+        )
+        for of in compared
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionVerdicts:
+    """Share met of the criteria of one kind, over all questions.
+
+    Args:
+        values: Arm -> S x N shares of a question's completions that meet a criterion; NaN where a
+            verdict is missing.
+        places: Index of each column's example.
+    """
+
+    values: Mapping[str, FloatArray]
+    places: Sequence[int]
+
+
+def criterion_verdicts(
+    arms: Arms, examples: Sequence[Example]
+) -> dict[tuple[bool, str], CriterionVerdicts]:
+    """Verdicts by kind of criterion: (is a violation, title), sorted.
+
+    Args:
+        arms: Rows of each seed of each arm.
+        examples: The questions, in the rows' order.
+    """
+    columns: dict[tuple[bool, str], list[tuple[int, int]]] = {}
+    for place, example in enumerate(examples):
+        criteria = example.rubric.criteria if example.rubric is not None else ()
+        for index, criterion in enumerate(criteria):
+            columns.setdefault((criterion.weight < 0, criterion.title), []).append((place, index))
+    shares = {arm: [_met_shares(rows, examples) for rows in seeds] for arm, seeds in arms.items()}
+    return {
+        kind: CriterionVerdicts(
+            {
+                arm: np.array([[seed[place][index] for place, index in where] for seed in seeds])
+                for arm, seeds in shares.items()
+            },
+            [place for place, _ in where],
+        )
+        for kind, where in sorted(columns.items())
+    }
+
+
+def _met_shares(rows: Sequence[Graded], examples: Sequence[Example]) -> list[FloatArray]:
+    """Share of completions that meet each criterion of each example."""
+    by_question: dict[str, list[tuple[bool | None, ...]]] = {}
+    # A judge that scores the answer as one gives no verdicts.
+    none = {e.id: (None,) * len(e.rubric.criteria if e.rubric else ()) for e in examples}
+    for row in rows:
+        by_question.setdefault(row.id, []).append(row.verdicts or none[row.id])
+    # A verdict of None becomes NaN, and so does the mean with it.
+    return [np.array(by_question[e.id], dtype=np.float64).mean(axis=0) for e in examples]
+
+
+@dataclass(frozen=True)
+class GradedSet:
+    """A held-out set with the graded answers of all arms.
+
+    Args:
+        name: Name of the set.
+        examples: Its questions.
+        greedy: Greedy answers; empty where an arm has none.
+        sampled: Samples; empty where an arm has none, or another number of them.
+    """
+
+    name: str
+    examples: Sequence[Example]
+    greedy: Arms
+    sampled: Arms
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples of each question."""
+        rows = next((seeds[0] for seeds in self.sampled.values()), ())
+        return len(rows) // len(self.examples)
+
+    @property
+    def metrics(self) -> list[str]:
+        """All metrics of the set; ``pass@k`` last."""
+        return metric_names(self.examples, bool(self.greedy), self.num_samples)
+
+
+def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) -> list[str]:
+    """Metrics of a set: scores where there are rubrics, accuracies where there are references.
+
+    Args:
+        examples: The set.
+        greedy: Whether there are greedy answers.
+        num_samples: Samples of each question: avg@k, and pass@k for powers of two up to that.
+    """
+    has_references = any(example.reference_answer is not None for example in examples)
+    measures = ["score"] if any(example.rubric is not None for example in examples) else []
+    measures += ["accuracy"] if has_references else []
+    names = measures if greedy else []
+    if num_samples:
+        names = names + [f"{measure}_avg@{num_samples}" for measure in measures]
+    if has_references:
+        names = names + [f"pass@{2**power}" for power in range(num_samples.bit_length())]
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class MetricCompared:
+    """A metric of a set.
+
+    Args:
+        set: Name of the set.
+        metric: Name of the metric.
+        compared: Comparison over the questions that every arm has a value for.
+        bounds: Bounds over all questions where values are missing, else None.
+    """
+
+    set: str
+    metric: str
+    compared: ArmsCompared
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionCompared:
+    """Share met of a kind of criterion of a set; the columns are its criteria."""
+
+    set: str
+    criterion: str
+    violation: bool
+    compared: ArmsCompared
+
+
+@dataclass(frozen=True)
+class SetsCompared:
+    """Comparison of several sets.
+
+    Args:
+        metrics: Sets x metrics; their differences are one family of Holm's adjustment.
+        criteria: Sets x kinds of criteria; their differences are another.
+        num_untitled: Set -> number of criteria without a title, which are left out.
+    """
+
+    metrics: tuple[MetricCompared, ...]
+    criteria: tuple[CriterionCompared, ...]
+    num_untitled: Mapping[str, int]
+
+    def json(self) -> dict[str, Any]:
+        """Plain values, as ``rcsd compare`` documents them."""
+        return {
+            "metrics": [_flat(row) for row in self.metrics],
+            "criteria": [_flat(row) for row in self.criteria],
+            "num_untitled_criteria": dict(self.num_untitled),
+        }
+
+
+def _flat(row: MetricCompared | CriterionCompared) -> dict[str, Any]:
+    """Plain values, with intervals and comparison one level up."""
+    plain = asdict(row)
+    plain |= plain.pop("compared")
+    for name in ("means", "differences"):
+        plain[name] = [of | of.pop("interval") for of in plain[name]]
+    return plain
+
+
+def compare_sets(
+    sets: Sequence[GradedSet],
+    pairs: Pairs,
+    metrics: Sequence[str] = (),
+    cluster_by: str | None = None,
+    seed: int = 0,
+) -> SetsCompared:
+    """Compare every set by every metric and every kind of criterion, with adjusted p-values.
+
+    Args:
+        sets: The answers.
+        pairs: As in `compare_arms`.
+        metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
+        cluster_by: As in `compare_arms`.
+        seed: Random seed of the resampling.
+
+    Raises:
+        DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
+            several seeds each, and not as many.
+    """
+    there = list(dict.fromkeys(metric for graded in sets for metric in graded.metrics))
+    for metric in metrics:
+        if metric not in there:
+            raise DataError(f"no set has the metric '{metric}'; there are {', '.join(there)}")
+    by_metric: list[MetricCompared] = []
+    by_criterion: list[CriterionCompared] = []
+    num_untitled: dict[str, int] = {}
+    for graded in sets:
+        check_seeds(graded, pairs)
+        by_metric += [
+            compare_metric(graded, metric, pairs, cluster_by, seed)
+            for metric in graded.metrics
+            if (metric in metrics if metrics else not metric.startswith("pass@"))
+        ]
+        units = [resampled_unit(e.id, e.tags, cluster_by) for e in graded.examples]
+        verdicts = criterion_verdicts(graded.greedy or graded.sampled, graded.examples)
+        for (violation, title), kind in verdicts.items():
+            if not title:
+                num_untitled[graded.name] = num_untitled.get(graded.name, 0) + len(kind.places)
+                continue
+            clusters = [units[place] for place in kind.places]
+            compared = compare_columns(kind.values, clusters, pairs, seed)
+            by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
+    metric_rows = adjust_p_values([row.compared for row in by_metric])
+    criterion_rows = adjust_p_values([row.compared for row in by_criterion])
+    return SetsCompared(
+        tuple(replace(a, compared=b) for a, b in zip(by_metric, metric_rows, strict=True)),
+        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criterion_rows, strict=True)),
+        num_untitled,
+    )
+
+
+def compare_metric(
+    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None, seed: int
+) -> MetricCompared:
+    """Compare the arms of one set in one metric, with bounds where values are missing.
+
+    Args:
+        graded: The set; the metric is one of its own.
+        metric: As in `compare_arms`.
+        pairs: As in `compare_arms`.
+        cluster_by: As in `compare_arms`.
+        seed: Random seed of the resampling.
+    """
+    arms = graded.sampled if "@" in metric else graded.greedy
+    compared = compare_arms(arms, metric, pairs, cluster_by, seed)
+    bounds = arm_bounds(arms, metric, graded.examples, pairs)
+    return MetricCompared(graded.name, metric, compared, bounds)
+
+
+def check_seeds(graded: GradedSet, pairs: Pairs) -> None:
+    """Refuse pairs of arms that have several seeds each, and not as many.
+
+    Raises:
+        DataError: If there is such a pair.
+    """
+    arms = graded.greedy or graded.sampled
+    for left, right in pairs:
+        num_left, num_right = len(arms[left]), len(arms[right])
+        if num_left != num_right and 1 not in (num_left, num_right):
+            raise DataError(
+                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
+                "one of them a single one"
+            )

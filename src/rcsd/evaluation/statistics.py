@@ -1,0 +1,441 @@
+"""Bootstrap intervals, paired tests, Holm's adjustment and pass@k. Imports no torch.
+
+Legend of axes: S training seeds, Q questions, C clusters of questions, R resamples, N units.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+Clusters = Sequence[Hashable] | NDArray[np.generic] | None
+
+MAX_DRAWS_AT_ONCE = 4_000_000
+"""Resampled numbers held in memory at one time (32 MB of float64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its confidence interval.
+
+    Args:
+        mean: The estimate.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Number of independent units: clusters where they are given, else values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __format__(self, spec: str) -> str:
+        """Mean and interval as text: ``f"{interval:+.2f}"`` is ``+0.52 [+0.40, +0.63]``.
+
+        The format applies to each number; the minus sign is typographic, and zero has none.
+        """
+        if not spec:
+            return str(self)
+        sign, digits = ("+", spec[1:]) if spec.startswith("+") else ("", spec)
+        mean, low, high = (
+            f"{end:{sign}z{digits}}".replace("-", "\N{MINUS SIGN}")
+            for end in (self.mean, self.low, self.high)
+        )
+        return f"{mean} [{low}, {high}]"
+
+    def scaled(self, factor: float) -> "Interval":
+        """The interval in another unit, such as points of 100."""
+        return Interval(factor * self.mean, factor * self.low, factor * self.high, self.n)
+
+
+def resampling_weights(
+    num_units: int, num_resamples: int, generator: np.random.Generator
+) -> FloatArray:
+    """Number of times that each resample draws each unit, drawn with replacement.
+
+    Returns:
+        R x N counts, each row multinomial with equal chances and adding up to N.
+    """
+    drawn_RN = generator.integers(num_units, size=(num_resamples, num_units))
+    drawn_RN += np.arange(num_resamples)[:, None] * num_units  # a range of bins for each resample
+    counts = np.bincount(drawn_RN.ravel(), minlength=num_resamples * num_units)
+    return counts.reshape(num_resamples, num_units).astype(np.float64)
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    clusters: Clusters = None,
+    seed: int = 0,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """Mean with a percentile bootstrap interval over clusters of questions, and training seeds.
+
+    A resample draws as many clusters as there are, with replacement, cluster c w_rc times, and
+    independently as many seeds as there are, seed s v_rs times::
+
+        mean_r = sum_s sum_c v_rs w_rc S_sc / (num_seeds sum_c w_rc n_c)
+        low, high = quantiles (1 - level)/2 and (1 + level)/2 of mean_r
+
+    with S_sc the sum of seed s over the n_c questions of cluster c.
+
+    Several completions of one question share its difficulty; taken as independent they make the
+    interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). The percentile
+    method (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13) stays inside
+    the range of the values and has no degenerate case, which BCa has.
+
+    Seeds crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics
+    1(2), 2007, arXiv 0712.1111). Resampled by questions alone, the interval would speak of these
+    training runs and not of the method. It counts what neither seed nor question explains about
+    three times. It sees only the seeds at hand: the variance between them comes out
+    (num_seeds - 1) / num_seeds of its value, so few seeds that differ much give an interval that is
+    too narrow.
+
+    Args:
+        values: Finite numbers, at least one: one for each question or completion (1-D), or for each
+            seed and question (2-D, S x Q).
+        clusters: Cluster of each column; None: every column is its own.
+        seed: Seed of the resampling; the same seed gives the same interval.
+        level: Coverage, in (0, 1).
+        num_resamples: At least 1.
+
+    Returns:
+        Mean and interval. A single cluster, or clusters with equal means, show no spread:
+        low = high = mean (see `Interval.n`).
+
+    Raises:
+        ValueError: No values, a value that is not finite (leave unscored ones out and count them),
+            or cluster ids of another length.
+    """
+    _check_resampling(level, num_resamples)
+    matrix_SQ = _as_matrix(values, "values")
+    sums_SC, counts_C = _cluster_sums(matrix_SQ, clusters)
+    num_seeds, num_clusters = sums_SC.shape
+    if np.ptp(sums_SC / counts_C) == 0:
+        mean = float(sums_SC[0, 0] / counts_C[0])  # free of the rounding of a longer sum
+        return Interval(mean, mean, mean, num_clusters)
+    mean = float(sums_SC.sum() / (num_seeds * counts_C.sum()))
+    generator = np.random.default_rng(seed)
+    seed_weights = _seed_weights([matrix_SQ], num_resamples, generator)
+    [means_R] = _resampled_means([matrix_SQ], clusters, seed_weights, generator)
+    return _percentile_interval(mean, means_R, num_clusters, level)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    seed: int = 0,
+    clusters: Clusters = None,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """Interval of the mean of ``a - b`` on the same questions, resampled as `bootstrap_interval`.
+
+    Pairing takes the difficulty of the questions out of the difference, so the interval is
+    narrower than two separate ones suggest (Miller, arXiv 2411.00640). Both sides have the same
+    questions in the same order. Row s of a and b shares the training seed. A side of one row is a
+    model without training seed, such as the base: it is paired with every row of the other side,
+    and adds no spread of seeds.
+
+    Returns:
+        Positive: a is larger.
+
+    Raises:
+        ValueError: Other numbers of questions, or of seeds where both have several.
+    """
+    a_SQ, b_SQ = _pairs(a, b)
+    return bootstrap_interval(a_SQ - b_SQ, clusters, seed, level, num_resamples)
+
+
+def ratio_interval(
+    a: ArrayLike,
+    b: ArrayLike,
+    seed: int = 0,
+    clusters: Clusters = None,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+) -> Interval:
+    """``mean(a) / mean(b)`` with a percentile interval, resampled as in `bootstrap_interval`.
+
+    A ratio means nothing where its denominator could be 0, so the interval of mean(b) must lie
+    above it. The few resamples whose mean(b) is not above 0, fewer than (1 - level)/2 of all, count
+    as very large, with the sign of mean(a): no quantile depends on how large.
+
+    Raises:
+        ValueError: The interval of mean(b) does not lie above 0, or different lengths.
+    """
+    _check_resampling(level, num_resamples)
+    a_1Q, b_1Q = _pairs(a, b)
+    generator = np.random.default_rng(seed)
+    ones = _seed_weights([a_1Q, b_1Q], num_resamples, generator)
+    a_R, b_R = _resampled_means([a_1Q, b_1Q], clusters, ones, generator)
+    if (low := np.quantile(b_R, (1 - level) / 2)) <= 0:
+        raise ValueError(f"the denominator may be 0: its interval begins at {low:.3g}")
+    (a_1C, _), (b_1C, _) = _cluster_sums(a_1Q, clusters), _cluster_sums(b_1Q, clusters)
+    ratio = float(a_1C.sum() / b_1C.sum())
+    if np.ptp(a_1C * b_1C.sum() - b_1C * a_1C.sum()) == 0:  # every resample has the same ratio
+        return Interval(ratio, ratio, ratio, a_1C.size)
+    ratios_R = a_R / np.maximum(b_R, 1e-9 * b_1Q.mean())
+    return _percentile_interval(ratio, ratios_R, a_1C.size, level)
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A benchmark that all arms answered.
+
+    Args:
+        values: For each arm S x Q finite numbers; S is the same in all benchmarks.
+        clusters: Cluster of each question, as in `bootstrap_interval`.
+    """
+
+    values: Sequence[FloatArray]
+    clusters: Clusters = None
+
+
+@dataclass(frozen=True)
+class JointMeans:
+    """A mean of each arm with its resamples; resample r is the same draw for all arms.
+
+    Args:
+        means: The estimates.
+        resampled: For each arm R means.
+        n: Number of clusters of questions.
+        level: Coverage of the intervals, in (0, 1).
+    """
+
+    means: tuple[float, ...]
+    resampled: tuple[FloatArray, ...]
+    n: int
+    level: float = 0.95
+
+    def interval(self, arm: int, minus: int | None = None) -> Interval:
+        """Percentile interval of an arm's mean, or of its paired difference to another arm."""
+        mean = self.means[arm] - (0 if minus is None else self.means[minus])
+        return _percentile_interval(mean, self._resampled(arm, minus), self.n, self.level)
+
+    def standard_error(self, arm: int, minus: int | None = None) -> float:
+        """Standard deviation of the same resamples."""
+        return float(self._resampled(arm, minus).std())
+
+    def _resampled(self, arm: int, minus: int | None) -> FloatArray:
+        return self.resampled[arm] - (0 if minus is None else self.resampled[minus])
+
+
+def averages(
+    strata: Sequence[Stratum], seed: int = 0, level: float = 0.95, num_resamples: int = 10_000
+) -> JointMeans:
+    """For each arm the average of its means over benchmarks, all of the same weight.
+
+    ``average_r = sum_b mean_rb / num_benchmarks`` with mean_rb as in `bootstrap_interval`, which
+    it equals for a single benchmark.
+
+    Questions are drawn in each benchmark independently: for arms with one seed the variance of the
+    average is sum_b var_b / num_benchmarks^2. Seeds are drawn once for all benchmarks, since one
+    training run answers all of them. All arms share all draws, so differences are paired.
+
+    Raises:
+        ValueError: No benchmark, or an arm whose number of seeds differs among them.
+    """
+    _check_resampling(level, num_resamples)
+    values = [[_as_matrix(arm, "values") for arm in stratum.values] for stratum in strata]
+    sizes = [[len(matrix) for matrix in matrices] for matrices in values]
+    if not sizes or any(size != sizes[0] for size in sizes):
+        raise ValueError(f"arms need as many seeds in every benchmark, got {sizes}")
+    generator = np.random.default_rng(seed)
+    seed_weights = _seed_weights(values[0], num_resamples, generator)
+    generators = [generator, *generator.spawn(len(strata) - 1)]
+    resampled = [
+        _resampled_means(matrices, stratum.clusters, seed_weights, of_questions)
+        for matrices, stratum, of_questions in zip(values, strata, generators, strict=True)
+    ]
+    means = [float(np.mean([of.mean() for of in arm])) for arm in zip(*values, strict=True)]
+    averaged = [np.mean(of, axis=0) for of in zip(*resampled, strict=True)]
+    n = sum(
+        _cluster_sums(matrices[0], stratum.clusters)[1].size
+        for matrices, stratum in zip(values, strata, strict=True)
+    )
+    return JointMeans(tuple(means), tuple(averaged), n, level)
+
+
+def permutation_p_value(
+    a: ArrayLike,
+    b: ArrayLike,
+    seed: int = 0,
+    clusters: Clusters = None,
+    num_resamples: int = 10_000,
+) -> float:
+    """Two-sided p-value of the sign-flip test that the paired differences are symmetric about 0.
+
+    With d_c the summed differences of cluster c and s_rc independent signs::
+
+        p = share of r with |sum_c s_rc d_c| >= |sum_c d_c|
+
+    exact over all 2^c sign patterns where they are no more than `num_resamples`, else sampled and
+    counted as (1 + hits) / (1 + num_resamples) on each side, so that it is never 0 (Phipson and
+    Smyth, 2010, arXiv 1603.05766).
+
+    Args:
+        a: As in `paired_difference`; the differences of all seeds of a question share a sign.
+        b: The same questions in the same order.
+        seed: Seed of the sampled signs.
+        clusters: Values of one cluster share a sign too; None: every question is its own cluster.
+        num_resamples: Largest number of sign patterns that are tried.
+
+    Returns:
+        In (0, 1]; 1 where no pair differs, or where there is only one cluster.
+    """
+    _check_resampling(0.95, num_resamples)
+    a_SQ, b_SQ = _pairs(a, b)
+    differences_1Q = a_SQ.mean(axis=0, keepdims=True) - b_SQ.mean(axis=0, keepdims=True)
+    sums_C = _cluster_sums(differences_1Q, clusters)[0][0]
+    if len(sums_C) == 1 or not sums_C.any():
+        return 1.0  # every sign pattern is as extreme as the observed one
+    result = stats.permutation_test(
+        (sums_C,),
+        np.sum,
+        permutation_type="samples",  # of a single sample: flips the signs
+        vectorized=True,
+        alternative="two-sided",
+        n_resamples=num_resamples,
+        batch=max(1, MAX_DRAWS_AT_ONCE // len(sums_C)),
+        rng=np.random.default_rng(seed),
+    )
+    return min(1.0, float(result.pvalue))
+
+
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Holm step-down adjustment; controls the family-wise error rate under any dependence.
+
+    With p_(1) <= ... <= p_(m)::
+
+        adjusted_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
+
+    Never weaker than Bonferroni's m p (Holm, "A simple sequentially rejective multiple test
+    procedure", Scandinavian Journal of Statistics 6, 1979). scipy has Benjamini and Hochberg's,
+    which bounds the share of false alarms instead.
+
+    Args:
+        p_values: In [0, 1], of one family of tests, in any order; may be empty.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"expected p-values between 0 and 1 along one axis, got {p_values}")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
+def pass_at_k(num_samples: ArrayLike, num_right: ArrayLike, k: int) -> FloatArray:
+    """Chance that at least one of k samples is right, estimated without bias from n >= k samples.
+
+    ``1 - C(n - c, k) / C(n, k) = 1 - prod_{j<k} (n - c - j) / (n - j)``, n samples of which c are
+    right (Chen et al., arXiv 2107.03374, equation 1). The naive ``1 - (1 - c/n)^k`` is too low.
+
+    Args:
+        num_samples: n, at least k; a number, or an array with one a question.
+        num_right: c, 0 to n; broadcast against n.
+        k: At least 1.
+
+    Returns:
+        In [0, 1], of the broadcast shape, not reduced over questions.
+    """
+    n, c = np.broadcast_arrays(np.asarray(num_samples), np.asarray(num_right))
+    if not (np.issubdtype(n.dtype, np.integer) and np.issubdtype(c.dtype, np.integer)):
+        raise ValueError("num_samples and num_right must be whole numbers")
+    if k < 1 or np.any(k > n):
+        raise ValueError(f"k must lie between 1 and the number of samples, got k = {k}")
+    if np.any(c < 0) or np.any(c > n):
+        raise ValueError("num_right must lie between 0 and num_samples")
+    j = np.arange(k)
+    none_right = np.clip((n - c)[..., None] - j, 0, None) / (n[..., None] - j)
+    return np.asarray(1.0 - none_right.prod(axis=-1), dtype=np.float64)
+
+
+def _resampled_means(
+    matrices: Sequence[FloatArray],
+    clusters: Clusters,
+    seed_weights: Sequence[FloatArray],
+    generator: np.random.Generator,
+) -> list[FloatArray]:
+    """mean_r of `bootstrap_interval` for several S x Q matrices, S of each, on the same questions.
+
+    All share the draws of questions; `seed_weights` has v_rs (R x S) of each.
+    """
+    sums = [_cluster_sums(matrix, clusters)[0] for matrix in matrices]
+    counts_C = _cluster_sums(matrices[0], clusters)[1]
+    num_resamples = len(seed_weights[0])
+    means = [np.empty(num_resamples) for _ in matrices]
+    batch_size = max(1, MAX_DRAWS_AT_ONCE // len(counts_C))
+    for start in range(0, num_resamples, batch_size):
+        part = slice(start, min(start + batch_size, num_resamples))
+        weights_RC = resampling_weights(len(counts_C), part.stop - start, generator)
+        for means_R, sums_SC, v_RS in zip(means, sums, seed_weights, strict=True):
+            totals_R = (v_RS[part] * (weights_RC @ sums_SC.T)).sum(axis=1)
+            means_R[part] = totals_R / (len(sums_SC) * (weights_RC @ counts_C))
+    return means
+
+
+def _seed_weights(
+    matrices: Sequence[FloatArray], num_resamples: int, generator: np.random.Generator
+) -> list[FloatArray]:
+    """v_rs of `bootstrap_interval`; matrices with as many seeds, which are paired, share them."""
+    of_seeds = generator.spawn(1)[0]
+    by_size = {
+        size: resampling_weights(size, num_resamples, of_seeds)
+        for size in dict.fromkeys(map(len, matrices))
+    }
+    return [by_size[len(matrix)] for matrix in matrices]
+
+
+def _percentile_interval(mean: float, resampled_R: FloatArray, n: int, level: float) -> Interval:
+    low, high = np.quantile(resampled_R, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), n)
+
+
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    a_SQ, b_SQ = _as_matrix(a, "a"), _as_matrix(b, "b")
+    (num_a, width_a), (num_b, width_b) = a_SQ.shape, b_SQ.shape
+    if width_a != width_b:
+        raise ValueError(f"pairs need equal lengths, got {width_a} and {width_b}")
+    if num_a != num_b and 1 not in (num_a, num_b):
+        raise ValueError(f"pairs need equal numbers of seeds, or one, got {num_a} and {num_b}")
+    return a_SQ, b_SQ
+
+
+def _check_resampling(level: float, num_resamples: int) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+
+
+def _as_matrix(values: ArrayLike, name: str) -> FloatArray:
+    """The values as S x Q; one axis is one seed. Other than finite numbers is a ValueError."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} must have one axis or two, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} must hold at least one number")
+    if not np.isfinite(array).all():
+        num_bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise ValueError(f"{num_bad} of {name} are not finite; leave unscored ones out and count")
+    return np.atleast_2d(array)
+
+
+def _cluster_sums(matrix_SQ: FloatArray, clusters: Clusters) -> tuple[FloatArray, FloatArray]:
+    """S x C sums and C sizes of clusters, in order of first appearance."""
+    num_questions = matrix_SQ.shape[1]
+    if clusters is None:
+        return matrix_SQ, np.ones(num_questions)
+    if len(clusters) != num_questions:
+        raise ValueError(f"expected {num_questions} cluster ids, got {len(clusters)}")
+    places: dict[Hashable, int] = {}
+    index_Q = np.array([places.setdefault(cluster, len(places)) for cluster in clusters])
+    counts_C = np.bincount(index_Q).astype(np.float64)
+    sums_SC = np.stack([np.bincount(index_Q, weights=row) for row in matrix_SQ])
+    return sums_SC.astype(np.float64), counts_C

@@ -1,0 +1,180 @@
+r"""One spelling of LaTeX, operators, numbers, units and words, for all that is compared.
+
+====================  ==========================================================================
+function              normalises
+====================  ==========================================================================
+`unwrap_latex`        commands that only set type, LaTeX spaces, superscripts
+`normalize_math`      also operators, minus signs, fractions, powers, thousands commas
+`normalize_units`     also symbols and names of units
+`normalize_quantity`  also every other way to write a number; what numbers are read from
+`normalize_words`     letter case and punctuation; what texts and options are compared by
+====================  ==========================================================================
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+MAX_CHARACTERS = 2_000
+"""Characters of an answer that are read for a number or an expression."""
+
+_Rules = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
+
+_SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
+_COMMAND = (
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal|normal)|boldsymbol|bm"
+    r"|mbox|hbox|emph|operatorname\*?|underline|displaystyle)"
+)
+_WRAPPED = re.compile(_COMMAND + r"\s*\{([^{}]*)\}")
+_LEFT_OVER = re.compile(_COMMAND + r"(?![a-zA-Z])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])")
+_SPACES = re.compile(r"\\[,;:! ]|\\(?:quad|qquad|thinspace|hspace\{[^{}]*\})(?![a-zA-Z])|[~\u00a0]")
+
+
+def _apply(rules: _Rules, text: str) -> str:
+    for pattern, replacement in rules:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@functools.lru_cache(maxsize=2048)
+def unwrap_latex(text: str) -> str:
+    r"""Text without LaTeX that only sets type, as ``\text``; ``10²`` becomes ``10^2``."""
+    text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
+    for _ in range(4):  # nested, such as \mathbf{\text{C}}
+        shorter = _WRAPPED.sub(r" \1 ", text)
+        if shorter == text:
+            break
+        text = shorter
+    return _SPACES.sub(" ", _LEFT_OVER.sub(" ", text))
+
+
+_MATH: _Rules = (
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{(\s*[\w.]+\s*)\}"), r"\1 / \2"),
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1 / (\2)"),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[\u00d7\u00b7\u22c5\u2217\u2022]"), " * "),
+    (re.compile(r"\\div(?![a-zA-Z])|\u00f7"), " / "),
+    (re.compile(r"[\u2212\u2013]"), "-"),  # minus sign, en dash
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[()\[\]]|\$"), " "),
+    (re.compile(r"\\%"), "%"),
+    (re.compile(r"(?<=[\w)])\*\*(?=[\w(])"), "^"),
+    (re.compile(r"\*\*"), ""),  # bold
+    (re.compile(r"[^\S\n]+"), " "),
+    (re.compile(r" ?\n[ \n]*"), "\n"),
+    (re.compile(r"(?<=\d) ?[xX] ?(?=\d)"), " * "),
+    (re.compile(r" ?\^ ?(?:\{ ?([^{}]*)\})?"), r"^\1"),
+    (re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,])"), lambda m: m[0].replace(",", "")),
+)
+
+
+@functools.lru_cache(maxsize=512)
+def normalize_math(text: str) -> str:
+    r"""Text with one spelling of arithmetic: ``* / - ^``, no LaTeX, no thousands commas.
+
+    ``3\,\text{min} \times 1{,}000`` becomes ``3 min * 1000`` up to whitespace.
+    """
+    return _apply(_MATH, unwrap_latex(text))
+
+
+_DEGREE = r"(?:\^\s*\{?\s*\\circ\s*\}?|\{\s*\\circ\s*\}|\\(?:circ|degree)(?![a-zA-Z])|\^\s*°|[°º˚])"
+_UNITS: _Rules = (
+    (re.compile(rf"{_DEGREE}\s*([CFK])(?![A-Za-z])|([\u2103])"), lambda m: f" deg{m[1] or 'C'} "),
+    (re.compile(_DEGREE), " degree "),
+    (re.compile(r"(?i)\bdeg(?:ree)?s?\.?\s+(?:C(?:elsius|entigrade)?)\b"), " degC "),
+    (re.compile(r"(?i)\bdeg(?:ree)?s?\.?\s+F(?:ahrenheit)?\b"), " degF "),
+    (re.compile(r"\\(?:mu|upmu)(?![a-zA-Z])\s*|[\u00b5\u03bc]\s*"), "µ"),
+    (re.compile(r"\\Omega(?![a-zA-Z])|[Ω\u2126]"), "ohm "),
+    (re.compile(r"\\AA(?![a-zA-Z])|\\(?:mathring|r)\s*\{?\s*A\s*\}?|[Å\u212b]"), "angstrom "),
+    (re.compile(r"\bUSD\b|\bUS\s*(?=dollar)"), " dollar "),
+    (re.compile(r"€"), " euro "),
+    (re.compile(r"(?i)\b(?:inverse|reciprocal)\s+([a-zµ]+)"), r"\1^-1"),
+    (re.compile(r"\bper\b"), "/"),
+    (re.compile(r"(?i)\b(?:square|sq\.?)\s+([a-z]+)"), r"\1^2"),
+    (re.compile(r"(?i)\bcubic\s+([a-z]+)"), r"\1^3"),
+    (re.compile(r"(?i)(?<=[a-z])\s+squared\b"), "^2"),
+    (re.compile(r"(?i)(?<=[a-z])\s+cubed\b"), "^3"),
+    (re.compile(r"\^\(\s*([+-]?\d+)\s*\)"), r"^\1"),
+    (re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])"), "*"),
+    (re.compile(r"[{}]"), " "),
+)
+
+
+@functools.lru_cache(maxsize=2048)
+def normalize_units(text: str) -> str:
+    """Text with one spelling of arithmetic, and of the symbols, powers and products of units."""
+    return _apply(_UNITS, normalize_math(text.replace("\\$", " dollar ")))
+
+
+_D = r"\d+(?:\.\d+)?|\.\d+"
+_NUMBERS: _Rules = (
+    (
+        re.compile("[\u00bc-\u00be\u2153-\u215e]"),  # ½
+        lambda m: " {}/{} ".format(*unicodedata.normalize("NFKC", m[0]).split("\u2044")),
+    ),
+    # Uncertainties: "5.3 \pm 0.1", "5.3(2)"; a leading "\pm 5" stays, and is two values.
+    (re.compile(rf"(?<=\d)\s*(?:\\pm|±|\+/-|\+-)\s*(?:{_D})(?:\s*%|[eE][+-]?\d+)?"), ""),
+    (re.compile(r"(\d\.\d+)\(\d{1,2}\)(?!\d)"), r"\1"),
+    # Groups of three digits: "1{,}000", "1 000", "1.000,5", "1.000.000"; a decimal comma: "3,5".
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"(?<=\d)[\u2009\u202f'\u2019](?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<![\d.,^])(\d{1,3})((?: \d{3})+)(?![\d,^])"), lambda m: m[0].replace(" ", "")),
+    (
+        re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])"),
+        lambda m: m[0].replace(".", "").replace(",", "."),
+    ),
+    (re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])"), lambda m: m[0].replace(".", "")),
+    (re.compile(r"(?<![\w.,(\[])(?!\d{1,3},\d{3}(?!\d))(\d+),(\d+)(?![\d.,])"), r"\1.\2"),
+    (re.compile(r"(?<![\w.,])0,(\d+)(?![\d.,])"), r"0.\1"),
+    (re.compile(r"\\(?:approx|simeq|sim|cong|equiv|thickapprox)(?![a-zA-Z])|≃|≅|≡"), " ≈ "),
+    (re.compile(r"\\(?:to|rightarrow|Rightarrow|implies)(?![a-zA-Z])|[→⇒]"), " = "),
+    (re.compile(r"\\l?dots(?![a-zA-Z])|…|(?<=\d)\.\.\."), ""),
+    # One and a half.
+    (re.compile(r"(?<![\w.^}])(\d+)\s*\\[dt]?frac\s*\{?(\d+)\}?\s*\{?(\d+)\}?"), r"\1 \2/\3"),
+    (re.compile(r"(?i)(?<=\d)\s+and\s+(?:a|one)\s+half\b"), " 1/2"),
+    (
+        re.compile(
+            r"(?i)(^|[=≈:]|\b(?:is|about|approximately|roughly))\s*(?:minus|negative)\s+(?=[.\d])"
+        ),
+        r"\1 -",
+    ),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
+    (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
+    (re.compile(r"(?<=\d) (?=[eE][+-]\d)"), ""),
+)
+_BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
+
+
+@functools.lru_cache(maxsize=4096)
+def normalize_quantity(text: str) -> str:
+    """Answer with one spelling of numbers, operators and units, in which numbers are found."""
+    text = unwrap_latex(text[:MAX_CHARACTERS]).replace("\\$", " dollar ")
+    text = _BRACKETED.sub(r"\1", normalize_units(_apply(_NUMBERS, text))).strip()
+    text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
+    return re.sub(r"^-\s+", "-", text)
+
+
+@functools.lru_cache(maxsize=2048)
+def normalize_words(text: str) -> str:
+    """Text in small letters, without punctuation and with single spaces.
+
+    What tells numbers and formulas apart stays: signs, points and commas within numbers, operators.
+    """
+    plain = unicodedata.normalize("NFKC", unwrap_latex(text)).casefold()
+    plain = re.sub(r"\^\s*\{\s*([^{}]*?)\s*\}", r"^\1", plain)
+    plain = re.sub(r"[\u2212\u2013\u2014]", "-", plain)
+    plain = re.sub(r"(?<!\d)[.,](?!\d)|(?<=\d)[.,](?!\d)|(?<!\d),", " ", plain)
+    plain = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|-(?=\s)|(?<=[^\W\d])['\u2019](?=\w)", " ", plain)
+    plain = re.sub(r"[\\$*_`\"\u201c\u201d\u2018\u2019'{}()\[\]:;!?]+", " ", plain)
+    return " ".join(plain.split())
+
+
+def without_articles(words: str) -> str:
+    """Normalised words without a, an and the."""
+    return " ".join(word for word in words.split() if word not in ("a", "an", "the"))
+
+
+def holds_phrase(words: str, phrase: str) -> bool:
+    """Whether normalised words hold a phrase as whole words."""
+    return f" {phrase} " in f" {words} "

@@ -1,0 +1,131 @@
+"""Prompts of a judge, the data in them, and the schema of its replies.
+
+An answer may try to talk to its judge. Its text stands between lines with a boundary that it cannot
+contain, and whatever a chat format might read as a control token is broken up.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcsd import config
+from rcsd.data.views import PromptTemplates
+from rcsd.graders.base import rubric_of
+from rcsd.io import digest
+from rcsd.redact import visible_text
+from rcsd.types import Conversation, Example
+
+# How chat formats write turns, thinking and tools; U+FF5C is DeepSeek's bar.
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c])|(?<=[|\uff5c])>"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|think|thinking|reserved_\d+|unused\d+"
+    r"|tool_call|tool_response|extra_id_\d+|sp|SYS|im_start|im_end)>)"
+    r"|<(?=<SYS>|</SYS>|<CLS>|<SEP>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|gMASK)\])",
+    re.IGNORECASE,
+)
+# Letters of the tag block are invisible, and some models read them.
+_TAGS = re.compile("[\U000e0000-\U000e007f]")
+
+
+def defused(text: str) -> str:
+    """A text without control tokens of any chat format, and without invisible characters.
+
+    A space breaks the bracket of what looks like a control token, ``< |im_end| >``; controls,
+    direction marks and tags become their code point, ``<U+001B>``.
+    """
+    text = _TAGS.sub(lambda match: f"<U+{ord(match[0]):04X}>", visible_text(text))
+    return _CONTROL.sub(lambda match: " >" if match[0] == ">" else match[0] + " ", text)
+
+
+def boundary(texts: Sequence[str]) -> str:
+    """A mark that none of the texts contains; the same for the same texts."""
+    mark = digest("\0".join(texts))[:16]
+    while any(mark in text for text in texts):
+        mark = digest(mark)[:16]
+    return mark
+
+
+@dataclass(frozen=True)
+class NumberedCriterion:
+    """A criterion in a prompt, with its place in the rubric, counted from 1."""
+
+    number: int
+    text: str
+    weight: float
+
+
+def scale(asks: config.Asks) -> tuple[int, int]:
+    """Lowest and highest score."""
+    return (0, 100) if asks.type == "holistic" and asks.scale == "0-100" else (1, 10)
+
+
+def criterion_groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
+    """Numbers of the criteria of each call; for a holistic score one empty group."""
+    if asks.type == "holistic":
+        return [()]
+    size = asks.criteria_per_call if asks.type == "several" else 1
+    numbers = range(1, num_criteria + 1)
+    return [tuple(numbers[start : start + size]) for start in range(0, num_criteria, size)]
+
+
+def build_conversation(
+    example: Example,
+    text: str,
+    numbers: Sequence[int],
+    asks: config.Asks,
+    templates: PromptTemplates,
+) -> Conversation:
+    """The prompt of a call: one turn, since not every chat format has a system turn.
+
+    Args:
+        example: Question and rubric.
+        text: The answer.
+        numbers: Numbers of the criteria; empty: all, for one score.
+        asks: Verdicts or a score.
+        templates: Prompt templates.
+
+    Raises:
+        DataError: If the example has no rubric.
+    """
+    criteria = rubric_of(example).criteria
+    numbered = [
+        NumberedCriterion(number, defused(criteria[number - 1].text), criteria[number - 1].weight)
+        for number in (numbers or range(1, len(criteria) + 1))
+    ]
+    question, answer = defused(example.question), defused(text)
+    lowest, highest = scale(asks)
+    content = templates.render(
+        f"judge_{asks.type}.jinja",
+        question=question,
+        answer=answer,
+        criteria=numbered,
+        boundary=boundary([question, answer, *(each.text for each in numbered)]),
+        lowest=lowest,
+        highest=highest,
+    )
+    return [{"role": "user", "content": content}]
+
+
+def reply_schema(numbers: Sequence[int], asks: config.Asks) -> dict[str, Any]:
+    """JSON schema of a reply; the explanation comes first, so that the verdict follows from it."""
+    explanation = {"explanation": {"type": "string"}}
+    if asks.type == "holistic":
+        lowest, highest = scale(asks)
+        return _object(explanation | {"score": {"enum": list(range(lowest, highest + 1))}})
+    verdict = _object(
+        {"criterion": {"enum": list(numbers)}, **explanation, "met": {"type": "boolean"}}
+    )
+    if asks.type == "criterion":
+        return verdict
+    return _object({"verdicts": {"type": "array", "items": verdict}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

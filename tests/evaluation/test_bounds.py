@@ -1,0 +1,113 @@
+"""Bounds of what is not graded, and baselines of guessing."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.cli.test_cli import said
+from tests.evaluation.test_record import made
+
+from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies
+from rcsd.graders.base import judgement_of
+from rcsd.graders.grade import Graded
+from rcsd.types import Criterion, Example, Grading, Rubric
+
+RUBRIC = Rubric(
+    (
+        Criterion("Says 4.", 2, "value"),
+        Criterion("Shows.", 2, "way"),
+        Criterion("Guesses.", -1, "no"),
+    )
+)
+EXAMPLES = [Example(f"q{n}", f"q{n}?", "4", None, RUBRIC) for n in range(2)]
+
+
+def judged(id: str, *verdicts: bool | None, right: bool | None = None) -> Graded:
+    found = judgement_of(RUBRIC, verdicts, [""] * 3)
+    return Graded(
+        id, f"{id}?", "4", 3, True, found.verdicts, found.score, right, bounds=found.bounds
+    )
+
+
+# By hand
+
+
+def test_bounds_take_missing_verdicts_for_and_against_each_arm():
+    arms = {
+        "base": [[judged("q0", True, False, False), judged("q1", None, True, False)]],
+        "new": [[judged("q0", True, True, None), judged("q1", True, True, False)]],
+    }
+    found = arm_bounds(arms, "score", EXAMPLES, [("new", "base")])
+    assert found is not None
+    base, new = found.means
+    assert (base.low, base.high, base.num_unscored) == (0.5, 0.75, 1)
+    assert (new.low, new.high, new.num_unscored) == ((0.75 + 1) / 2, 1, 1)
+    [difference] = found.differences
+    assert (difference.low, difference.high) == (0.875 - 0.75, 1 - 0.5)
+    assert found.num_questions == 2
+
+
+def test_where_every_verdict_is_there_nothing_is_open():
+    arms = {"a": [[judged("q0", True, True, False), judged("q1", False, True, True)]]}
+    assert arm_bounds(arms, "score", EXAMPLES) is None
+
+
+def test_an_ungraded_answer_may_be_right_or_wrong():
+    rows = [judged("q0", True, True, True, right=True), judged("q1", True, True, True)]
+    found = arm_bounds({"a": [rows]}, "accuracy", EXAMPLES)
+    assert found is not None
+    assert (found.means[0].low, found.means[0].high) == (0.5, 1.0)
+    # A question without a reference asks for no answer.
+    others = [EXAMPLES[0], replace(EXAMPLES[1], reference_answer=None)]
+    assert arm_bounds({"a": [rows]}, "accuracy", others) is None
+
+
+def test_the_command_prints_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    base = made(tmp_path / "base", [0, math.nan, 0, 1])
+    new = made(tmp_path / "new", [1, 1, 0, 1], "other")
+    words = ["compare", str(base), str(new)]
+    code, out, _ = said(monkeypatch, capsys, *words, "--format", "markdown")
+    assert code == 0
+    assert "completions without a value: base: 1. Over all 4 questions" in out
+    assert "base between 0.250 and 0.500; new - base between +0.250 and +0.500" in out
+    code, out, _ = said(monkeypatch, capsys, *words, "--format", "json")
+    metrics = {row["metric"]: row for row in json.loads(out)["metrics"]}
+    bounds = {"arm": "base", "low": 0.25, "high": 0.5, "num_unscored": 1}
+    assert metrics["score"]["bounds"]["means"][0] == bounds
+    assert metrics["accuracy"]["bounds"] is None
+
+
+def test_bounds_of_pass_at_k_are_of_questions_and_not_of_completions() -> None:
+    questions = [Example(f"q{n}", "?", "4") for n in range(20)]
+    rows = [
+        Graded(question.id, "?", "", 1, True, (), None, None if n == sample == 0 else sample == 3)
+        for n, question in enumerate(questions)
+        for sample in range(4)
+    ]
+    of_questions = {}
+    for metric in ("accuracy_avg@4", "pass@1", "pass@4"):
+        found = arm_bounds({"own": [rows]}, metric, questions)
+        assert found is not None
+        of_questions[metric] = (found.means[0].low, found.means[0].high)
+    assert of_questions["pass@4"] == (1.0, 1.0)
+    assert of_questions["pass@1"] == of_questions["accuracy_avg@4"] == (0.25, 0.2625)
+
+
+def test_what_guessing_gives_stands_beside_an_accuracy() -> None:
+    def example(reference: str, *options: str) -> Example:
+        return Example("x", "?", reference, grading=Grading("choice", options))
+
+    baselines = baseline_accuracies(
+        [example("B", "x", "y"), example("z", "x", "y", "z", "w"), example("C", "A", "B", "C")]
+    )
+    assert baselines == {
+        "chance": pytest.approx((1 / 2 + 1 / 4 + 1 / 3) / 3),
+        "majority": pytest.approx(2 / 3),
+        "majority_letter": "C",
+    }
+    assert baseline_accuracies([example("A", "x", "y"), Example("y", "?")]) == {}
+    assert baseline_accuracies([Example("y", "?", "3", grading=Grading("number"))]) == {}
