@@ -126,8 +126,8 @@ def build_lengths(
         teachers = students
     elif settings.views.analysis:  # counted at its longest
         teachers = tuple(num + settings.views.max_analysis_tokens for num in teachers)
-    means = (sum(values) / len(values) for values in (students, teachers))
-    return Lengths(*means, max(students), max(teachers), mean, longest)
+    student, teacher = (sum(values) / len(values) for values in (students, teachers))
+    return Lengths(student, teacher, max(students), max(teachers), mean, longest)
 
 
 def measure_prompts(settings: config.Config) -> list[tuple[int, int]]:

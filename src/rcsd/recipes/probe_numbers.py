@@ -239,14 +239,15 @@ def measure_headroom(
     baseline = {metric: values(student, examples, metric) for metric in METRICS}
     # The first wins a tie: the score, once enough questions have one.
     metric = max(METRICS, key=lambda metric: min(len(baseline[metric]), MIN_QUESTIONS))
-    means = [
+    score, accuracy = (
         bootstrap_interval([*baseline[name].values()], seed=seed) if baseline[name] else None
         for name in METRICS
-    ]
+    )
     return Headroom(
         metric if baseline[metric] else None,
         _counts(student, examples),
-        *means,
+        score,
+        accuracy,
         tuple(
             ContextHeadroom(
                 answers.context,

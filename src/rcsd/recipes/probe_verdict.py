@@ -146,11 +146,9 @@ def _unread(sensitivities: Sequence[Sensitivity]) -> list[str]:
                 f"The own rubrics do not help more than {found.placebo} ones: difference "
                 f"{as_text(found.gap)}."
             )
-        is_shuffled = found.placebo == "shuffled" and found.share is not None
-        if is_shuffled and found.share.high < MIN_SENSITIVITY:
-            reasons.append(
-                f"Only {as_text(found.share)} of the headroom is lost with shuffled rubrics."
-            )
+        share = found.share if found.placebo == "shuffled" else None
+        if share is not None and share.high < MIN_SENSITIVITY:
+            reasons.append(f"Only {as_text(share)} of the headroom is lost with shuffled rubrics.")
     return reasons
 
 
