@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 import yaml
+from rcsd.evaluation.judge_calibration.cases import ARMS, Case, read_cases, world_cases
+from rcsd.evaluation.judge_calibration.measures import Pair, agreement, kappa, placebos
 from rcsd.graders.judge.asking import defused
+from rcsd.graders.judge.injections import injections
 from tests.support.judge_server import JudgeServer, data_of
 
 from rcsd import cli, config
 from rcsd.config.base import parse
 from rcsd.errors import DataError
 from rcsd.evaluation.judge_calibration import Calibration, calibration
-from rcsd.evaluation.judge_calibration.cases import ARMS, Case, read_cases, world_cases
-from rcsd.evaluation.judge_calibration.measures import Pair, agreement, kappa, placebos
 from rcsd.graders.base import rubric_of
 from rcsd.graders.build import asking_judge
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.injections import injections
 from rcsd.graders.judge.server import ServerChat
 
 CASES = world_cases(20, 0)

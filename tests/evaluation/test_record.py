@@ -152,7 +152,7 @@ def test_what_differs_between_arms_is_said(tmp_path: Path):
     }
     [answered], notes = common_sets(read_arms(folders))
     assert answered.metrics == ["score", "accuracy"]
-    assert "The arms differ in view: a: none, b: rubric." in notes
+    assert 'The arms differ in view: a: "none", b: "rubric".' in notes
     assert "The arms differ in num_samples: a: 2, b: 0." in notes
 
 
@@ -168,7 +168,7 @@ def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp
     }
     read = read_arms(folders)
     _, notes = common_sets(read)
-    assert 'The arms differ in judge: a: {"model": "m"}, b: {"model": "n"}.' in notes
+    assert 'The arms differ in judge.model: a: "m", b: "n".' in notes
 
 
 def test_seeds_that_differ_between_arms_are_said(tmp_path: Path):

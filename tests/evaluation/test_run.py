@@ -90,12 +90,13 @@ def compared(world: dict[str, Path], *more: str) -> list[str]:
 def test_compare_shows_means_differences_and_criteria(
     world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = said(monkeypatch, capsys, *compared(world))
+    code, out, err = said(monkeypatch, capsys, *compared(world, "--metric", "score"))
     assert (code, err) == (0, "")
     for text in ("own: means", "shown - base", "placebo - base", "p, Holm", "share of criteria"):
         assert text in out
     assert "The arms differ in view" in out
     assert "shown - placebo" not in out
+    assert "accuracy" not in out
 
 
 def test_compare_writes_the_json_that_its_help_describes(
@@ -124,17 +125,6 @@ def test_compare_writes_the_json_that_its_help_describes(
     assert score["means"][0]["n"] < 12  # templates, of which some stand there twice
     kinds = {row["criterion"] for row in found["criteria"]}
     assert {"method", "unit", "mistake"} <= kinds
-
-
-def test_compare_writes_markdown(
-    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    more = ["--format", "markdown", "--against", "placebo", "--metric", "score"]
-    code, out, _ = said(monkeypatch, capsys, *compared(world, *more))
-    assert code == 0
-    assert "| metric | base | shown | placebo | compared | left out |" in out
-    assert "| score | base - placebo |" in out
-    assert "accuracy" not in out
 
 
 def test_eval_takes_a_runs_folder_and_its_own_held_out_set(

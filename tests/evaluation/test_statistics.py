@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rcsd.evaluation.statistics import (
     Interval,
     Stratum,
+    average_p_value,
     averages,
     bootstrap_interval,
     holm,
@@ -197,8 +198,18 @@ def test_the_variance_of_an_average_is_the_sum_of_variances_over_n_squared():
     a, b = drawn(0, 1, 300), drawn(1, 1, 500) < 0.3
     joint = averages([Stratum([a]), Stratum([b.astype(float)])])
     expected = math.sqrt(a.var() / 300 + b.var() / 500) / 2
-    assert joint.standard_error(0) == pytest.approx(expected, rel=0.03)
+    assert joint.resampled[0].std() == pytest.approx(expected, rel=0.03)
     assert joint.interval(0).high == pytest.approx(joint.means[0] + 1.96 * expected, abs=2e-3)
+
+
+def test_the_sign_flips_of_an_average_weigh_benchmarks_alike():
+    # Differences 1 and (1, 1), weights 1/2 and 1/4 each: 2 of 8 patterns reach 1; with -1 in the
+    # first one |0| is always reached. Clustered, the second has one sign.
+    one, two = np.ones((1, 1)), np.ones((1, 2))
+    assert average_p_value([Stratum([one, one * 0]), Stratum([two, two * 0])], 0, 1) == 2 / 8
+    assert average_p_value([Stratum([one, one * 2]), Stratum([two, two * 0])], 0, 1) == 1
+    clustered = [Stratum([one, one * 0]), Stratum([two, two * 0], ["t", "t"])]
+    assert average_p_value(clustered, 0, 1) == 2 / 4
 
 
 def test_a_training_run_is_drawn_for_all_benchmarks_at_once():
@@ -207,7 +218,7 @@ def test_a_training_run_is_drawn_for_all_benchmarks_at_once():
     values = np.array([[0.0] * 4, [1.0] * 4])
     joint = averages([Stratum([values]), Stratum([values])])
     assert (joint.interval(0).low, joint.interval(0).high) == (0, 1)
-    assert joint.standard_error(0) == pytest.approx(math.sqrt(1 / 8), rel=0.02)
+    assert joint.resampled[0].std() == pytest.approx(math.sqrt(1 / 8), rel=0.02)
 
 
 def test_pass_at_k_by_hand():

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rcsd.graders.judge.injections import injections
 from tests.support.judge_server import JudgeServer, chat, data_of
 from tests.support.tiny import tiny_folder, tiny_tokenizer
 
@@ -28,7 +29,6 @@ from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.cost import RateLimiter
-from rcsd.graders.judge.injections import injections
 from rcsd.graders.judge.local import LocalChat, inert_ids
 from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
 from rcsd.graders.judge.reading import read_score, read_verdicts

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 import typer
 from tests.evaluation.test_record import answer, question
@@ -116,9 +115,6 @@ def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
     assert base["interval"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
     assert rcsd["interval"]["mean"] == pytest.approx((7 / 8 + 1 / 2) / 2)
     assert (base["num_seeds"], rcsd["num_seeds"]) == (1, 2)
-    # Of one seed: the variance is the sum of the benchmarks', over 4.
-    variance = (np.var([0, 0, 1, 0]) / 4 + np.var([0, 1, 0]) / 3) / 4
-    assert base["standard_error"] == pytest.approx(math.sqrt(variance), rel=0.03)
     [difference] = average["differences"]
     assert (difference["left"], difference["right"]) == ("rcsd", "base")
     assert difference["interval"]["mean"] == pytest.approx(0.6875 - 7 / 24)
@@ -154,7 +150,7 @@ def test_the_tables_show_ours_and_mark_what_is_published(
     svg = tmp_path / "table.svg"
     three = words(folders, "base", "rcsd", "other")
     out = told(*three, "--format", "markdown", "--figure", svg)
-    assert re.search(r"\| average of 1 \| 33\.3 \[0\.0, 100\.0\] SE 2[67]\.", out)
+    assert "| average of 1 | 33.3 [0.0, 100.0] |" in out
     assert out.index("| average of 1") < out.index("| pubmedqa")
     assert "**Published averages (arXiv 2606.19327, Qwen3-8B) beside ours**" in out
     assert "| RCSD | 70.6 | +4.7 | rcsd |" in out

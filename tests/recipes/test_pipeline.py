@@ -10,7 +10,7 @@ from tests.support.tiny import tiny_folder
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.config.placebos import PlaceboArm
+from rcsd.config.data import PlaceboArm
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.world.problems import examples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rcsd.cli import compare, data, eval, judging, paper_table, planning, probing, writer
+from rcsd.cli import compare, data, eval, judge, paper_table, planning, probing, writer
 from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, parse_ray_options
 from rcsd.cli.grading import grade_file
 from rcsd.cli.table import Table
@@ -26,10 +26,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
 app.add_typer(data.app, name="data")
 app.add_typer(writer.app, name="rubrics")
-app.add_typer(judging.app, name="judge")
+app.add_typer(judge.app, name="judge")
 app.command("eval")(eval.evaluate)
 app.command("rejudge")(eval.rejudge)
 app.command("tasks")(eval.tasks)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rcsd.cli.table import (
-    NOTHING,
     Table,
     as_markdown,
     as_text,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from rcsd.evaluation.record import EvalRecord
 
 ArmWords = Annotated[
-    list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; see above.")
+    list[str], typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; several are seeds.")
 ]
 Format = Annotated[Literal["text", "markdown", "json"], typer.Option(help="Format of the output.")]
 Against = Annotated[
@@ -138,42 +137,46 @@ def print_tables(
 def _tables(compared: "SetsCompared") -> Iterator[Table]:
     for name in dict.fromkeys(row.set for row in compared.metrics):
         metrics = [(row.metric, row.compared) for row in compared.metrics if row.set == name]
-        yield from _arm_tables(f"{name}: means", f"{name}: differences", "metric", metrics)
+        yield from arm_tables((f"{name}: means", f"{name}: differences"), "metric", metrics)
         criteria = [
             (f"{row.criterion} (violation)" if row.violation else row.criterion, row.compared)
             for row in compared.criteria
             if row.set == name
         ]
         titles = f"{name}: share of criteria met", f"{name}: differences in criteria met"
-        yield from _arm_tables(*titles, "criterion", criteria)
+        yield from arm_tables(titles, "criterion", criteria)
 
 
-def _arm_tables(
-    means: str, differences: str, what: str, rows: "Sequence[tuple[str, ArmsCompared]]"
+def arm_tables(
+    titles: tuple[str, str],
+    what: str,
+    rows: "Sequence[tuple[str, ArmsCompared]]",
+    scale: float = 1,
+    digits: str = ".3f",
 ) -> Iterator[Table]:
-    """Means of the arms, then their differences; empty ones are left out."""
-    arms = {mean.arm: mean.num_seeds for _, compared in rows for mean in compared.means}
-    if rows:
-        heads = [arm if seeds == 1 else f"{arm} ({seeds} seeds)" for arm, seeds in arms.items()]
-        cells = []
-        for name, compared in rows:
-            found = [stacked(mean.interval) for mean in compared.means] or [NOTHING] * len(arms)
-            counts = (str(compared.num_compared), str(compared.num_left_out))
-            cells.append((name, *found, *counts))
-        yield Table((what, *heads, "compared", "left out"), cells, means)
-    pairs = [
-        (
-            name,
-            f"{row.left} - {row.right}",
-            interval_text(row.interval, "+.3f"),
-            p_value_text(row.p_value),
-            p_value_text(row.holm_p_value),
-        )
-        for name, compared in rows
-        for row in compared.differences
-    ]
-    if pairs:
-        yield Table((what, "arms", "difference", "p", "p, Holm"), pairs, differences, num_names=2)
+    """Means of the arms, then their differences; empty tables are left out."""
+    arms = {of.arm: of.num_seeds for _, compared in rows for of in compared.means}
+    heads = [arm if seeds == 1 else f"{arm} ({seeds} seeds)" for arm, seeds in arms.items()]
+    means, differences = [], []
+    for name, compared in rows:
+        by_arm = {of.arm: of.interval.scaled(scale) for of in compared.means}
+        counts = (str(compared.num_compared), str(compared.num_left_out))
+        means.append((name, *(stacked(by_arm.get(arm), digits) for arm in arms), *counts))
+        differences += [
+            (
+                name,
+                f"{of.left} - {of.right}",
+                interval_text(of.interval.scaled(scale), f"+{digits}"),
+                p_value_text(of.p_value),
+                p_value_text(of.holm_p_value),
+            )
+            for of in compared.differences
+        ]
+    if means:
+        yield Table((what, *heads, "compared", "left out"), means, titles[0])
+    if differences:
+        columns = (what, "arms", "difference", "p", "p, Holm")
+        yield Table(columns, differences, titles[1], num_names=2)
 
 
 def _lines(compared: "SetsCompared", cluster_by: str | None) -> Iterator[str]:

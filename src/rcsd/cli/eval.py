@@ -77,15 +77,16 @@ def rejudge(
 
     Replies in the judge's cache are not requested again.
     """
-    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
     from rcsd.config import load_judging  # noqa: PLC0415
     from rcsd.evaluation import rejudge as rejudging  # noqa: PLC0415
     from rcsd.evaluation.record import read_record  # noqa: PLC0415
+    from rcsd.graders.build import build_judge  # noqa: PLC0415
 
     section = load_judging(judge).judge
-    chosen = made(section)
+    chosen = build_judge(section)
     if dry_run:
-        console.print(forecasts([chosen], rejudging.judged_texts(read_record(folder))))
+        console.print(forecast_table(chosen, rejudging.judged_texts(read_record(folder))))
         return
     if out is None:
         raise ConfigError("name the folder of the new evaluation with --out")
@@ -102,14 +103,15 @@ def tasks() -> None:
 
 def _print_forecast(settings: "EvalConfig") -> None:
     """Print the number of answers, and what judging them takes."""
-    from rcsd.cli.judging import forecasts, made  # noqa: PLC0415
+    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
     from rcsd.evaluation.rejudge import placeholder_answers  # noqa: PLC0415
+    from rcsd.graders.build import build_judge  # noqa: PLC0415
 
     answers = placeholder_answers(settings)
     for name, rows in answers.items():
         say(f"{name}: {len(rows)} completions of up to {settings.max_tokens} tokens")
     judged = [row for rows in answers.values() for row in rows if row[0].rubric is not None]
-    console.print(forecasts([made(settings.judge)], judged, settings.max_tokens))
+    console.print(forecast_table(build_judge(settings.judge), judged, settings.max_tokens))
 
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:

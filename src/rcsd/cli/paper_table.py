@@ -1,6 +1,6 @@
 """``rcsd paper-table``: the paper's benchmarks and their average, in a terminal or drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +13,17 @@ from rcsd.cli.compare import (
     Format,
     Out,
     Seed,
+    arm_tables,
     bounds_line,
     chosen_arm,
     open_arms,
     print_tables,
 )
 from rcsd.cli.eval import source_lines
-from rcsd.cli.table import NOTHING, Table, interval_text, p_value_text, stacked
+from rcsd.cli.table import NOTHING, Table, interval_text
 from rcsd.cli.terminal import say
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.compare import MetricCompared
     from rcsd.recipes.paper_table import PaperTable
 
 POINTS = 100
@@ -76,48 +76,12 @@ def _tables(table: "PaperTable") -> list[Table]:
     """Benchmarks and their average; differences; the published averages beside ours."""
     from rcsd.recipes.published import SCIENCE  # noqa: PLC0415
 
-    science = [row for row in table.rows if row.set in SCIENCE]
-    transfer = [row for row in table.rows if row.set not in SCIENCE]
-    cells = [_benchmark_cells(row, table.arms) for row in science]
-    differences = [of for row in science for of in _difference_cells(row)]
-    if table.average is not None:
-        name = f"average of {len(table.average.benchmarks)}"
-        means = [
-            f"{stacked(of.interval.scaled(POINTS), '.1f')}\nSE {POINTS * of.standard_error:.2f}"
-            for of in table.average.means
-        ]
-        cells.append((name, *means, "", ""))
-        differences += [
-            (
-                name,
-                f"{of.left} - {of.right}",
-                interval_text(of.interval.scaled(POINTS), "+.1f"),
-                f"{POINTS * of.standard_error:.2f}",
-                NOTHING,
-            )
-            for of in table.average.differences
-        ]
-    cells += [_benchmark_cells(row, table.arms) for row in transfer]
-    differences += [of for row in transfer for of in _difference_cells(row)]
-    heads = ("benchmark", *table.arms, "compared", "left out")
-    tables = [Table(heads, cells, "Points of 100, 95% intervals")]
-    if differences:
-        heads = ("benchmark", "arms", "difference", "SE", "p, Holm")
-        tables.append(Table(heads, differences, "Paired differences", num_names=2))
-    return [*tables, _published_table(table)]
-
-
-def _benchmark_cells(row: "MetricCompared", arms: Sequence[str]) -> tuple[str, ...]:
-    means = {of.arm: of.interval.scaled(POINTS) for of in row.compared.means}
-    counts = (str(row.compared.num_compared), str(row.compared.num_left_out))
-    return (f"{row.set}, {row.metric}", *(stacked(means.get(arm), ".1f") for arm in arms), *counts)
-
-
-def _difference_cells(row: "MetricCompared") -> Iterator[tuple[str, ...]]:
-    for of in row.compared.differences:
-        difference = interval_text(of.interval.scaled(POINTS), "+.1f")
-        arms = f"{of.left} - {of.right}"
-        yield row.set, arms, difference, NOTHING, p_value_text(of.holm_p_value)
+    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.rows]
+    if table.average is not None:  # below the science benchmarks
+        place = sum(row.set in SCIENCE for row in table.rows)
+        rows.insert(place, (f"average of {len(table.benchmarks)}", table.average))
+    titles = "Points of 100, 95% intervals", "Paired differences, points of 100"
+    return [*arm_tables(titles, "benchmark", rows, POINTS, ".1f"), _published_table(table)]
 
 
 def _published_table(table: "PaperTable") -> Table:
@@ -150,8 +114,8 @@ def _lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
             yield bounds_line(f"{row.set}, {row.metric}", row.bounds, POINTS, ".1f")
     yield (
         f"95% intervals, resampled by {cluster_by or 'question'} within each benchmark, and by "
-        "training seed, drawn once for all benchmarks, where an arm has several. SE: standard "
-        "error. p of permutation tests, adjusted by Holm over all benchmarks."
+        "training seed, drawn once for all benchmarks, where an arm has several. p of permutation "
+        "tests; Holm's adjustment is over all benchmarks, without their average."
     )
     yield (
         "Published figures have no interval: their difference to ours may be chance, another judge "
@@ -168,7 +132,7 @@ def _svg(table: "PaperTable") -> str:
     if table.average is not None:
         published = {a: POINTS * row.average for a in table.arms if (row := published_row(a))}
         means = {of.arm: of.interval.scaled(POINTS) for of in table.average.means}
-        note = f"of {len(table.average.benchmarks)} benchmarks; published: of 6"
+        note = f"of {len(table.benchmarks)} benchmarks; published: of 6"
         panels.append(BenchmarkPanel("average", note, means, published))
     for row in table.rows:
         means = {of.arm: of.interval.scaled(POINTS) for of in row.compared.means}

@@ -1,9 +1,9 @@
-"""Data sources: files, the rubric world, benchmarks."""
+"""Configuration of examples and of the placebos that replace their rubrics."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rcsd.config.base import Section
 
@@ -94,3 +94,117 @@ class TaskData(Section):
 
 Data = Annotated[JsonlData | RarData | WorldData | TaskData, Field(discriminator="type")]
 """Questions that a model answers or learns from."""
+
+SetName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+"""Name of a held-out set: letters, digits, ``_`` and ``-``, since files are named after it."""
+
+
+class NoPlacebo(Section):
+    """Each example keeps its own rubric."""
+
+    type: Literal["none"] = "none"
+    """Selects no placebo."""
+
+
+class GenericRubrics(Section):
+    """The same criteria for every example, such as could be asked of any question.
+
+    Goes: every word about the question, and with it its number of criteria and their points. Stays:
+    that a rubric is shown. Criteria and points are those of ``generic_rubric.jinja``, a JSON list
+    that ``views.templates`` may replace; its hash is in the run's record.
+    """
+
+    type: Literal["generic"] = "generic"
+    """Selects the generic rubric."""
+
+
+class ShuffledRubrics(Section):
+    """Each example is given another example's whole rubric; each rubric is used once.
+
+    Goes: whatever a rubric says about its question. Stays: all words, points and numbers of
+    criteria, and that the criteria of a rubric belong together. The other example is of another
+    kind (``tags.template``) where tags say so and the kinds' sizes allow it.
+    """
+
+    type: Literal["shuffled"] = "shuffled"
+    """Selects shuffled rubrics."""
+    seed: int = 0
+    """Seed of the exchange."""
+
+
+class RandomRubrics(Section):
+    """Each criterion is replaced by one of another example, drawn on its own.
+
+    Goes: whatever the criteria say about the question, and that they belong together: nobody's
+    whole rubric is shown. Stays: the number of criteria and the points of each place; a place with
+    positive points gets the words of a positive criterion, one with negative points those of a
+    mistake. (Where no other example names a mistake, a demand takes the place, with as many points
+    above 0.) Donors are of another kind where tags say so; words that stand in the example's own
+    rubric, or have been drawn for it, are drawn only where there are no others.
+    """
+
+    type: Literal["random"] = "random"
+    """Selects random criteria."""
+    seed: int = 0
+    """Seed of what is drawn."""
+
+
+class ReducedRubrics(Section):
+    """Each example keeps a random part of its own criteria, at least one of them positive.
+
+    Goes: the other criteria, with their points. Stays: words, points and order of those that are
+    kept. No placebo that is empty: what it gains beside gold says how much a gain hangs on the
+    rubric's being whole.
+    """
+
+    type: Literal["reduced"] = "reduced"
+    """Selects reduced rubrics."""
+    kept_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of a rubric's criteria that is kept; rounded to whole criteria, at least one."""
+    seed: int = 0
+    """Seed of which are kept."""
+
+
+class NoisyRubrics(Section):
+    """A random part of each example's criteria is replaced as in ``random``; the rest stays.
+
+    Replaced, not turned in sign: a turned sign demands the mistake and teaches something false,
+    while noise must only take information away, so that the share leads from gold (0) to ``random``
+    (1). Stays: number of criteria, points of each place, and the criteria that are not replaced.
+    """
+
+    type: Literal["noisy"] = "noisy"
+    """Selects noisy rubrics."""
+    replaced_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of a rubric's criteria that is replaced; rounded to whole criteria, at least one."""
+    seed: int = 0
+    """Seed of which are replaced, and by what."""
+
+
+Placebo = Annotated[
+    NoPlacebo | GenericRubrics | ShuffledRubrics | RandomRubrics | ReducedRubrics | NoisyRubrics,
+    Field(discriminator="type"),
+]
+
+
+class Rubrics(Section):
+    """What becomes of the rubrics of examples before a model is shown them or learns from them.
+
+    Held-out answers are always graded by the rubrics of their own rows.
+    """
+
+    placebo: Placebo = NoPlacebo()
+    """What replaces them, to tell what a rubric says from its being there. A plain name is short
+    for its type: ``rubrics.placebo=random``."""
+
+    @field_validator("placebo", mode="before")
+    @classmethod
+    def _type_of_a_name(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
+
+
+PlaceboArm = Literal["generic", "shuffled", "random", "reduced", "noisy"]
+"""A placebo that a reasoner is trained with, by its type in `rcsd.config.Rubrics`."""
+
+Arm = Literal["gold", "learned", "direct", PlaceboArm]
+"""Whose rubrics a reasoner is trained with."""

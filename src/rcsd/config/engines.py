@@ -1,14 +1,13 @@
 """What samples completions."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from rcsd.config.base import Section, checked_address
-from rcsd.config.methods import Distill
 
 
 class LocalEngine(Section):
@@ -142,44 +141,6 @@ def engine_by_type(kind: Literal["local", "hf", "vllm"], batch_size: int) -> Any
     if kind == "vllm":
         return VllmEngine(type=kind, batch_size=batch_size)
     return HfEngine(batch_size=batch_size) if kind == "hf" else LocalEngine(batch_size=batch_size)
-
-
-def refuse_overlap(engine: AnyEngine) -> None:
-    """Refuse engines that cannot sample while the policy learns.
-
-    Raises:
-        ValueError: If it draws from random numbers that learning draws from too.
-    """
-    if engine.type in ("hf", "vllm"):
-        raise ValueError(
-            f"overlap: engine {engine.type} draws from the process's random numbers, as dropout "
-            "does; take engine local or vllm_server, or leave overlap out"
-        )
-
-
-def refuse_scoring(engine: AnyEngine, divergences: Sequence[Distill]) -> None:
-    """Refuse an engine as the teacher where it does not say what a divergence needs.
-
-    Its log-probabilities are at temperature 1, of the likeliest tokens alone: at any temperature
-    they give the teacher's distribution renormalised on these, but neither the mass of the rest nor
-    other tokens'.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    if engine.type not in ("vllm", "vllm_server"):
-        raise ValueError("teacher.scored_by: engine needs engine vllm or vllm_server")
-    for each in divergences:
-        support = each.support
-        if (
-            support.type != "teacher_top_k"
-            or support.outside != "renormalise"
-            or each.divergence.type == "sampled_token"
-        ):
-            raise ValueError(
-                "teacher.scored_by: engine says the teacher's likeliest tokens alone: it needs "
-                "support {type: teacher_top_k, outside: renormalise} and no sampled_token"
-            )
 
 
 def max_lag_steps(engine: AnyEngine, overlap: bool) -> int:

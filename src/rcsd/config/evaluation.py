@@ -1,15 +1,69 @@
-"""Configuration of ``rcsd eval``: a model, its prompts and decoding, sets, and a judge."""
+"""Configuration of evaluations: held-out examples during a run, and ``rcsd eval``."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from rcsd.config.base import Section
-from rcsd.config.data import Data
+from rcsd.config.data import Data, Rubrics, SetName
 from rcsd.config.engines import AnyEngine
 from rcsd.config.judging import CodeJudge, Judge
-from rcsd.config.parts import Model, Rubrics, SetName
+from rcsd.config.model import Model
 from rcsd.types import ViewName
+
+
+class EarlyStop(Section):
+    """Ends a run early, once a held-out metric has gained nothing for a while.
+
+    The model that the run leaves is that of its best evaluation. What it scores there is chosen for
+    being high: report other held-out questions than those that the run stops by.
+    """
+
+    metric: Literal["eval/score_mean", "eval/accuracy_mean", "eval/f1_mean"]
+    """What is watched, in [0, 1], larger is better: score or accuracy of answers; F1 of rubrics
+    (``views.writes: rubric``)."""
+    patience: int = Field(ge=1)
+    """Evaluations without a gain after which the run stops; 1 stops at the first."""
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    """What a value must exceed the best before it by to count as a gain, in the metric's unit."""
+
+
+class Evaluation(Section):
+    """Held-out examples that are answered and graded as the run goes on."""
+
+    data: Data | None = None
+    """The held-out examples."""
+    sets: dict[SetName, Data] = Field(default_factory=dict)
+    """Several held-out sets by name, instead of ``data``; the first counts where one number is
+    wanted."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps between evaluations; None evaluates at the end only, or by tokens."""
+    every_tokens: int | None = Field(default=None, ge=1)
+    """Completion tokens between evaluations, for runs that are compared by what they sampled; None
+    goes by steps."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest completion, in tokens."""
+    early_stop: EarlyStop | None = None
+    """When a run ends before its last step, and keeps its best model; None takes every step and the
+    last model."""
+
+    @model_validator(mode="after")
+    def _says_what_and_when(self) -> "Evaluation":
+        if (self.data is None) == (not self.sets):
+            raise ValueError("say what is held out: either data, or sets by their names")
+        if self.every_steps is not None and self.every_tokens is not None:
+            raise ValueError("either every_steps or every_tokens")
+        if self.early_stop is not None and self.every_steps is self.every_tokens is None:
+            raise ValueError(
+                "early_stop watches evaluations before the end: set every_steps or every_tokens"
+            )
+        return self
+
+    @property
+    def by_name(self) -> dict[str, Data]:
+        """The sets by name; ``data`` alone is called ``held_out``."""
+        return dict(self.sets) if self.data is None else {"held_out": self.data}
 
 
 class EvalConfig(Section):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from rcsd.config.base import Section
 from rcsd.config.engines import AnyEngine
 from rcsd.config.judges import AskedModel, CodeJudge, ModelJudge
-from rcsd.config.parts import Model
+from rcsd.config.model import Model
 
 
 class LocalJudge(AskedModel):

@@ -366,21 +366,3 @@ def distillations(method: PhaseMethod | Schedule | Sft) -> Sequence[Distill]:
         leaf.distill if isinstance(leaf, Srpo | Criterion) else leaf for leaf in objectives(method)
     ]
     return [section for section in found if isinstance(section, Distill)]
-
-
-def refuse_lag(method: PhaseMethod | Schedule | Sft) -> None:
-    """Refuse what cannot learn from completions that the weights of a step before sampled.
-
-    Raises:
-        ValueError: If its gradient is an expectation over the student's samples, or it has none.
-    """
-    if isinstance(method, Sft):
-        raise ValueError("overlap: sft learns from no samples of the student; leave overlap out")
-    for leaf in objectives(method):
-        exact = isinstance(leaf, Distill | Criterion)
-        sampled = any(d.divergence.type == "sampled_token" for d in distillations(leaf))
-        if sampled or not exact:
-            raise ValueError(
-                f"overlap: {'sampled_token' if exact else leaf.type} needs fresh samples of the "
-                "student, and these are a step old; leave overlap out"
-            )

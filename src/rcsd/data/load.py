@@ -34,6 +34,9 @@ RUBRIC_READERS: Mapping[tuple[str, ...], str] = {
 }
 """Tags that mark the examples of a source, and its ``read_rubric``."""
 
+ANSWER_WRITERS: Mapping[str, str] = {"world": "rcsd.data.world.answers:answers"}
+"""Writer of right and wrong answers to the examples of a source."""
+
 
 def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section, and the record of their import.
@@ -52,6 +55,11 @@ def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object
                 section.path,
             )
     return pkgutil.resolve_name(SOURCES[section.type])(section)
+
+
+def load_answers(section: config.WorldData) -> list[tuple[Example, str, str]]:
+    """Example, text and quality of answers to a source's examples, right and wrong."""
+    return pkgutil.resolve_name(ANSWER_WRITERS[section.type])(section)
 
 
 def has_rubric_reader(example: Example) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd import config
-from rcsd.config.placebos import Arm, PlaceboArm
+from rcsd.config.data import Arm, PlaceboArm
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError, RubricError

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rcsd.errors import DataError
 from rcsd.evaluation.compare import GradedSet
@@ -53,7 +52,8 @@ def read_arms(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[EvalRecor
         records = [read_record(path) for path in paths]
         first, digests = records[0], dict[str, Path]()
         for one in records:
-            differing = [n for n, value in first.settings.items() if value != one.settings[n]]
+            a, b = first.settings, one.settings
+            differing = [name for name in {**a, **b} if a.get(name) != b.get(name)]
             if differing:
                 raise DataError(
                     f"arm '{arm}': {one.path} and {first.path} are no seeds of one arm, they "
@@ -107,13 +107,11 @@ def _notes(arms: Mapping[str, Sequence[EvalRecord]]) -> list[str]:
     """Sentences on settings that differ between arms, and on how their seeds are paired."""
     settings = {arm: records[0].settings for arm, records in arms.items()}
     notes = []
-    for name in next(iter(settings.values())):
-        values = {arm: of[name] for arm, of in settings.items()}
-        if any(value != next(iter(values.values())) for value in values.values()):
-            texts = ", ".join(f"{arm}: {_text(of)}" for arm, of in _differing(values).items())
-            notes.append(
-                f"The arms differ in {name}" + ("." if name == "templates" else f": {texts}.")
-            )
+    for name in dict.fromkeys(name for of in settings.values() for name in of):
+        values = {arm: json.dumps(of.get(name)) for arm, of in settings.items()}
+        if len(set(values.values())) > 1:
+            texts = ", ".join(f"{arm}: {value}" for arm, value in values.items())
+            notes.append(f"The arms differ in {name}: {texts}.")
     seeds = {
         arm: [one.model.training_seed for one in records]
         for arm, records in arms.items()
@@ -123,20 +121,6 @@ def _notes(arms: Mapping[str, Sequence[EvalRecord]]) -> list[str]:
         texts = ", ".join(f"{arm}: {of}" for arm, of in seeds.items())
         notes.append(f"Seeds are paired in the order of the training seeds, which differ: {texts}.")
     return notes
-
-
-def _differing(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys of sections that differ; any other values as they are."""
-    sections = list(values.values())
-    if not all(isinstance(section, dict) for section in sections):
-        return values
-    every = dict.fromkeys(key for section in sections for key in section)
-    keys = [key for key in every if any(of.get(key) != sections[0].get(key) for of in sections)]
-    return {arm: {key: of[key] for key in keys if key in of} for arm, of in values.items()}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _check_same(name: str, a: EvalRecord, b: EvalRecord) -> None:

@@ -5,6 +5,7 @@ rubrics that they were graded by, ``eval.json`` the configuration and versions, 
 estimates.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, question_val
 from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.grade import Graded
-from rcsd.io import make_folder, read_json, read_rows, write_json, write_rows
+from rcsd.io import digest, make_folder, read_json, read_rows, write_json, write_rows
 from rcsd.types import Example
 
 RECORD = "eval.json"
@@ -93,10 +94,19 @@ class EvalRecord:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that answers and grades depend on but the model, the data and the seed."""
-        chosen = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
-        chosen["judge"] = config.verdict_settings(chosen["judge"])
-        return chosen | {"templates": self.about["template_sha256"]}
+        """All that answers and grades depend on but model, data and seed, by dotted key."""
+        tree = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
+        tree["judge"] = config.verdict_settings(tree["judge"])
+        templates = digest(json.dumps(self.about["template_sha256"], sort_keys=True))
+        return dict(_flat(tree)) | {"templates": templates[:12]}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def check_new(path: Path) -> None:

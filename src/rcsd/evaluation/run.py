@@ -152,7 +152,7 @@ class _EvalJob:
         return Journal(
             self.folder / f"{name}.{kind}.jsonl",
             _BATCHES_PER_CALL * batch_size,
-            lambda done, total: self.progress(f"answer {name}", done, total, kind),
+            lambda done, total: self.progress(f"{name}, {kind}", done, total, ""),
         )
 
 

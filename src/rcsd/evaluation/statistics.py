@@ -55,15 +55,19 @@ class Interval:
 def resampling_weights(
     num_units: int, num_resamples: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Number of times that each resample draws each unit, drawn with replacement.
-
-    Returns:
-        R x N counts, each row multinomial with equal chances and adding up to N.
-    """
+    """Draws of each unit in each resample: R x N counts, each row multinomial and summing to N."""
     drawn_RN = generator.integers(num_units, size=(num_resamples, num_units))
     drawn_RN += np.arange(num_resamples)[:, None] * num_units  # a range of bins for each resample
     counts = np.bincount(drawn_RN.ravel(), minlength=num_resamples * num_units)
     return counts.reshape(num_resamples, num_units).astype(np.float64)
+
+
+def percentile_interval(
+    mean: float, resampled_R: ArrayLike, n: int, level: float = 0.95
+) -> Interval:
+    """Interval between the quantiles (1 - level)/2 and (1 + level)/2 of resampled estimates."""
+    low, high = np.quantile(np.asarray(resampled_R), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), n)
 
 
 def bootstrap_interval(
@@ -122,7 +126,7 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     seed_weights = _seed_weights([matrix_SQ], num_resamples, generator)
     [means_R] = _resampled_means([matrix_SQ], clusters, seed_weights, generator)
-    return _percentile_interval(mean, means_R, num_clusters, level)
+    return percentile_interval(mean, means_R, num_clusters, level)
 
 
 def paired_difference(
@@ -180,7 +184,7 @@ def ratio_interval(
     if np.ptp(a_1C * b_1C.sum() - b_1C * a_1C.sum()) == 0:  # every resample has the same ratio
         return Interval(ratio, ratio, ratio, a_1C.size)
     ratios_R = a_R / np.maximum(b_R, 1e-9 * b_1Q.mean())
-    return _percentile_interval(ratio, ratios_R, a_1C.size, level)
+    return percentile_interval(ratio, ratios_R, a_1C.size, level)
 
 
 @dataclass(frozen=True)
@@ -215,14 +219,8 @@ class JointMeans:
     def interval(self, arm: int, minus: int | None = None) -> Interval:
         """Percentile interval of an arm's mean, or of its paired difference to another arm."""
         mean = self.means[arm] - (0 if minus is None else self.means[minus])
-        return _percentile_interval(mean, self._resampled(arm, minus), self.n, self.level)
-
-    def standard_error(self, arm: int, minus: int | None = None) -> float:
-        """Standard deviation of the same resamples."""
-        return float(self._resampled(arm, minus).std())
-
-    def _resampled(self, arm: int, minus: int | None) -> FloatArray:
-        return self.resampled[arm] - (0 if minus is None else self.resampled[minus])
+        resampled_R = self.resampled[arm] - (0 if minus is None else self.resampled[minus])
+        return percentile_interval(mean, resampled_R, self.n, self.level)
 
 
 def averages(
@@ -259,6 +257,18 @@ def averages(
         for matrices, stratum in zip(values, strata, strict=True)
     )
     return JointMeans(tuple(means), tuple(averaged), n, level)
+
+
+def average_p_value(strata: Sequence[Stratum], left: int, right: int, seed: int = 0) -> float:
+    """`permutation_p_value` of the difference of two arms' averages over benchmarks.
+
+    A question of one of B benchmarks, of N_b questions, weighs 1 / (B N_b).
+    """
+    sums: list[FloatArray] = []
+    for arm in (left, right):
+        means = [(of.values[arm].mean(axis=0, keepdims=True), of.clusters) for of in strata]
+        sums.append(np.concatenate([_cluster_sums(*of)[0][0] / of[0].size for of in means]))
+    return permutation_p_value(sums[0] / len(strata), sums[1] / len(strata), seed)
 
 
 def permutation_p_value(
@@ -390,11 +400,6 @@ def _seed_weights(
         for size in dict.fromkeys(map(len, matrices))
     }
     return [by_size[len(matrix)] for matrix in matrices]
-
-
-def _percentile_interval(mean: float, resampled_R: FloatArray, n: int, level: float) -> Interval:
-    low, high = np.quantile(resampled_R, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), n)
 
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:

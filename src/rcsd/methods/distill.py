@@ -136,7 +136,7 @@ class Distill:
         over k of them does not see: so they are exact at any temperature of the loss.
         """
         support = self.section.support
-        assert support.type == "teacher_top_k"  # see `rcsd.config.engines.refuse_scoring`
+        assert support.type == "teacher_top_k"  # see `rcsd.config.rules`
         prompts = [rollout.teacher_ids for rollout in microbatch]
         completions = [rollout.completion.token_ids for rollout in microbatch]
         places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import rcsd
 from rcsd import config
-from rcsd.config.placebos import Arm
+from rcsd.config.data import Arm
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
 from rcsd.data.views import PromptTemplates

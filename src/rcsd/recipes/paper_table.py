@@ -7,6 +7,9 @@ from typing import Any
 from rcsd.errors import DataError
 from rcsd.evaluation.arms import common_sets
 from rcsd.evaluation.compare import (
+    ArmDifference,
+    ArmMean,
+    ArmsCompared,
     GradedSet,
     MetricCompared,
     Pairs,
@@ -17,43 +20,8 @@ from rcsd.evaluation.compare import (
     metric_columns,
 )
 from rcsd.evaluation.record import EvalRecord
-from rcsd.evaluation.statistics import Interval, Stratum, averages
+from rcsd.evaluation.statistics import Stratum, average_p_value, averages
 from rcsd.recipes.published import BENCHMARKS, PUBLISHED, SCIENCE, SOURCE, TRANSFER, published_row
-
-
-@dataclass(frozen=True, slots=True)
-class AverageMean:
-    """An arm's average over benchmarks: interval, and standard deviation of its resamples."""
-
-    arm: str
-    num_seeds: int
-    interval: Interval
-    standard_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class AverageDifference:
-    """Paired difference of two arms' averages: left minus right."""
-
-    left: str
-    right: str
-    interval: Interval
-    standard_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Average:
-    """Average over the science benchmarks that all arms have, all of the same weight.
-
-    Args:
-        benchmarks: Names of the benchmarks.
-        means: One for each arm.
-        differences: One for each pair.
-    """
-
-    benchmarks: tuple[str, ...]
-    means: tuple[AverageMean, ...]
-    differences: tuple[AverageDifference, ...]
 
 
 @dataclass(frozen=True)
@@ -63,13 +31,16 @@ class PaperTable:
     Args:
         arms: Names, in their order.
         rows: The benchmarks that any arm has, in the paper's order; p-values adjusted over all.
-        average: None where no science benchmark is common to all arms.
+        average: Average over the science benchmarks that all arms have, all of the same weight;
+            None where there is none.
+        benchmarks: Names of those benchmarks.
         notes: Sentences on what is left out, and on what the published figures are over.
     """
 
     arms: tuple[str, ...]
     rows: tuple[MetricCompared, ...]
-    average: Average | None
+    average: ArmsCompared | None
+    benchmarks: tuple[str, ...]
     notes: tuple[str, ...]
 
     def json(self) -> dict[str, Any]:
@@ -78,7 +49,9 @@ class PaperTable:
         return {
             "arms": list(self.arms),
             "benchmarks": [asdict(row) for row in self.rows],
-            "average": None if self.average is None else asdict(self.average),
+            "average": None
+            if self.average is None
+            else {"benchmarks": list(self.benchmarks), **asdict(self.average)},
             "published": {
                 "source": SOURCE,
                 "benchmarks": list(SCIENCE),
@@ -167,38 +140,38 @@ def build_paper_table(
         )
     average = None
     if strata:
-        average = _average(arms, strata, [(arm, against) for arm in arms if arm != against], seed)
-    notes.append(_average_note(average))
+        pairs = [(arm, against) for arm in arms if arm != against]
+        average = _average(arms, list(strata.values()), pairs, seed)
+    notes.append(_average_note(list(strata)))
     adjusted = adjust_p_values([row.compared for row in rows])
     rows = [replace(row, compared=compared) for row, compared in zip(rows, adjusted, strict=True)]
-    return PaperTable(tuple(arms), tuple(rows), average, tuple(notes))
+    return PaperTable(tuple(arms), tuple(rows), average, tuple(strata), tuple(notes))
 
 
 def _average(
-    arms: Sequence[str], strata: Mapping[str, Stratum], pairs: Pairs, seed: int
-) -> Average:
-    joint = averages(list(strata.values()), seed)
-    sizes = [len(values) for values in next(iter(strata.values())).values]
+    arms: Sequence[str], strata: Sequence[Stratum], pairs: Pairs, seed: int
+) -> ArmsCompared:
+    joint = averages(strata, seed)
     place = {arm: n for n, arm in enumerate(arms)}
-    means = [
-        AverageMean(arm, sizes[n], joint.interval(n), joint.standard_error(n))
-        for arm, n in place.items()
-    ]
+    means = [ArmMean(arm, len(strata[0].values[n]), joint.interval(n)) for arm, n in place.items()]
     differences = [
-        AverageDifference(
-            a, b, joint.interval(place[a], place[b]), joint.standard_error(place[a], place[b])
+        ArmDifference(
+            a,
+            b,
+            joint.interval(place[a], place[b]),
+            average_p_value(strata, place[a], place[b], seed),
         )
         for a, b in pairs
     ]
-    return Average(tuple(strata), tuple(means), tuple(differences))
+    return ArmsCompared(tuple(means), tuple(differences), joint.n, 0)
 
 
-def _average_note(average: Average | None) -> str:
+def _average_note(benchmarks: Sequence[str]) -> str:
     """Benchmarks of our average and of the published ones."""
-    if average is None:
+    if not benchmarks:
         return "No average: no science benchmark was answered by every arm."
-    lacking = [name for name in SCIENCE if name not in average.benchmarks]
-    over = f"Our average is over {', '.join(average.benchmarks)}."
+    lacking = [name for name in SCIENCE if name not in benchmarks]
+    over = f"Our average is over {', '.join(benchmarks)}."
     if lacking:
         over += (
             f" The published averages are over {len(SCIENCE)}, {', '.join(lacking)} too: the two "

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load
-from rcsd.config.parts import Data, Model, RubricGrammar, SetName
-from rcsd.config.placebos import Arm, PlaceboArm
-from rcsd.config.roots import Stage
+from rcsd.config.data import Arm, Data, PlaceboArm, SetName
+from rcsd.config.model import Model
+from rcsd.config.run import RubricGrammar, Stage
 
 
 class Writing(Section):

@@ -14,7 +14,7 @@ from rcsd.data.reading import written_rubrics
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import DataError, RunError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
@@ -114,7 +114,7 @@ def write(progress: Progress, stage: str, job: WritingJob) -> None:
     total, before = sum(map(len, examples.values())), 0
     progress(stage, 0, total, "")
     policy, writer = load_trained(job.model)
-    engine = engine_of(job.engine, policy)
+    engine = build_engine(job.engine, policy)
     for name, (_, path) in missing.items():
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -145,7 +145,7 @@ def answer(progress: Progress, stage: str, answering: Answering, settings: Pipel
         return
     progress(stage, 0, len(paths), "")
     policy, _ = load_trained(answering.model)
-    engine = engine_of(settings.reasoner.engine, policy)
+    engine = build_engine(settings.reasoner.engine, policy)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):
         examples = load_examples(settings.evaluation.data[name])[0]
         guided = _guided(examples, answering, name)
@@ -168,7 +168,7 @@ def sample(
     if not missing:
         return
     policy, _ = load_trained(model)
-    engine = engine_of(settings.reasoner.engine, policy)
+    engine = build_engine(settings.reasoner.engine, policy)
     decoding = Decoding(settings.evaluation.max_tokens, temperature=1.0)
     views = nothing_shown(settings.reasoner.views)
     for done, name in enumerate(missing, 1 + len(paths) - len(missing)):

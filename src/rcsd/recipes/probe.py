@@ -27,7 +27,7 @@ from rcsd.data.prompts import (
 from rcsd.data.views import PromptTemplates, missing_parts
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
@@ -359,7 +359,7 @@ def _load(
     policy = load_policy(settings.model)
     check_support(section, policy)
     scorer = accelerator.prepare(Scorer(policy))
-    engine = engine_of(settings.engine, policy, lambda: accelerator.autocast())
+    engine = build_engine(settings.engine, policy, lambda: accelerator.autocast())
     budget = settings.max_tokens_per_microbatch
     budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
     decoding, limit = Decoding(1, section.temperature), microbatch_limit(budget)

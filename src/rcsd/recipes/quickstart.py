@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rcsd import config
-from rcsd.config.placebos import Arm
+from rcsd.config.data import Arm
 from rcsd.data.world.problems import SPLITS
 from rcsd.errors import ConfigError, RunError
 from rcsd.evaluation.report import Outcome

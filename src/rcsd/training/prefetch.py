@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines.build import engine_of
-from rcsd.engines.fitting import FittingEngine
+from rcsd.engines.build import BuiltEngine, build_engine
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding, completion_of
 
@@ -38,7 +37,7 @@ class Prefetch:
 
     def __init__(
         self,
-        engine: FittingEngine,
+        engine: BuiltEngine,
         section: config.AnyEngine,
         policy: Policy,
         executor: Executor,
@@ -59,7 +58,7 @@ class Prefetch:
         ]
         # What needs a gradient would leave its cast in autocast's cache, which all threads share.
         self._copy.model.requires_grad_(False)
-        self._behind = engine_of(section, self._copy, precision)
+        self._behind = build_engine(section, self._copy, precision)
 
     @torch.no_grad()
     def start(
@@ -70,13 +69,13 @@ class Prefetch:
             own.copy_(student)
         self._behind.batch_size.value = self.engine.batch_size.value
         if self._version is not None and self._behind is not self.engine:
-            self._behind.load(self._version)
+            self._behind.sync(self._version)
         self._begun = self._executor.submit(self._behind.sample, prompts, decoding, seed, first)
 
-    def load(self, version: int) -> None:
+    def sync(self, version: int) -> None:
         """What is begun from now on is sampled by these weights; what was begun is not."""
         self.finish()
-        self.engine.load(version)
+        self.engine.sync(version)
         self._version, self._taken = version, None
 
     def finish(self) -> None:

@@ -28,9 +28,9 @@ class Spread:
     ) -> None:
         self.engine, self._ranks, self._whole = engine, ranks, whole
 
-    def load(self, version: int) -> None:
+    def sync(self, version: int) -> None:
         """As the engine does."""
-        self.engine.load(version)
+        self.engine.sync(version)
 
     def share(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0

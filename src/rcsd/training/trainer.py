@@ -16,7 +16,7 @@ from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import TopKScorer, sampling_seed
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
 from rcsd.methods.build import MethodParts, build_methods
@@ -114,7 +114,7 @@ class _Run:
         self.weights_sha256 = self.policy.weights_sha256
         same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
         ranks.assert_same_on_all_ranks(same)
-        self.own_engine = engine_of(
+        self.own_engine = build_engine(
             settings.engine,
             self.policy,
             self._precision,
@@ -150,7 +150,7 @@ class _Run:
         settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
         # Analyses are written here, before any step is taken or taken up: by the frozen weights.
         self.stream, found = build_batches(settings, self.examples, policy, self.engine, ranks)
-        bare = self.own_engine.engine
+        bare = self.own_engine
         top_k_scorer = bare if isinstance(bare, TopKScorer) else None
         parts = MethodParts(
             self.examples,
@@ -240,7 +240,7 @@ class _Run:
             self.ranks.all_gather_results(self.ahead.finish)
         is_own = self.settings.engine.type in ("local", "hf")
         with nullcontext() if is_own else self._whole():
-            self.ranks.all_gather_results(lambda: (self.ahead or self.own_engine).load(self.done))
+            self.ranks.all_gather_results(lambda: (self.ahead or self.own_engine).sync(self.done))
 
     def _sample_ahead(self, step: int) -> None:
         """Begin a step's completions, where the run is to and there is such a step."""

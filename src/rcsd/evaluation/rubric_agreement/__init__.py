@@ -15,7 +15,13 @@ from scipy import stats
 
 from rcsd.errors import DataError
 from rcsd.evaluation.rubric_agreement.matchers import Matcher
-from rcsd.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    percentile_interval,
+    resampling_weights,
+)
 from rcsd.graders.base import Judge, rubric_of
 from rcsd.types import Example, Rubric
 
@@ -316,11 +322,14 @@ def rank_correlation(
         return None
     if len(matched) == 1:  # one row drawn from one is that row
         return Interval(estimate, estimate, estimate, 1)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(matched), size=(NUM_RESAMPLES, len(matched)))
-    resampled = [_rho(np.concatenate([matched[index] for index in draw])) for draw in draws]
-    low, high = np.quantile([rho for rho in resampled if rho is not None], [0.025, 0.975])
-    return Interval(estimate, float(low), float(high), len(matched))
+    weights_RN = resampling_weights(len(matched), NUM_RESAMPLES, np.random.default_rng(seed))
+    pairs_P2, sizes_N = np.concatenate(matched), [len(pairs) for pairs in matched]
+    resampled = [
+        _rho(np.repeat(pairs_P2, np.repeat(weights_N.astype(int), sizes_N), axis=0))
+        for weights_N in weights_RN
+    ]
+    defined = [rho for rho in resampled if rho is not None]
+    return percentile_interval(estimate, defined, len(matched))
 
 
 def _rho(pairs_P2: NDArray[np.float64]) -> float | None:

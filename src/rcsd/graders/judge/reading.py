@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rcsd.graders.answers.extraction import text_after_thinking
 from rcsd.graders.judge.chat import ChatReply
+from rcsd.io import after_thinking, mend_json
 
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
@@ -134,7 +134,7 @@ def _objects(text: str) -> list[Mapping[str, Any]]:
     Raises:
         _UnclearError: If an object may be a quotation, or has a key twice.
     """
-    text = _FENCE.sub("", text_after_thinking(text) or "").strip()
+    text = _FENCE.sub("", after_thinking(text) or "").strip()
     for bracket in _BRACKET.finditer(text):
         before = text[: bracket.start()]
         if (values := _json_to_end(text, bracket.start())) is None:
@@ -175,14 +175,12 @@ def _repaired(text: str) -> list[Mapping[str, Any]]:
     The repair makes ``true or false`` true: so each verdict has to stand in the text, complete and
     in order, and nothing but brackets may follow the last.
     """
-    import json_repair  # noqa: PLC0415 (rarely needed)
-
     literals = list(_KEY.finditer(text))
     if not literals or text[0] not in "{[" or text[literals[-1].end() :].strip(" \n\t,}]"):
         return []
     try:
-        rows = list(_rows(json_repair.loads(text)))
-    except (ValueError, RecursionError):
+        rows = list(_rows(mend_json(text)))
+    except ValueError:
         return []
     repaired = [row["met"] if "met" in row else row["score"] for row in rows]
     plain = [_plain(literal[1].strip()) for literal in literals]

@@ -1,0 +1,187 @@
+"""``rcsd judge``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rcsd.cli.table import Table, interval_text
+from rcsd.cli.terminal import console, say
+
+if TYPE_CHECKING:
+    from rcsd.evaluation.judge_calibration import Accuracy, Agreement
+    from rcsd.evaluation.judge_stability import Stability
+    from rcsd.graders.base import Judge
+    from rcsd.types import Example
+
+app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
+_MAX_FLIPS = 10
+
+
+@app.callback()
+def _judge() -> None:
+    """Keep 'check' a command of its own."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="YAML file with a section judge.")],
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of labelled answers: question, rubric, text, verdicts, quality?"),
+    ] = None,
+    num_problems: Annotated[
+        int, typer.Option(min=1, help="Problems of the rubric world, without --rows.")
+    ] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="Judgements of each text.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of check.json and wrong.jsonl; must not exist.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of problems and intervals.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forecast calls and cost of one judgement a text.")
+    ] = False,
+) -> None:
+    """Measure accuracy, stability and resistance to prompt injection of a judge.
+
+    The texts are labelled rows, or three answers to each problem of the rubric world, whose
+    verdicts are computed. Intervals are over questions.
+    """
+    from rcsd.config import WorldData, load_judging  # noqa: PLC0415
+    from rcsd.data.load import load_answers  # noqa: PLC0415
+    from rcsd.errors import DataError  # noqa: PLC0415
+    from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
+    from rcsd.graders.base import judge_metrics  # noqa: PLC0415
+    from rcsd.graders.build import build_judge  # noqa: PLC0415
+
+    if out is not None and out.exists():
+        raise DataError("exists already; take another folder", out)
+    section = load_judging(file).judge
+    if rows is None:
+        data = WorldData(split="new_numbers", num_examples=num_problems, seed=seed)
+        cases = judge_calibration.checked_cases(load_answers(data))
+    else:
+        cases = judge_calibration.read_cases(rows)
+    judge = build_judge(section)
+    if dry_run:
+        console.print(forecast_table(judge, [(case.example, case.text) for case in cases]))
+        return
+    judgements = judge_stability.judge_cases(judge, cases)
+    accuracy = judge_calibration.measure_accuracy(cases, judgements, seed)
+    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, seed)
+    metrics = judge_metrics(judge)
+    _print_accuracy(accuracy)
+    _print_stability(stability)
+    for line in _metric_lines(metrics):
+        say(line)
+    if out is not None:
+        about = {"judge": str(file), "section": section.model_dump(mode="json"), "seed": seed}
+        _write(out, about, accuracy, stability, metrics)
+
+
+def _write(
+    out: Path,
+    about: dict[str, object],
+    accuracy: "Accuracy",
+    stability: "Stability | None",
+    metrics: dict[str, float],
+) -> None:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from rcsd.io import write_json, write_rows  # noqa: PLC0415
+
+    write_rows(out / "wrong.jsonl", accuracy.wrong)
+    parts = {"stability": stability and asdict(stability), "metrics": metrics}
+    write_json(out / "check.json", about | accuracy.json() | parts)
+    say(f"Numbers and wrong verdicts: {out}")
+
+
+def forecast_table(
+    judge: "Judge", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
+) -> Table:
+    """Calls, tokens and cost of judging the texts once; see `ModelJudge.forecast`."""
+    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415
+
+    columns = ("calls", "in the cache", "prompt tokens", "reply tokens", "cost")
+    length = f" of {answer_tokens} tokens" if answer_tokens else ""
+    title = f"Judging {len(answers)} texts{length} once; replies and cost at most"
+    if not isinstance(judge, ModelJudge):
+        return Table(columns, [["0"] * 5], title, num_names=0)
+    forecast = judge.forecast(answers, answer_tokens)
+    row = [
+        str(forecast.num_calls),
+        str(forecast.num_cached),
+        f"{forecast.prompt_tokens} ({forecast.counting})",
+        str(forecast.max_completion_tokens),
+        "no prices" if forecast.max_cost is None else f"{forecast.max_cost:.2f}",
+    ]
+    return Table(columns, [row], title, num_names=0)
+
+
+def _print_accuracy(accuracy: "Accuracy") -> None:
+    if (agreement := accuracy.agreement) is None:
+        say("This judge gives one score for all criteria: there are no verdicts to measure.")
+    else:
+        rows = [["all", *_cells(agreement)]]
+        for kind in accuracy.kinds:
+            title = kind.title or "(no title)"
+            name = f"{title} (costs points)" if kind.is_violation else title
+            rows.append([name, *_cells(kind.agreement)])
+        for name, share in accuracy.baselines.items():
+            rows.append([f"baseline: {name}", "", "", f"{share:.3f}", "0"])
+        columns = ("criteria", "verdicts", "unscored", "accuracy", "kappa")
+        console.print(Table(columns, rows, "Verdicts beside the truth"))
+    title = f"Scores of {accuracy.num_texts} texts to {accuracy.num_questions} questions"
+    rows = [
+        ["mean absolute error", interval_text(accuracy.score_error)],
+        ["mean error", interval_text(accuracy.score_bias, "+.3f")],
+    ]
+    console.print(Table(("scores", "judge - truth"), rows, title))
+    if agreement is not None:
+        say(f"Unmet criteria called met: {interval_text(agreement.false_met)}.")
+        say(f"Met criteria called unmet: {interval_text(agreement.false_unmet)}.")
+        if agreement.num_unscored:
+            bounds = f"{agreement.lowest:.3f} to {agreement.highest:.3f}"
+            say(f"Accuracy with the unscored verdicts all wrong or all right: {bounds}.")
+    if accuracy.num_unscored_texts:
+        say(f"{accuracy.num_unscored_texts} of {accuracy.num_texts} texts have no score.")
+
+
+def _cells(agreement: "Agreement") -> list[str]:
+    counts = [str(agreement.num_verdicts), str(agreement.num_unscored)]
+    return [*counts, interval_text(agreement.accuracy), interval_text(agreement.kappa)]
+
+
+def _print_stability(stability: "Stability | None") -> None:
+    if stability is None:
+        return
+    rows = []
+    for name, change in (("criteria in reverse", stability.order), ("padding", stability.padding)):
+        if change is not None:
+            cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
+            rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
+    tried = stability.injections
+    cells = [str(tried.num_verdicts), interval_text(tried.flipped), "", str(tried.num_unscored)]
+    rows.append(["prompt injection", *cells])
+    columns = ("change", "verdicts", "flipped", "more are met", "unscored")
+    console.print(Table(columns, rows, "Changes that should flip no verdict"))
+    if stability.repeats is not None:
+        say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
+    for flip in tried.flips[:_MAX_FLIPS]:
+        say(f"Flipped by '{flip.injection}': {flip.criterion}")
+    if len(tried.flips) > _MAX_FLIPS:
+        say(f"... and {len(tried.flips) - _MAX_FLIPS} more")
+
+
+def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
+    counts = {name.rpartition("/")[2]: n for name, n in metrics.items() if "unscored/" in name}
+    if counts:
+        reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in counts.items())
+        yield f"Unscored in all judgements, by reason: {reasons}."
+    if metrics:
+        names = ("calls", "cached", "retried")
+        numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
+        tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
+        cost = f", cost {metrics['judge/cost']:.4f}" if "judge/cost" in metrics else ""
+        yield f"Requests: {numbers}; {tokens} tokens{cost}."

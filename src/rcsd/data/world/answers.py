@@ -1,0 +1,29 @@
+"""Answers of three qualities to problems of the rubric world, to measure judges with."""
+
+import random
+from dataclasses import replace
+
+from rcsd.config import WorldData
+from rcsd.data.world.problems import FULL_STYLE, Style, draft_of, examples, written_answer
+from rcsd.types import Example
+
+
+def answers(section: WorldData) -> list[tuple[Example, str, str]]:
+    """Example, text and quality of each answer, three to a problem (`rcsd.data.load`).
+
+    The qualities: ``right`` and complete; wrong by the bad ``habit`` throughout; ``partial``, right
+    or wrong by chance, with parts left out.
+    """
+    rng, written = random.Random(f"calibration {section.seed}"), []
+    full = replace(FULL_STYLE, boxed=True)
+    for example in examples(section.split, section.num_examples, section.seed):
+        draft = draft_of(example)
+        num_forks = len(draft.forks)
+        style = Style(*(rng.random() < 0.5 for _ in range(6)))
+        choices = [rng.random() < 0.5 for _ in range(num_forks)]
+        written += [
+            (example, written_answer(draft, [True] * num_forks, full), "right"),
+            (example, written_answer(draft, [False] * num_forks, full), "habit"),
+            (example, written_answer(draft, choices, style), "partial"),
+        ]
+    return written
