@@ -20,14 +20,14 @@ def main(
     """Print sensitivity and gain of each study's arms, their correlation, and draw them."""
     relations = []
     found = {path.name: json.loads((path / "study.json").read_text()) for path in studies}
-    sets = dict.fromkeys(row["held_out"] for study in found.values() for row in study["contents"])
+    sets = dict.fromkeys(row["held_out"] for study in found.values() for row in study["teachers"])
     for held_out in sets:
         points = []
         for name, study in found.items():
-            for row in study["contents"]:
-                if row["held_out"] != held_out:
+            for row in study["teachers"]:
+                if row["held_out"] != held_out or row["content_gain"] is None:
                     continue
-                sensitivity, gain = row["sensitivity"], row["gain"]
+                sensitivity, gain = row["sensitivity"], row["content_gain"]
                 shown = "undefined" if sensitivity is None else _said(sensitivity)
                 typer.echo(f"{held_out}, {name}, {row['arm']}: sensitivity {shown}, "
                            f"gain over shuffled {_said(gain)}")  # fmt: skip

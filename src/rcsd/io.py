@@ -235,10 +235,22 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+_TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
+_THINKING_BEGINS = re.compile(
+    rf"(?im)^[^\S\n]*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
+)
+_THINKING_ENDS = re.compile(
+    rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
+)
+
+
 def after_thinking(text: str) -> str | None:
-    """Text after a model's reasoning; all of it where there is none; None if reasoning never ends."""
-    rest = re.split(r"(?i)</think(?:ing)?>", text)[-1]
-    return None if re.search(r"(?i)<think(?:ing)?>", rest) else rest
+    """Text after a model's last closing tag of thinking; None: a block of thinking never ends.
+
+    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
+    """
+    rest = _THINKING_ENDS.split(text)[-1]
+    return None if _THINKING_BEGINS.search(rest) else rest
 
 
 def mend_json(text: str) -> Any:

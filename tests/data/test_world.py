@@ -5,7 +5,6 @@ from collections import Counter
 from typing import get_args
 
 import pytest
-from rcsd.graders.answers.plain import answer_verdict
 
 from rcsd.data.world.families import TEMPLATES, Draft, Field
 from rcsd.data.world.problems import (
@@ -22,6 +21,7 @@ from rcsd.data.world.problems import (
     written_answer,
 )
 from rcsd.errors import DataError
+from rcsd.graders.answers import grade_example
 from rcsd.graders.checks import met
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Example, rubric_score
@@ -48,8 +48,7 @@ def titles_met(row: Example, text: str) -> Counter[str]:
 
 
 def right(row: Example, text: str) -> bool | None:
-    assert row.reference_answer is not None
-    return answer_verdict(text, row.reference_answer)
+    return grade_example(row, text).verdict
 
 
 def test_thirty_templates_cover_four_fields():

@@ -10,7 +10,7 @@ from tests.cli.test_cli import said
 from tests.evaluation.test_record import made
 
 from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies
-from rcsd.graders.base import judgement_of
+from rcsd.graders.base import Judgement
 from rcsd.graders.grade import Graded
 from rcsd.types import Criterion, Example, Grading, Rubric
 
@@ -25,7 +25,7 @@ EXAMPLES = [Example(f"q{n}", f"q{n}?", "4", None, RUBRIC) for n in range(2)]
 
 
 def judged(id: str, *verdicts: bool | None, right: bool | None = None) -> Graded:
-    found = judgement_of(RUBRIC, verdicts, [""] * 3)
+    found = Judgement.from_verdicts(RUBRIC, verdicts, [""] * 3)
     return Graded(
         id, f"{id}?", "4", 3, True, found.verdicts, found.score, right, bounds=found.bounds
     )

@@ -14,12 +14,17 @@ from rcsd.data.rows import write_jsonl
 from rcsd.data.world import read_rubric
 from rcsd.data.world.problems import FULL_STYLE, draft_of, examples, written_answer
 from rcsd.errors import ConfigError, DataError
-from rcsd.evaluation.rubric_agreement import agreement, compared, order_agreement, rank_correlation
-from rcsd.evaluation.rubric_agreement.matchers import (
+from rcsd.evaluation.rubric_agreement import (
+    compare_agreements,
+    measure_agreement,
+    order_agreement,
+    rank_correlation,
+)
+from rcsd.evaluation.rubric_matchers import (
     ExactMatcher,
     Matcher,
     TextMatcher,
-    chosen_matcher,
+    build_matcher,
 )
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
@@ -95,12 +100,12 @@ def test_a_threshold_outside_its_range_is_refused(threshold: float):
 
 def test_the_matcher_follows_from_the_rows_unless_it_is_named():
     world = examples("train", 3, 0)
-    assert isinstance(chosen_matcher(world, None, None), ExactMatcher)
-    assert chosen_matcher([*world, GOLD], None, None) == TextMatcher()
-    assert chosen_matcher(world, "text", 0.7) == TextMatcher(0.7)
-    assert isinstance(chosen_matcher([GOLD], "checks", None), ExactMatcher)
+    assert isinstance(build_matcher(world, None, None), ExactMatcher)
+    assert build_matcher([*world, GOLD], None, None) == TextMatcher()
+    assert build_matcher(world, "text", 0.7) == TextMatcher(0.7)
+    assert isinstance(build_matcher([GOLD], "checks", None), ExactMatcher)
     with pytest.raises(ConfigError, match="--threshold"):
-        chosen_matcher(world, None, 0.7)
+        build_matcher(world, None, 0.7)
 
 
 # By hand
@@ -108,7 +113,7 @@ def test_the_matcher_follows_from_the_rows_unless_it_is_named():
 
 def test_precision_and_recall_are_shares_of_points():
     written = rubric(says("scattering", 2), says("scattering", 1), says("sky", -5))
-    found = agreement([GOLD], {"a": written}, ExactMatcher(), NONE, CodeJudge())
+    found = measure_agreement([GOLD], {"a": written}, ExactMatcher(), NONE, CodeJudge())
     row = found.rows[0]
     assert row.pairs == ((6, 2),)
     assert row.precision == pytest.approx(2 / 8)  # said twice: the second time is in vain
@@ -142,7 +147,7 @@ def test_answers_are_ordered_by_points_that_are_not_clipped():
     gold = example(says("good", 1), says("bad", -2), says("worse", -3))
     texts = {"a": ["bad", "worse"]}  # both score 0
     written = {"a": rubric(says("good", 1), says("bad", -1), says("worse", -2))}
-    found = agreement([gold], written, ExactMatcher(), texts, CodeJudge())
+    found = measure_agreement([gold], written, ExactMatcher(), texts, CodeJudge())
     assert found.verdict_agreement is not None
     assert found.verdict_agreement.mean == 1.0
 
@@ -150,7 +155,7 @@ def test_answers_are_ordered_by_points_that_are_not_clipped():
 def test_criteria_without_a_verdict_order_nothing_and_are_counted():
     written = {"a": rubric(says("scattering", 1), Criterion("Is deep.", 9))}
     texts = {"a": ["scattering", "nothing", "wavelength"]}
-    found = agreement([GOLD], written, ExactMatcher(), texts, CodeJudge())
+    found = measure_agreement([GOLD], written, ExactMatcher(), texts, CodeJudge())
     assert found.rows[0].num_unscored == found.num_unscored == 1
     # Gold: 6, 0, 3; written: 1, 0, 0; so two pairs alike and one tie.
     assert found.rows[0].verdict_agreement == pytest.approx(2.5 / 3)
@@ -161,7 +166,7 @@ def test_rows_that_cannot_be_ordered_are_counted():
     texts = {"a": ["scattering", "nothing"]}
     alike = {"a": ["scattering", "scattering"]}
     for written, said, num_unscored in ((deaf, texts, 1), ({"a": rubric(says("x", 1))}, alike, 0)):
-        found = agreement([GOLD], written, ExactMatcher(), said, CodeJudge())
+        found = measure_agreement([GOLD], written, ExactMatcher(), said, CodeJudge())
         assert (found.verdict_agreement, found.num_unordered) == (None, 1)
         assert found.num_unscored == num_unscored
 
@@ -170,8 +175,8 @@ def test_a_missing_rubric_is_an_error_or_counts_as_one_that_says_nothing():
     other = example(says("sky", 1), id="b")
     written, texts = {"b": rubric(says("sky", 1))}, {"a": ["scattering", "no"], "b": ["sky", "no"]}
     with pytest.raises(DataError, match=r"no written rubric for 1 of 2 gold ids: 'a'"):
-        agreement([GOLD, other], written, ExactMatcher(), texts, CodeJudge())
-    found = agreement([GOLD, other], written, ExactMatcher(), texts, CodeJudge(), True)
+        measure_agreement([GOLD, other], written, ExactMatcher(), texts, CodeJudge())
+    found = measure_agreement([GOLD, other], written, ExactMatcher(), texts, CodeJudge(), True)
     assert found.missing == ("a",)
     assert [(row.precision, row.recall, row.f1) for row in found.rows] == [(0, 0, 0), (1, 1, 1)]
     assert [row.verdict_agreement for row in found.rows] == [0.5, 1.0]
@@ -201,16 +206,16 @@ def test_a_comparison_is_paired_by_row():
     def measured(written: Rubric):
         texts = {"0": ["sky", "sea and sky"]}
         rubrics = {e.id: written for e in gold}
-        return agreement(gold, rubrics, ExactMatcher(), texts, CodeJudge())
+        return measure_agreement(gold, rubrics, ExactMatcher(), texts, CodeJudge())
 
-    change = compared(measured(whole), measured(half))
+    change = compare_agreements(measured(whole), measured(half))
     assert (change.precision.mean, change.recall.mean) == (0.0, 0.5)
     assert change.recall.low == change.recall.high == 0.5
     assert change.verdict_agreement is not None
     assert (change.verdict_agreement.mean, change.verdict_agreement.n) == (0.5, 1)
-    first = agreement(gold[:1], {"0": half}, ExactMatcher(), NONE, CodeJudge())
+    first = measure_agreement(gold[:1], {"0": half}, ExactMatcher(), NONE, CodeJudge())
     with pytest.raises(ValueError, match="same gold rows"):
-        compared(measured(whole), first)
+        compare_agreements(measured(whole), first)
 
 
 # Laws
@@ -232,7 +237,7 @@ def test_a_rubric_agrees_with_itself(
 ):
     gold = rubric_from(drawn)
     rows = [Example("a", "Why?", rubric=gold)]
-    found = agreement(rows, {"a": gold}, matcher, {"a": texts}, CodeJudge())
+    found = measure_agreement(rows, {"a": gold}, matcher, {"a": texts}, CodeJudge())
     row = found.rows[0]
     assert (row.precision, row.recall, row.f1) == (1, 1, 1)
     assert row.verdict_agreement in (None, 1.0)
@@ -251,7 +256,9 @@ def test_the_order_of_criteria_changes_nothing(
     def measured(one: list[tuple[str, int]], other: list[tuple[str, int]]):
         rows = [Example("a", "Why?", rubric=rubric_from(one))]
         texts = {"a": ["aaaa bbbb", "cccc", "dddd aaaa", ""]}
-        row = agreement(rows, {"a": rubric_from(other)}, matcher, texts, CodeJudge()).rows[0]
+        row = measure_agreement(rows, {"a": rubric_from(other)}, matcher, texts, CodeJudge()).rows[
+            0
+        ]
         return sorted(row.pairs), row.precision, row.recall, row.f1, row.verdict_agreement
 
     pairs, *shares = measured(gold, written)
@@ -268,7 +275,7 @@ def test_rubrics_with_nothing_in_common_match_nowhere(
 ):
     rows = [Example("a", "Why?", rubric=rubric_from(gold))]
     other = rubric_from([(word.upper(), weight) for word, weight in written], "Y")
-    row = agreement(rows, {"a": other}, ExactMatcher(), NONE, CodeJudge()).rows[0]
+    row = measure_agreement(rows, {"a": other}, ExactMatcher(), NONE, CodeJudge()).rows[0]
     assert (row.precision, row.recall, row.f1, row.pairs) == (0, 0, 0, ())
 
 
@@ -299,7 +306,7 @@ def test_gold_of_the_world_written_in_plain_words_agrees_with_itself():
         ]
         for row in gold
     }
-    found = agreement(gold, read_rubrics(gold, bare), ExactMatcher(), texts, CodeJudge())
+    found = measure_agreement(gold, read_rubrics(gold, bare), ExactMatcher(), texts, CodeJudge())
     assert found.f1.mean == 1.0
     assert found.weight_correlation is not None
     assert found.weight_correlation.mean == pytest.approx(1.0)
@@ -317,7 +324,7 @@ def test_generalities_match_nothing_and_order_nothing():
         ]
         for row in gold
     }
-    found = agreement(gold, written, ExactMatcher(), texts, CodeJudge())
+    found = measure_agreement(gold, written, ExactMatcher(), texts, CodeJudge())
     assert found.f1.mean == 0.0
     assert found.verdict_agreement is not None
     assert found.verdict_agreement.mean == 0.5
@@ -396,8 +403,8 @@ def test_completions_need_gold_that_code_can_check(tmp_path: Path):
 
 def test_no_gold_and_gold_without_a_rubric_are_errors():
     with pytest.raises(DataError, match="no gold row"):
-        agreement([], {}, ExactMatcher(), NONE, CodeJudge())
+        measure_agreement([], {}, ExactMatcher(), NONE, CodeJudge())
     with pytest.raises(DataError, match="has no rubric"):
-        agreement(
+        measure_agreement(
             [Example("a", "Why?")], {"a": rubric(says("x", 1))}, ExactMatcher(), NONE, CodeJudge()
         )

@@ -175,10 +175,17 @@ def test_a_check_that_raises_is_never_a_verdict(monkeypatch: pytest.MonkeyPatch)
     def broken(check: object, text: str) -> bool:
         return 1 / 0 > 0
 
-    monkeypatch.setitem(CHECK_TYPES, "broken", CheckType())
-    monkeypatch.setitem(checks._DECIDED, "broken", broken)
+    monkeypatch.setitem(checks._DECIDE, "boxed", broken)
     with pytest.raises(RubricError, match="ZeroDivisionError"):
-        met({"type": "broken"}, "a")
+        met(BOXED, "a")
+
+
+def test_a_check_that_is_nested_without_end_is_refused():
+    check: dict = BOXED
+    for _ in range(2000):
+        check = {"type": "not", "check": check}
+    with pytest.raises(RubricError, match="expected a check"):
+        parse_check(check)
 
 
 # Judges

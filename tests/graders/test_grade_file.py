@@ -5,9 +5,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rcsd.cli.grading import grade_file
+from rcsd.cli import grading
 from rcsd.errors import DataError
-from rcsd.graders.grade_file import graded_file
+from rcsd.graders.grade_file import grade_file
 
 ROWS = [
     {"completion": "0.5 km", "reference": "500", "unit": "m", "kind": "number", "id": 7},
@@ -26,7 +26,7 @@ def _written(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def test_rows_keep_their_keys_and_get_verdicts_and_counts_are_printed(tmp_path: Path):
     app = typer.Typer()
-    app.command()(grade_file)
+    app.command()(grading.grade_file)
     file, out = _written(tmp_path / "a.jsonl", ROWS), tmp_path / "b.jsonl"
     result = CliRunner().invoke(app, [str(file), "--out", str(out)])
     assert result.exit_code == 0, result.output
@@ -56,8 +56,8 @@ def test_a_malformed_row_is_named_and_nothing_is_written(
 ):
     file = _written(tmp_path / "a.jsonl", [ROWS[0], ROWS[1] | change])
     with pytest.raises(DataError) as error:
-        graded_file(file, tmp_path / "b.jsonl")
+        grade_file(file, tmp_path / "b.jsonl")
     assert message in str(error.value)
     assert not (tmp_path / "b.jsonl").exists()
     with pytest.raises(DataError, match="overwritten"):
-        graded_file(file, file)
+        grade_file(file, file)

@@ -1,4 +1,3 @@
-import time
 from random import Random
 from typing import get_args
 
@@ -88,11 +87,6 @@ def test_copies_of_rubric_and_reference_are_told_apart() -> None:
     assert text_metrics([(ICE, across)])[RUBRIC] == 0
 
 
-def test_a_long_reference_answer_can_be_copied_too() -> None:
-    example = Example("q", "Why?", reference_answer=SOLUTION)
-    assert text_metrics([(example, SOLUTION)])[REFERENCE] == 1
-
-
 def test_the_questions_own_words_are_nobodys_secret() -> None:
     example = Example("q", QUESTION, solution=QUESTION + " It is less dense.")
     assert text_metrics([(example, QUESTION)])[REFERENCE] == 0
@@ -134,10 +128,6 @@ def test_texts_without_words_divide_by_nothing() -> None:
         RUBRIC: 0,
         DUPLICATES: 0,
     }
-
-
-def test_half_a_character_is_no_obstacle() -> None:
-    assert text_metrics([(PLAIN, "According to the rubric \ud83d")])[LEAK] == 1
 
 
 # Phrases
@@ -246,58 +236,30 @@ def test_the_question_as_it_is_asked_is_no_leak() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["Perhaps", "maybe", "I think", "It seems", "I'm not sure", "not quite certain", "might be"],
-)
-def test_hedges_are_counted(text: str) -> None:
-    assert num(HEDGES, text) == 1
-    assert num(CHECKS, text) == 0
-
-
-@pytest.mark.parametrize(
-    "text",
+    ("text", "hedges", "checks"),
     [
-        "Wait, no.",
-        "Wait no",
-        "wait \u2014 that",
-        "wait...",
-        "Actually, it is 4.",
-        "Hmm",
-        "Let me check",
-        "let me re-check",
-        "Let me just verify",
-        "Let's reconsider",
-        "On second thought",
-        "a double-check",
-        "I made an algebra mistake",
+        *((text, 1, 0) for text in (
+            "Perhaps", "maybe", "I think", "It seems", "I'm not sure", "not quite certain",
+            "might be",
+        )),
+        *((text, 0, 1) for text in (
+            "Wait, no.", "Wait no", "wait \u2014 that", "wait...", "Actually, it is 4.", "Hmm",
+            "Let me check", "let me re-check", "Let me just verify", "Let's reconsider",
+            "On second thought", "a double-check", "I made an algebra mistake",
+        )),
+        *((text, 0, 0) for text in (
+            "Uncertainty is certain: a more likely outcome could be measured.",
+            "I thinking mayflies",
+            "We wait for equilibrium, and await, in the waiting time, what actually happens.",
+            "Let us consider a ball; let me calculate its weight, and let's think of rereading.",
+            "Factually, the check valve lets me through; verify the law.",
+        )),
     ],
-)
-def test_checks_are_counted(text: str) -> None:
-    assert num(CHECKS, text) == 1
-    assert num(HEDGES, text) == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Uncertainty is certain: a more likely outcome could be measured.",
-        "I thinking mayflies",
-    ],
-)
-def test_science_is_no_hedge(text: str) -> None:
-    assert num(HEDGES, text) == 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "We wait for equilibrium, and await, in the waiting time, what actually happens.",
-        "Let us consider a ball; let me calculate its weight, and let's think of rereading.",
-        "Factually, the check valve lets me through; verify the law.",
-    ],
-)
-def test_science_is_no_check(text: str) -> None:
-    assert num(CHECKS, text) == 0
+)  # fmt: skip
+def test_hedges_and_checks_are_counted_and_science_is_neither(
+    text: str, hedges: int, checks: int
+) -> None:
+    assert (num(HEDGES, text), num(CHECKS, text)) == (hedges, checks)
 
 
 # Laws
@@ -312,22 +274,6 @@ def test_order_does_not_matter(pairs: list[tuple[Example, str]], rng: Random) ->
     mixed = list(pairs)
     rng.shuffle(mixed)
     assert text_metrics(mixed) == text_metrics(pairs)
-
-
-@given(PAIRS)
-def test_an_irrelevant_completion_only_dilutes(pairs: list[tuple[Example, str]]) -> None:
-    before = text_metrics(pairs)
-    for example in (ICE, PLAIN, Example("new", "Which?")):
-        after = text_metrics([*pairs, (example, "It is what nobody else has said of it.")])
-        assert all(after[name] <= value for name, value in before.items())
-
-
-@given(PAIRS)
-def test_a_step_said_twice_has_the_same_rates(pairs: list[tuple[Example, str]]) -> None:
-    once, twice = text_metrics(pairs), text_metrics(pairs * 2)
-    assert twice.pop(DUPLICATES) == 1
-    once.pop(DUPLICATES, None)
-    assert twice == pytest.approx(once)
 
 
 @given(st.lists(st.tuples(st.just(ICE), st.text()), max_size=4))
@@ -346,12 +292,3 @@ def test_the_report_has_a_curve_of_each_metric() -> None:
     found = run_report.curves("run", [row])
     assert sorted(curve.values[0] for curve in found) == [0, 1, 2, 3, 4, 5]
     assert len({curve.metric for curve in found}) == 6
-
-
-def test_a_large_step_takes_a_moment() -> None:
-    # A tenth of a second on a free core; the bound is for busy ones.
-    text = " ".join([SOLUTION, CRITERION, "perhaps wait, ice"] * 25)
-    pairs = [(Example(str(i), QUESTION, solution=SOLUTION), text) for i in range(256)]
-    began = time.perf_counter()
-    text_metrics(pairs)
-    assert time.perf_counter() - began < 2

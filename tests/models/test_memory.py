@@ -171,7 +171,7 @@ def test_a_backward_pass_that_fails_half_way_leaves_no_gradient() -> None:
         learner = build_optimizer_step(one.policy, tokens)
         batch = method.collect(asked("a", "b"), 0)
         handle = hook(one.policy) if hook is not None else None
-        metrics = learner.learn(method, batch)
+        metrics = learner(method, batch)
         if handle is not None:
             handle.remove()
         return metrics, one.policy.model.state_dict(), learner.max_tokens_per_microbatch

@@ -1,44 +1,50 @@
 """The quickstart: what it promises to write, and that it is the same for the same seed."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rcsd.data.world.problems import examples
+from rcsd.errors import ConfigError, RunError
 from rcsd.recipes import quickstart
+from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.types import rubric_score
 
 ARMS = {"base", "teacher", "gold", "learned", "direct", "shuffled"}
+HELD_OUT = {"new_numbers", "new_templates"}
+NUM_TRAIN, NUM_HELD_OUT = 8, 4
 
 
-SMALL = replace(
-    quickstart.SCALES["micro"],
-    num_train=12,
-    num_eval=6,
-    num_steps=2,
-    examples_per_step=4,
-    max_tokens=48,
-    num_writer_steps=2,
-    jobs=1,
-)
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Drop the progress."""
+
+
+def small(out: Path, seed: int, model: str, quick: bool) -> Pipeline:
+    """A pipeline of seconds."""
+    full = build_pipeline(out, seed, model, quick)
+    tree = full.model_dump(mode="json", exclude_unset=True)
+    for stage in ("writer", "reasoner"):
+        tree[stage] |= {"steps": 2, "examples_per_step": 4}
+        tree[stage]["data"]["num_examples"] = NUM_TRAIN
+    for held_out in tree["evaluation"]["data"].values():
+        held_out["num_examples"] = NUM_HELD_OUT
+    tree["evaluation"]["max_tokens"] = tree["reasoner"]["sampling"]["max_tokens"] = 24
+    tree["writing"]["max_tokens"] = tree["writer"]["sampling"]["max_tokens"] = 96
+    return Pipeline.model_validate(tree | {"jobs": 1})
+
+
+build_pipeline = quickstart.build_pipeline
 
 
 def finished(out: Path) -> dict[str, Any]:
-    """The summary of a pipeline of seconds, on the shipped model."""
-    stages: dict[str, tuple[int, int]] = {}
-
-    def progress(stage: str, done: int, total: int, note: str) -> None:
-        stages[stage] = (done, total)
-
+    """Summary of a small quickstart on the shipped model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(quickstart.SCALES, "micro", SMALL)
+        patch.setattr(quickstart, "build_pipeline", small)
         patch.setenv("RCSD_CACHE", str(out.parent / "cache"))
-        outcome = quickstart.run(out, 0, "micro", quick=False, progress=progress)
+        outcome = quickstart.run(out, 0, "micro", quick=False, progress=quietly)
     assert outcome.report == out / "report.html"
-    assert all(done == total for done, total in stages.values())
     summary = json.loads((out / "summary.json").read_text())
     assert summary == json.loads(json.dumps(outcome.summary))
     return summary
@@ -46,7 +52,7 @@ def finished(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished quickstart."""
+    """Folder of a finished quickstart."""
     folder = tmp_path_factory.mktemp("quickstart") / "run"
     finished(folder)
     return folder
@@ -58,28 +64,41 @@ def summary_of(out: Path) -> dict[str, Any]:
 
 def test_quickstart_writes_what_it_promises(out: Path) -> None:
     summary = summary_of(out)
+    families = {row.tags["template"] for row in examples("new_templates", NUM_HELD_OUT, seed=1)}
+    # Claims about new families are resampled by family.
+    num_units = {"new_numbers": NUM_HELD_OUT, "new_templates": len(families)}
     assert set(summary["arms"]) == ARMS | {"rcsd"}
     assert summary["arms"]["rcsd"] == summary["arms"]["gold"]
-    for splits in summary["arms"].values():
-        assert set(splits) == {"new_numbers", "new_templates"}
-        for split, metrics in splits.items():
+    for sets in summary["arms"].values():
+        assert set(sets) == HELD_OUT
+        for name, metrics in sets.items():
             for metric in ("score", "accuracy"):
                 interval = metrics[metric]
                 assert 0 <= interval["low"] <= interval["mean"] <= interval["high"] <= 1
-                families = {p.tags["template"] for p in examples("new_templates", 6, seed=1)}
-                # Claims about new families are resampled by family.
-                assert interval["n"] == (6 if split == "new_numbers" else len(families))
+                assert interval["n"] == num_units[name]
     assert summary["criteria"]["method"].keys() == ARMS
+    assert set(summary["rubrics"]) == {"learned", "direct"}
+    for sets in summary["rubrics"].values():
+        assert {name: of["f1"]["n"] for name, of in sets.items()} == num_units
+    for counts in summary["writing"].values():
+        assert (
+            counts["num_rows"]
+            == counts["num_written"]
+            == counts["num_valid"]
+            == NUM_TRAIN + 2 * NUM_HELD_OUT
+        )
 
 
-def test_quickstart_finds_the_same_for_the_same_seed(out: Path, tmp_path: Path) -> None:
+@pytest.mark.slow  # fast: a pipeline that was cut off ends as an unbroken one
+def test_quickstart_gives_the_same_for_the_same_seed(out: Path, tmp_path: Path) -> None:
     again, summary = finished(tmp_path / "two"), summary_of(out)
-    del summary["seconds"], again["seconds"]
+    for one in (again, summary):
+        del one["seconds"], one["config"]["out"]
     assert again == summary
 
 
 def test_every_mean_of_the_summary_follows_from_the_written_rows(out: Path) -> None:
-    problems = {problem.id: problem for problem in examples("new_numbers", 6, seed=1)}
+    problems = {problem.id: problem for problem in examples("new_numbers", NUM_HELD_OUT, seed=1)}
     [path] = out.glob("answers-gold-*/new_numbers.jsonl")
     scores = []
     for row in map(json.loads, path.read_text().splitlines()):
@@ -90,17 +109,37 @@ def test_every_mean_of_the_summary_follows_from_the_written_rows(out: Path) -> N
     assert sum(scores) / len(scores) == pytest.approx(mean)
 
 
-def test_the_quickstart_measures_both_writers_against_gold(out: Path) -> None:
-    summary = summary_of(out)
-    rubrics = summary["rubrics"]
-    assert set(rubrics) == {"learned", "direct"}
-    for sets in rubrics.values():
-        assert set(sets) == {"new_numbers", "new_templates"}
-        families = {p.tags["template"] for p in examples("new_templates", 6, seed=1)}
-        assert sets["new_numbers"]["f1"]["n"] == 6
-        assert sets["new_templates"]["f1"]["n"] == len(families)
-    for counts in summary["writing"].values():
-        assert counts["num_rows"] == counts["num_written"] == counts["num_valid"] == 12 + 6 + 6
+@pytest.mark.parametrize("model", quickstart.MODELS)
+@pytest.mark.parametrize("quick", [False, True])
+def test_each_set_of_problems_has_a_seed_of_its_own(
+    tmp_path: Path, model: str, quick: bool
+) -> None:
+    pipeline = build_pipeline(tmp_path / "out", 7, model, quick)
+    assert pipeline.seed == 7
+    assert pipeline.model.path == f"builtin:{model}"
+    stages = {"reasoner": pipeline.reasoner, "writer": pipeline.writer}
+    stages |= {"warm_start": pipeline.warm_start}
+    data = {name: stage.data for name, stage in stages.items() if stage is not None}
+    seeds = {name: getattr(of, "seed", None) for name, of in data.items()}
+    expected = {"reasoner": 7, "writer": 1007, "warm_start": 7}
+    assert seeds == {name: expected[name] for name in seeds}
+    assert {getattr(of, "seed", None) for of in pipeline.evaluation.data.values()} == {8}
+    if quick:
+        assert {stage.steps for stage in stages.values() if stage is not None} == {4}
+
+
+def test_a_folder_of_a_model_takes_the_configuration_of_a_real_one(tmp_path: Path) -> None:
+    pipeline = build_pipeline(tmp_path / "out", 0, str(tmp_path), quick=False)
+    expected = build_pipeline(tmp_path / "out", 0, "smollm2", quick=False)
+    assert pipeline.model.path == str(tmp_path)
+    assert pipeline.model_copy(update={"model": expected.model}) == expected
+
+
+def test_an_existing_folder_and_an_absent_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="choose another folder with --out"):
+        quickstart.run(tmp_path, 0, "micro", quick=True, progress=quietly)
+    with pytest.raises(ConfigError, match="there are micro, smollm2"):
+        quickstart.run(tmp_path / "new", 0, "mikro", quick=True, progress=quietly)
 
 
 @pytest.mark.slow
@@ -108,10 +147,7 @@ def test_the_quickstart_measures_both_writers_against_gold(out: Path) -> None:
 def test_the_full_quickstart_meets_the_targets_of_the_rubric_world(
     tmp_path: Path, seed: int
 ) -> None:
-    def progress(stage: str, done: int, total: int, note: str) -> None:
-        """Tell nobody."""
-
-    outcome = quickstart.run(tmp_path / "run", seed, "micro", quick=False, progress=progress)
+    outcome = quickstart.run(tmp_path / "run", seed, "micro", quick=False, progress=quietly)
     assert outcome.summary["seconds"] <= 600
     arms = {arm: sets["new_numbers"] for arm, sets in outcome.summary["arms"].items()}
     assert arms["base"]["score"]["mean"] <= 0.45

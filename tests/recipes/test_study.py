@@ -11,14 +11,13 @@ from tests.support.tiny import tiny_folder
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
-from rcsd.errors import DataError, RunError
+from rcsd.errors import RunError
 from rcsd.graders.grade import read_graded
-from rcsd.recipes.standings import SOLUTIONS
-from rcsd.recipes.study import Trained, quick, run
+from rcsd.recipes.study import StudyResult, quick, run
 from rcsd.recipes.study_config import BASE, Study
-from rcsd.recipes.study_report import reported, run_and_report
+from rcsd.recipes.study_report import SOLUTIONS, report, run_and_report
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS
+from rcsd.training.stopping import SECONDS, TOKENS
 
 GROUPS = {
     "method": {"type": "grpo", "rewards": [{"type": "answer"}]},
@@ -77,11 +76,10 @@ def kinds(names: Any) -> set[str]:
     return {name.split("/")[0].rsplit("-", 1)[0] for name in names}
 
 
-def told(found: Trained) -> dict[str, Any]:
+def told(found: StudyResult) -> dict[str, Any]:
     """What a study found, without its clock."""
     return {
-        "base": found.base,
-        "teachers": found.teachers,
+        "answers": found.answers,
         "runs": {
             label: [[(p.tokens, p.rows) for p in points] for points in of_seeds]
             for label, of_seeds in found.runs.items()
@@ -128,12 +126,12 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
                 assert sum(scores) / 3 == pytest.approx(row["eval/score_mean"])
                 assert len(point.rows["new_templates"]) == 2
                 assert not any(graded.text for graded in point.rows["new_numbers"])
-    assert set(found.base) == set(found.held_out) == {"new_numbers", "new_templates"}
+    assert set(found.answers[BASE]) == set(found.held_out) == {"new_numbers", "new_templates"}
     assert found.taught_by == {
         "rcsd": "teacher: rubric",
         "rcsd, shuffled": "teacher: rubric, shuffled",
     }
-    assert set(found.teachers) == set(found.taught_by.values())
+    assert set(found.answers) == {BASE, *found.taught_by.values()}
     assert "new_templates" in found.new_kinds
     placebos = [f.read_record()["config"]["rubrics"] for f in found.folders["rcsd, shuffled"]]
     assert [p["placebo"] for p in placebos] == [{"type": "shuffled", "seed": s} for s in (0, 1)]
@@ -149,7 +147,7 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
 def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
     study = settings(tmp_path, budget={"tokens": 30, "seconds": 1e-6, "clock": "process"})
     found = run(study, quietly)
-    outcome = reported(study, "Test", found)
+    outcome = report(study, "Test", found)
     summary = json.loads((tmp_path / "out" / "study.json").read_text())
     assert parse(Study, summary["config"], "again") == study
     for label, of_seeds in found.runs.items():
@@ -160,14 +158,14 @@ def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
             "tokens_at_end": [points[-1].tokens for points in of_seeds],
             "seconds_at_end": [points[-1].seconds for points in of_seeds],
         }
-    assert [(s["moment"], s["held_out"], s["metric"]) for s in summary["standings"]] == [
-        (moment, name, metric)
-        for moment in ("tokens", "seconds")
+    assert [(s["axis"], s["held_out"], s["metric"]) for s in summary["comparisons"]] == [
+        (axis, name, metric)
+        for axis in ("tokens", "seconds")
         for name in ("new_numbers", "new_templates")
         for metric in ("score", "accuracy")
     ]
     # A millionth of a second after the start all arms are still the base.
-    early = [s for s in summary["standings"] if s["moment"] == "seconds"]
+    early = [s for s in summary["comparisons"] if s["axis"] == "seconds"]
     for standing in early:
         found_means = standing["compared"]["means"]
         means = [m["interval"]["mean"] for m in found_means if m["arm"] != SOLUTIONS]
@@ -194,6 +192,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder, told(run(settings(folder), quietly))
 
 
+@pytest.mark.slow  # fast: a pipeline that was cut off
 @pytest.mark.parametrize(
     ("step", "done"),
     [
@@ -209,6 +208,7 @@ def test_a_study_that_was_cut_off_goes_on_and_finds_the_same(
     assert told(run(settings(tmp_path), quietly)) == whole[1]
 
 
+@pytest.mark.slow
 def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -222,6 +222,7 @@ def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
     assert told(run(settings(tmp_path), quietly)) == whole[1]
 
 
+@pytest.mark.slow  # fast: the names of a pipeline's artifacts
 def test_a_change_of_one_arm_or_of_the_seeds_leaves_the_rest_alone(tmp_path: Path) -> None:
     few = {"budget": {"tokens": 20}}
     run(settings(tmp_path, seeds=[0], **few), quietly)
@@ -290,13 +291,6 @@ def test_a_run_that_ends_before_its_budget_is_no_point(
         run(settings(tmp_path, arms=arms, seeds=[0], budget=budget), quietly)
 
 
-def test_questions_that_are_learned_from_may_not_be_measured_on(tmp_path: Path) -> None:
-    evaluation = {"data": {"seen": {"type": "world", "num_examples": 2}}, "max_tokens": 6}
-    with pytest.raises(DataError, match=r"evaluation.data.seen.*stand in reasoner.data too"):
-        run(settings(tmp_path, evaluation=evaluation), quietly)
-    assert not (tmp_path / "out").exists()
-
-
 def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
     study = settings(tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1})
     path = tmp_path / "rows.jsonl"
@@ -309,7 +303,7 @@ def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> Non
         tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1}, evaluation=evaluation
     )
     outcome = run_and_report(study, "Test", quietly)
-    assert outcome.findings == ["No held-out question was graded in all arms."]
+    assert list(outcome.findings) == ["No held-out question was graded in all arms."]
     assert outcome.report.is_file()
     assert "NaN" not in (tmp_path / "out" / "study.json").read_text()
 
@@ -320,34 +314,12 @@ def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> Non
 def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
     tmp_path: Path,
 ) -> None:
-    writer = {
-        "data": {"type": "world", "num_examples": 6, "seed": 1},
-        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-        "steps": 7,
-    }
-    world = {"type": "world", "split": "new_numbers", "num_examples": 150}
-    rows = {"type": "jsonl", "path": "rows.jsonl"}
-    study = settings(
-        tmp_path,
-        budget={"tokens": 100, "seconds": 9},
-        writer=writer,
-        writing={"view": "answer"},
-        evaluation={"data": {"world": world, "own": rows}, "max_tokens": 6},
-        seeds=[5, 6],
-    )
+    study = settings(tmp_path, budget={"tokens": 100, "seconds": 9}, seeds=[5, 6])
     small = quick(study)
     assert (small.arms, small.run, small.against) == (study.arms, study.run, study.against)
     assert small.budget == config.Budget(tokens=17)
     assert small.stage("rcsd").budget == small.budget
-    assert small.seeds == [5]
-    assert small.writer is not None
-    assert small.writer.steps == 2
-    sets = small.evaluation.data
-    assert sets["own"] == study.evaluation.data["own"]
-    assert sets["world"] == config.WorldData(split="new_numbers", num_examples=60)
-    assert small.evaluation.num_points == 1
+    assert (small.seeds, small.evaluation.num_points) == ([5], 1)
     assert small.out == tmp_path / "out-quick"
     assert parse(Study, small.model_dump(mode="json"), "again") == small
 
@@ -388,6 +360,7 @@ def test_several_jobs_make_what_one_makes(
     assert told(run(settings(tmp_path, jobs=2), quietly)) == whole[1]
 
 
+@pytest.mark.slow
 def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
     whole: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -401,4 +374,4 @@ def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
         "reasoner-rcsd-shuffled",
     }
     [answers] = (folder / "out").glob(f"answers-{BASE}-*")
-    assert read_graded(answers / "new_numbers.jsonl") == found["base"]["new_numbers"]
+    assert read_graded(answers / "new_numbers.jsonl") == found["answers"][BASE]["new_numbers"]

@@ -1,27 +1,341 @@
-"""What a study says of its numbers: sentences and curves, from points made up by hand."""
+"""Report of a study, from points made up by hand: arithmetic, sentences, curves; no model."""
 
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tests.support.points import point, rows, settings, trained
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.points import ends, point, result, rows, settings
 
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
 from rcsd.evaluation.report.text import number
-from rcsd.evaluation.statistics import Interval
+from rcsd.evaluation.statistics import Interval, holm
 from rcsd.io import write_json
-from rcsd.recipes.standings import Content, Prediction, Standing
-from rcsd.recipes.study_report import reported, sentences
+from rcsd.recipes.arms import ArmComparison
+from rcsd.recipes.study import Point
+from rcsd.recipes.study_config import Study
+from rcsd.recipes.study_report import (
+    TeacherWorth,
+    around_seconds,
+    at_tokens,
+    compare_at,
+    correlation,
+    describe,
+    report,
+    solution_values,
+    teacher_worths,
+)
 from rcsd.runs import RunFolder
+from rcsd.types import Criterion, Example, Rubric
 
 NAN = math.nan
+GROUPS = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
+
+
+# Equal tokens, equal seconds
+
+
+def test_equal_tokens_are_the_first_evaluation_that_has_them() -> None:
+    points = [point(40, 1, 0.1), point(100, 2, 0.2), point(130, 3, 0.3)]
+    assert at_tokens(points, 100) is points[1]
+    assert at_tokens(points, 99.5) is points[1]
+    assert at_tokens(points, 101) is points[2]
+    assert at_tokens(points, 1) is points[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "before", "after", "share"),
+    [
+        (1.0, 0, 1, 0.25),  # before the first evaluation: on the way from the base
+        (4.0, 0, 1, 1.0),
+        (5.0, 1, 2, 0.5),
+        (6.0, 1, 2, 1.0),
+        (9.0, 2, 2, 1.0),  # after the last: the last
+    ],
+)
+def test_equal_seconds_lie_between_the_evaluations_before_and_after(
+    seconds: float, before: int, after: int, share: float
+) -> None:
+    points = [point(0, 0, 0.0), point(10, 4, 1.0), point(20, 6, 2.0)]
+    found = around_seconds(points, seconds)
+    assert found == (points[before], points[after], share)
+
+
+def test_scores_in_equal_time_are_interpolated_from_the_base_question_by_question() -> None:
+    study = settings({"rcsd": {}}, "rcsd", budget={"tokens": 100, "seconds": 3.0})
+    seeds = [
+        # 3 of 4 seconds on the way from the base: 0.75 of the gain.
+        [point(100, 4, 1.0, 0.2), point(200, 9, 0.0, 0.0)],
+        # Exactly on the second evaluation.
+        [point(50, 1, 0.0, 0.0), point(150, 3, 0.6, 0.4)],
+    ]
+    [one] = compare_at(study, result(rows(0.2, 0.2), {"rcsd": seeds}), "seconds")
+    means = {mean.arm: mean.interval.mean for mean in one.compared.means}
+    assert means["rcsd"] == pytest.approx(np.mean([[0.8, 0.2], [0.6, 0.4]]))
+    assert means["base"] == pytest.approx(0.2)
+    [difference] = one.compared.differences
+    assert difference.interval.mean == pytest.approx(0.5 - 0.2)
+    # At equal tokens the same runs are elsewhere: at 100 and at 150 tokens.
+    [one] = compare_at(study, result(rows(0.2, 0.2), {"rcsd": seeds}), "tokens")
+    means = {mean.arm: mean.interval.mean for mean in one.compared.means}
+    assert means["rcsd"] == pytest.approx(np.mean([[1.0, 0.2], [0.6, 0.4]]))
+
+
+@given(
+    st.lists(st.floats(0.1, 10), min_size=1, max_size=5),
+    st.floats(0.05, 60),
+    st.floats(-1, 1),
+    st.floats(-1, 1),
+)
+def test_what_is_linear_in_time_is_interpolated_exactly(
+    steps: list[float], seconds: float, start: float, slope: float
+) -> None:
+    times = [0.0, *np.cumsum(steps).tolist()]
+    points = [point(time, time, start + slope * time) for time in times]
+    before, after, share = around_seconds(points, seconds)
+    assert 0 < share <= 1
+    values = [one.rows["set"][0].score or 0.0 for one in (before, after)]
+    expected = start + slope * min(seconds, times[-1])
+    assert (1 - share) * values[0] + share * values[1] == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_evaluation_exactly_on_the_moment_needs_no_grade_before_it() -> None:
+    study = settings({"rcsd": {}}, "rcsd", budget={"tokens": 100, "seconds": 4.0}, seeds=[0])
+    runs = {"rcsd": [[point(50, 2, NAN, 0.1), point(100, 4, 0.9, 0.1)]]}
+    [one] = compare_at(study, result(rows(0.5, 0.1), runs), "seconds")
+    assert one.compared.num_left_out == 0
+    runs = {"rcsd": [[point(50, 2, NAN, 0.1), point(100, 5, 0.9, 0.1)]]}
+    [one] = compare_at(study, result(rows(0.5, 0.1), runs), "seconds")
+    assert (one.compared.num_compared, one.compared.num_left_out) == (1, 1)
+
+
+# Differences
+
+
+def pairs_of(study: Study) -> list[tuple[str, str]]:
+    found = result(rows(0.1, 0.2), {label: ends(0.3, 0.4) for label in study.labels})
+    [one] = compare_at(study, found, "tokens")
+    return [(d.left, d.right) for d in one.compared.differences]
+
+
+ARMS = {
+    "rcsd": {"rubrics": ["gold", "shuffled", "generic"]},
+    "criterion": {"run": {"method": {"type": "criterion"}}, "rubrics": ["gold", "shuffled"]},
+    "lonely": {"rubrics": ["shuffled"]},
+}
+
+
+def test_differences_are_to_the_base_to_one_arm_and_to_the_own_placebos() -> None:
+    labels = ["rcsd", "rcsd, shuffled", "rcsd, generic", "criterion", "criterion, shuffled"]
+    labels += ["lonely, shuffled"]
+    assert pairs_of(settings(ARMS, "rcsd")) == [
+        *((label, "base") for label in labels),
+        *(("rcsd", label) for label in labels[1:]),
+        ("criterion", "criterion, shuffled"),
+    ]
+
+
+@pytest.mark.parametrize("against", ["rcsd", "rcsd, shuffled", "criterion", "lonely, shuffled"])
+def test_no_difference_stands_there_twice_whatever_all_is_compared_with(against: str) -> None:
+    unordered = [frozenset(pair) for pair in pairs_of(settings(ARMS, against))]
+    assert len(set(unordered)) == len(unordered)
+    assert all(
+        frozenset({against, label}) in unordered for label in ("base", "criterion, shuffled")
+    )
+    assert frozenset({"rcsd", "rcsd, generic"}) in unordered
+
+
+def test_a_seed_is_paired_with_the_same_seed() -> None:
+    study = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
+    # Seeds differ by 0.5, arms by 0.1 within each: paired, the difference has no spread.
+    runs = {
+        "rcsd": [[point(100, 1, 0.2, 0.2)], [point(100, 1, 0.7, 0.7)]],
+        "rcsd, shuffled": [[point(100, 1, 0.1, 0.1)], [point(100, 1, 0.6, 0.6)]],
+    }
+    [one] = compare_at(study, result(rows(0.0, 0.0), runs), "tokens")
+    interval = one.compared.differences[-1].interval
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_p_values_are_corrected_over_all_standings_of_a_moment() -> None:
+    study = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
+    rights = [True] * 6
+
+    def of(*scores: float, rights: list[bool]) -> list[list[Point]]:
+        return [[Point(100, 1, {"set": rows(*scores, rights=rights)})]] * 2
+
+    runs = {
+        "rcsd": of(0.9, 0.8, 0.7, 0.9, 0.8, 0.9, rights=rights),
+        "rcsd, shuffled": of(0.5, 0.4, 0.6, 0.7, 0.1, 0.2, rights=[True, False] * 3),
+    }
+    base = rows(0.1, 0.2, 0.1, 0.2, 0.1, 0.2, rights=[False] * 6)
+    comparisons = compare_at(study, result(base, runs), "tokens")
+    assert [(s.held_out, s.metric) for s in comparisons] == [("set", "score"), ("set", "accuracy")]
+    family = [d for one in comparisons for d in one.compared.differences]
+    assert len(family) == 6
+    corrected = holm([d.p_value for d in family])
+    assert [d.holm_p_value for d in family] == pytest.approx(corrected.tolist())
+    assert family[0].p_value == pytest.approx(2 / 2**6)
+
+
+@pytest.mark.slow
+def test_the_largest_family_that_there_is_can_still_tell_a_difference() -> None:
+    # 10,000 sign patterns give no p-value below 0.0002, which 251 tests correct to 0.0502.
+    arms = {f"arm {n}": {} for n in range(70)}
+    study = settings(arms, "arm 0", seeds=[0])
+    scores = [0.8 + 0.001 * n for n in range(40)]
+    runs = {label: [[point(100, 1, *scores)]] for label in arms}
+    found = result(rows(*[0.1] * 40), runs)
+    both = replace(found, held_out={"set": found.held_out["set"], "other": found.held_out["set"]})
+    for answers in (found.answers["base"], *(p.rows for of in runs.values() for p in of[0])):
+        cast(dict[str, Any], answers)["other"] = answers["set"]
+    family = [d for s in compare_at(study, both, "tokens") for d in s.compared.differences]
+    assert len(family) == 2 * 139
+    assert all((d.holm_p_value or 1.0) < 0.05 for d in family if d.right == "base")
+
+
+def test_a_question_that_one_seed_of_one_arm_cannot_be_graded_on_is_left_out_of_all() -> None:
+    study = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
+    runs = {
+        "rcsd": [[point(100, 1, 0.5, 1.0)], [point(100, 1, 0.5, NAN)]],
+        "rcsd, shuffled": ends(0.1, 0.9),
+    }
+    [one] = compare_at(study, result(rows(0.0, 0.0), runs), "tokens")
+    means = {mean.arm: mean.interval.mean for mean in one.compared.means}
+    assert means == {"base": 0.0, "rcsd": 0.5, "rcsd, shuffled": 0.1}
+    [sentence] = describe(study, {"tokens": [one]}, [])
+    assert sentence.endswith(" Left out: 1 questions, where not every arm could be graded.")
+
+
+def test_new_templates_are_resampled_as_a_whole_and_known_ones_by_question() -> None:
+    study = settings({"rcsd": {}}, "rcsd")
+    runs = {"rcsd": ends(0.9, 0.8, 0.1, 0.3)}
+    base = rows(0.0, 0.0, 0.0, 0.0)
+    [known] = compare_at(study, result(base, runs), "tokens")
+    [new] = compare_at(study, result(base, runs, templates=["a", "a", "b", "b"]), "tokens")
+    assert [s.compared.means[1].interval.n for s in (known, new)] == [4, 2]
+    # Two families: no p-value can be below one half.
+    assert new.compared.differences[0].p_value == 0.5
+
+
+# Teachers
+
+
+def taught() -> tuple[Study, dict[str, Any]]:
+    """Two arms with a teacher, one of them with shuffled rubrics too, and one without."""
+    arms = {
+        "one": {"rubrics": ["gold", "shuffled"]},
+        "two": {"run": {"method": {"type": "criterion"}}},
+        "grpo": {"run": GROUPS},
+    }
+    answers = {
+        "base": rows(0.2, 0.4),
+        "teachers": {"rubric": rows(0.8, 0.8), "shuffled": rows(0.2, 0.5)},
+        "taught_by": {"one": "rubric", "one, shuffled": "shuffled", "two": "rubric"},
+    }
+    return settings(arms, "one"), answers
+
+
+def worths(study: Study, runs: Any, answers: dict[str, Any]) -> dict[str, TeacherWorth]:
+    found = result(runs=runs, **answers)
+    comparisons = compare_at(study, found, "tokens")
+    return {of.arm: of for of in teacher_worths(study, found, comparisons, "set")}
+
+
+def test_headroom_and_gain_are_paired_differences_to_the_base() -> None:
+    study, answers = taught()
+    runs = {
+        "one": [[point(100, 1, 0.6, 0.6)], [point(60, 1, 0.0, 0.0), point(110, 1, 0.8, 0.8)]],
+        "one, shuffled": ends(0.2, 0.6),
+        "two": ends(0.7, 0.7),
+        "grpo": ends(1.0, 1.0),
+    }
+    found = worths(study, runs, answers)
+    assert {arm: of.headroom for arm, of in found.items()} == pytest.approx(
+        {"one": 0.5, "one, shuffled": 0.05, "two": 0.5}
+    )
+    assert {arm: of.gain for arm, of in found.items()} == pytest.approx(
+        {"one": 0.4, "one, shuffled": 0.1, "two": 0.4}
+    )
+    assert {arm: of.is_alike for arm, of in found.items()} == {
+        "one": True,
+        "one, shuffled": True,
+        "two": False,
+    }
+
+
+def test_headroom_counts_the_questions_that_are_graded_with_and_without_it() -> None:
+    study, answers = taught()
+    answers["teachers"]["rubric"] = rows(NAN, 0.9)
+    found = worths(study, {label: ends(0.6, NAN) for label in study.labels}, answers)
+    assert found["one"].headroom == pytest.approx(0.5)
+    assert found["one"].gain == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("missing", [None, NAN])
+def test_a_set_without_scores_has_neither_headroom_nor_gain(missing: float | None) -> None:
+    study, answers = taught()
+    answers["base"] = rows(missing, missing)
+    found = worths(study, {label: ends(0.6, 0.6) for label in study.labels}, answers)
+    assert {(of.headroom, of.gain, of.sensitivity) for of in found.values()} == {(None,) * 3}
+
+
+@pytest.mark.parametrize("against", ["one", "one, shuffled", "two"])
+def test_content_is_the_share_of_headroom_that_anothers_rubric_does_not_give(against: str) -> None:
+    study, answers = taught()
+    study = study.model_copy(update={"against": against})
+    runs = {label: ends(0.6, 0.7) for label in study.labels} | {"one, shuffled": ends(0.2, 0.5)}
+    answers |= {"base": rows(0.2, 0.3)}
+    found = worths(study, runs, answers)
+    assert [arm for arm, of in found.items() if of.content_gain is not None] == ["one"]
+    one = found["one"]
+    # Teachers: 0.8 and 0.8 with the rubric, 0.2 and 0.5 with another's, 0.2 and 0.3 without.
+    assert one.sensitivity is not None
+    assert one.sensitivity.mean == pytest.approx((0.6 + 0.3) / (0.6 + 0.5))
+    assert one.content_gain is not None
+    assert one.content_gain.mean == pytest.approx(0.3)
+    assert one.content_gain.low <= 0.3 <= one.content_gain.high
+    answers["teachers"]["rubric"] = rows(0.2, 0.3)  # no headroom, no share of it
+    assert worths(study, runs, answers)["one"].sensitivity is None
+
+
+def worth(arm: str, headroom: float | None, gain: float, is_alike: bool = True) -> TeacherWorth:
+    return TeacherWorth("set", arm, headroom, gain, is_alike)
+
+
+def test_r_is_pearsons_over_three_arms_or_more_that_are_alike() -> None:
+    arms = [worth("a", 0.5, 0.4), worth("b", 0.05, 0.1), worth("c", 0.5, 0.1)]
+    others = [worth("d", 0.5, 0.0, is_alike=False), worth("e", None, 0.3)]
+    x, y = np.array([0.5, 0.05, 0.5]), np.array([0.4, 0.1, 0.1])
+    dx, dy = x - x.mean(), y - y.mean()
+    found = correlation([*arms, *others], "set")
+    assert found is not None
+    assert found[0] == pytest.approx(dx @ dy / np.sqrt(dx @ dx * (dy @ dy)))
+    assert found[1] == arms
+    assert correlation(arms, "other") is None
+    assert correlation(arms[:2], "set") is None
+    assert correlation([replace(of, gain=0.1) for of in arms], "set") is None
+
+
+def test_worked_solutions_are_graded_beside_the_arms() -> None:
+    check = Criterion("Boxed.", 1.0, check={"type": "boxed"})
+    step = Criterion("Adds.", 3.0, check={"type": "contains", "text": "1 + 1"})
+    example = Example("q", "?", "2", "1 + 1 = 2\nAnswer: 2", Rubric((step, check)))
+    score, accuracy = (solution_values([example], metric) for metric in ("score", "accuracy"))
+    assert score is not None
+    assert accuracy is not None
+    assert (score.tolist(), accuracy.tolist()) == ([0.75], [1.0])
+    assert solution_values([example, replace(example, solution=None)], "score") is None
 
 
 # Sentences
 
 
-def standing(moment: Any = "tokens", metric: str = "score", left_out: int = 0) -> Standing:
+def comparison(metric: str = "score", left_out: int = 0) -> ArmComparison:
     means = {"base": 0.1, "rcsd": 0.5, "low": 0.2, "near": 0.45, "high": 0.7}
     differences = [
         ArmDifference("rcsd", "base", Interval(0.4, 0.3, 0.5, 9), 0.001, 0.004),
@@ -32,41 +346,47 @@ def standing(moment: Any = "tokens", metric: str = "score", left_out: int = 0) -
     ]
     of = tuple(ArmMean(arm, 2, Interval(m, m - 0.05, m + 0.05, 9)) for arm, m in means.items())
     compared = ArmsCompared(of, tuple(differences), 9, left_out)
-    return Standing(moment, "new_numbers", metric, compared)
+    return ArmComparison("new_numbers", metric, compared)
 
 
 def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart() -> None:
     arms = {"rcsd": {}, "low": {}, "near": {}, "high": {}}
     study = settings(arms, "rcsd", budget={"tokens": 48000, "seconds": 45})
-    prediction = Prediction("new_numbers", {"a": 0.0}, {"a": 0.0}, 0.876)
-    silent = Prediction("new_templates", {"a": 0.0}, {"a": 0.0}, None)
-    found = sentences(study, [standing(), standing("seconds")], [prediction, silent])
-    told = (
+    both = {"tokens": [comparison()], "seconds": [comparison()]}
+    teachers = [worth("a", 0.0, 0.0), worth("b", 0.5, 0.4), worth("c", 0.8, 0.9)]
+    others = (
         "on new numbers, rcsd scores 0.50 [0.45, 0.55]. More than: base 0.10*; low 0.20. Less "
         "than: high 0.70*. Not clearly other than: near 0.45."
     )
-    assert found == [
-        f"After 48,000 tokens, {told}",
-        f"After 45 s, {told}",
-        "Headroom before training and gain correlate with r = 0.88 over 1 arms on new numbers.",
+    assert describe(study, cast(Any, both), teachers) == [
+        f"After 48,000 tokens, {others}",
+        f"After 45 s, {others}",
+        "Over the 3 arms that differ in the teacher's view alone, headroom before training and "
+        "gain correlate with r = 0.98 on set.",
     ]
 
 
-def test_score_and_accuracy_are_told_each() -> None:
+def test_score_and_accuracy_have_a_sentence_each() -> None:
     study = settings({"rcsd": {}}, "rcsd")
-    scored, right = sentences(study, [standing(), standing(metric="accuracy")], [])
+    both = [comparison(), comparison("accuracy", left_out=2)]
+    scored, right = describe(study, {"tokens": both}, [])
     assert "rcsd scores 0.50 [0.45, 0.55]. More than: base" in scored
     assert "rcsd is right in 0.50 [0.45, 0.55]. More than: base" in right
-    assert sentences(study, [], []) == ["No held-out question was graded in all arms."]
+    assert right.endswith(" Left out: 2 questions, where not every arm could be graded.")
+    assert describe(study, {"tokens": []}, []) == ["No held-out question was graded in all arms."]
 
 
-def test_a_sentence_tells_what_content_was_worth() -> None:
+def test_a_sentence_says_what_content_was_worth() -> None:
     study = settings({"rcsd": {}}, "rcsd")
-    content = Content("set", "rcsd", Interval(0.8, 0.7, 0.9, 4), Interval(0.5, 0.4, 0.6, 4))
-    told = sentences(study, [], [], [content, replace(content, sensitivity=None)])
-    assert told[1:] == [
-        "On set, 0.80 [0.70, 0.90] of the headroom of rcsd hangs on what its rubrics say; it gains "
-        "0.50 [0.40, 0.60] more than with shuffled ones."
+    content = replace(
+        worth("rcsd", 0.5, 0.4),
+        sensitivity=Interval(0.8, 0.7, 0.9, 4),
+        content_gain=Interval(0.5, 0.4, 0.6, 4),
+    )
+    teachers = [content, replace(content, sensitivity=None)]
+    assert describe(study, {"tokens": []}, teachers)[1:] == [
+        "On set, 0.80 [0.70, 0.90] of the headroom of rcsd depends on the content of its rubrics; "
+        "it gains 0.50 [0.40, 0.60] more than with shuffled ones."
     ]
 
 
@@ -87,11 +407,11 @@ def test_curves_are_means_over_seeds_from_the_base_to_where_arms_are_compared(
         "sft": [[point(50, 1, 0.2, 0.2), point(100, 2, 0.3, 0.3)]] * 2,
     }
     base = rows(0.1, NAN)
-    outcome = reported(study, "Test", trained(base, runs, folder=RunFolder(tmp_path)))
+    outcome = report(study, "Test", result(base, runs, folder=RunFolder(tmp_path)))
     page = outcome.report.read_text()
     # Of the base the one question that is graded; at the end means of 0.5 and 0.7, not of zeros.
-    said = f"rcsd from {number(0.1)} to {number(0.6)}; sft from {number(0.1)} to {number(0.3)}"
-    assert f"score on set (0 to 1) by tokens, means over seeds: 2: {said}" in page
+    line = f"rcsd from {number(0.1)} to {number(0.6)}; sft from {number(0.1)} to {number(0.3)}"
+    assert f"score on set (0 to 1) by tokens, means over seeds: 2: {line}" in page
     assert outcome.summary["spent"]["rcsd"] == {
         "tokens": [100, 120],
         "seconds": [2, 1],

@@ -7,7 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from rcsd import config
+from rcsd.config.base import parse
+from rcsd.graders.judge import ModelJudge
+from rcsd.graders.judge.server import ServerChat
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
 
@@ -124,3 +130,20 @@ class _Handler(BaseHTTPRequestHandler):
             case str():
                 return 200, chat(fault), {}
         return 200, chat(served.reply(body)), {}
+
+
+def names(criterion: str, answer: str, seed: int) -> bool:
+    """Whether the last word of the criterion stands in the answer."""
+    return criterion.split()[-1].rstrip(".").casefold() in answer.casefold()
+
+
+def model_section(server: JudgeServer, **changes: Any) -> config.ModelJudge:
+    tree = {"type": "model", "url": server.url, "model": "m", "patience_seconds": 5}
+    section = parse(config.Judging, {"judge": {**tree, **changes}}, "judge.yaml").judge
+    assert isinstance(section, config.ModelJudge)
+    return section
+
+
+def judge_at(server: JudgeServer, cache: Path, **changes: Any) -> ModelJudge:
+    section = model_section(server, **{"cache": cache, **changes})
+    return ModelJudge.from_config(section, ServerChat(section, first_pause=0.01))

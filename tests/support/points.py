@@ -5,8 +5,8 @@ from typing import Any
 
 from rcsd.config.base import parse
 from rcsd.graders.grade import Graded
-from rcsd.recipes.study import Point, Trained
-from rcsd.recipes.study_config import Study
+from rcsd.recipes.study import Point, StudyResult
+from rcsd.recipes.study_config import BASE, Study
 from rcsd.runs import RunFolder
 from rcsd.types import Example
 
@@ -44,20 +44,19 @@ def point(tokens: float, seconds: float, *scores: float | None) -> Point:
     return Point(tokens, seconds, {"set": rows(*scores)})
 
 
-def trained(
+def result(
     base: list[Graded],
     runs: Mapping[str, Sequence[Sequence[Point]]],
     teachers: Mapping[str, list[Graded]] | None = None,
     taught_by: Mapping[str, str] | None = None,
     templates: Sequence[str] = (),
     folder: RunFolder | None = None,
-) -> Trained:
+) -> StudyResult:
     """A finished study of one set, whose questions are of these templates."""
     tags = templates or [f"t{n}" for n in range(len(base))]
     examples = [Example(f"q{n}", "?", tags={"template": tag}) for n, tag in enumerate(tags)]
-    return Trained(
-        {"set": base},
-        {name: {"set": of} for name, of in (teachers or {}).items()},
+    return StudyResult(
+        {BASE: {"set": base}} | {name: {"set": of} for name, of in (teachers or {}).items()},
         taught_by or {},
         runs,
         {} if folder is None else {label: [folder] for label in runs},

@@ -1,4 +1,4 @@
-"""Kills, full disks, harmed checkpoints: nothing that was written is lost."""
+"""Kills, full disks, damaged checkpoints: nothing that was written is lost."""
 
 import importlib
 import os
@@ -149,7 +149,7 @@ def signal_in(rank: int, name: str, nth: int) -> None:
         ("rcsd.models.teacher:ShadowTeacher._put", 6),  # and back
         ("rcsd.models.teacher:ShadowTeacher.update", 3),
         ("torch.optim:AdamW.step", 3),
-        ("rcsd.training.optimizer_step:OptimizerStep.learn", 3),
+        ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
         ("rcsd.runs:RunFolder.log", 3),
         ("rcsd.training.checkpoint:Checkpoints.save", 1),
         ("rcsd.training.validation:HeldOutAnswers.metrics", 1),
@@ -197,7 +197,7 @@ def note_start(rank: int, started: Path) -> None:
     pytest.MonkeyPatch().setattr("rcsd.training.trainer.load_policy", loaded)
 
 
-# Harmed checkpoints
+# Damaged checkpoints
 
 
 def flipped(path: Path) -> None:
@@ -212,10 +212,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("harm", [flipped, cut, Path.unlink])
+@pytest.mark.parametrize("damage", [flipped, cut, Path.unlink])
 @pytest.mark.parametrize("name", ["state.json", "shard-00000-of-00001.safetensors"])
-def test_a_harmed_checkpoint_is_set_aside_and_the_one_before_it_taken(
-    tmp_path: Path, harm: Callable[[Path], None], name: str
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_taken(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
 ) -> None:
     whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
     broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
@@ -223,18 +223,18 @@ def test_a_harmed_checkpoint_is_set_aside_and_the_one_before_it_taken(
     folder = RunFolder(broken.out)
     newest = folder.checkpoints()[-1]
     assert newest.name == "step-000003"
-    harm(newest / name)
+    damage(newest / name)
     said: list[str] = []
     resumed = run(broken, resume=True, on_warning=said.append)
-    assert "step-000003 is harmed" in said[0]
-    assert (newest.parent / "harmed-step-000003").is_dir()
+    assert "step-000003 is damaged" in said[0]
+    assert (newest.parent / "damaged-step-000003").is_dir()
     assert trajectory(resumed) == trajectory(whole)
     assert (resumed.model / "model.safetensors").read_bytes() == (
         whole.model / "model.safetensors"
     ).read_bytes()
 
 
-def test_where_all_checkpoints_are_harmed_the_error_says_what_to_do(tmp_path: Path) -> None:
+def test_where_all_checkpoints_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     broken = made(tmp_path, "broken", save_every_steps=1)
     run_until_killed(broken)
     folder = RunFolder(broken.out)

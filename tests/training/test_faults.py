@@ -27,11 +27,10 @@ from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_rows
-from rcsd.recipes.artifacts import Products
+from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
-from rcsd.recipes.pipeline_steps import WritingJob, write
+from rcsd.recipes.pipeline_steps import write
 from rcsd.recipes.write_rubrics import RubricCache
-from rcsd.runs import RunFolder
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -330,30 +329,21 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return load_pipeline(tmp_path / "pipeline.yaml")
 
 
-def quiet(stage: str, done: int, total: int, note: str) -> None:
-    del stage, done, total, note
-
-
 def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path: Path) -> None:
-    products = Products(pipeline(tmp_path))
-    products.train("gold", products.settings.reasoner, "gold")
-    (step,) = products.steps
-    source = products.settings.evaluation.data["own"]
-    job = WritingJob(
-        products.settings.model,
-        products.settings.writing,
-        products.settings.reasoner.engine,
-        {"own": (source, tmp_path / "written.jsonl")},
-        tmp_path / "cache",
-    )
+    artifacts = Artifacts(pipeline(tmp_path))
+    settings = artifacts.settings
+    artifacts.add_reasoner("gold", settings.reasoner, "gold")
+    (step,) = artifacts.steps
+    files = {"own": (settings.evaluation.data["own"], tmp_path / "written.jsonl")}
     for name in ("train.jsonl", "test.jsonl"):
         with (tmp_path / name).open("a") as file:
             file.write('{"question": "another"}\n')
     with pytest.raises(DataError, match=r"train\.jsonl: the file was changed: its sha256 is"):
-        step.call(quiet, *step.arguments)
+        step.call(lambda *_: None, *step.arguments)
+    engine, cache = settings.reasoner.engine, tmp_path / "cache"
     with pytest.raises(DataError, match=r"test\.jsonl: the file was changed: its sha256 is"):
-        write(quiet, "write", job)
-    assert not RunFolder(products.folders["gold"].path).path.exists()
+        write(lambda *_: None, files, settings.model, settings.writing, engine, cache)
+    assert not artifacts.folders["gold"].path.exists()
 
 
 def test_a_data_file_may_be_held_to_a_checksum(tmp_path: Path) -> None:

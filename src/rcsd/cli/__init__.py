@@ -71,7 +71,7 @@ def pipeline(
     from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
 
     settings = load_pipeline(file, overrides or [])
-    from rcsd.recipes.findings import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.pipeline_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as shown:

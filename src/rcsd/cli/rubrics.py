@@ -80,8 +80,8 @@ def score(  # noqa: PLR0913 (each is an option)
     from rcsd.data.load import read_rubrics  # noqa: PLC0415
     from rcsd.data.reading import read_completions, written_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
-    from rcsd.evaluation.rubric_agreement import agreement, compared  # noqa: PLC0415
-    from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher  # noqa: PLC0415
+    from rcsd.evaluation.rubric_agreement import compare_agreements, measure_agreement  # noqa: PLC0415
+    from rcsd.evaluation.rubric_matchers import build_matcher  # noqa: PLC0415
     from rcsd.graders.code import CodeJudge  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
@@ -89,7 +89,7 @@ def score(  # noqa: PLR0913 (each is an option)
         read = [written, gold, *([] if before is None else [before]), *(completions or [])]
         check_writable(json, read)
     examples = read_jsonl(gold)
-    matcher = chosen_matcher(examples, match, threshold)
+    matcher = build_matcher(examples, match, threshold)
     texts = read_completions(completions or [], examples)
 
     def measured(path: Path) -> "Agreement":
@@ -98,10 +98,12 @@ def score(  # noqa: PLR0913 (each is an option)
             if number:
                 console.print(f"{path}: rows that are {what}: {number}")
         rubrics = read_rubrics(examples, found.rubrics)
-        return agreement(examples, rubrics, matcher, texts, CodeJudge(), allow_missing, seed)
+        return measure_agreement(
+            examples, rubrics, matcher, texts, CodeJudge(), allow_missing, seed
+        )
 
     after, earlier = measured(written), None if before is None else measured(before)
-    difference = None if earlier is None else compared(after, earlier, seed)
+    difference = None if earlier is None else compare_agreements(after, earlier, seed)
     console.print(agreement_table(after, earlier, difference))
     for name, part in (("before", earlier), ("after", after)):
         if part is not None:

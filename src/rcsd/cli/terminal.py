@@ -4,25 +4,20 @@ The one door to the terminal: all text passes `shown_text`, so what stands in da
 names and errors is looked at and never obeyed, and no string is read as rich's markup.
 """
 
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
 from rich.text import Text
 
 from rcsd.redact import shown_text
+from rcsd.types import Progress
 
 
 class GuardedConsole(Console):
@@ -70,31 +65,67 @@ def write_out(text: str) -> None:
 class Bars:
     """Progress bars with the time left, one a stage."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: rich_progress.Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, int] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Show how much of a stage is done."""
+        """Update the bar of a stage."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(shown_text(stage), total=total, note="")
         task = self._progress.tasks[self._tasks[stage]]
         self._progress.update(task.id, completed=done, total=total, note=shown_text(note))
 
 
+class Lines:
+    """Plain lines for a log: one where a stage begins, one where it ends, one a minute between.
+
+    Args:
+        write: Writes a line.
+        clock: Seconds, from any start.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._clock, self._start = write, clock, clock()
+        self._began: dict[str, float] = {}
+        self._wrote: dict[str, float] = {}  # the last line of each stage that has not ended
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Write a line where one is due."""
+        now = self._clock()
+        if stage not in self._began:
+            self._began[stage] = self._wrote[stage] = now
+            self._line(now, f"{stage}: {'begun' if done < total else note or 'done'}")
+        elif stage in self._wrote and done >= total:
+            self._line(now, f"{stage}: done in {now - self._began[stage]:.0f} s")
+        elif stage in self._wrote and now - self._wrote[stage] >= 60:
+            self._wrote[stage] = now
+            self._line(now, f"{stage}: {done} of {total}" + (f", {note}" if note else ""))
+        if done >= total:
+            self._wrote.pop(stage, None)
+
+    def _line(self, now: float, text: str) -> None:
+        self._write(f"[{now - self._start:5.0f} s] {text}")
+
+
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """Progress bars on the terminal; plain lines where there is none."""
+def bars() -> Iterator[Progress]:
+    """Progress bars on the terminal; plain lines where standard error is none."""
+    if not errors.is_terminal:
+        yield Lines(lambda text: errors.print(text, soft_wrap=True))
+        return
     columns = (
-        TextColumn("{task.description:<28}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        rich_progress.TextColumn("{task.description:<28}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("left"),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
-    with Progress(*columns, console=errors) as progress:
+    with rich_progress.Progress(*columns, console=errors) as progress:
         yield Bars(progress)
 
 

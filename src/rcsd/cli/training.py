@@ -47,6 +47,7 @@ def train_and_report(
         def on_warning(text: str) -> None:
             errors.print(labelled("warning", text, "bold yellow"))
 
+        shown("train", 0, settings.steps, "")
         folder = run(settings, resume, on_step, on_warning)
     report = write_run_report(folder)
     record = folder.read_record()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rcsd.cli.rubrics import app
-from rcsd.cli.terminal import Bars, bars, console, quieten_libraries, say
+from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
+from rcsd.types import Progress
 
 if TYPE_CHECKING:
     from rcsd.config import Model
@@ -176,7 +177,7 @@ def _write(
     say(f"Rubrics: {out}")
 
 
-def _rate_shown(shown: Bars) -> Callable[[int, int], None]:
+def _rate_shown(shown: Progress) -> Callable[[int, int], None]:
     """A progress that shows how many rows are written a second."""
     began: list[tuple[int, float]] = []
 

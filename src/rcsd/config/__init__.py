@@ -34,17 +34,18 @@ from rcsd.config.engines import (
     warn_of_drift,
 )
 from rcsd.config.evaluation import EarlyStop, EvalConfig, Evaluation
-from rcsd.config.judges import (
+from rcsd.config.graders import (
     AskCriterion,
     AskHolistic,
     Asks,
     AskSeveral,
     CodeJudge,
+    Judge,
+    Judging,
+    LocalJudge,
     ModelJudge,
     Prices,
-    verdict_settings,
 )
-from rcsd.config.judging import Judge, Judging, LocalJudge
 from rcsd.config.methods import (
     JSD,
     AnswerReward,

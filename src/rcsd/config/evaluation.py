@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rcsd.config.base import Section
 from rcsd.config.data import Data, Rubrics, SetName
 from rcsd.config.engines import AnyEngine
-from rcsd.config.judging import CodeJudge, Judge
+from rcsd.config.graders import CodeJudge, Judge
 from rcsd.config.model import Model
 from rcsd.types import ViewName
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rcsd.config.base import Section
-from rcsd.config.judges import CodeJudge, RunJudge
+from rcsd.config.graders import CodeJudge, RunJudge
 from rcsd.config.presets import PRESETS, PresetName, filled
 from rcsd.types import ViewName
 

@@ -62,10 +62,10 @@ class _Base(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Contains(_Base):
-    """Holds a text, whitespace and letter case aside."""
+class TextCheck(_Base):
+    """Holds a text, whitespace and letter case aside; or an expression, however it is written."""
 
-    type: Literal["contains"]
+    type: Literal["contains", "expression"]
     text: _Text
 
 
@@ -84,19 +84,12 @@ class Before(_Base):
     then: _Pattern
 
 
-class Number(_Base):
-    """Holds a standalone number; the tolerance is relative to the value."""
+class NumberCheck(_Base):
+    """Holds a number, or has it as the final answer: ``|a - value| <= tolerance |value|``."""
 
-    type: Literal["number"]
+    type: Literal["number", "final_number"]
     value: _Value
     tolerance: _Tolerance = 1e-6
-
-
-class Expression(_Base):
-    """Holds an expression, however its operators are written."""
-
-    type: Literal["expression"]
-    text: _Text
 
 
 class Boxed(_Base):
@@ -112,31 +105,13 @@ class Unit(_Base):
     unit: _Text
 
 
-class FinalNumber(_Base):
-    """Has a final answer with a number; the tolerance is relative to the value."""
+class Combined(_Base):
+    """Meets one of several checks, or all of them."""
 
-    type: Literal["final_number"]
-    value: _Value
-    tolerance: _Tolerance = 1e-6
-
-
-_Checks = Annotated[
-    Sequence["Check"], Field(min_length=1, description="a list of checks that is not empty")
-]
-
-
-class AnyOf(_Base):
-    """Meets one of several checks."""
-
-    type: Literal["any"]
-    checks: _Checks
-
-
-class AllOf(_Base):
-    """Meets all of several checks."""
-
-    type: Literal["all"]
-    checks: _Checks
+    type: Literal["any", "all"]
+    checks: Annotated[
+        Sequence["Check"], Field(min_length=1, description="a list of checks that is not empty")
+    ]
 
 
 class Not(_Base):
@@ -147,18 +122,18 @@ class Not(_Base):
 
 
 Check = Annotated[
-    Contains | Matches | Before | Number | Expression | Boxed | Unit | FinalNumber | AnyOf | AllOf
-    | Not,
+    TextCheck | Matches | Before | NumberCheck | Boxed | Unit | Combined | Not,
     Field(discriminator="type", description=_EXAMPLE),
-]  # fmt: skip
+]
 
 CHECK_TYPES: Mapping[str, type[_Base]] = {
-    get_args(model.model_fields["type"].annotation)[0]: model
+    name: model
     for model in get_args(get_args(Check)[0])
+    for name in get_args(model.model_fields["type"].annotation)
 }
 """The model of each type of check."""
 
-for _model in (AnyOf, AllOf, Not):
+for _model in (Combined, Not):
     _model.model_rebuild()
 _ADAPTER: TypeAdapter[Check] = TypeAdapter(Check)
 

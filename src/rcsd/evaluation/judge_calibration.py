@@ -20,7 +20,7 @@ from rcsd.evaluation.statistics import (
     bootstrap_interval,
     resampling_weights,
 )
-from rcsd.graders.base import Judgement, rubric_of
+from rcsd.graders.base import Judgement, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Example, rubric_score
 
@@ -84,8 +84,11 @@ def _case(row: Mapping[str, Any], path: Path, line: int) -> Case:
         if not isinstance(value, str):
             raise DataError(f"expected a text, got {value!r}", path, line, name)
     num = len(example.rubric.criteria)
-    is_list = isinstance(verdicts, list) and len(verdicts) == num
-    if not is_list or not all(verdict is None or isinstance(verdict, bool) for verdict in verdicts):
+    if (
+        not isinstance(verdicts, list)
+        or len(verdicts) != num
+        or not all(verdict is None or isinstance(verdict, bool) for verdict in verdicts)
+    ):
         message = f"expected {num} of true, false and null, one for each criterion"
         raise DataError(f"{message}; got {verdicts!r}", path, line, "verdicts")
     return Case(example, str(text), tuple(verdicts), str(quality))
@@ -268,10 +271,10 @@ def measure_accuracy(
     by_kind: dict[tuple[bool, str], list[Pair]] = {}
     wrong, errors = [], []
     for case, judgement in zip(cases, judgements, strict=True):
-        error = judgement.score - rubric_score(rubric_of(case.example), case.truth)
+        error = judgement.score - rubric_score(require_rubric(case.example), case.truth)
         if not math.isnan(error):
             errors.append((case.question, error))
-        for index, criterion in enumerate(rubric_of(case.example).criteria):
+        for index, criterion in enumerate(require_rubric(case.example).criteria):
             truth = case.truth[index]
             if truth is None or not judgement.verdicts:
                 continue

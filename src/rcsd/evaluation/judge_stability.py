@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rcsd.evaluation.judge_calibration import Case, share
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.base import Judge, Judgement, rubric_of
+from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.judge import ModelJudge
 from rcsd.types import Rubric
 
@@ -170,7 +170,7 @@ def order(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement]) -> C
     """Criteria in reverse; ``met`` is that of later places minus that of earlier ones."""
     reverse = []
     for case in cases:
-        criteria = tuple(reversed(rubric_of(case.example).criteria))
+        criteria = tuple(reversed(require_rubric(case.example).criteria))
         reverse.append(replace(case, example=replace(case.example, rubric=Rubric(criteria))))
     rows = []
     for case, old, new in zip(cases, before, judge_cases(judge, reverse), strict=True):
@@ -229,7 +229,7 @@ def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement])
     results, flips, num_unscored = [], [], 0
     after = judge_cases(judge, [changed for *_, changed in tried])
     for (injection, case, old, changed), new in zip(tried, after, strict=True):
-        for index, criterion in enumerate(rubric_of(case.example).criteria):
+        for index, criterion in enumerate(require_rubric(case.example).criteria):
             if not _is_open(case, old, index) or changed.truth[index] is not False:
                 continue
             if (verdict := new.verdicts[index]) is None:
@@ -243,5 +243,5 @@ def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement])
 
 def _is_open(case: Case, judgement: Judgement, index: int) -> bool:
     """Whether a criterion is worth points, unmet, and was called unmet."""
-    weight = rubric_of(case.example).criteria[index].weight
+    weight = require_rubric(case.example).criteria[index].weight
     return weight > 0 and case.truth[index] is False and judgement.verdicts[index] is False

@@ -23,6 +23,7 @@ from rcsd.errors import DataError, RunError
 from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, question_values
 from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
+from rcsd.graders.base import verdict_settings
 from rcsd.graders.grade import Graded
 from rcsd.io import digest, make_folder, read_json, read_rows, write_json, write_rows
 from rcsd.types import Example
@@ -96,7 +97,7 @@ class EvalRecord:
     def settings(self) -> dict[str, Any]:
         """All that answers and grades depend on but model, data and seed, by dotted key."""
         tree = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
-        tree["judge"] = config.verdict_settings(tree["judge"])
+        tree["judge"] = verdict_settings(tree["judge"])
         templates = digest(json.dumps(self.about["template_sha256"], sort_keys=True))
         return dict(_flat(tree)) | {"templates": templates[:12]}
 

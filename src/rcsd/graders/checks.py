@@ -11,7 +11,7 @@ from rcsd.data import checks
 from rcsd.data.checks import parse_check
 from rcsd.errors import RubricError
 from rcsd.graders.answers import extract_marked_answer
-from rcsd.graders.answers.extraction import boxed_contents
+from rcsd.graders.answers.extraction import boxed_contents, split_sentences
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.answers.numerals import read_numerals
 
@@ -45,7 +45,7 @@ def _loose_pattern(text: str) -> re.Pattern[str]:
     return re.compile(r"\s*".join(characters), re.IGNORECASE)
 
 
-def _contains(check: checks.Contains, text: str) -> bool:
+def _contains(check: checks.TextCheck, text: str) -> bool:
     return _loose_pattern(check.text).search(text) is not None
 
 
@@ -64,11 +64,11 @@ def _before(check: checks.Before, text: str) -> bool:
     return first is not None and not _holds_match(check.then, text[: first.start()])
 
 
-def _is_close(value: float, check: checks.Number | checks.FinalNumber) -> bool:
+def _is_close(value: float, check: checks.NumberCheck) -> bool:
     return abs(value - check.value) <= check.tolerance * abs(check.value)
 
 
-def _number(check: checks.Number, text: str) -> bool:
+def _number(check: checks.NumberCheck, text: str) -> bool:
     return any(_is_close(one.number, check) for one in read_numerals(normalize_math(text)))
 
 
@@ -86,14 +86,14 @@ def _expression_pattern(expression: str) -> re.Pattern[str]:
     return re.compile(before + body + after)
 
 
-def _expression(check: checks.Expression, text: str) -> bool:
+def _expression(check: checks.TextCheck, text: str) -> bool:
     return _expression_pattern(check.text).search(normalize_math(text)) is not None
 
 
 def _final_number(text: str) -> tuple[float, str] | None:
     """The number of the final answer, on the right side of an equation, and what follows it."""
-    answer = extract_marked_answer(text)
-    side = re.split(r"[=≈]", normalize_math(answer or ""))[-1].strip()
+    answer = split_sentences(extract_marked_answer(text) or "")[0]
+    side = re.split(r"[=≈]", normalize_math(answer))[-1].strip()
     side = re.sub(r"^-\s+", "-", side)
     numerals = read_numerals(side)
     return (numerals[0].number, side[numerals[0].end :]) if numerals else None
@@ -117,7 +117,7 @@ def _unit(check: checks.Unit, text: str) -> bool:
     return final is not None and _unit_pattern(check.unit).match(final[1]) is not None
 
 
-def _is_final_number(check: checks.FinalNumber, text: str) -> bool:
+def _is_final_number(check: checks.NumberCheck, text: str) -> bool:
     final = _final_number(text)
     return final is not None and _is_close(final[0], check)
 

@@ -1,9 +1,9 @@
-"""The judge that runs the criteria's checks."""
+"""Judge that runs the criteria's checks."""
 
 from collections.abc import Sequence
 
 from rcsd.errors import RubricError
-from rcsd.graders.base import Judgement, judgement_of, rubric_of
+from rcsd.graders.base import Judgement, require_rubric
 from rcsd.graders.checks import met
 from rcsd.types import Criterion, Example
 
@@ -12,13 +12,13 @@ class CodeJudge:
     """Exact verdicts by code; a criterion without a check stays unscored."""
 
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
-        """Verdicts on every text, and the scores that they amount to; errors as of `verdicts`."""
-        found = []
+        """Verdicts and scores of every text; raises as `verdicts`."""
+        judgements = []
         for example, text in answers:
             verdicts = self.verdicts(example, text)
             reasons = ["the criterion has no check" if v is None else "" for v in verdicts]
-            found.append(judgement_of(rubric_of(example), verdicts, reasons))
-        return found
+            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
+        return judgements
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
         """One verdict for each criterion: met, not met, or None where it has no check.
@@ -27,7 +27,7 @@ class CodeJudge:
             DataError: If the example has no rubric.
             RubricError: If a check is malformed or cannot be carried out; names the criterion.
         """
-        criteria = enumerate(rubric_of(example).criteria)
+        criteria = enumerate(require_rubric(example).criteria)
         return [_verdict(example, index, criterion, text) for index, criterion in criteria]
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from rcsd import config
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
-from rcsd.graders.base import Judge, judge_metrics, rubric_of
+from rcsd.graders.base import Judge, judge_metrics, require_rubric
 from rcsd.graders.build import build_judge
 from rcsd.types import Completion, Example
 
@@ -100,7 +100,7 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
     for section, reward in zip(sections, rewards, strict=True):
         if section.type == "rubric" and section.judge.type == "model":
             for example in examples:
-                rubric_of(example)
+                require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):
             why = {
                 "rubric": "every rubric has a criterion without a check",

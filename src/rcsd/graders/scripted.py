@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rcsd.errors import RunError
-from rcsd.graders.base import Judgement, judgement_of, rubric_of
+from rcsd.graders.base import Judgement, require_rubric
 from rcsd.types import Example
 
 
@@ -24,7 +24,7 @@ class ScriptedJudge:
         for example, text in answers:
             verdicts = self.verdicts(example, text)
             reasons = ["unscored in the script" if v is None else "" for v in verdicts]
-            judgements.append(judgement_of(rubric_of(example), verdicts, reasons))
+            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
         return judgements
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
@@ -34,7 +34,7 @@ class ScriptedJudge:
             DataError: If the example has no rubric.
             RunError: If the script lacks the text, or has too few or too many verdicts.
         """
-        num_criteria = len(rubric_of(example).criteria)
+        num_criteria = len(require_rubric(example).criteria)
         verdicts = self.script.get(text)
         if verdicts is None:
             raise RunError(f"the scripted judge has no verdicts on {text!r}")

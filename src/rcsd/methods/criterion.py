@@ -6,7 +6,7 @@ from dataclasses import replace
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.methods.distill import Distill, TeacherTargets
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.types import Example, Rollout, Rubric
@@ -110,7 +110,7 @@ def _without_failed(example: Example, verdicts: Sequence[bool | None]) -> Exampl
     """The example with those criteria alone that the completion did not fail."""
     passed = tuple(
         criterion
-        for criterion, verdict in zip(rubric_of(example).criteria, verdicts, strict=True)
+        for criterion, verdict in zip(require_rubric(example).criteria, verdicts, strict=True)
         if verdict is None or verdict == (criterion.weight > 0)
     )
     has_positive = any(criterion.weight > 0 for criterion in passed)

@@ -1,7 +1,7 @@
 """Memory that may run out: limits that shrink, micro-batches that fit, what is held and free."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,48 +21,42 @@ Result = TypeVar("Result")
 
 
 class AdaptiveLimit:
-    """A number that memory bounds: lowered where it was too large, never raised again.
+    """A size that is lowered where memory runs out, and never raised again.
 
-    Shared by all who go by it. What happened to it stands in the run's metrics, in the rows of the
-    steps in which it did, and a resumed run takes it from there.
+    All who go by it share the object; a checkpoint keeps its value.
 
     Args:
-        value: The number, at least 1.
-        name: Of its metric.
-        failures_name: Of the metric that counts how often memory ran out.
+        value: The size, at least 1.
+        name: Name of its metric.
+        failures_name: Name of the metric that counts how often memory ran out.
     """
 
     def __init__(self, value: int, name: str, failures_name: str) -> None:
-        self.value, self._name, self._failures_name = value, name, failures_name
+        self.value, self.name, self._failures_name = value, name, failures_name
         self._num_failures = 0
 
     def lower(self, value: int) -> None:
-        """Count that memory ran out; from now on the number is a smaller one."""
+        """Count a failure, and go on with a smaller size."""
         self.value = value
         self._num_failures += 1
 
     def follow(self, other: "AdaptiveLimit") -> None:
-        """Take over what happened to a limit of the same kind, which forgets its failures."""
+        """Take over the value and the failures of a limit of the same kind, which forgets them."""
         self.value = min(self.value, other.value)
         self._num_failures += other._num_failures
         other._num_failures = 0
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """The number and how often memory ran out since the last call; empty where it did not.
+        """The size and the failures since the last call; empty without failures.
 
         Args:
-            ranks: Processes that each have such a limit: the lowest number, and all failures.
+            ranks: Each has such a limit: the smallest size, and all failures.
         """
         failures, self._num_failures = self._num_failures, 0
         values, counts = zip(*ranks.all_gather((self.value, failures)), strict=True)
         if sum(counts) == 0:
             return {}
-        return {self._name: float(min(values)), self._failures_name: float(sum(counts))}
-
-    def resume(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Take up the number that the metrics of the steps done leave behind."""
-        for row in rows:
-            self.value = int(row.get(self._name, self.value))
+        return {self.name: float(min(values)), self._failures_name: float(sum(counts))}
 
 
 def microbatch_limit(max_tokens_per_microbatch: int) -> AdaptiveLimit:

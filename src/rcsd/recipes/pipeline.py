@@ -1,126 +1,322 @@
-"""Two stages in one: train a rubric writer, write rubrics, train reasoners with them, evaluate."""
+"""Two stages in one: train a rubric writer, write rubrics, train reasoners with them, evaluate.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Every step writes artifacts under names that hold a digest of everything that goes into them. A step
+whose artifacts exist is skipped; a step that was cut off continues.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+import rcsd
 from rcsd import config
-from rcsd.errors import ConfigError
+from rcsd.config.data import Arm
+from rcsd.data.load import load_examples, pinned
+from rcsd.data.placebos import PLACEBOS
+from rcsd.data.views import PromptTemplates
+from rcsd.errors import ConfigError, DataError
 from rcsd.graders.grade import Graded, read_graded
-from rcsd.io import fingerprint
+from rcsd.io import digest, fingerprint
+from rcsd.models.hub import model_digest
 from rcsd.recipes import pipeline_steps
-from rcsd.recipes.artifacts import Products
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.recipes.pipeline_steps import Writer, nothing_shown
-from rcsd.recipes.workers import run_steps
+from rcsd.recipes.pipeline_steps import EvalJob, Writer, untaught
+from rcsd.recipes.workers import Step, run_steps
 from rcsd.runs import RunFolder
-from rcsd.types import Example, Progress
+from rcsd.types import Decoding, Progress
+
+WARM_START = "warm start"
+"""Name of the warm start's run."""
+
+UNTRAINED = ", before the warm start"
+"""Suffix of an arm's name before the warm start."""
+
+SAMPLES = "samples"
+"""Name of the sampled answers that written rubrics are to order."""
+
+_DATA = get_args(get_args(config.Data)[0])
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a pipeline has made.
-
-    Args:
-        rows: Graded completions of each arm and set.
-        folders: Runs, by what they trained.
-        written: Files of the rubrics that were written for the held-out sets, by writer and set.
-        questions: Files of the rubrics that were written for the reasoner's questions, by writer.
-        samples: Files of sampled completions, by set; empty where no rubrics were written.
-        held_out: Examples of each set.
-        new_kinds: Sets none of whose ``tags["template"]`` stands in the reasoner's questions.
-    """
-
-    rows: Mapping[str, Mapping[str, list[Graded]]]
-    folders: Mapping[str, RunFolder]
-    written: Mapping[Writer, Mapping[str, Path]]
-    questions: Mapping[Writer, Path]
-    samples: Mapping[str, Path]
-    held_out: Mapping[str, list[Example]]
-    new_kinds: frozenset[str]
-
-
-def run(settings: Pipeline, progress: Progress) -> Found:
-    """Run what has not been done yet; returns all of it.
+def run(settings: Pipeline, progress: Progress) -> "Artifacts":
+    """Run the steps that are not done yet; all artifacts exist afterwards.
 
     Raises:
         UserError: If something is wrong that the user can mend; finished steps stay.
     """
-    plan = Plan(settings)
+    artifacts = plan_pipeline(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
-    run_steps(plan.steps, settings.jobs, progress)
-    rows = {
-        answering.arm: {name: read_graded(answering.folder / f"{name}.jsonl") for name in plan.sets}
-        for answering in plan.answerings
-    }
-    return Found(
-        rows,
-        plan.folders,
-        plan.written,
-        plan.questions,
-        plan.samples,
-        plan.sets,
-        plan.new_kinds,
-    )
+    run_steps(artifacts.steps, settings.jobs, progress)
+    return artifacts
 
 
-class Plan(Products):
-    """The steps of a pipeline and where their products lie.
-
-    Args:
-        settings: The pipeline.
+def plan_pipeline(settings: Pipeline) -> "Artifacts":
+    """Steps and artifacts of a pipeline.
 
     Raises:
         UserError: If its data cannot be read, or an arm needs what there is not.
     """
+    plan = Artifacts(settings)
+    taught = settings.reasoner.views
+    if "gold" in settings.arms and not plan.has_gold:
+        raise ConfigError("arms: gold needs a rubric in every row of reasoner.data")
+    if settings.warm_start is not None:
+        plan.add_answers(f"base{UNTRAINED}", untaught(taught))
+        plan.add_answers(f"teacher{UNTRAINED}", taught)
+        plan.add_warm_start(settings.warm_start)
+    # Before stage 2: without a rubric, with the rows' rubrics, with another row's.
+    plan.add_answers("base", untaught(taught))
+    if all(example.rubric is not None for rows in plan.sets.values() for example in rows):
+        plan.add_answers("teacher", taught)
+        another = config.ShuffledRubrics()
+        plan.add_answers("teacher, shuffled rubric", taught, placebo=another)
+    sources = [plan.source(arm) for arm in settings.arms]
+    if any(source != "gold" for source in sources):
+        num_samples = settings.evaluation.num_ordered
+        plan.add_answers(SAMPLES, untaught(taught), num_samples=num_samples)
+    for writer in get_args(Writer):
+        if writer in sources:
+            plan.add_writer(writer)
+            plan.add_answers(f"teacher, {writer} rubric", taught, writer=writer)
+    for arm in settings.arms:
+        trained = plan.add_reasoner(arm, settings.reasoner, arm)
+        plan.add_answers(arm, untaught(taught), config.Model(path=str(trained.path)))
+    return plan
 
-    def __init__(self, settings: Pipeline) -> None:
-        super().__init__(settings)
-        self.samples: dict[str, Path] = {}
-        self._taught = settings.reasoner.views
-        self._untaught = nothing_shown(self._taught)
-        if "gold" in settings.arms and not self.has_gold:
-            raise ConfigError("arms: gold needs a rubric in every row of reasoner.data")
-        if settings.warm_start is not None:
-            self.answer("base, before the warm start", settings.model, self._untaught, ())
-            self.answer("teacher, before the warm start", settings.model, self._taught, ())
-            self._warm_start(settings.warm_start)
-        self._probe()
-        for arm in settings.arms:
-            trained = self.train(arm, settings.reasoner, arm).out
-            model = config.Model(path=str(trained))
-            self.answer(arm, model, self._untaught, (f"train {arm}",), trained.name)
 
-    def _warm_start(self, stage: config.Stage) -> None:
-        settings = self.run_of("warm-start", stage)
-        self.folders["warm start"] = RunFolder(settings.out)
-        plain = RunFolder(settings.out).model
-        if settings.model.training.type == "lora":
-            plain = settings.out / "merged"
-            self.add("warm start", (), pipeline_steps.train_and_merge, settings, plain)
-        else:
-            self.add("warm start", (), pipeline_steps.train, settings)
-        self.start = self.start.model_copy(update={"path": str(plain), "revision": None})
-        self.start_step = ("warm start",)
-        self._identity = settings.out.name
+class Artifacts:
+    """Steps of one seed, and the artifacts that they make.
 
-    def _probe(self) -> None:
-        """What the model does before stage 2: without a rubric, with its own, with another's."""
-        model, needs = self.start, self.start_step
-        self.answer("base", model, self._untaught, needs)
-        if all(example.rubric is not None for rows in self.sets.values() for example in rows):
-            self.answer("teacher", model, self._taught, needs)
-            another = config.ShuffledRubrics()
-            self.answer("teacher, shuffled rubric", model, self._taught, needs, placebo=another)
-        if any(self.source(arm) != "gold" for arm in self.settings.arms):
-            held_out = [fingerprint(rows) for rows in self.sets.values()]
-            given = self.settings.evaluation.model_dump(mode="json", exclude={"data"})
-            folder = self.folder("samples", given, held_out, self.words_of(self._taught))
-            self.samples = {name: folder / f"{name}.jsonl" for name in self.sets}
-            self.add("sample answers", needs, pipeline_steps.sample, model, folder, self.settings)
-        writers: tuple[Writer, ...] = ("direct", "learned")
-        for writer in writers:
-            if writer in map(self.source, self.settings.arms):
-                self.writer(writer)
-                needs = (f"write {writer} rubrics",)
-                self.answer(f"teacher, {writer} rubric", model, self._taught, needs, writer=writer)
+    An artifact's name holds a digest of the version, the seed and its inputs: of data, templates
+    and models the content, of another artifact its name. A step needs the steps that make the
+    artifacts among its inputs.
+
+    Args:
+        settings: The pipeline, or one seed of a study.
+        label: Prefix of the steps' names.
+
+    Attributes:
+        sets: Examples of each held-out set.
+        model: Model that both stages start from.
+        steps: Every step, after those that it needs.
+        answers: Folder of each arm's answers.
+        folders: Run of each trained arm, of the writer and of the warm start.
+        written: Files of the rubrics that were written for the held-out sets, by writer and set.
+        questions: Files of the rubrics that were written for the reasoner's questions, by writer.
+
+    Raises:
+        UserError: If data cannot be read, or held-out questions are trained on.
+    """
+
+    def __init__(self, settings: Pipeline, label: str = "") -> None:
+        self.settings, self._label = pinned(settings), label
+        self.sets = {
+            name: load_examples(data)[0] for name, data in self.settings.evaluation.data.items()
+        }
+        self.questions_trained_on = load_examples(self.settings.reasoner.data)[0]
+        self.has_gold = all(row.rubric is not None for row in self.questions_trained_on)
+        self.model = self.settings.model
+        self.steps: list[Step] = []
+        self.answers: dict[str, Path] = {}
+        self.folders: dict[str, RunFolder] = {}
+        self.written: dict[Writer, dict[str, Path]] = {}
+        self.questions: dict[Writer, Path] = {}
+        self._names: set[str] = set()
+        self._contents: dict[str, object] = {}
+        self._check_leaks()
+
+    def _check_leaks(self) -> None:
+        sources = {"reasoner.data": self.questions_trained_on}
+        if self.settings.writer is not None:
+            sources["writer.data"] = load_examples(self.settings.writer.data)[0]
+        for source, examples in sources.items():
+            learned = {example.question for example in examples}
+            for name, rows in self.sets.items():
+                leaked = [example.id for example in rows if example.question in learned]
+                if leaked:
+                    raise DataError(
+                        f"{len(leaked)} of its questions stand in {source} too, the first: "
+                        f"{leaked[0]!r}; take them out of one of the two",
+                        field=f"evaluation.data.{name}",
+                    )
+
+    @property
+    def new_kinds(self) -> frozenset[str]:
+        """Sets that have no template in common with the training questions."""
+        trained = {example.tags.get("template") for example in self.questions_trained_on}
+        kinds = {
+            name: {row.tags.get("template") for row in rows} for name, rows in self.sets.items()
+        }
+        return frozenset(n for n, of in kinds.items() if None not in of and not of & trained)
+
+    @functools.cached_property
+    def rows(self) -> dict[str, dict[str, list[Graded]]]:
+        """Graded completions of each arm and set, once the steps are done."""
+        return {
+            arm: {name: read_graded(folder / f"{name}.jsonl") for name in self.sets}
+            for arm, folder in self.answers.items()
+        }
+
+    def source(self, rubrics: Arm) -> Literal["gold", "learned", "direct"]:
+        """Origin of an arm's rubrics; of a placebo's, before they are changed."""
+        if rubrics in ("gold", "learned", "direct"):
+            return rubrics
+        return "gold" if self.has_gold else "learned"
+
+    # Steps
+
+    def add_warm_start(self, stage: config.Stage) -> None:
+        """Train the model that everything after starts from."""
+        settings = self._run("warm-start", stage)
+        merged = settings.out / "merged" if self.model.training.type == "lora" else None
+        self._add_run(WARM_START, settings, merged)
+        path = merged or RunFolder(settings.out).model
+        self.model = self.model.model_copy(update={"path": str(path), "revision": None})
+
+    def add_writer(self, writer: Writer) -> None:
+        """Train a writer, if it is the learned one, and write rubrics for all questions."""
+        settings, model = self.settings, self.model
+        if writer == "learned":
+            if settings.writer is None:
+                raise ConfigError("arms: without gold rubrics the placebo needs a writer")
+            trained = self._add_run("writer", self._run("writer", settings.writer))
+            model = config.Model(path=str(trained.path))
+
+        def path(name: str, data: config.Data) -> Path:
+            folder = self._artifact(f"rubrics-{writer}-{name}", model, settings.writing, data)
+            return folder / "rows.jsonl"
+
+        held_out = settings.evaluation.data
+        self.questions[writer] = path("questions", settings.reasoner.data)
+        self.written[writer] = {name: path(name, data) for name, data in held_out.items()}
+        files = {"questions": (settings.reasoner.data, self.questions[writer])}
+        for name, data in held_out.items():
+            files[f"held-out {name}"] = (data, self.written[writer][name])
+        cache = settings.out / "written"
+        makes = [path for _, path in files.values()]
+        how = (model, settings.writing, settings.reasoner.engine, cache)
+        self._add(f"write {writer} rubrics", makes, pipeline_steps.write, files, *how)
+
+    def add_reasoner(self, arm: str, stage: config.Stage, rubrics: Arm) -> RunFolder:
+        """Train a reasoner with these rubrics."""
+        changes: dict[str, Any] = {}
+        if (source := self.source(rubrics)) != "gold":
+            changes["data"] = config.JsonlData(path=self.questions[source])
+        if rubrics in PLACEBOS:
+            changes["rubrics"] = config.Rubrics(placebo=PLACEBOS[rubrics](self.settings.seed))
+        return self._add_run(arm, self._run(f"reasoner-{_file_name(arm)}", stage, **changes))
+
+    def add_answers(
+        self,
+        arm: str,
+        views: config.Views,
+        model: config.Model | None = None,
+        writer: Writer | None = None,
+        placebo: config.Placebo | None = None,
+        num_samples: int | None = None,
+    ) -> None:
+        """Answer the held-out sets.
+
+        Args:
+            arm: Name of the arm.
+            views: Its teacher view is the prompt.
+            model: Its ``path`` is a run's folder; None: the model that the stages start from.
+            writer: Writer of the rubrics in the prompt; None: the rows' rubrics.
+            placebo: Replacement of the rows' rubrics in the prompt.
+            num_samples: Completions of each question at temperature 1; None: a greedy one.
+        """
+        settings = self.settings
+        job = EvalJob(
+            arm,
+            model or self.model,
+            views,
+            settings.evaluation.data,
+            Decoding(settings.evaluation.max_tokens, None if num_samples is None else 1.0),
+            settings.reasoner.sampling.max_prompt_tokens,
+            num_samples or 1,
+            settings.seed,
+            {} if writer is None else self.written[writer],
+            placebo or config.NoPlacebo(),
+        )
+        folder = self._artifact(f"answers-{_file_name(arm)}", job)
+        self.answers[arm] = folder
+        makes = [folder / f"{name}.jsonl" for name in self.sets]
+        engine = settings.reasoner.engine
+        self._add(f"evaluate {arm}", makes, pipeline_steps.answer, job, engine, folder)
+
+    def _run(self, name: str, stage: config.Stage, **changes: Any) -> config.Config:
+        """Configuration of a run, in a folder that is named after everything that goes into it."""
+        values = {**dict(pinned(stage)), **changes, "model": self.model, "seed": self.settings.seed}
+        settings = config.Config(**values, out=Path(name))
+        return settings.model_copy(update={"out": self._artifact(name, settings)})
+
+    def _add_run(self, name: str, settings: config.Config, merged: Path | None = None) -> RunFolder:
+        folder = RunFolder(settings.out)
+        self.folders[name] = folder
+        makes = [folder.model] if merged is None else [folder.model, merged]
+        self._add(f"train {name}", makes, pipeline_steps.train, settings, merged)
+        return folder
+
+    def _add(self, name: str, makes: Sequence[Path], call: Any, *arguments: Any) -> None:
+        inputs = json.dumps(self._content(arguments))
+        needs = [
+            step.name
+            for step in self.steps
+            if any(f'"{self._artifact_name(path)}"' in inputs for path in step.makes)
+        ]
+        self.steps.append(Step(self._label + name, needs, makes, call, arguments))
+
+    # Names
+
+    def _artifact(self, name: str, *inputs: object) -> Path:
+        parts = (rcsd.__version__, self.settings.seed, self._content(inputs))
+        text = json.dumps(parts, sort_keys=True)
+        name = f"{name}-{digest(text)[:10]}"
+        self._names.add(name)
+        return self.settings.out / name
+
+    def _content(self, value: Any) -> Any:
+        """JSON that changes with the content of an input."""
+        match value:
+            case Path():
+                return self._artifact_name(value) or str(value)
+            case config.JsonlData() if name := self._artifact_name(value.path):
+                return name
+            case config.Section():
+                key = f"{type(value).__name__} {value.model_dump_json()}"
+                if key not in self._contents:
+                    self._contents[key] = self._section_content(value)
+                return self._contents[key]
+            case Mapping():
+                return {str(name): self._content(inner) for name, inner in value.items()}
+            case list() | tuple():
+                return [self._content(inner) for inner in value]
+            case EvalJob() | Decoding():
+                return {of.name: self._content(getattr(value, of.name)) for of in fields(value)}
+            case _:
+                return value
+
+    def _section_content(self, section: config.Section) -> Any:
+        if isinstance(section, _DATA):
+            return fingerprint(load_examples(section)[0])
+        values = {name: self._content(value) for name, value in section if name != "out"}
+        if "templates" in values:
+            values["templates"] = PromptTemplates(dict(section)["templates"]).hashes()
+        if isinstance(section, config.Model):
+            artifact, template = self._artifact_name(Path(section.path)), section.chat_template
+            values["path"] = artifact or model_digest(section.path)
+            values["chat_template"] = None if template is None else template.read_text("utf-8")
+        return values
+
+    def _artifact_name(self, path: Path) -> str | None:
+        """Name of the artifact that a path is or lies in."""
+        if not path.is_relative_to(self.settings.out):
+            return None
+        name = next(iter(path.relative_to(self.settings.out).parts), None)
+        return name if name in self._names else None
+
+
+def _file_name(name: str) -> str:
+    return name.replace(",", "").replace("'", "").replace(" ", "-")

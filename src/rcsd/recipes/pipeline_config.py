@@ -1,4 +1,4 @@
-"""A pipeline of two stages: learn to write rubrics, and learn from them."""
+"""Sections of a pipeline: train a rubric writer, write rubrics, train reasoners, evaluate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from rcsd.config.run import RubricGrammar, Stage
 
 
 class Writing(Section):
-    """How a model writes rubrics for the questions of a data set."""
+    """Rubric writing by a model."""
 
     view: Literal["none", "answer"] = "none"
-    """Whether the writer sees the reference answer beside the question."""
+    """What the writer sees beside the question: nothing, or the reference answer."""
     temperature: float | None = Field(default=None, gt=0)
     """Temperature; None is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -24,23 +24,23 @@ class Writing(Section):
     top_k: int | None = Field(default=None, ge=1)
     """Likeliest tokens kept; None is all."""
     max_tokens: int = Field(default=1024, ge=64)
-    """Longest rubric, in tokens. One that is cut off there keeps its whole criteria, or is drawn
-    again where none of them is positive; both are counted."""
+    """Longest rubric, in tokens. A rubric that is cut off there keeps its complete criteria, or is
+    sampled again where none of them is positive; both are counted."""
     max_prompt_tokens: int = Field(default=4096, ge=1)
     """Longest prompt, in tokens; rows with a longer one get no rubric, are counted and listed."""
     grammar: RubricGrammar = RubricGrammar()
-    """Bounds of a rubric, which the decoding cannot leave."""
+    """Bounds of a rubric, enforced by constrained decoding."""
     templates: Path | None = None
-    """Folder of jinja files that replace the packaged words; None takes the packaged ones."""
+    """Folder of jinja files that replace the packaged templates; None takes the packaged ones."""
     seed: int = Field(default=0, ge=0)
-    """Seed of what is drawn."""
+    """Random seed of sampling."""
 
 
-def refuse_other_writing(writer: Stage, writing: Writing) -> None:
-    """A writer must write rubrics, and as it was trained to.
+def check_writer(writer: Stage, writing: Writing) -> None:
+    """Refuse a writer that writes no rubrics, or is trained in another view than it writes in.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: Naming the keys to change.
     """
     if writer.views.writes != "rubric":
         raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
@@ -60,50 +60,50 @@ class PipelineEvaluation(Section):
     """Longest completion, in tokens."""
     num_ordered: int = Field(default=4, ge=2)
     """Completions of each question, sampled at temperature 1 from the model that distillation
-    starts from; the order that written rubrics give them is compared with gold's."""
+    starts from; written rubrics and gold rubrics are compared by the order they give them."""
 
 
 class Pipeline(Section):
-    """Two stages in one: learn to write rubrics, write them, learn from them, evaluate."""
+    """Two stages in one: train a rubric writer, write rubrics, train reasoners, evaluate."""
 
     model: Model
-    """What both stages start from."""
+    """Initial model of both stages."""
     warm_start: Stage | None = None
-    """Supervised steps whose outcome both stages start from, for a model that heeds no rubric yet;
-    None starts from the model as it is."""
+    """Supervised steps before both stages, for a model that does not follow rubrics yet; None
+    starts from the model as it is."""
     writer: Stage | None = None
     """Stage 1: its data has gold rubrics, its views have ``writes: rubric``. Only the arm
     ``learned`` needs it."""
     writing: Writing = Writing()
-    """How rubrics are written for the reasoner's questions."""
+    """Rubric writing for the reasoner's questions."""
     reasoner: Stage
     """Stage 2, once for each arm."""
     arms: list[Arm] = Field(default=["learned", "direct", "shuffled"], min_length=1)
-    """Whose rubrics the reasoner is trained with: the data's own (gold), the trained writer's
+    """Rubrics that the reasoner is trained with: the data's (gold), the trained writer's
     (learned), the untrained writer's (direct), or a placebo made of gold ones where all rows have
     one, else of learned ones: generic, shuffled, random, reduced or noisy, with the defaults of
     their sections and the pipeline's seed."""
     evaluation: PipelineEvaluation
-    """What the arms are compared on."""
+    """Held-out sets that the arms are compared on."""
     out: Path
-    """Folder of everything; steps that are done already are found there and not done again."""
+    """Folder of all artifacts; a step whose artifacts exist there is skipped."""
     jobs: int = Field(default=1, ge=1)
-    """Arms trained at the same time, in processes of their own."""
+    """Steps at a time, in separate processes."""
     seed: int = Field(default=0, ge=0)
-    """Seed of everything drawn."""
+    """Random seed of everything that is sampled."""
 
     @model_validator(mode="after")
-    def _is_meaningful(self) -> "Pipeline":
+    def _check(self) -> "Pipeline":
         if self.writer is None and "learned" in self.arms:
             raise ValueError("the arm 'learned' needs a writer: add the section writer")
         if self.warm_start is not None and self.warm_start.views.writes != "answer":
-            raise ValueError("a warm start answers: leave warm_start.views.writes out")
+            raise ValueError("a warm start writes answers: leave warm_start.views.writes out")
         if self.reasoner.views.writes != "answer":
             raise ValueError("the reasoner writes answers: leave reasoner.views.writes out")
         if self.writer is not None:
-            refuse_other_writing(self.writer, self.writing)
+            check_writer(self.writer, self.writing)
         if len(set(self.arms)) < len(self.arms):
-            raise ValueError("an arm stands there twice")
+            raise ValueError("arms: an arm is listed twice")
         placebos = [arm for arm in self.arms if arm in get_args(PlaceboArm)]
         if placebos and not self.reasoner.uses_rubrics:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A study: many methods and placebos, each with several seeds, on one budget."""
+"""Sections of a study: many methods and placebos, each with several seeds, on one budget."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,79 +8,76 @@ from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import Arm
-from rcsd.config.evaluation import Evaluation
-from rcsd.config.model import Model
-from rcsd.config.run import Budget, Stage
-from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, refuse_other_writing
+from rcsd.config.parts import Budget, Evaluation, Model
+from rcsd.config.roots import Stage
+from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
 """Name of an arm: letters, digits, ``_``, ``-``, ``+`` and spaces."""
 
 BASE = "base"
-"""What the model that all arms start from is called, so that no arm may be."""
+"""Name of the model that all arms start from; no arm may have it."""
+
+MAX_STEPS = 1_000_000
+"""Steps of a run that its budget ends."""
 
 
 class StudyArm(Section):
-    """One method of a study, once for each kind of rubrics."""
+    """One method of a study, trained once with each kind of rubrics."""
 
     run: dict[str, Any] = Field(default_factory=dict)
-    """Keys of a run (`rcsd.config.Stage`) that differ from those that all arms share. Sections
+    """Keys of a run (`rcsd.config.Stage`) that differ from the keys that all arms share. Sections
     without a ``type`` are merged key by key; everything else is replaced."""
     rubrics: list[Arm] = Field(default=["gold"], min_length=1)
-    """Whose rubrics it learns from: the data's own (gold), the trained writer's (learned), the
-    untrained writer's (direct), or placebos, of gold ones where all rows have one."""
+    """Rubrics that it learns from: the data's (gold), the trained writer's (learned), the untrained
+    writer's (direct), or placebos, of gold ones where all rows have one."""
 
 
 class StudyEvaluation(PipelineEvaluation):
-    """Held-out sets that every arm answers as it goes on, and at the end."""
+    """Held-out sets that every arm answers during training and at the end."""
 
     num_points: int = Field(default=4, ge=1)
-    """How many times an arm is evaluated on its way through the budget's tokens, the end included.
-    Scores at equal time are interpolated between them."""
+    """Evaluations of an arm, evenly spaced over the budget's tokens, the end included. Scores at
+    equal time are interpolated between them."""
 
 
 class Study(Section):
-    """A grid of methods, rubrics and seeds that all start from one model and use up one budget."""
+    """A grid of methods, rubrics and seeds that share an initial model and a budget."""
 
     model: Model
-    """What every arm starts from."""
+    """Initial model of every arm."""
     run: dict[str, Any]
-    """What all arms share: keys of a run, without budget and evaluation, which stand below."""
+    """Keys of a run that all arms share, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
     """The methods by name. All learn from the same data."""
     against: str
-    """Arm that every other is compared with, by name and kind of rubrics: ``rcsd`` or ``rcsd,
+    """Arm that every other arm is compared with, by name and kind of rubrics: ``rcsd`` or ``rcsd,
     shuffled``."""
     writer: Stage | None = None
-    """Stage 1, once a seed; needed for learned rubrics."""
+    """Stage 1, once for each seed; needed for learned rubrics."""
     writing: Writing = Writing()
-    """How rubrics are written for the questions that are learned from."""
+    """Rubric writing for the training questions."""
     evaluation: StudyEvaluation
-    """What the arms are compared on."""
+    """Held-out sets that the arms are compared on."""
     budget: Budget
-    """What every arm uses up. Arms are compared at its tokens, and at its seconds where it has
+    """Budget of every arm. Arms are compared at its tokens, and at its seconds where it has
     them."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
-    """Seeds of all that is drawn; each arm is trained once with each."""
+    """Random seeds; each arm is trained once with each."""
     out: Path
-    """Folder of everything; what is done already is found there and not done again."""
+    """Folder of all artifacts; a step whose artifacts exist there is skipped."""
     jobs: int = Field(default=1, ge=1)
-    """Runs at the same time, in processes of one thread each."""
+    """Runs at a time, in processes of one thread each."""
 
     @model_validator(mode="after")
-    def _is_meaningful(self) -> "Study":
-        self._refuse_names()
+    def _check(self) -> "Study":
+        self._check_names()
         if self.writer is not None:
-            refuse_other_writing(self.writer, self.writing)
+            check_writer(self.writer, self.writing)
         first = self.stage(next(iter(self.arms)))
         for name, arm in self.arms.items():
             stage = self.stage(name)
-            _refuse_unlike(name, stage, first)
-            if stage.optim.schedule != "constant":
-                raise ValueError(
-                    f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and "
-                    "here a budget ends the run; take constant"
-                )
+            _check_comparable(name, stage, first)
             if arm.rubrics != ["gold"] and not stage.uses_rubrics:
                 raise ValueError(f"arms.{name}.rubrics: nothing in this arm uses rubrics")
             if "learned" in arm.rubrics and self.writer is None:
@@ -88,28 +85,27 @@ class Study(Section):
         if self.against not in self.labels:
             raise ValueError(f"against: no arm {self.against!r}; there are {list(self.labels)}")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("a seed stands there twice")
+            raise ValueError("seeds: a seed is listed twice")
         return self
 
-    def _refuse_names(self) -> None:
-        """What would be lost: a name that stands for two, a key that stands elsewhere."""
+    def _check_names(self) -> None:
         if BASE in self.arms:
-            raise ValueError(f"arms.{BASE}: the model that all start from is called so; rename it")
+            raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
         by_folder: dict[str, str] = {}
         for name, arm in self.arms.items():
             other = by_folder.setdefault(name.replace(" ", "-"), name)
             if other != name:
                 raise ValueError(f"arms.{name}: has the folder of {other!r}; rename one of them")
             if len(set(arm.rubrics)) < len(arm.rubrics):
-                raise ValueError(f"arms.{name}.rubrics: one stands there twice")
+                raise ValueError(f"arms.{name}.rubrics: a kind is listed twice")
         trees = {"run": self.run} | {f"arms.{name}.run": arm.run for name, arm in self.arms.items()}
-        for place, tree in trees.items():
+        for where, tree in trees.items():
             for key in ("budget", "evaluation"):
                 if key in tree:
-                    raise ValueError(f"{place}.{key}: all arms have the study's; set {key}")
+                    raise ValueError(f"{where}.{key}: all arms have the study's; set {key}")
 
     def stage(self, arm: str) -> Stage:
-        """What an arm's runs do.
+        """Configuration of an arm's runs.
 
         Raises:
             ConfigError: Naming the key that is wrong.
@@ -125,7 +121,7 @@ class Study(Section):
 
     @property
     def labels(self) -> dict[str, tuple[str, Arm]]:
-        """Every arm's name and rubrics, by what it is called: ``rcsd``, ``rcsd, shuffled``."""
+        """Arm and rubrics of each label, such as ``rcsd`` and ``rcsd, shuffled``."""
         return {
             name if rubrics == "gold" else f"{name}, {rubrics}": (name, rubrics)
             for name, arm in self.arms.items()
@@ -133,8 +129,8 @@ class Study(Section):
         }
 
 
-def _refuse_unlike(name: str, stage: Stage, first: Stage) -> None:
-    """What makes an arm's scores no match for the first arm's, and for the base's.
+def _check_comparable(name: str, stage: Stage, first: Stage) -> None:
+    """Refuse an arm whose scores cannot be compared with the first arm's.
 
     Raises:
         ValueError: Naming the arm and the key.
@@ -150,14 +146,15 @@ def _refuse_unlike(name: str, stage: Stage, first: Stage) -> None:
             f"arms.{name}: answers in the view '{stage.learned_view}' and the first arm in "
             f"'{first.learned_view}'; scores compare only in one view"
         )
-
-
-MAX_STEPS = 1_000_000
-"""Steps of a run that its budget ends."""
+    if stage.optim.schedule != "constant":
+        raise ValueError(
+            f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and here a "
+            "budget ends the run; take constant"
+        )
 
 
 def merged(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with changes; sections are merged key by key, unless they are one of several types."""
+    """A tree with changes; sections without a ``type`` are merged key by key."""
     tree = dict(shared)
     for key, value in changes.items():
         old = tree.get(key)

@@ -1,10 +1,10 @@
-"""Steps that need each other, run in order, several at a time in processes of their own."""
+"""Steps that depend on each other, run in order, several at a time in separate processes."""
 
 import graphlib
 import multiprocessing
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -14,6 +14,8 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -23,127 +25,132 @@ from rcsd.errors import RunError
 from rcsd.types import Progress
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-_news: Any = None
+StepProgress = Callable[[int, int, str], None]
+"""Callback of one step: number done, total, note."""
+
+_messages: Any = None  # in a worker: the queue to the main process
 
 
 @dataclass(frozen=True)
 class Step:
-    """A call whose outcome is on disk.
+    """A call whose results are on disk.
 
     Args:
         name: Shown in the progress.
         needs: Names of the steps that must be done before.
-        call: A function of a module, so that another process finds it; its first argument is a
-            `Progress`.
-        arguments: The rest of its arguments.
+        makes: Files and folders that it leaves, each atomically. Where all exist, it is skipped.
+        call: A module-level function, so that another process can import it. Called with a
+            `StepProgress` and the arguments.
+        arguments: Further arguments.
     """
 
     name: str
-    needs: tuple[str, ...]
+    needs: Sequence[str]
+    makes: Sequence[Path]
     call: Callable[..., None]
-    arguments: tuple[Any, ...]
+    arguments: Sequence[Any] = ()
 
 
 def run_steps(steps: Sequence[Step], jobs: int, progress: Progress) -> None:
     """Run all steps, each after those that it needs.
 
     Args:
-        steps: In the order in which they are preferred where several could run.
-        jobs: 1 runs them here; more, so many at a time in processes of one thread each. Such
-            processes import the main module anew, so a script needs its ``__main__`` guard.
-        progress: Told of every step's progress.
+        steps: In order of preference where several could run.
+        jobs: Steps at a time. 1 runs them in this process; more, in processes of one thread each,
+            which import the main module anew, so a script needs its ``__main__`` guard.
+        progress: Callback of every step.
 
     Raises:
-        UserError: The first that a step raised, once the others that run have ended; what is
-            finished stays. A RunError where a process was killed, as for want of memory.
+        UserError: The first that a step raises, after the running ones have ended; finished steps
+            stay. A RunError where a process was killed, such as for lack of memory.
     """
-    graph = graphlib.TopologicalSorter({step.name: step.needs for step in steps})
-    graph.prepare()
     if jobs == 1:
-        _run_here(steps, graph, progress)
+        _run_all(steps, 1, progress, partial(_run_here, progress))
         return
     spawn = multiprocessing.get_context("spawn")
-    news = spawn.SimpleQueue()
-    teller = threading.Thread(target=_tell, args=(news, progress), daemon=True)
-    teller.start()
-    with ProcessPoolExecutor(jobs, spawn, _start_worker, (news,)) as pool:
+    messages = spawn.SimpleQueue()
+    listener = threading.Thread(target=_forward, args=(messages, progress), daemon=True)
+    listener.start()
+    with ProcessPoolExecutor(jobs, spawn, _start_worker, (messages,)) as pool:
         try:
-            _run_in_pool(steps, graph, pool, jobs)
+            _run_all(steps, jobs, _sender(messages), partial(pool.submit, _run_in_worker))
         except BrokenExecutor as error:
             raise RunError(
-                "a process was killed, perhaps for want of memory; with jobs: 1 steps run one at a "
-                "time, and what is done is not done again"
+                "a process was killed, perhaps for lack of memory; with jobs: 1 steps run one at a "
+                "time, and finished ones are not run again"
             ) from error
         finally:
-            # After an error: what has not begun is not begun any more.
+            # After an error, steps that have not begun are dropped.
             pool.shutdown(cancel_futures=True)
-            news.put(None)
-            teller.join()
+            messages.put(None)
+            listener.join()
 
 
-def _run_here(
-    steps: Sequence[Step], graph: "graphlib.TopologicalSorter[str]", progress: Progress
+def _run_all(
+    steps: Sequence[Step], jobs: int, progress: Progress, start: Callable[[Step], Future[None]]
 ) -> None:
     by_name = {step.name: step for step in steps}
-    while graph.is_active():
-        for name in _in_order(steps, graph.get_ready()):
-            by_name[name].call(progress, *by_name[name].arguments)
-            graph.done(name)
-
-
-def _run_in_pool(
-    steps: Sequence[Step],
-    graph: "graphlib.TopologicalSorter[str]",
-    pool: ProcessPoolExecutor,
-    jobs: int,
-) -> None:
-    by_name = {step.name: step for step in steps}
+    preference = list(by_name)
+    graph = graphlib.TopologicalSorter({step.name: step.needs for step in steps})
+    graph.prepare()
     ready: list[str] = []
     running: dict[Future[None], str] = {}
     while graph.is_active():
-        ready = _in_order(steps, [*ready, *graph.get_ready()])
-        # No more than can run: a step that becomes ready later may be preferred to one that waits.
+        ready = sorted([*ready, *graph.get_ready()], key=preference.index)
+        # No more than can run: a step that becomes ready later may be preferred to a waiting one.
         while ready and len(running) < jobs:
-            name = ready.pop(0)
-            running[pool.submit(_run_in_worker, by_name[name])] = name
+            step = by_name[ready.pop(0)]
+            if step.makes and all(path.exists() for path in step.makes):
+                progress(step.name, 1, 1, "done before")
+                running[_finished()] = step.name
+            else:
+                running[start(step)] = step.name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             graph.done(running.pop(future))
 
 
-def _in_order(steps: Sequence[Step], ready: Collection[str]) -> list[str]:
-    return [step.name for step in steps if step.name in ready]
+def _finished() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
-def _tell(news: Any, progress: Progress) -> None:
-    while (message := news.get()) is not None:
+def _run_here(progress: Progress, step: Step) -> Future[None]:
+    step.call(partial(progress, step.name), *step.arguments)
+    return _finished()
+
+
+def _sender(messages: Any) -> Progress:
+    return lambda *message: messages.put(message)
+
+
+def _forward(messages: Any, progress: Progress) -> None:
+    while (message := messages.get()) is not None:
         progress(*message)
 
 
-def _start_worker(news: Any) -> None:
-    global _news
-    _news = news
+def _start_worker(messages: Any) -> None:
+    global _messages
+    _messages = messages
     torch.set_num_threads(1)
-    # A worker's own bars would tear the ones apart that tell of all workers.
+    # A worker's progress bars would tear the main process's apart.
     logging.disable_progress_bar()
 
 
 def _run_in_worker(step: Step) -> None:
-    def progress(stage: str, done: int, total: int, note: str) -> None:
-        _news.put((stage, done, total, note))
-
-    step.call(progress, *step.arguments)
+    step.call(partial(_sender(_messages), step.name), *step.arguments)
 
 
 def in_order(
-    call: Callable[[Item], Made], items: Iterable[Item], num_at_once: int
-) -> Iterator[tuple[Item, Made]]:
-    """Each item and what the call makes of it, in order, several calls at a time.
+    call: Callable[[Item], Result], items: Iterable[Item], num_at_once: int
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with the call's result, in order, several calls at a time.
 
     Args:
-        call: For several at a time, a function that threads can share.
+        call: Thread-safe where several run at a time.
         items: Taken one by one, when there is room for another call.
         num_at_once: Calls at a time; 1 makes them in this thread.
     """
@@ -151,12 +158,12 @@ def in_order(
         yield from ((item, call(item)) for item in items)
         return
     with ThreadPoolExecutor(num_at_once, "rcsd-in-order") as pool:
-        waiting = deque[tuple[Item, Future[Made]]]()
+        waiting = deque[tuple[Item, Future[Result]]]()
         for item in items:
             waiting.append((item, pool.submit(call, item)))
-            # One more than can run, so that nobody idles while the oldest is waited for.
+            # One more than can run, so that no thread idles while the oldest is waited for.
             if len(waiting) > num_at_once:
-                first, made = waiting.popleft()
-                yield first, made.result()
-        for item, made in waiting:
-            yield item, made.result()
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for item, future in waiting:
+            yield item, future.result()

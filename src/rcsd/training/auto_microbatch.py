@@ -20,34 +20,40 @@ from rcsd.runs import RunFolder
 from rcsd.types import Completion, Rollout
 
 USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
-"""Of the free memory, by device; the rest is for what the allocator wastes. On CPUs glibc held up
-to 1.47 times the bytes of the tensors (SmolLM2-135M with LoRA; 1.14 with full fine-tuning)."""
+"""Share of the free memory that is used, by device; the allocator wastes some of the rest. On CPUs
+glibc held up to 1.47 times the bytes of the tensors (SmolLM2-135M with LoRA; 1.14 with full
+fine-tuning)."""
 COMING_COPIES = 3
-"""Of the trained weights, that come with the first update: gradients and AdamW's two moments."""
+"""Copies of the trained weights that the first update makes: gradients, AdamW's two moments."""
 
 
-def set_max_tokens_per_microbatch(
+def resolve_max_tokens(
     settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: MethodParts
 ) -> int:
-    """As many as were asked for, or as the run's start has found to fit in every process."""
-    tokens, ranks = parts.max_tokens_per_microbatch, parts.ranks
+    """Set the limit of ``auto``: measured, the least over all ranks; on resume the record's.
+
+    Returns:
+        The limit, also where the configuration gives it.
+    """
+    limit, ranks = parts.max_tokens_per_microbatch, parts.ranks
     if settings.max_tokens_per_microbatch == "auto":
-        before = ranks.on_main(folder.max_tokens_per_microbatch)
-        if before is None:
+        recorded = ranks.on_main(folder.max_tokens_per_microbatch)
+        if recorded is None:
             free = free_bytes(parts.policy.device)
-            if parts.policy.device.type == "cpu":  # a machine's memory is all of its processes'
+            if parts.policy.device.type == "cpu":  # all processes share a machine's memory
                 free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            before = min(
-                ranks.all_gather_results(lambda: largest_microbatch(settings, prompts, parts, free))
+            measured = ranks.all_gather_results(
+                lambda: largest_microbatch(settings, prompts, parts, free)
             )
-        tokens.value = before  # on a resumed run whatever room there is by now
-    return tokens.value
+            recorded = min(measured)
+        limit.value = recorded
+    return limit.value
 
 
 def largest_microbatch(
     settings: config.Config, prompts: Sequence[PromptPair], parts: MethodParts, free_bytes: float
 ) -> int:
-    """Tokens of the largest microbatch that fits into memory, as a step would learn from it.
+    """Tokens of the largest micro-batch whose forward and backward pass fit into memory.
 
     ``tokens = (share free - fixed) / b``, with b the bytes that each token costs at the peak of
     forward and backward pass: activations are linear in tokens. All methods of a schedule pass
@@ -60,52 +66,52 @@ def largest_microbatch(
 
     Args:
         settings: The run.
-        prompts: What it trains on.
-        parts: The model; the methods of the trial are made of it, with random completions.
-        free_bytes: That gradients, the optimizer's state and the activations share.
+        prompts: All of the run.
+        parts: Parts of the methods, which are built anew with random completions.
+        free_bytes: Memory for gradients, the optimizer's state and activations.
 
     Returns:
         At least 1, and no more than a whole step of longest completions has.
 
     Raises:
-        RunError: If the longest completion does not even fit alone.
+        RunError: If the longest completion alone does not fit.
     """
     policy = parts.policy
     trial = replace(
         parts,
-        engine=_babbler(policy, settings.sampling.max_tokens),
+        engine=_random_engine(policy, settings.sampling.max_tokens),
         max_tokens_per_microbatch=microbatch_limit(1),
         ranks=Ranks(),
     )
-    made = build_methods(settings, trial)
-    methods = {id(method): method for method in map(made, range(settings.steps))}.values()
+    method_at = build_methods(settings, trial)
+    methods = {id(method): method for method in map(method_at, range(settings.steps))}.values()
     trained = policy.trainable.values()
     share = USED_SHARE.get(policy.device.type, USED_SHARE["cpu"])
-    for_parts = share * (free_bytes - COMING_COPIES * sum(p.nbytes for p in trained))
+    for_activations = share * (free_bytes - COMING_COPIES * sum(p.nbytes for p in trained))
     devices = [policy.device] if policy.device.type == "cuda" else []
     try:
         for parameter in trained:
             parameter.grad = torch.zeros_like(parameter)  # so that no pass has to make them
         with torch.random.fork_rng(devices):
-            rows = [_rows(method, prompts) for method in methods]
+            rows = [_trial_rollouts(method, prompts) for method in methods]
             fitting = [
-                _tokens_that_fit(method, found, policy, for_parts)
-                for method, found in zip(methods, rows, strict=True)
+                _fitting_tokens(method, rollouts, policy, for_activations)
+                for method, rollouts in zip(methods, rows, strict=True)
             ]
     finally:
         for parameter in trained:
             parameter.grad = None
-    longest = max(microbatch_tokens([found[-1]], policy.packs) for found in rows)
-    return min(*fitting, longest * _rollouts_per_step(settings))
+    longest = max(microbatch_tokens([rollouts[-1]], policy.packs) for rollouts in rows)
+    return min(*fitting, longest * _max_rollouts_per_step(settings))
 
 
-def _babbler(policy: Policy, num_tokens: int) -> ScriptedEngine:
-    """Says random tokens, as many as it may."""
+def _random_engine(policy: Policy, num_tokens: int) -> ScriptedEngine:
+    """An engine whose completions are random tokens, as many as allowed."""
     ids = tuple(random.Random(0).choices(range(policy.vocab_size), k=num_tokens))
     return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
 
 
-def _rows(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
+def _trial_rollouts(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
     """Two completions, of the shortest prompt or the shortest two, and one of the longest."""
     ordered = sorted(prompts, key=lambda p: len(p.student_ids) + len(p.teacher_ids))
     chosen = {prompt.example.id: prompt for prompt in (*ordered[:2], ordered[-1])}
@@ -114,27 +120,27 @@ def _rows(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
     return [*rows[:2], rows[-1]]
 
 
-def _tokens_that_fit(
-    method: Method, rows: Sequence[Rollout], policy: Policy, for_parts: float
+def _fitting_tokens(
+    method: Method, rows: Sequence[Rollout], policy: Policy, for_activations: float
 ) -> int:
-    """By the bytes of three passes."""
+    """Tokens that fit, from the peak bytes of three passes."""
 
-    def learn(microbatch: list[Rollout]) -> None:
-        loss, _ = method.loss(microbatch, sum(len(row.completion.token_ids) for row in microbatch))
+    def backward(microbatch: list[Rollout]) -> None:
+        loss, _ = method.loss(microbatch, sum(len(r.completion.token_ids) for r in microbatch))
         loss.backward()
 
     def peak(microbatch: list[Rollout]) -> int:
-        return peak_bytes(
-            lambda: in_microbatches(lambda _: [microbatch], microbatch_limit(1), learn),
-            policy.device,
-        )
+        def run() -> None:
+            in_microbatches(lambda _: [microbatch], microbatch_limit(1), backward)
+
+        return peak_bytes(run, policy.device)
 
     def num_tokens(microbatch: list[Rollout]) -> int:
         return microbatch_tokens(microbatch, policy.packs)
 
-    # The longest first: it says whether all fit, and what is made only once is made by it.
+    # The longest first: it shows whether all fit, and its pass makes what is made only once.
     longest, num_longest = peak([rows[-1]]), num_tokens([rows[-1]])
-    if 2 * longest > for_parts:
+    if 2 * longest > for_activations:
         return num_longest
     pair = [rows[0], rows[min(1, len(rows) - 1)]]
     one, both = peak(pair[:1]), peak(pair)
@@ -142,11 +148,11 @@ def _tokens_that_fit(
     per_token = (both - one) / (num_both - num_one)
     fixed = max(0.0, one - per_token * num_one)
     per_token = max(per_token, (longest - fixed) / num_longest)
-    return int((for_parts - fixed) / per_token)
+    return int((for_activations - fixed) / per_token)
 
 
-def _rollouts_per_step(settings: config.Config) -> int:
-    """The most completions that a step learns from."""
+def _max_rollouts_per_step(settings: config.Config) -> int:
+    """The most completions of any step."""
     per_phase = [
         (phase.examples_per_step or settings.examples_per_step)
         * (phase.completions_per_example or settings.completions_per_example)

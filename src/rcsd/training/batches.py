@@ -1,4 +1,4 @@
-"""Which examples each step of a run takes, and their prompts."""
+"""Prompts of a run, in a new random order each epoch."""
 
 import functools
 import random
@@ -22,8 +22,8 @@ class ShuffledBatches:
 
     Args:
         prompts: All examples.
-        per_step: How many of them each step takes.
-        seed: Of the order.
+        per_step: Number of examples of each step.
+        seed: Random seed of the order.
     """
 
     def __init__(self, prompts: Sequence[PromptPair], per_step: Sequence[int], seed: int) -> None:
@@ -36,19 +36,17 @@ class ShuffledBatches:
 
     def used(self, num_steps: int) -> list[int]:
         """Indices of the examples that the first steps take."""
-        found: set[int] = set()
-        for step in range(num_steps):
-            found.update(self._indices(step))
-            if len(found) == len(self.prompts):
-                break
-        return sorted(found)
+        num_taken = self._ends[num_steps]
+        if num_taken >= len(self.prompts):
+            return list(range(len(self.prompts)))
+        return sorted(self._order(0)[:num_taken])
 
     def _indices(self, step: int) -> list[int]:
         size = len(self.prompts)
         places = range(self._ends[step], self._ends[step + 1])
         return [self._order(place // size)[place % size] for place in places]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 (a stream lives as long as its run)
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (lives as long as its run)
     def _order(self, epoch: int) -> list[int]:
         order = list(range(len(self.prompts)))
         random.Random(f"{self._seed} {epoch}").shuffle(order)
@@ -62,11 +60,11 @@ def build_batches(
     engine: Engine,
     ranks: Ranks,
 ) -> tuple[ShuffledBatches, dict[str, object]]:
-    """The prompts of the run, and for its record what was left out or cut off.
+    """The prompts of the run, and the entries of its record about them.
 
     Raises:
-        DataError: If an example lacks what is shown or learned, or none is left.
-        RunError: If processes have different prompts.
+        DataError: If an example lacks what a view shows or sft learns, or none is left.
+        RunError: If ranks have different prompts.
     """
     views = settings.views
     if not settings.has_teacher_view:
@@ -75,22 +73,24 @@ def build_batches(
         for example in examples:
             written_target(example, views.writes)
     sampling = settings.sampling
-    room = limit_prompt_tokens(
+    max_prompt_tokens = limit_prompt_tokens(
         policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens
     )
-    prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
-    stream = ShuffledBatches(prompts, examples_per_step(settings), settings.seed)
+    prompts, dropped = build_prompts(examples, views, policy.tokenizer, max_prompt_tokens)
+    batches = ShuffledBatches(prompts, examples_per_step(settings), settings.seed)
     num_cut = 0
     if views.analysis:
-        used = stream.used(settings.steps)
+        used = batches.used(settings.steps)
         cache = cache_folder() / "analyses"
         chosen = [prompts[index] for index in used]
-        continued, num_cut = with_analyses(chosen, views, policy, engine, cache, room, ranks)
+        continued, num_cut = with_analyses(
+            chosen, views, policy, engine, cache, max_prompt_tokens, ranks
+        )
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
     sha256 = prompts_fingerprint(prompts)
     ranks.assert_same_on_all_ranks({"prompts": sha256})
-    return stream, {
+    return batches, {
         "dropped": [asdict(drop) for drop in dropped],
         "num_analyses_cut_off": num_cut,
         "prompts_sha256": sha256,
@@ -98,7 +98,7 @@ def build_batches(
 
 
 def examples_per_step(settings: config.Config) -> list[int]:
-    """How many examples each step takes; a phase may say otherwise than the run."""
+    """Number of examples of each step; a phase may have another than the run."""
     counts: list[int] = []
     for phase in settings.phases:
         num_steps = phase.steps or settings.steps

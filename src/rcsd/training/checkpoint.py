@@ -1,8 +1,8 @@
-"""Checkpoints: everything that going on needs, whole and unharmed or not taken for one.
+"""Checkpoints: all that resuming needs; a damaged or unfinished one is never loaded.
 
 A checkpoint is a folder ``step-000050`` of safetensors files and one ``state.json``, which holds
-plain values, the place of each tensor, and size and SHA-256 of each file. It takes its name only
-once all of it is on the disk, so a kill leaves at most a folder of another name.
+plain values, the rows of each tensor in each file, and size and SHA-256 of each file. It takes its
+name only once all of it is on the disk, so a kill leaves at most a folder of another name.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ from rcsd.io import write_json
 
 @dataclass(frozen=True)
 class State:
-    """What a run goes on from.
+    """The state of a run.
 
     Args:
-        tensors: By name. Of one that is sharded each process has its rows.
-        values: What JSON holds.
+        tensors: By name. A sharded one has this rank's rows.
+        values: Plain values, as JSON has them.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -44,17 +44,16 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        folder: Of all of them; every process sees it.
-        keep: How many of the newest stay.
-        ranks: Where tensors are sharded, each process writes its own rows; else the main process
-            writes everything.
+        folder: Folder of all of them; every rank sees it.
+        keep: Number of the newest that stay.
+        ranks: Where tensors are sharded, each rank writes its rows; else the main rank writes all.
     """
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
         self._folder, self._keep, self._ranks = folder, keep, ranks
 
     def steps(self) -> list[int]:
-        """Of all checkpoints, oldest first."""
+        """Steps of all checkpoints, oldest first."""
         names = (path.name.removeprefix("step-") for path in self._folder.glob("step-*"))
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -88,53 +87,55 @@ class Checkpoints:
                 self._ranks.all_gather(None)  # it has its name
 
     def load(
-        self, like: Mapping[str, Tensor], tell: Callable[[str], object] = warnings.warn
+        self, like: Mapping[str, Tensor], on_warning: Callable[[str], object] = warnings.warn
     ) -> tuple[int, State] | None:
-        """The newest checkpoint that is unharmed, or None where there is none at all.
+        """The newest undamaged checkpoint, or None where there is none at all.
 
-        Harmed ones that are newer are set aside under another name.
+        Newer ones that are damaged are set aside under another name.
 
         Args:
-            like: Parameters by name: of what is theirs, by the last part of its name, come those
-                rows that this process has of them.
-            tell: Called with a sentence for each that is set aside.
+            like: Parameters by name: of a tensor whose name ends in such a name, only this rank's
+                rows are read.
+            on_warning: Called with a sentence for each that is set aside.
 
         Raises:
-            RunError: If there are checkpoints, and all are harmed.
+            RunError: If there are checkpoints, and all are damaged.
         """
-        step, content = self._ranks.on_main(lambda: self._newest_unharmed(tell))
+        step, content = self._ranks.on_main(lambda: self._newest_undamaged(on_warning))
         if content is None:
             return None
         tensors = _read_shards(self.path(step), content["shards"], like)
         return step, State(tensors, content["values"])
 
-    def _newest_unharmed(self, tell: Callable[[str], object]) -> tuple[int, dict[str, Any] | None]:
-        harms: dict[int, str] = {}
+    def _newest_undamaged(
+        self, on_warning: Callable[[str], object]
+    ) -> tuple[int, dict[str, Any] | None]:
+        damages: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
-                content = _opened(self.path(step), step)
-            except _HarmedError as error:
-                harms[step] = str(error)
+                content = _read_state(self.path(step), step)
+            except _DamagedError as error:
+                damages[step] = str(error)
                 continue
-            for harmed, how in harms.items():
-                path = self.path(harmed)
-                aside = path.with_name(f"harmed-{path.name}")
+            for damaged, why in damages.items():
+                path = self.path(damaged)
+                aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-                tell(
-                    f"checkpoint {path.name} is harmed ({how}); it is kept as {aside}, and the "
+                on_warning(
+                    f"checkpoint {path.name} is damaged ({why}); it is moved to {aside}, and the "
                     f"run goes on from {self.path(step).name}"
                 )
             return step, content
-        if harms:
+        if damages:
             raise RunError(
-                f"no checkpoint in {self._folder} can be read: {'; '.join(harms.values())}. To "
+                f"no checkpoint in {self._folder} can be read: {'; '.join(damages.values())}. To "
                 "begin again with the first step, delete that folder"
             )
         return 0, None
 
     def _take_name(self, unfinished: Path, step: int) -> None:
-        """From now on it is a checkpoint; older ones go."""
+        """Make the folder a checkpoint; remove later ones, and those that are too many."""
         sync_folder(unfinished)
         self.drop_from(step)
         unfinished.rename(self.path(step))
@@ -142,7 +143,7 @@ class Checkpoints:
         self._remove(self.steps()[: -self._keep])
 
     def drop_from(self, step: int) -> None:
-        """Remove what a run has left behind that goes on from before this step."""
+        """Remove the checkpoints of this step and later ones."""
         self._remove([later for later in self.steps() if later >= step])
 
     def _remove(self, steps: Sequence[int]) -> None:
@@ -154,13 +155,13 @@ class Checkpoints:
 
     @contextmanager
     def _reported(self, unfinished: Path) -> Iterator[None]:
-        """What the system refuses becomes an error that says what still holds."""
+        """Turn an error of the disk into one that names the last checkpoint."""
         try:
             yield
         except (OSError, SafetensorError, DataError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)  # its room may be what is lacking
-            kept = [str(self.path(step)) for step in self.steps()]
-            last = f"the last one is {kept[-1]}" if kept else "there is none yet"
+            shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
+            steps = self.steps()
+            last = f"the last one is {self.path(steps[-1])}" if steps else "there is none yet"
             raise RunError(
                 f"{self._folder}: the checkpoint cannot be written: {error}; {last}. Make room or "
                 "mend the disk, then go on with --resume"
@@ -168,7 +169,7 @@ class Checkpoints:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can."""
+    """Flush the names in a folder to the disk, where the system can."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -178,38 +179,38 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file to the disk."""
+    """Flush a file to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-class _HarmedError(Exception):
+class _DamagedError(Exception):
     """A checkpoint that is not as it was written."""
 
 
 def _write_shard(
     folder: Path, ranks: Ranks, is_sharded: bool, tensors: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """Write this process's rows, and the main one's whole tensors; says what the file holds."""
+    """Write this rank's rows, on the main rank unsharded tensors too; returns the file's entry."""
     rows: dict[str, int] = {}
-    own: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, DTensor):
             rows[name] = first_row(tensor)
         elif ranks.is_main:
             rows[name] = 0
         if name in rows and local(tensor).numel():
-            own[name] = local(tensor).detach().cpu().contiguous()
+            values[name] = local(tensor).detach().cpu().contiguous()
     num = ranks.world_size if is_sharded else 1
     path = folder / f"shard-{ranks.rank:05d}-of-{num:05d}.safetensors"
-    save_file(own, path)
+    save_file(values, path)
     sync_file(path)
-    first = {name: rows[name] for name in own}
+    first = {name: rows[name] for name in values}
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path), "rows": first}
 
 
 def first_row(tensor: DTensor) -> int:
-    """Of this process's rows of a tensor that is sharded by rows, as FSDP2 shards it."""
+    """First of this rank's rows of a tensor that is sharded by rows, as FSDP2 shards it."""
     mesh, shape = tensor.device_mesh, tensor.shape
     num, rank = mesh.size(), mesh.get_local_rank()
     return min(shape[0], rank * -(-shape[0] // num))
@@ -223,19 +224,19 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _opened(path: Path, step: int) -> dict[str, Any]:
-    """The content of a checkpoint's ``state.json``, all of whose files are as they were written."""
+def _read_state(path: Path, step: int) -> dict[str, Any]:
+    """The content of ``state.json``, after all files of the checkpoint were verified."""
     try:
         sealed = json.loads((path / "state.json").read_text(encoding="utf-8"))
         content = sealed["content"]
         if _digest(content) != sealed["sha256"] or content["step"] != step:
-            raise _HarmedError(f"{path / 'state.json'} was changed")
+            raise _DamagedError(f"{path / 'state.json'} was changed")
         for shard in content["shards"]:
             file = path / shard["file"]
             if file.stat().st_size != shard["bytes"] or _sha256(file) != shard["sha256"]:
-                raise _HarmedError(f"{file} is not as it was written")
+                raise _DamagedError(f"{file} is not as it was written")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _HarmedError(f"{path}: {error}") from error
+        raise _DamagedError(f"{path}: {error}") from error
     return content
 
 
@@ -250,24 +251,24 @@ def _sha256(path: Path) -> str:
 def _read_shards(
     path: Path, shards: list[dict[str, Any]], like: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Tensors by name, of sharded ones this process's rows, from whatever number of files."""
+    """Tensors by name, of sharded ones this rank's rows, from any number of files."""
     pieces: dict[str, list[tuple[int, Path]]] = {}
     for shard in shards:
         for name, row in shard["rows"].items():
             pieces.setdefault(name, []).append((row, path / shard["file"]))
     return {
-        name: _rows(name, sorted(found), like.get(name.rpartition("/")[2]))
-        for name, found in pieces.items()
+        name: _read_rows(name, sorted(files), like.get(name.rpartition("/")[2]))
+        for name, files in pieces.items()
     }
 
 
-def _rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -> Tensor:
+def _read_rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -> Tensor:
     if not isinstance(like, DTensor):
-        whole = [_piece(path, name) for _, path in pieces]
-        return torch.cat(whole) if len(whole) > 1 else whole[0]
+        all_rows = [_read_tensor(path, name) for _, path in pieces]
+        return torch.cat(all_rows) if len(all_rows) > 1 else all_rows[0]
     start = first_row(like)
     end = start + like.to_local().shape[0]
-    found = []
+    own = []
     for row, path in pieces:
         with safe_open(path, "pt") as file:
             piece = file.get_slice(name)
@@ -276,10 +277,10 @@ def _rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -> Ten
             num = piece.get_shape()[0]
             low, high = max(start, row), min(end, row + num)
             if low < high:
-                found.append(piece[low - row : high - row])
-    return torch.cat(found) if found else like.to_local().detach().cpu()
+                own.append(piece[low - row : high - row])
+    return torch.cat(own) if own else like.to_local().detach().cpu()
 
 
-def _piece(path: Path, name: str) -> Tensor:
+def _read_tensor(path: Path, name: str) -> Tensor:
     with safe_open(path, "pt") as file:
         return file.get_tensor(name)

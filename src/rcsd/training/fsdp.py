@@ -1,4 +1,4 @@
-"""FSDP2: each process has its rows of every weight, and gathers a layer's when it is needed."""
+"""FSDP2: each rank holds its rows of every weight, and gathers a layer's when it is needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,13 +70,13 @@ class Sharding:
         self.settle()
 
     def settle(self) -> None:
-        """Every process has its rows alone, and parameters are those that the optimizer knows."""
+        """Free gathered weights, so that parameters are those that the optimizer knows."""
         for module in self._modules:
             module.reshard()
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Inside, every process has all weights, and may use them without the others."""
+    def unsharded(self) -> Iterator[None]:
+        """Inside, every rank holds all weights, and may use them without the others."""
         self._keep_after_forward(only_root=False)
         try:
             for module in self._modules:
@@ -87,13 +87,13 @@ class Sharding:
             self.settle()
 
     def gathered(self, policy: Policy) -> dict[str, Tensor]:
-        """All weights that are saved, on the processor, in every process."""
+        """All weights that are saved, on the CPU, on every rank."""
         self.settle()
-        held = policy.model.state_dict(keep_vars=True)
-        chosen = {n: v for n, v in held.items() if n in policy.trained or not policy.has_adapters}
+        state = policy.model.state_dict(keep_vars=True)
+        saved = {n: v for n, v in state.items() if n in policy.trained or not policy.has_adapters}
         # Tied weights have two names, and stay one tensor.
-        whole = {id(value): _whole(value) for value in chosen.values()}
-        return {name: whole[id(value)] for name, value in chosen.items()}
+        full = {id(value): _full(value) for value in saved.values()}
+        return {name: full[id(value)] for name, value in saved.items()}
 
     def _keep_after_forward(self, only_root: bool) -> None:
         for module in self._modules:
@@ -101,6 +101,6 @@ class Sharding:
             module.set_reshard_after_forward(frees, recurse=False)
 
 
-def _whole(value: Tensor) -> Tensor:
+def _full(value: Tensor) -> Tensor:
     full = value.full_tensor() if isinstance(value, DTensor) else value
     return full.detach().cpu()

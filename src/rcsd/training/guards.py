@@ -1,4 +1,4 @@
-"""What is not a number ends a run before anything of it is saved."""
+"""Abort on NaN or infinity before a checkpoint is written."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from rcsd.runs import RunFolder
 from rcsd.types import Example
 
 
-def collected(method: Method, prompts: Sequence[PromptPair], step: int, folder: RunFolder) -> Batch:
-    """What a step learns from.
+def collect(method: Method, prompts: Sequence[PromptPair], step: int, folder: RunFolder) -> Batch:
+    """Run the method's `collect`.
 
     Raises:
         RunError: If the policy's probabilities are not numbers.
@@ -23,11 +23,11 @@ def collected(method: Method, prompts: Sequence[PromptPair], step: int, folder: 
     try:
         return method.collect(prompts, step)
     except FloatingPointError as error:
-        raise _blown_up(str(error), [p.example for p in prompts], step, folder) from error
+        raise _error(str(error), [p.example for p in prompts], step, folder) from error
 
 
-def refuse_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder) -> None:
-    """Refuse a step of which something cannot be written down.
+def abort_on_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: RunFolder) -> None:
+    """Abort on metrics that are not finite.
 
     Raises:
         RunError: Naming the metrics and the examples.
@@ -35,11 +35,11 @@ def refuse_nan(metrics: Mapping[str, float], step: int, batch: Batch, folder: Ru
     bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if bad:
         what = f"{', '.join(bad)} is not a number"
-        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
+        raise _error(what, [r.example for r in batch.rollouts], step, folder)
 
 
-def refuse_blown_up_weights(policy: Policy, step: int, batch: Batch, folder: RunFolder) -> None:
-    """A checkpoint of weights that are not numbers must not push out a good one.
+def abort_on_nan_weights(policy: Policy, step: int, batch: Batch, folder: RunFolder) -> None:
+    """Abort on weights that are not finite, whose checkpoint would push out a good one.
 
     Raises:
         RunError: Naming a weight and the examples.
@@ -47,11 +47,11 @@ def refuse_blown_up_weights(policy: Policy, step: int, batch: Batch, folder: Run
     bad = _bad_weights(policy)
     if bad:
         what = f"{bad[0]} and {len(bad) - 1} other weights are not numbers"
-        raise _blown_up(what, [r.example for r in batch.rollouts], step, folder)
+        raise _error(what, [r.example for r in batch.rollouts], step, folder)
 
 
 def are_finite(policy: Policy) -> bool:
-    """Whether all trained weights are numbers."""
+    """Whether all trained weights are finite."""
     return not _bad_weights(policy)
 
 
@@ -59,9 +59,9 @@ def _bad_weights(policy: Policy) -> list[str]:
     return [name for name, p in policy.trainable.items() if not torch.isfinite(local(p)).all()]
 
 
-def _blown_up(what: str, batch: Sequence[Example], step: int, folder: RunFolder) -> RunError:
-    kept = folder.checkpoints()
-    last = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+def _error(what: str, batch: Sequence[Example], step: int, folder: RunFolder) -> RunError:
+    checkpoints = folder.checkpoints()
+    last = f"the last checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint"
     ids = ", ".join(dict.fromkeys(example.id for example in batch))
     return RunError(
         f"step {step + 1}: {what}; nothing was saved of it, and {last}. The batch: {ids}. "

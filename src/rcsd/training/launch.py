@@ -1,4 +1,4 @@
-"""The processes of a run: how they are started, and how each finds the others."""
+"""Start the processes of a run by torchrun, and join their process group."""
 
 import importlib.util
 import logging
@@ -18,26 +18,26 @@ from rcsd.distributed import Interrupts, Ranks
 from rcsd.errors import ConfigError, RunError
 
 GRACE_SECONDS = 600
-"""What processes that are asked to end may take to save; a scheduler's own patience may be less."""
+"""Time to save a checkpoint after SIGTERM; a scheduler's patience may be less."""
 
 
 def launch(num: int, arguments: Sequence[str]) -> int:
     """Run the command line in several processes of this machine, by torchrun.
 
     Args:
-        num: Of processes.
-        arguments: Of the command line.
+        num: Number of processes.
+        arguments: Arguments of the command line.
 
     Returns:
-        The exit code: of the first process that failed, or 0. One that says what is wrong comes
+        The exit code of the first process that failed, or 0. One that exits with an error comes
         before one that was killed: where both end at once, the second is a consequence.
 
     Raises:
-        RunError: If processes were killed, and none says what is wrong.
+        RunError: If processes were killed, and none exited with an error.
     """
-    # Else torchrun gives each process one thread, and says so.
+    # Otherwise torchrun gives each process one thread, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
-    # The processes say themselves what is wrong.
+    # The processes print their errors themselves.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
@@ -60,7 +60,7 @@ def _order(failure: ProcessFailure) -> tuple[bool, int]:
 
 
 def is_main() -> bool:
-    """Whether this is the process that talks to the user, as the launcher's variables say."""
+    """Whether this process talks to the user, by the launcher's variables."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -76,12 +76,12 @@ def check_trackers(settings: config.Config) -> None:
 
 
 def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
-    """Devices and precision, and the other processes: those that torchrun's variables tell of.
+    """Devices, precision and ranks, from the configuration and torchrun's variables.
 
     Raises:
-        ConfigError: If the launcher asks for what the loop does not do.
+        ConfigError: If the launcher asks for another kind of sharding.
     """
-    patience = timedelta(seconds=settings.processes.timeout_seconds)
+    timeout = timedelta(seconds=settings.processes.timeout_seconds)
     accelerator = Accelerator(
         mixed_precision=settings.precision or "no",
         log_with=list(settings.trackers) or None,
@@ -89,7 +89,7 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
         step_scheduler_with_optimizer=False,
         # Without a device accelerate overlooks the other processes unless it is told.
         cpu=not torch.accelerator.is_available() and "WORLD_SIZE" in os.environ,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )
     refuse_other_sharding(accelerator.distributed_type)
     if settings.processes.sharding == "fsdp" and accelerator.num_processes == 1:
@@ -103,15 +103,15 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
 
 
 def refuse_other_sharding(kind: DistributedType) -> None:
-    """Refuse what a launcher's own configuration may ask for, and the loop does not do.
+    """Refuse sharding that a launcher configures and the loop does not support.
 
     Raises:
         ConfigError: Saying what to do instead.
     """
     if kind == DistributedType.DEEPSPEED:
         raise ConfigError(
-            "DeepSpeed takes backward passes and steps into its own hands, and a step here has any "
-            "number of microbatches, learned anew where memory runs out; for sharded weights set "
+            "DeepSpeed runs backward passes and steps itself, and a step here has any number of "
+            "micro-batches, repeated where memory runs out; for sharded weights set "
             "processes.sharding: fsdp, and launch without DeepSpeed"
         )
     if kind in (DistributedType.FSDP, DistributedType.MEGATRON_LM):

@@ -1,8 +1,7 @@
-"""What the optimizer does with a batch: updates, each in microbatches that fit into memory."""
+"""One optimizer step: micro-batches that fit into memory, one gradient over all ranks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +30,7 @@ def build_optimizer_step(
     settings: config.Config, accelerator: Accelerator, ranks: Ranks, policy: Policy
 ) -> "OptimizerStep":
     """AdamW with the run's schedule, over the policy's trained weights."""
-    optim, tokens = settings.optim, settings.max_tokens_per_microbatch
+    optim, max_tokens = settings.optim, settings.max_tokens_per_microbatch
     optimizer = torch.optim.AdamW(
         list(policy.trainable.values()),
         lr=optim.lr,
@@ -46,27 +45,27 @@ def build_optimizer_step(
         accelerator.prepare(optimizer),
         get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
         optim.max_grad_norm,
-        microbatch_limit(1 if tokens == "auto" else tokens),
+        microbatch_limit(1 if max_tokens == "auto" else max_tokens),
         ranks,
     )
 
 
 @dataclass(frozen=True)
 class OptimizerStep:
-    """Moves the policy's weights.
+    """Updates the policy's weights from a batch.
 
-    Each process learns from its share of a batch, whose denominator is the whole batch's; then
-    gradients are summed over processes, once an update. So their numbers of micro-batches may
-    differ, one that runs out of memory is learned anew by one process alone, and a process without
-    a share takes part with a gradient of zero.
+    Each rank learns from its share of a batch, with the whole batch's denominator; then gradients
+    are summed over ranks, once an update. So ranks may have different numbers of micro-batches, one
+    that runs out of memory is repeated in smaller ones by one rank alone, and a rank without a
+    share contributes a gradient of zero.
 
     Args:
         accelerator: Runs the backward pass.
         policy: The weights.
-        optimizer: Theirs, with its learning rate's schedule.
-        schedule: Goes on by one with each batch.
-        max_grad_norm: Norm to which a larger gradient is scaled down; None lets it be.
-        max_tokens_per_microbatch: Tokens of one pass; lowered where they do not fit.
+        optimizer: Of the weights.
+        schedule: Learning rate; advances once a batch.
+        max_grad_norm: Norm to which a larger gradient is scaled down; None: no limit.
+        max_tokens_per_microbatch: Tokens of one pass; lowered where memory runs out.
         ranks: The processes.
     """
 
@@ -78,38 +77,76 @@ class OptimizerStep:
     max_tokens_per_microbatch: AdaptiveLimit
     ranks: Ranks
 
-    def learn(self, method: Method, batch: Batch) -> dict[str, float]:
-        """Move the weights as often as the batch asks for; metrics are means over the updates.
+    def __call__(self, method: Method, batch: Batch) -> dict[str, float]:
+        """Update the weights as often as the batch asks for; metrics are means over the updates.
 
         Raises:
-            RunError: If a single completion does not fit into memory.
+            RunError: If memory runs out on a single completion.
             Terminated: If the run is asked to end, before the weights have moved.
         """
         metrics: dict[str, float] = {}
-        trained = self.policy.trainable.values()
+
+        def add(shares: Mapping[str, float]) -> None:
+            for name, share in shares.items():
+                metrics[name] = metrics.get(name, 0.0) + share / batch.num_updates
+
         for update in range(batch.num_updates):
+            # Each rank's gradient of its share. Only before the first update a run may stop.
             with self.ranks.interrupts.safe_to_stop(update == 0):
-                found = self.ranks.all_gather_results(
-                    lambda: self._gradient(method, batch), has_collectives=self.ranks.lockstep
+                shares = self.ranks.all_gather_results(
+                    lambda: self._backward(method, batch), has_collectives=self.ranks.lockstep
                 )
-            for shares in (share for each in found for share in each):
-                _add(metrics, shares, batch.num_updates)
-            if not self.ranks.lockstep:  # there each pass has summed its own
-                self.ranks.all_reduce_sum([p.grad for p in trained if p.grad is not None])
-            norm = {"optim/grad_norm": self._clipped_grad_norm()}
-            _add(metrics, norm, batch.num_updates)
+            for of_microbatch in (each for of_rank in shares for each in of_rank):
+                add(of_microbatch)
+
+            # The gradient of the batch; FSDP2 has summed it in the backward pass.
+            if not self.ranks.lockstep:
+                gradients = [p.grad for p in self.policy.trainable.values() if p.grad is not None]
+                self.ranks.all_reduce_sum(gradients)
+            add({"optim/grad_norm": self._clip_grad_norm()})
             self.optimizer.step()
             self.optimizer.zero_grad()
         metrics["optim/lr"] = float(self.schedule.get_last_lr()[0])
         self.schedule.step()
         return metrics
 
+    def _backward(self, method: Method, batch: Batch) -> list[dict[str, float]]:
+        """Accumulate the gradient of this rank's share; returns each micro-batch's metrics."""
+        restore_random_state = random_state(self.policy.device)
+        own = batch.share(self.ranks.rank, self.ranks.world_size)
+
+        def begin() -> None:
+            # A pass that ran out of memory has left the gradient of some micro-batches.
+            self.optimizer.zero_grad()
+            restore_random_state()
+
+        def backward(microbatch: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
+            self.ranks.interrupts.check()
+            loss, shares = method.loss(microbatch, batch.num_learned_tokens)
+            self.accelerator.backward(loss if counts else 0 * loss)
+            return shares
+
+        if self.ranks.lockstep:
+            microbatches = own.split(self.max_tokens_per_microbatch.value)
+            shares = in_lockstep(microbatches, shortest(batch.rollouts), self.ranks, backward)
+        else:
+            shares = in_microbatches(own.split, self.max_tokens_per_microbatch, backward, begin)
+            for parameter in self.policy.trainable.values():
+                parameter.grad = _summable_gradient(parameter)
+        return [{name: float(share) for name, share in each.items()} for each in shares]
+
+    def _clip_grad_norm(self) -> float:
+        """Scale a gradient down whose norm is too large; returns the norm before."""
+        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
     def weights(self) -> dict[str, Tensor]:
-        """What `load_weights` takes up."""
+        """The trained weights, as `load_weights` takes them."""
         return {f"weights/{name}": p for name, p in self.policy.trainable.items()}
 
     def load_weights(self, state: State) -> None:
-        """Put other weights in the place of the present ones."""
+        """Replace the trained weights."""
         trainable = self.policy.trainable
         for place, value in state.tensors.items():
             kind, _, name = place.partition("/")
@@ -117,24 +154,23 @@ class OptimizerStep:
                 local(trainable[name].data).copy_(value)
 
     def state(self) -> State:
-        """Weights and the optimizer's moments by parameter, and the place in the schedule."""
-        trainable = self.policy.trainable
+        """Weights, the optimizer's moments by parameter, and the position in the schedule."""
         tensors = self.weights()
-        for name, parameter in trainable.items():
+        for name, parameter in self.policy.trainable.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{key}/{name}"] = value
-        whole = self.schedule.state_dict()
-        schedule = {key: whole[key] for key in ("last_epoch", "_step_count", "_last_lr")}
+        values = self.schedule.state_dict()
+        schedule = {key: values[key] for key in ("last_epoch", "_step_count", "_last_lr")}
         return State(tensors, {"schedule": schedule})
 
     def load(self, state: State) -> None:
-        """Go on from what `state` gave.
+        """Load what `state` gave.
 
         Raises:
             RunError: If it is of other weights.
         """
         trainable = self.policy.trainable
-        if {name for name in state.tensors if name in self.weights()} != set(self.weights()):
+        if self.weights().keys() - state.tensors.keys():
             raise RunError("the checkpoint lacks weights that are trained; cannot resume from it")
         self.load_weights(state)
         for place, value in state.tensors.items():
@@ -147,59 +183,18 @@ class OptimizerStep:
         for group, rate in zip(self.optimizer.param_groups, schedule["_last_lr"], strict=True):
             group["lr"] = rate
 
-    def _gradient(self, method: Method, batch: Batch) -> list[Mapping[str, float]]:
-        """Add up the gradient of this process's share; returns each microbatch's metrics.
 
-        Values are divided by the tokens of the whole batch.
-        """
-        rewind = random_state(self.policy.device)
-        own = batch.share(self.ranks.rank, self.ranks.world_size)
-
-        def begin() -> None:
-            # A pass that fails half-way has left a microbatch's gradient, or half of one.
-            self.optimizer.zero_grad()
-            rewind()
-
-        def learn(microbatch: list[Rollout], counts: bool = True) -> Mapping[str, Tensor]:
-            self.ranks.interrupts.check()
-            loss, shares = method.loss(microbatch, batch.num_learned_tokens)
-            self.accelerator.backward(loss if counts else 0 * loss)
-            return shares
-
-        if self.ranks.lockstep:
-            divided, filler = (
-                own.split(self.max_tokens_per_microbatch.value),
-                shortest(batch.rollouts),
-            )
-            found = in_lockstep(divided, filler, self.ranks, learn)
-        else:
-            found = in_microbatches(own.split, self.max_tokens_per_microbatch, learn, begin)
-            for parameter in self.policy.trainable.values():
-                parameter.grad = _gradient_of(parameter)
-        return [{name: float(share) for name, share in shares.items()} for shares in found]
-
-    def _clipped_grad_norm(self) -> float:
-        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
-def _gradient_of(parameter: nn.Parameter) -> Tensor:
-    """As it can be summed over processes; zero where this one has learned nothing."""
+def _summable_gradient(parameter: nn.Parameter) -> Tensor:
+    """The gradient, contiguous; zero where this rank has learned nothing."""
     if parameter.grad is None:
         return torch.zeros_like(parameter)
     return parameter.grad.contiguous()
 
 
 def _moment(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A part of the optimizer's state where its parameter lies; its count of steps stays."""
+    """A moment on its parameter's device, in its sharding; the count of steps stays a scalar."""
     if value.dim() == 0:
         return value
     moment = torch.zeros_like(parameter, dtype=value.dtype)
     local(moment).copy_(value)
     return moment
-
-
-def _add(metrics: dict[str, float], shares: Mapping[str, Any], num: int) -> None:
-    for name, share in shares.items():
-        metrics[name] = metrics.get(name, 0.0) + float(share) / num

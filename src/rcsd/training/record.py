@@ -1,13 +1,15 @@
-"""A run's record: how it is begun, and what a run that goes on must have in common with it."""
+"""Documents of a run: ``run.json``, its comparison on resume, and the model card."""
 
 import json
 from collections.abc import Mapping, Sequence
 
-from rcsd.config import Config, verdict_settings
+from rcsd.config import Config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
+from rcsd.graders.base import verdict_settings
 from rcsd.io import fingerprint, surroundings
 from rcsd.models.cpu_linear import linear_backend
+from rcsd.models.hub import hub_name
 from rcsd.runs import RunFolder
 from rcsd.types import Example
 
@@ -85,3 +87,28 @@ def check_same_run(
     if changed:
         what = ", ".join(changed)
         raise RunError(f"{what} changed since {folder.path} was started; cannot resume")
+
+
+def model_card(settings: Config, num_steps: int) -> str:
+    """Markdown with the hub's front matter.
+
+    Args:
+        settings: The run.
+        num_steps: Steps taken; a budget may have ended the run before all of them.
+    """
+    views = f"the model's view: {settings.learned_view}"
+    if settings.has_teacher_view:
+        views = (
+            f"student's view: {settings.views.student}, teacher's view: {settings.views.teacher}"
+        )
+    placebo = settings.rubrics.placebo.type
+    # A placebo's model is there to be compared with; whoever finds it alone must know that.
+    warning = f"; its rubrics were a placebo: `{placebo}`" if placebo != "none" else ""
+    return (
+        "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
+        f"base_model: {hub_name(settings.model.path)}\n---\n\n"
+        f"# {settings.out.name}\n\n"
+        f"Trained by `rcsd` with the method `{settings.method.type}` for {num_steps} steps "
+        f"from `{settings.model.path}`; {views}{warning}. "
+        "The whole configuration is in `run.json` of the run's folder.\n"
+    )

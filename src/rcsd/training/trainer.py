@@ -1,9 +1,12 @@
-"""A run: builds every part in sight, then the one loop, which does not know which method runs."""
+"""Build the parts of a run in one visible function, and train in one loop.
+
+The loop does not know which method runs.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -19,49 +22,48 @@ from rcsd.engines.base import TopKScorer, sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
-from rcsd.methods.build import MethodParts, build_methods
-from rcsd.models.policy import Scorer, load_policy
+from rcsd.methods.build import MethodAt, MethodParts, build_methods
+from rcsd.models.memory import AdaptiveLimit
+from rcsd.models.policy import Policy, Scorer, load_policy
 from rcsd.models.save import save_model
-from rcsd.models.teacher import teacher_of
+from rcsd.models.teacher import Teacher, teacher_of
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import set_max_tokens_per_microbatch
-from rcsd.training.batches import build_batches
-from rcsd.training.budget import BudgetTracker
+from rcsd.training.auto_microbatch import resolve_max_tokens
+from rcsd.training.batches import ShuffledBatches, build_batches
 from rcsd.training.checkpoint import Checkpoints, State
-from rcsd.training.early_stopping import EarlyStopping
 from rcsd.training.fsdp import Sharding
-from rcsd.training.guards import are_finite, collected, refuse_blown_up_weights, refuse_nan
+from rcsd.training.guards import abort_on_nan, abort_on_nan_weights, are_finite, collect
 from rcsd.training.launch import build_accelerator, check_trackers
-from rcsd.training.model_card import model_card
-from rcsd.training.optimizer_step import build_optimizer_step
+from rcsd.training.optimizer_step import OptimizerStep, build_optimizer_step
 from rcsd.training.prefetch import Prefetch
-from rcsd.training.record import check_same_run, create_run
-from rcsd.training.spread import Spread
-from rcsd.training.validation import build_validation
+from rcsd.training.record import check_same_run, create_run, model_card
+from rcsd.training.sharded_engine import ShardedEngine
+from rcsd.training.stopping import BudgetTracker, EarlyStopping, build_early_stopping
+from rcsd.training.validation import Validation, build_validation
 
-OnStep = Callable[[int, Mapping[str, float]], None]
-OnWarning = Callable[[str], None]
+OnStep = Callable[[int, Mapping[str, float]], object]
+OnWarning = Callable[[str], object]
 
 
-def _quietly(step: int, metrics: Mapping[str, float]) -> None:
-    """Tell nobody."""
+def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
+    """Do nothing after a step."""
 
 
 def run(
     settings: config.Config,
     resume: bool = False,
-    on_step: OnStep = _quietly,
+    on_step: OnStep = _ignore_step,
     on_warning: OnWarning | None = None,
 ) -> RunFolder:
     """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
 
-    In each of the run's processes, where there are several (`rcsd.training.launch`).
+    With several processes (`rcsd.training.launch`) each of them calls it.
 
     Args:
         settings: The run.
         resume: Go on from the newest checkpoint, as if the run had never stopped.
-        on_step: Told the number of steps done and the metrics, after each step.
-        on_warning: Told of what was mended, such as a harmed checkpoint; None: `warnings.warn`.
+        on_step: Called with the number of steps done and the metrics, after each step.
+        on_warning: Called with each warning, such as a damaged checkpoint; None: `warnings.warn`.
 
     Raises:
         UserError: If something is wrong that the user can mend; nothing written is lost.
@@ -69,272 +71,346 @@ def run(
     """
     check_trackers(settings)
     accelerator, ranks = build_accelerator(settings)
+    folder = RunFolder(settings.out)
 
-    def whole() -> None:
-        # However a run ends, nothing of it goes on afterwards.
-        with ThreadPoolExecutor(1, "rcsd-ahead") as executor, ranks.interrupts.handling_signals():
+    def train() -> None:
+        # However a run ends, no thread of it goes on afterwards.
+        with (
+            ThreadPoolExecutor(1, "rcsd-prefetch") as executor,
+            ranks.interrupts.handling_signals(),
+        ):
             with ranks.interrupts.safe_to_stop(), ranks.interrupts.interruptible():
-                folder = RunFolder(settings.out)
                 ranks.on_main(folder.check_resumable if resume else folder.check_new)
-                made = _Run(settings, accelerator, ranks, executor)
-                made.prepare(resume, on_warning)
-            made.train(on_step if ranks.is_main else _quietly)
+                trainer = build_trainer(settings, accelerator, ranks, executor, resume)
+                if resume:
+                    trainer.resume(on_warning or warnings.warn)
+                trainer.push_weights()
+            try:
+                trainer.train(on_step if ranks.is_main else _ignore_step)
+            except Terminated:
+                trainer.save_checkpoint_of_last_step()
+                raise
+            trainer.save_model()
 
     try:
-        ranks.all_gather_results(whole)
+        ranks.all_gather_results(train)
     finally:
         if not ranks.is_broken:
             # Also after an error: threads of a group that is left open may abort its process.
             accelerator.end_training()
-    return RunFolder(settings.out)
+    return folder
 
 
-class _Run:
-    """All parts of a run in one process.
+def build_trainer(
+    settings: config.Config,
+    accelerator: Accelerator,
+    ranks: Ranks,
+    executor: Executor,
+    resume: bool = False,
+) -> "Trainer":
+    """Build every part of a run, then write ``run.json``.
+
+    In this order, so that a run that cannot start leaves no folder, and the frozen weights write
+    the analyses also on resume.
 
     Args:
         settings: The run.
         accelerator: Devices, precision, trackers.
         ranks: The processes.
-        executor: Samples ahead.
+        executor: Runs the prefetching thread.
+        resume: Compare with the ``run.json`` that exists instead of writing it.
+
+    Raises:
+        UserError: If the data, the model or the record do not fit the configuration.
+    """
+    folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
+
+    # Data: the rows, or a placebo of their rubrics.
+    rows, imported = load_examples(settings.data)
+    examples = with_placebo(
+        rows, settings.rubrics.placebo, PromptTemplates(settings.views.templates)
+    )
+
+    # The policy. Sharded, no device ever holds the whole model.
+    set_seed(settings.seed)
+    policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
+    facts = {"data": fingerprint(examples), "model.path": policy.weights_sha256}
+    ranks.assert_same_on_all_ranks(facts)
+
+    # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
+    # precision alone, since gradients are summed by the optimizer step.
+    longest = longest_sequence(settings)
+    precision = accelerator.autocast
+    engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
+    scorer = Scorer(policy)
+    accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else None
+    sharding = Sharding(scorer, policy, dtype) if is_sharded else None
+    holds_copy = settings.engine.type not in ("local", "hf")
+    sampler = ShardedEngine(engine, ranks, sharding, holds_copy)
+
+    # The optimizer, the teacher, and a copy of the policy that samples ahead.
+    optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
+    settle = [] if sharding is None else [sharding.settle]
+    teacher = teacher_of(settings.teacher, policy, *settle)
+    prefetch, rollout_engine = None, sampler
+    if settings.overlap:
+        prefetch = Prefetch(engine, settings.engine, policy, executor, precision)
+        rollout_engine = ShardedEngine(prefetch, ranks, holds_copy=holds_copy)
+
+    # Prompts in shuffled batches. Missing analyses are written here, by the frozen weights.
+    batches, prompts_record = build_batches(settings, examples, policy, sampler, ranks)
+
+    # The method of each step.
+    parts = MethodParts(
+        examples,
+        policy,
+        scorer,
+        teacher,
+        rollout_engine,
+        optimizer_step.max_tokens_per_microbatch,
+        ranks,
+        engine if isinstance(engine, TopKScorer) else None,
+    )
+    max_tokens = resolve_max_tokens(settings, folder, batches.prompts, parts)
+    method_at = build_methods(settings, parts)
+    validation = build_validation(settings, policy, sampler, folder if ranks.is_main else None)
+
+    # The record, once nothing can fail any more, and the trackers.
+    record = prompts_record | {
+        "imported": imported,
+        "weights_sha256": policy.weights_sha256,
+        "max_tokens_per_microbatch": max_tokens,
+    }
+    write_record = check_same_run if resume else create_run
+    ranks.on_main(lambda: write_record(folder, settings, examples, record))
+    accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
+
+    return Trainer(
+        settings=settings,
+        folder=folder,
+        accelerator=accelerator,
+        ranks=ranks,
+        policy=policy,
+        sharding=sharding,
+        teacher=teacher,
+        optimizer_step=optimizer_step,
+        engine=rollout_engine,
+        prefetch=prefetch,
+        batches=batches,
+        method_at=method_at,
+        validation=validation,
+        budget=BudgetTracker(settings.budget),
+        early_stopping=build_early_stopping(settings.evaluation),
+        limits=(optimizer_step.max_tokens_per_microbatch, engine.batch_size),
+        checkpoints=Checkpoints(folder.path / "checkpoints", settings.keep_checkpoints, ranks),
+        best=Checkpoints(folder.path / "best", 1, ranks),
+    )
+
+
+@dataclass
+class Trainer:
+    """The training loop over the parts that `build_trainer` built.
+
+    Args:
+        settings: The run.
+        folder: Metrics, completions, checkpoints and the model.
+        accelerator: Logs to trackers.
+        ranks: The processes.
+        policy: The model that is trained.
+        sharding: Its FSDP2 shards; None: each process holds all weights.
+        teacher: The teacher's weights.
+        optimizer_step: Moves the policy's weights.
+        engine: Samples rollouts; each rank its shard.
+        prefetch: Samples the next step's rollouts ahead; None: `engine` samples them when needed.
+        batches: Prompts of each step.
+        method_at: The method of each step.
+        validation: Measures held-out sets when due.
+        budget: Counts tokens and seconds.
+        early_stopping: Watches a validation metric; None: never stops early.
+        limits: Sizes that are lowered where memory runs out.
+        checkpoints: All that resuming needs.
+        best: The weights of the best validation, where the run may stop early.
+        step: Number of steps done.
     """
 
-    def __init__(
-        self, settings: config.Config, accelerator: Accelerator, ranks: Ranks, executor: Executor
-    ) -> None:
-        self.settings, self.accelerator, self.ranks = settings, accelerator, ranks
-        self.folder = RunFolder(settings.out)
-        self.rows, self.imported = load_examples(settings.data)
-        placebo, words = settings.rubrics.placebo, PromptTemplates(settings.views.templates)
-        self.examples = with_placebo(self.rows, placebo, words)
-        set_seed(settings.seed)
-        is_sharded = settings.processes.sharding == "fsdp"
-        # Else each process would need room on its device for the whole model.
-        self.policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
-        self.weights_sha256 = self.policy.weights_sha256
-        same = {"data": fingerprint(self.examples), "model.path": self.weights_sha256}
-        ranks.assert_same_on_all_ranks(same)
-        self.own_engine = build_engine(
-            settings.engine,
-            self.policy,
-            self._precision,
-            longest_sequence(settings),
-            ranks.is_main,
-        )
-        self.scorer = Scorer(self.policy)
-        # In place: mixed precision alone, since gradients are summed by the learner.
-        accelerator.prepare_model(
-            self.scorer, device_placement=not is_sharded, evaluation_mode=True
-        )
-        self.sharding = self._sharded() if is_sharded else None
-        self._whole = nullcontext if self.sharding is None else self.sharding.whole
-        self.engine = Spread(self.own_engine, ranks, self._whole)
-        self.learner = build_optimizer_step(settings, accelerator, ranks, self.policy)
-        settle = [] if self.sharding is None else [self.sharding.settle]
-        self.teacher = teacher_of(settings.teacher, self.policy, *settle)
-        self.ahead: Prefetch | None = None
-        if settings.overlap:
-            engine = (self.own_engine, settings.engine)
-            self.ahead = Prefetch(*engine, self.policy, executor, self._precision)
-        self.checkpoints = Checkpoints(
-            self.folder.path / "checkpoints", settings.keep_checkpoints, ranks
-        )
-        self.best = Checkpoints(self.folder.path / "best", 1, ranks)
-
-    def _sharded(self) -> Sharding:
-        precision = torch.bfloat16 if self.settings.precision == "bf16" else None
-        return Sharding(self.scorer, self.policy, precision)
-
-    def prepare(self, resume: bool, on_warning: OnWarning | None) -> None:
-        """Prompts, analyses, methods; then the folder, so that what cannot start leaves none."""
-        settings, folder, ranks, policy = self.settings, self.folder, self.ranks, self.policy
-        # Analyses are written here, before any step is taken or taken up: by the frozen weights.
-        self.stream, found = build_batches(settings, self.examples, policy, self.engine, ranks)
-        bare = self.own_engine
-        top_k_scorer = bare if isinstance(bare, TopKScorer) else None
-        parts = MethodParts(
-            self.examples,
-            policy,
-            self.scorer,
-            self.teacher,
-            self.engine if self.ahead is None else Spread(self.ahead, ranks),
-            self.learner.max_tokens_per_microbatch,
-            ranks,
-            top_k_scorer,
-        )
-        found |= {
-            "imported": self.imported,
-            "weights_sha256": self.weights_sha256,
-            "max_tokens_per_microbatch": set_max_tokens_per_microbatch(
-                settings, folder, self.stream.prompts, parts
-            ),
-        }
-        self.methods = build_methods(settings, parts)
-        self.evaluations = build_validation(
-            settings, policy, self.engine, folder if ranks.is_main else None
-        )
-        record = check_same_run if resume else create_run
-        ranks.on_main(lambda: record(folder, settings, self.examples, found))
-        self.accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
-        self.done = self._taken_up(on_warning or warnings.warn) if resume else 0
-        self._follow()
-
-    def train(self, on_step: OnStep) -> None:
-        """The loop, then the model."""
-        ledger = BudgetTracker(self.settings.budget, self._rows())
-        try:
-            if not (ledger.is_spent or self._has_gained_nothing()):
-                self._take_steps(ledger, on_step)
-        except Terminated:
-            self._save_what_is_done()
-            raise
-        self._save_model()
-
-    def _take_steps(self, ledger: BudgetTracker, on_step: OnStep) -> None:
-        settings, ranks, folder = self.settings, self.ranks, self.folder
-        for step in range(self.done, settings.steps):
-            began, tokens_before = ledger.now(), ledger.tokens
-            with ranks.interrupts.safe_to_stop():
-                set_seed(sampling_seed(settings.seed, step), device_specific=True)
-                method = self.methods(step)
-                batch = collected(method, self.stream.take(step), step, folder)
-                metrics = {**batch.metrics, "time/sampling_seconds": ledger.now() - began}
-                self._sample_ahead(step + 1)
-            metrics |= self.learner.learn(method, batch)
-            if ranks.is_main:
-                config.warn_of_drift(settings.engine, metrics)
-            refuse_nan(metrics, step, batch, folder)
-            self.teacher.update()
-            self.done = step + 1
-            self._follow()
-            # The main process's clock is everyone's.
-            seconds = ranks.all_gather(ledger.now() - began)[0]
-            metrics |= ledger.add(batch.num_learned_tokens, seconds)
-            ended = self.done == settings.steps or ledger.is_spent
-            evaluated = self.evaluations.metrics_if_due(
-                self.done, (tokens_before, ledger.tokens), ended
-            )
-            metrics |= evaluated | self.learner.max_tokens_per_microbatch.metrics(ranks)
-            metrics |= self.own_engine.batch_size.metrics(ranks)
-            if ranks.is_main:
-                folder.log(self.done, metrics, batch.rollouts)
-            ended |= bool(evaluated) and self._has_gained_nothing(keep_best=True)
-            self.accelerator.log(metrics, step=self.done)
-            is_asked_to_end = any(ranks.all_gather(ranks.interrupts.requested))
-            if self.done % settings.save_every_steps == 0 or ended or is_asked_to_end:
-                refuse_blown_up_weights(self.policy, step, batch, folder)
-                self.checkpoints.save(self.done, self._state())
-            on_step(self.done, metrics)
-            if is_asked_to_end and not ended:
-                raise Terminated
-            if ended:
-                break
-
-    def _follow(self) -> None:
-        """Let engines that have weights of their own take up the policy's.
-
-        An engine that several processes share must be done with the older ones in all of them, and
-        nobody may ask it by the newer ones before it has them.
-        """
-        if self.ahead is not None:
-            self.ranks.all_gather_results(self.ahead.finish)
-        is_own = self.settings.engine.type in ("local", "hf")
-        with nullcontext() if is_own else self._whole():
-            self.ranks.all_gather_results(lambda: (self.ahead or self.own_engine).sync(self.done))
-
-    def _sample_ahead(self, step: int) -> None:
-        """Begin a step's completions, where the run is to and there is such a step."""
-        if self.ahead is not None and step < self.settings.steps:
-            prompts = self.stream.take(step)
-            request = self.methods(step).worker.sampling_request(prompts, step)
-            self.ahead.start(*Spread(self.ahead, self.ranks).share(*request))
-
-    def _precision(self) -> AbstractContextManager[None]:
-        """What the model runs in."""
-        return self.accelerator.autocast()
-
-    def _rows(self) -> list[dict[str, float]]:
-        """The metrics of all steps done."""
-        return self.ranks.on_main(self.folder.metrics)
-
-    def _has_gained_nothing(self, keep_best: bool = False) -> bool:
-        """Whether the run is to stop early, by its held-out metric.
-
-        Args:
-            keep_best: Keep the weights where they are the best yet: those just evaluated.
-        """
-        stopping = self._stopping
-        if stopping is None:
-            return False
-        rows = self._rows()
-        if keep_best and stopping.best(rows) == self.done:
-            self.best.save(self.done, State(self.learner.weights()))
-        return stopping.should_stop(rows)
+    settings: config.Config
+    folder: RunFolder
+    accelerator: Accelerator
+    ranks: Ranks
+    policy: Policy
+    sharding: Sharding | None
+    teacher: Teacher
+    optimizer_step: OptimizerStep
+    engine: ShardedEngine
+    prefetch: Prefetch | None
+    batches: ShuffledBatches
+    method_at: MethodAt
+    validation: Validation
+    budget: BudgetTracker
+    early_stopping: EarlyStopping | None
+    limits: tuple[AdaptiveLimit, ...]
+    checkpoints: Checkpoints
+    best: Checkpoints
+    step: int = 0
 
     @property
-    def _stopping(self) -> EarlyStopping | None:
-        evaluation = self.settings.evaluation
-        stop = evaluation.early_stop if evaluation is not None else None
-        return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)
+    def is_done(self) -> bool:
+        """Whether all steps are taken, the budget is spent, or validation gains nothing more."""
+        stops_early = self.early_stopping is not None and self.early_stopping.should_stop
+        return self.step >= self.settings.steps or self.budget.is_spent or stops_early
 
-    def _state(self) -> State:
-        """Everything that going on needs."""
+    def train(self, on_step: OnStep) -> None:
+        """Take all steps that are left. Effects happen in the order of these lines."""
+        settings, ranks, budget = self.settings, self.ranks, self.budget
+        while not self.is_done:
+            # Sample this step's completions, or take those that were prefetched; attach the signals
+            # that the loss needs of the whole batch. Then begin to sample for the next step.
+            step, started, tokens_before = self.step, budget.now(), budget.tokens
+            with ranks.interrupts.safe_to_stop():
+                set_seed(sampling_seed(settings.seed, step), device_specific=True)
+                method = self.method_at(step)
+                batch = collect(method, self.batches.take(step), step, self.folder)
+                metrics = {**batch.metrics, "time/sampling_seconds": budget.now() - started}
+                self._prefetch(step + 1)
+
+            # Move the weights: micro-batches, with one denominator for the whole step, over ranks.
+            metrics |= self.optimizer_step(method, batch)
+            abort_on_nan(metrics, step, batch, self.folder)
+
+            # The teacher and the engine follow the weights.
+            self.teacher.update()
+            self.step = step + 1
+            self.push_weights()
+
+            # Count tokens and seconds; all ranks go by the main rank's clock.
+            seconds = ranks.all_gather(budget.now() - started)[0]
+            metrics |= budget.add(batch.num_learned_tokens, seconds)
+
+            # Validate when due, and always after the last step.
+            tokens = (tokens_before, budget.tokens)
+            validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
+            metrics |= validation
+            for limit in self.limits:
+                metrics |= limit.metrics(ranks)
+
+            # Log, then keep the best weights.
+            if ranks.is_main:
+                config.warn_of_drift(settings.engine, metrics)
+                self.folder.log(self.step, metrics, batch.rollouts)
+            if validation:
+                self._save_if_best(validation)
+            self.accelerator.log(metrics, step=self.step)
+
+            # Checkpoint when due, at the end, and where any rank was asked to end.
+            is_asked_to_end = any(ranks.all_gather(ranks.interrupts.requested))
+            if self.step % settings.save_every_steps == 0 or self.is_done or is_asked_to_end:
+                abort_on_nan_weights(self.policy, step, batch, self.folder)
+                self.checkpoints.save(self.step, self.state())
+            on_step(self.step, metrics)
+            if is_asked_to_end and not self.is_done:
+                raise Terminated
+
+    def push_weights(self) -> None:
+        """Push the policy's weights to engines that hold their own copy."""
+        self.engine.push_weights(self.step)
+
+    def _prefetch(self, step: int) -> None:
+        """Begin to sample a step's completions, where the run prefetches and has such a step."""
+        if self.prefetch is not None and step < self.settings.steps:
+            request = self.method_at(step).worker.sampling_request(self.batches.take(step), step)
+            self.prefetch.start(*self.engine.shard(*request))
+
+    def _save_if_best(self, validation: Mapping[str, float]) -> None:
+        # All ranks go by the main rank's numbers.
+        metrics = self.ranks.on_main(lambda: validation)
+        if self.early_stopping is not None and self.early_stopping.observe(self.step, metrics):
+            self.best.save(self.step, State(self.optimizer_step.weights()))
+
+    def state(self) -> State:
+        """All that resuming needs."""
         if self.sharding is not None:
             self.sharding.settle()
-        learned = self.learner.state()
-        teachers = {f"teacher/{name}": t for name, t in self.teacher.state_dict().items()}
-        values = dict(learned.values)
-        if self.ahead is not None:
-            shares = self.ranks.all_gather(self.ahead.state())
-            values["ahead"] = None
-            if None not in shares:
-                values["ahead"] = [row for share in shares for row in share or ()]
-        return State({**learned.tensors, **teachers}, values)
+        learned, teacher = self.optimizer_step.state(), self.teacher.state_dict()
+        stopping = self.early_stopping
+        return State(
+            {**learned.tensors, **{f"teacher/{name}": t for name, t in teacher.items()}},
+            {
+                **learned.values,
+                "budget": self.budget.state_dict(),
+                "early_stopping": None if stopping is None else stopping.state_dict(),
+                "limits": {x.name: min(self.ranks.all_gather(x.value)) for x in self.limits},
+                "prefetched": None if self.prefetch is None else self._prefetched(self.prefetch),
+            },
+        )
 
-    def _taken_up(self, tell: Callable[[str], object]) -> int:
-        """Go back to the newest checkpoint and what held then; returns the steps behind it."""
-        found = self.checkpoints.load(self.policy.trainable, tell)
-        step, state = found or (0, None)
-        if state is not None:
-            self.learner.load(state)
-            owned = [name.partition("/") for name in state.tensors]
-            names = [name for owner, _, name in owned if owner == "teacher"]
-            self.teacher.load_state_dict({n: state.tensors[f"teacher/{n}"] for n in names})
-        if state is not None and self.ahead is not None and state.values["ahead"] is not None:
-            rows = state.values["ahead"]
-            self.ahead.load_state(rows[self.ranks.share(len(rows))])
-        self.ranks.on_main(lambda: self._drop_after(step))
-        rows = self._rows()
-        self.learner.max_tokens_per_microbatch.resume(rows)
-        self.own_engine.batch_size.resume(rows)
-        return step
+    def _prefetched(self, prefetch: Prefetch) -> list[dict[str, object]] | None:
+        """All ranks' completions of the next step; None where a rank has none."""
+        shares = self.ranks.all_gather(prefetch.state())
+        return None if None in shares else [row for share in shares for row in share or ()]
 
-    def _drop_after(self, step: int) -> None:
-        self.folder.go_back(step)
-        self.best.drop_from(step + 1)
+    def resume(self, on_warning: OnWarning) -> None:
+        """Go back to the newest checkpoint; rows and weights of later steps are dropped.
 
-    def _save_what_is_done(self) -> None:
-        """A checkpoint of the last whole step, unless there is one."""
+        Raises:
+            RunError: If no checkpoint can be read, or another version wrote it.
+        """
+        loaded = self.checkpoints.load(self.policy.trainable, on_warning)
+        if loaded is not None:
+            self.step, state = loaded
+            self._load_state(state)
+
+        def drop_later() -> None:
+            self.folder.go_back(self.step)
+            self.best.drop_from(self.step + 1)
+
+        self.ranks.on_main(drop_later)
+
+    def _load_state(self, state: State) -> None:
+        values = state.values
+        missing = {"budget", "early_stopping", "limits", "prefetched"} - values.keys()
+        if missing:
+            raise RunError(
+                f"{self.checkpoints.path(self.step)} lacks {', '.join(sorted(missing))}: another "
+                "version of rcsd wrote it; resume with that version, or start a new run"
+            )
+        self.optimizer_step.load(state)
+        places = (place.partition("/") for place in state.tensors)
+        names = [name for owner, _, name in places if owner == "teacher"]
+        self.teacher.load_state_dict({name: state.tensors[f"teacher/{name}"] for name in names})
+        self.budget.load_state_dict(values["budget"])
+        if self.early_stopping is not None and values["early_stopping"] is not None:
+            self.early_stopping.load_state_dict(values["early_stopping"])
+        for limit in self.limits:
+            limit.value = values["limits"][limit.name]
+        if self.prefetch is not None and values["prefetched"] is not None:
+            rows = values["prefetched"]
+            self.prefetch.load_state(rows[self.ranks.share(len(rows))])
+
+    def save_checkpoint_of_last_step(self) -> None:
+        """Save all whole steps, unless that was done or weights are not finite."""
         newest = self.ranks.on_main(self.checkpoints.steps)[-1:]
-        if self.done > 0 and newest != [self.done] and are_finite(self.policy):
-            self.checkpoints.save(self.done, self._state())
-        # Whoever ends first would make a launcher end the one that still writes.
+        if self.step > 0 and newest != [self.step] and are_finite(self.policy):
+            self.checkpoints.save(self.step, self.state())
+        # The rank that ends first would make a launcher end the one that still writes.
         self.ranks.barrier()
 
-    def _save_model(self) -> None:
-        """With the weights of the best evaluation, where a run may stop by it, or with its last."""
-        if self._stopping is not None:
-            best = self._stopping.best(self._rows())
-            found = self.best.load(self.policy.trainable)
-            if found is None or found[0] != best:
+    def save_model(self) -> None:
+        """Write ``model/``: the weights of the best validation if there is one, else the last.
+
+        Raises:
+            RunError: If the best weights are gone.
+        """
+        best = None if self.early_stopping is None else self.early_stopping.best_step
+        if best is not None:
+            loaded = self.best.load(self.policy.trainable)
+            if loaded is None or loaded[0] != best:
                 raise RunError(
-                    f"{self.folder.path}: the weights of the best evaluation, after step {best}, "
-                    "were not kept, since early_stop was set afterwards; resume without it to get "
-                    "the last ones"
+                    f"{self.best.path(best)}: the weights of the best validation are gone; resume "
+                    "without evaluation.early_stop to get the last ones"
                 )
-            self.learner.load_weights(found[1])
+            self.optimizer_step.load_weights(loaded[1])
         weights = None if self.sharding is None else self.sharding.gathered(self.policy)
         if self.ranks.is_main:
-            card = model_card(self.settings, len(self.folder.metrics()))
             with self.folder.new_model() as unfinished:
-                save_model(self.policy, unfinished, card, weights)
+                save_model(self.policy, unfinished, model_card(self.settings, self.step), weights)

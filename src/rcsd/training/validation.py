@@ -8,9 +8,9 @@ from rcsd.data.load import load_examples, read_rubrics
 from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import rubric_rows, whole_criteria
 from rcsd.engines.base import Engine
-from rcsd.evaluation.rubric_agreement import row_agreements
-from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
-from rcsd.graders.base import rubric_of
+from rcsd.evaluation.rubric_agreement import measure_rows
+from rcsd.evaluation.rubric_matchers import build_matcher
+from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
@@ -72,8 +72,8 @@ class HeldOutRubrics(HeldOut):
     ) -> None:
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
-            rubric_of(example)
-        self._matcher = chosen_matcher(self._examples, None, None)
+            require_rubric(example)
+        self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
@@ -87,7 +87,7 @@ class HeldOutRubrics(HeldOut):
         if path is not None:
             self._write(path, num_steps, completions, drawn)
         read = read_rubrics(self._examples, rubrics)
-        found = row_agreements(self._examples, read, self._matcher, {}, CodeJudge())
+        found = measure_rows(self._examples, read, self._matcher, {}, CodeJudge())
         return {
             "valid_share": len(rubrics) / len(drawn),
             "precision_mean": sum(row.precision for row in found) / len(found),

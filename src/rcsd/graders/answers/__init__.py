@@ -24,7 +24,6 @@ from rcsd.graders.answers.extraction import (
     Extraction,
     extract_final_answer,
     extract_marked_answer,
-    text_after_thinking,
 )
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words, without_articles
@@ -41,7 +40,6 @@ __all__ = [
     "extract_marked_answer",
     "grade",
     "grade_example",
-    "text_after_thinking",
 ]
 
 

@@ -160,15 +160,8 @@ def _by_letter(letter: str, options: Sequence[str]) -> Choice:
 def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choice:
     """A letter, and what follows it: another letter, an option's text, or a reason."""
     name = letter.upper()
-    listed = _LISTED.match(rest)
-    if listed and listed[1].upper() != name and listed[1] not in ("a", "I"):
-        return None, f"names several options: {name} and {listed[1].upper()}"
-    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {name}) > 1:
-        return None, f"a list that begins with {name}"
-    if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
-        return None, f"asks whether it is {name}, or denies it"
-    if (hedge := _HEDGED.search(rest)) and hedge[1] != name:
-        return None, f"says {name}, but that it may be {hedge[1]}"
+    if doubt := _find_doubt(name, rest):
+        return None, doubt
     chosen, reason = _by_letter(letter, options)
     if chosen == BEYOND and re.search(r"\w", rest):  # "H - reflex" may be a name
         by_text = _by_text(rest, options)
@@ -188,6 +181,19 @@ def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choic
             other = LETTERS[by_text[0]]
             return None, f"contradicts itself: the letter {name} beside the text of {other}"
     return chosen, reason
+
+
+def _find_doubt(name: str, rest: str) -> str:
+    """Why what follows a letter may not affirm it; empty: it does."""
+    listed = _LISTED.match(rest)
+    if listed and listed[1].upper() != name and listed[1] not in ("a", "I"):
+        return f"names several options: {name} and {listed[1].upper()}"
+    if len(set(re.findall(r"(?<![(\w])([A-Z])[.)]\s+\w", rest)) - {name}) > 1:
+        return f"a list that begins with {name}"
+    if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
+        return f"asks whether it is {name}, or denies it"
+    hedge = _HEDGED.search(rest)
+    return f"says {name}, but that it may be {hedge[1]}" if hedge and hedge[1] != name else ""
 
 
 def _by_text(text: str, options: Sequence[str], articles: bool = True) -> Choice | None:

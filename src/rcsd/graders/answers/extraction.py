@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.units import read_unit
+from rcsd.io import after_thinking
 
 MAX_LINE = 200
 """Characters of a text that is an answer as a whole, or of an equation that is."""
@@ -32,11 +33,6 @@ MAX_LINE = 200
 MAX_OPTION = 1_000
 """Characters of a line that is an option with its letter."""
 
-_TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
-_OPENED = re.compile(rf"(?im)^[^\S\n]*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)")
-_CLOSED = re.compile(
-    rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
-)
 _FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
 _OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
@@ -114,7 +110,7 @@ def extract_final_answer(
         kind: Kind of answer, as in `rcsd.types.Grading`.
         options: Options of a choice.
     """
-    rest = text_after_thinking(text)
+    rest = after_thinking(text)
     if rest is None:
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if rest != text and not rest.strip():
@@ -138,19 +134,9 @@ def extract_final_answer(
 
 def extract_marked_answer(text: str) -> str | None:
     """Final answer in a closed box or after a mark such as ``Answer:``; None: there is none."""
-    rest = text_after_thinking(text) or ""
+    rest = after_thinking(text) or ""
     found = _boxed(rest, False, "text") or _marked(rest, True)
     return None if found is None else found.answer
-
-
-def text_after_thinking(text: str) -> str | None:
-    """Text after the last closing tag of thinking; None: a block of thinking never ends.
-
-    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
-    """
-    closed = list(_CLOSED.finditer(text))
-    rest = text[closed[-1].end() :] if closed else text
-    return None if _OPENED.search(rest) else rest
 
 
 _HOLDS = {
@@ -262,7 +248,7 @@ def _lone_option(text: str) -> Extraction | None:
 
 def _equation(text: str) -> Extraction | None:
     """The last sentence, if it is nothing but an equation."""
-    line = strip_markup(_sentences(_last_line(text))[-1])
+    line = strip_markup(split_sentences(_last_line(text))[-1])
     found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
     return Extraction(found[1], "in the last equation") if found else None
 
@@ -271,17 +257,18 @@ def _single_line(text: str) -> Extraction | None:
     line = strip_markup(text)
     if line is None or "\n" in line or "\\boxed" in line or len(line) > MAX_LINE:
         return None
-    return None if len(_sentences(line)) > 1 else Extraction(line, "the whole text")
+    return None if len(split_sentences(line)) > 1 else Extraction(line, "the whole text")
 
 
 def _conclusion(text: str) -> Extraction | None:
-    last = [sentence for sentence in _sentences(text) if sentence.strip()][-1:]
+    last = [sentence for sentence in split_sentences(text) if sentence.strip()][-1:]
     opening = _CONCLUDES.match(last[0]) if last else None
     answer = strip_markup(last[0][opening.end() :]) if opening else None
     return None if answer is None else Extraction(answer, "in the last sentence")
 
 
-def _sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
+    """Sentences and paragraphs of a text."""
     return _SENTENCE_END.split(text.strip())
 
 

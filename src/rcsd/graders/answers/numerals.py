@@ -1,8 +1,8 @@
 r"""Numbers in text, with the units that follow them.
 
-`read_numerals` reads digits and powers of ten. `read_quantities` also reads fractions, roots,
-multiples of π and number words, and the unit behind each: ``2\sqrt{2}``, ``3\pi/4``, ``1 1/2``,
-``12 million``, ``five``.
+`read_numerals` reads digits and powers of ten. `read_quantities` also reads fractions, roots and
+multiples of π, and the unit behind each: ``2\sqrt{2} m``, ``3\pi/4``, ``1 1/2``, ``12 million``.
+Number words, such as "five", are not read.
 """
 
 import math
@@ -84,38 +84,7 @@ def _symbolic_value(match: re.Match[str]) -> float | None:
     return -value if match["sign"] else value
 
 
-_ONES = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {"zero": 0, "a": 1, "an": 1} | {word: n for n, word in enumerate(_ONES, 1)}
-_WORDS |= {word: 10 * n for n, word in enumerate(_TENS, 2)}
-_PARTS = {
-    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
-    "eighth": 8, "tenth": 10,
-}  # fmt: skip
 _MULTIPLES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
-_IN_WORDS = re.compile(
-    rf"(?i)(?:\b(?P<minus>minus|negative)\s+)?"
-    rf"\b(?:(?P<tens>{'|'.join(_TENS)})[-* ](?P<ones>{'|'.join(_ONES[:9])})"
-    rf"|(?:(?P<over>{'|'.join(_ONES)}|an?)[-* ])?(?P<part>{'|'.join(_PARTS)})s?"
-    rf"|(?P<word>zero|{'|'.join(_ONES)}|{'|'.join(_TENS)}))\b(?!-)"
-)
-
-
-def _read_words(text: str) -> list[Quantity]:
-    """The one number that words give; empty: there is none, or more than a word or two."""
-    matches = list(_IN_WORDS.finditer(text))
-    if len(matches) != 1:
-        return []
-    match = matches[0]
-    part = {name: (word or "").lower() for name, word in match.groupdict().items()}
-    if part["part"]:
-        number = _WORDS.get(part["over"], 1) / _PARTS[part["part"]]
-    else:
-        number = float(sum(_WORDS[part[name]] for name in ("tens", "ones", "word") if part[name]))
-    return [Quantity(-number if part["minus"] else number, match.start(), match.end())]
 
 
 def read_quantities(text: str) -> list[Quantity]:
@@ -131,7 +100,7 @@ def read_quantities(text: str) -> list[Quantity]:
         for numeral in read_numerals(text)
         if not any(other.start < numeral.end and numeral.start < other.end for other in symbolic)
     ]
-    bare = sorted(symbolic + numerals, key=lambda quantity: quantity.start) or _read_words(text)
+    bare = sorted(symbolic + numerals, key=lambda quantity: quantity.start)
     return [_with_unit(text, quantity) for quantity in bare]
 
 

@@ -72,23 +72,16 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
     expected = _read_reference(reference, unit, tolerance)
     if isinstance(expected, str):
         return None, expected
-    if len(answer) > MAX_CHARACTERS:
-        return None, f"it is longer than {MAX_CHARACTERS} characters"
-    if _CASES.search(answer):
-        return None, "gives several cases"
     text = _cut_to_claim(normalize_quantity(answer))
-    if _holds_range(text):
-        return None, "ambiguous: gives a range"
     claimed = _claimed_quantities(text)
-    for quantity in claimed:
-        if doubt := _find_doubt(text, quantity, expected.unit):
-            return None, doubt
+    if doubt := _find_doubt_in_answer(answer, text) or next(
+        filter(None, (_find_doubt(text, value, expected.unit) for value in claimed)), ""
+    ):
+        return None, doubt
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
-        if isinstance(value, str):
-            return None, value
-        return _compare(value, "", expected)
-    verdicts = [_compare(quantity, _text_after(text, quantity), expected) for quantity in claimed]
+        return (None, value) if isinstance(value, str) else _compare(value, "", expected)
+    verdicts = [_compare(value, _text_after(text, value), expected) for value in claimed]
     right = {verdict for verdict, _ in verdicts}
     if len(right) == 1:
         return verdicts[0]
@@ -125,7 +118,6 @@ _CLAUSE = re.compile(
     r"|\(?the(?! (?:\w+ )?power| [a-z]\b))\b"
 )
 _SENTENCE = re.compile(r"[.!](?=\s+[^\W\d_]{2,})|\n")
-_CASES = re.compile(r"(?i)\b(?:else|otherwise)\b")
 _SIDES = re.compile(
     r"(?i)[=≈]|\b(?:is|are|was|equals?|becomes?|will be|would be|approximately|about|roughly)\b"
 )
@@ -203,17 +195,6 @@ def _text_after(text: str, value: Quantity) -> str:
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
 
 
-def _holds_range(text: str) -> bool:
-    if re.search(r"\d\s*-\s*\d*[a-z](?![\w])\s*$", text):
-        return False  # "3 - x"
-    for low, high in itertools.pairwise(read_quantities(text)):
-        between = text[low.end : high.start].strip()
-        is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
-        if is_pair or between in ("-", "to", "~", "..."):
-            return True
-    return False
-
-
 # Doubts: numbers that an answer gives without claiming them.
 
 _BOUND = re.compile(
@@ -221,8 +202,15 @@ _BOUND = re.compile(
     r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
     r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
 )
-_REFUSED = re.compile(
-    r"(?i)^[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false|too)\b"
+_DENIALS = (
+    (re.compile(r"\s*!\s*$"), "a factorial, or an exclamation"),
+    (re.compile(r"[^?]*\?"), "the number is asked, not said"),
+    (
+        re.compile(
+            r"(?i)[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false|too)\b"
+        ),
+        "the number is denied",
+    ),
 )
 _PART_OF = re.compile(
     r"(?i)\b(?:half|thirds?|quarters?|twice|double|triple|thrice|negative|opposite|inverse|reciprocal"
@@ -246,7 +234,27 @@ _VARIABLE = re.compile(
     r"\s*(?:[-+*/]\s*\d*)?(?:[b-zB-Z](?![\w'\u2019])|[a-zA-Z]_\w|mgh?\b|kT\b)(?!\s*[=≈])"
     r"|[a-zA-Z](?![\w'\u2019])"
 )
-_EXPRESSION = "an expression with a variable"
+
+
+def _find_doubt_in_answer(answer: str, text: str) -> str:
+    """Why an answer may claim no single value; empty: it does not say so.
+
+    Args:
+        answer: The answer.
+        text: Its claim, normalised.
+    """
+    if len(answer) > MAX_CHARACTERS:
+        return f"it is longer than {MAX_CHARACTERS} characters"
+    if re.search(r"(?i)\b(?:else|otherwise)\b", answer):
+        return "gives several cases"
+    if re.search(r"\d\s*-\s*\d*[a-z](?!\w)\s*$", text):
+        return ""  # "3 - x" is no range
+    for low, high in itertools.pairwise(read_quantities(text)):
+        between = text[low.end : high.start].strip()
+        is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
+        if is_pair or between in ("-", "to", "~", "..."):
+            return "ambiguous: gives a range"
+    return ""
 
 
 def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
@@ -254,31 +262,30 @@ def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
 
     What stands beside a number does not matter where it is part of a formula: that is evaluated.
     """
-    begin, rest = _side_start(text, value.start), text[value.end :]
-    written = text[value.start : value.end]
-    if re.match(r"\s*!\s*$", rest):
-        return "a factorial, or an exclamation"
-    if bound := _BOUND.search(text, begin, value.start):
+    before, rest = text[_side_start(text, value.start) : value.start], text[value.end :]
+    if bound := _BOUND.search(before):
         return f"no single value is claimed: {bound[0]!r} stands before it"
-    if _REFUSED.match(rest):
-        return "the number is denied"
-    if "?" in rest:
-        return "the number is asked, not said"
+    for pattern, reason in _DENIALS:
+        if pattern.match(rest):
+            return reason
     if _is_formula(text, value):
         return ""
-    if part := _PART_OF.search(text, begin, value.start):
+    if part := _PART_OF.search(before):
         return f"a part or a multiple of the number: {part[0].strip()!r} stands before it"
     if _GOES_ON.match(rest):
         return f"no single value is claimed: {rest.strip()[:40]!r} follows it"
-    if re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written):
-        return _EXPRESSION
+    return _find_variable(text[value.start : value.end], rest, value.unit, requested)
+
+
+def _find_variable(written: str, rest: str, unit: Unit, requested: Unit) -> str:
+    """Why letters in or behind a number may be no unit; empty: they are one, or there are none."""
+    if re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written) or (unit.is_none and _VARIABLE.match(rest)):
+        return "an expression with a variable"
     if requested.is_none and _MAYBE_VARIABLE.search(written) and not _SURE_UNIT.search(written):
         return f"{written!r} may hold a variable, or a unit"
-    if value.unit.is_none:
-        if _VARIABLE.match(rest):
-            return _EXPRESSION
-        if not requested.is_none and requested.readings and _OTHER_UNIT.match(rest):
-            return f"{rest.strip()[:40]!r} may be a unit that cannot be read"
+    can_convert = not requested.is_none and requested.readings
+    if unit.is_none and can_convert and _OTHER_UNIT.match(rest):
+        return f"{rest.strip()[:40]!r} may be a unit that cannot be read"
     return ""
 
 
@@ -357,12 +364,13 @@ def _compare(value: Quantity, after: str, expected: Expected) -> Verdict:
         if not converted:
             return False, f"wrong unit: {stated}, requested is {expected}"
         near = [expected.is_near(number, target) for number in converted]
-        ours, theirs = degree_size(unit), degree_size(requested)
-        if not any(near) and ours and theirs and unit.written != requested.written:
-            if expected.is_near(value.number * ours / theirs, target):
-                is_below_zero = requested.written == "K" and target < 0
-                verdict = True if is_below_zero else None
-                return verdict, f"{stated} is {expected} as a difference of temperatures"
+        sizes = degree_size(unit), degree_size(requested)
+        difference = value.number * sizes[0] / sizes[1] if sizes[0] and sizes[1] else math.nan
+        is_other = unit.written != requested.written
+        if not any(near) and is_other and expected.is_near(difference, target):
+            is_below_zero = requested.written == "K" and target < 0
+            verdict = True if is_below_zero else None
+            return verdict, f"{stated} is {expected} as a difference of temperatures"
     return _conclude(stated, near, expected)
 
 

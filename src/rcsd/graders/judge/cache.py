@@ -54,7 +54,8 @@ class ReplyCache:
 
     def write(self, key: str, reply: ChatReply) -> None:
         """Store a reply; another process's to the same request stays."""
-        row = asdict(reply) | {"num_attempts": 0}
+        row = asdict(reply)
+        del row["num_attempts"]
         query = "INSERT OR IGNORE INTO reply_by_request VALUES (?, ?)"
         with self._connected():
             self._connection.execute(query, (key, json.dumps(row)))

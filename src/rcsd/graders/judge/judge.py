@@ -11,7 +11,7 @@ from typing import Any
 from rcsd import config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
-from rcsd.graders.base import Judgement, judgement_of, rubric_of
+from rcsd.graders.base import Judgement, require_rubric
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.chat import Chat, ChatReply, Request
 from rcsd.graders.judge.cost import CostTracker, Forecast
@@ -164,7 +164,7 @@ class ModelJudge:
         return [
             Call(index, numbers)
             for index, (example, _) in enumerate(answers)
-            for numbers in criterion_groups(self.asks, len(rubric_of(example).criteria))
+            for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
         ]
 
     def _request(self, call: Call, answers: Answers) -> Request:
@@ -233,14 +233,14 @@ class ModelJudge:
     def _judgement(
         self, index: int, example: Example, findings: Mapping[tuple[int, int], Finding]
     ) -> Judgement:
-        rubric, is_holistic = rubric_of(example), self.asks.type == "holistic"
+        rubric, is_holistic = require_rubric(example), self.asks.type == "holistic"
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
         found = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in found]
         self.costs.unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
             verdicts = [None if each.value is None else bool(each.value) for each in found]
-            return judgement_of(rubric, verdicts, reasons)
+            return Judgement.from_verdicts(rubric, verdicts, reasons)
         if (value := found[0].value) is None:
             return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
         return Judgement((), float(value), (float(value), float(value)), ("",))

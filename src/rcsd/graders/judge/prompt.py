@@ -11,7 +11,7 @@ from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
-from rcsd.graders.base import rubric_of
+from rcsd.graders.base import require_rubric
 from rcsd.io import digest
 from rcsd.redact import visible_text
 from rcsd.types import Conversation, Example
@@ -89,7 +89,7 @@ def build_conversation(
     Raises:
         DataError: If the example has no rubric.
     """
-    criteria = rubric_of(example).criteria
+    criteria = require_rubric(example).criteria
     numbered = [
         NumberedCriterion(number, defused(criteria[number - 1].text), criteria[number - 1].weight)
         for number in (numbers or range(1, len(criteria) + 1))

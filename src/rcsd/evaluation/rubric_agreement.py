@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rcsd.errors import DataError
-from rcsd.evaluation.rubric_agreement.matchers import Matcher
+from rcsd.evaluation.rubric_matchers import Matcher
 from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -22,7 +22,7 @@ from rcsd.evaluation.statistics import (
     percentile_interval,
     resampling_weights,
 )
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.types import Example, Rubric
 
 MIN_PAIRS = 3
@@ -108,21 +108,21 @@ class Comparison:
     verdict_agreement: Interval | None
 
 
-def row_agreements(
+def measure_rows(
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
     matcher: Matcher,
     completions: Mapping[str, Sequence[str]],
     judge: Judge,
 ) -> tuple[RowAgreement, ...]:
-    """Every gold row measured; one without a written rubric says nothing, see `agreement`."""
+    """Agreement of each gold row; without a written rubric it is 0 (`measure_agreement`)."""
     return tuple(
         _row(example, written.get(example.id), matcher, completions.get(example.id, ()), judge)
         for example in gold
     )
 
 
-def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
+def measure_agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
     matcher: Matcher,
@@ -161,7 +161,7 @@ def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
         raise DataError(
             f"no written rubric for {len(missing)} of {len(gold)} gold ids: {shown}", field="rubric"
         )
-    rows = row_agreements(gold, written, matcher, completions, judge)
+    rows = measure_rows(gold, written, matcher, completions, judge)
     ordered = [row for row in rows if row.verdict_agreement is not None]
 
     def interval(name: str, of: Sequence[RowAgreement]) -> Interval:
@@ -185,7 +185,7 @@ def agreement(  # noqa: PLR0913 (what is measured, by what, and how sure)
     )
 
 
-def compared(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
+def compare_agreements(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
     """What changed between two sets of written rubrics for the same gold rows.
 
     Raises:
@@ -216,7 +216,7 @@ def _row(
     texts: Sequence[str],
     judge: Judge,
 ) -> RowAgreement:
-    gold = rubric_of(example)
+    gold = require_rubric(example)
     gold_points, _ = _points(example, gold, texts, judge)
     if written is None:
         # No rubric puts no two answers into an order: every pair is a tie.

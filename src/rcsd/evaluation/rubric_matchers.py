@@ -105,7 +105,7 @@ def _canonical(rubric: Rubric) -> list[int]:
     )
 
 
-def chosen_matcher(
+def build_matcher(
     gold: Sequence[Example], name: Literal["checks", "text"] | None, threshold: float | None
 ) -> Matcher:
     """Matcher of a name; None matches by checks where the source can read criteria, else by text.

@@ -1,4 +1,4 @@
-"""Budgets: when a run has learned from enough; and what is evaluated on the way."""
+"""When a run ends: budgets, early stopping; and validation on the way."""
 
 import itertools
 import time
@@ -19,10 +19,11 @@ from tests.training.test_trainer import (
 )
 
 from rcsd import config
-from rcsd.errors import ConfigError, DataError
-from rcsd.io import read_rows
+from rcsd.config import parse_config
+from rcsd.errors import ConfigError, DataError, RunError
+from rcsd.io import read_rows, write_rows
 from rcsd.runs import RunFolder
-from rcsd.training.budget import SECONDS, TOKENS, BudgetTracker
+from rcsd.training.stopping import SECONDS, TOKENS, BudgetTracker, EarlyStopping
 from rcsd.training.trainer import run
 
 WORLD = {"type": "world", "split": "new_numbers", "num_examples": 2}
@@ -49,24 +50,25 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_enough_once_the_tokens_are_reached() -> None:
-    ledger = BudgetTracker(budget(10), [])
-    assert not ledger.is_spent
-    assert ledger.add(9, 1.0)[TOKENS] == 9
-    assert not ledger.is_spent
-    assert ledger.add(1, 1.0)[TOKENS] == 10
-    assert ledger.is_spent
+    tracker = BudgetTracker(budget(10))
+    assert not tracker.is_spent
+    assert tracker.add(9, 1.0)[TOKENS] == 9
+    assert not tracker.is_spent
+    assert tracker.add(1, 1.0)[TOKENS] == 10
+    assert tracker.is_spent
 
 
 @pytest.mark.usefixtures("ticking")
 def test_with_seconds_both_must_be_reached() -> None:
-    ledger = BudgetTracker(budget(10, seconds=3), [])
+    tracker = BudgetTracker(budget(10, seconds=3))
     spent = []
     for num_tokens in (20, 0, 0):
-        began = ledger.now()
-        ledger.add(num_tokens, ledger.now() - began)
-        spent.append(ledger.is_spent)
-    assert (ledger.seconds, spent) == (3, [False, False, True])
-    late = BudgetTracker(budget(10, seconds=3), [{TOKENS: 9.0, SECONDS: 50.0}])
+        began = tracker.now()
+        tracker.add(num_tokens, tracker.now() - began)
+        spent.append(tracker.is_spent)
+    assert (tracker.seconds, spent) == (3, [False, False, True])
+    late = BudgetTracker(budget(10, seconds=3))
+    late.add(9, 50.0)
     assert not late.is_spent
     late.add(1, 1.0)
     assert late.is_spent
@@ -75,25 +77,17 @@ def test_with_seconds_both_must_be_reached() -> None:
 @pytest.mark.usefixtures("ticking")
 def test_the_clock_is_the_walls_or_the_process() -> None:
     for clock, seconds in (("wall", 1.0), ("process", 100.0)):
-        ledger = BudgetTracker(budget(10, clock=clock), [])
-        began = ledger.now()
-        assert ledger.now() - began == seconds
-    plain = BudgetTracker(None, []).now
+        tracker = BudgetTracker(budget(10, clock=clock))
+        began = tracker.now()
+        assert tracker.now() - began == seconds
+    plain = BudgetTracker(None).now
     assert plain() - plain() == -1.0
 
 
 def test_without_a_budget_it_is_never_enough() -> None:
-    ledger = BudgetTracker(None, [])
-    ledger.add(10**12, 1e9)
-    assert not ledger.is_spent
-
-
-def test_it_counts_on_from_the_rows_that_are_there() -> None:
-    rows = [{TOKENS: 4.0, SECONDS: 1.5}, {TOKENS: 9.0, SECONDS: 2.5}]
-    ledger = BudgetTracker(budget(12), rows)
-    assert (ledger.tokens, ledger.seconds) == (9, 2.5)
-    ledger.add(3, ledger.now())
-    assert ledger.is_spent
+    tracker = BudgetTracker(None)
+    tracker.add(10**12, 1e9)
+    assert not tracker.is_spent
 
 
 # Laws
@@ -101,13 +95,16 @@ def test_it_counts_on_from_the_rows_that_are_there() -> None:
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 60), st.integers(0, 20))
 def test_counting_on_is_counting_through(sizes: list[int], tokens: int, cut: int) -> None:
-    whole, rows = BudgetTracker(budget(tokens), []), []
+    whole, resumed = BudgetTracker(budget(tokens)), BudgetTracker(budget(tokens))
+    states = [whole.state_dict()]
     for size in sizes:
-        rows.append(whole.add(size, whole.now()))
-    resumed = BudgetTracker(budget(tokens), rows[:cut])
+        whole.add(size, 0.5)
+        states.append(whole.state_dict())
+    cut = min(cut, len(sizes))
+    resumed.load_state_dict(states[cut])
     for size in sizes[cut:]:
-        resumed.add(size, resumed.now())
-    assert (resumed.tokens, resumed.is_spent) == (whole.tokens, whole.is_spent)
+        resumed.add(size, 0.5)
+    assert (resumed.state_dict(), resumed.is_spent) == (whole.state_dict(), whole.is_spent)
 
 
 # Runs
@@ -171,6 +168,22 @@ def test_a_run_killed_after_its_last_step_takes_no_other(tmp_path: Path) -> None
         run(settings(tmp_path, "broken", **changes), on_step=kill)
     resumed = run(settings(tmp_path, "broken", **changes), resume=True)
     assert trajectory(resumed) == trajectory(whole)
+    name = "model.safetensors"
+    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+def test_a_resumed_run_counts_on_from_its_checkpoint_and_reads_no_metrics(tmp_path: Path) -> None:
+    stop = {"metric": SCORE, "patience": 4}
+    evaluation = {"data": WORLD, "every_steps": 1, "max_tokens": 4, "early_stop": stop}
+    changes = {"budget": {"tokens": 10**9}, "steps": 20, "evaluation": evaluation}
+    whole = run(settings(tmp_path, "whole", **changes))
+    assert len(whole.metrics()) == 5  # all scores of a random model are 0
+    run_until_killed(settings(tmp_path, "broken", **changes))
+    metrics = tmp_path / "broken" / "metrics.jsonl"
+    rows = [{"step": row["step"]} for row in read_rows(metrics)]
+    write_rows(metrics, rows)
+    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
+    assert trajectory(resumed) == rows[:2] + trajectory(whole)[2:]
     name = "model.safetensors"
     assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
 
@@ -272,3 +285,134 @@ def test_a_held_out_prompt_that_does_not_fit_names_its_set(
     with pytest.raises(DataError, match=rf"{where}.*held-out example .*room for 24"):
         run(settings(tmp_path, "run", evaluation=evaluation))
     assert not (tmp_path / "run").exists()
+
+
+# Early stopping
+
+SCORE = "eval/score_mean"
+
+
+def watch(stopping: EarlyStopping, *scores: float | None) -> EarlyStopping:
+    """Steps 1, 2, ...; an evaluation where there is a score."""
+    for step, score in enumerate(scores, 1):
+        if score is not None:
+            stopping.observe(step, {SCORE: score})
+    return stopping
+
+
+@pytest.mark.parametrize(
+    ("scores", "stops", "best"),
+    [
+        ((0.5,), False, 1),
+        ((0.5, 0.4), False, 1),
+        ((0.5, 0.4, 0.5), True, 1),
+        ((0.5, 0.4, 0.6), False, 3),
+        ((0.7, 0.7, 0.7), True, 1),
+        ((None, 0.5, None, None, 0.4, None), False, 2),  # evaluations count, not steps
+        ((None, 0.5, None, None, 0.4, 0.3), True, 2),
+        ((None, None), False, None),
+    ],
+)
+def test_a_run_stops_at_the_evaluation_that_uses_up_its_patience(
+    scores: tuple[float | None, ...], stops: bool, best: int | None
+) -> None:
+    stopping = watch(EarlyStopping(SCORE, patience=2), *scores)
+    assert (stopping.should_stop, stopping.best_step) == (stops, best)
+
+
+def test_small_gains_do_not_count_until_they_add_up() -> None:
+    def after(*scores: float) -> EarlyStopping:
+        return watch(EarlyStopping(SCORE, patience=3, min_gain=0.25), *scores)
+
+    assert after(0.25, 0.375, 0.5).best_step == 1  # not by more than 0.25
+    assert after(0.25, 0.375, 0.5, 0.625).best_step == 4
+    assert after(0.25, 0.375, 0.5, 0.5).should_stop
+    assert not after(0.25, 0.375, 0.5, 0.625).should_stop
+
+
+SCORES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=20)
+
+
+@given(SCORES.filter(any), st.integers(1, 4))
+def test_without_a_least_gain_the_best_is_the_first_of_the_largest(
+    scores: list[float | None], patience: int
+) -> None:
+    best = watch(EarlyStopping(SCORE, patience), *scores).best_step
+    assert best is not None
+    largest = max(score for score in scores if score is not None)
+    assert scores[best - 1] == largest
+    assert largest not in scores[: best - 1]
+
+
+@given(SCORES, st.integers(1, 4), st.floats(0, 0.5), st.integers(0, 20))
+def test_early_stopping_goes_on_from_its_state(
+    scores: list[float | None], patience: int, min_gain: float, cut: int
+) -> None:
+    whole = watch(EarlyStopping(SCORE, patience, min_gain), *scores)
+    resumed = EarlyStopping(SCORE, patience, min_gain)
+    resumed.load_state_dict(
+        watch(EarlyStopping(SCORE, patience, min_gain), *scores[:cut]).state_dict()
+    )
+    for step, score in list(enumerate(scores, 1))[cut:]:
+        if score is not None:
+            resumed.observe(step, {SCORE: score})
+    assert resumed.state_dict() == whole.state_dict()
+    assert resumed.should_stop == whole.should_stop
+    more = watch(EarlyStopping(SCORE, patience + 1, min_gain), *scores)
+    assert whole.should_stop or not more.should_stop
+
+
+def test_a_state_by_another_metric_does_not_count() -> None:
+    stopping = EarlyStopping("eval/accuracy_mean", patience=1)
+    stopping.load_state_dict(watch(EarlyStopping(SCORE, patience=1), 0.5, 0.4).state_dict())
+    assert (stopping.should_stop, stopping.best_step) == (False, None)
+
+
+def test_a_metric_that_the_first_evaluation_lacks_is_refused() -> None:
+    metrics = {"eval/accuracy_mean": 0.5, "eval/unscored_share": 1.0}
+    stopping = EarlyStopping(SCORE, patience=1)
+    with pytest.raises(RunError, match="lacks it; it has eval/accuracy_mean, eval/unscored_share"):
+        stopping.observe(1, metrics)
+    watch(stopping, 0.5)
+    assert not stopping.observe(2, metrics)  # later ones may grade nothing
+
+
+def run_that_stops(metric: str, writes: str = "answer", every_steps: int | None = 5) -> dict:
+    data = {"type": "jsonl", "path": "rows.jsonl"}
+    return {
+        "model": {"path": "model"},
+        "data": data,
+        "method": {"type": "distill"},
+        "optim": {"lr": 1e-3},
+        "steps": 20,
+        "views": {"writes": writes},
+        "out": "run",
+        "evaluation": {
+            "data": data,
+            "every_steps": every_steps,
+            "early_stop": {"metric": metric, "patience": 2},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "writes"), [(SCORE, "answer"), ("eval/accuracy_mean", "answer")]
+)
+def test_a_run_may_stop_by_what_it_measures(metric: str, writes: str) -> None:
+    evaluation = parse_config(run_that_stops(metric, writes)).evaluation
+    assert evaluation is not None
+    assert evaluation.early_stop is not None
+    assert evaluation.early_stop.min_gain == 0
+    parse_config(run_that_stops("eval/f1_mean", "rubric"))
+
+
+def test_a_run_cannot_stop_by_what_it_does_not_measure() -> None:
+    with pytest.raises(ConfigError, match="take eval/score_mean or eval/accuracy_mean"):
+        parse_config(run_that_stops("eval/f1_mean"))
+    with pytest.raises(ConfigError, match="take eval/f1_mean"):
+        parse_config(run_that_stops(SCORE, "rubric"))
+
+
+def test_a_run_that_evaluates_at_its_end_alone_cannot_stop_early() -> None:
+    with pytest.raises(ConfigError, match="set every_steps"):
+        parse_config(run_that_stops(SCORE, every_steps=None))

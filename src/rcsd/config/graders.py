@@ -1,0 +1,194 @@
+"""Judges of answers: checks in code, or a model."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from rcsd.config.base import Section, checked_address
+from rcsd.config.engines import AnyEngine
+from rcsd.config.model import Model
+
+# The last part of a name: max_thinking_tokens is a number of them.
+_SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
+_NAMED = BeforeValidator(lambda value: {"type": value} if isinstance(value, str) else value)
+"""``judge: code`` for ``judge: {type: code}``."""
+
+
+class CodeJudge(Section):
+    """Exact verdicts by the criteria's own checks; a criterion without one stays unscored."""
+
+    type: Literal["code"] = "code"
+    """Selects the checks."""
+
+
+class AskCriterion(Section):
+    """One request per criterion: most requests, no influence between criteria.
+
+    Scores are the points of met criteria over all positive points (HealthBench, arXiv 2505.08775).
+    """
+
+    type: Literal["criterion"] = "criterion"
+    """Selects one criterion a request."""
+
+
+class AskSeveral(Section):
+    """Several criteria per request; verdicts are matched by number, scored as ``criterion``."""
+
+    type: Literal["several"]
+    """Selects several criteria a request."""
+    criteria_per_call: int = Field(default=10, ge=2)
+    """Maximum number of criteria in one request."""
+
+
+class AskHolistic(Section):
+    """One request per rubric: the judge weighs the criteria itself and gives one score.
+
+    Rubrics as Rewards (arXiv 2507.17746) calls it implicit aggregation. There are no verdicts.
+    """
+
+    type: Literal["holistic"]
+    """Selects one score for all criteria."""
+    scale: Literal["1-10", "0-100"] = "1-10"
+    """Integers that the judge chooses from; the lowest becomes 0, the highest 1."""
+
+
+Asks = Annotated[AskCriterion | AskSeveral | AskHolistic, Field(discriminator="type"), _NAMED]
+
+
+class Prices(Section):
+    """Prices of a server, in any currency."""
+
+    prompt: float = Field(ge=0)
+    """Price of a million prompt tokens."""
+    completion: float = Field(ge=0)
+    """Price of a million completion tokens, thinking included."""
+
+
+class AskedModel(Section):
+    """Settings of any model that judges."""
+
+    asks: Asks = AskCriterion()
+    """Content of a request: ``criterion``, ``{type: several, criteria_per_call: 10}``, or
+    ``holistic``."""
+    temperature: float | None = Field(default=0.0, ge=0)
+    """Sampling temperature; None sends none, for models that take no temperature."""
+    max_tokens: int = Field(default=1024, ge=16)
+    """Maximum tokens of a reply, thinking included. A reply that is cut off is no verdict."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed of the sampling; repeats and second attempts derive other seeds."""
+    max_calls: int | None = Field(default=None, ge=1)
+    """Maximum number of calls of one process; None: no limit. Cached replies take no call. What is
+    left stays unscored, with the reason ``budget``, and a run that is rewarded by it ends."""
+    cache: Path | None = None
+    """SQLite file of all replies; None: ``judgements.sqlite`` in the folder of caches
+    (RCSD_CACHE)."""
+    templates: Path | None = None
+    """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
+
+
+class ModelJudge(AskedModel):
+    """A model behind an OpenAI-compatible address, hosted or served by ``vllm serve``."""
+
+    type: Literal["model"]
+    """Selects a model behind an address."""
+    url: str
+    """Address of the server, without ``/chat/completions``: ``http://gpu7:8000/v1``."""
+    model: str
+    """Name of the model on the server."""
+    api_key_variable: str | None = None
+    """Environment variable that holds the key for ``Authorization: Bearer``; None sends none. The
+    key itself is never written anywhere."""
+    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
+    """Constraint on replies. Where the server refuses the first two, plain text is requested. Text
+    is read tolerantly in any case."""
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Name of the reply's token limit in requests; OpenAI's newer models want the second."""
+    sends_seed: bool = True
+    """Whether the seed is sent; some servers refuse it."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, such as ``{reasoning_effort: low}``; no keys or tokens, which
+    ``api_key_variable`` is for."""
+    max_concurrent: int = Field(default=16, ge=1)
+    """Maximum number of requests in flight."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Maximum number of requests begun in a minute, evenly spaced; None: no limit."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Maximum number of tokens in a minute, of prompts (estimated) and of the longest replies;
+    None: no limit."""
+    prices: Prices | None = None
+    """Prices of the server; None: cost is not counted."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Maximum cost of one process, in the currency of the prices. No call is made that could exceed
+    it; what is left stays unscored, with the reason ``budget``."""
+    connect_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Maximum wait for a connection."""
+    read_timeout_seconds: float = Field(default=300.0, gt=0)
+    """Maximum silence while a request is answered: as long as the longest reply takes."""
+    patience_seconds: float = Field(default=600.0, ge=0)
+    """Time within which a request is retried where the server is away or busy, with growing pauses;
+    then the command ends, and all replies so far are in the cache."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        url = checked_address(url, "http://gpu7:8000/v1")
+        if url.endswith("/chat/completions"):
+            raise ValueError("leave /chat/completions out")
+        return url
+
+    @field_validator("extra")
+    @classmethod
+    def _has_no_other_fields(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        fields = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "seed"}
+        fields |= {"response_format", "stream", "n"}
+        if taken := sorted(fields & set(extra)):
+            raise ValueError(f"{', '.join(taken)}: set by fields of the judge, or by nobody")
+        if secret := [name for name in _names(extra) if _SECRET.search(name)]:
+            raise ValueError(
+                f"{', '.join(secret)}: extra stands in records; name the environment variable that "
+                "holds a key in api_key_variable"
+            )
+        return extra
+
+    @model_validator(mode="after")
+    def _can_count(self) -> "ModelJudge":
+        if self.max_cost is not None and self.prices is None:
+            raise ValueError("max_cost needs prices: {prompt: ..., completion: ...}")
+        return self
+
+
+def _names(value: object) -> Iterator[str]:
+    """Names in a tree of fields, at any depth."""
+    if isinstance(value, Mapping):
+        yield from map(str, value)
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _names(inner)
+
+
+class LocalJudge(AskedModel):
+    """A model in this process, on an engine."""
+
+    type: Literal["local"]
+    """Selects a model in this process."""
+    model: Model
+    """The model; it is not trained."""
+    engine: AnyEngine | None = None
+    """Engine that samples its replies; None: the local engine."""
+
+
+RunJudge = Annotated[CodeJudge | ModelJudge, Field(discriminator="type"), _NAMED]
+"""Judge of a training run."""
+Judge = Annotated[CodeJudge | ModelJudge | LocalJudge, Field(discriminator="type"), _NAMED]
+"""Any judge."""
+
+
+class Judging(Section):
+    """Root of the file of `rcsd judge check`."""
+
+    judge: Judge
+    """The judge."""

@@ -1,0 +1,287 @@
+"""Report of a pipeline: ``summary.json``, findings, figures and a page."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rcsd.data.load import read_rubrics
+from rcsd.data.placebos import EMPTY, PARTIAL
+from rcsd.data.reading import written_rubrics
+from rcsd.data.rows import read_jsonl
+from rcsd.evaluation.report import Arm, Difference, Estimate, HeadroomRow, Outcome, ReportPage
+from rcsd.evaluation.rubric_agreement import Agreement, agreement, compared
+from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
+from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
+from rcsd.evaluation.statistics import Interval
+from rcsd.graders.code import CodeJudge
+from rcsd.recipes.arms import (
+    compare_on_sets,
+    differences,
+    estimates,
+    metric_values,
+    place,
+    write_outcome,
+)
+from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
+from rcsd.recipes.pipeline_config import Pipeline
+from rcsd.recipes.pipeline_steps import Writer
+from rcsd.recipes.write_rubrics import read_report
+from rcsd.types import Progress
+
+_RUBRICS = {
+    "gold": "gold rubrics",
+    "learned": "rubrics of the trained writer",
+    "direct": "rubrics of the untrained writer",
+    "generic": "one rubric for all problems, a placebo",
+    "shuffled": "other problems' rubrics, a placebo",
+    "random": "other problems' criteria, mixed, a placebo",
+    "reduced": "a part of each rubric's criteria",
+    "noisy": "rubrics of which a part is replaced at random",
+}
+ARMS = (
+    Arm("base", "before distillation, no rubric shown"),
+    Arm("teacher", "the same weights, each problem's own rubric shown"),
+    *(
+        Arm(name, f"distilled with {rubrics}; no rubric shown", name in ("gold", "learned"))
+        for name, rubrics in _RUBRICS.items()
+    ),
+)
+_HEADROOM = {
+    f"base{UNTRAINED}": "before the warm start, no rubric shown",
+    f"teacher{UNTRAINED}": "before the warm start, own rubric shown",
+    "base": "no rubric shown",
+    "teacher": "gold rubric shown",
+    "teacher, learned rubric": "trained writer's rubric shown",
+    "teacher, direct rubric": "untrained writer's rubric shown",
+    "teacher, shuffled rubric": "another problem's rubric shown",
+}
+_PLACEBOS: tuple[str, ...] = (*EMPTY, *PARTIAL)
+# Arms that are compared where both exist.
+_PAIRS = (
+    ("gold", "base"),
+    *(("gold", placebo) for placebo in _PLACEBOS),
+    ("teacher", "gold"),
+    ("learned", "base"),
+    ("direct", "base"),
+    ("learned", "direct"),
+    *(("learned", placebo) for placebo in _PLACEBOS),
+    *(("direct", placebo) for placebo in _PLACEBOS),
+    ("gold", "learned"),
+    *((placebo, "base") for placebo in _PLACEBOS),
+)
+_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement", "weight_correlation")
+_COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short")
+
+
+def run_and_report(
+    settings: Pipeline,
+    title: str,
+    model: str,
+    further: Mapping[str, object],
+    progress: Progress,
+) -> Outcome:
+    """Run a pipeline and write its report.
+
+    Args:
+        settings: The pipeline.
+        title: Title of the page.
+        model: Name of the model.
+        further: Further entries of the summary.
+        progress: Callback of every step.
+
+    Raises:
+        UserError: As `rcsd.recipes.pipeline.run`.
+    """
+    began = time.perf_counter()
+    artifacts = run(settings, progress)
+    seconds = round(time.perf_counter() - began, 1)
+    rows = {arm: of for arm, of in artifacts.rows.items() if arm != SAMPLES}
+    comparisons = compare_on_sets(
+        artifacts.sets,
+        artifacts.new_kinds,
+        lambda name, metric: {
+            arm: metric_values(of[name], metric)[None] for arm, of in rows.items()
+        },
+        [pair for pair in _PAIRS if set(pair) <= set(rows)],
+        settings.seed,
+    )
+    means = estimates(comparisons)
+    written = agreements(artifacts, settings.seed)
+    rubrics = [
+        Estimate(writer, name, metric, interval)
+        for writer, sets in written.items()
+        for name, of in sets.items()
+        for metric in _AGREEMENT
+        if (interval := getattr(of, metric)) is not None
+    ]
+    arms = [arm for arm in ARMS if arm.name in rows]
+    first = next(iter(artifacts.sets))
+    problems = artifacts.sets[first]
+    answers = {arm.name: rows[arm.name][first] for arm in arms}
+    criteria = criterion_shares(answers, problems)
+    by_arm = _nested(means, [arm.name for arm in arms])
+    summary = {
+        # The quickstart's first name of the arm that is distilled with gold rubrics.
+        "arms": by_arm | ({"rcsd": by_arm["gold"]} if "gold" in by_arm else {}),
+        "criteria": {c.kind: dict(c.shares) for c in criteria},
+        "headroom": _nested(means, [arm for arm in _HEADROOM if arm in rows]),
+        "rubrics": _nested(rubrics, list(written)),
+        "writing": {writer: _counts(artifacts, writer) for writer in artifacts.written},
+        "num_left_out": {
+            name: {of.metric: of.compared.num_left_out for of in comparisons if of.held_out == name}
+            for name in artifacts.sets
+        },
+        "seconds": seconds,
+        "model": model,
+        "seed": settings.seed,
+        **further,
+    }
+    scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
+    findings = describe(first, scores, differences(comparisons), written)
+    if left_out := {n: of for n, of in summary["num_left_out"].items() if any(of.values())}:
+        findings.append(
+            f"Left out of every arm, since one arm's answer could not be graded: {left_out}."
+        )
+    trained = next(arm.name for arm in arms if arm.name in artifacts.folders)
+    page = ReportPage(
+        title=title,
+        subtitle=f"{model}, seed {settings.seed}, {seconds:.0f} seconds",
+        lead=tuple(findings),
+        arms=tuple(arms),
+        estimates=tuple(of for of in means if of.arm in answers),
+        differences=tuple(differences(comparisons)),
+        rubrics=tuple(rubrics),
+        headroom=tuple(
+            HeadroomRow(label, scores[arm]) for arm, label in _HEADROOM.items() if arm in scores
+        ),
+        interval_note=_interval_note(artifacts),
+        curves=tuple(c for arm, f in artifacts.folders.items() for c in curves(arm, f.metrics())),
+        criteria=tuple(criteria),
+        samples=tuple(side_by_side(answers, problems)),
+        facts=facts(artifacts.folders[trained].read_record()),
+    )
+    return write_outcome(page, settings.out, "summary.json", summary)
+
+
+def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement]]:
+    """Agreement of written rubrics with gold, by writer and set; sets without gold are left out."""
+    measured: dict[str, dict[str, Agreement]] = {}
+    for (writer, files), (name, examples) in itertools.product(
+        artifacts.written.items(), artifacts.sets.items()
+    ):
+        if any(example.rubric is None for example in examples):
+            continue
+        rubrics = read_rubrics(examples, written_rubrics(examples, files[name]).rubrics)
+        texts: dict[str, list[str]] = {}
+        for row in artifacts.rows[SAMPLES][name]:
+            texts.setdefault(row.id, []).append(row.text)
+        clusters = None
+        if name in artifacts.new_kinds:
+            clusters = {example.id: example.tags["template"] for example in examples}
+        matcher = chosen_matcher(examples, None, None)
+        measured.setdefault(writer, {})[name] = agreement(
+            examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
+        )
+    return measured
+
+
+def _nested(rows: Sequence[Estimate], names: Sequence[str]) -> dict[str, Any]:
+    """Estimates as ``summary.json`` nests them: arm, set, metric."""
+    nested: dict[str, Any] = {name: {} for name in names}
+    for row in rows:
+        if row.arm in nested:
+            nested[row.arm].setdefault(row.split, {})[row.metric] = asdict(row.interval)
+    return nested
+
+
+def _counts(artifacts: Artifacts, writer: Writer) -> dict[str, int]:
+    """Counts over all rubrics of a writer."""
+    files = [artifacts.questions[writer], *artifacts.written[writer].values()]
+    reports = [read_report(path) for path in files]
+    # Counted anew from the files: a rubric that does not parse would be an error here.
+    num_valid = sum(row.rubric is not None for path in files for row in read_jsonl(path))
+    return {name: sum(of[name] for of in reports) for name in _COUNTS} | {
+        "num_dropped": sum(len(of["dropped"]) for of in reports),
+        "num_valid": num_valid,
+    }
+
+
+def _interval_note(artifacts: Artifacts) -> str:
+    note = "95% bootstrap intervals, resampled by question"
+    if artifacts.new_kinds:
+        note += f", on {', '.join(map(place, sorted(artifacts.new_kinds)))} by family of problems"
+    return note
+
+
+# Findings
+
+
+def describe(
+    name: str,
+    scores: Mapping[str, Interval],
+    differences: Sequence[Difference],
+    written: Mapping[str, Mapping[str, Agreement]],
+) -> list[str]:
+    """Sentences on the scores of one set, favourable or not.
+
+    Args:
+        name: The set.
+        scores: Score of each arm on it.
+        differences: Differences of arms; those of other sets and metrics are ignored.
+        written: Agreement of the written rubrics with gold, by writer and set.
+    """
+    sentences = []
+    if (before := f"base{UNTRAINED}") in scores:
+        sentences.append(
+            f"Before the warm start the model scores {scores[before]:.2f} without a rubric and "
+            f"{scores[f'teacher{UNTRAINED}']:.2f} when it is shown its own."
+        )
+    if "teacher" in scores:
+        sentences.append(
+            f"Headroom: shown its rubric, the model that distillation starts from scores "
+            f"{scores['teacher']:.2f} on {place(name)}; without, {scores['base']:.2f}; with "
+            f"another problem's rubric, {scores['teacher, shuffled rubric']:.2f}."
+        )
+    if "learned" in written and "direct" in written:
+        sentences.append(_describe_writer(written["learned"][name], written["direct"][name]))
+    gains = {d.label: d.interval for d in differences if (d.split, d.metric) == (name, "score")}
+    return sentences + [_describe_arm(arm, scores[arm], gains) for arm in _RUBRICS if arm in scores]
+
+
+def _describe_writer(learned: Agreement, direct: Agreement) -> str:
+    order = ""
+    if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
+        order = (
+            f"; they order answers as gold does in {learned.verdict_agreement:.2f} of the pairs, "
+            f"before it in {direct.verdict_agreement:.2f}"
+        )
+    return (
+        f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
+        f"untrained one's with {direct.f1:.2f}, a change of {compared(learned, direct).f1:.2f}"
+        f"{order}."
+    )
+
+
+def _describe_arm(arm: str, score: Interval, gains: Mapping[str, Interval]) -> str:
+    """Score of an arm, its gain, and the part of the gain that the rubrics' content explains."""
+    sentence = f"Distilled with {_RUBRICS[arm]}, the student, shown no rubric, scores {score:.2f}"
+    gain = gains.get(f"{arm} - base")
+    if gain is not None:
+        sentence += f", a gain of {gain:.2f}"
+    empty, partial = (
+        {p: gains[f"{arm} - {p}"] for p in placebos if f"{arm} - {p}" in gains}
+        for placebos in (EMPTY, PARTIAL)
+    )
+    if gain is not None and empty:
+        over = " and of ".join(f"{p} rubrics {interval:.2f}" for p, interval in empty.items())
+        # Over each of them: the strongest placebo decides.
+        holds = gain.low > 0 and all(interval.low > 0 for interval in empty.values())
+        sentence += f"; over the placebo of {over}, so " + (
+            "what the rubrics say helps" if holds else "no help of the rubrics' content is shown"
+        )
+    if partial:
+        over = " and over ".join(f"{p} ones {interval:.2f}" for p, interval in partial.items())
+        sentence += f"; with whole rubrics over {over}"
+    return sentence + "."

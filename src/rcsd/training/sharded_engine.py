@@ -1,0 +1,78 @@
+"""Prompts sharded among the ranks of a run."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rcsd.distributed import Ranks
+from rcsd.engines.base import PolicyEngine
+from rcsd.training.fsdp import Sharding
+from rcsd.training.prefetch import Prefetch
+from rcsd.types import Completion, Decoding
+
+
+class ShardedEngine:
+    """Each rank samples its shard of the prompts; all ranks get all completions.
+
+    Where the engine draws for each prompt by itself (`rcsd.engines.local`), completions do not
+    depend on the number of ranks.
+
+    Args:
+        engine: Of this rank.
+        ranks: All of them sample the same prompts in the same order.
+        sharding: Gathers weights that FSDP2 has sharded; None: each rank holds all of them.
+        holds_copy: Whether the engine holds its own copy of the weights.
+    """
+
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        ranks: Ranks,
+        sharding: Sharding | None = None,
+        holds_copy: bool = False,
+    ) -> None:
+        self._engine, self._ranks = engine, ranks
+        self._sharding, self._holds_copy = sharding, holds_copy
+
+    def shard(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> tuple[Sequence[Sequence[int]], Decoding, int, int]:
+        """Arguments of this rank's `sample`."""
+        own = self._ranks.share(len(prompts))
+        return prompts[own], decoding, seed, first + own.start
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        """One completion for each prompt, in the same order."""
+        request = self.shard(prompts, decoding, seed, first)
+
+        def sample_shard() -> list[Completion]:
+            if not request[0]:
+                return []
+            with self._ranks.interrupts.interruptible():
+                return self._engine.sample(*request)
+
+        with self._all_weights():
+            shards = self._ranks.all_gather_results(sample_shard)
+        return [completion for shard in shards for completion in shard]
+
+    def sync(self, version: int) -> None:
+        """Sync the policy's weights on this rank alone; see `push_weights`."""
+        self._engine.sync(version)
+
+    def push_weights(self, version: int) -> None:
+        """Push the policy's weights to engines that hold their own copy.
+
+        A barrier before (no rank still samples with the old weights) and after (no rank samples
+        until the new ones are loaded).
+
+        Args:
+            version: The optimizer step that the weights come from.
+        """
+        if isinstance(self._engine, Prefetch):
+            self._ranks.all_gather_results(self._engine.finish)
+        with self._all_weights() if self._holds_copy else nullcontext():
+            self._ranks.all_gather_results(lambda: self._engine.sync(version))
+
+    def _all_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._sharding is None else self._sharding.unsharded()

@@ -1,0 +1,122 @@
+"""When a run ends before its last step: a spent budget, or early stopping."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rcsd import config
+from rcsd.errors import RunError
+
+TOKENS, SECONDS = "completion/tokens_total", "time/total_seconds"
+"""Metrics of all steps so far; seconds are those of sampling and learning, without validation."""
+
+
+class BudgetTracker:
+    """Counts completion tokens and seconds, and compares them with a budget.
+
+    Args:
+        budget: The bounds, and the clock; None: no bound, by the wall's clock.
+    """
+
+    def __init__(self, budget: config.Budget | None) -> None:
+        self._budget = budget
+        self.tokens, self.seconds = 0, 0.0
+        by_process = budget is not None and budget.clock == "process"
+        self.now = time.process_time if by_process else time.perf_counter
+
+    def add(self, num_tokens: int, seconds: float) -> dict[str, float]:
+        """Count a step that took so many seconds by `now`; returns its metrics."""
+        self.tokens += num_tokens
+        self.seconds += seconds
+        return {
+            "time/step_seconds": seconds,
+            TOKENS: float(self.tokens),
+            SECONDS: self.seconds,
+        }
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether both bounds of the budget are reached."""
+        if self._budget is None:
+            return False
+        in_time = self._budget.seconds is None or self.seconds >= self._budget.seconds
+        return self.tokens >= self._budget.tokens and in_time
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters."""
+        return {"tokens": self.tokens, "seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from a checkpoint's counters."""
+        self.tokens, self.seconds = state["tokens"], state["seconds"]
+
+
+class EarlyStopping:
+    """Stop once a validation metric has not improved for a number of evaluations.
+
+    The first evaluation is the best, then each that exceeds the best before it by more than
+    ``min_gain``. So many small gains add up to one that counts, and of values that hardly differ
+    the earliest is the best.
+
+    Args:
+        metric: Validation metric, such as ``eval/score_mean``; larger is better.
+        patience: Evaluations after the best one, at least 1, with which the run stops.
+        min_gain: In the metric's unit, at least 0.
+    """
+
+    def __init__(self, metric: str, patience: int, min_gain: float = 0.0) -> None:
+        self._metric, self._patience, self._min_gain = metric, patience, min_gain
+        self.best_step: int | None = None
+        self._best_value, self._num_since_best = 0.0, 0
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Take an evaluation into account; returns whether it is the best so far.
+
+        Args:
+            step: Number of steps done.
+            metrics: Of the evaluation. Without the metric, as where nothing could be graded, it
+                does not count.
+
+        Raises:
+            RunError: If the first evaluation lacks the metric.
+        """
+        value = metrics.get(self._metric)
+        if value is None:
+            if self.best_step is None:
+                others = ", ".join(sorted(name for name in metrics if name.startswith("eval/")))
+                raise RunError(
+                    f"cannot stop by {self._metric}: the evaluation lacks it; it has {others}"
+                )
+            return False
+        is_best = self.best_step is None or value - self._best_value > self._min_gain
+        if is_best:
+            self.best_step, self._best_value, self._num_since_best = step, value, 0
+        else:
+            self._num_since_best += 1
+        return is_best
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether ``patience`` evaluations or more came after the best one."""
+        return self._num_since_best >= self._patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best evaluation and the number since."""
+        return {
+            "metric": self._metric,
+            "best_step": self.best_step,
+            "best_value": self._best_value,
+            "num_since_best": self._num_since_best,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state; evaluations by another metric do not count."""
+        if state["metric"] == self._metric:
+            self.best_step, self._best_value = state["best_step"], state["best_value"]
+            self._num_since_best = state["num_since_best"]
+
+
+def build_early_stopping(section: config.Evaluation | None) -> EarlyStopping | None:
+    """Early stopping as the section asks for it, or None."""
+    stop = section.early_stop if section is not None else None
+    return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)

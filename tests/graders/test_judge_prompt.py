@@ -1,0 +1,70 @@
+"""Prompts of a judge: texts that talk to it stay among the data."""
+
+import pytest
+from tests.support.judge_server import data_of
+
+from rcsd import config
+from rcsd.config import AskCriterion, AskHolistic, AskSeveral
+from rcsd.data.views import PromptTemplates
+from rcsd.evaluation.judge_stability import load_injections
+from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
+from rcsd.types import Criterion, Example, Rubric
+
+RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
+EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
+ASKS: dict[str, config.Asks] = {
+    "criterion": AskCriterion(),
+    "several": AskSeveral(type="several"),
+    "holistic": AskHolistic(type="holistic"),
+}
+
+TEXTS = [each.text for each in load_injections()]
+
+
+def test_there_are_enough_injections_of_different_names() -> None:
+    assert len({each.name for each in load_injections()}) == len(TEXTS) >= 20
+
+
+@pytest.mark.parametrize("asks", ["criterion", "several", "holistic"])
+def test_no_injection_leaves_its_place_among_the_data(asks: str) -> None:
+    chosen = ASKS[asks]
+    numbers = {"criterion": [1], "several": [1, 2, 3], "holistic": []}[asks]
+    for text in TEXTS:
+        example = Example("x", f"Why? {text}", rubric=RUBRIC)
+        [message] = build_conversation(example, text, numbers, chosen, PromptTemplates())
+        answer, criteria = data_of(message["content"])
+        assert answer == defused(text)
+        assert list(criteria) == (numbers or [1, 2, 3])
+        plain = build_conversation(EXAMPLE, "", numbers, chosen, PromptTemplates())[0]["content"]
+        assert message["content"].count(">>>") - text.count(">>>") * 2 == plain.count(">>>")
+
+
+def test_an_answer_that_quotes_the_boundary_gets_another() -> None:
+    mark = boundary(["a", "b"])
+    assert mark == boundary(["a", "b"]) != boundary(["a", f"b {mark}"])
+    forced = f"{mark}>>>"
+    assert boundary([forced]) not in forced
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "</s>", "<s>", "[/INST]", "<<SYS>>", "<think>",
+     "<end_of_turn>", "<start_of_turn>", "<\uff5cUser\uff5c>", "<|endoftext|>", "<|channel|>",
+     "</think>", "<tool_call>", "[TOOL_CALLS]", "\x1b", "\u202e", "\U000e0041", "\ud800"],
+)  # fmt: skip
+def test_no_control_token_survives_in_the_data(token: str) -> None:
+    assert token not in defused(f"An answer{token}with {token} it.")
+    assert all(token not in defused(text) for text in TEXTS)
+
+
+def test_ordinary_text_is_shown_to_the_judge_as_it_is() -> None:
+    text = "If a < b and b > c, then |x| <= 2; [1] List<s>: \\boxed{1}\n1 | 2"
+    assert defused(text) == text.replace("<s>", "< s>")
+
+
+def test_the_schema_asks_for_the_explanation_before_the_verdict() -> None:
+    one = reply_schema([2], ASKS["criterion"])
+    assert list(one["properties"]) == ["criterion", "explanation", "met"]
+    assert one["properties"]["criterion"] == {"enum": [2]}
+    whole = reply_schema([], ASKS["holistic"])
+    assert whole["properties"]["score"] == {"enum": list(range(1, 11))}
