@@ -649,7 +649,7 @@ def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
     content = file.read_bytes()
     file.write_bytes(b"")
     cache, keys = (
-        RubricCache(file.parent),
+        RubricCache(file.parent, Shard()),
         [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
     )
     for end in range(len(content) + 1):
