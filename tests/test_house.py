@@ -138,7 +138,9 @@ def test_the_trainer_imports_neither_judge_nor_benchmark_nor_world_nor_server() 
     code = "import sys, rcsd.training; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = [name for name in done.stdout.split() if name.split(".")[0] == "rcsd"]
-    others = r"rcsd\.(recipes|http|data\.(world|benchmarks|lint\w*)|graders\.judge|engines\.vllm\w*)\b"
+    others = (
+        r"rcsd\.(recipes|http|data\.(world|benchmarks|lint\w*)|graders\.judge|engines\.vllm\w*)\b"
+    )
     assert [name for name in names if re.match(others, name)] == []
     assert len(names) < 80
 
