@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -197,29 +196,6 @@ def test_rows_with_the_same_prompt_get_one_rubric(policy: Policy, tmp_path: Path
     assert (report.num_rows, report.num_written, report.num_cached) == (9, 9, 0)
     assert shown == [(0, 3), (3, 3)]
     assert written(policy, tmp_path, SILENT, rows=rows)[1].num_cached == 9
-
-
-@pytest.mark.parametrize("writing", [WRITING, GREEDY])
-def test_several_batches_in_flight_write_what_one_after_the_other_does(
-    policy: Policy, tmp_path: Path, writing: Writing
-) -> None:
-    class Locked:
-        """An engine that threads can share."""
-
-        def __init__(self) -> None:
-            self.engine, self.lock = HfEngine(policy, 4), threading.Lock()
-
-        def sample(
-            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
-        ) -> list[Completion]:
-            with self.lock:
-                return self.engine.sample(prompts, decoding, seed)
-
-    rows, report = written(policy, tmp_path / "one", writing=writing)
-    parts = (policy, Locked(), tmp_path / "several", "tiny")
-    several = write_rubrics(ROWS, writing, *parts, batch_size=4, batches_at_once=3)
-    assert several == (rows, report)
-    assert cached(tmp_path / "several") == cached(tmp_path / "one") != []
 
 
 def test_rows_whose_prompt_does_not_fit_are_left_out_counted_and_listed(
@@ -673,7 +649,7 @@ def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
     content = file.read_bytes()
     file.write_bytes(b"")
     cache, keys = (
-        RubricCache(file.parent),
+        RubricCache(file.parent, Shard()),
         [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
     )
     for end in range(len(content) + 1):

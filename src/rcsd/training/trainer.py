@@ -20,7 +20,7 @@ from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import TopKScorer, sampling_seed
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
@@ -145,7 +145,7 @@ def build_trainer(
     def precision() -> AbstractContextManager[None]:
         return accelerator.autocast()
 
-    engine = engine_of(settings.engine, policy, precision, longest, ranks.is_main)
+    engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
@@ -174,7 +174,7 @@ def build_trainer(
         rollout_engine,
         optimizer_step.max_tokens_per_microbatch,
         ranks,
-        engine.engine if isinstance(engine.engine, TopKScorer) else None,
+        engine if isinstance(engine, TopKScorer) else None,
     )
     max_tokens = resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
