@@ -28,7 +28,7 @@ TORCH_FREE = [
     "data.load",
     "data.prompts",
 ]
-TORCH_FREE += ["data.check", "data.placebos", "data.benchmarks.load", "data.importers.run"]
+TORCH_FREE += ["data.check", "data.placebos", "data.benchmarks.load", "data.importers"]
 TORCH_FREE += [
     "evaluation.statistics",
     "evaluation.compare",

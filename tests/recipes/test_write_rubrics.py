@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rcsd import config
 from rcsd.data.rows import read_jsonl, write_jsonl
-from rcsd.data.rubric import parse_rubric, whole_criteria
+from rcsd.data.rubric import parse_completion, parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
@@ -244,7 +244,7 @@ def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path
     ],
 )
 def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: int) -> None:
-    rubric = whole_criteria('[{"criterion": "A", "weight": 1}' + end, finished=False)
+    rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
     assert rubric is not None
     assert [c.text[0] for c in rubric.criteria] == ["A", "B"][:kept]
 
@@ -254,7 +254,7 @@ def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: in
     ["", "[", '[{"criterion": "A", "weight": 1', '[{"criterion": "A", "weight": -1}, {"crit'],
 )
 def test_without_a_whole_positive_criterion_nothing_is_kept(text: str) -> None:
-    assert whole_criteria(text, finished=False) is None
+    assert parse_completion(text, finished=False) is None
 
 
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import rcsd
 from rcsd import config
@@ -300,7 +300,7 @@ class Artifacts:
 
     def _section_content(self, section: config.Section) -> Any:
         if isinstance(section, _DATA):
-            return fingerprint(load_examples(section)[0])
+            return fingerprint(load_examples(cast("config.Data", section))[0])
         values = {name: self._content(value) for name, value in section if name != "out"}
         if "templates" in values:
             values["templates"] = PromptTemplates(dict(section)["templates"]).hashes()

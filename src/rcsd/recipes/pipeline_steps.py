@@ -10,8 +10,8 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
-from rcsd.data.reading import written_rubrics
 from rcsd.data.views import PromptTemplates
+from rcsd.data.written import written_rubrics
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.engines.build import build_engine

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
-from rcsd.data.lint import Row, lint
+from rcsd.data.check import rubric_findings
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS, with_placebo
 from rcsd.data.prompts import (
@@ -245,16 +245,11 @@ def draw_examples(examples: Sequence[Example], num_examples: int, seed: int) -> 
 
 
 def measure_leakage(examples: Sequence[Example]) -> Leakage:
-    """Leakage of all rubrics that have a reference answer (`rcsd.data.lint`)."""
-    rows = [
-        Row(line, example.id, example, None, "readable")
-        for line, example in enumerate(examples, 1)
-        if example.rubric is not None and example.reference_answer is not None
-    ]
-    if not rows:
-        return Leakage(0, 0, None)
-    num = next(count.num_rows for count in lint(rows).counts() if count.rule == "answer given")
-    return Leakage(len(rows), num, num / len(rows))
+    """Leakage of all rubrics that have a reference answer (`rcsd.data.lint_rules`)."""
+    checked = [e for e in examples if e.rubric is not None and e.reference_answer is not None]
+    findings = rubric_findings(list(enumerate(checked, 1)))
+    num = len({finding.line for finding in findings if finding.rule == "answer given"})
+    return Leakage(len(checked), num, num / len(checked) if checked else None)
 
 
 def probe(

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import Arm
-from rcsd.config.parts import Budget, Evaluation, Model
-from rcsd.config.roots import Stage
+from rcsd.config.run import Budget, Evaluation, Model, Stage
 from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]

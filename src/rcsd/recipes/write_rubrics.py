@@ -25,7 +25,7 @@ from rcsd.data.prompts import (
     prompt_key,
 )
 from rcsd.data.rows import write_jsonl
-from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
+from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
@@ -349,7 +349,7 @@ def _drawn(prompts: Sequence[PromptPair], writing: Writing, engine: Engine) -> D
         except FloatingPointError as error:
             raise ModelError(f"the model that writes: {error}") from error
         for index, completion in zip(rest, completions, strict=True):
-            rubric = whole_criteria(completion.text, completion.finished)
+            rubric = parse_completion(completion.text, completion.finished)
             if rubric is not None:
                 found[index] = WrittenRubric(rubric, attempt, not completion.finished, held_short)
     if len(found) < len(prompts):

@@ -6,6 +6,7 @@ The loop does not know which method runs.
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -140,7 +141,10 @@ def build_trainer(
     # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
     # precision alone, since gradients are summed by the optimizer step.
     longest = longest_sequence(settings)
-    precision = accelerator.autocast
+
+    def precision() -> AbstractContextManager[None]:
+        return accelerator.autocast()
+
     engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rcsd import config
 from rcsd.data.load import load_examples, read_rubrics
 from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
-from rcsd.data.rubric import rubric_rows, whole_criteria
+from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.evaluation.rubric_matchers import build_matcher
@@ -78,7 +78,7 @@ class HeldOutRubrics(HeldOut):
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
         completions = self._engine.sample(self._shown, self._decoding, seed=0)
-        drawn = [whole_criteria(c.text, c.finished) for c in completions]
+        drawn = [parse_completion(c.text, c.finished) for c in completions]
         rubrics = {
             example.id: rubric
             for example, rubric in zip(self._examples, drawn, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcsd.errors import DataError
+from rcsd.io import after_thinking, mend_json
 
 # A backslash of LaTeX that JSON would refuse (\vec) or, worse, take for a control character: \times
 # is a tab and "imes". After b, f, n, r and t only known commands count, and none that reads as a
@@ -26,10 +27,10 @@ _LAST = re.compile(r"\}\s*\]\s*$")
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote.
+    """List that a model wrote.
 
     Args:
-        items: The elements of its list.
+        items: Its elements.
         repairs: Name and detail of each repair.
         dropped: Place and reason of each fragment that was left out.
     """
@@ -39,20 +40,19 @@ class Written:
     dropped: list[str]
 
 
-def read_written(text: str) -> Written:
-    """The list that a model wrote, strictly if it can be, else with named repairs.
+def parse_written(text: str) -> Written:
+    """List that a model wrote: strict JSON, else with named repairs.
 
     Valid JSON is altered in one case: where it turned commands of LaTeX into control characters.
-    Only what is JSON in the text is read. Reasoning is never searched for criteria: a draft in it
-    counts only if it is whole and the last thing in the text. A list that is cut off keeps its
-    whole elements; the fragment at its end is left out.
+    Reasoning is never searched for criteria: a draft in it counts only if it is complete and the
+    last thing in the text. A list that is cut off keeps its complete elements; the fragment at its
+    end is left out.
 
     Raises:
-        DataError: If there is no list, or what there is cannot be mended honestly.
+        DataError: If there is no list, or it cannot be mended without inventing words.
     """
     repairs: list[tuple[str, str]] = []
-    part = _json_part(text.strip(), repairs)
-    part = _with_latex(part, repairs)
+    part = _with_latex(_json_part(text.strip(), repairs), repairs)
     try:
         value = json.loads(part)
     except (ValueError, RecursionError):
@@ -63,9 +63,10 @@ def read_written(text: str) -> Written:
 
 
 def _json_part(text: str, repairs: list[tuple[str, str]]) -> str:
-    """The text without reasoning and fences around its JSON."""
-    if "</think>" in text:
-        text = text.rpartition("</think>")[2].strip()
+    """Text without the reasoning and fences around its JSON."""
+    answer = after_thinking(text)
+    if answer is not None and answer != text:
+        text = answer.strip()
         repairs.append(("JSON taken from after the reasoning", "it ends with </think>"))
     fence = _FENCE.fullmatch(text)
     if fence is not None:
@@ -82,18 +83,17 @@ def _json_part(text: str, repairs: list[tuple[str, str]]) -> str:
             repairs.append(("JSON taken from after the reasoning", f"{start.start()} characters"))
             return text[start.start() : end]
     raise DataError(
-        f"reasoning with no whole JSON list at its end, got {text[-40:]!r} there",
-        field="rubric",
+        f"reasoning with no whole JSON list at its end, got {text[-40:]!r} there", field="rubric"
     )
 
 
 def _with_latex(part: str, repairs: list[tuple[str, str]]) -> str:
-    r"""The text with every backslash of LaTeX doubled, if some can be nothing else.
+    r"""Text with every backslash of LaTeX doubled, if some can be nothing else.
 
     A new line before "e.g." reads as the command ``\ne``, and one before "u is" as ``\nu``: these
     count only where others show that the writer did not double backslashes.
     """
-    if all(part.startswith("n", found.end()) for found in _LATEX.finditer(part)):
+    if all(part.startswith("n", match.end()) for match in _LATEX.finditer(part)):
         return part
     part, num_doubled = _LATEX.subn(r"\1\\\\", part)
     repairs.append(("backslash of LaTeX doubled", f"{num_doubled} times"))
@@ -101,50 +101,41 @@ def _with_latex(part: str, repairs: list[tuple[str, str]]) -> str:
 
 
 def _element_by_element(part: str, repairs: list[tuple[str, str]]) -> Written:
-    """The elements of a list that is broken somewhere."""
+    """Elements of a list that is broken somewhere."""
     start = _START.match(part)
     if start is None:
         raise DataError(f"is not JSON and holds no criterion: {part[:40]!r}", field="rubric")
     items: list[Any] = []
-    dropped: list[str] = []
-    position = start.end()
-    while position < len(part) and part[position] == "{":
+    position, fragment = start.end(), ""
+    while part.startswith("{", position):
         try:
             item, end = json.JSONDecoder().raw_decode(part, position)
         except (ValueError, RecursionError) as error:
             following = _NEXT.search(part, position) or _LAST.search(part, position)
             if following is None:
-                dropped.append(f"rubric[{len(items)}]: cut off: {part[position:]!r}")
-                repairs.append(("cut off: whole criteria kept", f"{len(items)} criteria"))
+                fragment = part[position:]
                 break
             end = following.start() + 1
             item = _mended(part[position:end], str(error))
             repairs.append(("mended by json-repair", f"rubric[{len(items)}]: {error}"))
         items.append(item)
         position = len(part) - len(part[end:].lstrip(" \t\r\n,"))
-    else:
-        rest = part[position:]
-        if rest.strip() == "":
-            repairs.append(("cut off: whole criteria kept", f"{len(items)} criteria"))
-        elif rest.strip() != "]":
-            raise DataError(f"is not JSON: after the criteria comes {rest[:40]!r}", field="rubric")
+    rest = part[position:].strip()
+    if fragment or not rest:
+        repairs.append(("cut off: whole criteria kept", f"{len(items)} criteria"))
+    elif rest != "]":
+        raise DataError(f"is not JSON: after the criteria comes {rest[:40]!r}", field="rubric")
     if not items:
         raise DataError(f"is cut off within the first criterion: {part[-40:]!r}", field="rubric")
+    dropped = [f"rubric[{len(items)}]: cut off: {fragment!r}"] if fragment else []
     return Written(items, repairs, dropped)
 
 
 def _mended(element: str, problem: str) -> dict[str, Any]:
-    """One element, mended by json-repair; its texts must stand in the original as they are."""
-    # Imported here: few imports need it.
-    import json_repair  # noqa: PLC0415
-
-    item = json_repair.loads(element)
-    texts = (
-        [value for value in item.values() if isinstance(value, str)]
-        if isinstance(item, dict)
-        else []
-    )
-    verbatim = all(json.dumps(t, ensure_ascii=False)[1:-1] in element for t in texts)
-    if not isinstance(item, dict) or not texts or not verbatim:
+    """Element mended by json-repair; its texts must stand in the original as they are."""
+    item = mend_json(element)
+    values = item.values() if isinstance(item, dict) else ()
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts or not all(json.dumps(t, ensure_ascii=False)[1:-1] in element for t in texts):
         raise DataError(f"cannot be mended without inventing words: {problem}", field="rubric")
     return item

@@ -1,37 +1,40 @@
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcsd.data.importers.rar import import_rar
-from rcsd.data.lint import Report, Row, lint
-from rcsd.data.lint.rules import RULES, Limits
-from rcsd.data.lint.words import content_words, normal_form, text_similarity
-from rcsd.data.reading import read_rows
+from rcsd.data.check import Finding, check_rubrics, rubric_findings
+from rcsd.data.importers import import_rows
+from rcsd.data.lint_rules import Limits
 from rcsd.data.rows import write_jsonl
+from rcsd.data.words import content_words, text_similarity
 from rcsd.data.world.problems import examples
-from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
 
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 
 
-def row(
+def example(
     *criteria: tuple[str, float], id: str = "a", question: str = "Why?", answer: str | None = None
-) -> Row:
+) -> Example:
     rubric = Rubric(tuple(Criterion(text, weight) for text, weight in criteria))
-    return Row(1, id, Example(id, question, answer, rubric=rubric), None, "readable")
+    return Example(id, question, answer, rubric=rubric)
 
 
-def found(report: Report, rule: str) -> list[int | None]:
-    """The criteria that a rule found something at."""
-    return [finding.criterion for finding in report.findings if finding.rule == rule]
+def lint(*examples: Example, limits: Limits | None = None) -> list[Finding]:
+    return list(rubric_findings(list(enumerate(examples, 1)), limits))
 
 
-def rules_found(*criteria: tuple[str, float], **given: str) -> set[str]:
-    return {finding.rule for finding in lint([row(*criteria, **given)]).findings}
+def fields(findings: Iterable[Finding], rule: str) -> list[str | None]:
+    """Fields of the findings of a rule."""
+    return [finding.field for finding in findings if finding.rule == rule]
+
+
+def rules(*criteria: tuple[str, float], **more: str) -> set[str]:
+    return {finding.rule for finding in lint(example(*criteria, **more))}
 
 
 FINE = (
@@ -66,28 +69,28 @@ def test_similarity_is_symmetric_and_in_range(one: str, other: str):
     assert text_similarity(one, other) == pytest.approx(text_similarity(other, one))
 
 
-def test_the_normal_form_is_that_of_all_orders_of_the_content_words():
-    assert normal_form("Uses clear units.") == normal_form("units: clear!")
-
-
 # Rules
 
 
 def test_a_good_rubric_has_no_finding():
-    assert lint([row(*FINE)]).findings == ()
+    assert lint(example(*FINE)) == []
 
 
 @pytest.mark.parametrize(
-    ("criteria", "rule", "index"),
+    ("criteria", "rule", "field"),
     [
-        ([("...", 2), ("Names scattering.", 1), ("Errs.", -1)], "wordless", 0),
-        ([*FINE, ("The response must name Rayleigh scattering.", 2)], "repeated", 3),
-        ([*FINE, ("The response must not omit Rayleigh scattering names.", -2)], "mirrored", 3),
-        ([*FINE, ("Avoids blaming the ocean.", -2)], "polarity", 3),
-        ([*FINE, ("The answer must not omit the ozone.", -2)], "polarity", 3),
-        ([*FINE, ("Does not confuse ozone and oxygen.", -2)], "polarity", 3),
-        ([*FINE, ("The response fails to mention ozone.", 2)], "polarity", 3),
-        ([*FINE, ("Incorrectly calls the sky a mirror.", 2)], "polarity", 3),
+        ([("...", 2), ("Names scattering.", 1), ("Errs.", -1)], "wordless", "rubric[0]"),
+        ([*FINE, ("The response must name Rayleigh scattering.", 2)], "repeated", "rubric[3]"),
+        (
+            [*FINE, ("The response must not omit Rayleigh scattering names.", -2)],
+            "mirrored",
+            "rubric[3]",
+        ),
+        ([*FINE, ("Avoids blaming the ocean.", -2)], "polarity", "rubric[3]"),
+        ([*FINE, ("The answer must not omit the ozone.", -2)], "polarity", "rubric[3]"),
+        ([*FINE, ("Does not confuse ozone and oxygen.", -2)], "polarity", "rubric[3]"),
+        ([*FINE, ("The response fails to mention ozone.", 2)], "polarity", "rubric[3]"),
+        ([*FINE, ("Incorrectly calls the sky a mirror.", 2)], "polarity", "rubric[3]"),
         (FINE[:2], "all positive", None),
         ([("Names scattering.", 2), ("Errs on the sun.", -2)], "equal points", None),
         (FINE[:1], "too few", None),
@@ -95,26 +98,9 @@ def test_a_good_rubric_has_no_finding():
     ],
 )
 def test_a_mistake_is_found_where_it_is(
-    criteria: list[tuple[str, float]], rule: str, index: int | None
+    criteria: list[tuple[str, float]], rule: str, field: str | None
 ):
-    assert found(lint([row(*criteria)]), rule) == [index]
-
-
-@pytest.mark.parametrize(
-    ("text", "weight"),
-    [
-        ("Avoids blaming the ocean.", 2),
-        ("Does not confuse ozone and oxygen.", 2),
-        ("The response must not omit the ozone.", 2),
-        ("Fails to mention ozone.", -2),
-        ("Does not mention ozone.", -2),
-        ("Incorrectly calls the sky a mirror.", -2),
-        ("Notes that the sea does not reflect.", 2),
-        ("Explains why failing bulbs flicker.", 2),
-    ],
-)
-def test_clear_polarity_is_not_found(text: str, weight: float):
-    assert "polarity" not in rules_found(*FINE, (text, weight))
+    assert fields(lint(example(*criteria)), rule) == [field]
 
 
 def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
@@ -122,12 +108,12 @@ def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
         (f"Accurately calculates the moles of {acid} from molarity times volume in liters.", weight)
         for acid, weight in (("HClO4", 3), ("H2SO4", 2))
     ]
-    assert "repeated" not in rules_found(*FINE, *demands)
+    assert "repeated" not in rules(*FINE, *demands)
 
 
 def test_the_bounds_are_the_users():
-    assert found(lint([row(*FINE)], Limits(4, 9)), "too few") == [None]
-    assert found(lint([row(*FINE)], Limits(1, 2)), "too many") == [None]
+    assert fields(lint(example(*FINE), limits=Limits(4, 9)), "too few") == [None]
+    assert fields(lint(example(*FINE), limits=Limits(1, 2)), "too many") == [None]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +131,7 @@ def test_the_bounds_are_the_users():
     ],
 )  # fmt: skip
 def test_the_reference_answer_is_found_in_a_criterion(answer: str, text: str):
-    assert "answer given" in rules_found(*FINE, (text, 2), answer=answer)
+    assert "answer given" in rules(*FINE, (text, 2), answer=answer)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +151,7 @@ def test_the_reference_answer_is_found_in_a_criterion(answer: str, text: str):
 )  # fmt: skip
 def test_what_is_no_answer_given_away_is_not_found(answer: str, question: str, text: str):
     holds = answer if answer in question else None
-    given = rules_found(*FINE, (text, 2), answer=answer, question=question)
+    given = rules(*FINE, (text, 2), answer=answer, question=question)
     assert ("answer given" in given) == (holds is not None and len(answer) > 2)
 
 
@@ -178,36 +164,37 @@ QUESTIONS = [
 
 
 def test_what_is_asked_of_many_questions_is_general():
-    rows = [
-        row((text, 3), (f"Is written in {style} prose.", 2), ("Errs badly.", -1), question=question)
-        for (question, text), style in zip(
-            QUESTIONS, ["fine", "clear", "clear", "fine"], strict=True
+    examples = [
+        example(
+            (text, 3), (f"Is written in {style} prose.", 2), ("Errs badly.", -1), question=asked
         )
+        for (asked, text), style in zip(QUESTIONS, ["fine", "clear", "clear", "fine"], strict=True)
     ]
-    report = lint(rows)
+    findings = lint(*examples)
     # "Errs badly." stands in four rubrics. Those of clear prose hold two common words, since
     # "clear" is how criteria are phrased; "fine" stands in two rubrics alone.
-    assert found(report, "general") == [2, 1, 2, 1, 2, 2]
-    assert "all general" not in {finding.rule for finding in report.findings}
-    assert found(lint(rows[:2]), "general") == []
+    assert fields(findings, "general") == [f"rubric[{n}]" for n in (2, 1, 2, 1, 2, 2)]
+    assert "all general" not in {finding.rule for finding in findings}
+    assert fields(lint(*examples[:2]), "general") == []
 
 
 def test_common_words_that_the_question_holds_are_not_general():
-    def about(prose: str) -> list[Row]:
+    def about(prose: str) -> list[Example]:
         return [
-            row((text, 3), (f"Is {word} prose.", 2), ("Errs.", -1), question=question + prose)
+            example((text, 3), (f"Is {word} prose.", 2), ("Errs.", -1), question=question + prose)
             for (question, text), word in zip(QUESTIONS, ["neat"] * 3 + ["neat neat"], strict=True)
         ]
 
-    assert 1 in found(lint(about("")), "general")
-    rows = about(" Write prose.")
-    assert found(lint([rows[3], *rows[:2]]), "general").count(1) == 3  # the same text, three times
+    assert "rubric[1]" in fields(lint(*about("")), "general")
+    examples = about(" Write prose.")
+    findings = lint(examples[3], *examples[:2])
+    assert fields(findings, "general").count("rubric[1]") == 3  # the same text, three times
 
 
 def test_a_rubric_of_generalities_alone_is_a_warning():
-    rows = [row(("Is right.", 3), ("Is complete.", 2), question=q) for q, _ in QUESTIONS]
-    assert found(lint(rows), "all general") == [None] * 4
-    assert lint(rows).worst == "warning"
+    findings = lint(*(example(("Is right.", 3), ("Is good.", 2), question=q) for q, _ in QUESTIONS))
+    assert fields(findings, "all general") == [None] * 4
+    assert {finding.severity for finding in findings} == {"warning", "info"}
 
 
 # Files
@@ -215,8 +202,8 @@ def test_a_rubric_of_generalities_alone_is_a_warning():
 
 def lines(folder: Path, *rows: object) -> Path:
     path = folder / "rows.jsonl"
-    shown = [line if isinstance(line, str) else json.dumps(line) for line in rows]
-    path.write_text("".join(line + "\n" for line in shown))
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+    path.write_text("".join(line + "\n" for line in texts))
     return path
 
 
@@ -234,64 +221,48 @@ def test_every_malformed_row_is_listed_with_line_and_field(tmp_path: Path):
         {"id": "a", "question": "How?", "rubric": [GOOD]},
         {"id": ["g"], "question": "Why?", "rubric": "[{]"},
     )
-    report = lint(read_rows(path))
-    malformed = [f for f in report.findings if f.rule == "malformed"]
+    report = check_rubrics(path)
+    malformed = report.by_rule()["malformed row"]
     assert [(f.line, f.id) for f in malformed] == [(2, "b"), (3, "3"), (5, "e"), (6, "a"), (7, "7")]
-    assert malformed[0].message.startswith("field 'rubric[1].weight': expected a number")
+    assert malformed[0].field == "rubric[1].weight"
+    assert malformed[0].message.startswith("expected a number")
     assert malformed[1].message.startswith("invalid JSON")
     assert "is the id of line 1 too" in malformed[3].message
-    assert (report.num_rows, report.num_without_rubric) == (7, 2)
-    assert (report.num_readable, report.num_malformed) == (3, 2)
+    assert (report.num_rows, report.num_criteria) == (7, 1)
+    assert report.rubrics == {"readable": 3, "malformed": 2, "none": 2}
     assert report.parse_rate == pytest.approx(3 / 5)
-    assert (report.worst, report.fails("error"), report.fails("never")) == ("error", True, False)
-
-
-def test_a_file_without_rubrics_has_no_parse_rate(tmp_path: Path):
-    report = lint(read_rows(lines(tmp_path, {"question": "Why?"})))
-    assert (report.parse_rate, report.num_without_rubric) == (None, 1)
+    assert (report.fails("error"), report.fails("never")) == (True, False)
 
 
 def test_a_file_without_rubrics_is_an_error_of_the_whole_file(tmp_path: Path):
     rows = [{"id": "a", "question": "Why?"}, {"id": "b", "text": "an answer"}, "{"]
-    report = lint(read_rows(lines(tmp_path, *rows)))
+    report = check_rubrics(lines(tmp_path, *rows))
     first, *malformed = report.findings
     assert (first.rule, first.severity, first.id, first.line) == ("no rubric", "error", None, None)
     assert first.message == "no rubric in the file: none of its rows (3) has one"
     assert [finding.line for finding in malformed] == [2, 3]
-    assert (report.fails("error"), report.fails("never")) == (True, False)
-    [count] = [count for count in report.counts() if count.rule == "no rubric"]
-    assert (count.num_findings, count.num_rows) == (1, 0)
+    assert report.parse_rate is None
+    assert report.json()["rules"]["no rubric"]["num_rows"] == 0
     broken = {"id": "c", "question": "Why?", "rubric": []}
-    found = lint(read_rows(lines(tmp_path, *rows, broken))).findings
-    assert {finding.rule for finding in found} == {"malformed"}
+    assert check_rubrics(lines(tmp_path, *rows, broken)).by_rule().keys() == {"malformed row"}
 
 
-@pytest.mark.parametrize("content", ["", "\n\n"])
-def test_an_empty_file_is_an_error(tmp_path: Path, content: str):
-    (tmp_path / "rows.jsonl").write_text(content)
-    with pytest.raises(DataError, match="no row"):
-        read_rows(tmp_path / "rows.jsonl")
-
-
-def test_the_report_is_json_and_counts_each_rule():
-    report = lint([row(*FINE, ("...", 1), ("!", 1)), row(*FINE[:1], id="b")])
-    value = json.loads(json.dumps(report.json()))
-    assert value["rules"].keys() == RULES.keys()
-    assert value["rules"]["wordless"]["num_findings"] == 2
-    assert value["rules"]["wordless"]["num_rows"] == 1
+def test_the_report_is_json_and_counts_each_rule(tmp_path: Path):
+    rows = [example(*FINE, ("...", 1), ("!", 1)), example(*FINE[:1], id="b")]
+    write_jsonl(rows, tmp_path / "rows.jsonl")
+    value = json.loads(json.dumps(check_rubrics(tmp_path / "rows.jsonl").json()))
+    assert value["rules"]["wordless"] == {"severity": "error", "num_findings": 2, "num_rows": 1}
     assert value["severities"] == {"error": 2, "warning": 1, "info": 1}
     assert value["findings"][0] == {
-        "severity": "error", "rule": "wordless", "id": "a", "line": 1, "criterion": 3,
+        "severity": "error", "rule": "wordless", "id": "a", "line": 1, "field": "rubric[3]",
         "message": "'...' holds no word",
     }  # fmt: skip
-    counted = {count.rule: count.num_findings for count in report.counts()}
-    assert sum(counted.values()) == len(report.findings)
 
 
 def test_the_worlds_gold_asks_for_forms_of_every_question_and_no_worse(tmp_path: Path):
     write_jsonl(examples("train", 100, 0), tmp_path / "world.jsonl")
-    report = lint(read_rows(tmp_path / "world.jsonl"))
-    counts = {count.rule: count.num_rows for count in report.counts() if count.num_rows}
+    by_rule = check_rubrics(tmp_path / "world.jsonl").by_rule()
+    counts = {rule: len({f.line for f in findings}) for rule, findings in by_rule.items()}
     assert counts.pop("general") == 100
     assert counts.pop("all general", 0) <= 2  # a family of problems that came often
     assert counts.pop("answer given", 0) <= 2  # a step that happens to equal the answer
@@ -300,10 +271,10 @@ def test_the_worlds_gold_asks_for_forms_of_every_question_and_no_worse(tmp_path:
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
 def test_rars_gold_is_clean_but_gives_answers_away(tmp_path: Path):
-    write_jsonl(import_rar(RAR)[0], tmp_path / "rar.jsonl")
-    report = lint(read_rows(tmp_path / "rar.jsonl"))
-    rows = {count.rule: count.num_rows for count in report.counts()}
+    write_jsonl(import_rows(str(RAR), "rar")[0], tmp_path / "rar.jsonl")
+    report = check_rubrics(tmp_path / "rar.jsonl")
+    rows = {rule: len({f.line for f in findings}) for rule, findings in report.by_rule().items()}
     assert report.parse_rate == 1.0
-    assert (report.worst, rows["repeated"]) == ("info", 0)
+    assert not report.fails("warning")
     assert 40 <= rows["answer given"] <= 65
     assert 30 <= rows["general"] <= 55

@@ -1,4 +1,4 @@
-"""The words of criteria: those that say something, and how alike two criteria are."""
+"""Words of criteria: content words, quotations, and the similarity of two criteria."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ PHRASING = frozenset(
 )
 
 QUOTED_WORDS = 8
-"""So many words in a row that are another text's, and not the question's, are a quotation."""
+"""Length in words of a quotation: of a run that stands in another text and not in the question."""
 
 
 def runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -34,7 +34,7 @@ def content_words(text: str) -> list[str]:
 
 
 def text_similarity(one: str, other: str) -> float:
-    """Likeness of the content words of two criteria, in [0, 1]: 1 if they are the same.
+    """Similarity of the content words of two criteria, in [0, 1]: 1 if they are the same.
 
     The geometric mean of ``token_set_ratio``, which forgives a longer wording, and
     ``token_sort_ratio``, which does not forgive a vague one. Numbers and negations hardly count.

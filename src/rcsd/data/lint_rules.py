@@ -1,4 +1,4 @@
-"""The rules of lint: one small function each, over one rubric and what the file has in common.
+"""Rules for rubrics, found without a model: one function each, over one rubric and its file.
 
 Thresholds were measured on the 250 development rows of RaR-Science: their gold rubrics (1,900
 criteria) and 389 rubrics that two models wrote for them.
@@ -13,7 +13,7 @@ from typing import Literal
 
 from rapidfuzz import utils
 
-from rcsd.data.lint.words import PHRASING, content_words, normal_form, runs, stems, text_similarity
+from rcsd.data.words import PHRASING, content_words, normal_form, runs, stems, text_similarity
 from rcsd.types import Example, Rubric
 
 Severity = Literal["error", "warning", "info"]
@@ -38,7 +38,7 @@ MIN_ANSWER_CHARACTERS = 3
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many criteria a rubric should have.
+    """Bounds on the number of criteria of a rubric.
 
     Args:
         min_criteria: Two are the fewest that can rank answers in more than two grades.
@@ -52,11 +52,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule knows beside the rubric: the limits, and the file.
+    """Input of a rule beside the rubric: the limits, and words that the file's rubrics share.
 
     Args:
-        limits: Set by the user.
-        common_criteria: Criteria, as `normal_form`, that many questions share: how many.
+        limits: Bounds of the user.
+        common_criteria: Number of questions by criterion (`normal_form`), where many share it.
         common_words: Stems of words that criteria of many questions share.
     """
 
@@ -65,42 +65,42 @@ class Context:
     common_words: frozenset[str]
 
 
-Found = Iterator[tuple[int | None, str]]
-"""Index of the criterion, or None for the whole rubric, and the message."""
+Matches = Iterator[tuple[int | None, str]]
+"""Index of the criterion, or None for the rubric, and the message."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """A rule for rubrics.
 
     Args:
-        severity: Of its findings.
+        severity: Severity of its findings.
         description: One line.
-        find: Applied to each example with its rubric; None for the rules about rows and the file.
+        find: Applied to each example with its rubric; None for rules about rows and the file.
     """
 
     severity: Severity
     description: str
-    find: Callable[[Example, Rubric, Context], Found] | None
+    find: Callable[[Example, Rubric, Context], Matches] | None
 
 
 # The rules
 
 
-def _wordless(example: Example, rubric: Rubric, context: Context) -> Found:
+def _wordless(example: Example, rubric: Rubric, context: Context) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if not content_words(criterion.text):
             yield index, f"{criterion.text!r} holds no word"
 
 
-def _repeated(example: Example, rubric: Rubric, context: Context) -> Found:
+def _repeated(example: Example, rubric: Rubric, context: Context) -> Matches:
     for i, j, similarity in _alike(rubric):
         if rubric.criteria[i].weight * rubric.criteria[j].weight > 0:
             text = _short(rubric.criteria[j].text)
             yield j, f"repeats rubric[{i}] (similarity {similarity:.2f}): {text}"
 
 
-def _mirrored(example: Example, rubric: Rubric, context: Context) -> Found:
+def _mirrored(example: Example, rubric: Rubric, context: Context) -> Matches:
     for i, j, similarity in _alike(rubric):
         if rubric.criteria[i].weight * rubric.criteria[j].weight < 0:
             text = _short(rubric.criteria[j].text)
@@ -121,13 +121,13 @@ def _figures(text: str) -> Counter[str]:
     return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
 
 
-def _answer_given(example: Example, rubric: Rubric, context: Context) -> Found:
+def _answer_given(example: Example, rubric: Rubric, context: Context) -> Matches:
     if example.reference_answer is None:
         return
-    whole = _answer_pattern(example.reference_answer, example.question)
+    pattern = _answer_pattern(example.reference_answer, example.question)
     quotable = _runs(example.reference_answer) - _runs(example.question)
     for index, criterion in enumerate(rubric.criteria):
-        if whole is not None and whole.search(_unwrapped(criterion.text)):
+        if pattern is not None and pattern.search(_unwrapped(criterion.text)):
             yield index, f"holds the reference answer: {_short(criterion.text)}"
         elif quotable & _runs(criterion.text):
             yield index, f"quotes the reference answer: {_short(criterion.text)}"
@@ -145,7 +145,7 @@ def _answer_pattern(answer: str, question: str) -> re.Pattern[str] | None:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    """See `rcsd.data.lint.words.runs`."""
+    """Runs of words (`rcsd.data.words.runs`)."""
     return set(runs(re.findall(r"\w+", _unwrapped(text))))
 
 
@@ -161,21 +161,21 @@ def _unwrapped(text: str) -> str:
     return text.casefold()
 
 
-def _general(example: Example, rubric: Rubric, context: Context) -> Found:
-    given = (example.question, example.reference_answer, example.solution)
-    own = stems(" ".join(text for text in given if text is not None))
+def _general(example: Example, rubric: Rubric, context: Context) -> Matches:
+    texts = (example.question, example.reference_answer, example.solution)
+    question_stems = stems(" ".join(text for text in texts if text is not None))
     for index, criterion in enumerate(rubric.criteria):
         num_questions = context.common_criteria.get(normal_form(criterion.text))
         words = stems(criterion.text)
         if num_questions is not None:
             yield index, f"asked of {num_questions} questions: {_short(criterion.text)}"
-        elif words and not words & own and words <= context.common_words:
+        elif words and not words & question_stems and words <= context.common_words:
             yield index, f"says nothing of this question: {_short(criterion.text)}"
 
 
-def _all_general(example: Example, rubric: Rubric, context: Context) -> Found:
-    found = {index for index, _ in _general(example, rubric, context)}
-    if all(i in found for i, criterion in enumerate(rubric.criteria) if criterion.weight > 0):
+def _all_general(example: Example, rubric: Rubric, context: Context) -> Matches:
+    general = {index for index, _ in _general(example, rubric, context)}
+    if all(i in general for i, criterion in enumerate(rubric.criteria) if criterion.weight > 0):
         yield None, "every criterion with positive points could be asked of any question"
 
 
@@ -191,7 +191,7 @@ _FAILS = re.compile(
 )
 
 
-def _unclear_polarity(example: Example, rubric: Rubric, context: Context) -> Found:
+def _unclear_polarity(example: Example, rubric: Rubric, context: Context) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.weight < 0 and _AVOIDS.search(criterion.text):
             yield index, f"costs points, but is worded as a merit: {_short(criterion.text)}"
@@ -199,24 +199,24 @@ def _unclear_polarity(example: Example, rubric: Rubric, context: Context) -> Fou
             yield index, f"earns points, but is worded as a mistake: {_short(criterion.text)}"
 
 
-def _all_positive(example: Example, rubric: Rubric, context: Context) -> Found:
+def _all_positive(example: Example, rubric: Rubric, context: Context) -> Matches:
     if all(criterion.weight > 0 for criterion in rubric.criteria):
         yield None, "no criterion costs points: mistakes go unpunished"
 
 
-def _equal_weights(example: Example, rubric: Rubric, context: Context) -> Found:
+def _equal_weights(example: Example, rubric: Rubric, context: Context) -> Matches:
     sizes = {abs(criterion.weight) for criterion in rubric.criteria}
     if len(rubric.criteria) > 1 and len(sizes) == 1:
         yield None, f"all {len(rubric.criteria)} criteria have {sizes.pop():g} points"
 
 
-def _too_few(example: Example, rubric: Rubric, context: Context) -> Found:
+def _too_few(example: Example, rubric: Rubric, context: Context) -> Matches:
     size, least = len(rubric.criteria), context.limits.min_criteria
     if size < least:
         yield None, f"criteria: {size}; expected at least {least}"
 
 
-def _too_many(example: Example, rubric: Rubric, context: Context) -> Found:
+def _too_many(example: Example, rubric: Rubric, context: Context) -> Matches:
     size, most = len(rubric.criteria), context.limits.max_criteria
     if size > most:
         yield None, f"criteria: {size}; expected at most {most}"
@@ -224,7 +224,7 @@ def _too_many(example: Example, rubric: Rubric, context: Context) -> Found:
 
 RULES: Mapping[str, Rule] = {
     "no rubric": Rule("error", "no row of the file has a rubric", None),
-    "malformed": Rule("error", "the row cannot be read", None),
+    "malformed row": Rule("error", "the row cannot be read", None),
     "wordless": Rule("error", "a criterion without a word", _wordless),
     "repeated": Rule("warning", "criteria of one rubric that repeat each other", _repeated),
     "polarity": Rule("warning", "points and wording pull apart", _unclear_polarity),
@@ -240,8 +240,8 @@ RULES: Mapping[str, Rule] = {
 """Every rule by name."""
 
 
-def context_of(pairs: Sequence[tuple[Example, Rubric]], limits: Limits) -> Context:
-    """Which criteria and words stand in the rubrics of many questions."""
+def build_context(pairs: Sequence[tuple[Example, Rubric]], limits: Limits) -> Context:
+    """Criteria and words that the rubrics of many questions share."""
     questions = {example.question for example, _ in pairs}
     askers: defaultdict[str, set[str]] = defaultdict(set)
     users: defaultdict[str, set[str]] = defaultdict(set)
@@ -254,7 +254,7 @@ def context_of(pairs: Sequence[tuple[Example, Rubric]], limits: Limits) -> Conte
     many_words = max(3, COMMON_WORD_SHARE * len(questions))
     return Context(
         limits,
-        {text: len(asked) for text, asked in askers.items() if len(asked) >= many_criteria},
+        {text: len(asking) for text, asking in askers.items() if len(asking) >= many_criteria},
         frozenset(stem for stem, used in users.items() if len(used) >= many_words),
     )
 
