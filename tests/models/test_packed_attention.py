@@ -27,8 +27,9 @@ from rcsd import config
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models.packed_attention import PACKED, Branch, packed_attention
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import Policy, Scorer, load_policy, policy_of
+from rcsd.models.policy import Policy, build_policy, load_policy
 from rcsd.models.save import save_model
+from rcsd.models.scorer import Scorer
 from rcsd.training.trainer import run
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
@@ -49,14 +50,14 @@ SMALL = {
 
 
 def policy(model: Any, training: config.Lora | config.FullFineTuning = FULL) -> Policy:
-    return policy_of(model, tiny_tokenizer(), training)
+    return build_policy(model, tiny_tokenizer(), training)
 
 
 def both(
     policy: Policy, prompts: Sequence[list[int]] = PROMPTS, completions: Any = COMPLETIONS
 ) -> tuple[Tensor, Tensor]:
     """Logits of the completions, packed and padded."""
-    scorer = Scorer(policy)
+    scorer = Scorer(policy.model)
     rows = packed(prompts, completions), padded(prompts, completions, 0)
     fast, slow = (scorer(row).logits() for row in rows)
     return fast, slow

@@ -259,8 +259,8 @@ def _describe_writer(learned: Agreement, direct: Agreement) -> str:
         )
     return (
         f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
-        f"untrained one's with {direct.f1:.2f}, a change of {compare_agreements(learned, direct).f1:.2f}"
-        f"{order}."
+        f"untrained one's with {direct.f1:.2f}, a change of "
+        f"{compare_agreements(learned, direct).f1:.2f}{order}."
     )
 
 
