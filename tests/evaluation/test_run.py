@@ -250,7 +250,7 @@ def test_a_dry_run_says_what_will_be_answered_and_judged_and_loads_and_asks_noth
         code, shown, _ = said(monkeypatch, capsys, *words)
         assert code == 0
         answers = re.search(r"own: (\d+) completions of up to", shown)
-        row = re.search(r"judge\W+(\d+)\W.* ([\d.]+) │", shown)
+        row = re.search(r"^ +(\d+) +\d+ +\d+ \(.*\) +\d+ +([\d.]+) *$", shown, re.M)
         assert answers is not None
         assert row is not None
         return int(answers[1]), int(row[1]), float(row[2])

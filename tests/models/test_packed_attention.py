@@ -122,7 +122,7 @@ def test_packed_rows_give_the_gradients_of_padded_ones_on_a_gpu_in_bfloat16() ->
     model = model.to("cuda", torch.bfloat16)
     ours = policy(model, LORA)
     assert ours.packs
-    scorer = Scorer(ours)
+    scorer = Scorer(ours.model)
     rows = packed(PROMPTS, COMPLETIONS, "cuda"), padded(PROMPTS, COMPLETIONS, 0, "cuda")
     parameters = list(ours.trainable.values())
     losses = [scorer(row).logits().logsumexp(-1).sum() for row in rows]
@@ -177,7 +177,7 @@ def test_a_model_that_cannot_read_packed_rows_is_given_padded_ones(model: Any) -
     ours = policy(model())
     assert not ours.packs
     assert ours.model.config._attn_implementation != PACKED
-    alone = Scorer(ours)(padded([[5, 6]], [[7, 8]], 0)).logits()
+    alone = Scorer(ours.model)(padded([[5, 6]], [[7, 8]], 0)).logits()
     assert alone.isfinite().all()
 
 

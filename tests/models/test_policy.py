@@ -38,7 +38,7 @@ def test_picked_logits_equal_the_whole_model_s(
 def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> None:
     model = tiny_model()
     model.lm_head.register_forward_hook(lambda module, inputs, logits: logits)
-    assert Scorer(build_policy(model, tiny_tokenizer(), FULL)).head == "plain"
+    assert Scorer(build_policy(model, tiny_tokenizer(), FULL).model).head == "plain"
     forward = model.forward
 
     def capped(*args: Any, **kwargs: Any) -> Any:
@@ -47,7 +47,7 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
         return output
 
     model.forward = capped
-    scorer = Scorer(build_policy(model, tiny_tokenizer(), FULL))
+    scorer = Scorer(build_policy(model, tiny_tokenizer(), FULL).model)
     assert scorer.head == "whole"
     assert scorer(ROWS).logits().abs().max() < 3
 
@@ -167,7 +167,7 @@ def test_a_merged_adapter_scores_like_the_adapted_model(tmp_path: Path) -> None:
         export_merged(section, tmp_path / "adapter", tmp_path / "merged")
     merged = load_policy(config.Model(path=str(tmp_path / "merged"), training=FULL))
     policy.model.eval()
-    both = [Scorer(one)(ROWS).logits() for one in (merged, policy)]
+    both = [Scorer(one.model)(ROWS).logits() for one in (merged, policy)]
     torch.testing.assert_close(*both, rtol=1e-4, atol=1e-4)
 
 

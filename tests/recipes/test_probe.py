@@ -129,7 +129,7 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
     ]
     worker = RolloutWorker(
         model,
-        Scorer(model),
+        Scorer(model.model),
         HfEngine(model, 8),
         Decoding(1, temperature),
         2,

@@ -9,8 +9,6 @@ from rcsd import config
 from rcsd.engines.base import PolicyEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
-from rcsd.engines.vllm import VllmEngine
-from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ModelError
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
@@ -47,9 +45,14 @@ def build_engine(
     match section:
         case config.HfEngine():
             return HfEngine(policy, section.batch_size, precision)
+        # Imported where they are chosen: others do without vLLM and a server's client.
         case config.VllmEngine():
+            from rcsd.engines.vllm import VllmEngine  # noqa: PLC0415
+
             return VllmEngine(policy, section, longest, precision)
         case config.VllmServer():
+            from rcsd.engines.vllm_server import VllmServer  # noqa: PLC0415
+
             return VllmServer(policy, section, longest, precision, is_main)
         case _:
             return LocalEngine(policy, section.batch_size, precision)

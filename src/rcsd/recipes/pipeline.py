@@ -298,7 +298,7 @@ class Artifacts:
             case _:
                 return value
 
-    def _section_content(self, section: config.Section) -> Any:
+    def _section_content(self, section: Any) -> Any:
         if isinstance(section, _DATA):
             return fingerprint(load_examples(cast("config.Data", section))[0])
         values = {name: self._content(value) for name, value in section if name != "out"}

@@ -247,10 +247,10 @@ def draw_examples(examples: Sequence[Example], num_examples: int, seed: int) -> 
 
 def measure_leakage(examples: Sequence[Example]) -> Leakage:
     """Leakage of all rubrics that have a reference answer (`rcsd.data.lint_rules`)."""
-    checked = [e for e in examples if e.rubric is not None and e.reference_answer is not None]
-    findings = rubric_findings(list(enumerate(checked, 1)))
+    rows = [e for e in examples if e.rubric is not None and e.reference_answer is not None]
+    findings = rubric_findings(list(enumerate(rows, 1)))
     num = len({finding.line for finding in findings if finding.rule == "answer given"})
-    return Leakage(len(checked), num, num / len(checked) if checked else None)
+    return Leakage(len(rows), num, num / len(rows) if rows else None)
 
 
 def probe(

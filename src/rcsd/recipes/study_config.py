@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import Arm
-from rcsd.config.run import Budget, Evaluation, Model, Stage
+from rcsd.config.evaluation import Evaluation
+from rcsd.config.model import Model
+from rcsd.config.run import Budget, Stage
 from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]

@@ -43,8 +43,8 @@ from rcsd.training.sharded_engine import ShardedEngine
 from rcsd.training.stopping import BudgetTracker, EarlyStopping, build_early_stopping
 from rcsd.training.validation import Validation, build_validation
 
-OnStep = Callable[[int, Mapping[str, float]], object]
-OnWarning = Callable[[str], object]
+OnStep = Callable[[int, Mapping[str, float]], None]
+OnWarning = Callable[[str], None]
 
 
 def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
