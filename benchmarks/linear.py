@@ -5,9 +5,8 @@ the layer's outcome, and the gradients of its input and of its weight.
 """
 
 import functools
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -22,22 +21,22 @@ from measuring import (
     show,
     write_json,
 )
-from rcsd.models.cpu_linear import CHOICE, linear, prefers_onednn
+from rcsd.models.cpu_linear import linear, set_linear_backend
 
 SHAPES = ((1536, 576), (576, 1536), (576, 576), (49_152, 576))
 """Outputs and inputs of SmolLM2-135M's layers: MLP, attention, head."""
-LIBRARIES = ("onednn", "torch")
+Library = Literal["onednn", "torch"]
+LIBRARIES: tuple[Library, ...] = ("onednn", "torch")
 CPU = torch.device("cpu")
 
 
-def product(library: str, layer: Tensor, rows: Tensor) -> Tensor:
+def product(library: Library, layer: Tensor, rows: Tensor) -> Tensor:
     """The layer's outcome, by a library."""
-    os.environ[CHOICE] = library
-    prefers_onednn.cache_clear()
+    set_linear_backend(library)
     return linear(rows, layer)
 
 
-def gradients(library: str, layer: Tensor, rows: Tensor, upstream: Tensor) -> None:
+def gradients(library: Library, layer: Tensor, rows: Tensor, upstream: Tensor) -> None:
     """The outcome, and the gradients of rows and layer."""
     torch.autograd.grad(product(library, layer, rows), (rows, layer), upstream)
 

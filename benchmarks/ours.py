@@ -12,7 +12,7 @@ from rcsd import config
 from rcsd.config.base import override, parse
 from rcsd.data.prompts import PromptPair
 from rcsd.engines.base import PolicyEngine
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit, microbatch_limit
@@ -99,7 +99,7 @@ def run_of(
     optimizer = torch.optim.AdamW(trained, lr=settings.optim.lr, betas=settings.optim.betas)
     scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
     teacher = teacher_of(settings.teacher, policy)
-    engine = engine or engine_of(settings.engine, policy, lambda: accelerator.autocast())
+    engine = engine or build_engine(settings.engine, policy, lambda: accelerator.autocast())
     tokens = settings.max_tokens_per_microbatch
     limit = microbatch_limit(
         config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens

@@ -1,9 +1,8 @@
-"""``rcsd plan --device here`` beside what is measured: each phase's seconds, and memory.
+"""``rcsd plan --seconds`` beside measured steps: each phase's seconds, and memory.
 
-The step is that of `step.py`, in a fresh process each time; this machine is measured anew beside
-each, since others may use it too. No constant comes from these steps: a ratio far from 1 is a
-fault of the plan. Memory is what tensors hold at once, counted; resident memory stands beside it,
-which hangs on what the allocator gives back.
+The step is that of `step.py`, in a fresh process each time; the plan is timed anew beside each,
+since other programs may run too. A ratio far from 1 is a fault of the plan. Memory is the most that
+tensors hold at once, counted; resident memory stands beside it, which depends on the allocator.
 """
 
 from dataclasses import asdict
@@ -29,11 +28,8 @@ from rcsd.cli.terminal import quieten_libraries
 from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.models.memory import peak_bytes
-from rcsd.recipes.plan import Plan, plan_of, setup_of
-from rcsd.recipes.plan.hardware import Cluster
-from rcsd.recipes.plan.machine import machine
-from rcsd.recipes.plan.shapes import shape_of_run
-from rcsd.recipes.plan.workload import Lengths, bytes_of
+from rcsd.recipes.plan import Plan, build_lengths, build_plan, this_device
+from rcsd.recipes.plan_seconds import measure_seconds
 from rcsd.types import Completion
 from step import WorkerError, result_of
 from worker import Job
@@ -43,26 +39,22 @@ PHASES = {"sampling": "sampling", "teacher": "teacher", "student": "student", "u
 """What the plan calls a phase, and what the benchmark does."""
 
 
-def planned(work: Work, overrides: list[str], clock: str) -> Plan:
-    """The plan of the work on this machine, as it is just now, by the clock of what is measured."""
-    settings = settings_of(work, overrides)
-    shape = shape_of_run(settings.model)
-    own, student, teacher = work.completion_tokens, work.student_prefix, work.teacher_prefix
-    lengths = Lengths(student, teacher, student, teacher, own, own)
-    rows = min(settings.engine.batch_size, work.num_completions)
-    hardware = machine(shape, bytes_of(settings), rows, CLOCKS[clock])
-    return plan_of(setup_of(settings, shape, lengths, Cluster(hardware)))
+def planned(work: Work, overrides: list[str]) -> Plan:
+    """The plan of the work on this machine."""
+    settings, own = settings_of(work, overrides), work.completion_tokens
+    lengths = build_lengths(settings, [(work.student_prefix, work.teacher_prefix)], own)
+    return build_plan(settings, lengths, this_device())
 
 
-def predicted(plan: Plan) -> dict[str, float]:
-    """Its numbers, by the names of the measured ones."""
-    seconds = {f"{name}_seconds": phase.seconds for name, phase in plan.times.phases.items()}
-    learning = sum(plan.memory.phases["student"].values())
+def predicted(plan: Plan, clock: str) -> dict[str, float]:
+    """Its numbers, by the names of the measured ones; seconds by the same clock."""
+    seconds = measure_seconds(plan, CLOCKS[clock])
+    learning = sum(plan.phases["student"].values())
     return {
-        **seconds,
-        "step_seconds": plan.times.step,
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "step_seconds": sum(seconds.values()),
         "learning_mib": learning / MIB,
-        "resident_mib": (learning + plan.memory.kept["optimizer"]) / MIB,
+        "resident_mib": (learning + plan.kept["optimizer"]) / MIB,
     }
 
 
@@ -132,10 +124,7 @@ def main(
         except WorkerError as error:
             console.print(str(error), markup=False)
             raise typer.Exit(1) from error
-        plan = planned(work, overrides, clock)
-        said = predicted(plan)
-        hardware = asdict(plan.setup.cluster.hardware)
-        found.append({"measured": seen, "predicted": said, "hardware": hardware})
+        found.append({"measured": seen, "predicted": predicted(planned(work, overrides), clock)})
     held = learning_mib(work, overrides)
     for repetition in found:
         repetition["measured"]["learning_mib"] = held

@@ -15,12 +15,19 @@ from hypothesis import strategies as st
 from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
 from rcsd.data.checks import parse_check
+from rcsd.data.importers import Format, import_rows
+from rcsd.data.importers.mend import parse_written
 from rcsd.data.importers.notes import Options
-from rcsd.data.importers.run import Format, import_rows
-from rcsd.data.importers.written import read_written
-from rcsd.data.reading import read_completions, read_rows
-from rcsd.data.rows import FIELDS, example_from_row, read_jsonl, row_from_example, write_jsonl
-from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
+from rcsd.data.rows import (
+    FIELDS,
+    example_from_row,
+    read_jsonl,
+    read_rows,
+    row_from_example,
+    write_jsonl,
+)
+from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
+from rcsd.data.written import read_completions
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.graders.answers import extract_marked_answer, grade, grade_example
 from rcsd.graders.checks import met
@@ -230,9 +237,9 @@ WORDS = ["1,000", "1.1.", "10^", "= 5 ", "a" * 50, "A. ", "Answer: ", "the answe
 def test_long_replies_take_no_longer_than_their_length(piece: str) -> None:
     text = piece * (200_000 // len(piece))
     begin = time.process_time()
-    tried(read_written, text)
-    whole_criteria(text, True)
-    whole_criteria(text, False)
+    tried(parse_written, text)
+    parse_completion(text, True)
+    parse_completion(text, False)
     extract_marked_answer(text)
     for reference, grading in KINDS.values():
         grade(text, reference, grading)
@@ -268,8 +275,8 @@ def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> No
     @example('[{"criterion": "\\ud800", "weight": 1}]', True)
     @example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
     def check(text: str, finished: bool) -> None:
-        tried(read_written, text)
-        rubric = whole_criteria(text, finished)
+        tried(parse_written, text)
+        rubric = parse_completion(text, finished)
         if rubric is not None:
             json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
             assert all(c.text in text or "\\" in text for c in rubric.criteria)

@@ -28,7 +28,7 @@ TORCH_FREE = [
     "data.load",
     "data.prompts",
 ]
-TORCH_FREE += ["data.check", "data.placebos", "data.benchmarks.load", "data.importers.run"]
+TORCH_FREE += ["data.check", "data.placebos", "data.benchmarks.load", "data.importers"]
 TORCH_FREE += [
     "evaluation.statistics",
     "evaluation.compare",
@@ -132,6 +132,17 @@ def test_text_and_numbers_are_imported_without_torch() -> None:
     modules = ", ".join(f"rcsd.{name}" for name in TORCH_FREE)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_trainer_imports_neither_judge_nor_benchmark_nor_world_nor_server() -> None:
+    code = "import sys, rcsd.training; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = [name for name in done.stdout.split() if name.split(".")[0] == "rcsd"]
+    others = (
+        r"rcsd\.(recipes|http|data\.(world|benchmarks|lint\w*)|graders\.judge|engines\.vllm\w*)\b"
+    )
+    assert [name for name in names if re.match(others, name)] == []
+    assert len(names) < 80
 
 
 def test_the_command_line_answers_without_torch() -> None:

@@ -58,6 +58,11 @@ class DataError(UserError):
         field: str | None = None,
     ) -> None:
         self.path, self.line, self.field = path, line, field
+        self.message = redacted(message)
         place = ":".join(str(part) for part in (path, line) if part is not None)
         parts = [place, f"field '{field}'" if field else "", message]
         super().__init__(": ".join(part for part in parts if part))
+
+    def at(self, path: str | Path | None, line: int | None) -> "DataError":
+        """The same error with its place in a file."""
+        return DataError(self.message, path, line, self.field)

@@ -92,7 +92,7 @@ def test_check_counts_errors_in_its_exit_code(
     )
     assert code == 1
     assert "more findings" in text
-    kinds = [finding["kind"] for finding in json.loads(report.read_text())["findings"]]
+    kinds = [finding["rule"] for finding in json.loads(report.read_text())["findings"]]
     assert kinds.count("test question") == 2
     code, text = said(monkeypatch, capsys, "check", rows_file(tmp_path, "{", {"qestion": 1}))
     assert code == 1

@@ -1,4 +1,4 @@
-"""Every recipe of the paper's runs learns, and what its head predicts is what the plan says."""
+"""Every recipe of the paper's runs learns, and its head has what the plan prints."""
 
 import json
 import re
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "configs" / "paper").rglob("*.yaml")
 )
-PREDICTED = re.compile(
-    r"^# Predicted on H100s, checked by nobody: (\S+) GiB a GPU, (\S+) seconds a step, (\S+) hours"
-    r" in all:\n#   (rcsd plan (?:.*\\\n#)?.*)$",
+PLANNED = re.compile(
+    r"^# Planned memory, not compared with a GPU: (\S+) GiB per GPU:\n"
+    r"#   (rcsd plan (?:.*\\\n#)?.*)$",
     re.M,
 )
 ROWS = [
@@ -129,13 +129,13 @@ def test_the_entry_clip_stands_where_the_released_code_has_it_alone():
 @pytest.mark.parametrize(
     "recipe", slowly(lambda recipe: recipe == "configs/paper/qwen3-8b/rcsd.yaml")
 )
-def test_a_recipes_head_has_what_its_plan_predicts(
+def test_a_recipes_head_has_the_memory_of_its_plan(
     recipe: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    [(gib, seconds, hours, command)] = PREDICTED.findall((ROOT / recipe).read_text("utf-8"))
+    [(gib, command)] = PLANNED.findall((ROOT / recipe).read_text("utf-8"))
     words = shlex.split(command.replace("\\\n#", ""))
     assert words[2] == recipe
     settings = load_config(ROOT / recipe)
@@ -146,5 +146,4 @@ def test_a_recipes_head_has_what_its_plan_predicts(
     code, _, err = said(monkeypatch, capsys, *words[1:])
     assert (code, err) == (0, "")
     plan = json.loads(numbers.read_text("utf-8"))
-    assert (gib, seconds) == (f"{plan['peak_bytes'] / 2**30:.1f}", f"{plan['step_seconds']:.3g}")
-    assert hours == f"{plan['step_seconds'] * settings.steps / 3600:.2g}"
+    assert gib == f"{plan['peak_bytes'] / 2**30:.1f}"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from rcsd.data.importers import import_rows
 from rcsd.data.importers.notes import ImportReport, Options, reason_name
-from rcsd.data.importers.run import import_rows
+from rcsd.data.importers.polarity import polarity
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 
@@ -151,19 +152,82 @@ def test_each_row_of_the_rar_sample_is_accounted_for(
     assert len(marked) == len(lines)
 
 
-@pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
-def test_written_criteria_stand_in_the_sample_word_for_word():
-    rows, _ = import_rows(str(RAR), "rar", Options(rubric="learned"))
-    given = {
-        str(row["id"]): row["rubrics"]["learned"]
-        for row in map(json.loads, RAR.read_text().splitlines())
-    }
-    for row in rows:
-        for criterion in criteria(row):
-            escaped = json.dumps(criterion.text, ensure_ascii=False)[1:-1]
-            # A repaired backslash stands alone in the source.
-            single = escaped.replace("\\\\", "\\")
-            assert escaped in given[row.id] or single in given[row.id]
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("Essential Criteria: Names it.", 1.0),
+        ("Essential: Names it.", 1.0),
+        ("Important Criteria: Names it.", 0.7),
+        ("Optional Criteria: Names it.", 0.3),
+        ("Pitfall Criteria: The answer must not mention it.", 0.9),
+        ("Pitfall Criteria: Does not confuse it.", 0.9),
+        ("Pitfall Criteria: Warns against assuming it.", 0.9),
+        ("Pitfall Criteria: Does not mention that it holds.", -0.9),
+    ],
+)
+def test_rar_points_follow_category_and_phrasing(tmp_path: Path, text: str, weight: float):
+    gold = {"rubrics": {"GT": ["Essential Criteria: Is right.", text]}}
+    [example], report = imported(tmp_path, "rar", {"question": "Why?", **gold})
+    category, words = text.split(" ", 1)[0].rstrip(":"), text.split(": ", 1)[1]
+    assert criteria(example)[1] == Criterion(words, weight, category)
+    assert sum(report.counts.values()) == 2
+
+
+def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
+    fine, unclear = "Essential Criteria: Is right.", "Pitfall Criteria: Does not mention it."
+
+    def row(*gold: object, **more: object) -> dict[str, object]:
+        return {"question": "Why?", "rubrics": {"GT": gold}} | more
+
+    rows = [
+        row(fine, unclear, "Nice: It is.", 3, id=1),
+        row(fine, id=1),
+        row(fine, question=""),
+        row("Pitfall Criteria: Fails."),
+        {"question": "Why?"},
+        "{",
+        "3",
+    ]
+    kept, report = imported(tmp_path, "rar", *rows)
+    assert [example.id for example in kept] == ["1"]
+    assert (report.num_rows, report.counts) == (7, {"Essential": 1})
+    parts = ["id of an earlier", "question", "positive weight", "no gold", "JSON", "JSON object"]
+    for (line, reason), number, part in zip(report.dropped_rows, range(2, 8), parts, strict=True):
+        assert (line, part in reason, "rows.jsonl" in reason) == (number, True, False)
+    assert [line for line, _ in report.dropped_criteria] == [1, 1, 1]
+    assert "rubric[1]: unclear whether" in report.dropped_criteria[0][1]
+    assert json.loads(json.dumps(asdict(report)))["num_rows"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("The response must not omit the sign.", +1),
+        ("Avoids incorrect exponents.", +1),
+        ("Incorrect Core Property: The response must not claim it.", +1),
+        ("The response must ignore irrelevant information.", +1),
+        ("The response must acknowledge compressive forces.", +1),
+        ("Failure to mention it results in a major violation.", -1),
+        ("Major violation: Fails to derive it.", -1),
+        ("Incorrectly states that Kw decreases.", -1),
+        ("The response incorrectly ignores it.", -1),
+        ("Missing either conversion.", -1),
+        ("Using Celsius instead of Kelvin.", -1),
+        ("Penalizes for claiming it.", -1),
+        ("Selecting any other option is a major violation.", -1),
+    ],
+)
+def test_phrasing_decides_the_sign_of_a_pitfall(text: str, sign: int):
+    assert polarity(text)[0] == sign
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Final volume must exactly equal 3.00 L.", "The response must incorrectly state or omit it."],
+)
+def test_an_unclear_pitfall_is_not_guessed(text: str):
+    with pytest.raises(ValueError, match="unclear whether"):
+        polarity(text)
 
 
 # HealthBench
@@ -326,20 +390,6 @@ def test_other_texts_are_no_openrubrics(tmp_path: Path, rubric: str | None, mess
 
 
 # Our own rows, loaded rows, the report
-
-
-def test_our_own_rows_are_checked_one_by_one(tmp_path: Path):
-    rows = [{"question": "a"}, '{"question": ', {"qestion": "b"}, "3", {"question": "c", "id": 1}]
-    kept, report = imported(tmp_path, "jsonl", *rows)
-    assert [example.question for example in kept] == ["a"]
-    lines, reasons = zip(*report.dropped_rows, strict=True)
-    assert lines == (2, 3, 4, 5)
-    for reason, part in zip(
-        reasons, ["invalid JSON", "did you mean 'question'", "JSON object", "id"], strict=True
-    ):
-        assert part in reason
-        assert "rows.jsonl" not in reason
-    assert json.loads(json.dumps(asdict(report)))["num_rows"] == 5
 
 
 def test_dates_of_loaded_rows_become_texts(tmp_path: Path):

@@ -38,7 +38,6 @@ PLACEBOS: list[config.Placebo] = [
     config.ReducedRubrics(),
     config.NoisyRubrics(),
 ]
-SEEDED = PLACEBOS[1:]
 
 
 def row(id: str, *criteria: tuple[str, float], template: str | None = None) -> Example:
@@ -139,12 +138,6 @@ def test_random_takes_neither_a_siblings_words_nor_its_own_where_there_are_other
         assert sorted(texts(random_criteria(rows, seed)[0])) == ["C.", "D."]
 
 
-def test_where_all_are_of_one_kind_each_example_is_a_kind_of_its_own():
-    rows = [row(name, (f"{name}.", 1), template="x") for name in "abc"]
-    for placebo, own in zip(random_criteria(rows, 0), rows, strict=True):
-        assert texts(placebo) != texts(own)
-
-
 def test_random_gives_up_the_other_kind_before_it_repeats_words():
     rows = [
         row("a", ("A.", 1), ("B.", 1), template="x"),
@@ -160,18 +153,6 @@ def test_an_exchanged_criterion_brings_its_title_and_its_check():
     donor = Example("b", "?", rubric=Rubric((Criterion("Boxes.", 5, "boxed", check),)))
     placebo = random_criteria([row("a", ("A.", 1)), donor], 0)[0]
     assert rubric_of(placebo) == Rubric((Criterion("Boxes.", 1, "boxed", check),))
-
-
-@pytest.mark.parametrize(
-    ("share", "size", "number"), [(0.5, 1, 1), (0.5, 3, 2), (0.5, 4, 2), (0.1, 4, 1), (0.9, 4, 4)]
-)
-def test_shares_are_rounded_to_whole_criteria_and_at_least_one(
-    share: float, size: int, number: int
-):
-    rows = [row(n, *((f"{n} does {k}.", 1) for k in range(size))) for n in "ab"]
-    assert len(texts(reduced(rows, share, 0)[0])) == number
-    placebo = noisy(rows, share, 0)[0]
-    assert Counter(owners(placebo)) == Counter({"a": size - number, "b": number})
 
 
 def test_every_part_with_a_positive_criterion_can_be_kept_and_no_other():
@@ -263,20 +244,6 @@ def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file
         assert len(texts(placebo)) == max(1, int(share * len(own.rubric.criteria) + 0.5))
 
 
-@pytest.mark.parametrize("placebo", SEEDED, ids=lambda placebo: placebo.type)
-def test_another_seed_gives_another_placebo(placebo: config.Placebo):
-    rows = examples("train", 40, 0)
-    other = placebo.model_copy(update={"seed": 1})
-    found = with_placebo(rows, placebo, PromptTemplates())
-    assert found != with_placebo(rows, other, PromptTemplates())
-    assert found != rows
-
-
-def test_no_placebo_changes_nothing():
-    rows = examples("train", 4, 0)
-    assert with_placebo(rows, config.NoPlacebo(), PromptTemplates()) == rows
-
-
 def test_placebos_do_not_hang_on_pythons_hashes():
     code = (
         "from rcsd import config\n"
@@ -315,29 +282,6 @@ def test_a_random_rubric_of_the_world_names_no_procedure_of_its_problem():
 # Shuffled
 
 
-def templates_of_donors(rows: list[Example], seed: int) -> list[tuple[str, str]]:
-    owner = {id(row.rubric): row.tags["template"] for row in rows}
-    return [
-        (row.tags["template"], owner[id(other.rubric)])
-        for row, other in zip(rows, shuffled(rows, seed), strict=True)
-    ]
-
-
-def test_every_example_gets_the_rubric_of_another_template():
-    rows = examples("train", 200, 0)
-    assert all(own != donor for own, donor in templates_of_donors(rows, 0))
-    assert Counter(id(row.rubric) for row in rows) == Counter(
-        id(row.rubric) for row in shuffled(rows, 0)
-    )
-
-
-def test_shuffling_pairs_no_template_with_one_other_and_follows_the_seed():
-    rows = examples("train", 200, 0)
-    assert len(set(templates_of_donors(rows, 0))) > 120
-    assert shuffled(rows, 0) == shuffled(rows, 0)
-    assert shuffled(rows, 0) != shuffled(rows, 1)
-
-
 @pytest.mark.parametrize("names", ["ab", "aa", "aaa", "aaaab", "aabbc", "aaaabb"])
 def test_as_few_as_possible_stay_within_their_template(names: str):
     rows = [
@@ -345,25 +289,19 @@ def test_as_few_as_possible_stay_within_their_template(names: str):
         for i, n in enumerate(names)
     ]
     size = max(Counter(names).values())
+    owner = {id(row.rubric): row.tags["template"] for row in rows}
     for seed in range(5):
         placebo = shuffled(rows, seed)
         assert all(row.rubric != other.rubric for row, other in zip(rows, placebo, strict=True))
-        within = sum(own == donor for own, donor in templates_of_donors(rows, seed))
+        pairs = [(row.tags["template"], owner[id(row.rubric)]) for row in placebo]
+        within = sum(own == donor for own, donor in pairs)
         assert within == max(0, 2 * size - len(names))
-
-
-def test_shuffling_leaves_the_rest_alone_and_needs_two_rubrics():
-    one, two = examples("train", 2, 0)
-    bare = Example("bare", "Why?")
-    placebo = shuffled([one, bare, two], 0)
-    assert [p.question for p in placebo] == [one.question, "Why?", two.question]
-    assert [p.rubric for p in placebo] == [two.rubric, None, one.rubric]
 
 
 # Runs
 
 
-@pytest.mark.parametrize("placebo", PLACEBOS, ids=lambda placebo: placebo.type)
+@pytest.mark.parametrize("placebo", PLACEBOS[:2], ids=lambda placebo: placebo.type)
 def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(
     tmp_path: Path, placebo: config.Placebo
 ):

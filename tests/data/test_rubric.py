@@ -1,11 +1,10 @@
-import json
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcsd.data.rubric import parse_rubric, rubric_json, rubric_rows
+from rcsd.data.rubric import parse_rubric, rubric_rows
 from rcsd.errors import RubricError
 from rcsd.types import Criterion, Rubric, rubric_score
 
@@ -23,13 +22,6 @@ def test_rows_become_a_rubric_and_rows_again():
     assert rubric.criteria[0] == Criterion("Converts.", 6, "method", {"type": "boxed"})
     assert rubric.criteria[2] == Criterion("Guesses.", -4)
     assert rubric_rows(rubric) == ROWS
-
-
-def test_a_model_writes_criteria_and_weights_on_one_line():
-    text = rubric_json(parse_rubric(ROWS))
-    assert "é" in text
-    assert "\n" not in text
-    assert json.loads(text)[2] == {"criterion": "Guesses.", "weight": -4}
 
 
 @pytest.mark.parametrize(
@@ -81,8 +73,8 @@ def test_the_score_lies_between_0_and_1_and_a_violation_never_raises_it(
         ([], "at least one criterion"),
         ([{"criterion": "a", "weight": -1}], "positive weight"),
         (["a"], r"\[0\]: expected an object with criterion, weight"),
-        ([{"criterion": "a", "weight": 1, "points": 2}], r"\[0\]\.points: unknown key"),
-        ([{"weight": 1}], r"\[0\]\.criterion: expected a text"),
+        ([{"criterion": "a", "weight": 1, "points": 2}], r"\[0\]\.points: unknown field"),
+        ([{"weight": 1}], r"\[0\]\.criterion: the criterion is missing"),
         ([{"criterion": " ", "weight": 1}], r"\[0\]\.criterion"),
         ([{"criterion": "a", "weight": 1}, {"criterion": "b", "weight": 0}], r"\[1\]\.weight: 0"),
         ([{"criterion": "a", "weight": True}], r"\[0\]\.weight: expected a number, got True"),

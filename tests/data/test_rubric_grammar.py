@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import unicodedata
 from pathlib import Path
 
 import llguidance.hf
@@ -14,11 +13,9 @@ from llguidance import LLMatcher
 from tests.support.tiny import tiny_tokenizer
 
 from rcsd.config import RubricGrammar
-from rcsd.data.importers.rar import import_rar
+from rcsd.data.importers import import_rows
 from rcsd.data.rubric import parse_rubric, rubric_json
 from rcsd.data.rubric_grammar import rubric_regex
-from rcsd.data.world.problems import SPLITS, examples
-from rcsd.types import Criterion, Rubric
 
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 MAX_CRITERIA, MAX_CHARACTERS = 4, 20
@@ -112,27 +109,12 @@ def test_no_blank_of_unicode_makes_a_text():
             assert not holds(f"[{row(text)}]"), repr(text)
 
 
-def test_no_control_character_is_held_anywhere_in_a_text():
-    controls = [chr(n) for n in range(0x110000) if unicodedata.category(chr(n)) == "Cc"]
-    assert len(controls) == 65
-    assert not any(holds(f"[{row(f'a{control}b')}]") for control in controls)
-
-
 def test_the_longest_text_counts_characters_and_an_escape_as_one():
     for character in ("a", "é", "🧪", r"\"", r"\\"):
         assert holds(f"[{row(character * MAX_CHARACTERS)}]")
         assert not holds(f"[{row(character * (MAX_CHARACTERS + 1))}]")
     assert holds(f"[{row()}]", rubric_regex(1, 1))
     assert not holds(f"[{row('ab')}]", rubric_regex(1, 1))
-
-
-@pytest.mark.parametrize("max_criteria", [1, 2, 3, 7])
-def test_up_to_the_most_criteria_are_held_wherever_the_positive_one_stands(max_criteria: int):
-    regex = rubric_regex(max_criteria, 5)
-    for count in range(1, max_criteria + 2):
-        for signs in range(2**count):
-            weights = ["2" if signs >> place & 1 else "-2" for place in range(count)]
-            assert holds(rows(*weights), regex) == (signs > 0 and count <= max_criteria), weights
 
 
 @pytest.mark.parametrize("bounds", [(0, 5), (5, 0), (-1, 5), (0, 0)])
@@ -167,15 +149,6 @@ TEXTS = st.one_of(
 WEIGHTS = st.integers(1, 99).flatmap(lambda points: st.sampled_from([points, -points]))
 
 
-@given(st.lists(st.builds(Criterion, TEXTS, WEIGHTS), min_size=1, max_size=MAX_CRITERIA))
-def test_what_we_write_is_held_if_it_has_a_positive_weight(criteria: list[Criterion]):
-    if any(criterion.weight > 0 for criterion in criteria):
-        assert holds(rubric_json(Rubric(tuple(criteria))))
-    else:
-        bare = [{"criterion": c.text, "weight": c.weight} for c in criteria]
-        assert not holds(json.dumps(bare, ensure_ascii=False))
-
-
 @given(st.from_regex(RUBRICS, fullmatch=True))
 def test_whatever_is_held_is_read_within_the_bounds(text: str):
     rubric = parse_rubric(json.loads(text))
@@ -202,14 +175,6 @@ def test_one_character_more_less_or_other_is_refused_or_still_a_rubric(text: str
 def test_every_gold_rubric_of_rar_can_be_written_within_the_default_bounds() -> None:
     bounds = RubricGrammar()
     regex = re.compile(rubric_regex(bounds.max_criteria, bounds.max_characters))
-    for example in import_rar(RAR)[0]:
+    for example in import_rows(str(RAR), "rar")[0]:
         assert example.rubric is not None
         assert regex.fullmatch(rubric_json(example.rubric))
-
-
-def test_every_gold_rubric_of_the_world_can_be_written() -> None:
-    regex = re.compile(rubric_regex(12, 300))
-    for split in SPLITS:
-        for example in examples(split, 50, seed=0):
-            assert example.rubric is not None
-            assert regex.fullmatch(rubric_json(example.rubric))

@@ -1,15 +1,12 @@
-import builtins
 import gzip
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rcsd.data.importers.run import import_rows
-from rcsd.data.sources import Hub, source_rows
-from rcsd.errors import ConfigError, DataError
+from rcsd.data.importers import import_rows
+from rcsd.data.sources import Hub, read_table
+from rcsd.errors import DataError
 
 
 def test_lists_folders_and_parquet_files_are_sources(
@@ -46,20 +43,6 @@ def test_what_cannot_be_reached_is_a_clear_error(tmp_path: Path, monkeypatch: py
         import_rows("rows.json", "jsonl")
 
 
-def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "datasets":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.delitem(sys.modules, "datasets", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install 'rcsd\[hub\]'"):
-        import_rows("owner/name", "jsonl")
-
-
 def test_tables_packed_lines_and_saved_sets_are_sources(tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     rows = [{"id": str(n), "question": f"What\nis {n}?"} for n in range(2)]
@@ -75,8 +58,8 @@ def test_tables_packed_lines_and_saved_sets_are_sources(tmp_path: Path):
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
     (arrow,) = (tmp_path / "saved").glob("*.arrow")
     for source in ("rows.csv", "rows.jsonl.gz", "lines.json", "keys.json", "saved", arrow):
-        assert [row for _, row in source_rows(str(tmp_path / source), Hub())] == rows, source
-    assert [line for line, _ in source_rows(str(tmp_path / "rows.csv"), Hub())] == [3, 5]
+        assert [row for _, row in read_table(str(tmp_path / source), Hub())] == rows, source
+    assert [line for line, _ in read_table(str(tmp_path / "rows.csv"), Hub())] == [3, 5]
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,12 @@ def test_the_base_is_the_same_bit_for_bit_after_fifty_versions_and_samples_follo
 ) -> None:
     policy, engine = adapters
     asked = prompts(policy)
-    engine.load(0)
+    engine.sync(0)
     weights, of_base = weights_hash(engine), engine.top_k(asked, [[5, 6, 7]] * 3, 20)
     texts = set()
     for version in range(1, 51):
         moved(policy, version, by=0.01)
-        engine.load(version)
+        engine.sync(version)
         if version % 10 == 0:
             said = engine.sample(asked, SAMPLED, seed=3)
             assert {completion.version for completion in said} == {version}
@@ -129,7 +129,7 @@ def test_cached_keys_and_values_of_an_older_adapter_are_not_taken_for_the_newers
     long = [[5, 6, 7, 8] * 40]
     for version in (100, 101):
         moved(policy, version)
-        engine.load(version)
+        engine.sync(version)
         [said] = engine.sample(long, Decoding(4), seed=0)
         own = own_log_q(policy, long[0], said.token_ids, 1.0, nullcontext)
         assert said.log_q == pytest.approx(own, abs=1e-4)
@@ -169,7 +169,7 @@ def test_samples_follow_all_weights_the_tied_head_included(
     policy, engine = whole
     for version in range(3):
         moved(policy, version)
-        engine.load(version)
+        engine.sync(version)
         said = engine.sample(prompts(policy), Decoding(24, temperature), seed=3)
         assert {completion.version for completion in said} == {version}
         assert_by_present_weights(policy, said, temperature or 1.0)
@@ -182,9 +182,9 @@ def test_a_head_that_is_left_behind_is_refused(
     monkeypatch.setattr("rcsd.engines.vllm._pack_head", lambda model: None)
     moved(policy, 9, by=0.1)
     with pytest.raises(RunError, match=r"differs by .* nats a token"):
-        engine.load(9)
+        engine.sync(9)
     monkeypatch.undo()
-    engine.load(10)
+    engine.sync(10)
 
 
 # Draws
@@ -287,7 +287,7 @@ def test_a_server_samples_scores_and_follows_adapters_as_the_process_does(
     asked, said = prompts(policy), list[Completion]()
     for version in range(3):
         moved(policy, version)
-        engine.load(version)
+        engine.sync(version)
         said = engine.sample(asked, Decoding(24, 1.0), seed=3)
         assert_by_present_weights(policy, said, 1.0)
         assert {completion.version for completion in said} == {version}

@@ -18,7 +18,7 @@ from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, 
 
 from rcsd import config
 from rcsd.engines.agreeing import own_log_q
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.engines.requests import (
     completion_of,
     request_seed,
@@ -57,7 +57,7 @@ def ready(
     """A server and an engine that is at its first version, for tests that change neither."""
     served = ScriptedServer(folder)
     made = engine(served, tmp_path_factory.mktemp("ready"), policy_in(folder), batch_size=1)
-    made.load(0)
+    made.sync(0)
     yield served, made
     served.close()
 
@@ -141,7 +141,7 @@ def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
 ) -> None:
     policy = moved(policy_in(folder), 1)
     made = engine(server, tmp_path, policy)
-    made.load(3)
+    made.sync(3)
     server.asked.clear()
     completions = made.sample(PROMPTS, DECODING, seed=7)
     sent = server.bodies("/v1/completions")
@@ -165,8 +165,8 @@ def test_sharing_prompts_out_among_engines_and_batches_changes_no_draw(
     policy = moved(policy_in(folder), 1)
     whole = engine(server, tmp_path, policy)
     other = engine(server, tmp_path, policy, batch_size=1)
-    whole.load(0)
-    other.load(0)
+    whole.sync(0)
+    other.sync(0)
     all_of_them = whole.sample(PROMPTS, DECODING, seed=7)
     assert len({c.token_ids for c in (all_of_them[0], all_of_them[2], all_of_them[4])}) > 1
     shared = other.sample(PROMPTS[:2], DECODING, seed=7)
@@ -179,7 +179,7 @@ def test_a_language_is_sent_as_it_is_and_a_server_that_refuses_it_is_quoted(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     made = engine(server, tmp_path, policy_in(folder))
-    made.load(0)
+    made.sync(0)
     [said] = made.sample(PROMPTS[:1], Decoding(4, 1.0, regex="[a-c]+"), seed=0)
     assert server.bodies("/v1/completions")[-1]["structured_outputs"] == {"regex": "[a-c]+"}
     assert said.log_q == ()
@@ -196,7 +196,7 @@ def test_what_the_servers_log_probabilities_mean_is_found_out(
     try:
         policy = moved(policy_in(folder), 1)
         made = engine(server, tmp_path, policy)
-        made.load(0)
+        made.sync(0)
         [said] = made.sample(PROMPTS[:1], Decoding(5, 0.5), seed=0)
         own = contextless(policy, PROMPTS[0], said.token_ids, 0.5)
         assert said.log_q == (() if mode == "raw_logprobs" else pytest.approx(own, abs=1e-5))
@@ -214,7 +214,7 @@ def test_each_version_of_an_adapter_has_its_own_name_and_older_ones_go(
     before = {name: value.clone() for name, value in server.base.state_dict().items()}
     made = engine(server, tmp_path, policy)
     for version in range(4):
-        made.load(version)
+        made.sync(version)
         [said] = made.sample(PROMPTS[:1], Decoding(6), seed=0)
         own = contextless(policy, PROMPTS[0], said.token_ids, 1.0)
         assert said.version == version
@@ -232,9 +232,9 @@ def test_another_process_knows_the_versions_name_and_writes_nothing(
     policy = moved(policy_in(folder), 1)
     main = engine(server, tmp_path, policy)
     other = VllmServer(policy, section(server, tmp_path), is_main=False, first_pause=0.01)
-    main.load(5)
+    main.sync(5)
     loads = len(server.bodies("/v1/load_lora_adapter"))
-    other.load(5)
+    other.sync(5)
     assert len(server.bodies("/v1/load_lora_adapter")) == loads
     shared = other.sample(PROMPTS[2:], DECODING, seed=7, first=2)
     assert shared == main.sample(PROMPTS, DECODING, seed=7)[2:]
@@ -245,7 +245,7 @@ def test_a_server_that_has_lost_its_adapter_gets_it_again(
 ) -> None:
     policy = moved(policy_in(folder), 1)
     made = engine(server, tmp_path, policy)
-    made.load(0)
+    made.sync(0)
     said = made.sample(PROMPTS, DECODING, seed=7)
     server.restart()
     with pytest.warns(RuntimeWarning, match="has lost rcsd-.*-0"):
@@ -256,7 +256,7 @@ def test_a_server_that_loses_its_adapter_time_and_again_ends_the_run(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     made = engine(server, tmp_path, policy_in(folder))
-    made.load(0)
+    made.sync(0)
     lost = (404, '{"error": {"message": "The model does not exist."}}')
     listed = (200, json.dumps({"data": [{"id": next(iter(server.adapters))}]}))
     server.faults.extend([lost, listed] * 3)
@@ -268,11 +268,11 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_ones(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     first = engine(server, tmp_path, moved(policy_in(folder), 1))
-    first.load(0)
+    first.sync(0)
     [old] = first.sample(PROMPTS[:1], Decoding(6), seed=0)
     policy = moved(policy_in(folder), 2)
     second = engine(server, tmp_path, policy)
-    second.load(0)
+    second.sync(0)
     [said] = second.sample(PROMPTS[:1], Decoding(6), seed=0)
     assert said.log_q == pytest.approx(
         contextless(policy, PROMPTS[0], said.token_ids, 1.0), abs=1e-5
@@ -289,7 +289,7 @@ def test_an_adapter_that_the_server_refuses_is_an_error_that_says_how_to_start_i
     listed = (200, json.dumps({"data": []}))
     server.faults.extend([listed, (500, "LoRA rank 4 is greater than max_lora_rank 2"), listed])
     with pytest.raises(RunError, match=r"max_lora_rank 2.*Start the server with --enable-lora"):
-        made.load(0)
+        made.sync(0)
 
 
 def test_all_weights_are_handed_over_and_a_restart_is_noticed(
@@ -298,9 +298,9 @@ def test_all_weights_are_handed_over_and_a_restart_is_noticed(
     policy = policy_in(folder, FULL)
     made = engine(server, tmp_path, policy)
     for version in range(4):
-        made.load(version)
+        made.sync(version)
         moved(policy, version)
-    made.load(4)
+    made.sync(4)
     said = made.sample(PROMPTS, DECODING, seed=7)
     own = contextless(policy, PROMPTS[0], said[0].token_ids, 1.0)
     assert said[0].log_q == pytest.approx(own, abs=1e-5)
@@ -315,7 +315,7 @@ def test_samples_of_weights_that_a_restart_brought_back_are_thrown_away(
 ) -> None:
     policy = moved(policy_in(folder, FULL), 1)
     made = engine(server, tmp_path, policy, batch_size=1)
-    made.load(1)
+    made.sync(1)
     said = made.sample(PROMPTS, DECODING, seed=7)
 
     def restarting(answer: Any) -> Any:
@@ -333,7 +333,7 @@ def test_a_server_that_does_not_take_weights_is_refused_with_what_it_needs(
     server.is_dev = False
     made = engine(server, tmp_path, policy_in(folder, FULL))
     with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
-        made.load(0)
+        made.sync(0)
 
 
 def test_a_server_that_keeps_the_first_head_is_refused_before_the_run(
@@ -350,11 +350,11 @@ def test_weights_that_arrive_wrongly_are_refused_at_every_step(
 ) -> None:
     policy = policy_in(folder, FULL)
     made = engine(server, tmp_path, policy)
-    made.load(0)
+    made.sync(0)
     moved(policy, 1)
     server.faults.append((200, '{"results": [null]}'))  # of /collective_rpc: says yes, does nothing
     with pytest.raises(RunError, match=r"differs by .* nats a token, and engine.max_gap_nats"):
-        made.load(1)
+        made.sync(1)
 
 
 def test_a_folder_belongs_to_one_run(server: ScriptedServer, folder: str, tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_a_server_that_does_not_answer_in_time_is_asked_again(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     made = engine(server, tmp_path, policy_in(folder), read_timeout_seconds=0.3)
-    made.load(0)
+    made.sync(0)
     server.faults.append("hang")
     assert len(made.sample(PROMPTS[:1], DECODING, seed=7)) == 1
 
@@ -401,7 +401,7 @@ def test_a_server_that_stays_away_ends_the_run_with_what_was_tried(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     made = engine(server, tmp_path, policy_in(folder), patience_seconds=0.2)
-    made.load(0)
+    made.sync(0)
     server.faults.extend([(503, "starting")] * 50)
     expected = (
         r"/v1/completions: no answer after \d+ attempts in 0 seconds, the last: 503: starting"
@@ -522,7 +522,7 @@ def test_the_key_is_sent_and_named_by_its_variable_alone(
     assert "sesame" not in section(server, tmp_path, **changes).model_dump_json()
     server.faults.extend([(503, "")] * 50)
     with pytest.raises(RunError) as raised:
-        made.load(0)
+        made.sync(0)
     assert "sesame" not in str(raised.value)
 
 
@@ -567,7 +567,7 @@ def test_the_engines_likeliest_tokens_are_the_base_models(
 ) -> None:
     policy = moved(policy_in(folder), 1)
     made = engine(server, tmp_path, policy)
-    made.load(0)
+    made.sync(0)
     completions = [[20, 21, 22], [30]]
     said = made.top_k(PROMPTS[:2], completions, 5)
     for prompt, completion, places in zip(PROMPTS, completions, said, strict=False):
@@ -717,13 +717,13 @@ def test_an_engine_ahead_of_a_server_copies_no_policy(
     server: ScriptedServer, folder: str, tmp_path: Path
 ) -> None:
     policy, chosen = policy_in(folder), section(server, tmp_path)
-    made = engine_of(chosen, policy)
+    made = build_engine(chosen, policy)
     with ThreadPoolExecutor(1) as executor:
         ahead = Prefetch(made, chosen, policy, executor)
-        ahead.load(1)
+        ahead.sync(1)
         ahead.start(PROMPTS, DECODING, 7)
         moved(policy, 1)
-        ahead.load(2)  # waits for what was begun
+        ahead.sync(2)  # waits for what was begun
         said = ahead.sample(PROMPTS, DECODING, 7)
     assert {completion.version for completion in said} == {1}
     assert not hasattr(ahead, "_copy")

@@ -31,7 +31,7 @@ from rcsd.evaluation.judge_stability import (
     load_injections,
     measure_stability,
 )
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
 from rcsd.graders.judge.prompt import defused
@@ -42,7 +42,7 @@ VERDICTS = [verdict for case in CASES for verdict in case.truth]
 TRUTH = {
     (defused(criterion.text), defused(case.text)): verdict
     for case in CASES
-    for criterion, verdict in zip(rubric_of(case.example).criteria, case.truth, strict=True)
+    for criterion, verdict in zip(require_rubric(case.example).criteria, case.truth, strict=True)
 }
 
 

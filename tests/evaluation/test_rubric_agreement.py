@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcsd.data.importers.rar import import_rar
+from rcsd.data.importers import import_rows
 from rcsd.data.load import read_rubrics
-from rcsd.data.reading import read_completions, written_rubrics
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world import read_rubric
 from rcsd.data.world.problems import FULL_STYLE, draft_of, examples, written_answer
+from rcsd.data.written import read_completions, written_rubrics
 from rcsd.errors import ConfigError, DataError
 from rcsd.evaluation.rubric_agreement import (
     compare_agreements,
@@ -332,7 +332,7 @@ def test_generalities_match_nothing_and_order_nothing():
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
 def test_the_threshold_tells_a_rows_own_rubric_from_anothers():
-    rows = import_rar(RAR)[0][:60]
+    rows = import_rows(str(RAR), "rar")[0][:60]
     matcher = TextMatcher()
     own, foreign = [], []
     for one, other in zip(rows, rows[1:] + rows[:1], strict=True):

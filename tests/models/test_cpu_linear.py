@@ -1,28 +1,31 @@
 """Linear layers by oneDNN: the same numbers and gradients as by PyTorch's own product."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
-from tests.support.tiny import tiny_model
+from tests.support.tiny import tiny_folder, tiny_model
 from torch import Tensor, nn
 
-from rcsd.errors import ConfigError
+from rcsd import config
 from rcsd.models import cpu_linear as module
-from rcsd.models.cpu_linear import SwiftLinear, linear, make_swift, prefers_onednn
+from rcsd.models.cpu_linear import (
+    FastLinear,
+    linear,
+    linear_backend,
+    set_linear_backend,
+    use_fast_linear,
+)
+from rcsd.models.policy import load_policy
 
 
 @pytest.fixture(autouse=True)
-def _forgets() -> Iterator[None]:
-    """What was decided for one test holds for no other."""
-    prefers_onednn.cache_clear()
+def _onednn() -> Iterator[None]:
+    """Products by oneDNN, whatever the processor."""
+    set_linear_backend("onednn")
     yield
-    prefers_onednn.cache_clear()
-
-
-def swift(monkeypatch: pytest.MonkeyPatch, choice: str = "onednn") -> None:
-    monkeypatch.setenv(module.CHOICE, choice)
-    prefers_onednn.cache_clear()
+    set_linear_backend("auto")
 
 
 def tensors(*rows: int, bias: bool) -> list[Tensor]:
@@ -33,10 +36,7 @@ def tensors(*rows: int, bias: bool) -> list[Tensor]:
 
 @pytest.mark.parametrize("rows", [(7,), (2, 5), (1, 3, 4)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_products_and_gradients_are_those_of_pytorch(
-    rows: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swift(monkeypatch)
+def test_products_and_gradients_are_those_of_pytorch(rows: tuple[int, ...], bias: bool) -> None:
     inputs = tensors(*rows, bias=bias)
     fast, slow = linear(*inputs), nn.functional.linear(*inputs)
     assert fast.grad_fn is not None
@@ -50,8 +50,7 @@ def test_products_and_gradients_are_those_of_pytorch(
         torch.testing.assert_close(linear(*inputs), slow, rtol=1e-5, atol=1e-5)
 
 
-def test_no_rows_have_no_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    swift(monkeypatch)
+def test_no_rows_have_no_products() -> None:
     x, weight = tensors(0, bias=False)
     value = linear(x, weight)
     value.sum().backward()
@@ -60,14 +59,12 @@ def test_no_rows_have_no_products(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not weight.grad.any()
 
 
-def test_strided_operands_are_read_as_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    swift(monkeypatch)
+def test_strided_operands_are_read_as_they_lie() -> None:
     one, other = torch.randn(24, 7).T, torch.randn(24, 40).T
     torch.testing.assert_close(linear(one, other), one @ other.T, rtol=1e-5, atol=1e-5)
 
 
-def test_a_frozen_weight_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    swift(monkeypatch)
+def test_a_frozen_weight_gets_no_gradient() -> None:
     x, weight = tensors(7, bias=False)
     weight.requires_grad_(False)
     linear(x, weight).sum().backward()
@@ -77,48 +74,43 @@ def test_a_frozen_weight_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_types_are_left_to_pytorch(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swift(monkeypatch)
+def test_other_types_are_left_to_pytorch(dtype: torch.dtype) -> None:
     x, weight = (t.detach().to(dtype) for t in tensors(7, bias=False))
     assert torch.equal(linear(x, weight), nn.functional.linear(x, weight))
 
 
-def test_under_mixed_precision_pytorch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
-    swift(monkeypatch)
+def test_under_mixed_precision_pytorch_multiplies() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(*tensors(7, bias=False)).dtype == torch.bfloat16
 
 
-def test_a_model_made_swift_keeps_weights_and_names_and_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_model_with_fast_layers_keeps_weights_and_names_and_gives_the_same() -> None:
     model, ids = tiny_model(), torch.arange(12)[None]
     before, names = model(ids).logits, list(model.state_dict())
-    make_swift(model)
-    swift(monkeypatch)
+    use_fast_linear(model)
     torch.testing.assert_close(model(ids).logits, before, rtol=1e-4, atol=1e-4)
     assert "OneDnn" in type(model(ids).logits.grad_fn).__name__
     assert list(model.state_dict()) == names
-    assert isinstance(model.lm_head, SwiftLinear)
+    assert isinstance(model.lm_head, FastLinear)
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize(("maker", "swifter"), [("AuthenticAMD", True), ("GenuineIntel", False)])
-def test_the_processors_maker_decides_unless_the_environment_does(
-    maker: str, swifter: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("maker", "is_amd"), [("AuthenticAMD", True), ("GenuineIntel", False)])
+def test_the_processors_maker_decides_unless_the_configuration_does(
+    maker: str, is_amd: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(module.CHOICE, raising=False)
-    monkeypatch.setattr(module, "_told", lambda: maker)
+    monkeypatch.setattr(module, "_cpu_info", lambda: maker)
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    assert prefers_onednn() == (swifter and has_both)
+    module._prefers_onednn.cache_clear()
+    set_linear_backend("auto")
+    assert linear_backend() == ("onednn" if is_amd and has_both else "torch")
+    module._prefers_onednn.cache_clear()
     for choice in ("torch", "onednn"):
-        swift(monkeypatch, choice)
-        assert prefers_onednn() == (choice == "onednn")
+        set_linear_backend(choice)
+        assert linear_backend() == choice
 
 
-def test_another_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    swift(monkeypatch, "mkl")
-    with pytest.raises(ConfigError, match="RCSD_LINEAR=mkl: take onednn or torch"):
-        prefers_onednn()
+def test_loading_a_model_sets_the_library_of_its_section(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path)
+    load_policy(config.Model(path=folder, linear="torch"))
+    assert linear_backend() == "torch"

@@ -22,7 +22,6 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
-from rcsd.engines.fitting import FittingEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, ModelError, RunError
@@ -30,8 +29,6 @@ from rcsd.methods.base import Batch, Method
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models.memory import (
-    AdaptiveLimit,
-    batch_limit,
     cgroup_free_bytes,
     free_bytes,
     in_microbatches,
@@ -258,34 +255,29 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
 # Batches that do not fit
 
 
-def sampled(engine: FittingEngine | HfEngine) -> list[Completion]:
+def sampled(engine: HfEngine) -> list[Completion]:
     prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
     return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
 
 
-def fitting(policy: Policy, batch_size: int) -> tuple[FittingEngine, AdaptiveLimit]:
-    limit = batch_limit(batch_size)
-    return FittingEngine(HfEngine(policy, batch_size), limit), limit
-
-
 def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
-    engine, limit = fitting(policy, 64)
+    engine = HfEngine(policy, 64)
     with room_for(lambda _, ids: len(ids) <= 1):
         found = sampled(engine)
-    assert limit.metrics(Ranks()) == {
+    assert engine.batch_size.metrics(Ranks()) == {
         "memory/sampling_batch_size": 1,
         "memory/sampling_out_of_memory_count": 2,
     }
     assert found == sampled(HfEngine(policy, 1)) == sampled(engine)
-    assert limit.metrics(Ranks()) == {}
+    assert engine.batch_size.metrics(Ranks()) == {}
 
 
 def test_a_single_prompt_that_does_not_fit_is_an_error() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     said = "up to 6 tokens after a single prompt of up to 3; lower sampling.max_tokens"
     with room_for(lambda _, ids: False), pytest.raises(RunError, match=said):
-        sampled(fitting(policy, 4)[0])
+        sampled(HfEngine(policy, 4))
 
 
 # max_tokens_per_microbatch: auto

@@ -1,4 +1,4 @@
-"""The probe: headroom, ranking, sign errors, clips; by hand, by law, and end to end."""
+"""The probe: contexts, gaps, and end to end."""
 
 import json
 from dataclasses import replace
@@ -18,15 +18,29 @@ from rcsd.data.world.problems import examples
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, RunError
+from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, Scorer, policy_of
 from rcsd.models.teacher import teacher_of
-from rcsd.recipes.probe import check_new, probe
-from rcsd.recipes.probe.clips import ClipEffect, clip_effects
-from rcsd.recipes.probe.contexts import TEACHER, Context, contexts_of
-from rcsd.recipes.probe.gaps import Pair
-from rcsd.recipes.probe.headroom import Answerer, headroom_of, sampled
-from rcsd.types import Completion, Decoding, Rollout, Rubric
+from rcsd.recipes.probe import (
+    Context,
+    Cost,
+    Prober,
+    build_contexts,
+    check_new,
+    draw_examples,
+    probe,
+    rank_completions,
+)
+from rcsd.recipes.probe_numbers import (
+    STUDENT,
+    TEACHER,
+    GradedGaps,
+    Headroom,
+    Ranking,
+    measure_headroom,
+)
+from rcsd.types import Completion, Decoding, Example, Rollout, Rubric
 
 
 def policy(training: config.Lora | config.FullFineTuning) -> Policy:
@@ -36,11 +50,6 @@ def policy(training: config.Lora | config.FullFineTuning) -> Policy:
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
 
 
-def pair_of(model: Policy, temperature: float = 1.0) -> Pair:
-    engine, teacher = HfEngine(model, 8), teacher_of(config.FrozenTeacher(), model)
-    return Pair(model, Scorer(model), engine, teacher, temperature, microbatch_limit(4096))
-
-
 def world_prompts(model: Policy, num: int = 3) -> list[PromptPair]:
     return build_prompts(examples("train", num, 0), config.Views(), model.tokenizer, 1000)[0]
 
@@ -48,10 +57,16 @@ def world_prompts(model: Policy, num: int = 3) -> list[PromptPair]:
 # Headroom, with a scripted engine
 
 
-def scripted(model: Policy, *texts: str) -> Answerer:
+def scripted(model: Policy, *texts: str) -> Prober:
     """One who says these texts in turn."""
     engine = ScriptedEngine([Completion((5, 1), text, True) for text in texts])
-    return Answerer(model, engine, config.Views(), Decoding(8), 1000)
+    return Prober(model, engine, config.Views(), Decoding(8), 1000)
+
+
+def headroom_of(prober: Prober, asked: list[Example], contexts: list[Context]) -> Headroom:
+    all_contexts = [Context(STUDENT, "none", asked), *contexts]
+    student, *others = [prober.answers(asked, context) for context in all_contexts]
+    return measure_headroom(asked, student, others)
 
 
 def test_each_context_is_asked_and_graded_by_the_own_rubric() -> None:
@@ -77,112 +92,71 @@ def test_a_context_that_an_example_cannot_give_leaves_it_out() -> None:
 
 def test_a_sample_keeps_the_order_and_hangs_on_the_seed() -> None:
     asked = [question(n) for n in range(20)]
-    ids = [int(example.id[1:]) for example in sampled(asked, 6, 0)]
+    ids = [int(example.id[1:]) for example in draw_examples(asked, 6, 0)]
     assert ids == sorted(ids)
     assert len(ids) == 6
-    assert sampled(asked, 6, 0) == sampled(asked, 6, 0) != sampled(asked, 6, 1)
-    assert sampled(asked, 99, 0) == asked
+    assert draw_examples(asked, 6, 0) == draw_examples(asked, 6, 0) != draw_examples(asked, 6, 1)
+    assert draw_examples(asked, 99, 0) == asked
 
 
 def test_contexts_hold_every_placebo_and_the_views_that_the_run_has_not() -> None:
     everyone = examples("train", 6, 0)
     views = config.Views()
-    found, impossible = contexts_of(everyone[:2], everyone, views, config.NoPlacebo(), 0)
+    found, impossible = build_contexts(everyone[:2], everyone, views, config.NoPlacebo(), 0)
     names = "teacher generic shuffled random reduced noisy answer solution rubric+answer"
     assert [context.name for context in found] == names.split()
     assert {len(context.examples) for context in found} == {2}
     assert impossible == {}
-    alone, impossible = contexts_of(everyone[:1], everyone[:1], views, config.NoPlacebo(), 0)
+    alone, impossible = build_contexts(everyone[:1], everyone[:1], views, config.NoPlacebo(), 0)
     assert {"shuffled", "random", "noisy"} == set(impossible)
     assert "generic" in [context.name for context in alone]
     views = config.Views(teacher="solution")
-    bare, _ = contexts_of(everyone, everyone, views, config.NoPlacebo(), 0)
+    bare, _ = build_contexts(everyone, everyone, views, config.NoPlacebo(), 0)
     assert [context.name for context in bare] == ["teacher", "rubric", "answer", "rubric+answer"]
 
 
-# Gaps, masses and clips, on a model
+# Gaps, on a model
 
 
-def test_gaps_are_those_of_the_whole_models_logits() -> None:
+def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
     model, temperature = policy(FULL), 0.7
     prompts = world_prompts(model)
     rollouts = [
-        Rollout(p.example, p.student_ids, p.teacher_ids, Completion((7, 9, 1), "", True))
+        Rollout(p.example, p.student_ids, p.teacher_ids, Completion((7, 9, 1), text, True))
         for p in prompts
+        for text in ("Answer: 1", "Answer: 2")
     ]
-    pair = pair_of(model, temperature)
-    for name, found in (
-        ("student_ids", pair.student_log_q(rollouts)),
-        ("teacher_ids", pair.teacher_log_p(rollouts)),
-    ):
-        for rollout, row in zip(rollouts, found, strict=True):
-            prompt = getattr(rollout, name)
-            ids = torch.tensor([[*prompt, *rollout.completion.token_ids]])
-            with torch.no_grad():
-                logits_LV = model.model(ids).logits[0] / temperature
-            log_q_LV = logits_LV.log_softmax(-1)[len(prompt) - 1 : -1]
-            slow = log_q_LV.gather(-1, torch.tensor([[7], [9], [1]]))[:, 0].tolist()
-            assert row == pytest.approx(slow, abs=1e-4)
+    worker = RolloutWorker(
+        model,
+        Scorer(model),
+        HfEngine(model, 8),
+        Decoding(1, temperature),
+        2,
+        microbatch_limit(4096),
+        0,
+    )
+    seen: list[GradedGaps] = []
+    with pytest.MonkeyPatch.context() as patched:
 
+        def record(name: str, graded: list[GradedGaps], *_: object) -> Ranking:
+            seen.extend(graded)
+            return Ranking(name, 0, None, None)
 
-def test_masses_grow_with_k_and_are_equal_where_both_see_the_same() -> None:
-    model = policy(FULL)
-    rollouts = [
-        Rollout(p.example, p.student_ids, p.student_ids, Completion((7, 9), "", True))
-        for p in world_prompts(model)
-    ]
-    size = model.model.config.vocab_size
-    found = pair_of(model).top_k_mass(rollouts, (20, 5, 5, size))
-    assert [mass.k for mass in found] == [5, 20]
-    assert 0 < found[0].teacher_mass < found[1].teacher_mass < 1
-    for mass in found:
-        assert mass.student_mass == pytest.approx(mass.teacher_mass)
+        patched.setattr("rcsd.recipes.probe.measure_ranking", record)
+        teacher = teacher_of(config.FrozenTeacher(), model)
+        rank_completions(rollouts, "accuracy", scripted(model, ""), (worker, teacher), [])
+    assert len(seen) == len(rollouts)
 
+    def slow(prompt: tuple[int, ...], ids: tuple[int, ...]) -> torch.Tensor:
+        with torch.no_grad():
+            logits_LV = model.model(torch.tensor([[*prompt, *ids]])).logits[0] / temperature
+        log_q_LV = logits_LV.log_softmax(-1)[len(prompt) - 1 : -1]
+        return log_q_LV.gather(-1, torch.tensor(ids)[:, None])[:, 0]
 
-def effects(model: Policy, section: config.Distill) -> tuple[ClipEffect, ...]:
-    return clip_effects(section, pair_of(model), world_prompts(model), Decoding(6, 1.0), 2, 0)
-
-
-@pytest.mark.parametrize("training", [FULL, LORA])
-def test_clips_are_measured_without_a_trace_on_the_model(
-    training: config.Lora | config.FullFineTuning,
-) -> None:
-    model = policy(training)
-    before = {name: p.detach().clone() for name, p in model.model.named_parameters()}
-    found = effects(model, config.Distill(clip=config.TokenClip(max_nats=1e6)))
-    assert [(e.clip, e.configured) for e in found] == [
-        ("token", False),
-        ("entry", False),
-        ("token", True),
-    ]
-    idle = found[2]  # a limit that nothing reaches
-    assert (idle.touched_share, idle.norm_ratio) == (0.0, pytest.approx(1.0))
-    assert idle.cosine == pytest.approx(1.0)
-    assert found[1].touched_share > 0
-    assert found[1].cosine is not None
-    assert found[1].cosine < 0.99
-    for name, parameter in model.model.named_parameters():
-        assert torch.equal(parameter, before[name])
-        assert parameter.grad is None
-
-
-def test_a_clip_that_is_the_default_is_not_measured_twice() -> None:
-    found = effects(policy(FULL), config.Distill(clip=config.EntryClip()))
-    assert [(e.clip, e.configured) for e in found] == [("token", False), ("entry", True)]
-
-
-def test_the_sampled_token_loss_takes_no_clip() -> None:
-    assert effects(policy(FULL), config.Distill(divergence=config.SampledToken())) == ()
-
-
-def test_where_both_views_agree_no_gradient_has_a_direction() -> None:
-    model = policy(FULL)
-    prompts = [replace(p, teacher_ids=p.student_ids) for p in world_prompts(model)]
-    section = config.Distill(support=config.FullSupport())
-    found = clip_effects(section, pair_of(model), prompts, Decoding(4, 1.0), 1, 0)
-    for effect in found:
-        assert effect.touched_share == 0
-        assert effect.cosine is None or effect.cosine == pytest.approx(1.0)
+    for rollout, graded in zip(rollouts, seen, strict=True):
+        ids = rollout.completion.token_ids
+        gaps = slow(rollout.teacher_ids, ids) - slow(rollout.student_ids, ids)
+        assert list(graded.gaps) == pytest.approx(gaps.tolist(), abs=1e-4)
 
 
 # End to end, and errors
@@ -199,23 +173,22 @@ def test_the_command_measures_the_micro_model_and_advises_to_train(
         examples_per_step=4,
     )
     words = ("probe", path, "--num-examples", "8", "--num-samples", "2")
-    code, out, _ = run_rcsd(monkeypatch, capsys, *words)
+    code, out, err = run_rcsd(monkeypatch, capsys, *words)
     assert code == 0
     assert "train" in out
+    assert "80 answers (10 contexts x 8 questions) of up to 80 tokens" in err
     found = json.loads((tmp_path / "run-probe" / "probe.json").read_text())
     contexts = {
         row["context"]: row["score"]["gain"]["mean"] for row in found["headroom"]["contexts"]
     }
     assert contexts["teacher"] > 0.8
     assert contexts["teacher"] > contexts["reduced"] > contexts["shuffled"]
-    assert [row["teacher"] for row in found["signal"]["rankings"]] == [
+    assert [row["teacher"] for row in found["rankings"]] == [
         "teacher",
         "generic",
         "shuffled",
     ]
-    assert found["signal"]["num_completions"] == 16
-    assert [mass["k"] for mass in found["top_k_mass"]] == [5, 20, 100]
-    assert [clip["clip"] for clip in found["clips"]] == ["token", "entry"]
+    assert found["num_completions"] == 16
     assert found["advice"]["verdict"] == "train"
     assert not (tmp_path / "run").exists()
 
@@ -239,9 +212,7 @@ def test_without_grades_the_other_parts_are_given(
     assert "cannot tell" in out
     found = json.loads((out_folder / "probe.json").read_text())
     assert found["headroom"]["metric"] is None
-    assert found["top_k_mass"]
-    assert found["clips"]
-    assert found["signal"]["num_ungraded"] == found["signal"]["num_completions"]
+    assert found["num_ungraded"] == found["num_completions"]
 
 
 def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path) -> None:
@@ -257,9 +228,13 @@ def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path
         "out": str(tmp_path / "run"),
     }
     stages: list[str] = []
-    found = probe(config.parse_config(tree), 2, 2, progress=lambda stage, *_: stages.append(stage))
-    assert (found.num_available, found.num_asked) == (3, 2)
-    assert list(dict.fromkeys(stages)) == ["answers", "signal"]
+    costs: list[Cost] = []
+    found = probe(
+        config.parse_config(tree), 2, 2, lambda stage, *_: stages.append(stage), costs.append
+    )
+    assert "20 answers (10 contexts x 2 questions) of up to 6 tokens; 4 completions" in str(*costs)
+    assert (found.num_available, found.num_questions) == (3, 2)
+    assert list(dict.fromkeys(stages)) == ["answers", "ranking"]
     for change, message in (
         ({"method": {"type": "suppress"}}, "method.type"),
         ({"views": {"writes": "rubric"}}, "views.writes"),

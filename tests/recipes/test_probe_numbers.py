@@ -1,4 +1,4 @@
-"""The probe's numbers: gains, content sensitivity, ranking, sign errors; by hand and by law."""
+"""The probe's numbers: gains, content sensitivity, ranking; by hand and by law."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,34 +9,34 @@ from hypothesis import strategies as st
 from tests.support.asked import SAYS_YES, answers, question
 
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import Graded
-from rcsd.recipes.probe.contexts import TEACHER, Answers
-from rcsd.recipes.probe.gains import MIN_QUESTIONS, Metric, measured_headroom, sensitivity
-from rcsd.recipes.probe.leakage import Leakage, leakage_of
-from rcsd.recipes.probe.ranking import (
-    CERTAIN_NATS,
-    SignErrors,
-    TokenClass,
-    Weighed,
-    ranking,
-    sign_errors,
-    token_class,
+from rcsd.recipes.probe import measure_leakage
+from rcsd.recipes.probe_numbers import (
+    MIN_QUESTIONS,
+    TEACHER,
+    Answers,
+    GradedGaps,
+    Leakage,
+    graded_value,
+    measure_headroom,
+    measure_ranking,
 )
-from rcsd.recipes.probe.signal import completion_scores
-from rcsd.types import Completion, Criterion, Example, Rollout
+from rcsd.recipes.probe_numbers import (
+    measure_sensitivity as sensitivity,
+)
+from rcsd.types import Criterion
 
 # Headroom, by hand
 
 
 def test_headroom_is_the_paired_difference_of_mean_scores() -> None:
     asked = [question(n, SAYS_YES) for n in range(4)]
-    found = measured_headroom(
+    found = measure_headroom(
         asked, answers("student", [0, 0, 0, 1]), [answers(TEACHER, [1, 1, 0, 1])]
     )
     gain = found.gain(TEACHER)
     assert gain is not None
-    assert (gain.without.mean, gain.shown.mean, gain.gain.mean) == (0.25, 0.75, 0.5)
+    assert (gain.without.mean, gain.with_context.mean, gain.gain.mean) == (0.25, 0.75, 0.5)
     assert (found.metric, gain.gain.n) == ("score", 4)
     assert found.gain("answer") is None
 
@@ -44,7 +44,7 @@ def test_headroom_is_the_paired_difference_of_mean_scores() -> None:
 def test_what_cannot_be_graded_is_left_out_of_the_pair_and_counted() -> None:
     asked = [question(n, SAYS_YES) for n in range(4)]
     student = answers("student", [0, None, float("nan"), 0])
-    found = measured_headroom(
+    found = measure_headroom(
         asked, student, [answers(TEACHER, [1, 1, 1], left_out={"q3": "too long"})]
     )
     gain = found.gain(TEACHER)
@@ -64,7 +64,7 @@ def test_without_scores_headroom_is_told_in_accuracy_over_numeric_references() -
         return Answers(name, "rubric", {i: replace(row, right=r) for (i, row), r in given})
 
     # No answer to a reference that is no number is graded: none could be called wrong.
-    found = measured_headroom(
+    found = measure_headroom(
         asked,
         graded("student", [False, False, True, None]),
         [graded(TEACHER, [True, True, True, None])],
@@ -80,11 +80,11 @@ def test_a_few_scores_do_not_push_out_many_accuracies() -> None:
     asked = [question(n, reference="7") for n in range(MIN_QUESTIONS)]
     rows = {e.id: Graded(e.id, "?", "", 1, True, (), None, False) for e in asked}
     rows["q0"] = replace(rows["q0"], score=0.0)
-    assert measured_headroom(asked, Answers("student", "none", rows), []).metric == "accuracy"
+    assert measure_headroom(asked, Answers("student", "none", rows), []).metric == "accuracy"
 
 
 def test_where_nothing_can_be_graded_there_is_no_headroom() -> None:
-    found = measured_headroom([question(0)], answers("s", [None]), [answers(TEACHER, [None])])
+    found = measure_headroom([question(0)], answers("s", [None]), [answers(TEACHER, [None])])
     assert (found.metric, found.score, found.gain(TEACHER)) == (None, None, None)
 
 
@@ -109,18 +109,18 @@ def test_a_share_of_no_headroom_is_undefined_and_says_why() -> None:
     assert sensitivity(asked, student, own, Answers("shuffled", "rubric", {}), "score") is None
 
 
-# Ranking and sign errors, by hand
+# Ranking, by hand
 
 
-def weighed(place: int, score: float, *gaps: float, asked: str = "q") -> Weighed:
-    return Weighed(place, asked, score, gaps, ["word" for _ in gaps])
+def completion(index: int, score: float, *gaps: float, asked: str = "q") -> GradedGaps:
+    return GradedGaps(index, asked, score, gaps)
 
 
 def test_auc_counts_the_pairs_of_a_question_that_the_sum_puts_right() -> None:
     # Of q: 1 over 0.5 right, 1 over 0 right, 0.5 over 0 a tie. Of r: equal scores, no pair.
-    group = [weighed(0, 1, 2, 2), weighed(1, 0.5, 1), weighed(2, 0, 0.5, 0.25, 0.25)]
-    others = [weighed(3, 1, 9, asked="r"), weighed(4, 1, 1, asked="r")]
-    found = ranking("teacher", [*group, *others])
+    group = [completion(0, 1, 2, 2), completion(1, 0.5, 1), completion(2, 0, 0.5, 0.25, 0.25)]
+    others = [completion(3, 1, 9, asked="r"), completion(4, 1, 1, asked="r")]
+    found = measure_ranking("teacher", [*group, *others])
     assert found.num_pairs == 3
     assert found.by_sum is not None
     assert found.by_mean is not None
@@ -130,50 +130,16 @@ def test_auc_counts_the_pairs_of_a_question_that_the_sum_puts_right() -> None:
 
 
 def test_a_placebos_ranking_is_told_beside_the_teachers() -> None:
-    own = [weighed(0, 1, 2), weighed(1, 0, 1)]
-    placebo = [weighed(0, 1, 1), weighed(1, 0, 2)]
-    found = ranking("shuffled", placebo, own=own)
+    own = [completion(0, 1, 2), completion(1, 0, 1)]
+    placebo = [completion(0, 1, 1), completion(1, 0, 2)]
+    found = measure_ranking("shuffled", placebo, own=own)
     assert found.by_sum == Interval(0, 0, 0, 1)
     assert found.lead == Interval(1, 1, 1, 1)
 
 
 def test_without_pairs_there_is_no_auc() -> None:
-    assert ranking("teacher", [weighed(0, 1, 2), weighed(1, 1, 1)]).by_sum is None
-    assert ranking("teacher", []).num_pairs == 0
-
-
-def test_sign_errors_are_counted_in_the_best_and_the_worst_completions() -> None:
-    classes: list[TokenClass] = ["word", "number", "end"]
-    group = [
-        Weighed(0, "q", 1.0, [-1.0, 2.0, -CERTAIN_NATS / 2], classes),
-        Weighed(1, "q", 0.5, [-9.0, -9.0, -9.0], classes),  # neither best nor worst
-        Weighed(2, "q", 0.0, [-1.0, 3.0, 1.0], classes),
-        Weighed(3, "r", 1.0, [-9.0], ["word"]),  # nothing to compare with
-    ]
-    assert sign_errors(group) == (
-        SignErrors("number", 1, 0, 0.0, 1, 1, 1.0),
-        SignErrors("word", 1, 1, 1.0, 1, 0, 0.0),
-        SignErrors("end", 1, 0, 0.0, 1, 1, 1.0),
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        (" 12", "number"),
-        ("3.", "number"),
-        (" =", "operator"),
-        ("*", "operator"),
-        (" kg", "word"),
-        ("H2", "word"),
-        ("\\", "punctuation"),
-        ("\ufffd", "punctuation"),
-        ("\n\n", "space"),
-        ("", "space"),
-    ],
-)
-def test_tokens_are_classed_by_their_text(text: str, name: str) -> None:
-    assert token_class(text) == name
+    assert measure_ranking("teacher", [completion(0, 1, 2), completion(1, 1, 1)]).by_sum is None
+    assert measure_ranking("teacher", []).num_pairs == 0
 
 
 def test_leakage_is_the_lint_rule_on_rubrics_with_a_reference() -> None:
@@ -184,24 +150,15 @@ def test_leakage_is_the_lint_rule_on_rubrics_with_a_reference() -> None:
         question(2, given),
         question(3, reference="7 N"),
     ]
-    assert leakage_of(rows) == Leakage(2, 1, 0.5)
-    assert leakage_of(rows[2:]) == Leakage(0, 0, None)
+    assert measure_leakage(rows) == Leakage(2, 1, 0.5)
+    assert measure_leakage(rows[2:]) == Leakage(0, 0, None)
 
 
-def test_completions_are_scored_by_the_metric_and_nan_where_it_cannot_tell() -> None:
-    def rollout(example: Example, text: str) -> Rollout:
-        return Rollout(example, (1,), (1,), Completion((1,), text, True))
-
-    by_rubric, by_answer = question(0, SAYS_YES, reference="x"), question(1, reference="7")
-    rollouts = [rollout(by_rubric, "yes"), rollout(by_answer, "Answer: 7")]
-    cases: list[tuple[Metric | None, list[float | None]]] = [
-        ("score", [1, None]),
-        ("accuracy", [None, 1]),
-        (None, [None, None]),
-    ]
-    for metric, expected in cases:
-        scores = completion_scores(rollouts, metric, CodeJudge())
-        assert [None if score != score else score for score in scores] == expected
+def test_a_grade_is_the_score_or_whether_the_answer_is_right_and_none_if_there_is_none() -> None:
+    row = Graded("q0", "?", "", 1, True, (None,), float("nan"), True)
+    assert (graded_value(row, "score"), graded_value(row, "accuracy")) == (None, 1.0)
+    row = replace(row, score=0.5, right=None)
+    assert (graded_value(row, "score"), graded_value(row, "accuracy")) == (0.5, None)
 
 
 # Laws
@@ -213,10 +170,10 @@ GAPS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=3), min_size=2
 def test_turning_the_gaps_turns_the_auc_and_the_order_does_not_matter(
     gaps: list[list[int]], data: st.DataObject
 ) -> None:
-    group = [weighed(n, data.draw(st.integers(0, 2)), *row) for n, row in enumerate(gaps)]
-    found = ranking("teacher", group)
-    turned = ranking("teacher", [replace(w, gaps=[-g for g in w.gaps]) for w in group])
-    assert ranking("teacher", group[::-1]).num_pairs == found.num_pairs
+    group = [completion(n, data.draw(st.integers(0, 2)), *row) for n, row in enumerate(gaps)]
+    found = measure_ranking("teacher", group)
+    turned = measure_ranking("teacher", [replace(w, gaps=[-g for g in w.gaps]) for w in group])
+    assert measure_ranking("teacher", group[::-1]).num_pairs == found.num_pairs
     if found.by_sum is not None and turned.by_sum is not None:
         assert turned.by_sum.mean == pytest.approx(1 - found.by_sum.mean)
         assert 0 <= found.by_sum.low <= found.by_sum.high <= 1

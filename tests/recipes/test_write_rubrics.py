@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rcsd import config
 from rcsd.data.rows import read_jsonl, write_jsonl
-from rcsd.data.rubric import parse_rubric, whole_criteria
+from rcsd.data.rubric import parse_completion, parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
@@ -199,29 +198,6 @@ def test_rows_with_the_same_prompt_get_one_rubric(policy: Policy, tmp_path: Path
     assert written(policy, tmp_path, SILENT, rows=rows)[1].num_cached == 9
 
 
-@pytest.mark.parametrize("writing", [WRITING, GREEDY])
-def test_several_batches_in_flight_write_what_one_after_the_other_does(
-    policy: Policy, tmp_path: Path, writing: Writing
-) -> None:
-    class Locked:
-        """An engine that threads can share."""
-
-        def __init__(self) -> None:
-            self.engine, self.lock = HfEngine(policy, 4), threading.Lock()
-
-        def sample(
-            self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
-        ) -> list[Completion]:
-            with self.lock:
-                return self.engine.sample(prompts, decoding, seed)
-
-    rows, report = written(policy, tmp_path / "one", writing=writing)
-    parts = (policy, Locked(), tmp_path / "several", "tiny")
-    several = write_rubrics(ROWS, writing, *parts, batch_size=4, batches_at_once=3)
-    assert several == (rows, report)
-    assert cached(tmp_path / "several") == cached(tmp_path / "one") != []
-
-
 def test_rows_whose_prompt_does_not_fit_are_left_out_counted_and_listed(
     policy: Policy, tmp_path: Path
 ) -> None:
@@ -268,7 +244,7 @@ def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path
     ],
 )
 def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: int) -> None:
-    rubric = whole_criteria('[{"criterion": "A", "weight": 1}' + end, finished=False)
+    rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
     assert rubric is not None
     assert [c.text[0] for c in rubric.criteria] == ["A", "B"][:kept]
 
@@ -278,7 +254,7 @@ def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: in
     ["", "[", '[{"criterion": "A", "weight": 1', '[{"criterion": "A", "weight": -1}, {"crit'],
 )
 def test_without_a_whole_positive_criterion_nothing_is_kept(text: str) -> None:
-    assert whole_criteria(text, finished=False) is None
+    assert parse_completion(text, finished=False) is None
 
 
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
@@ -673,7 +649,7 @@ def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
     content = file.read_bytes()
     file.write_bytes(b"")
     cache, keys = (
-        RubricCache(file.parent),
+        RubricCache(file.parent, Shard()),
         [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
     )
     for end in range(len(content) + 1):

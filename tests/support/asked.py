@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rcsd.graders.grade import Graded
-from rcsd.recipes.probe.contexts import Answers
+from rcsd.recipes.probe_numbers import Answers
 from rcsd.types import Criterion, Example, Rubric
 
 SAYS_YES = Criterion("Says yes.", 1, "yes", {"type": "matches", "pattern": "yes"})

@@ -152,7 +152,7 @@ def signal_in(rank: int, name: str, nth: int) -> None:
         ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
         ("rcsd.runs:RunFolder.log", 3),
         ("rcsd.training.checkpoint:Checkpoints.save", 1),
-        ("rcsd.training.validation:HeldOutAnswers.metrics", 1),
+        ("rcsd.training.held_out:HeldOutAnswers.metrics", 1),
     ],
 )
 def test_wherever_sigterm_comes_the_run_goes_on_bit_for_bit(

@@ -18,7 +18,7 @@ from rcsd.data.load import load_examples
 from rcsd.data.prompts import build_decoding, build_prompts, limit_prompt_tokens
 from rcsd.distributed import Ranks
 from rcsd.engines.base import sampling_seed
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import load_policy, policy_of
@@ -101,7 +101,7 @@ def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
     for step, policy in enumerate((policies[0], *policies)):
         asked = [prompt.student_ids for prompt in stream.take(step)]
         seed = sampling_seed(one.seed, step)
-        said = engine_of(one.engine, policy).sample(asked, build_decoding(one.sampling), seed)
+        said = build_engine(one.engine, policy).sample(asked, build_decoding(one.sampling), seed)
         assert [completion.text for completion in said] == seen[step]
 
 
@@ -251,7 +251,7 @@ def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_f
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     section = config.LocalEngine()
     ahead = Prefetch(
-        engine_of(section, policy), section, policy, in_thread := ThreadPoolExecutor(1)
+        build_engine(section, policy), section, policy, in_thread := ThreadPoolExecutor(1)
     )
     for parameter in policy.trainable.values():
         parameter.data.fill_(float("nan"))
@@ -292,7 +292,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
 ) -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), training)
     section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
-    engine = engine_of(section, policy, precision)
+    engine = build_engine(section, policy, precision)
     before = engine.sample(*asked)
     late = Gated()
     ahead = Prefetch(engine, section, policy, late, precision)
@@ -308,7 +308,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
 def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
     policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=4, alpha=8))
     section = config.LocalEngine()
-    ahead = Prefetch(engine_of(section, policy), section, policy, AtOnce())
+    ahead = Prefetch(build_engine(section, policy), section, policy, AtOnce())
     theirs = dict(ahead._copy.model.named_parameters())
     for name, parameter in policy.model.named_parameters():
         assert (theirs[name] is parameter) == (not parameter.requires_grad)

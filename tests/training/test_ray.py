@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ import pytest
 import yaml
 from tests.support.tiny import tiny_folder
 
-from rcsd import cli
-from rcsd.cli.clusters import asked_of
+from rcsd import cli, config
+from rcsd.cli.clusters import parse_ray_options
 from rcsd.errors import ConfigError, RunError
 from rcsd.io import read_rows
-from rcsd.training.ray import Asked, Place, joined
+from rcsd.training.ray import RayOptions, Task, train_on
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's name for it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
@@ -38,15 +39,6 @@ RUN = {
     "steps": 30,
     "examples_per_step": 4,
     "save_every_steps": 4,
-    "out": "one",
-}
-# A trained model, whose samples hardly ever hang on the rounding of the batches they are in.
-EVALUATION = {
-    "model": {"path": "builtin:micro"},
-    "data": {"mine": {"type": "world", "num_examples": 60, "split": "new_numbers"}},
-    "num_samples": 4,
-    "max_tokens": 96,
-    "batch_size": 8,
     "out": "one",
 }
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -84,7 +76,7 @@ class Head:
         words = ["start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
         words += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
         self._process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *words],
+            [sys.executable, "-m", "ray.scripts.scripts", *words],
             env=os.environ | LOOPBACK | TOKEN | QUIET | environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -117,12 +109,10 @@ def head() -> Iterator[Head]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where commands are started: a model, a run, an evaluation, questions."""
+    """Where commands are started: a model, a run."""
     folder = tmp_path_factory.mktemp("ray")
     tiny_folder(folder / "model")
     (folder / "run.yaml").write_text(yaml.safe_dump(RUN))
-    (folder / "eval.yaml").write_text(yaml.safe_dump(EVALUATION | {"out": "eval-one"}))
-    ended(started(folder, "data", "world", "--num", "40", "--out", "questions.jsonl"))
     return folder
 
 
@@ -244,56 +234,6 @@ def test_sigterm_ends_the_command_and_what_was_saved_is_gone_on_from(
     assert trajectory(run) == trajectory(on_two)
 
 
-# Sampling
-
-
-@needs_ray
-@pytest.mark.slow
-def test_an_evaluation_is_that_of_one_process_though_a_worker_is_killed(
-    head: Head, place: Path
-) -> None:
-    ended(started(place, "eval", "eval.yaml"))
-    process = started(
-        place, "eval", "eval.yaml", "out=eval-two", "--ray", head.address, "--workers", "2"
-    )
-    kill_one_that_samples(head, process)
-    ended(process)
-    one, two = place / "eval-one", place / "eval-two"
-    assert len(read_rows(one / "completions.jsonl")) == 60 * 5
-    for pattern in ("completions.jsonl", "summary.json", "examples/*"):
-        assert content(one, pattern) == content(two, pattern) != {}
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.parametrize("temperature", [(), ("--temperature", "1.0")], ids=["greedy", "drawn"])
-def test_rubrics_are_those_of_one_process_though_a_worker_is_killed(
-    head: Head, place: Path, temperature: tuple[str, ...]
-) -> None:
-    def words(name: str) -> list[str]:
-        files = ["--data", "questions.jsonl", "--out", f"{name}.jsonl", "--cache", name]
-        bounds = ["--max-tokens", "150", "--max-criteria", "3", "--max-characters", "60"]
-        options = [*files, *bounds, "--batch-size", "4", *temperature]
-        return ["rubrics", "write", "--model", "model", *options]
-
-    one, two = (f"{name}-{len(temperature)}" for name in ("rubrics-one", "rubrics-two"))
-    ended(started(place, *words(one)))
-    process = started(place, *words(two), "--ray", head.address, "--workers", "2")
-    waited_for(lambda: any(path.read_bytes() for path in (place / two).rglob("*.jsonl")), process)
-    kill_one_that_samples(head, process)
-    ended(process)
-    for suffix in ("jsonl", "jsonl.written.json"):
-        assert (place / f"{two}.{suffix}").read_bytes() == (place / f"{one}.{suffix}").read_bytes()
-    # Each was written once, and kept in the same order.
-    assert content(place / two, "*.jsonl") == content(place / one, "*.jsonl") != {}
-
-
-def kill_one_that_samples(head: Head, process: "subprocess.Popen[str]") -> None:
-    [worker, *_] = waited_for(lambda: head.workers("ray::_Sampler.sample"), process)
-    worker.send_signal(signal.SIGKILL)
-    waited_for(lambda: not worker.is_running(), process)
-
-
 # The cluster
 
 
@@ -302,8 +242,8 @@ def kill_one_that_samples(head: Head, process: "subprocess.Popen[str]") -> None:
 def test_a_local_cluster_listens_on_the_loopback_address_alone() -> None:
     code = """
 import psutil
-from rcsd.training.ray import Asked, joined
-with joined(Asked("local")) as cluster:
+from rcsd.training.ray import RayOptions, _connected
+with _connected(RayOptions("local")) as cluster:
     own = psutil.Process()
     found = [c for p in (own, *own.children(recursive=True)) for c in p.net_connections("inet")]
     hosts = {c.laddr.ip.removeprefix("::ffff:") for c in found if c.status == "LISTEN"}
@@ -321,7 +261,7 @@ def test_what_the_cluster_has_no_room_for_is_an_error_that_says_what_it_has(
     head: Head, place: Path
 ) -> None:
     for words in (("--workers", "3"), ("--worker-resources", "CPU=1,GPU=1")):
-        said = ended(started(place, "eval", "eval.yaml", "out=x", "--ray", head.address, *words), 2)
+        said = ended(started(place, "train", "run.yaml", "out=x", "--ray", head.address, *words), 2)
         assert "its machines have: CPU=2" in said
 
 
@@ -333,44 +273,56 @@ def test_machines_with_another_version_are_refused(tmp_path: Path, place: Path) 
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: rcsd\nVersion: 99.0\n")
     head = Head(PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     try:
-        said = ended(started(place, "eval", "eval.yaml", "out=x", "--ray", head.address), 2)
+        said = ended(started(place, "train", "run.yaml", "out=x", "--ray", head.address), 2)
     finally:
         head.end()
-    assert "rcsd is 99.0, and here it is" in said
+    assert "rcsd is 99.0 on the Ray worker" in said
 
 
-def test_without_ray_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def train(address: str, folder: Path) -> None:
+    settings = config.parse_config(RUN | {"out": str(folder / "run")})
+    train_on(RayOptions(address), settings, False, lambda *_: None, lambda _: None)
+
+
+def test_without_ray_the_error_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'rcsd\[ray\]'"), joined(Asked("auto")):
-        pass
+    with pytest.raises(ConfigError, match=r"pip install 'rcsd\[ray\]'"):
+        train("auto", tmp_path)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "ray://host"])
-def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with (
-        pytest.raises(ConfigError, match="expected local, auto, HOST:PORT"),
-        joined(Asked(address)),
-    ):
-        pass
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected local, auto, HOST:PORT"):
+        train(address, tmp_path)
 
 
-def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path: Path) -> None:
     address, began = f"127.0.0.1:{unused_port()}", time.monotonic()
-    with pytest.raises(RunError, match="nobody listens there"), joined(Asked(address)):
-        pass
+    with pytest.raises(RunError, match="nobody listens there"):
+        train(address, tmp_path)
     assert time.monotonic() - began < 5
 
 
-def test_a_folder_that_a_worker_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"does not see the folder .*none"):
-        Place(tmp_path / "none", {}).enter()
+def test_a_worker_without_the_folder_the_version_or_the_runs_files_says_so(tmp_path: Path) -> None:
+    settings = config.parse_config(RUN)
+    installed, shared = metadata.version("rcsd"), tmp_path / "a" / "shared"
+    here = Path.cwd()
+    for folder, version, message in (
+        (tmp_path, "99.0", "and 99.0 here"),
+        (tmp_path / "none", installed, r"does not see the folder .*none"),
+        (here, installed, "on storage that all machines share"),
+    ):
+        with pytest.raises(RunError, match=message):
+            Task(settings, False, folder, None, version, shared, None).enter()
 
 
 def test_options_of_a_cluster_need_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError, match="are for --ray"):
-        asked_of(None, 2, None, 3)
+        parse_ray_options(None, 2, None, 3)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN))
     words = ["rcsd", "train", str(tmp_path / "run.yaml"), "--ray", "local", "--processes", "2"]
     monkeypatch.setattr(sys, "argv", words)
@@ -380,8 +332,8 @@ def test_options_of_a_cluster_need_one(
 
 
 def test_resources_are_names_and_numbers() -> None:
-    asked = functools.partial(asked_of, "auto", None, restarts=3)
-    assert asked("CPU=8, GPU=0.5") == Asked("auto", None, {"CPU": 8, "GPU": 0.5}, 3)
+    asked = functools.partial(parse_ray_options, "auto", None, restarts=3)
+    assert asked("CPU=8, GPU=0.5") == RayOptions("auto", None, {"CPU": 8, "GPU": 0.5}, 3)
     for wrong in ("CPU", "CPU=", "CPU=none", "=2", "CPU=0", "CPU=-1", "CPU=inf", "CPU=nan", ""):
         with pytest.raises(ConfigError, match="expected NAME=NUMBER"):
             asked(wrong)

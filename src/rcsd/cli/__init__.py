@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from rcsd.cli import compare, data, eval, judge, paper_table, planning, writer
-from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of
+from rcsd.cli import compare, data, eval, judge, paper_table, planning, probing, writer
+from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, parse_ray_options
 from rcsd.cli.grading import grade_file
 from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say
@@ -38,6 +38,7 @@ app.command("grade")(grade_file)
 app.command("compare")(compare.compare)
 app.command("paper-table")(paper_table.paper_table)
 app.command("plan")(planning.plan)
+app.command("probe")(probing.probe)
 
 
 @app.command()
@@ -115,7 +116,7 @@ def train(  # noqa: PLR0913 (a command line)
     overrides: Overrides = None,
     resume: Resume = False,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Of this machine, one for each device.")
+        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
     ] = None,
     ray: Ray = None,
     workers: Workers = None,
@@ -125,16 +126,14 @@ def train(  # noqa: PLR0913 (a command line)
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
     from rcsd.config import load_config  # noqa: PLC0415
 
-    asked = asked_of(ray, workers, worker_resources, restarts)
+    options = parse_ray_options(ray, workers, worker_resources, restarts)
     settings = load_config(file, overrides or [])
-    if asked is not None:
+    if options is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.training.ray import joined  # noqa: PLC0415
-        from rcsd.training.ray.training import train_on  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
 
-        with joined(asked) as cluster:
-            train_and_report(settings, resume, functools.partial(train_on, cluster))
+        train_and_report(settings, resume, functools.partial(train_on, options))
         return
     if processes is None:
         train_and_report(settings, resume)
@@ -144,34 +143,6 @@ def train(  # noqa: PLR0913 (a command line)
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
         sys.exit(code)
-
-
-@app.command()
-def probe(
-    file: RunFile,
-    overrides: Overrides = None,
-    num_examples: Annotated[int, typer.Option(min=1, help="Questions that are asked.")] = 64,
-    num_samples: Annotated[int, typer.Option(min=2, help="Completions sampled of each.")] = 4,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of probe.json; default: the run's, with -probe.")
-    ] = None,
-) -> None:
-    """Before training: is there anything to learn from these rubrics, with this model?"""
-    from rcsd.config import load_config  # noqa: PLC0415
-
-    settings = load_config(file, overrides or [])
-    from rcsd.cli.probing import print_probe  # noqa: PLC0415
-    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import probe as measured  # noqa: PLC0415
-
-    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
-    check_new(folder)
-    quieten_libraries()
-    with bars() as shown:
-        found = measured(settings, num_examples, num_samples, shown)
-    path = write_probe(found, settings, folder)
-    print_probe(found)
-    say(f"\nNumbers: {path}")
 
 
 @app.command()

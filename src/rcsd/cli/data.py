@@ -1,7 +1,7 @@
 """``rcsd data``."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -13,61 +13,64 @@ from rcsd.cli.terminal import console, labelled, quieten_libraries, say, styled
 from rcsd.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
-    from rcsd.data.check import CheckReport
-    from rcsd.data.importers.run import ImportReport
+    from rcsd.data.check import Report, ViewLength
+    from rcsd.data.importers import ImportReport
     from rcsd.types import Example
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
+
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 
 
 @app.command("import")
 def import_(  # noqa: PLR0913 (each is an option of the command)
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
-    out: Annotated[Path, typer.Option(help="JSONL file that is written.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to write.")],
     format: Annotated[
         str,
-        typer.Option(help="rar, rubrichub, healthbench, researchqa, openrubrics or jsonl."),
+        typer.Option(help="Format: rar, rubrichub, healthbench, researchqa, openrubrics, jsonl."),
     ],
     rubric: Annotated[
-        str, typer.Option(help="RaR: which of a row's rubrics, such as learned.")
+        str, typer.Option(help="Name of the rubric to take where a RaR row has several.")
     ] = "GT",
     turns: Annotated[
         str, typer.Option(help="Prompts of several turns: single refuses, joined joins them.")
     ] = "single",
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what needs a repair.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse rows that need a repair.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    force: Force = False,
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.data.importers.notes import Options, Turns  # noqa: PLC0415
-    from rcsd.data.importers.run import Format, import_rows  # noqa: PLC0415
+    from rcsd.data.importers import Format, Options, import_rows  # noqa: PLC0415
+    from rcsd.data.importers.notes import Turns  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
     from rcsd.data.sources import Hub  # noqa: PLC0415
-    from rcsd.io import check_writable, write_json  # noqa: PLC0415
+    from rcsd.io import write_json  # noqa: PLC0415
 
     _check_choice("--format", format, get_args(Format))
     _check_choice("--turns", turns, get_args(Turns))
-    check_writable(out)
+    _check_new(out, force, [Path(source)])
     listing = out.with_name(out.name + ".import.json")
-    for path in (out, listing):
-        _check_new(path, force, [Path(source)])
+    _check_new(listing, force, [Path(source)])
     options = Options(rubric, cast(Turns, turns), strict)
     hub = Hub(split, config, revision, files)
     examples, report = import_rows(source, cast(Format, format), options, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
-    for name, path in (("Rows", out), ("What was done, row by row", listing)):
+    for name, path in (("Rows", out), ("Report, row by row", listing)):
         say(f"{name}: {path}")
 
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
-    """Refuse a path that cannot be written to, or where something is that would be lost."""
+    """Refuse a path that cannot be written to, or an existing file that would be lost."""
     from rcsd.io import check_writable  # noqa: PLC0415
 
     check_writable(path, read)
@@ -75,9 +78,9 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
         raise DataError("exists already; take another name, or --force", path)
 
 
-def _check_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise ConfigError(f"{option} {given}: expected one of {', '.join(allowed)}")
+def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{option} {value}: expected one of {', '.join(allowed)}")
 
 
 def _import_table(report: "ImportReport") -> Table:
@@ -85,14 +88,13 @@ def _import_table(report: "ImportReport") -> Table:
     table.columns[1].justify = "right"
     table.add_row("rows read", str(report.num_rows))
     table.add_row("examples", str(report.num_examples))
-    parts: list[tuple[str, Mapping[str, int], str]] = [
+    for what, counts, style in (
         ("rule", report.counts, ""),
         ("repair", report.repairs, "yellow"),
         ("criterion left out", report.omissions, "yellow"),
         ("row refused", report.refusals, "red"),
         ("field not read, rows with it", report.unread_fields, "dim"),
-    ]
-    for what, counts, style in parts:
+    ):
         if counts:
             table.add_section()
         for name, count in sorted(counts.items(), key=lambda item: -item[1]):
@@ -102,11 +104,13 @@ def _import_table(report: "ImportReport") -> Table:
 
 @app.command()
 def world(
-    out: Annotated[Path, typer.Option(help="JSONL file that is written.")],
-    num: Annotated[int, typer.Option(help="How many problems.", min=1)] = 1000,
-    split: Annotated[str, typer.Option(help="train, new_numbers or new_templates.")] = "train",
-    seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+    out: Annotated[Path, typer.Option(help="JSONL file to write.")],
+    num: Annotated[int, typer.Option(help="Number of problems.", min=1)] = 1000,
+    split: Annotated[
+        str, typer.Option(help="Split: train, new_numbers or new_templates.")
+    ] = "train",
+    seed: Annotated[int, typer.Option(help="Random seed of the problems.")] = 0,
+    force: Force = False,
 ) -> None:
     """Write problems of the rubric world, with gold rubrics whose criteria carry checks."""
     from rcsd.config import WorldData, parse  # noqa: PLC0415
@@ -123,19 +127,19 @@ def world(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="JSONL file of rows.")],
-    against: Annotated[
-        list[Path] | None, typer.Option(help="A file that is tested on; may be repeated.")
+    against: Annotated[list[Path] | None, typer.Option(help="Test file; may be repeated.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose tokenizer counts tokens; as model.path.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Counts tokens; as model.path.")] = None,
     near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.8,
-    json: Annotated[Path | None, typer.Option(help="Write all findings to this file.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
-    num: Annotated[int, typer.Option(help="Findings that are shown; --json has all.", min=0)] = 40,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write all findings to.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    num: Annotated[int, typer.Option(help="Number of findings to show.", min=0)] = 40,
 ) -> None:
     """Check rows: schema, duplicates, leaks, empty fields, lengths. Exit code 1: errors."""
-    from dataclasses import asdict, replace  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415
 
-    from rcsd.data.check import Finding, check_file, view_lengths  # noqa: PLC0415
+    from rcsd.data.check import Finding, check_file, view_lengths, well_formed  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
@@ -144,8 +148,6 @@ def check(
         raise ConfigError(f"--near {near:g}: expected a number above 0, up to 1")
     report = check_file(file, against or [], near)
     if model is not None and report.num_examples:
-        from rcsd.data.check import well_formed  # noqa: PLC0415
-
         tokenizer, positions = _tokenizer(model)
         lengths = view_lengths(well_formed(file), tokenizer, positions)
         over = [
@@ -158,16 +160,16 @@ def check(
             if length.num_over
         ]
         report = replace(report, lengths=tuple(lengths), findings=(*report.findings, *over))
-    _print_check(report, num)
+    _print_report(report, num)
     if json is not None:
-        write_json(json, asdict(report))
+        write_json(json, report.json())
         say(f"All findings: {json}")
-    if report.count("error") or (strict and report.count("warning")):
+    if report.fails("warning" if strict else "error"):
         raise typer.Exit(1)
 
 
 def _tokenizer(model: str) -> tuple[Any, int | None]:
-    """A model's tokenizer, and its number of positions where it says so."""
+    """Tokenizer of a model, and its number of positions where it is declared."""
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 (torch takes seconds)
 
     from rcsd.models.hub import model_folder  # noqa: PLC0415
@@ -180,48 +182,44 @@ def _tokenizer(model: str) -> tuple[Any, int | None]:
         positions = getattr(settings, "max_position_embeddings", None)
     except (OSError, ValueError) as error:
         raise ModelError(f"{model}: no tokenizer can be loaded: {error}") from error
-    tokenizer.model_max_length = sys.maxsize  # they are counted, not run
+    tokenizer.model_max_length = sys.maxsize  # prompts are counted, not run
     return tokenizer, positions
 
 
-_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+def _print_report(report: "Report", num: int) -> None:
+    from rcsd.cli.rubric_tables import every_finding  # noqa: PLC0415
 
-
-def _print_check(report: "CheckReport", num: int) -> None:
     has = ", ".join(f"{count} with {name}" for name, count in report.num_with.items())
     console.print(f"{report.num_rows} rows, {report.num_examples} well-formed ({has})")
     if report.findings:
-        table = Table("", "line", "id", "what", "message")
-        for finding in report.findings[:num]:
-            table.add_row(
-                styled(finding.severity, _STYLES[finding.severity]),
-                "" if finding.line is None else str(finding.line),
-                finding.id or "",
-                finding.kind + (f": {finding.field}" if finding.field else ""),
-                finding.message,
-            )
-        console.print(table)
+        console.print(every_finding(report.findings[:num]))
     if len(report.findings) > num:
         left = len(report.findings) - num
         console.print(f"{left} more findings; --json FILE or --num shows them")
     if report.lengths:
-        table = Table("view", "rows", "min", "median", "95%", "max", "too long", title="Tokens")
-        for length in report.lengths:
-            over = "?" if length.num_over is None else str(length.num_over)
-            tokens = (length.min_tokens, length.median_tokens, length.p95_tokens, length.max_tokens)
-            cells = [f"{value:.0f}" for value in tokens]
-            table.add_row(length.view, str(length.num_examples), *cells, over)
-        console.print(table)
+        console.print(_length_table(report.lengths))
     console.print(f"{report.count('error')} errors, {report.count('warning')} warnings")
+
+
+def _length_table(lengths: "Sequence[ViewLength]") -> Table:
+    table = Table("view", "rows", "min", "median", "95%", "max", "too long", title="Tokens")
+    for length in lengths:
+        over = "?" if length.num_over is None else str(length.num_over)
+        tokens = (length.min_tokens, length.median_tokens, length.p95_tokens, length.max_tokens)
+        cells = [f"{value:.0f}" for value in tokens]
+        table.add_row(length.view, str(length.num_examples), *cells, over)
+    return table
 
 
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="JSONL file of rows.")],
-    id: Annotated[str | None, typer.Option(help="Show the row of this id.")] = None,
-    row: Annotated[int | None, typer.Option(help="Show this row, counted from 1.", min=1)] = None,
-    num: Annotated[int, typer.Option(help="Show so many rows.", min=1)] = 3,
-    seed: Annotated[int | None, typer.Option(help="Draw the rows; else the first ones.")] = None,
+    id: Annotated[str | None, typer.Option(help="Id of the row to show.")] = None,
+    row: Annotated[int | None, typer.Option(help="Number of the row, from 1.", min=1)] = None,
+    num: Annotated[int, typer.Option(help="Number of rows to show.", min=1)] = 3,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed that draws the rows; else the first ones.")
+    ] = None,
 ) -> None:
     """Show rows: question, reference answer, solution, rubric with signed points, tags."""
     import random  # noqa: PLC0415
@@ -247,23 +245,17 @@ def show(
 
 def _print_example(example: "Example") -> None:
     console.print(Panel(example.question, title=styled(example.id, ""), title_align="left"))
-    for name, text in (
-        ("Reference answer", example.reference_answer),
-        ("Solution", example.solution),
-    ):
+    texts = {"Reference answer": example.reference_answer, "Solution": example.solution}
+    for name, text in texts.items():
         if text is not None:
             console.print(labelled(name, text), soft_wrap=True)
     if example.rubric is not None:
         table = Table("points", "criterion", "title")
         table.columns[0].justify = "right"
         for criterion in example.rubric.criteria:
-            style = "green" if criterion.weight > 0 else "red"
-            checked = f" [{criterion.check['type']}]" if criterion.check else ""
-            table.add_row(
-                styled(f"{criterion.weight:+g}", style),
-                criterion.text + checked,
-                criterion.title,
-            )
+            points = styled(f"{criterion.weight:+g}", "green" if criterion.weight > 0 else "red")
+            check = f" [{criterion.check['type']}]" if criterion.check else ""
+            table.add_row(points, criterion.text + check, criterion.title)
         console.print(table)
     if example.tags:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())

@@ -1,181 +1,155 @@
-"""``rcsd plan``: what a step needs, in tables."""
+"""``rcsd plan``: memory of an optimizer step, and on request its seconds on this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
-from rcsd.cli.terminal import console, quieten_libraries
+from rcsd.cli.table import Table
+from rcsd.cli.terminal import console, quieten_libraries, say
 from rcsd.cli.training import Overrides, RunFile
 from rcsd.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from rcsd.config import Config
-    from rcsd.recipes.plan import Plan
-    from rcsd.recipes.plan.workload import Lengths
+    from rcsd.recipes.plan import Device, Plan
 
-GIB, GB = 2**30, 1e9
-Tokens = Annotated[int | None, typer.Option(min=1, help="Of a student's prompt, unmeasured.")]
-TeacherTokens = Annotated[int | None, typer.Option(min=1, help="Of a teacher's prompt.")]
-MeanTokens = Annotated[int | None, typer.Option(min=1, help="Of a completion, in the mean.")]
+GIB = 2**30
 
 
 def plan(  # noqa: PLR0913 (each is an option)
     file: RunFile,
     overrides: Overrides = None,
-    device: Annotated[str, typer.Option(help="h100, h200, a100, mi300x; or here.")] = "h100",
-    devices_per_node: Annotated[int, typer.Option(min=1, help="Of each machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    prompt_tokens: Tokens = None,
-    teacher_tokens: TeacherTokens = None,
-    completion_tokens: MeanTokens = None,
-    json: Annotated[Path | None, typer.Option(help="Write all numbers to this file.")] = None,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory of a GPU to plan for; default: this machine's device."),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices, one process each.")] = 1,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Student prompt length in tokens; skips measuring the data."),
+    ] = None,
+    teacher_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
+    ] = None,
+    completion_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Mean completion length for --seconds; default: sampling.max_tokens."
+        ),
+    ] = None,
+    seconds: Annotated[
+        bool, typer.Option("--seconds", help="Also time a step of one process on this machine.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for all numbers.")] = None,
 ) -> None:
-    """Before renting machines: memory, seconds and bytes of a step, and what limits it.
+    """Plan a run: memory of a step per device, and with --seconds its time on this machine.
 
-    Nothing is loaded but the model's configuration, and the run's data to see how long prompts are.
+    Reads the model's configuration, not its weights, and the data to measure prompts.
     """
     from rcsd.config import load_config  # noqa: PLC0415
 
     settings = load_config(file, overrides or [])
     quieten_libraries()
     from rcsd.io import write_json  # noqa: PLC0415
-    from rcsd.recipes.plan import plan_of, setup_of  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.plan.hardware import Cluster, accelerator  # noqa: PLC0415
-    from rcsd.recipes.plan.machine import machine  # noqa: PLC0415
-    from rcsd.recipes.plan.shapes import shape_of_run  # noqa: PLC0415
-    from rcsd.recipes.plan.workload import bytes_of  # noqa: PLC0415
+    from rcsd.recipes.plan import (  # noqa: PLC0415 (torch takes seconds)
+        build_changes,
+        build_lengths,
+        build_plan,
+        verdict,
+    )
 
-    listed = None if device == "here" else accelerator(device)
-    shape = shape_of_run(settings.model)
-    lengths = _lengths(settings, prompt_tokens, teacher_tokens, completion_tokens)
-    drawn = settings.examples_per_step * settings.completions_per_example
-    rows = min(settings.engine.batch_size, drawn)
-    hardware = listed or machine(shape, bytes_of(settings), rows)
-    cluster = Cluster(hardware, devices_per_node, nodes)
-    found = plan_of(setup_of(settings, shape, lengths, cluster))
-    print_plan(found)
+    prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
+    lengths = build_lengths(settings, prompts, completion_tokens)
+    made = build_plan(settings, lengths, _device(memory_gib, devices))
+    say(_facts(made, source))
+    console.print(_memory(made))
+    timed: dict[str, float] = {}
+    if seconds:
+        from rcsd.recipes.plan_seconds import measure_seconds  # noqa: PLC0415
+
+        timed = measure_seconds(made)
+        console.print(_seconds(timed))
+    changes = [] if made.fits else build_changes(made)
+    if changes:
+        console.print(_changes(changes))
+    for sentence in verdict(made, changes):
+        console.print(f"- {sentence}")
     if json is not None:
-        write_json(json, found.record())
-        console.print(f"\nNumbers: {escape(str(json))}", highlight=False, soft_wrap=True)
+        write_json(json, made.record() | ({"seconds": timed} if timed else {}))
+        say(f"\nNumbers: {json}")
 
 
-def _lengths(
-    settings: "Config", prompt: int | None, teacher: int | None, completion: int | None
-) -> "Lengths":
-    from rcsd.recipes.plan.prompts import prompt_lengths  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.plan.workload import lengths_of  # noqa: PLC0415
+def _device(memory_gib: float | None, devices: int) -> "Device":
+    from rcsd.recipes.plan import Device, this_device  # noqa: PLC0415 (torch takes seconds)
 
-    prompts = None
-    if prompt is None:
-        try:
-            prompts = prompt_lengths(settings)
-        except (UserError, OSError) as error:
-            raise ConfigError(
-                f"prompts cannot be measured, so give --prompt-tokens: {error}"
-            ) from error
-    return lengths_of(settings, prompts, prompt, teacher, completion)
+    if memory_gib is None:
+        return this_device(devices)
+    return Device("cuda", memory_gib * GIB, devices)
 
 
-def print_plan(found: "Plan") -> None:
-    """Everything, the verdict last."""
-    from rcsd.recipes.plan.advice import sentences  # noqa: PLC0415 (torch takes seconds)
+def _prompts(
+    settings: "Config", student: int | None, teacher: int | None
+) -> tuple[list[tuple[int, int]], str]:
+    """Prompt lengths, and where they come from."""
+    from rcsd.recipes.plan import measure_prompts  # noqa: PLC0415 (torch takes seconds)
 
-    console.print(_facts(found), highlight=False, soft_wrap=True)
-    for table in (_memory(found), _seconds(found), _traffic(found), _changes(found)):
-        if table.row_count:
-            console.print(table)
-    for sentence in sentences(found):
-        console.print(f"- {escape(sentence)}", highlight=False)
+    if student is not None:
+        return [(student, teacher or student)], "given"
+    if teacher is not None:
+        raise ConfigError("--teacher-tokens goes with --prompt-tokens")
+    try:
+        prompts = measure_prompts(settings)
+    except (UserError, OSError) as error:
+        raise ConfigError(
+            f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
+        ) from error
+    return prompts, f"measured on {len(prompts)} examples"
 
 
-def _facts(found: "Plan") -> str:
-    setup = found.setup
-    shape, work, cluster = setup.shape, setup.work, setup.cluster
-    hardware, part = cluster.hardware, work.part()
-    trained = "all" if shape.is_full else f"{shape.trained:,} in adapters"
-    lines = [
-        f"{shape.name}: {shape.parameters:,} parameters, trained: {trained}; "
-        f"{cluster.nodes} x {cluster.devices_per_node} {hardware.name}, weights "
-        f"{'sharded' if setup.is_sharded else 'not sharded'}, engine {setup.settings.engine.type}",
-        f"each process: {work.examples} examples x {work.completions} completions in "
-        f"{work.num_parts} parts of up to {part.examples} x {part.completions}",
-        *work.lengths.sources,
+def _facts(made: "Plan", source: str) -> str:
+    model, work, device, lengths = made.model, made.work, made.device, made.lengths
+    trained = "all" if model.is_full else f"{model.trained:,} in adapters"
+    sharding = made.settings.processes.sharding
+    return "\n".join(
+        [
+            f"{model.section.path}: {model.parameters:,} parameters, trained: {trained}",
+            f"{device.num_devices} x {device.kind}, sharding: {sharding}, "
+            f"engine: {made.settings.engine.type}",
+            f"per process: {work.examples} examples x {work.completions} completions, "
+            f"micro-batches of up to {work.max_tokens:,} tokens",
+            f"prompts, {source}: student {lengths.student:.0f} tokens, longest "
+            f"{lengths.longest_student}; teacher {lengths.teacher:.0f}, longest "
+            f"{lengths.longest_teacher}; completions: longest {lengths.longest_completion}",
+        ]
+    )
+
+
+def _memory(made: "Plan") -> Table:
+    phases = {name: {**made.kept, **phase} for name, phase in made.phases.items()}
+    names = dict.fromkeys(name for phase in phases.values() for name in phase)
+    rows = []
+    for name in names:
+        cells = [phase.get(name, 0.0) for phase in phases.values()]
+        if any(cells):
+            rows.append([name, *[f"{value / GIB:.2f}" if value else "" for value in cells]])
+    sums = [sum(phase.values()) for phase in phases.values()]
+    rows.append(["sum", *[f"{value / GIB:.2f}" for value in sums]])
+    return Table(("GiB per device", *phases), rows, "Memory at the longest lengths")
+
+
+def _seconds(timed: "Mapping[str, float]") -> Table:
+    rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
+    rows.append(["step", f"{sum(timed.values()):.3g}"])
+    return Table(("phase", "seconds"), rows, "Time of a step at mean lengths, measured")
+
+
+def _changes(changes: "Sequence[tuple[str, Plan]]") -> Table:
+    rows = [
+        [name, f"{other.peak_bytes / GIB:.1f}", "yes" if other.fits else "no"]
+        for name, other in changes
     ]
-    if hardware.attention_flops is not None:
-        lines.append(
-            f"measured: products {hardware.fp32_flops / GB:.0f} and attention "
-            f"{hardware.attention_flops / GB:.0f} GFLOP/s; streams {hardware.bandwidth / GB:.1f} "
-            f"and weights for few rows {hardware.weights_rate / GB:.1f} GB/s; an operation "
-            f"{1e6 * hardware.operation_seconds:.1f} microseconds"
-        )
-    return "\n".join(map(escape, lines))
-
-
-def _table(title: str, *columns: str) -> Table:
-    """Without frames, so that it can be pasted into a document."""
-    return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-
-
-def _number(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
-
-
-def _memory(found: "Plan") -> Table:
-    memory = found.memory
-    names = list(dict.fromkeys([*memory.kept, *(n for p in memory.phases.values() for n in p)]))
-    shown = [name for name in names if any(_in(found, phase, name) for phase in memory.phases)]
-    table = _table("Memory at the longest lengths", "GiB a device", *memory.phases)
-    for name in shown:
-        cells = [_in(found, phase, name) for phase in memory.phases]
-        table.add_row(name, *[f"{value / GIB:.2f}" if value else "" for value in cells])
-    table.add_section()
-    sums = [sum(_in(found, phase, name) for name in shown) for phase in memory.phases]
-    table.add_row("sum", *[f"{value / GIB:.2f}" for value in sums])
-    return table
-
-
-def _in(found: "Plan", phase: str, name: str) -> float:
-    memory = found.memory
-    return memory.kept.get(name, 0.0) + memory.phases[phase].get(name, 0.0)
-
-
-def _seconds(found: "Plan") -> Table:
-    times = found.times
-    columns = ("phase", "seconds", "what limits it", "each cause alone, seconds")
-    table = _table("Time of a step at mean lengths", *columns)
-    for name, phase in times.phases.items():
-        causes = ", ".join(
-            f"{cause} {_number(value)}" for cause, value in phase.causes.items() if value
-        )
-        table.add_row(name, _number(phase.seconds), phase.limit, causes)
-    table.add_section()
-    table.add_row("step", _number(times.step), found.limit, "")
-    return table
-
-
-def _told(causes: "Mapping[str, float]") -> "Iterator[tuple[str, float]]":
-    return ((name, value) for name, value in causes.items() if value)
-
-
-def _traffic(found: "Plan") -> Table:
-    traffic = found.times.traffic
-    table = _table("What a device sends to others in a step", "", "GB", "seconds, alone")
-    for name, sent in traffic.sent.items():
-        table.add_row(name, _number(sent / GB), _number(traffic.seconds(name)))
-    return table
-
-
-def _changes(found: "Plan") -> Table:
-    columns = ("change", "GiB a device", "fits", "seconds a step")
-    table = _table("What else could be done", *columns)
-    for change in found.changes:
-        fits = "yes" if change.fits else "no"
-        table.add_row(change.name, f"{change.peak / GIB:.1f}", fits, _number(change.step))
-    return table
+    return Table(("change", "GiB per device", "fits"), rows, "Changes that save memory")

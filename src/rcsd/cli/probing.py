@@ -1,181 +1,152 @@
-"""``rcsd probe``: what was measured before training, in tables."""
+"""``rcsd probe``: headroom, content sensitivity, ranking and a verdict, before training."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
+import typer
 
-from rcsd.cli.table import interval_text
-from rcsd.cli.terminal import console, labelled, styled
+from rcsd.cli.table import NOTHING, Table, interval_text
+from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.cli.training import Overrides, RunFile
 
 if TYPE_CHECKING:
     from rcsd.recipes.probe import Probe
-    from rcsd.recipes.probe.gains import Counts, Gain, Headroom
-    from rcsd.recipes.probe.ranking import SignErrors
+    from rcsd.recipes.probe_numbers import Counts, Gain, Headroom
 
 _COLOURS = {"train": "green", "cannot tell": "yellow"}
-_DASH = "\u2013"
 
 
-def print_probe(found: "Probe") -> None:
-    """Everything, the verdict last."""
-    for table in _tables(found):
+def probe(
+    file: RunFile,
+    overrides: Overrides = None,
+    num_examples: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 64,
+    num_samples: Annotated[
+        int, typer.Option(min=2, help="Number of completions sampled per question.")
+    ] = 4,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
+    ] = None,
+) -> None:
+    """Measure before training how much a run can learn from its rubrics.
+
+    Prints the number of answers and completions before it starts.
+    """
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    settings = load_config(file, overrides or [])
+    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415
+
+    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
+    check_new(folder)
+    quieten_libraries()
+    with bars() as progress:
+        made = measure(
+            settings, num_examples, num_samples, progress, lambda cost: errors.print(f"{cost}")
+        )
+    path = write_probe(made, settings, folder)
+    print_probe(made)
+    say(f"\nNumbers: {path}")
+
+
+def print_probe(made: "Probe") -> None:
+    """Print all tables, the verdict last."""
+    for table in _tables(made):
         console.print(table)
-    console.print(_facts(found))
-    advice = found.advice
-    colour = _COLOURS.get(advice.verdict, "red")
+    console.print(_facts(made))
+    advice = made.advice
     console.print()
-    console.print(styled(advice.verdict, f"bold {colour}"))
+    console.print(styled(advice.verdict, f"bold {_COLOURS.get(advice.verdict, 'red')}"))
     for reason in advice.reasons:
         console.print(f"- {reason}")
     for warning in advice.warnings:
         console.print(labelled("- warning", warning, "yellow"))
 
 
-def _tables(found: "Probe") -> Iterator[Table]:
-    headroom = found.measured.headroom
+def _tables(made: "Probe") -> Iterator[Table]:
+    headroom = made.headroom
     yield _headroom(headroom)
     if headroom.metric is not None:
         yield from _criteria(headroom)
-        yield _ranking(found)
-    if found.measured.sensitivities:
-        yield _sensitivity(found)
-    if found.signal.sign_errors:
-        yield _sign_errors(found.signal.sign_errors)
-    if found.measured.top_k_mass:
-        yield _masses(found)
-    if found.measured.clips:
-        yield _clips(found)
+        yield _ranking(made)
+    if made.sensitivities:
+        yield _sensitivity(made)
 
 
 def _headroom(headroom: "Headroom") -> Table:
-    table = Table(
-        "context", "score", "gain", "accuracy", "gain", "answers", "not asked", "cut", "ungraded"
-    )
-    table.title = "Headroom: greedy answers with each context"
-    ends = _of_counts(headroom.student, headroom.metric)
-    table.add_row(
-        "student", interval_text(headroom.score), "", interval_text(headroom.accuracy), "", *ends
-    )
+    columns = ("score", "gain", "accuracy", "gain", "answers", "left out", "cut", "ungraded")
+    ends = _count_cells(headroom.student, headroom.metric)
+    score, accuracy = interval_text(headroom.score), interval_text(headroom.accuracy)
+    rows = [["student", score, "", accuracy, "", *ends]]
     for context in headroom.contexts:
-        cells = [*_of_gain(context.score), *_of_gain(context.accuracy)]
-        table.add_row(context.context, *cells, *_of_counts(context.counts, headroom.metric))
-    return table
+        cells = [*_gain_cells(context.score), *_gain_cells(context.accuracy)]
+        rows.append([context.context, *cells, *_count_cells(context.counts, headroom.metric)])
+    return Table(("context", *columns), rows, "Headroom: greedy answers in each context")
 
 
-def _of_gain(gain: "Gain | None") -> tuple[str, str]:
-    return (
-        (_DASH, _DASH)
-        if gain is None
-        else (interval_text(gain.shown), interval_text(gain.gain, "+.3f"))
-    )
+def _gain_cells(gain: "Gain | None") -> tuple[str, str]:
+    if gain is None:
+        return NOTHING, NOTHING
+    return interval_text(gain.with_context), interval_text(gain.gain, "+.3f")
 
 
-def _of_counts(counts: "Counts", metric: str | None) -> list[str]:
+def _count_cells(counts: "Counts", metric: str | None) -> list[str]:
     ungraded = counts.num_ungraded if metric == "accuracy" else counts.num_unscored
-    numbers = (counts.num_answers, counts.num_left_out, counts.num_cut, ungraded)
-    return [str(number) for number in numbers]
+    return [str(n) for n in (counts.num_answers, counts.num_left_out, counts.num_cut, ungraded)]
 
 
 def _criteria(headroom: "Headroom") -> Iterator[Table]:
-    for context in headroom.contexts[:1]:  # the teacher's; the others are in the file
-        if context.criteria:
-            table = Table("criterion", "number", "without", "shown", "gain")
-            table.title = "Criteria that answers meet, without and with the teacher's view"
-            for row in context.criteria:
-                title = row.title or "(no title)"
-                name = f"{title} (costs points)" if row.violation else title
-                cells = [
-                    interval_text(row.met.without),
-                    interval_text(row.met.shown),
-                    interval_text(row.met.gain, "+.3f"),
-                ]
-                table.add_row(name, str(row.num_criteria), *cells)
-            yield table
+    rows = []
+    for row in headroom.contexts[0].criteria:  # the teacher's; the others are in the file
+        title = row.title or "(no title)"
+        name = f"{title} (costs points)" if row.violation else title
+        met = [interval_text(each) for each in (row.met.without, row.met.with_context)]
+        rows.append([name, str(row.num_criteria), *met, interval_text(row.met.gain, "+.3f")])
+    if rows:
+        columns = ("criterion", "number", "without", "with", "gain")
+        yield Table(columns, rows, "Share of criteria met, without and with the teacher's view")
 
 
-def _sensitivity(found: "Probe") -> Table:
-    table = Table("placebo", "own rubric - placebo", "share of the headroom", "")
-    table.title = "Content sensitivity: what is lost when a placebo is shown"
-    for row in found.measured.sensitivities:
-        table.add_row(
-            row.placebo, interval_text(row.gap, "+.3f"), interval_text(row.share), row.undefined
-        )
-    return table
+def _sensitivity(made: "Probe") -> Table:
+    rows = [
+        [row.placebo, interval_text(row.gap, "+.3f"), interval_text(row.share), row.undefined]
+        for row in made.sensitivities
+    ]
+    columns = ("placebo", "own rubric - placebo", "share of the headroom", "")
+    return Table(columns, rows, "Content sensitivity: loss with a placebo in place of the rubric")
 
 
-def _ranking(found: "Probe") -> Table:
-    table = Table("teacher sees", "pairs", "AUC by sum", "AUC by token mean", "teacher's lead")
-    table.title = "Signal: does log p - log q put a question's better completion first?"
-    for row in found.signal.rankings:
-        cells = [
+def _ranking(made: "Probe") -> Table:
+    rows = [
+        [
+            row.teacher,
+            str(row.num_pairs),
             interval_text(row.by_sum),
             interval_text(row.by_mean),
             interval_text(row.lead, "+.3f"),
         ]
-        table.add_row(row.teacher, str(row.num_pairs), *cells)
-    return table
+        for row in made.rankings
+    ]
+    columns = ("teacher's context", "pairs", "AUC by sum", "AUC by mean", "teacher's lead")
+    title = "Ranking: does log p - log q put a question's better completion first?"
+    return Table(columns, rows, title)
 
 
-def _sign_errors(rows: "tuple[SignErrors, ...]") -> Table:
-    table = Table("tokens", "of the best", "lowered", "share", "of the worst", "raised", "share")
-    table.title = "Sign errors: tokens of the best completions lowered, of the worst ones raised"
-    for row in rows:
-        table.add_row(
-            row.token_class,
-            str(row.num_best),
-            str(row.num_best_errors),
-            _share(row.best_error_share),
-            str(row.num_worst),
-            str(row.num_worst_errors),
-            _share(row.worst_error_share),
-        )
-    return table
-
-
-def _masses(found: "Probe") -> Table:
-    table = Table("k", "teacher's mass", "student's mass", "")
-    table.title = "Mass on the teacher's k likeliest tokens, where the student samples"
-    for row in found.measured.top_k_mass:
-        configured = "configured" if row.k == found.measured.configured_k else ""
-        table.add_row(str(row.k), _share(row.teacher_mass), _share(row.student_mass), configured)
-    return table
-
-
-def _clips(found: "Probe") -> Table:
-    table = Table("clip", "limit, nats", "positions touched", "cosine", "norm", "")
-    table.title = "Clips: the gradient of a batch with each, beside that without"
-    for row in found.measured.clips:
-        table.add_row(
-            row.clip,
-            f"{row.max_nats:g}",
-            _share(row.touched_share),
-            _share(row.cosine),
-            _share(row.norm_ratio),
-            "configured" if row.configured else "",
-        )
-    return table
-
-
-def _facts(found: "Probe") -> str:
-    """What the tables leave out."""
-    leakage = found.measured.leakage
+def _facts(made: "Probe") -> str:
+    leakage = made.leakage
     lines = [
-        f"{found.num_asked} of {found.num_available} examples asked; "
-        f"{len(found.dropped)} drawn ones do not fit.",
-        f"{found.signal.num_completions} completions sampled, "
-        f"{found.signal.num_ungraded} of them could not be graded.",
+        f"{made.num_questions} of {made.num_available} examples; {len(made.skipped)} drawn ones "
+        "do not fit.",
+        f"{made.num_completions} completions, {made.num_ungraded} of them without a grade.",
         f"{leakage.num_leaking} of {leakage.num_rubrics} rubrics with a reference answer hold or "
         "quote it.",
     ]
-    if found.measured.headroom.metric is None:
+    if made.headroom.metric is None:
         lines.append(
             "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom and signal are left out."
+            "is a number. Headroom and ranking are missing."
         )
-    lines += [f"Not asked with {name}: {why}" for name, why in found.impossible.items()]
+    lines += [f"No context {name}: {why}" for name, why in made.impossible.items()]
     return "\n".join(lines)
-
-
-def _share(value: float | None) -> str:
-    return _DASH if value is None else f"{value:.3f}"

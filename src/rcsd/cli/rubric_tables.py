@@ -1,4 +1,4 @@
-"""Tables of ``rcsd rubrics check`` and ``rcsd rubrics score``."""
+"""Tables of ``rcsd data check``, ``rcsd rubrics check`` and ``rcsd rubrics score``."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from rcsd.cli.table import Table, interval_text
 from rcsd.cli.terminal import styled
 
 if TYPE_CHECKING:
-    from rcsd.data.lint import Finding, Report
+    from rcsd.data.check import Finding, Report
     from rcsd.evaluation.rubric_agreement import Agreement, Comparison
     from rcsd.evaluation.statistics import Interval
 
@@ -15,13 +15,16 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def findings_by_rule(report: "Report") -> Table:
-    """Number of findings of each rule, with the first finding as an example."""
+    """Number of findings of each rule for rubrics, with the first finding as an example."""
+    from rcsd.data.lint_rules import RULES  # noqa: PLC0415
+
     rows = []
-    for count in report.counts():
-        first = "" if count.example is None else f"{place(count.example)}: {count.example.message}"
-        colour = _COLOURS[count.severity] if count.num_findings else "dim"
-        counts = (str(count.num_findings), str(count.num_rows))
-        rows.append((count.rule, styled(count.severity, colour), *counts, first))
+    for name, rule in RULES.items():
+        findings = report.by_rule().get(name, [])
+        severity = styled(rule.severity, _COLOURS[rule.severity] if findings else "dim")
+        num_rows = len({finding.line for finding in findings} - {None})
+        example = f"{_place(findings[0])}: {findings[0].message}" if findings else ""
+        rows.append((name, severity, str(len(findings)), str(num_rows), example))
     return Table(("rule", "severity", "findings", "rows", "for example"), rows, num_names=5)
 
 
@@ -29,23 +32,21 @@ def every_finding(findings: "Sequence[Finding]") -> Table:
     """One line a finding."""
     rows = [
         (
-            "" if found.line is None else str(found.line),
-            place(found),
-            styled(found.severity, _COLOURS[found.severity]),
-            found.rule,
-            found.message,
+            "" if finding.line is None else str(finding.line),
+            _place(finding),
+            styled(finding.severity, _COLOURS[finding.severity]),
+            finding.rule,
+            finding.message,
         )
-        for found in findings
+        for finding in findings
     ]
     return Table(("line", "where", "severity", "rule", "message"), rows, num_names=5)
 
 
-def place(found: "Finding") -> str:
-    """Row and criterion, as ``'train-0' rubric[2]``, or the file."""
-    if found.id is None:
-        return "the file"
-    criterion = "" if found.criterion is None else f" rubric[{found.criterion}]"
-    return f"{found.id!r}{criterion}"
+def _place(finding: "Finding") -> str:
+    """Id and field, such as ``'train-0' rubric[2]``, or the file."""
+    id = "the file" if finding.id is None else repr(finding.id)
+    return f"{id} {finding.field or ''}".strip()
 
 
 _MEASURES = {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rcsd.cli.clusters import Ray, Restarts, WorkerResources, Workers, asked_of, engines
 from rcsd.cli.rubrics import app
 from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.cli.training import Overrides, Resume, RunFile, train_and_report
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from rcsd.config import Model
     from rcsd.recipes.pipeline_config import Writing
     from rcsd.recipes.write_rubrics import Shard, WritingReport
-    from rcsd.training.ray import Asked
     from rcsd.types import Example
 
 
@@ -87,10 +85,6 @@ def write(  # noqa: PLR0913 (a command line)
         Path | None, typer.Option(help="A jinja file in the place of the model's own.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --out.")] = False,
-    ray: Ray = None,
-    workers: Workers = None,
-    worker_resources: WorkerResources = None,
-    restarts: Restarts = 3,
 ) -> None:
     """Write a rubric for every row; stopped and started again it goes on where it was.
 
@@ -106,7 +100,6 @@ def write(  # noqa: PLR0913 (a command line)
     from rcsd.recipes.pipeline_config import Writing  # noqa: PLC0415
     from rcsd.recipes.write_rubrics import parse_shard, trained_to_write  # noqa: PLC0415 (torch takes seconds)
 
-    asked = asked_of(ray, workers, worker_resources, restarts)
     if out.exists() and not force:
         raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
     part, rows = parse_shard(shard), read_jsonl(data)
@@ -130,10 +123,10 @@ def write(  # noqa: PLR0913 (a command line)
     check_writable(out, [data])
     given = {"path": model, "dtype": dtype, "revision": revision, "chat_template": chat_template}
     section = parse(Model, given, "options")
-    _write(rows, writing, section, (engine, batch_size), part, cache, out, asked)
+    _write(rows, writing, section, (engine, batch_size), part, cache, out)
 
 
-def _write(  # noqa: PLR0913 (a command line)
+def _write(
     rows: "Sequence[Example]",
     writing: "Writing",
     section: "Model",
@@ -141,7 +134,6 @@ def _write(  # noqa: PLR0913 (a command line)
     part: "Shard",
     cache: Path | None,
     out: Path,
-    asked: "Asked | None",
 ) -> None:
     """The rubrics, as far as this shard writes them, and the file once there are all.
 
@@ -153,9 +145,9 @@ def _write(  # noqa: PLR0913 (a command line)
         part: Which share of the rows.
         cache: Folder of what is written.
         out: The file.
-        asked: Of a cluster.
     """
     from rcsd.config import engine_by_type  # noqa: PLC0415
+    from rcsd.engines.build import chosen_engine  # noqa: PLC0415 (torch takes seconds)
     from rcsd.io import cache_folder  # noqa: PLC0415
     from rcsd.models.save import load_trained  # noqa: PLC0415 (torch takes seconds)
     from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics  # noqa: PLC0415
@@ -164,19 +156,18 @@ def _write(  # noqa: PLR0913 (a command line)
     kind, batch_size = sampled_by
     engine = None if kind is None else engine_by_type(kind, batch_size)
     longest = writing.max_prompt_tokens + writing.max_tokens
-    with bars() as shown, engines(asked, section, engine, longest) as (make_engine, num_at_once):
+    with bars() as shown:
         policy, name = load_trained(section)
         written, report = write_rubrics(
             rows,
             writing,
             policy,
-            make_engine(policy, batch_size),
+            chosen_engine(engine, policy, batch_size, longest),
             cache or cache_folder() / "rubrics",
             name,
             part,
             batch_size,
             _rate_shown(shown),
-            num_at_once,
         )
     _print_counts(report)
     if report.num_missing:

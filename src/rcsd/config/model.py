@@ -49,6 +49,10 @@ class Model(Section):
     """Whether completions are scored in one row, where those of an example share its prompt's keys
     and values and nothing is padded; for models with sdpa that give the same hidden states so,
     which is tried on load. False pads: slower, the same numbers."""
+    linear: Literal["auto", "onednn", "torch"] = "auto"
+    """Library of float32 matrix products on a CPU: ``auto`` takes oneDNN on AMD's processors, where
+    it needs half the time, and PyTorch's choice on others. Both sum in float32, in another order.
+    Holds for the whole process."""
     activation_checkpointing: bool = False
     """Whether backward passes compute each layer's activations anew instead of keeping them: the
     student's forward pass is done twice, and of each layer its input alone is held. The gradient

@@ -1,19 +1,22 @@
-"""Findings in a file of our rows: what is malformed, repeated, leaked, empty or too long."""
+"""Findings in a file of rows and in its rubrics, without a model.
+
+`check_file`: malformed rows, repeated questions, overlap with test files, leaked answers, empty
+fields. `check_rubrics`: the rules of `rcsd.data.lint_rules`.
+"""
 
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from rcsd.data.lines import json_lines
-from rcsd.data.lint.rules import Severity
-from rcsd.data.rows import example_from_row
+from rcsd.data.lint_rules import RULES, SEVERITIES, Limits, Severity, build_context
+from rcsd.data.rows import FileRow, read_rows
 from rcsd.data.views import ChatTokenizer, PromptTemplates, answer_conversation, prompt_ids
 from rcsd.errors import DataError
 from rcsd.types import Example, ViewName
@@ -25,21 +28,21 @@ _SHINGLE_WORDS = 3
 _NUM_PERMUTATIONS = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a user should know about a file.
+    """A defect of a file, or a fact worth a look.
 
     Args:
-        severity: An error makes the file unusable, or its test worthless; a warning wants a look.
-        kind: What was found, for counting.
-        message: What it is and what to do.
-        line: The line, counted from 1, or None for the whole file.
-        id: The example's id, or None.
-        field: The field, or None.
+        severity: Error: the row, or its test, cannot be used. Warning: likely a mistake.
+        rule: Name of the rule, for counting.
+        message: What is wrong and what to do.
+        line: Line number, from 1; None for the whole file.
+        id: Id of the row, or None.
+        field: Field of the row, such as ``rubric[2]``, or None.
     """
 
     severity: Severity
-    kind: str
+    rule: str
     message: str
     line: int | None = None
     id: str | None = None
@@ -51,13 +54,13 @@ class ViewLength:
     """Lengths of a view's prompts, in tokens.
 
     Args:
-        view: What it shows.
-        num_examples: Those that have what it shows.
-        min_tokens: The shortest.
-        median_tokens: The median.
-        p95_tokens: The 95th percentile.
-        max_tokens: The longest.
-        num_over: Those longer than the model's positions, or None where they are unknown.
+        view: Name of the view.
+        num_examples: Number of examples that have its parts.
+        min_tokens: Shortest prompt.
+        median_tokens: Median.
+        p95_tokens: 95th percentile.
+        max_tokens: Longest prompt.
+        num_over: Prompts longer than the model's positions, or None where they are unknown.
     """
 
     view: ViewName
@@ -70,15 +73,17 @@ class ViewLength:
 
 
 @dataclass(frozen=True)
-class CheckReport:
-    """What `check_file` found.
+class Report:
+    """Findings in a file, and counts of its rows.
 
     Args:
         path: The file.
-        num_rows: Its rows, malformed ones included.
-        num_examples: Those that are well-formed.
-        num_with: How many of these have a rubric, a reference answer, a solution.
-        findings: In the order of the checks, then of the lines.
+        num_rows: Rows, malformed ones included.
+        num_examples: Well-formed rows.
+        num_with: Number of well-formed rows with a rubric, a reference answer, a solution.
+        rubrics: Number of rows whose rubric is readable, malformed, none; in malformed rows too.
+        num_criteria: Criteria of the well-formed rows.
+        findings: Of the whole file first, then in the order of the checks or lines.
         lengths: One a view, where a tokenizer was given.
     """
 
@@ -86,31 +91,61 @@ class CheckReport:
     num_rows: int
     num_examples: int
     num_with: dict[str, int]
+    rubrics: dict[str, int]
+    num_criteria: int
     findings: tuple[Finding, ...]
     lengths: tuple[ViewLength, ...] = ()
 
+    @property
+    def parse_rate(self) -> float | None:
+        """Share of readable rubrics; None if there is none."""
+        num = self.rubrics["readable"] + self.rubrics["malformed"]
+        return self.rubrics["readable"] / num if num else None
+
     def count(self, severity: Severity) -> int:
-        """How many findings are of that severity."""
+        """Number of findings of that severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
+    def fails(self, severity: Literal["error", "warning", "never"]) -> bool:
+        """True if a finding is as severe as that."""
+        failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[severity]
+        return any(finding.severity in failing for finding in self.findings)
 
-@dataclass
-class _File:
-    """The well-formed examples of a file with their lines, and what is wrong with the others."""
+    def by_rule(self) -> dict[str, list[Finding]]:
+        """Findings by the name of their rule."""
+        rules: defaultdict[str, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            rules[finding.rule].append(finding)
+        return dict(rules)
 
-    num_rows: int = 0
-    examples: list[tuple[int, Example]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    def json(self) -> dict[str, Any]:
+        """Everything, for a JSON file."""
+        counts = {
+            name: {
+                "severity": findings[0].severity,
+                "num_findings": len(findings),
+                "num_rows": len({finding.line for finding in findings} - {None}),
+            }
+            for name, findings in self.by_rule().items()
+        }
+        severities = {severity: self.count(severity) for severity in SEVERITIES}
+        return asdict(self) | {
+            "parse_rate": self.parse_rate,
+            "severities": severities,
+            "rules": counts,
+        }
 
 
-def check_file(
-    path: str | Path, against: Sequence[str | Path] = (), near: float = NEAR
-) -> CheckReport:
+Numbered = Sequence[tuple[int, Example]]
+"""Examples with their line numbers."""
+
+
+def check_file(path: str | Path, against: Sequence[str | Path] = (), near: float = NEAR) -> Report:
     """Schema, duplicates, near-duplicates, overlap with test files, and empty fields of a file.
 
     Args:
         path: A JSONL file of our rows.
-        against: Files that are tested on: none of their questions should stand in this one.
+        against: Test files: none of their questions should stand in this one.
         near: Similarity in (0, 1] from which questions are near-duplicates.
 
     Raises:
@@ -119,57 +154,91 @@ def check_file(
     """
     if not 0 < near <= 1:
         raise ValueError(f"near must lie in (0, 1], got {near}")
-    file = _read(Path(path))
-    findings = list(file.findings)
-    findings += _duplicates(file.examples)
-    findings += _near_duplicates(file.examples, near)
+    rows = list(read_rows(path))
+    examples = _numbered(rows)
+    findings = [*_malformed(rows), *_duplicates(examples), *_near_duplicates(examples, near)]
     for test in against:
-        findings += _overlap(file.examples, _read(Path(test)), str(test), near)
-    findings += _answers_in_questions(file.examples)
-    examples = [example for _, example in file.examples]
-    num_with = {
-        name: sum(getattr(example, name) is not None for example in examples)
-        for name in ("rubric", "reference_answer", "solution")
-    }
-    findings += [
+        findings += _overlap(examples, list(read_rows(test)), str(test), near)
+    findings += _answers_in_questions(examples)
+    report = _report(path, rows, findings)
+    empty = [
         Finding("info", f"no {name}", f"{len(examples) - num} of {len(examples)} rows", field=name)
-        for name, num in num_with.items()
+        for name, num in report.num_with.items()
         if num < len(examples)
     ]
-    return CheckReport(str(path), file.num_rows, len(examples), num_with, tuple(findings))
+    return replace(report, findings=(*findings, *empty))
+
+
+def check_rubrics(path: str | Path, limits: Limits | None = None) -> Report:
+    """Every rule of `rcsd.data.lint_rules` over the rubrics of a file.
+
+    Args:
+        path: A JSONL file of our rows.
+        limits: Bounds; the default ones where left out.
+
+    Raises:
+        DataError: If the file cannot be read or holds no row. Malformed rows are findings.
+    """
+    rows = list(read_rows(path))
+    findings = [*_malformed(rows), *rubric_findings(_numbered(rows), limits)]
+    if all(row.rubric == "none" for row in rows):
+        message = f"no rubric in the file: none of its rows ({len(rows)}) has one"
+        findings.append(Finding("error", "no rubric", message))
+    return _report(path, rows, sorted(findings, key=lambda finding: finding.line or 0))
+
+
+def rubric_findings(examples: Numbered, limits: Limits | None = None) -> Iterator[Finding]:
+    """Findings of every rule in the rubrics of examples.
+
+    Args:
+        examples: With their line numbers; those without a rubric are skipped.
+        limits: Bounds; the default ones where left out.
+    """
+    pairs = [(e, e.rubric) for _, e in examples if e.rubric is not None]
+    context = build_context(pairs, limits or Limits())
+    for line, example in examples:
+        for name, rule in RULES.items():
+            if example.rubric is None or rule.find is None:
+                continue
+            for index, message in rule.find(example, example.rubric, context):
+                field = None if index is None else f"rubric[{index}]"
+                yield Finding(rule.severity, name, message, line, example.id, field)
 
 
 def well_formed(path: str | Path) -> list[Example]:
-    """The well-formed examples of a file; `check_file` lists the other rows.
+    """Well-formed examples of a file; `check_file` lists the other rows.
 
     Raises:
         DataError: If the file cannot be read or holds no row.
     """
-    return [example for _, example in _read(Path(path)).examples]
+    return [example for _, example in _numbered(read_rows(path))]
 
 
-def _read(path: Path) -> _File:
-    file = _File()
-    lines: dict[str, int] = {}
-    for line, row in json_lines(path):
-        file.num_rows += 1
-        try:
-            if isinstance(row, DataError):
-                raise row
-            example = example_from_row(row, path, line)
-            if example.id in lines:
-                message = f"{example.id!r} is the id of line {lines[example.id]} too"
-                raise DataError(message, path, line, "id")
-        except DataError as error:
-            message = str(error).removeprefix(f"{path}:{line}: ")
-            message = message.removeprefix(f"field '{error.field}': ")
-            file.findings.append(
-                Finding("error", "malformed row", message, line, field=error.field)
-            )
-        else:
-            lines[example.id] = line
-            file.examples.append((line, example))
-    return file
+def _numbered(rows: Iterable[FileRow]) -> Numbered:
+    return [(row.line, row.example) for row in rows if row.example is not None]
+
+
+def _report(path: str | Path, rows: Sequence[FileRow], findings: Sequence[Finding]) -> Report:
+    examples = [example for _, example in _numbered(rows)]
+    num_with = {
+        name: sum(getattr(example, name) is not None for example in examples)
+        for name in ("rubric", "reference_answer", "solution")
+    }
+    rubrics = dict.fromkeys(("readable", "malformed", "none"), 0) | Counter(r.rubric for r in rows)
+    num_criteria = sum(len(e.rubric.criteria) for e in examples if e.rubric is not None)
+    return Report(
+        str(path), len(rows), len(examples), num_with, rubrics, num_criteria, tuple(findings)
+    )
+
+
+# Checks
+
+
+def _malformed(rows: Iterable[FileRow]) -> Iterator[Finding]:
+    for row in rows:
+        if row.error is not None:
+            message, field = row.error.message, row.error.field
+            yield Finding("error", "malformed row", message, row.line, row.id, field)
 
 
 def _words(text: str) -> list[str]:
@@ -182,27 +251,48 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[at : at + _SHINGLE_WORDS]) for at in range(last))
 
 
-def _same(text: str) -> str:
-    """What two questions have in common that differ in case and spaces alone."""
+def _normalize(text: str) -> str:
+    """Text without differences in case and spaces."""
     return " ".join(text.casefold().split())
 
 
 def jaccard(a: str, b: str) -> float:
     """Similarity of two texts in [0, 1]: shared shingles of three words over all of them."""
-    ours, theirs = _shingles(a), _shingles(b)
-    return len(ours & theirs) / len(ours | theirs)
+    return _jaccard(_shingles(a), _shingles(b))
 
 
-def _duplicates(examples: Sequence[tuple[int, Example]]) -> Iterator[Finding]:
-    first: dict[str, tuple[int, Example]] = {}
-    for line, example in examples:
-        earlier_line, earlier = first.setdefault(_same(example.question), (line, example))
-        if earlier_line == line:
-            continue
-        same_rubric = earlier.rubric == example.rubric
-        kind = "duplicate question" if same_rubric else "one question, different rubrics"
-        message = f"the question of line {earlier_line} too; drop one"
-        yield Finding("warning", kind, message, line, example.id, "question")
+def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    return len(a & b) / len(a | b)
+
+
+class _Questions:
+    """Questions by line, and the most similar one to another question.
+
+    Candidates come from a MinHash index well below the threshold, each confirmed exactly.
+    """
+
+    def __init__(self, near: float) -> None:
+        threshold = max(0.1, near - 0.2)
+        self._index = MinHashLSH(threshold, num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
+        self._near, self._texts = near, dict[int, tuple[str, frozenset[str]]]()
+        self.lines: dict[str, int] = {}
+
+    def add(self, line: int, question: str) -> None:
+        shingles = _shingles(question)
+        self._texts[line] = _normalize(question), shingles
+        self.lines.setdefault(_normalize(question), line)
+        self._index.insert(line, _minhash(shingles))
+
+    def nearest(self, question: str) -> tuple[int, float] | None:
+        """Line and similarity; a question that is the same is not near."""
+        shingles, text = _shingles(question), _normalize(question)
+        best: tuple[int, float] | None = None
+        for line in sorted(self._index.query(_minhash(shingles))):  # pyright: ignore
+            other, its_shingles = self._texts[line]
+            similarity = _jaccard(shingles, its_shingles)
+            if other != text and similarity >= self._near and (not best or similarity > best[1]):
+                best = line, similarity
+        return best
 
 
 def _minhash(shingles: Iterable[str]) -> MinHash:
@@ -211,74 +301,54 @@ def _minhash(shingles: Iterable[str]) -> MinHash:
     return sketch
 
 
-def _index(near: float) -> MinHashLSH:
-    # Candidates from well below the threshold, each confirmed exactly: few pairs are missed.
-    return MinHashLSH(max(0.1, near - 0.2), num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
-
-
-def _near_duplicates(examples: Sequence[tuple[int, Example]], near: float) -> Iterator[Finding]:
-    index, earlier = _index(near), dict[int, str]()
+def _duplicates(examples: Numbered) -> Iterator[Finding]:
+    first: dict[str, tuple[int, Example]] = {}
     for line, example in examples:
-        sketch = _minhash(_shingles(example.question))
-        found = _nearest(example.question, index.query(sketch), earlier, near)
-        if found is not None:
-            message = f"like the question of line {found[0]}: {found[1]:.2f} of the wording"
-            yield Finding(
-                "warning", "near-duplicate question", message, line, example.id, "question"
-            )
-        index.insert(line, sketch)
-        earlier[line] = example.question
+        earlier_line, earlier = first.setdefault(_normalize(example.question), (line, example))
+        if earlier_line != line:
+            same = earlier.rubric == example.rubric
+            rule = "duplicate question" if same else "one question, different rubrics"
+            message = f"the question of line {earlier_line} too; drop one"
+            yield Finding("warning", rule, message, line, example.id, "question")
 
 
-def _nearest(
-    question: str, candidates: Iterable[object], questions: dict[int, str], near: float
-) -> tuple[int, float] | None:
-    """Line and similarity of the likest question; those that are the same are not near."""
-    best: tuple[int, float] | None = None
-    for line in sorted(line for line in candidates if isinstance(line, int)):
-        if _same(questions[line]) == _same(question):
-            continue
-        similarity = jaccard(question, questions[line])
-        if similarity >= near and (best is None or similarity > best[1]):
-            best = line, similarity
-    return best
+def _near_duplicates(examples: Numbered, near: float) -> Iterator[Finding]:
+    questions = _Questions(near)
+    for line, example in examples:
+        if nearest := questions.nearest(example.question):
+            message = f"like the question of line {nearest[0]}: {nearest[1]:.2f} of the wording"
+            rule = "near-duplicate question"
+            yield Finding("warning", rule, message, line, example.id, "question")
+        questions.add(line, example.question)
 
 
 def _overlap(
-    examples: Sequence[tuple[int, Example]], test: _File, name: str, near: float
+    examples: Numbered, rows: Sequence[FileRow], name: str, near: float
 ) -> Iterator[Finding]:
-    if test.findings:
-        message = f"{len(test.findings)} malformed rows of {name} were not compared"
+    num_malformed = sum(row.error is not None for row in rows)
+    if num_malformed:
+        message = f"{num_malformed} malformed rows of {name} were not compared"
         yield Finding("error", "malformed row in a test file", message)
-    index = _index(near)
-    questions = {line: example.question for line, example in test.examples}
-    same: dict[str, list[int]] = defaultdict(list)
-    for line, question in questions.items():
-        index.insert(line, _minhash(_shingles(question)))
-        same[_same(question)].append(line)
+    questions = _Questions(near)
+    for line, example in _numbered(rows):
+        questions.add(line, example.question)
     for line, example in examples:
-        found = same.get(_same(example.question))
-        if found:
-            message = f"stands in {name}, line {found[0]}: drop it here"
+        if same := questions.lines.get(_normalize(example.question)):
+            message = f"stands in {name}, line {same}: drop it here"
             yield Finding("error", "test question", message, line, example.id, "question")
-            continue
-        candidates = index.query(_minhash(_shingles(example.question)))
-        nearest = _nearest(example.question, candidates, questions, near)
-        if nearest is not None:
+        elif nearest := questions.nearest(example.question):
             message = f"like {name}, line {nearest[0]}: {nearest[1]:.2f} of the wording"
             yield Finding("warning", "near a test question", message, line, example.id, "question")
 
 
-def _answers_in_questions(examples: Sequence[tuple[int, Example]]) -> Iterator[Finding]:
+def _answers_in_questions(examples: Numbered) -> Iterator[Finding]:
     for line, example in examples:
         answer = " ".join(_words(example.reference_answer or ""))
         # Shorter ones, such as an option's letter or a digit, stand in questions by chance.
         if len(answer) > 3 and f" {answer} " in f" {' '.join(_words(example.question))} ":
-            shown = textwrap.shorten(example.reference_answer or "", 80, placeholder=" …")
-            message = f"{shown!r} stands in the question"
-            yield Finding(
-                "warning", "answer in the question", message, line, example.id, "reference_answer"
-            )
+            excerpt = textwrap.shorten(example.reference_answer or "", 80, placeholder=" …")
+            message, rule = f"{excerpt!r} stands in the question", "answer in the question"
+            yield Finding("warning", rule, message, line, example.id, "reference_answer")
 
 
 def view_lengths(
@@ -287,22 +357,22 @@ def view_lengths(
     """Lengths in tokens of each view that some examples allow, generation header included.
 
     Args:
-        examples: Each view counts those that have what it shows.
+        examples: Each view counts those that have its parts.
         tokenizer: With a chat template.
-        max_tokens: The model's positions, or None where they are unknown.
+        max_tokens: Positions of the model, or None where they are unknown.
 
     Raises:
         ModelError: If the model has no chat template.
     """
-    words = PromptTemplates()
+    templates = PromptTemplates()
     lengths = []
     for view in get_args(ViewName):
         counts = []
         for example in examples:
             try:
-                conversation = answer_conversation(example, view, words)
+                conversation = answer_conversation(example, view, templates)
             except DataError:
-                continue  # it lacks what the view shows; num_examples says how many do not
+                continue  # it lacks a part of the view; num_examples says how many do not
             counts.append(len(prompt_ids(tokenizer, conversation)))
         if not counts:
             continue

@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from rcsd import config
 from rcsd.config.data import FileData
-from rcsd.data.lines import bytes_of
+from rcsd.data.rows import read_bytes
 from rcsd.errors import DataError
 from rcsd.io import digest
 from rcsd.types import Example, Rubric
 
 SOURCES: Mapping[str, str] = {
     "jsonl": "rcsd.data.rows:load",
-    "rar": "rcsd.data.importers.rar:load",
+    "rar": "rcsd.data.importers:load_rar",
     "world": "rcsd.data.world:load",
     "task": "rcsd.data.benchmarks.load:load",
 }
@@ -47,7 +47,7 @@ def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object
         ConfigError: If a benchmark has no such split, or a library is missing.
     """
     if isinstance(section, FileData) and section.sha256 is not None:
-        sha256 = digest(bytes_of(section.path))
+        sha256 = digest(read_bytes(section.path))
         if sha256 != section.sha256:
             raise DataError(
                 f"the file was changed: its sha256 is {sha256}, expected {section.sha256}; bring "
@@ -101,7 +101,7 @@ def pinned(part: Part) -> Part:
     """
     result: Any = part
     if isinstance(part, FileData):
-        sha256 = part.sha256 or digest(bytes_of(Path(part.path)))
+        sha256 = part.sha256 or digest(read_bytes(Path(part.path)))
         result = part.model_copy(update={"sha256": sha256})
     elif isinstance(part, config.Section):
         result = part.model_copy(update={name: pinned(inner) for name, inner in part})

@@ -3,7 +3,9 @@
 A placebo is shown to the teacher in training; answers are graded by the rubrics of their own rows.
 A criterion that moves to another example brings its title and check along, and the check was
 written for the other question: `rcsd.data.load.read_rubrics` reads what its words demand of this
-one. All functions leave examples without a rubric, and their arguments, as they are.
+one. All functions keep the order of the examples, leave those without a rubric and their arguments
+as they are, and give the same rubrics for the same seed. They raise a DataError if too few examples
+have a rubric.
 """
 
 import json
@@ -87,15 +89,7 @@ def generic_rubric(templates: PromptTemplates) -> Rubric:
 
 
 def generic(examples: Sequence[Example], rubric: Rubric) -> list[Example]:
-    """Examples that all have the same rubric.
-
-    Args:
-        examples: In any order, which is kept.
-        rubric: Criteria that could be asked of any question.
-
-    Raises:
-        DataError: If no example has a rubric.
-    """
+    """Examples that all have the same rubric."""
     _refuse_fewer(examples, 1, "generic")
     return [e if e.rubric is None else replace(e, rubric=rubric) for e in examples]
 
@@ -107,13 +101,6 @@ def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
     a sibling's rubric would name the same method, and so be no placebo. Only where one kind has
     more than half of the rubrics must some stay within it, as few as possible. Examples without a
     rubric stay as they are.
-
-    Args:
-        examples: In any order, which is kept.
-        seed: The same seed gives the same rubrics.
-
-    Raises:
-        DataError: If fewer than two examples have a rubric.
     """
     _refuse_fewer(examples, 2, "shuffled")
     owners = [index for index, example in enumerate(examples) if example.rubric is not None]
@@ -162,13 +149,6 @@ def random_criteria(examples: Sequence[Example], seed: int) -> list[Example]:
     there are none, as little as possible is given up, in this order: the other kind, words that
     are new. Never the other example: a place of negative points takes a positive criterion, with
     its points above 0, where no other example has a negative one.
-
-    Args:
-        examples: In any order, which is kept.
-        seed: The same seed gives the same rubrics.
-
-    Raises:
-        DataError: If fewer than two examples have a rubric.
     """
     return _with_replaced(examples, "random", seed, lambda size, rng: range(size))
 
@@ -177,17 +157,14 @@ def noisy(examples: Sequence[Example], share: float, seed: int) -> list[Example]
     """Examples with a part of their criteria replaced as `random_criteria` does.
 
     Args:
-        examples: In any order, which is kept.
+        examples: The data set.
         share: Of each rubric's criteria that are replaced, in (0, 1); rounded to whole criteria
             (halves up), at least one.
-        seed: The same seed gives the same rubrics.
-
-    Raises:
-        DataError: If fewer than two examples have a rubric.
+        seed: Random seed.
     """
 
     def drawn(size: int, rng: random.Random) -> Sequence[int]:
-        return sorted(rng.sample(range(size), _num_of(share, size)))
+        return sorted(rng.sample(range(size), _share_size(share, size)))
 
     return _with_replaced(examples, "noisy", seed, drawn)
 
@@ -214,16 +191,13 @@ def reduced(examples: Sequence[Example], share: float, seed: int) -> list[Exampl
     """Examples with a part of their own criteria, in their order.
 
     Every choice of as many criteria of which at least one is positive is as likely as any other. An
-    example's choice hangs on the seed and its id alone.
+    example's choice depends on the seed and its id alone.
 
     Args:
-        examples: In any order, which is kept.
+        examples: The data set.
         share: Of each rubric's criteria that are kept, in (0, 1); rounded to whole criteria
             (halves up), at least one.
-        seed: The same seed gives the same rubrics.
-
-    Raises:
-        DataError: If no example has a rubric.
+        seed: Random seed.
     """
     _refuse_fewer(examples, 1, "reduced")
     result = list(examples)
@@ -235,25 +209,25 @@ def reduced(examples: Sequence[Example], share: float, seed: int) -> list[Exampl
 
 
 def _refuse_fewer(examples: Sequence[Example], least: int, placebo: str) -> None:
-    found = sum(example.rubric is not None for example in examples)
-    if found < least:
+    num = sum(example.rubric is not None for example in examples)
+    if num < least:
         number = "one example" if least == 1 else "two examples"
         raise DataError(
-            f"{placebo} rubrics need at least {number} with a rubric, got {found}", field="rubric"
+            f"{placebo} rubrics need at least {number} with a rubric, got {num}", field="rubric"
         )
 
 
-def _num_of(share: float, size: int) -> int:
+def _share_size(share: float, size: int) -> int:
     return max(1, math.floor(share * size + 0.5))
 
 
 def _part(rubric: Rubric, share: float, rng: random.Random) -> Rubric:
     size = len(rubric.criteria)
     while True:
-        places = sorted(rng.sample(range(size), _num_of(share, size)))
-        kept = tuple(rubric.criteria[place] for place in places)
-        if any(criterion.weight > 0 for criterion in kept):
-            return Rubric(kept)
+        places = sorted(rng.sample(range(size), _share_size(share, size)))
+        part = tuple(rubric.criteria[place] for place in places)
+        if any(criterion.weight > 0 for criterion in part):
+            return Rubric(part)
 
 
 @dataclass(frozen=True)

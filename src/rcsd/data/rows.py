@@ -1,26 +1,336 @@
-"""Rows and examples, strictly: every error names the file, the line and the field."""
+"""Rows of a JSONL file and the examples in them; errors name the file, the line and the field."""
 
-import difflib
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, field_validator
 
 from rcsd.config import JsonlData
-from rcsd.data.checks import parse_check
-from rcsd.data.lines import json_rows
-from rcsd.data.rubric import parse_rubric, rubric_rows
+from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
+from rcsd.data.rubric import CriterionRow, build_rubric, parse_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
 from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
 
-FIELDS = ("id", "question", "reference_answer", "solution", "rubric", "tags", "grading")
+# JSON
 
 
-def load(section: JsonlData) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section (`rcsd.data.load`); there is nothing to record."""
-    return read_jsonl(section.path), {}
+def read_bytes(path: str | Path) -> bytes:
+    """Bytes of a file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", path) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path) from error
+
+
+def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = None) -> Any:
+    """Value of strict JSON: no repeated keys, no NaN, no numbers and texts beyond bounds.
+
+    Args:
+        raw: UTF-8, with or without a byte order mark.
+        path: File, for errors.
+        line: Line in it; None where the JSON is a file.
+
+    Raises:
+        DataError: Naming place and reason.
+    """
+    try:
+        text = raw.removeprefix(b"\xef\xbb\xbf").decode()
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite
+        )
+        if re.search(r"\\u[dD][89a-fA-F]", text):  # most likely a complete pair
+            check_encodable(json.dumps(value, ensure_ascii=False))
+    except DataError as error:
+        raise error.at(path, line) from error
+    except UnicodeDecodeError as error:
+        hint = "; it looks like UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+        message = f"invalid UTF-8 at byte {error.start + 1}{' of the line' * bool(line)}{hint}"
+        raise DataError(message, path, line) from error
+    except json.JSONDecodeError as error:
+        message = f"invalid JSON at column {error.colno}: {error.msg}"
+        raise DataError(message, path, error.lineno if path and line is None else line) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"invalid JSON: {error}", path, line) from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        repeated = next(key for key, count in counts.items() if count > 1)
+        raise DataError("the key stands there twice", field=repeated)
+    return row
+
+
+def _constant(name: str) -> float:
+    raise DataError(f"invalid JSON: {name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise DataError(f"invalid JSON: {digits[:40]} is too large for a number")
+    return number
+
+
+def json_lines(
+    path: str | Path, content: bytes | None = None
+) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """Line numbers, from 1, and JSON objects of a file; blank lines are skipped.
+
+    Args:
+        path: The file.
+        content: Its bytes, where they were read and unpacked before.
+
+    Yields:
+        Number and object; in place of a malformed object its error.
+
+    Raises:
+        DataError: If the file cannot be read or holds no row.
+    """
+    content = read_bytes(path) if content is None else content
+    empty = True
+    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        empty = False
+        try:
+            row = parse_json(raw, path, line)
+        except DataError as error:
+            row = error
+        if not isinstance(row, dict | DataError):
+            row = DataError(f"expected a JSON object, got {type(row).__name__}", path, line)
+        yield line, row
+    if empty:
+        raise DataError("the file holds no rows; expected one JSON object a line", path)
+
+
+def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and JSON objects, as `json_lines`; the first malformed line is an error.
+
+    Raises:
+        DataError: If a line is malformed, or the file cannot be read or holds no row.
+    """
+    for line, row in json_lines(path):
+        if isinstance(row, DataError):
+            raise row
+        yield line, row
+
+
+# Rows
+
+
+def _check_options(options: list[str]) -> list[str]:
+    if options and not 2 <= len(options) <= len(LETTERS):
+        raise ValueError(f"expected 2 to {len(LETTERS)} texts, got {len(options)}")
+    for option, count in Counter(option.strip() for option in options).items():
+        if count > 1:
+            raise ValueError(f"{option!r} stands there twice")
+    return options
+
+
+class GradingRow(RowModel):
+    """Grading of the final answer ``{"kind", "options"?, "unit"?, "tolerance"?}``."""
+
+    kind: AnswerKind
+    options: Annotated[list[Text], AfterValidator(_check_options)] = Field(default=[])
+    unit: str | None = None
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _empty_if_null(cls, value: Any) -> Any:
+        return [] if value is None else value
+
+
+def _check_id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError(f"expected a text or a whole number, got {shortened(value)}")
+    return check_encodable(str(value))
+
+
+class Row(RowModel):
+    """One row of data; all fields but ``question`` may be null or left out."""
+
+    id: Annotated[str, PlainValidator(_check_id)] = ""
+    question: Text
+    reference_answer: Text | None = None
+    solution: Text | None = None
+    rubric: list[CriterionRow] | None = None
+    tags: dict[str, str | None] | None = None
+    grading: Any = None
+
+
+FIELDS = tuple(Row.model_fields)
+
+
+def example_from_row(
+    row: Mapping[str, Any], path: str | Path | None = None, line: int | None = None
+) -> Example:
+    """Example of a row.
+
+    Args:
+        row: JSON object, as in `Row`.
+        path: File it comes from, for errors.
+        line: Line it comes from; the id where the row has none.
+
+    Raises:
+        DataError: Naming the field and what is allowed.
+    """
+    try:
+        read = Row.model_validate({"id": line} | dict(row))
+        return Example(
+            id=read.id,
+            question=read.question,
+            reference_answer=read.reference_answer,
+            solution=read.solution,
+            rubric=_build(read.rubric),
+            tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
+            grading=_grading(read.grading, read.reference_answer),
+        )
+    except ValidationError as error:
+        field, message = explain(error)
+        raise DataError(message, path, line, field) from error
+    except DataError as error:
+        raise error.at(path, line) from error
+
+
+def _build(rows: list[CriterionRow] | None) -> Rubric | None:
+    try:
+        return None if rows is None else build_rubric(rows)
+    except RubricError as error:
+        raise DataError(str(error), field="rubric") from error
+
+
+def _grading(value: object, reference: str | None) -> Grading | None:
+    try:
+        return None if value is None else grading_from_row(value, reference)
+    except DataError as error:
+        field = f"grading.{error.field}" if error.field else "grading"
+        raise DataError(error.message, field=field) from error
+
+
+def grading_from_row(value: object, reference: object) -> Grading:
+    """Grading of an answer from a row (`GradingRow`).
+
+    Args:
+        value: The row.
+        reference: Reference answer; of a choice its letter, or the text of the option.
+
+    Raises:
+        DataError: Naming the field and what is allowed.
+    """
+    try:
+        row = GradingRow.model_validate(value)
+    except ValidationError as error:
+        field, message = explain(error)
+        raise DataError(message, field=field) from error
+    letters = LETTERS[: len(row.options)]
+    tolerance = DEFAULT_TOLERANCE if row.tolerance is None else row.tolerance
+    if not isinstance(reference, str):
+        raise DataError("an answer is graded, but the row has no reference answer")
+    if bool(row.options) != (row.kind == "choice"):
+        message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
+        raise DataError(f"{message}; got {shortened(row.options)}", field="options")
+    if row.options and reference.strip() not in (*letters, *(o.strip() for o in row.options)):
+        message = (
+            f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
+        )
+        raise DataError(message, field="options")
+    return Grading(row.kind, tuple(row.options), row.unit or "", tolerance)
+
+
+def row_from_example(example: Example) -> dict[str, Any]:
+    """Row that `example_from_row` reads back to an equal example; empty fields are left out."""
+    grading = None
+    if example.grading is not None:
+        grading = asdict(example.grading) | {"options": list(example.grading.options)}
+        if example.grading.kind != "number":
+            del grading["tolerance"]
+        grading = {name: value for name, value in grading.items() if value not in ([], "")}
+    row = {
+        "id": example.id,
+        "question": example.question,
+        "reference_answer": example.reference_answer,
+        "solution": example.solution,
+        "rubric": None if example.rubric is None else rubric_rows(example.rubric),
+        "tags": dict(example.tags),
+        "grading": grading,
+    }
+    return {name: value for name, value in row.items() if value not in (None, {})}
+
+
+# Files
+
+RubricState = Literal["none", "readable", "malformed"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A line of a file, well-formed or not.
+
+    Args:
+        line: Line number, from 1.
+        id: Id in the row, or the line number.
+        example: None where the row is malformed.
+        error: None where it is well-formed.
+        rubric: State of its rubric; a line that is no JSON counts as having none.
+    """
+
+    line: int
+    id: str
+    example: Example | None
+    error: DataError | None
+    rubric: RubricState
+
+
+def read_rows(path: str | Path) -> Iterator[FileRow]:
+    """Every row of a JSONL file, malformed ones included; a repeated id is malformed.
+
+    Raises:
+        DataError: If the file cannot be read or holds no row.
+    """
+    lines: dict[str, int] = {}
+    for line, value in json_lines(path):
+        row = _file_row(value, path, line)
+        if row.example is not None and row.id in lines:
+            message = f"{row.id!r} is the id of line {lines[row.id]} too; ids must differ"
+            row = FileRow(line, row.id, None, DataError(message, path, line, "id"), row.rubric)
+        lines.setdefault(row.id, line)
+        yield row
+
+
+def _file_row(value: Mapping[str, Any] | DataError, path: str | Path, line: int) -> FileRow:
+    if isinstance(value, DataError):
+        return FileRow(line, str(line), None, value, "none")
+    try:
+        example = example_from_row(value, path, line)
+    except DataError as error:
+        id, rubric = value.get("id", line), value.get("rubric")
+        name = str(id) if isinstance(id, str | int) else str(line)
+        return FileRow(line, name, None, error, _rubric_state(rubric))
+    return FileRow(line, example.id, example, None, "readable" if example.rubric else "none")
+
+
+def _rubric_state(rubric: object) -> RubricState:
+    try:
+        return "none" if rubric is None or not parse_rubric(rubric) else "readable"
+    except RubricError:
+        return "malformed"
 
 
 def read_jsonl(path: str | Path) -> list[Example]:
@@ -29,194 +339,22 @@ def read_jsonl(path: str | Path) -> list[Example]:
     Raises:
         DataError: If the file is missing, holds no row, or a row is malformed or repeats an id.
     """
-    examples: list[Example] = []
-    lines: dict[str, int] = {}
-    for line, row in json_rows(path):
-        example = example_from_row(row, path, line)
-        if example.id in lines:
-            raise DataError(
-                f"{example.id!r} is the id of line {lines[example.id]} too; ids must differ",
-                path,
-                line,
-                "id",
-            )
-        lines[example.id] = line
-        examples.append(example)
+    examples = []
+    for row in read_rows(path):
+        if row.example is None:
+            assert row.error is not None
+            raise row.error
+        examples.append(row.example)
     return examples
 
 
-def example_from_row(
-    row: Mapping[str, Any], path: str | Path | None = None, line: int | None = None
-) -> Example:
-    """Example of a row with the fields of `FIELDS`; all but ``question`` may be null or left out.
-
-    Args:
-        row: One JSON object.
-        path: The file it comes from, for errors.
-        line: The line it comes from; the id where the row has none.
-
-    Raises:
-        DataError: Naming the field and what is allowed.
-    """
-    for name in row:
-        if name not in FIELDS:
-            close = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            message = f"unknown field; {hint}allowed are {', '.join(FIELDS)}"
-            raise DataError(message, path, line, name)
-    try:
-        question = _text(row, "question")
-        if question is None:
-            raise DataError("the question is missing", field="question")
-        return Example(
-            id=_id(row, line),
-            question=question,
-            reference_answer=_text(row, "reference_answer"),
-            solution=_text(row, "solution"),
-            rubric=_rubric(row.get("rubric")),
-            tags=_tags(row.get("tags")),
-            grading=_grading(row.get("grading"), row.get("reference_answer")),
-        )
-    except DataError as error:
-        message = str(error).removeprefix(f"field '{error.field}': ")
-        raise DataError(message, path, line, error.field) from error
-
-
-def _text(row: Mapping[str, Any], name: str) -> str | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"expected a text that is not empty, got {value!r}", field=name)
-    if re.search("[\ud800-\udfff]", value):
-        raise DataError("holds half of a surrogate pair, which no UTF-8 can hold", field=name)
-    return value
-
-
-def _id(row: Mapping[str, Any], line: int | None) -> str:
-    value = row.get("id", line)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise DataError(f"expected a text or a whole number, got {value!r}", field="id")
-    return str(value)
-
-
-def _tags(value: object) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise DataError(f"expected an object of texts, got {value!r}", field="tags")
-    for name, tag in value.items():
-        if not isinstance(tag, str):
-            raise DataError(f"expected a text, got {tag!r}", field=f"tags.{name}")
-    return dict(value)
-
-
-def _grading(value: object, reference: object) -> Grading | None:
-    if value is None:
-        return None
-    try:
-        return grading_from_row(value, reference)
-    except DataError as error:
-        field = "grading" + (f".{error.field}" if error.field else "")
-        message = str(error).removeprefix(f"field '{error.field}': ")
-        raise DataError(message, field=field) from error
-
-
-def grading_from_row(value: object, reference: object) -> Grading:
-    """How an answer is graded, of ``{"kind", "options"?, "unit"?, "tolerance"?}``.
-
-    Args:
-        value: The object.
-        reference: The answer that it goes with; of a choice its letter, or the option's text.
-
-    Raises:
-        DataError: Naming the field and what is allowed.
-    """
-    if not isinstance(value, Mapping):
-        raise DataError(f'expected an object such as {{"kind": "number"}}, got {value!r}')
-    allowed = [field.name for field in fields(Grading)]
-    for name in value:
-        if name not in allowed:
-            raise DataError(f"unknown field; allowed are {', '.join(allowed)}", field=name)
-    kind, options, unit = value.get("kind"), value.get("options") or (), value.get("unit") or ""
-    tolerance = value.get("tolerance")
-    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
-    if kind not in get_args(AnswerKind):
-        raise DataError(f"{kind!r}: allowed are {', '.join(get_args(AnswerKind))}", field="kind")
-    if not isinstance(unit, str):
-        raise DataError(f"expected a text, got {unit!r}", field="unit")
-    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
-    if not (is_number and 0 <= tolerance < 1):
-        raise DataError(
-            f"expected a number of at least 0 and below 1, got {tolerance!r}", field="tolerance"
-        )
-    if not isinstance(reference, str):
-        raise DataError("an answer is graded, but the row has no reference answer")
-    if kind == "choice":
-        _check_options(options, reference)
-    elif options:
-        raise DataError(f"options belong to kind choice, not to {kind}", field="options")
-    return Grading(cast(AnswerKind, kind), tuple(options), unit, tolerance)
-
-
-def _check_options(options: object, reference: str) -> None:
-    if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
-        raise DataError(f"expected 2 to {len(LETTERS)} texts, got {options!r}", field="options")
-    for place, option in enumerate(options):
-        if not isinstance(option, str) or not option.strip():
-            raise DataError(f"expected a text that is not empty, got {option!r}", field="options")
-        if option.strip() in {other.strip() for other in options[:place]}:
-            raise DataError(f"{option!r} stands there twice", field="options")
-    letters = LETTERS[: len(options)]
-    if reference.strip() not in (*letters, *(option.strip() for option in options)):
-        raise DataError(
-            f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option",
-            field="options",
-        )
-
-
-def _rubric(value: object) -> Rubric | None:
-    if value is None:
-        return None
-    try:
-        rubric = parse_rubric(value)
-    except RubricError as error:
-        place, _, message = str(error).partition(": ")
-        if place.startswith("["):
-            raise DataError(message, field=f"rubric{place}") from error
-        raise DataError(str(error), field="rubric") from error
-    for index, criterion in enumerate(rubric.criteria):
-        if criterion.check is not None:
-            try:
-                parse_check(criterion.check)
-            except RubricError as error:
-                raise DataError(str(error), field=f"rubric[{index}].check") from error
-    return rubric
-
-
-def row_from_example(example: Example) -> dict[str, Any]:
-    """Row that `example_from_row` reads back to an equal example; what is None is left out."""
-    row = {
-        "id": example.id,
-        "question": example.question,
-        "reference_answer": example.reference_answer,
-        "solution": example.solution,
-        "rubric": None if example.rubric is None else rubric_rows(example.rubric),
-        "tags": dict(example.tags) or None,
-        "grading": None if example.grading is None else _grading_row(example.grading),
-    }
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _grading_row(grading: Grading) -> dict[str, Any]:
-    row = asdict(grading) | {"options": list(grading.options)}
-    if grading.kind != "number":
-        del row["tolerance"]
-    return {name: value for name, value in row.items() if value not in ([], "")}
+def load(section: JsonlData) -> tuple[list[Example], dict[str, object]]:
+    """Examples of a data section (`rcsd.data.load`); there is nothing to record."""
+    return read_jsonl(section.path), {}
 
 
 def write_jsonl(examples: Iterable[Example], path: str | Path) -> None:
-    """Write examples, one row a line; the file appears whole or not at all, and its folder is made.
+    """Write examples, one row a line; the file appears complete or not at all.
 
     Raises:
         DataError: If the file cannot be written.

@@ -3,61 +3,89 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import PlainValidator, TypeAdapter, ValidationError
+
+from rcsd.data.checks import parse_check
+from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.errors import RubricError
 from rcsd.types import Criterion, Rubric
 
 MAX_WEIGHT = 1e6
-"""Points of a criterion, at most."""
+"""Largest size of a criterion's points."""
 
-CRITERION_KEYS = ("criterion", "weight", "title", "check")
+
+def _check_weight(value: object) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= MAX_WEIGHT
+    ):
+        raise ValueError(
+            f"expected a number, got {shortened(value)}; at most {MAX_WEIGHT:g} in size"
+        )
+    if value == 0:
+        raise ValueError("0 says nothing; give points, or drop the criterion")
+    return value
+
+
+def _check_title(value: object) -> str:
+    if value is None:  # tables fill a column that other rows have
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {shortened(value)}")
+    return check_encodable(value)
+
+
+def _check_check(value: object) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        parse_check(value)
+    except RubricError as error:
+        raise ValueError(str(error)) from error
+    assert isinstance(value, Mapping)
+    return value
+
+
+class CriterionRow(RowModel):
+    """A criterion ``{"criterion": str, "weight": number, "title"?: str, "check"?: {...}}``."""
+
+    criterion: Text
+    weight: Annotated[float, PlainValidator(_check_weight)]
+    title: Annotated[str, PlainValidator(_check_title)] = ""
+    check: Annotated[Mapping[str, Any] | None, PlainValidator(_check_check)] = None
+
+    def build(self) -> Criterion:
+        """Criterion of the row."""
+        return Criterion(self.criterion, self.weight, self.title, self.check)
+
+
+_CRITERIA = TypeAdapter(list[CriterionRow])
 
 
 def parse_rubric(value: object) -> Rubric:
-    """Rubric from rows ``[{"criterion": str, "weight": number, "title"?: str, "check"?: {...}}]``.
+    """Rubric from a list of rows, each as in `CriterionRow`.
 
     Raises:
         RubricError: Naming the criterion by its index and the field that is wrong.
     """
     if not isinstance(value, list):
         raise RubricError(f"expected a list of criteria, got {type(value).__name__}")
-    return Rubric(tuple(_parse_criterion(row, index) for index, row in enumerate(value)))
+    try:
+        return build_rubric(_CRITERIA.validate_python(value))
+    except ValidationError as error:
+        raise RubricError(": ".join(explain(error))) from error
 
 
-def _parse_criterion(row: object, index: int) -> Criterion:
-    if not isinstance(row, Mapping):
-        raise RubricError(
-            f"[{index}]: expected an object with {', '.join(CRITERION_KEYS)}, "
-            f"got {type(row).__name__}"
-        )
-    unknown = sorted(set(row) - set(CRITERION_KEYS))
-    if unknown:
-        raise RubricError(
-            f"[{index}].{unknown[0]}: unknown key; allowed are {', '.join(CRITERION_KEYS)}"
-        )
-    text, weight = row.get("criterion"), row.get("weight")
-    if not isinstance(text, str) or not text.strip():
-        raise RubricError(f"[{index}].criterion: expected a text that is not empty, got {text!r}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not is_sized(weight):
-        raise RubricError(
-            f"[{index}].weight: expected a number, got {weight!r}; at most {MAX_WEIGHT:g} in size"
-        )
-    if weight == 0:
-        raise RubricError(f"[{index}].weight: 0 says nothing; give points, or drop the criterion")
-    title, check = row.get("title", ""), row.get("check")
-    if not isinstance(title, str):
-        raise RubricError(f"[{index}].title: expected a text, got {title!r}")
-    if check is not None and not isinstance(check, Mapping):
-        raise RubricError(f"[{index}].check: expected an object such as {{'type': 'boxed'}}")
-    if re.search("[\ud800-\udfff]", text + title):
-        raise RubricError(f"[{index}]: holds half of a surrogate pair, which no UTF-8 can hold")
-    return Criterion(text, weight, title, check)
+def build_rubric(rows: list[CriterionRow]) -> Rubric:
+    """Rubric of validated rows.
 
-
-def is_sized(weight: float) -> bool:
-    """Whether points are a number that can be added to others: not NaN, and within bounds."""
-    return abs(weight) <= MAX_WEIGHT
+    Raises:
+        RubricError: If no criterion has positive points.
+    """
+    return Rubric(tuple(row.build() for row in rows))
 
 
 def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:
@@ -71,7 +99,7 @@ def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:
 
 
 def rubric_json(rubric: Rubric) -> str:
-    """The form in which a model writes a rubric: one line of JSON, criteria and weights alone.
+    """Rubric as a model writes it: one line of JSON, criteria and weights alone.
 
     Whole weights are written without a point: 1.0 as 1.
     """
@@ -82,19 +110,19 @@ def rubric_json(rubric: Rubric) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
-def whole_criteria(text: str, finished: bool) -> Rubric | None:
-    """The rubric that a model wrote as `rubric_json` does; of one that was cut off, what is whole.
+def parse_completion(text: str, finished: bool) -> Rubric | None:
+    """Rubric that a model wrote in the form of `rubric_json`.
 
     Args:
-        text: What it wrote.
-        finished: Whether it ended by itself. Else criteria up to the first that is not whole count.
+        text: Completion.
+        finished: Whether the model ended by itself. Else the criteria before the cut count.
 
     Returns:
-        None if it is no rubric, or no whole criterion has a positive weight.
+        None if it is no rubric, or no complete criterion has positive points.
     """
     if not finished:
         position, criteria = 1, []
-        while match := _WHOLE.match(text, position):
+        while match := _COMPLETE.match(text, position):
             criteria.append(match[1])
             position = match.end()
         text = f"[{', '.join(criteria)}]"
@@ -104,4 +132,4 @@ def whole_criteria(text: str, finished: bool) -> Rubric | None:
         return None
 
 
-_WHOLE = re.compile(r'(\{"criterion": "(?:[^"\\]|\\.)*", "weight": -?[0-9.]+\})(?:, |\]|,?\Z)')
+_COMPLETE = re.compile(r'(\{"criterion": "(?:[^"\\]|\\.)*", "weight": -?[0-9.]+\})(?:, |\]|,?\Z)')

@@ -1,4 +1,9 @@
-"""Rows of a file, a folder or a data set on the hub."""
+"""Rows of a table: a file, a folder, or a data set on the hub.
+
+The library datasets reads parquet, Arrow, folders and the hub. Text files are read here: datasets
+guesses the types of a CSV file's cells, fills short rows with nulls, and gives every JSON object
+the fields of all, so that a malformed row could not be named.
+"""
 
 import csv
 import gzip
@@ -9,19 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcsd.data.lines import content_of, json_lines, strict_json
-from rcsd.errors import ConfigError, DataError
+from rcsd.data.rows import json_lines, parse_json, read_bytes
+from rcsd.errors import DataError
+
+NumberedRows = Iterator[tuple[int, Mapping[str, Any] | DataError]]
+"""Line or row numbers, from 1, and rows; in place of a malformed row its error."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Which part of a data set is loaded.
+    """Part of a data set.
 
     Args:
-        split: Its split.
-        config: Its configuration, or None for its only one.
-        revision: A branch, tag or commit, or None for the newest.
-        files: A pattern of the files that are read, such as ``RuRL/*.parquet``, or None for all.
+        split: Name of the split.
+        config: Name of the configuration, or None for its only one.
+        revision: Branch, tag or commit, or None for the newest.
+        files: Pattern of the files to read, such as ``RuRL/*.parquet``, or None for all.
     """
 
     split: str = "train"
@@ -30,128 +38,120 @@ class Hub:
     files: str | None = None
 
 
-def source_rows(source: str, hub: Hub) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    """Numbers, counted from 1, and rows; a line that is no row comes as its error.
+def read_table(source: str, hub: Hub) -> NumberedRows:
+    """Rows of a source.
 
-    A ``.jsonl`` file is read line by line, packed by gzip or not. A ``.json`` file is a list of
-    objects, one object a line, or an object of objects, whose keys become their ``id``. The first
-    line of a ``.csv`` file names its columns. A folder, ``.parquet`` and ``.arrow`` files and
-    ``owner/name`` are loaded with the library datasets.
+    - ``.json``: a list of objects, one object a line, or an object of objects, whose keys become
+      their ``id``.
+    - ``.csv``, ``.tsv``: the first line names the columns; an empty cell is null.
+    - ``.parquet``, ``.arrow``, a folder, and ``owner/name`` on the hub: by the library datasets.
+    - any other file: one JSON object a line.
+
+    Text files may be packed by gzip.
 
     Raises:
-        DataError: If the source is not there or cannot be read.
-        ConfigError: If the library datasets is needed and missing.
+        DataError: If the source does not exist or cannot be read.
     """
     path = Path(source)
-    if (path / "state.json").is_file():
-        yield from _loaded(str(path), hub, saved=True)
-    elif path.is_dir():
-        # Resolved: datasets takes "." and ".." for no name at all.
-        yield from _loaded(str(path.resolve()), hub)
-    elif path.suffix == ".parquet" and path.exists():
-        yield from _loaded("parquet", Hub(files=str(path)))
-    elif path.suffix == ".json" and path.exists():
-        yield from _json_objects(path)
-    elif path.suffix == ".csv" and path.exists():
-        yield from _csv_rows(path)
-    elif path.suffix == ".arrow" and path.exists():
-        yield from _loaded(str(path), hub, saved=True)
-    elif path.suffix == ".gz" and path.exists():
-        yield from _packed_lines(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if path.is_dir() or (path.exists() and suffixes[-1:] in ([".parquet"], [".arrow"])):
+        yield from _load(path, hub)
     elif path.exists():
-        yield from json_lines(path)
-    elif _is_hub_id(source):
-        yield from _loaded(source, hub)
+        content = read_bytes(path)
+        if suffixes[-1:] == [".gz"]:
+            content, suffixes = _unpack(content, path), suffixes[:-1]
+        if suffixes[-1:] == [".json"]:
+            yield from _json_objects(path, content)
+        elif suffixes[-1:] in ([".csv"], [".tsv"]):
+            yield from _csv_rows(path, content)
+        else:
+            yield from json_lines(path, content)
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(?<!\.jsonl)(?<!\.json)(?<!\.parquet)", source):
+        yield from _load(source, hub)
     else:
         raise DataError("there is no such file or folder, and it is no hub id (owner/name)", source)
 
 
-def _json_objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    content = content_of(path)
+def _unpack(content: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot be unpacked: {error}", path) from error
+
+
+def _json_objects(path: Path, content: bytes) -> NumberedRows:
     first, _, rest = content.lstrip().partition(b"\n")
     if rest.strip() and _is_object(first):
-        yield from json_lines(path)
+        yield from json_lines(path, content)
         return
-    rows = strict_json(content, path)
+    rows = parse_json(content, path)
     if isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values()):
         rows = [{"id": key, **row} for key, row in rows.items()]
     if not isinstance(rows, list):
         raise DataError(f"expected a JSON list of objects, got {type(rows).__name__}", path)
     for number, row in enumerate(rows, start=1):
-        what = type(row).__name__
-        yield (
-            number,
-            row if isinstance(row, dict) else DataError(f"expected a JSON object, got {what}"),
-        )
+        error = DataError(f"expected a JSON object, got {type(row).__name__}")
+        yield number, row if isinstance(row, dict) else error
 
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(strict_json(line), dict)
+        return isinstance(parse_json(line), dict)
     except DataError:
         return False
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    """Rows with the line on which each ends; columns beyond the named ones make it none."""
+def _csv_rows(path: Path, content: bytes) -> NumberedRows:
+    """Rows with the line on which each ends; a row of more or fewer cells is an error."""
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        text = content_of(path).decode()
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"invalid UTF-8 at byte {error.start + 1}", path) from error
-    table = csv.DictReader(io.StringIO(text, newline=""))
+    header = text.partition("\n")[0]
+    delimiter = max("\t,;", key=header.count) if path.suffix.lower() != ".tsv" else "\t"
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     for row in table:
-        whole = None not in row and None not in row.values()
-        count = f"expected {len(table.fieldnames or ())} columns"
-        yield table.line_num, row if whole else DataError(count)
+        if not any(value for name, value in row.items() if name is not None):
+            continue
+        is_complete = None not in row and None not in row.values()
+        nameless = row.pop("", "")  # a delimiter at the end of each line
+        error = DataError(f"expected {len(table.fieldnames or ())} columns")
+        cells = {name: value or None for name, value in row.items()}
+        yield table.line_num, cells if is_complete and not nameless else error
 
 
-def _packed_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    try:
-        lines = gzip.decompress(content_of(path)).split(b"\n")
-    except (OSError, EOFError) as error:
-        raise DataError(f"cannot be unpacked: {error}", path) from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            row = strict_json(line, path, number)
-            yield number, row if isinstance(row, dict) else DataError("expected a JSON object")
-
-
-def _is_hub_id(source: str) -> bool:
-    looks_so = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
-    return looks_so and not source.lower().endswith((".jsonl", ".json", ".parquet"))
-
-
-def _loaded(name: str, hub: Hub, saved: bool = False) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _load(source: Path | str, hub: Hub) -> NumberedRows:
     """Rows that the library datasets loads, or has saved as Arrow."""
-    try:
-        # Imported here: an extra, and it takes a second.
-        import datasets  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            f"{name}: needs the library datasets; run: pip install 'rcsd[hub]'"
-        ) from error
+    import datasets  # noqa: PLC0415 (takes a second)
+
+    is_file = isinstance(source, Path) and source.is_file()
     bars = datasets.is_progress_bar_enabled()
     try:
         datasets.disable_progress_bars()
         loaded: Any
-        if not saved:
+        if isinstance(source, Path) and source.suffix.lower() == ".arrow":
+            loaded = datasets.Dataset.from_file(str(source))
+        elif is_file:
+            loaded = datasets.load_dataset("parquet", split="train", data_files=str(source))
+        elif isinstance(source, Path) and (source / "state.json").is_file():
+            loaded = datasets.load_from_disk(str(source))
+        else:
+            # Resolved: datasets takes "." and ".." for no name at all.
+            name = str(source.resolve()) if isinstance(source, Path) else source
             loaded = datasets.load_dataset(
                 name, hub.config, split=hub.split, revision=hub.revision, data_files=hub.files
             )
-        elif name.endswith(".arrow"):
-            loaded = datasets.Dataset.from_file(name)
-        else:
-            loaded = datasets.load_from_disk(name)
     except Exception as error:  # whatever the network, the hub or pyarrow raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        cause = f": {error.__cause__}".partition("\n")[0] if error.__cause__ else ""
         raise DataError(
-            f"cannot be loaded (split {hub.split!r}, config {hub.config!r}): {first}",
-            hub.files if name == "parquet" else name,
+            f"cannot be loaded (split {hub.split!r}, config {hub.config!r}): {first}{cause}", source
         ) from error
     finally:
         if bars:
             datasets.enable_progress_bars()
     if not isinstance(loaded, datasets.Dataset):
-        raise DataError(f"expected one split of rows, got {type(loaded).__name__}", name)
+        raise DataError(f"expected one split of rows, got {type(loaded).__name__}", source)
     for number, row in enumerate(loaded, start=1):
         yield number, dict(row)

@@ -1,4 +1,4 @@
-"""Engines sample completions. An engine is anything with `Engine`'s methods."""
+"""Protocols of the engines that sample completions."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from rcsd.types import Completion, Decoding
 
 @runtime_checkable
 class Engine(Protocol):
-    """What samples completions of prompts that are token ids."""
+    """Samples completions of prompts that are token ids."""
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
@@ -17,10 +17,10 @@ class Engine(Protocol):
 
         Args:
             prompts: Token ids.
-            decoding: How completions are drawn.
-            seed: Of the draws.
-            first: Index of the first prompt among all that are asked with the seed, by other
-                engines too: each prompt's draws hang on the seed and on its own index.
+            decoding: Sampling parameters.
+            seed: Random seed.
+            first: Index of the first prompt among all that are sampled with the seed, by other
+                engines too: each prompt's draws depend on the seed and its own index.
         """
         ...
 
@@ -29,10 +29,12 @@ class Engine(Protocol):
 class PolicyEngine(Engine, Protocol):
     """An engine of a policy that is trained."""
 
-    def load(self, version: int) -> None:
-        """Take up the policy's present weights, which so many steps have made.
+    def sync(self, version: int) -> None:
+        """Sample from the policy's present weights from now on.
 
-        Completions that are sampled from now on carry the number.
+        Args:
+            version: Weight version, the optimizer step that the weights come from; completions
+                carry it.
         """
         ...
 
@@ -43,19 +45,19 @@ TopK = tuple[tuple[int, ...], tuple[float, ...]]
 
 @runtime_checkable
 class TopKScorer(Protocol):
-    """An engine that scores tokens which it need not have sampled."""
+    """An engine that scores given tokens."""
 
     def top_k(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
     ) -> list[list[TopK]]:
-        """The likeliest tokens at each position of each completion, by the base without adapters.
+        """The k likeliest tokens at each position of each completion, by the base without adapters.
 
         Raises:
-            RunError: If the engine does not say them.
+            RunError: If the engine returns other tokens.
         """
         ...
 
 
 def sampling_seed(seed: int, step: int) -> int:
-    """A seed for each step of a run, so that a resumed run draws what an unbroken one would."""
+    """A seed for each step of a run, so that a resumed run samples as an uninterrupted one."""
     return (seed * 1_000_003 + step) % (2**31 - 1)

@@ -1,79 +1,82 @@
-"""The engine that a section asks for."""
+"""Engines built from their configuration."""
 
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from rcsd import config
-from rcsd.engines.fitting import Batched, FittingEngine
+from rcsd.engines.base import PolicyEngine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
-from rcsd.engines.vllm import VllmEngine
-from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ModelError
-from rcsd.models.memory import batch_limit
+from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
 
 
-def engine_of(
+class BuiltEngine(PolicyEngine, Protocol):
+    """An engine with batches."""
+
+    batch_size: AdaptiveLimit
+
+
+def build_engine(
     section: config.AnyEngine,
     policy: Policy,
     precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     longest: int | None = None,
     is_main: bool = True,
-) -> FittingEngine:
-    """What samples from a policy, in smaller batches where memory runs out.
+) -> BuiltEngine:
+    """The engine of a section.
 
     Args:
-        section: Which engine, and how many prompts it takes together.
-        policy: What is sampled from.
-        precision: Context in which the model runs, as it does in training.
-        longest: Tokens of the longest prompt with its completion, for engines that set room aside;
-            None: what the model takes.
-        is_main: Whether this process hands weights to an engine that several share.
+        section: Type and batch size.
+        policy: The policy that it samples from.
+        precision: Context of the model's passes, as in training.
+        longest: Tokens of the longest prompt with its completion, for engines that reserve memory;
+            None: the model's longest sequence.
+        is_main: Whether this process pushes weights to an engine that several share.
 
     Raises:
         ConfigError: If a library or a variable is missing.
         ModelError: If the engine cannot run the model.
         RunError: If a server does not answer, or has another model.
     """
-    engine: Batched
     match section:
         case config.HfEngine():
-            engine = HfEngine(policy, section.batch_size, precision)
+            return HfEngine(policy, section.batch_size, precision)
+        # Imported where they are chosen: others do without vLLM and a server's client.
         case config.VllmEngine():
-            engine = VllmEngine(policy, section, longest, precision)
+            from rcsd.engines.vllm import VllmEngine  # noqa: PLC0415
+
+            return VllmEngine(policy, section, longest, precision)
         case config.VllmServer():
-            engine = VllmServer(policy, section, longest, precision, is_main)
+            from rcsd.engines.vllm_server import VllmServer  # noqa: PLC0415
+
+            return VllmServer(policy, section, longest, precision, is_main)
         case _:
-            engine = LocalEngine(policy, section.batch_size, precision)
-    return FittingEngine(engine, batch_limit(section.batch_size))
+            return LocalEngine(policy, section.batch_size, precision)
 
 
 def chosen_engine(
     section: config.AnyEngine | None, policy: Policy, batch_size: int, longest: int
-) -> FittingEngine:
-    """The engine of a section, or the default one.
+) -> BuiltEngine:
+    """The engine of a section; without one, `default_engine`.
 
     Args:
-        section: None: the default one.
-        policy: What is sampled from.
-        batch_size: Of the default one.
-        longest: As `engine_of`.
+        section: The section, or None.
+        policy: The policy that it samples from.
+        batch_size: Batch size of the default engine.
+        longest: As `build_engine`.
     """
     if section is None:
         return default_engine(policy, batch_size)
-    return engine_of(section, policy, longest=longest)
+    return build_engine(section, policy, longest=longest)
 
 
-def default_engine(policy: Policy, batch_size: int) -> FittingEngine:
-    """The local engine, or transformers' generate for models that it cannot run.
-
-    Args:
-        policy: What is sampled from.
-        batch_size: Prompts together.
-    """
+def default_engine(policy: Policy, batch_size: int) -> BuiltEngine:
+    """The local engine, or transformers' `generate` for models that it cannot run."""
     try:
-        return engine_of(config.LocalEngine(batch_size=batch_size), policy)
+        return LocalEngine(policy, batch_size)
     except ModelError:
-        return engine_of(config.HfEngine(batch_size=batch_size), policy)
+        return HfEngine(policy, batch_size)

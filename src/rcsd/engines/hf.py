@@ -1,4 +1,4 @@
-"""transformers' generate: slow, exact, the yardstick."""
+"""transformers' `generate`: slow, exact, the reference."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -7,19 +7,20 @@ from contextlib import AbstractContextManager
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from rcsd.engines.backoff import BackoffEngine
 from rcsd.engines.constrained import RegexMask
 from rcsd.models.packing import left_padded, through_end
 from rcsd.models.policy import Policy, evaluating
 from rcsd.types import Completion, Decoding
 
 
-class HfEngine:
+class HfEngine(BackoffEngine):
     """Samples from the policy's present weights, in the process that trains them.
 
     Args:
-        policy: What is sampled from.
-        batch_size: Prompts generated together; prompts of like length share a batch.
-        precision: Context in which the model runs, as it does in training.
+        policy: The policy.
+        batch_size: Prompts in a batch; prompts of like length share one.
+        precision: Context of the model's passes, as in training.
     """
 
     def __init__(
@@ -28,36 +29,27 @@ class HfEngine:
         batch_size: int,
         precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self.policy, self.batch_size, self.precision = policy, batch_size, precision
+        super().__init__(batch_size)
+        self.policy, self.precision = policy, precision
         self._masks: dict[str, RegexMask] = {}
         self._version: int | None = None
 
-    def load(self, version: int) -> None:
-        """Nothing is copied: the weights are the policy's own."""
+    def sync(self, version: int) -> None:
+        """Note the version; the weights are the policy's own."""
         self._version = version
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        seed: int,
-        first: int = 0,
+    def _sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order; the same for the same seed.
-
-        All prompts of a batch are drawn by one generator, so what is sampled depends on the
-        batches, and on how the prompts are shared out among processes.
-
-        Raises:
-            FloatingPointError: If the policy's probabilities are not numbers.
-        """
+        """One generator draws all prompts of a batch, so samples depend on batches and ranks."""
+        batch_size = self.batch_size.value
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         completions: list[Completion | None] = [None] * len(prompts)
         devices = [self.policy.device] if self.policy.device.type == "cuda" else []
         with self.precision(), evaluating(self.policy.model), torch.random.fork_rng(devices):
             torch.manual_seed(seed + (first << 31))  # seeds have 31 bits
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
                 sampled = self._batch([prompts[index] for index in batch], decoding)
                 for index, completion in zip(batch, sampled, strict=True):
                     completions[index] = completion

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from rcsd.engines.backoff import BackoffEngine
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
@@ -34,7 +35,7 @@ MOVING_SHARE = 0.25
 TOKENS_PER_CHECK = {"cpu": 1, "cuda": 8}
 
 
-class LocalEngine:
+class LocalEngine(BackoffEngine):
     """Samples from the policy's present weights, in the process that trains them.
 
     A prompt's random numbers hang on the seed and on its index among the prompts alone, so what is
@@ -55,34 +56,26 @@ class LocalEngine:
         batch_size: int,
         precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self.policy, self.batch_size, self.precision = policy, batch_size, precision
+        super().__init__(batch_size)
+        self.policy, self.precision = policy, precision
         self._decoder = _Decoder(policy)
         self._masks: dict[str, RegexMask] = {}
         self._version: int | None = None
 
-    def load(self, version: int) -> None:
-        """Nothing is copied: the weights are the policy's own."""
+    def sync(self, version: int) -> None:
+        """Note the version; the weights are the policy's own."""
         self._version = version
 
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        seed: int,
-        first: int = 0,
+    def _sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order; the same for the same seed.
-
-        Raises:
-            FloatingPointError: If the policy's probabilities are not numbers.
-        """
         # Prompts of like length stand together, and equal ones share a prefill.
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
         waiting, sampled = deque(order), dict[int, Completion]()
         rows: _Rows | None = None
         with self.precision(), evaluating(self.policy.model):
             while waiting or rows is not None:
-                room = self.batch_size - (0 if rows is None else len(rows.indices))
+                room = self.batch_size.value - (0 if rows is None else len(rows.indices))
                 if waiting and (rows is None or rows.admits(room)):
                     entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
                     fresh = self._prefilled(entering, prompts, decoding, (seed, first))
@@ -193,6 +186,8 @@ class _Decoder:
             slow_BV = self(ids_BL[:, 1:], position_BL[:, 1:], None, RoomyCache(settings))
             cache = RoomyCache(settings)
             self(ids_BL[:, :-1], position_BL[:, :-1], mask_BL[:, :-1], cache)
+            if cache.get_seq_length() == 0:  # an argument of this name is ignored
+                return False
             fast_BV = self(ids_BL[:, -1:], position_BL[:, -1:], mask_BL, cache)
         except (TypeError, ValueError, AttributeError, RuntimeError):  # as the model likes
             return False

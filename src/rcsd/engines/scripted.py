@@ -17,8 +17,8 @@ class ScriptedEngine:
             raise ValueError("a scripted engine needs at least one completion")
         self._completions, self._next = list(completions), 0
 
-    def load(self, version: int) -> None:
-        """Says the same whatever the weights."""
+    def sync(self, version: int) -> None:
+        """Nothing depends on weights."""
 
     def sample(
         self,

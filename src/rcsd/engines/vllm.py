@@ -25,7 +25,7 @@ from rcsd.engines.requests import (
 )
 from rcsd.engines.weight_sync import all_weights, save_adapter
 from rcsd.errors import ConfigError, ModelError, RunError
-from rcsd.models.memory import random_state
+from rcsd.models.memory import batch_limit, random_state
 from rcsd.models.policy import Policy, causal_lm
 from rcsd.types import Completion, Decoding
 
@@ -67,7 +67,7 @@ class VllmEngine:
         longest: int | None = None,
         precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        self.policy, self.batch_size = policy, section.batch_size
+        self.policy, self.batch_size = policy, batch_limit(section.batch_size)
         self._section, self._precision = section, precision
         self._version: int | None = None
         self._adapter: Any = None
@@ -80,15 +80,15 @@ class VllmEngine:
             self._vllm, self._llm = _started(policy, section, longest)
         _ENDS[:] = [weakref.finalize(self, _end, self._llm)]
 
-    def load(self, version: int) -> None:
+    def sync(self, version: int) -> None:
         """Take up the policy's present weights.
 
         Raises:
             RunError: If what is sampled from afterwards is not what the policy computes.
         """
-        self._load(version)
+        self._sync(version)
 
-    def _load(self, version: int | None) -> None:
+    def _sync(self, version: int | None) -> None:
         with _own_random_numbers(self.policy):
             self._load_adapter() if self.policy.has_adapters else self._load_weights()
         self._version, self._num_loads = version, self._num_loads + 1
@@ -136,7 +136,7 @@ class VllmEngine:
             RunError: If a prompt leaves no room for its completion.
         """
         if self._num_loads == 0:
-            self._load(None)
+            self._sync(None)
         asked = [
             self._params(decoding, request_seed(seed, first + index))
             for index in range(len(prompts))

@@ -25,6 +25,7 @@ from rcsd.engines.requests import (
 from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
 from rcsd.errors import RunError
 from rcsd.http import FIRST_PAUSE, Reply, Server, ServerSettings
+from rcsd.models.memory import batch_limit
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding
 
@@ -67,7 +68,8 @@ class VllmServer:
         is_main: bool = True,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
-        self.batch_size, self._section, self._is_main = section.batch_size, section, is_main
+        self.batch_size = batch_limit(section.batch_size)
+        self._section, self._is_main = section, is_main
         # Another thread may sample: a fast tokenizer does not take two at a time.
         self.policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
         self._precision, self._server = precision, Server(_address(section), first_pause)
@@ -86,15 +88,15 @@ class VllmServer:
         self._version: int | None = None
         self._num_loads = 0
 
-    def load(self, version: int) -> None:
+    def sync(self, version: int) -> None:
         """Take up the policy's present weights; all processes call it, at the same place.
 
         Raises:
             RunError: If the server cannot, or samples from something else afterwards.
         """
-        self._load(version)
+        self._sync(version)
 
-    def _load(self, version: int | None) -> None:
+    def _sync(self, version: int | None) -> None:
         if self._is_main:
             self._handing.hand_over(version)
         self._version, self._num_loads = version, self._num_loads + 1
@@ -119,7 +121,7 @@ class VllmServer:
             RunError: If the server stays away, or answers with something else.
         """
         if self._num_loads == 0:
-            self._load(None)
+            self._sync(None)
         version, tells = self._version, tells_log_q(decoding, self._mode)
         # A fast tokenizer does not take two threads at a time.
         decodes = threading.Lock()
@@ -167,7 +169,7 @@ class VllmServer:
         return found
 
     def _at_once(self, fn: Callable[[T], Output], items: Sequence[T]) -> list[Output]:
-        executor = ThreadPoolExecutor(self.batch_size, "rcsd-request")
+        executor = ThreadPoolExecutor(self.batch_size.value, "rcsd-request")
         try:
             return list(executor.map(fn, items))
         finally:  # after a failure what has not begun need not

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcsd.data.lines import json_rows
-from rcsd.data.rows import example_from_row
+from rcsd.data.rows import example_from_row, json_rows
 from rcsd.errors import DataError
 from rcsd.evaluation.statistics import (
     FloatArray,

@@ -7,8 +7,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from scipy import optimize
 
-from rcsd.data.lint.words import text_similarity
 from rcsd.data.load import has_rubric_reader
+from rcsd.data.words import text_similarity
 from rcsd.errors import ConfigError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -48,7 +48,7 @@ class ExactMatcher:
 class TextMatcher:
     """Similar words and the same sign of the points.
 
-    Pairs maximise the summed `rcsd.data.lint.words.text_similarity`; none lies below the threshold.
+    Pairs maximise the summed `rcsd.data.words.text_similarity`; none lies below the threshold.
 
     Measured on RaR-Science (the development split; gold against 197 rubrics that an 8B model was
     trained to write): the similarity of the best one-to-one pairs tells a row's own rubric from

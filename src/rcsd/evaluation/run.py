@@ -32,7 +32,7 @@ from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.build import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import fingerprint, make_folder, surroundings
-from rcsd.models.cpu_linear import prefers_onednn
+from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.policy import Policy
 from rcsd.models.save import load_trained
 from rcsd.runs import RunFolder
@@ -88,7 +88,7 @@ def run_eval(
     }
     about = {
         **surroundings(),
-        "linear": "onednn" if prefers_onednn() else "torch",
+        "linear": linear_backend(),
         "template_sha256": templates.hashes(),
         "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
         "tasks": tasks,

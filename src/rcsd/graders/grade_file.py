@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcsd.data.lines import json_rows
-from rcsd.data.rows import grading_from_row
+from rcsd.data.rows import grading_from_row, json_rows
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, grade
 from rcsd.io import check_writable, write_rows

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rcsd.data.lint.words import QUOTED_WORDS, runs
+from rcsd.data.words import QUOTED_WORDS, runs
 from rcsd.types import Example
 
 MIN_PROSE_WORDS = QUOTED_WORDS // 2

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -12,19 +13,19 @@ from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, TopKScorer
 from rcsd.errors import ConfigError
 from rcsd.methods.base import Method
-from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.distill import Distill, check_support
-from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.sft import Sft
-from rcsd.methods.srpo import Srpo
 from rcsd.methods.staleness import build_freshness
 from rcsd.methods.suppress import Suppress
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
 from rcsd.models.teacher import Teacher
 from rcsd.types import Example
+
+if TYPE_CHECKING:
+    from rcsd.methods.grpo import Grpo
 
 MethodAt = Callable[[int], Method]
 """The method of a step, counted from 0."""
@@ -100,6 +101,9 @@ class _Builder:
             return [(term.weight, self._objective(term.method)) for term in section.terms]
         return [(1.0, self._objective(section))]
 
+    # Objectives with graders are imported where a run has them: other runs do without judges and
+    # checks.
+
     def _objective(self, section: config.PhaseMethod) -> Objective:
         match section:
             case config.Distill():
@@ -107,6 +111,8 @@ class _Builder:
             case config.Grpo():
                 return self._grpo(section)
             case config.Srpo():
+                from rcsd.methods.srpo import Srpo  # noqa: PLC0415
+
                 return Srpo(section, self._grpo(section.reward), self._distill(section.distill))
             case config.Criterion():
                 return self._criterion(section)
@@ -114,16 +120,16 @@ class _Builder:
                 return Suppress(section, self.worker)
         raise AssertionError(f"no objective: {section}")
 
-    def _grpo(self, section: config.Grpo) -> Grpo:
-        # Only here: it imports the judges, which other methods do without.
+    def _grpo(self, section: config.Grpo) -> "Grpo":
         from rcsd.graders.rewards import build_rewards  # noqa: PLC0415
+        from rcsd.methods.grpo import Grpo  # noqa: PLC0415
 
         rewards = build_rewards(section.rewards, self.parts.examples)
         return Grpo(section, self.worker, self.parts.teacher, rewards)
 
-    def _criterion(self, section: config.Criterion) -> Criterion:
-        # Only here: it imports the checks.
+    def _criterion(self, section: config.Criterion) -> Objective:
         from rcsd.graders.code import CodeJudge  # noqa: PLC0415
+        from rcsd.methods.criterion import Criterion, refuse_undecidable  # noqa: PLC0415
 
         judge = CodeJudge()
         refuse_undecidable(self.parts.examples, judge)

@@ -6,18 +6,10 @@ from dataclasses import replace
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import DataError
-<<<<<<< HEAD
-from rcsd.graders.base import Judge, rubric_of
+from rcsd.graders.base import Judge, require_rubric
 from rcsd.methods.distill import Distill, TeacherTargets
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.types import Example, Rollout, Rubric
-=======
-from rcsd.graders.base import Judge, require_rubric
-from rcsd.methods.distill import Distill, Targets
-from rcsd.methods.on_policy import Known, Watch
-from rcsd.models.logits import Predictions
-from rcsd.types import Example, Rollout, Rubric, Signal
->>>>>>> answers
 
 
 class Criterion:

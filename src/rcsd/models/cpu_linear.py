@@ -1,4 +1,4 @@
-"""Matrix products of linear layers by oneDNN, where PyTorch's own choice is a slow one.
+"""Matrix products of linear layers by oneDNN, where PyTorch's choice is slow.
 
 PyTorch multiplies float32 matrices on x86 processors by MKL, which takes its fastest kernels on
 Intel's processors alone. oneDNN, which PyTorch ships too, has no such preference: on AMD's it needs
@@ -8,40 +8,44 @@ Axes: I features in, O features out.
 """
 
 import functools
-import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rcsd.errors import ConfigError
+_choice: Literal["auto", "onednn", "torch"] = "auto"
 
-CHOICE = "RCSD_LINEAR"
-"""Environment variable that decides, where it is set: ``onednn`` or ``torch``."""
+
+def set_linear_backend(choice: Literal["auto", "onednn", "torch"]) -> None:
+    """Set the library of this process's products, as ``torch.backends`` does: `model.linear`.
+
+    Args:
+        choice: ``auto`` takes oneDNN on AMD's processors.
+    """
+    global _choice
+    _choice = choice
+
+
+def linear_backend() -> Literal["onednn", "torch"]:
+    """The library of this process's products."""
+    if _choice != "auto":
+        return _choice
+    return "onednn" if _prefers_onednn() else "torch"
 
 
 @functools.cache
-def prefers_onednn() -> bool:
-    """Whether oneDNN is the faster one here: by the processor's maker, so always the same.
-
-    Raises:
-        ConfigError: If the environment asks for something else than ``onednn`` or ``torch``.
-    """
-    choice = os.environ.get(CHOICE)
-    if choice not in (None, "onednn", "torch"):
-        raise ConfigError(f"{CHOICE}={choice}: take onednn or torch")
-    if choice is not None:
-        return choice == "onednn"
+def _prefers_onednn() -> bool:
+    """Whether oneDNN is faster, by the processor's maker: a resumed run takes the same."""
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return has_both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AuthenticAMD" in _told()
+    has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_both and has_operator and "AuthenticAMD" in _cpu_info()
 
 
-def _told() -> str:
-    """What the system tells of its processor."""
+def _cpu_info() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else platform.processor()
 
@@ -51,20 +55,20 @@ def linear(
     weight: Float[Tensor, "O I"],
     bias: Float[Tensor, " O"] | None = None,
 ) -> Float[Tensor, "*rows O"]:
-    """``input weight^T + bias``, by oneDNN for float32 on a processor that prefers it.
+    """``input weight^T + bias``, by oneDNN for float32 on a CPU if `linear_backend` says so.
 
-    Elsewhere `torch.nn.functional.linear`, the slow sibling.
+    Otherwise `torch.nn.functional.linear`, the slow sibling.
     """
-    swift = input.device.type == "cpu" and prefers_onednn() and input.numel() > 0
-    swift = swift and not torch.is_autocast_enabled("cpu")
-    if not swift or not input.dtype == weight.dtype == torch.float32:
+    fast = input.device.type == "cpu" and linear_backend() == "onednn" and input.numel() > 0
+    fast = fast and not torch.is_autocast_enabled("cpu")
+    if not fast or not input.dtype == weight.dtype == torch.float32:
         return nn.functional.linear(input, weight, bias)
     if torch.is_grad_enabled():
         return _OneDnnLinear.apply(input, weight, bias)
     return _product(input, weight, bias)
 
 
-class SwiftLinear(nn.Linear):
+class FastLinear(nn.Linear):
     """A linear layer that multiplies by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -72,11 +76,11 @@ class SwiftLinear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-def make_swift(model: nn.Module) -> None:
-    """Let all plain linear layers multiply by `linear`; their weights and names stay."""
+def use_fast_linear(model: nn.Module) -> None:
+    """Make all plain linear layers multiply by `linear`; their weights and names stay."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.__class__ = SwiftLinear
+            module.__class__ = FastLinear
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:

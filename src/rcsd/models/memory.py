@@ -202,20 +202,21 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
-    with _Held() as held:
+    with TensorBytes() as held:
         work()
     return held.peak
 
 
-class _Held(TorchDispatchMode):
-    """Counts the bytes of tensors made inside, those that autograd saves included.
+class TensorBytes(TorchDispatchMode):
+    """Bytes of the tensors made inside, those that autograd saves included: ``now`` and ``peak``.
 
-    By storage, so views count once; a storage that is first seen as an input was there before.
+    Counted by storage, so views count once; a storage that is first seen as an input was there
+    before.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak = self._now = 0
+        self.peak = self.now = 0
         self._seen: Any = WeakIdKeyDictionary()
 
     def __torch_dispatch__(
@@ -231,14 +232,14 @@ class _Held(TorchDispatchMode):
 
     def add(self, num_bytes: int) -> None:
         """Tensors were made, or are gone."""
-        self._now += num_bytes
-        self.peak = max(self.peak, self._now)
+        self.now += num_bytes
+        self.peak = max(self.peak, self.now)
 
 
 class _Counted:
     """A storage's bytes, counted as long as this object lives."""
 
-    def __init__(self, held: _Held, num_bytes: int) -> None:
+    def __init__(self, held: TensorBytes, num_bytes: int) -> None:
         self._held, self._num_bytes = held, num_bytes
         held.add(num_bytes)
 

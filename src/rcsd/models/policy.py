@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from rcsd import config
 from rcsd.data.views import turn_end_id
 from rcsd.errors import ModelError
-from rcsd.models.cpu_linear import linear, make_swift
+from rcsd.models.cpu_linear import linear, set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
 from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
 from rcsd.models.packed_attention import PACKED
@@ -234,6 +234,7 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
             "into its base model"
         )
     refuse_pickles(Path(path))
+    set_linear_backend(section.linear)
     tokenizer = load_tokenizer(section, path)
     with _reported(path):
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -320,7 +321,7 @@ def policy_of(
     packs = packing and _packs(model)
     if training.type == "lora":
         model = adapted(model, training, revision)
-    make_swift(model)
+    use_fast_linear(model)
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
@@ -351,8 +352,12 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
         raise ModelError(f"model.training.target_modules: {error}") from error
 
 
-def checkpoint_activations(policy: Policy) -> None:
+def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> None:
     """Make backward passes compute each layer's activations anew; in training mode alone.
+
+    Args:
+        policy: Its model is changed.
+        preserve_rng_state: Whether dropout draws the same numbers again.
 
     Raises:
         ModelError: If the model's code does not offer it.
@@ -361,7 +366,9 @@ def checkpoint_activations(policy: Policy) -> None:
     # The older name, which new versions of transformers warn of.
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:
-        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+        (enable or model.gradient_checkpointing_enable)(
+            {"use_reentrant": False, "preserve_rng_state": preserve_rng_state}
+        )
     except ValueError as error:
         raise ModelError(f"model.activation_checkpointing: {error}") from error
     # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import rcsd
 from rcsd import config
@@ -298,9 +298,9 @@ class Artifacts:
             case _:
                 return value
 
-    def _section_content(self, section: config.Section) -> Any:
+    def _section_content(self, section: Any) -> Any:
         if isinstance(section, _DATA):
-            return fingerprint(load_examples(section)[0])
+            return fingerprint(load_examples(cast("config.Data", section))[0])
         values = {name: self._content(value) for name, value in section if name != "out"}
         if "templates" in values:
             values["templates"] = PromptTemplates(dict(section)["templates"]).hashes()

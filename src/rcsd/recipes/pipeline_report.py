@@ -8,11 +8,11 @@ from typing import Any
 
 from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
-from rcsd.data.reading import written_rubrics
 from rcsd.data.rows import read_jsonl
+from rcsd.data.written import written_rubrics
 from rcsd.evaluation.report import Arm, Difference, Estimate, HeadroomRow, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import Agreement, agreement, compared
-from rcsd.evaluation.rubric_agreement.matchers import chosen_matcher
+from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
+from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.code import CodeJudge
@@ -180,8 +180,8 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
         clusters = None
         if name in artifacts.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        matcher = chosen_matcher(examples, None, None)
-        measured.setdefault(writer, {})[name] = agreement(
+        matcher = build_matcher(examples, None, None)
+        measured.setdefault(writer, {})[name] = measure_agreement(
             examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
         )
     return measured
@@ -251,6 +251,7 @@ def describe(
 
 
 def _describe_writer(learned: Agreement, direct: Agreement) -> str:
+    change = compare_agreements(learned, direct)
     order = ""
     if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
         order = (
@@ -259,7 +260,7 @@ def _describe_writer(learned: Agreement, direct: Agreement) -> str:
         )
     return (
         f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
-        f"untrained one's with {direct.f1:.2f}, a change of {compared(learned, direct).f1:.2f}"
+        f"untrained one's with {direct.f1:.2f}, a change of {change.f1:.2f}"
         f"{order}."
     )
 

@@ -10,11 +10,11 @@ from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
-from rcsd.data.reading import written_rubrics
 from rcsd.data.views import PromptTemplates
+from rcsd.data.written import written_rubrics
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
@@ -77,7 +77,7 @@ def write(
     total, before = sum(map(len, examples.values())), 0
     progress(0, total, "")
     policy, writer = load_trained(model)
-    engine = engine_of(engine_section, policy)
+    engine = build_engine(engine_section, policy)
     for name, (_, path) in missing.items():
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -134,7 +134,7 @@ def answer(
     """Answer the sets that have no file in ``folder`` yet; graded by the rows' rubrics."""
     progress(0, len(job.sets), "")
     policy, _ = load_trained(job.model)
-    engine = engine_of(engine_section, policy)
+    engine = build_engine(engine_section, policy)
     for done, (name, data) in enumerate(job.sets.items(), 1):
         path = folder / f"{name}.jsonl"
         if not path.is_file():

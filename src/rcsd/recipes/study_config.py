@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load, parse
-from rcsd.config.parts import Budget, Evaluation, Model
 from rcsd.config.data import Arm
-from rcsd.config.roots import Stage
+from rcsd.config.evaluation import Evaluation
+from rcsd.config.model import Model
+from rcsd.config.run import Budget, Stage
 from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]

@@ -25,15 +25,15 @@ from rcsd.data.prompts import (
     prompt_key,
 )
 from rcsd.data.rows import write_jsonl
-from rcsd.data.rubric import parse_rubric, rubric_rows, whole_criteria
+from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
-from rcsd.errors import DataError, ModelError, RubricError, RunError
-from rcsd.io import append_rows, digest, drop_cut_row, make_folder, read_json, rows_from, write_json
+from rcsd.engines.sample_cache import SampleCache
+from rcsd.errors import ModelError, RubricError, RunError
+from rcsd.io import digest, make_folder, read_json, write_json
 from rcsd.models.policy import Policy, weights_fingerprint
 from rcsd.recipes.pipeline_config import Writing
-from rcsd.recipes.workers import in_order
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example, Rubric
 
@@ -124,73 +124,66 @@ Drawn = Sequence[WrittenRubric]
 
 
 class RubricCache:
-    """Rubrics on disk, by the writer's prompt.
+    """Rubrics in a `SampleCache`, by the writer's prompt; its folder names weights and decoding.
 
     Args:
-        folder: Of these weights and this decoding.
+        folder: Folder of these weights and this decoding.
+        shard: Share of this process, which names its file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._rows: dict[str, WrittenRubric] = {}
-        self._num_bytes_read: dict[Path, int] = {}
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self._folder, self._shard = folder, shard
+        self._store = SampleCache(folder, _decode, f"{shard.number}-of-{shard.count}")
 
     def __contains__(self, key: str) -> bool:
-        return key in self._rows
+        return key in self._store
 
     def __getitem__(self, key: str) -> WrittenRubric:
-        return self._rows[key]
+        return self._store[key]
 
     def read(self) -> None:
-        """Take up what was written since the last time, by whichever process.
+        """Read what any process has written since the last call.
 
         Raises:
-            DataError: If a line of a file cannot be read.
+            DataError: If a line of a file is broken.
         """
-        for path in sorted(self._folder.glob("*.jsonl")):
-            try:
-                rows, end = rows_from(path, self._num_bytes_read.get(path, 0))
-                self._num_bytes_read[path] = end
-                for row in rows:
-                    known = {n: row[n] for n in ("num_attempts", "cut", "held_short")}
-                    written = WrittenRubric(parse_rubric(row["rubric"]), **known)
-                    self._rows.setdefault(row["key"], written)
-            except (ValueError, KeyError, TypeError, RubricError) as error:
-                raise DataError(f"the cache is broken ({error}); delete the file", path) from error
+        self._store.read()
+
+    def put(self, prompts: Sequence[PromptPair], drawn: Drawn) -> None:
+        """Write rubrics of prompts."""
+        self._store.put(
+            {
+                prompt_key(prompt.student_ids): {"id": prompt.example.id, **asdict(written)}
+                | {"rubric": rubric_rows(written.rubric)}
+                for prompt, written in zip(prompts, drawn, strict=True)
+            }
+        )
 
     @contextmanager
-    def writer(self, shard: Shard) -> Iterator[Callable[[Sequence[PromptPair], Drawn], None]]:
-        """A function that keeps rubrics of prompts, at once, in this process's own file.
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process writes this shard.
 
         Raises:
-            RunError: If another process is at the same shard.
+            RunError: If one does.
         """
-        path = self._folder / f"{shard.number}-of-{shard.count}.jsonl"
-        make_folder(path)
+        lock = self._folder / f"{self._shard.number}-of-{self._shard.count}.lock"
+        make_folder(lock)
         try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                # What a kill cut off is written anew.
-                drop_cut_row(path)
-
-                def keep(prompts: Sequence[PromptPair], drawn: Drawn) -> None:
-                    rows = []
-                    for prompt, written in zip(prompts, drawn, strict=True):
-                        key, rubric = (
-                            prompt_key(prompt.student_ids),
-                            {"rubric": rubric_rows(written.rubric)},
-                        )
-                        self._rows[key] = written
-                        rows.append(
-                            {"key": key, "id": prompt.example.id, **asdict(written)} | rubric
-                        )
-                    append_rows(path, rows)
-
-                yield keep
+            with FileLock(lock, timeout=0):
+                yield
         except Timeout as error:
             raise RunError(
-                f"another process is writing the shard {shard.number}/{shard.count} ({path}); "
-                "give each process its own with --shard"
+                f"another process is writing the shard {self._shard.number}/{self._shard.count} "
+                f"({lock}); give each process its own with --shard"
             ) from error
+
+
+def _decode(row: Mapping[str, Any]) -> WrittenRubric:
+    counts = {name: row[name] for name in ("num_attempts", "cut", "held_short")}
+    try:
+        return WrittenRubric(parse_rubric(row["rubric"]), **counts)
+    except RubricError as error:
+        raise ValueError(str(error)) from error
 
 
 def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
@@ -203,7 +196,6 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     shard: Shard | None = None,
     batch_size: int = 32,
     progress: Progress = lambda done, total: None,
-    batches_at_once: int = 1,
 ) -> tuple[list[Example], WritingReport]:
     """The examples with rubrics of the policy's in the place of their own.
 
@@ -223,7 +215,6 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
         shard: Which share of the rows to write; None writes all.
         batch_size: Rows sampled together; what a kill can lose.
         progress: Told of rows done.
-        batches_at_once: Batches in flight, for an engine that several threads can share.
 
     Returns:
         The examples that have a rubric, in order, and the report. Some of those that are missing
@@ -244,7 +235,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     room = limit_prompt_tokens(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
     prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     weights = weights_fingerprint(policy.model)
-    rubrics = RubricCache(cache / _fingerprint(weights, writing))
+    rubrics = RubricCache(cache / _fingerprint(weights, writing), shard)
     keys = [prompt_key(prompt.student_ids) for prompt in prompts]
     first = dict(zip(reversed(keys), reversed(prompts), strict=True))
     own = list(dict.fromkeys(keys))[shard.number - 1 :: shard.count]
@@ -252,8 +243,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     own.sort(key=lambda key: len(first[key].student_ids), reverse=True)
     asked = {key: first[key] for key in own}
     draw = functools.partial(_drawn, writing=writing, engine=engine)
-    at_once = (batch_size, batches_at_once)
-    new = _write_missing(rubrics, shard, asked, draw, at_once, progress)
+    new = _write_missing(rubrics, asked, draw, batch_size, progress)
     rubrics.read()
     found = [
         (prompt.example, rubrics[key], key in new)
@@ -281,32 +271,27 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
 
 def _write_missing(
     rubrics: RubricCache,
-    shard: Shard,
     asked: Mapping[str, PromptPair],
     draw: Callable[[Sequence[PromptPair]], Drawn],
-    at_once: tuple[int, int],
+    batch_size: int,
     progress: Progress,
 ) -> set[str]:
     """Write what the cache lacks, in batches in the order of ``asked``; returns the new keys."""
-    batch_size, num_batches = at_once
     new: set[str] = set()
-    with rubrics.writer(shard) as keep:
+    with rubrics.locked():
         # Read under the lock: another process may just have left this shard.
         rubrics.read()
         missing = [key for key in asked if key not in rubrics]
 
-        def batches() -> Iterator[list[PromptPair]]:
-            for start in range(0, len(missing), batch_size):
-                # Others may have written it meanwhile, where processes do not share in one way.
-                rubrics.read()
-                batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
-                if batch:
-                    yield [asked[key] for key in batch]
-
         progress(len(asked) - len(missing), len(asked))
-        for prompts, drawn in in_order(draw, batches(), num_batches):
-            keep(prompts, drawn)
-            new.update(prompt_key(prompt.student_ids) for prompt in prompts)
+        for start in range(0, len(missing), batch_size):
+            # Others may have written it meanwhile, where processes do not share in one way.
+            rubrics.read()
+            batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
+            if batch:
+                prompts = [asked[key] for key in batch]
+                rubrics.put(prompts, draw(prompts))
+                new.update(batch)
             progress(sum(key in rubrics for key in asked), len(asked))
     return new
 
@@ -364,7 +349,7 @@ def _drawn(prompts: Sequence[PromptPair], writing: Writing, engine: Engine) -> D
         except FloatingPointError as error:
             raise ModelError(f"the model that writes: {error}") from error
         for index, completion in zip(rest, completions, strict=True):
-            rubric = whole_criteria(completion.text, completion.finished)
+            rubric = parse_completion(completion.text, completion.finished)
             if rubric is not None:
                 found[index] = WrittenRubric(rubric, attempt, not completion.finished, held_short)
     if len(found) < len(prompts):

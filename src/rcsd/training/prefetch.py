@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines.build import engine_of
-from rcsd.engines.fitting import FittingEngine
+from rcsd.engines.build import BuiltEngine, build_engine
 from rcsd.models.policy import Policy
 from rcsd.types import Completion, Decoding, completion_of
 
@@ -37,7 +36,7 @@ class Prefetch:
 
     def __init__(
         self,
-        engine: FittingEngine,
+        engine: BuiltEngine,
         section: config.AnyEngine,
         policy: Policy,
         executor: Executor,
@@ -59,7 +58,7 @@ class Prefetch:
         # A parameter that needs a gradient would leave its cast in autocast's cache, which all
         # threads share.
         self._copy.model.requires_grad_(False)
-        self._copied_engine = engine_of(section, self._copy, precision)
+        self._copied_engine = build_engine(section, self._copy, precision)
 
     @torch.no_grad()
     def start(
@@ -70,18 +69,18 @@ class Prefetch:
             own.copy_(student)
         self._copied_engine.batch_size.value = self.engine.batch_size.value
         if self._version is not None and self._copied_engine is not self.engine:
-            self._copied_engine.load(self._version)
+            self._copied_engine.sync(self._version)
         sample = self._copied_engine.sample
         self._begun = self._executor.submit(sample, prompts, decoding, seed, first)
 
-    def load(self, version: int) -> None:
-        """Load the policy's weights for what is begun from now on."""
+    def sync(self, version: int) -> None:
+        """Sync the weights for what is begun from now on."""
         self.finish()
-        self.engine.load(version)
+        self.engine.sync(version)
         self._version, self._taken = version, None
 
     def finish(self) -> None:
-        """Wait for what was begun, if it is sampled by the engine that `load` changes."""
+        """Wait for what was begun, if it is sampled by the engine that `sync` changes."""
         if self._begun is not None and self._copied_engine is self.engine:
             wait([self._begun])
 

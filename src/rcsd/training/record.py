@@ -8,7 +8,7 @@ from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
 from rcsd.graders.base import verdict_settings
 from rcsd.io import fingerprint, surroundings
-from rcsd.models.cpu_linear import prefers_onednn
+from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.hub import hub_name
 from rcsd.runs import RunFolder
 from rcsd.types import Example
@@ -42,7 +42,7 @@ def create_run(
     record = {
         "config": settings.model_dump(mode="json"),
         **surroundings(),
-        "linear": "onednn" if prefers_onednn() else "torch",
+        "linear": linear_backend(),
         "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
         "num_examples": len(examples),

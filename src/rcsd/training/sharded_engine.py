@@ -56,9 +56,9 @@ class ShardedEngine:
             shards = self._ranks.all_gather_results(sample_shard)
         return [completion for shard in shards for completion in shard]
 
-    def load(self, version: int) -> None:
-        """Load the policy's weights on this rank alone; see `push_weights`."""
-        self._engine.load(version)
+    def sync(self, version: int) -> None:
+        """Sync the policy's weights on this rank alone; see `push_weights`."""
+        self._engine.sync(version)
 
     def push_weights(self, version: int) -> None:
         """Push the policy's weights to engines that hold their own copy.
@@ -72,7 +72,7 @@ class ShardedEngine:
         if isinstance(self._engine, Prefetch):
             self._ranks.all_gather_results(self._engine.finish)
         with self._all_weights() if self._holds_copy else nullcontext():
-            self._ranks.all_gather_results(lambda: self._engine.load(version))
+            self._ranks.all_gather_results(lambda: self._engine.sync(version))
 
     def _all_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self._sharding is None else self._sharding.unsharded()

@@ -6,6 +6,7 @@ The loop does not know which method runs.
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import TopKScorer, sampling_seed
-from rcsd.engines.build import engine_of
+from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
@@ -41,8 +42,8 @@ from rcsd.training.sharded_engine import ShardedEngine
 from rcsd.training.stopping import BudgetTracker, EarlyStopping, build_early_stopping
 from rcsd.training.validation import Validation, build_validation
 
-OnStep = Callable[[int, Mapping[str, float]], object]
-OnWarning = Callable[[str], object]
+OnStep = Callable[[int, Mapping[str, float]], None]
+OnWarning = Callable[[str], None]
 
 
 def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -140,8 +141,11 @@ def build_trainer(
     # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
     # precision alone, since gradients are summed by the optimizer step.
     longest = longest_sequence(settings)
-    precision = accelerator.autocast
-    engine = engine_of(settings.engine, policy, precision, longest, ranks.is_main)
+
+    def precision() -> AbstractContextManager[None]:
+        return accelerator.autocast()
+
+    engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
@@ -170,7 +174,7 @@ def build_trainer(
         rollout_engine,
         optimizer_step.max_tokens_per_microbatch,
         ranks,
-        engine.engine if isinstance(engine.engine, TopKScorer) else None,
+        engine if isinstance(engine, TopKScorer) else None,
     )
     max_tokens = resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)

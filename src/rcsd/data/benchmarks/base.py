@@ -155,7 +155,7 @@ def shuffled(problem: Problem, seed: int | None) -> Problem:
 
 
 def rubric_reader(reader: Reader) -> Callable[[Row, str], Problem]:
-    """Problems of a data set that `rcsd.data.importers.run` reads, with their criteria."""
+    """Problems of a data set that `rcsd.data.importers` reads, with their criteria."""
 
     def read(row: Row, id: str) -> Problem:
         notes = Notes()

@@ -10,8 +10,8 @@ from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS
 from rcsd.data.benchmarks.base import Problem, Row, Rows, Task, UnusableError, shuffled
 from rcsd.data.benchmarks.scibench import shown_unit
-from rcsd.data.importers.notes import reason_name
-from rcsd.data.sources import Hub, source_rows
+from rcsd.data.importers import reason_name
+from rcsd.data.sources import Hub, read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.types import LETTERS, Example, Grading
 
@@ -132,7 +132,7 @@ def _files(task: Task, split: str, path: Path) -> list[Path]:
 
 def _read(task: Task, source: Path | str, hub: Hub) -> _Read:
     rows: list[tuple[int, Row]] = []
-    for number, row in source_rows(str(source), hub):
+    for number, row in read_table(str(source), hub):
         if isinstance(row, DataError):
             raise _placed(row, source, number)
         rows.append((number, row))

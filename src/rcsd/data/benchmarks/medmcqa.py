@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rcsd.data.benchmarks.base import CHOICE, Problem, Row, Rows, Task, choice, text_of
-from rcsd.data.importers.dialogue import text_tags
+from rcsd.data.importers.formats import text_tags
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
 

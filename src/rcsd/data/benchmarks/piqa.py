@@ -11,7 +11,7 @@ from rcsd.data.benchmarks.base import (
     choice,
     text_of,
 )
-from rcsd.data.lines import content_of
+from rcsd.data.rows import read_bytes
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
 
@@ -31,7 +31,7 @@ def _with_labels(rows: Rows, path: Path | None) -> Rows:
     file = path.with_name(f"{path.stem}-labels.lst")
     if not file.is_file():
         raise DataError(f"its labels are missing; expected them in {file.name} beside it", path)
-    labels = content_of(file).decode("utf-8", "replace").split()
+    labels = read_bytes(file).decode("utf-8-sig", "replace").split()
     if len(labels) != len(rows) or not set(labels) <= {"0", "1"}:
         raise DataError(f"expected 0 or 1 for each of the {len(rows)} rows of {path.name}", file)
     return [(n, {**row, "label": int(label)}) for (n, row), label in zip(rows, labels, strict=True)]

@@ -1,7 +1,7 @@
 """RaR-Science (Rubrics as Rewards, arXiv 2507.17746)."""
 
 from rcsd.data.benchmarks.base import Task, rubric_reader
-from rcsd.data.importers.rar import rar_row
+from rcsd.data.importers.formats import rar_row
 from rcsd.data.sources import Hub
 
 TASK = Task(

@@ -1,7 +1,7 @@
 """ResearchQA (arXiv 2509.00496)."""
 
 from rcsd.data.benchmarks.base import Task, rubric_reader
-from rcsd.data.importers.researchqa import researchqa_row
+from rcsd.data.importers.formats import researchqa_row
 from rcsd.data.sources import Hub
 
 TASK = Task(

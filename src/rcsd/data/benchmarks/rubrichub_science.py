@@ -1,7 +1,7 @@
 """The science part of RubricHub (arXiv 2601.08430)."""
 
 from rcsd.data.benchmarks.base import Task, rubric_reader
-from rcsd.data.importers.rubrichub import rubrichub_row
+from rcsd.data.importers.formats import rubrichub_row
 from rcsd.data.sources import Hub
 
 _FILE = "rurbichub_v1_Science.parquet"  # spelt so

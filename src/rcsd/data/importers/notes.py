@@ -1,4 +1,4 @@
-"""What an importer did, row by row: rules, repairs, and what was left out and why."""
+"""Accounting of an import: rules, repairs, and what was left out and why."""
 
 import re
 from collections import Counter
@@ -11,17 +11,17 @@ from rcsd.errors import DataError
 from rcsd.types import Example
 
 Turns = Literal["single", "joined"]
-"""Which prompts become questions: those of one user turn, or all, with the turns joined."""
+"""Prompts that become questions: those of one user turn, or all, with the turns joined."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user decides about an import.
+    """Choices of the user.
 
     Args:
-        rubric: Which of a row's rubrics is taken, where it has several.
-        turns: What becomes of a prompt of several turns.
-        strict: Whether a row that needs a repair is refused instead.
+        rubric: Name of the rubric that is taken, where a row has several.
+        turns: Treatment of a prompt of several turns.
+        strict: Refuse rows that need a repair.
     """
 
     rubric: str = "GT"
@@ -31,10 +31,10 @@ class Options:
 
 @dataclass
 class Notes:
-    """What was done to one row; a reader writes here.
+    """Log of one row; its reader writes here.
 
     Args:
-        rules: The rule that decided each criterion or field.
+        rules: Rule that decided each criterion or field.
         repairs: Name and detail of each repair.
         dropped: Place and reason of each criterion that was left out.
     """
@@ -45,26 +45,26 @@ class Notes:
 
 
 Reader = Callable[[Mapping[str, Any], Options, Notes], dict[str, Any]]
-"""A row of a data set becomes a row of ours; what it cannot read raises a DataError."""
+"""Function from a row of a data set to a row of ours; it raises a DataError for what it refuses."""
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an importer did; every row and criterion of the source is accounted for.
+    """Account of every row and criterion of a source.
 
     Args:
         num_rows: Rows in the source.
-        counts: How many criteria and fields each rule decided, by the rule's name.
+        counts: Number of criteria and fields by the rule that decided them.
         dropped_rows: Line and reason of each row that became no example.
         dropped_criteria: Line and reason of each criterion that was left out of its rubric.
         num_examples: Rows that became examples.
-        repairs: How many times each repair was made in them, by its name.
+        repairs: Number of repairs in them, by name.
         repaired_rows: Line, name and detail of each repair.
-        refusals: How many rows each reason refused.
-        omissions: How many criteria each reason left out.
-        unread_fields: Fields of the source that no example holds, and in how many rows they stand.
+        refusals: Number of refused rows by reason.
+        omissions: Number of criteria left out by reason.
+        unread_fields: Fields of the source that no example holds, and the number of rows with them.
         source: File, folder or hub id.
-        format: The layout that it was read as.
+        format: Layout that it was read as.
     """
 
     num_rows: int
@@ -85,95 +85,79 @@ def collect(
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     reader: Reader,
     options: Options,
-    fields: frozenset[str],
+    fields: Iterable[str],
     source: str,
 ) -> tuple[list[Example], ImportReport]:
-    """Examples of the rows that can be read, and a report in which the others are listed.
+    """Examples of the well-formed rows, and a report in which the others are listed.
 
     Args:
-        rows: Line numbers, counted from 1, and rows, or why a line is none.
+        rows: Line numbers, from 1, and rows, or the error of a malformed one.
         reader: Turns a row into one of ours.
-        options: What the user decided.
-        fields: The fields that the reader reads; others are counted as unread.
+        options: Choices of the user.
+        fields: Fields that the reader reads; others are counted as unread.
         source: File, folder or hub id, for errors.
 
     Raises:
         DataError: If no row becomes an example; it names the first reason.
     """
     examples: dict[str, Example] = {}
-    counts: Counter[str] = Counter()
-    repairs: Counter[str] = Counter()
-    unread: Counter[str] = Counter()
-    repaired: list[tuple[int, str]] = []
+    accepted: list[tuple[int, Notes]] = []
     dropped_rows: list[tuple[int, str]] = []
-    dropped_criteria: list[tuple[int, str]] = []
-    num_rows = 0
+    unread: Counter[str] = Counter()
     for line, row in rows:
-        num_rows += 1
         notes = Notes()
         try:
             if isinstance(row, DataError):
                 raise row
-            unread.update(set(row) - fields)
+            unread.update(set(row) - set(fields))
             example = _example(row, line, reader, options, notes)
             if example.id in examples:
                 raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
         except DataError as error:
             why = f" ({'; '.join(notes.dropped)})" if notes.dropped else ""
-            dropped_rows.append((line, f"{_without_place(error)}{why}"))
+            dropped_rows.append((line, f"{error.at(None, None)}{why}"))
             continue
         examples[example.id] = example
-        counts.update(notes.rules)
-        repairs.update(name for name, _ in notes.repairs)
-        repaired += [
-            (line, f"{name}: {detail}" if detail else name) for name, detail in notes.repairs
-        ]
-        dropped_criteria += [(line, reason) for reason in notes.dropped]
-    report = ImportReport(
-        num_rows,
-        dict(counts),
-        tuple(dropped_rows),
-        tuple(dropped_criteria),
-        num_examples=len(examples),
-        repairs=dict(repairs),
-        repaired_rows=tuple(repaired),
-        refusals=dict(Counter(reason_name(reason) for _, reason in dropped_rows)),
-        omissions=dict(Counter(reason_name(reason) for _, reason in dropped_criteria)),
-        unread_fields=dict(unread),
-        source=source,
-    )
+        accepted.append((line, notes))
     if not examples:
         first = dropped_rows[0][1] if dropped_rows else "there are no rows"
         raise DataError(f"no row became an example; the first: {first}", source)
-    return list(examples.values()), report
-
-
-def _without_place(error: DataError) -> DataError:
-    """The error without file and line, which the list gives anyway."""
-    place = ":".join(str(part) for part in (error.path, error.line) if part is not None)
-    return DataError(str(error).removeprefix(f"{place}: "))
+    repairs = [(line, name, detail) for line, notes in accepted for name, detail in notes.repairs]
+    omitted = [(line, reason) for line, notes in accepted for reason in notes.dropped]
+    return list(examples.values()), ImportReport(
+        num_rows=len(accepted) + len(dropped_rows),
+        counts=dict(Counter(rule for _, notes in accepted for rule in notes.rules)),
+        dropped_rows=tuple(dropped_rows),
+        dropped_criteria=tuple(omitted),
+        num_examples=len(examples),
+        repairs=dict(Counter(name for _, name, _ in repairs)),
+        repaired_rows=tuple((n, ": ".join(filter(None, (name, d)))) for n, name, d in repairs),
+        refusals=dict(Counter(reason_name(reason) for _, reason in dropped_rows)),
+        omissions=dict(Counter(reason_name(reason) for _, reason in omitted)),
+        unread_fields=dict(unread),
+        source=source,
+    )
 
 
 def _example(
     row: Mapping[str, Any], line: int, reader: Reader, options: Options, notes: Notes
 ) -> Example:
     ours = reader(row, options, notes)
-    if options.strict and notes.repairs:
-        names = ", ".join(dict.fromkeys(name for name, _ in notes.repairs))
-        raise DataError(f"needs a repair, and strict allows none: {names}", field="rubric")
+    repairs = ", ".join(dict.fromkeys(name for name, _ in notes.repairs))
+    if options.strict and repairs:
+        raise DataError(f"needs a repair, and strict allows none: {repairs}", field="rubric")
     example = example_from_row(ours, line=line)
-    if notes.repairs:
-        names = ", ".join(dict.fromkeys(name for name, _ in notes.repairs))
-        example = replace(example, tags={**example.tags, "rubric_repairs": names})
-    return example
+    if not repairs:
+        return example
+    return replace(example, tags={**example.tags, "rubric_repairs": repairs})
 
 
 def reason_name(reason: str) -> str:
-    """A reason without what differs from row to row, so that reasons can be counted."""
-    found = re.match(r"field '([^']*)': ", reason)
-    place, rest = (found[1], reason[found.end() :]) if found else ("", reason)
-    found = re.match(r"(rubric\[\d+\](?:\.\w+)?): ", rest)
-    place, rest = (found[1], rest[found.end() :]) if found else (place, rest)
+    """Reason without what differs from row to row, for counting."""
+    match = re.match(r"field '([^']*)': ", reason) or re.match(
+        r"(rubric\[\d+\](?:\.\w+)?): ", reason
+    )
+    place, rest = (match[1], reason[match.end() :]) if match else ("", reason)
     rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
     rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
     place = re.sub(r"\[\d+\]", "[]", place)

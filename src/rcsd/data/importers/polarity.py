@@ -1,4 +1,4 @@
-"""What a pitfall's phrasing says: is it a mistake, or the avoidance of one?"""
+"""Polarity of a pitfall from its phrasing: a mistake, or the avoidance of one."""
 
 import re
 
@@ -94,8 +94,8 @@ def polarity(pitfall: str) -> tuple[int, str]:
         ValueError: If no rule understands it.
     """
     sentence = pitfall.strip()
-    while found := _LABEL.match(sentence):
-        sentence = sentence[found.end() :]
+    while label := _LABEL.match(sentence):
+        sentence = sentence[label.end() :]
     for rule, sign, pattern in _RULES:
         if pattern.search(sentence):
             return sign, rule

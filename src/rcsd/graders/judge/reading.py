@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rcsd.graders.answers.extraction import text_after_thinking
 from rcsd.graders.judge.chat import ChatReply
-from rcsd.io import mend_json
+from rcsd.io import after_thinking, mend_json
 
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
@@ -135,7 +134,7 @@ def _objects(text: str) -> list[Mapping[str, Any]]:
     Raises:
         _UnclearError: If an object may be a quotation, or has a key twice.
     """
-    text = _FENCE.sub("", text_after_thinking(text) or "").strip()
+    text = _FENCE.sub("", after_thinking(text) or "").strip()
     for bracket in _BRACKET.finditer(text):
         before = text[: bracket.start()]
         if (values := _json_to_end(text, bracket.start())) is None:

@@ -1,0 +1,422 @@
+"""Readers of published formats: a row of a data set becomes a row of ours.
+
+Each refuses a row with a DataError that names the field which is not as the data set has it. A
+criterion that cannot be read is left out and listed.
+"""
+
+import datetime
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeGuard
+
+from rcsd.data.fields import shortened
+from rcsd.data.importers.mend import parse_written
+from rcsd.data.importers.notes import Notes, Options
+from rcsd.data.importers.polarity import polarity
+from rcsd.data.rows import parse_json
+from rcsd.errors import DataError
+
+
+class _OmittedError(ValueError):
+    """Reason to leave a criterion out, and the field of the criterion."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+# What the formats share
+
+
+def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
+    """Row of ours; an id that is null or empty is left to the line number."""
+    tags = {"rubric_source": origin, **fields.pop("tags", {})}
+    there = {} if source.get(id) in (None, "") else {"id": source[id]}
+    return {**there, **fields, "tags": tags}
+
+
+def text_tags(source: Mapping[str, Any], *names: str) -> dict[str, str]:
+    """Fields that are texts, as tags; what is null or empty is left out."""
+    return {
+        name: source[name] for name in names if isinstance(source.get(name), str) and source[name]
+    }
+
+
+def _criteria(
+    items: object, field: str, notes: Notes, read: Callable[[Any], tuple[dict[str, Any], str]]
+) -> list[dict[str, Any]]:
+    """Criteria of a list, each with the name of the rule that decided its points."""
+    if not isinstance(items, list) or not items:
+        raise DataError(f"expected a list of criteria, got {shortened(items)}", field=field)
+    criteria = []
+    for index, item in enumerate(items):
+        try:
+            criterion, rule = read(item)
+        except ValueError as error:
+            name = getattr(error, "field", "")
+            notes.dropped.append(f"rubric[{index}]{'.' * bool(name)}{name}: {error}")
+        else:
+            criteria.append(criterion)
+            notes.rules.append(rule)
+    return criteria
+
+
+def _with_words(text: object, field: str = "") -> str:
+    if not isinstance(text, str) or not any(map(str.isalnum, text)):
+        raise _OmittedError(f"expected a text with words, got {text!r}", field)
+    return text
+
+
+def _none_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _question(prompt: object, field: str, options: Options, notes: Notes) -> str:
+    """Question of a prompt: a text, or a list of messages.
+
+    Several turns are refused, since an example holds one question; with ``turns="joined"`` they
+    become one text, in which each turn begins with the name of its role.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if not isinstance(prompt, list) or not prompt:
+        raise DataError(
+            f"expected a text or a list of messages, got {shortened(prompt)}", field=field
+        )
+    turns = [_turn(message, f"{field}[{index}]") for index, message in enumerate(prompt)]
+    if [role for role, _ in turns] == ["user"]:
+        notes.rules.append("prompt: a single user turn")
+        return turns[0][1]
+    if options.turns == "single":
+        roles = ", ".join(role for role, _ in turns)
+        raise DataError(
+            f"several turns, and an example holds one question: {roles}; "
+            "--turns joined writes them into one text",
+            field=field,
+        )
+    if turns[-1][0] != "user":
+        raise DataError("the last turn is not the user's: nothing is asked", field=field)
+    notes.rules.append("prompt: several turns, joined into one text")
+    return "\n\n".join(f"{role}: {content}" for role, content in turns)
+
+
+def _turn(message: object, field: str) -> tuple[str, str]:
+    turn = message if isinstance(message, Mapping) else {}
+    role, content, roles = turn.get("role"), turn.get("content"), ("system", "user", "assistant")
+    if role not in roles or not isinstance(content, str) or not content.strip():
+        raise DataError(
+            f"expected a message with role ({', '.join(roles)}) and content, "
+            f"got {shortened(message)}",
+            field=field,
+        )
+    return role, content
+
+
+def _pointed(item: Any) -> tuple[dict[str, Any], str]:
+    """Criterion of ``{"criterion": str, "points": number}``, as in HealthBench.
+
+    A criterion of negative points names a mistake by the definition of these data sets, so points
+    are our weight as they are.
+    """
+    if not isinstance(item, Mapping):
+        raise _OmittedError(f"expected an object, got {item!r}")
+    text, points = _with_words(item.get("criterion"), "criterion"), item.get("points")
+    if not _is_number(points) or points == 0:
+        raise _OmittedError(f"expected a number, not 0, got {points!r}", "points")
+    rule = "points below 0: a mistake" if points < 0 else "points above 0: a demand"
+    return {"criterion": text, "weight": points}, rule
+
+
+# Our own rows
+
+
+def jsonl_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of ours as it is; in a table, rubric, tags and grading may be JSON texts."""
+    del options
+    row = dict(source)
+    for name in ("rubric", "tags", "grading"):
+        value = row.get(name)
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+            row[name] = _parse_field(value, name)
+            notes.rules.append(f"{name}: read from a JSON text")
+    notes.rules.append("row taken as it is")
+    return row
+
+
+def _parse_field(text: str, field: str) -> Any:
+    try:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except DataError as error:
+        raise DataError(error.message, field=field) from error
+
+
+# RaR (Rubrics as Rewards, arXiv 2507.17746)
+
+RAR_FIELDS = ("id", "question", "reference_answer", "question_source", "rubric", "rubrics")
+WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 0.3, "Pitfall": 0.9}
+"""Points of each category, as in the paper's explicit aggregation."""
+
+# Models write Negative for RaR's category Pitfall.
+_CATEGORY = re.compile(
+    rf"({'|'.join(WEIGHTS)}|Negative)(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL
+)
+_WEIGHT_AT_THE_END = re.compile(r"(.*\S)\s*\bWeight:? (-?\d+)\.?", re.DOTALL)
+
+
+def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of a RaR row, with the rubric that ``options.rubric`` names.
+
+    Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
+    `WEIGHTS`. Criteria as objects, ``{"rubric": [{"title", "description", "weight"}]}``, keep
+    theirs. A rubric that is one text was written by a model, and is parsed (`parse_written`). The
+    category's name is cut from a criterion. The sign of a pitfall, and of what has negative points,
+    follows from its phrasing (`polarity`): what a good answer avoids is worth positive points, what
+    a bad answer does costs them.
+    """
+    items = _rar_rubric(source, options.rubric)
+    if isinstance(items, str):
+        written = parse_written(items)
+        items = written.items
+        notes.repairs += written.repairs
+        notes.dropped += written.dropped
+    numbers = iter(range(len(items))) if isinstance(items, list) else iter(())
+    return _row(
+        source,
+        f"rar:{options.rubric}",
+        question=source.get("question"),
+        reference_answer=_none_if_blank(source.get("reference_answer")),
+        rubric=_criteria(items, "rubric", notes, lambda item: _rar(item, next(numbers), notes)),
+        tags=text_tags(source, "question_source"),
+    )
+
+
+def _rar_rubric(source: Mapping[str, Any], name: str) -> object:
+    """Rubric of that name: one of ``rubrics``, or for GT the field ``rubric``."""
+    rubrics = source.get("rubrics")
+    if isinstance(rubrics, Mapping):
+        if rubrics.get(name) is not None:
+            return rubrics[name]
+        there = ", ".join(key for key, value in rubrics.items() if value is not None)
+        kind = "gold rubric" if name == "GT" else f"rubric {name!r}"
+        raise DataError(f"no {kind}; there are {there or 'none'}", field=f"rubrics.{name}")
+    if name == "GT" and isinstance(source.get("rubric"), list):
+        return source["rubric"]
+    if name == "GT":
+        raise DataError(
+            "no gold rubric: expected rubrics.GT or rubric to be a list", field="rubric"
+        )
+    raise DataError(f"no rubric {name!r}: the row has no object of rubrics", field="rubrics")
+
+
+def _rar(item: object, index: int, notes: Notes) -> tuple[dict[str, Any], str]:
+    title, points, text = "", None, item
+    if isinstance(item, Mapping):
+        title, text = item.get("title") or "", item.get("description")
+        text, points = _rar_points(text, item.get("weight"), index, notes)
+        if not _is_number(points) or points == 0:
+            raise ValueError(f"expected a weight that is a number and not 0, got {points!r}")
+    text = _with_words(text)
+    match = _CATEGORY.fullmatch(text.strip())
+    if match is not None:
+        category, text = match.groups()
+        category = "Pitfall" if category == "Negative" else category
+    elif points is not None:
+        category = "Pitfall" if points < 0 else "no category"
+    else:
+        raise ValueError(f"expected '{', '.join(WEIGHTS)} Criteria: ...', got {item!r}")
+    weight, rule = WEIGHTS[category] if points is None else abs(points), category
+    if category == "Pitfall" or (points is not None and points < 0):
+        sign, phrasing = polarity(text)
+        weight, rule = sign * weight, f"{category}, {phrasing}"
+    return {"criterion": text, "weight": weight, "title": title or category}, rule
+
+
+def _rar_points(text: Any, points: Any, index: int, notes: Notes) -> tuple[Any, Any]:
+    """Text and points of a criterion; misplaced points are put right, and that is noted."""
+    if isinstance(points, str):
+        try:
+            number = float(points)
+        except ValueError:
+            return text, points
+        notes.repairs.append(("weight given as a text", f"rubric[{index}]: {points!r}"))
+        return text, int(number) if number.is_integer() else number
+    match = _WEIGHT_AT_THE_END.fullmatch(text) if isinstance(text, str) else None
+    if points is not None or match is None:
+        return text, points
+    notes.repairs.append(("weight taken from the end of the text", f"rubric[{index}]: {match[2]}"))
+    return match[1], int(match[2])
+
+
+# RubricHub (arXiv 2601.08430): the files under RuRL, and what its code exports
+
+_PROMPTS = ("prompt", "messages", "question")
+_RUBRICS = ("Rubrics", "rubrics")
+RUBRICHUB_FIELDS = (*_PROMPTS, *_RUBRICS, "id", "ability", "data_source", "reward_model")
+
+
+def rubrichub_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of ``{"prompt": [messages], "Rubrics": [{"criterion", "points", "tags"}]}``.
+
+    Also read: ``messages`` or a text ``question`` in place of ``prompt``; ``rubrics``, or
+    ``reward_model.rubrics`` where there is neither. A criterion that the data set decides by one of
+    its own functions keeps its text alone, and is counted: our checks are others.
+    """
+    if "query" in source and "answer" in source:
+        raise DataError(
+            "a row of sft_RuFT, which holds answers to learn from; import the files under RuRL",
+            field="query",
+        )
+    reward = source.get("reward_model")
+    reward = {} if reward is None else reward
+    if isinstance(reward, str):
+        reward = _parse_field(reward, "reward_model")
+    if not isinstance(reward, Mapping):
+        raise DataError(f"expected an object, got {type(reward).__name__}", field="reward_model")
+    prompt = _only(source, _PROMPTS)
+    name = _only(source, _RUBRICS, required="rubrics" not in reward)
+    items = source[name] if name else reward["rubrics"]
+    criteria = _criteria(items, name or "reward_model.rubrics", notes, _pointed)
+    notes.rules += ["criterion with a function of RubricHub: text alone" for _ in _functions(items)]
+    answer = _none_if_blank(reward.get("ground_truth"))
+    if answer is not None:
+        notes.rules.append("reference answer: reward_model.ground_truth")
+    return _row(
+        source,
+        "rubrichub",
+        question=_question(source[prompt], prompt, options, notes),
+        reference_answer=answer,
+        rubric=criteria,
+        tags=text_tags(source, "ability", "data_source"),
+    )
+
+
+def _only(source: Mapping[str, Any], names: tuple[str, ...], required: bool = True) -> str:
+    """The one of the names that stands in the row, or '' where none must."""
+    there = [name for name in names if source.get(name) is not None]
+    if len(there) > 1 or (required and not there):
+        got = " and ".join(there) or "none"
+        raise DataError(f"expected one of {', '.join(names)}, got {got}", field=names[0])
+    return there[0] if there else ""
+
+
+def _functions(items: Any) -> Iterator[object]:
+    for item in items:
+        tags = item.get("tags") if isinstance(item, Mapping) else None
+        if isinstance(tags, Mapping) and tags.get("function"):
+            yield tags["function"]
+
+
+# HealthBench (arXiv 2505.08775; openai/simple-evals)
+
+HEALTHBENCH_FIELDS = ("prompt", "prompt_id", "rubrics", "example_tags", "ideal_completions_data")
+
+
+def healthbench_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of ``{"prompt": [messages], "prompt_id", "rubrics": [{"criterion", "points"}]}``.
+
+    The physicians' ideal completion, where there is one, becomes the solution.
+    """
+    ideal, tags = source.get("ideal_completions_data"), source.get("example_tags")
+    ideal, tags = {} if ideal is None else ideal, [] if tags is None else tags
+    if not isinstance(ideal, Mapping):
+        message = f"expected an object, got {shortened(ideal)}"
+        raise DataError(message, field="ideal_completions_data")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise DataError(f"expected a list of texts, got {shortened(tags)}", field="example_tags")
+    solution = _none_if_blank(ideal.get("ideal_completion"))
+    if solution is not None:
+        notes.rules.append("solution: the physicians' ideal completion")
+    themes = [tag.removeprefix("theme:") for tag in tags if tag.startswith("theme:")]
+    others = [tag for tag in tags if not tag.startswith("theme:")]
+    joined = {"theme": ", ".join(themes), "example_tags": ", ".join(others)}
+    return _row(
+        source,
+        "healthbench",
+        id="prompt_id",
+        question=_question(source.get("prompt"), "prompt", options, notes),
+        solution=solution,
+        rubric=_criteria(source.get("rubrics"), "rubrics", notes, _pointed),
+        tags=text_tags(joined, *joined),
+    )
+
+
+# ResearchQA (arXiv 2509.00496)
+
+RESEARCHQA_FIELDS = ("id", "general_domain", "subdomain", "field", "query", "date", "rubric")
+
+
+def researchqa_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of ``{"id", "query", "rubric": [{"rubric_item": str, "type": [str]}]}``.
+
+    An item is a question about the answer and has no weight in the data set, whose score is the
+    mean over the items: each is worth one point. Its types become its title.
+    """
+    del options  # one question and one rubric a row
+    criteria = _criteria(source.get("rubric"), "rubric", notes, _item)
+    if source.get("query") is None:
+        raise DataError("the question is missing", field="query")
+    date = source.get("date")
+    if isinstance(date, datetime.date):  # a datetime is one too
+        date = date.isoformat()
+    names = ("general_domain", "subdomain", "field", "date")
+    return _row(
+        source,
+        "researchqa",
+        question=source["query"],
+        rubric=criteria,
+        tags=text_tags({**source, "date": date}, *names),
+    )
+
+
+def _item(item: Any) -> tuple[dict[str, Any], str]:
+    item = item if isinstance(item, Mapping) else {}
+    text, types = _with_words(item.get("rubric_item"), "rubric_item"), item.get("type") or []
+    names = [types] if isinstance(types, str) else [t for t in types if isinstance(t, str)]
+    criterion = {"criterion": text, "weight": 1.0, "title": ", ".join(names)}
+    return criterion, "rubric item: one point, as the data set's mean over items"
+
+
+# OpenRubrics (arXiv 2510.07743)
+
+OPENRUBRICS_FIELDS = ("id", "instruction", "rubric", "source")
+_ITEM = re.compile(r"^[ \t]*(\d+)[.)][ \t]+", re.MULTILINE)
+_KIND = re.compile(r"\[(Hard Rule|Principle)s?\]", re.IGNORECASE)
+
+
+def openrubrics_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+    """Row of ``{"instruction": str, "rubric": str}``, the rubric as a numbered list.
+
+    Its items end with their kind: ``1. The response names five artefacts. [Hard Rule]``. The data
+    set has no weights: each criterion is worth one point, and its kind becomes its title.
+    """
+    text = source.get("rubric")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"expected a text that is not empty, got {text!r}", field="rubric")
+    if source.get("instruction") is None:
+        raise DataError("the question is missing", field="instruction")
+    before, *parts = _ITEM.split(text)
+    if not parts or before.strip():
+        raise DataError(f"expected a numbered list, got {text[:60]!r}", field="rubric")
+    numbers = [int(number) for number in parts[::2]]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise DataError(f"expected the numbers 1, 2, ... in order, got {numbers}", field="rubric")
+    return _row(
+        source,
+        "openrubrics",
+        question=_question(source["instruction"], "instruction", options, notes),
+        rubric=_criteria(parts[1::2], "rubric", notes, _numbered),
+        tags=text_tags(source, "source"),
+    )
+
+
+def _numbered(item: str) -> tuple[dict[str, Any], str]:
+    kinds = _KIND.findall(item)
+    if len(kinds) != 1:
+        raise ValueError(f"expected one of [Hard Rule], [Principle], got {item.strip()!r}")
+    kind, text = kinds[0].title(), _KIND.sub("", item).strip()
+    criterion = {"criterion": text, "weight": 1.0, "title": kind}
+    return criterion, f"{kind}: one point, the data set has no weights"

@@ -1,0 +1,53 @@
+"""Words of criteria: content words, quotations, and the similarity of two criteria."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rapidfuzz import fuzz, utils
+
+# The words that criteria are phrased with, whatever they ask for.
+PHRASING = frozenset(
+    # One text: as a list it would take a hundred lines.
+    """a an the and or of to in is are was be that this it its as for with by on from at into not no
+    than if how why what which when answer answers response solution explanation student must should
+    may might can does do correct correctly accurate accurately clear clearly explicit explicitly
+    proper properly state states identify identifies explain explains describe describes mention
+    mentions include includes including provide provides demonstrate demonstrates show shows discuss
+    discusses address addresses note notes use uses using avoid avoids omit omits ensure ensures
+    require requires""".split()  # noqa: SIM905
+)
+
+QUOTED_WORDS = 8
+"""Length in words of a quotation: of a run that stands in another text and not in the question."""
+
+
+def runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every run of `QUOTED_WORDS` words, in order; none where there are fewer words."""
+    # One after another in C: monitors look for them in every completion of every step.
+    return zip(*(words[start:] for start in range(QUOTED_WORDS)), strict=False)
+
+
+def content_words(text: str) -> list[str]:
+    """Words in lower case without those that criteria are phrased with; all, if none is left."""
+    words = utils.default_process(text).split()
+    return [word for word in words if word not in PHRASING] or words
+
+
+def text_similarity(one: str, other: str) -> float:
+    """Similarity of the content words of two criteria, in [0, 1]: 1 if they are the same.
+
+    The geometric mean of ``token_set_ratio``, which forgives a longer wording, and
+    ``token_sort_ratio``, which does not forgive a vague one. Numbers and negations hardly count.
+    """
+    a, b = " ".join(content_words(one)), " ".join(content_words(other))
+    return math.sqrt(fuzz.token_set_ratio(a, b) * fuzz.token_sort_ratio(a, b)) / 100
+
+
+def normal_form(text: str) -> str:
+    """Equal for criteria of the same content words, in whatever order."""
+    return " ".join(sorted(set(content_words(text))))
+
+
+def stems(text: str) -> frozenset[str]:
+    """The first five letters of each content word: "normalising" and "normalised" are one."""
+    return frozenset(word[:5] for word in content_words(text))

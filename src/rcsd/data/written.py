@@ -1,0 +1,94 @@
+"""Written rubrics and completions that belong to the rows of a gold file, matched by id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcsd.data.rows import json_rows, read_rows
+from rcsd.errors import DataError
+from rcsd.types import Example, Rubric
+
+
+def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> dict[str, list[str]]:
+    """Completions by id, from rows with ``id`` and ``text`` as evaluations write.
+
+    Other fields and other ids are skipped; the same text twice is two completions.
+
+    Raises:
+        DataError: If a file cannot be read, a row lacks its id or text, a file holds nothing of
+            gold's rows, or no criterion of gold has a check: then only a judge could order answers.
+    """
+    texts: dict[str, list[str]] = {example.id: [] for example in gold}
+    for path in paths:
+        num_read = 0
+        for line, row in json_rows(path):
+            id, text = row.get("id"), row.get("text")
+            if isinstance(id, bool) or not isinstance(id, str | int):
+                raise DataError(f"expected a text or a whole number, got {id!r}", path, line, "id")
+            if not isinstance(text, str):
+                raise DataError(f"expected a text, got {text!r}", path, line, "text")
+            if str(id) in texts:
+                texts[str(id)].append(text)
+                num_read += 1
+        if num_read == 0:
+            raise DataError(f"no completion is of a gold row; gold's ids: {_first(texts)}", path)
+    if paths and not any(c.check for e in gold if e.rubric for c in e.rubric.criteria):
+        raise DataError(
+            "no criterion of gold has a check, so code cannot say which completions meet it; "
+            "leave --completions out",
+            field="rubric[0].check",
+        )
+    return {id: completions for id, completions in texts.items() if completions}
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """Written rubrics that belong to gold rows.
+
+    Args:
+        rubrics: By the id of the gold row.
+        num_malformed: Number of malformed rows.
+        num_others: Number of rows whose id gold lacks.
+    """
+
+    rubrics: Mapping[str, Rubric]
+    num_malformed: int
+    num_others: int
+
+
+def written_rubrics(
+    gold: Sequence[Example], path: str | Path, skip_malformed: bool = False
+) -> WrittenFile:
+    """Rubrics of a file that were written for gold's rows, matched by id.
+
+    Args:
+        gold: Examples.
+        path: JSONL rows with the same ids and questions.
+        skip_malformed: Count malformed rows instead of refusing them.
+
+    Raises:
+        DataError: If a row is malformed, has another question than gold's row of that id, or no
+            row belongs to gold.
+    """
+    questions = {example.id: example.question for example in gold}
+    rubrics: dict[str, Rubric] = {}
+    num_malformed = num_others = 0
+    for row in read_rows(path):
+        if row.error is not None and not skip_malformed:
+            raise row.error
+        if row.example is None:
+            num_malformed += 1
+        elif row.id not in questions:
+            num_others += 1
+        elif row.example.question != questions[row.id]:
+            message = f"row {row.id!r} asks another question than gold's row of that id"
+            raise DataError(message, path, row.line, "question")
+        elif row.example.rubric is not None:
+            rubrics[row.id] = row.example.rubric
+    if not rubrics:
+        raise DataError(f"no rubric is of a gold row; gold's ids: {_first(questions)}", path)
+    return WrittenFile(rubrics, num_malformed, num_others)
+
+
+def _first(ids: Mapping[str, object]) -> str:
+    return ", ".join(map(repr, list(ids)[:3])) + ", ..."

@@ -1,0 +1,461 @@
+"""``rcsd plan``: memory of an optimizer step per device, from the model's configuration alone.
+
+    weights      bytes of the stored type, 4 per adapter weight; full fine-tuning 4 per weight
+    optimizer    8 bytes per trained weight: AdamW's two moments in float32
+    teacher      4 bytes per trained weight for a moving average, or for the frozen copy of a model
+                 that is trained in full
+    gradients    4 bytes per trained weight, from the student's pass to the update
+    cache        keys and values, 2 K c per layer, row and column, and a quarter to spare
+                 (`rcsd.engines.kv_cache`); a row is the longest prompt with the longest completion
+    activations  counted: the model's own code runs on tensors without memory
+                 (`rcsd.recipes.plan_passes.pass_bytes`)
+    logits       chunks that the loss holds at once, never [T, V] (`rcsd.models.logits`)
+    update       4 bytes per trained weight on a GPU, where AdamW updates all tensors at once
+
+With FSDP2 the first four are divided by the number of devices; all weights are gathered to sample,
+two layers and the embeddings in a pass. K is the width of a layer's keys, c the bytes of a number.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psutil
+import torch
+
+from rcsd import config
+from rcsd.config import distillations, objectives
+from rcsd.data.load import load_examples
+from rcsd.data.placebos import with_placebo
+from rcsd.data.prompts import build_prompts, limit_prompt_tokens
+from rcsd.data.views import PromptTemplates
+from rcsd.engines.kv_cache import SPARE_SHARE
+from rcsd.errors import ConfigError
+from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
+from rcsd.models.hub import model_folder
+from rcsd.models.logits import CHUNK_ENTRIES
+from rcsd.models.packing import microbatch_tokens, split_microbatches
+from rcsd.models.policy import load_tokenizer
+from rcsd.recipes.plan_passes import PlannedModel, casts_weights, load_hf_config, pass_bytes
+from rcsd.types import Completion, Example, Rollout
+
+GIB = 2**30
+TRAINED_BYTES = 4
+"""Bytes of a trained weight: float32, adapters of a bfloat16 model included (PEFT)."""
+USABLE_SHARE = {"cuda": 0.9, "cpu": 0.6}
+"""Share of a device's memory that tensors can take; the rest is the driver's context and what
+allocators waste. On CPUs as `rcsd.training.auto_microbatch.USED_SHARE`; on GPUs assumed."""
+MEASURED_EXAMPLES = 256
+"""Examples whose prompts are measured, spread over the data."""
+
+_FULL_COPIES = {"forward_kl": 11.5, "reverse_kl": 12.5, "jsd": 15.75}
+_TOP_K_COPIES = {"renormalise": 4.0, "tail": 7.0}
+_TOKEN_COPIES, _MONITOR_COPIES = 4.0, 3.0
+"""Chunks of float32 logits that a loss holds at once; the tests count them anew."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device to plan for.
+
+    Args:
+        kind: ``cuda`` (ROCm too, as in PyTorch) or ``cpu``.
+        memory_bytes: Its memory.
+        num_devices: Number of devices, one process each.
+    """
+
+    kind: Literal["cuda", "cpu"]
+    memory_bytes: float
+    num_devices: int = 1
+
+    @property
+    def usable_bytes(self) -> float:
+        """Bytes that tensors can take."""
+        return USABLE_SHARE[self.kind] * self.memory_bytes
+
+
+def this_device(num_devices: int = 1) -> Device:
+    """The device of this machine: its GPU, or its CPUs with all memory."""
+    if torch.cuda.is_available():
+        return Device("cuda", torch.cuda.get_device_properties(0).total_memory, num_devices)
+    return Device("cpu", float(psutil.virtual_memory().total), num_devices)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of prompts and completions.
+
+    Args:
+        student: Mean student prompt.
+        teacher: Mean teacher prompt.
+        longest_student: Longest student prompt.
+        longest_teacher: Longest teacher prompt.
+        completion: Mean completion.
+        longest_completion: Longest completion.
+    """
+
+    student: float
+    teacher: float
+    longest_student: int
+    longest_teacher: int
+    completion: float
+    longest_completion: int
+
+
+def build_lengths(
+    settings: config.Config, prompts: Sequence[tuple[int, int]], completion_tokens: int | None
+) -> Lengths:
+    """Lengths of a run's prompts and completions.
+
+    Args:
+        settings: The run.
+        prompts: Tokens of the student's and the teacher's prompt of one or more examples.
+        completion_tokens: Mean length of a completion; None takes the longest.
+
+    Raises:
+        ConfigError: If a completion exceeds its limit.
+    """
+    longest = settings.sampling.max_tokens
+    mean = longest if completion_tokens is None else completion_tokens
+    if mean > longest:
+        raise ConfigError(f"--completion-tokens {mean}: exceeds sampling.max_tokens: {longest}")
+    students, teachers = zip(*prompts, strict=True)
+    if not settings.has_teacher_view:
+        teachers = students
+    elif settings.views.analysis:  # counted at its longest
+        teachers = tuple(num + settings.views.max_analysis_tokens for num in teachers)
+    student, teacher = (sum(values) / len(values) for values in (students, teachers))
+    return Lengths(student, teacher, max(students), max(teachers), mean, longest)
+
+
+def measure_prompts(settings: config.Config) -> list[tuple[int, int]]:
+    """Tokens of the student's and the teacher's prompt of examples spread over the run's data.
+
+    Prompts that the run would drop are left out. A prompt with an analysis ends where it asks for
+    one.
+
+    Raises:
+        UserError: If data, configuration or tokenizer are missing, or no example fits.
+    """
+    views = settings.views
+    tokenizer = load_tokenizer(settings.model, model_folder(settings.model.path))
+    rows, _ = load_examples(settings.data)
+    examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
+    chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]
+    if not settings.has_teacher_view:
+        views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
+    sampling, hf_config = settings.sampling, load_hf_config(settings.model)
+    positions = getattr(hf_config, "max_position_embeddings", None)
+    room = limit_prompt_tokens(positions, sampling.max_prompt_tokens, sampling.max_tokens)
+    prompts, _ = build_prompts(chosen, views, tokenizer, room)
+    return [(len(prompt.student_ids), len(prompt.teacher_ids)) for prompt in prompts]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work of one process in an optimizer step; of a schedule, its largest phase.
+
+    Args:
+        examples: Examples of the process.
+        completions: Completions per example.
+        samples: Whether the student samples them; supervised fine-tuning does not.
+        teacher_passes: Forward passes in the teacher's view.
+        frozen_passes: Forward passes in the student's view without gradient.
+        updates: Optimizer updates per batch.
+        support: Size of the teacher's top k; 0 for losses over the vocabulary.
+        copies: Chunks of logits that the loss holds at once.
+        is_sparse: Whether only monitors look at the whole vocabulary.
+        max_tokens: Tokens of a micro-batch, both views together.
+    """
+
+    examples: int
+    completions: int
+    samples: bool
+    teacher_passes: int
+    frozen_passes: int
+    updates: int
+    support: int
+    copies: float
+    is_sparse: bool
+    max_tokens: int
+
+    @property
+    def num_completions(self) -> int:
+        """Completions of the process."""
+        return self.examples * self.completions
+
+    def microbatches(self, student: int, teacher: int, completion: int) -> list[list[Rollout]]:
+        """Micro-batches of a step with prompts and completions of these lengths."""
+        said = Completion((1,) * max(1, completion), "", finished=False)
+        rollouts = [
+            Rollout(
+                Example(str(n), ""),
+                (n, *(1,) * (max(1, student) - 1)),
+                (n, *(1,) * (max(1, teacher if self.teacher_passes else student) - 1)),
+                said,
+            )
+            for n in range(self.examples)
+            for _ in range(self.completions)
+        ]
+        return split_microbatches(rollouts, self.max_tokens, packs=True)
+
+    def num_watched(self, num_positions: int) -> float:
+        """Positions at which the monitors look at the vocabulary."""
+        stride = min(round(1 / MIN_MONITORED_SHARE), max(1, num_positions // MIN_MONITORED_TOKENS))
+        return num_positions / stride
+
+
+def build_work(settings: config.Config, num_devices: int) -> Work:
+    """The share of one process in a step.
+
+    Args:
+        settings: The run.
+        num_devices: Processes that share a step's examples.
+    """
+    sizes: list[tuple[config.PhaseMethod | config.Sft, int, int]] = [
+        (
+            phase.method,
+            phase.examples_per_step or settings.examples_per_step,
+            phase.completions_per_example or settings.completions_per_example,
+        )
+        for phase in settings.phases
+    ]
+    if isinstance(settings.method, config.Sft):
+        sizes = [(settings.method, settings.examples_per_step, 1)]
+    method, examples, completions = max(sizes, key=lambda size: size[1] * size[2])
+    leaves = [leaf.reward if isinstance(leaf, config.Srpo) else leaf for leaf in objectives(method)]
+    rewards = [leaf for leaf in leaves if isinstance(leaf, config.Grpo)]
+    has_criterion = any(isinstance(leaf, config.Criterion) for leaf in leaves)
+    losses = [_loss_copies(leaf) for leaf in (*leaves, *distillations(method))]
+    supports = [d.support.k for d in distillations(method) if d.support.type == "teacher_top_k"]
+    tokens = settings.max_tokens_per_microbatch
+    return Work(
+        examples=math.ceil(examples / num_devices),
+        # With fewer examples than processes, an example's completions are shared.
+        completions=math.ceil(completions * min(examples, num_devices) / num_devices),
+        samples=not isinstance(method, config.Sft),
+        # Criterion also scores with and without the criteria that a completion fails.
+        teacher_passes=len(distillations(method)) + 2 * has_criterion,
+        frozen_passes=sum((g.kl_weight > 0) + (g.updates_per_batch > 1) for g in rewards),
+        updates=max((grpo.updates_per_batch for grpo in rewards), default=1),
+        support=max(supports, default=0),
+        copies=max(losses, default=0.0) or _MONITOR_COPIES,
+        is_sparse=not any(losses),
+        max_tokens=config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens,
+    )
+
+
+def _loss_copies(method: object) -> float:
+    """Chunks of logits that a loss holds at once; 0 for one that needs K logits a position."""
+    if not isinstance(method, config.Distill):
+        return _TOKEN_COPIES * isinstance(method, config.Grpo | config.Sft | config.Suppress)
+    support = method.support
+    if method.divergence.type == "sampled_token":
+        return _TOKEN_COPIES
+    if support.type == "full":
+        return _FULL_COPIES[method.divergence.type]
+    if support.type == "teacher_top_k" and support.outside == "renormalise":
+        return 0.0
+    return _TOP_K_COPIES[support.outside]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Memory of an optimizer step on one device.
+
+    Args:
+        settings: The run.
+        model: Sizes of its model.
+        work: Work of the process.
+        lengths: Of prompts and completions.
+        device: The device.
+        kept: Bytes that are held all the time, by name.
+        phases: Bytes that are held in one phase, by phase and name.
+    """
+
+    settings: config.Config
+    model: PlannedModel
+    work: Work
+    lengths: Lengths
+    device: Device
+    kept: Mapping[str, float]
+    phases: Mapping[str, Mapping[str, float]]
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase that holds most."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def at_peak(self) -> dict[str, float]:
+        """Bytes of that phase, by name."""
+        return {**self.kept, **self.phases[self.peak_phase]}
+
+    @property
+    def peak_bytes(self) -> float:
+        """Most bytes that are held at once."""
+        return sum(self.at_peak.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within the usable memory."""
+        return self.peak_bytes <= self.device.usable_bytes
+
+    def record(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        return {
+            "config": self.settings.model_dump(mode="json"),
+            "parameters": self.model.parameters,
+            "trained": self.model.trained,
+            "work": dataclasses.asdict(self.work),
+            "lengths": dataclasses.asdict(self.lengths),
+            "device": dataclasses.asdict(self.device),
+            "memory_bytes": {"kept": self.kept, **self.phases},
+            "peak_bytes": self.peak_bytes,
+            "peak_phase": self.peak_phase,
+            "fits": self.fits,
+        }
+
+
+def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Plan:
+    """Memory of a step, for the longest prompts and completions.
+
+    Raises:
+        ConfigError: If weights are sharded among one device.
+        ModelError: If the model's configuration is missing, or its code does not run on tensors
+            without memory.
+    """
+    shards = device.num_devices if settings.processes.sharding == "fsdp" else 1
+    if settings.processes.sharding == "fsdp" and shards == 1:
+        raise ConfigError("processes.sharding: fsdp needs several devices: pass --devices")
+    model = PlannedModel.from_config(settings.model)
+    work = build_work(settings, device.num_devices)
+    trained = TRAINED_BYTES * model.trained / shards
+    kept = {"weights": model.weight_bytes / shards, "optimizer": 2 * trained}
+    if settings.teacher.type == "ema" or (settings.teacher.type == "frozen" and model.is_full):
+        kept["teacher"] = trained
+    if settings.overlap:
+        kept["weights of the sampler"] = trained
+    engine = settings.engine
+    if isinstance(engine, config.VllmEngine):
+        kept["engine's weights"] = float(_engine_number(settings) * model.all_weights)
+        kept["engine's cache"] = engine.kv_cache_gib * GIB
+    phases: dict[str, Mapping[str, float]] = {}
+    if work.samples or settings.evaluation is not None:
+        phases["sampling"] = _sampling(settings, model, work, lengths, shards)
+    longest = lengths.longest_student, lengths.longest_teacher, lengths.longest_completion
+    largest = max(work.microbatches(*longest), key=lambda part: microbatch_tokens(part, packs=True))
+    counted = pass_bytes(settings, model, largest)
+    gathered = _gathered_bytes(settings, model) if shards > 1 else 0.0
+    embeddings = gathered * model.embeddings / model.all_weights
+    in_pass = 2 * (gathered - embeddings) / model.layers + embeddings
+    logits = _logits(settings, model, work, counted.positions, device.kind)
+    if work.teacher_passes + work.frozen_passes:
+        phases["teacher"] = {
+            "gathered weights": in_pass,
+            "activations": counted.teacher,
+            "logits": logits,
+        }
+    layer = (model.trained - model.embeddings * model.is_full) / model.layers
+    phases["student"] = {
+        "gathered weights": in_pass,
+        "gradients": trained,
+        # FSDP scatters a layer's gradient from a gathered one.
+        "gathered gradients": (TRAINED_BYTES + 2) * layer if shards > 1 else 0.0,
+        "activations": counted.kept,
+        "logits or layer gradients": max(logits, counted.backward - counted.kept),
+    }
+    phases["update"] = {"gradients": trained, "update": trained * (device.kind == "cuda")}
+    return Plan(settings, model, work, lengths, device, kept, phases)
+
+
+def _engine_number(settings: config.Config) -> int:
+    """Bytes of a number in vLLM."""
+    engine = settings.engine
+    dtype = engine.dtype if isinstance(engine, config.VllmEngine) else None
+    return 4 if (dtype or settings.model.dtype) == "float32" else 2
+
+
+def _gathered_bytes(settings: config.Config, model: PlannedModel) -> float:
+    """Bytes of all weights as FSDP gathers them: in bfloat16 under autocast, else as stored."""
+    return 2.0 * model.all_weights if settings.precision == "bf16" else model.weight_bytes
+
+
+def _sampling(
+    settings: config.Config, model: PlannedModel, work: Work, lengths: Lengths, shards: int
+) -> dict[str, float]:
+    sizes = {"gathered weights": _gathered_bytes(settings, model) if shards > 1 else 0.0}
+    if isinstance(settings.engine, config.VllmServer):
+        return sizes
+    rows = min(settings.engine.batch_size, max(1, work.num_completions))
+    sizes["logits"] = 4.0 * 3 * rows * model.vocabulary
+    if isinstance(settings.engine, config.VllmEngine):
+        return sizes
+    is_autocast = casts_weights(settings)
+    # Rotary positions make keys float32 under autocast; values are bfloat16.
+    number = 3 if is_autocast else 2 if settings.precision == "bf16" else model.number
+    columns = lengths.longest_student + lengths.longest_completion
+    cached = 2.0 * model.key * model.layers * number
+    sizes["cache"] = rows * columns * cached * (1 + SPARE_SHARE)
+    if is_autocast and model.is_full:
+        # Autocast keeps its bfloat16 copies of trained weights until sampling ends.
+        sizes["casts"] = 2.0 * model.all_weights
+    return sizes
+
+
+def _logits(
+    settings: config.Config, model: PlannedModel, work: Work, positions: int, kind: str
+) -> float:
+    """Bytes of the logits that the loss or the monitors hold at once, or of gathered head rows.
+
+    Gathered rows are float32, and beside that bfloat16 if the head computes in bfloat16.
+    """
+    chunk = CHUNK_ENTRIES[kind]
+    looked = work.num_watched(positions) if work.is_sparse else positions
+    copies = 4.0 * work.copies * min(looked * model.vocabulary, chunk)
+    number = 6 if settings.precision == "bf16" or model.number == 2 else 4
+    rows = float(number * min(positions * work.support * model.hidden, chunk))
+    return max(copies, rows) + (4.0 * model.vocabulary * model.hidden if model.is_full else 0.0)
+
+
+def build_changes(plan: Plan) -> list[tuple[str, Plan]]:
+    """Plans of the same step with less memory, by the change in the configuration."""
+    settings, device = plan.settings, plan.device
+    changes: dict[str, config.Config] = {}
+    if not settings.model.activation_checkpointing:
+        section = settings.model.model_copy(update={"activation_checkpointing": True})
+        changes["model.activation_checkpointing=true"] = settings.model_copy(
+            update={"model": section}
+        )
+    if plan.work.max_tokens > plan.lengths.longest_completion:
+        half = plan.work.max_tokens // 2
+        changes[f"max_tokens_per_microbatch={half}"] = settings.model_copy(
+            update={"max_tokens_per_microbatch": half}
+        )
+    if settings.processes.sharding == "none" and device.num_devices > 1 and not settings.overlap:
+        section = settings.processes.model_copy(update={"sharding": "fsdp"})
+        changes["processes.sharding=fsdp"] = settings.model_copy(update={"processes": section})
+    return [(name, build_plan(s, plan.lengths, device)) for name, s in changes.items()]
+
+
+def verdict(plan: Plan, changes: Sequence[tuple[str, Plan]]) -> list[str]:
+    """Sentences: whether it fits, which part is largest, which change makes it fit."""
+    device, largest = plan.device, max(plan.at_peak, key=lambda name: plan.at_peak[name])
+    sentences = [
+        f"It {'fits' if plan.fits else 'does not fit'}: peak {plan.peak_bytes / GIB:.1f} GiB per "
+        f"device ({plan.peak_phase}); {device.usable_bytes / GIB:.1f} of "
+        f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: {largest}."
+    ]
+    if not plan.fits:
+        fitting = [(name, other) for name, other in changes if other.fits]
+        sentences.append(
+            f"It fits with {fitting[0][0]}: {fitting[0][1].peak_bytes / GIB:.1f} GiB."
+            if fitting
+            else "No single change above makes it fit; use LoRA, shorter completions, a smaller "
+            "engine.batch_size, more devices with processes.sharding=fsdp, or a smaller model."
+        )
+    if device.kind == "cuda":
+        sentences.append("Memory was compared with measurements on CPUs, not on GPUs.")
+    return sentences

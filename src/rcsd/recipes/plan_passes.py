@@ -1,0 +1,237 @@
+"""Bytes of a step's passes, counted without weights.
+
+Axes: H hidden, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from rcsd import config
+from rcsd.errors import ModelError
+from rcsd.models.hub import model_folder
+from rcsd.models.logits import Predictions
+from rcsd.models.memory import TensorBytes
+from rcsd.models.packed_attention import PACKED
+from rcsd.models.packing import packed, padded
+from rcsd.models.policy import (
+    Policy,
+    Scorer,
+    adapted,
+    causal_lm,
+    checkpoint_activations,
+    evaluating,
+)
+from rcsd.types import Rollout
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """Sizes of a model that is not loaded.
+
+    Args:
+        section: Its section in the configuration.
+        hf_config: Its configuration in transformers.
+        parameters: Weights without adapters; a tied head counts once.
+        adapters: Adapter weights; 0 for full fine-tuning.
+        embeddings: Weights of embeddings and head.
+        vocabulary: V.
+        hidden: H.
+        layers: Number of decoder layers.
+        key: Width of a layer's keys.
+    """
+
+    section: config.Model
+    hf_config: Any
+    parameters: int
+    adapters: int
+    embeddings: int
+    vocabulary: int
+    hidden: int
+    layers: int
+    key: int
+
+    @classmethod
+    def from_config(cls, section: config.Model) -> "PlannedModel":
+        """The sizes of a run's model, by its folder or its hub id; no weights are loaded.
+
+        Raises:
+            ModelError: If its configuration is missing, or it has no linear output head.
+        """
+        hf_config = load_hf_config(section)
+        model, text = _meta_model(hf_config, section), hf_config.get_text_config()
+        head, embedding = (
+            causal_lm(model).get_output_embeddings(),
+            causal_lm(model).get_input_embeddings(),
+        )
+        if not isinstance(head, nn.Linear):
+            raise ModelError(f"rcsd plan: {section.path} has no linear output head")
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        adapters = sum(num for name, num in sizes.items() if "lora_" in name)
+        heads = text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // heads
+        return cls(
+            section,
+            hf_config,
+            parameters=sum(sizes.values()) - adapters,
+            adapters=adapters,
+            embeddings=head.weight.numel() * (1 if head.weight is embedding.weight else 2),
+            vocabulary=text.vocab_size,
+            hidden=text.hidden_size,
+            layers=text.num_hidden_layers,
+            key=(getattr(text, "num_key_value_heads", None) or heads) * width,
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every weight is trained."""
+        return self.adapters == 0
+
+    @property
+    def trained(self) -> int:
+        """Trained weights."""
+        return self.adapters or self.parameters
+
+    @property
+    def all_weights(self) -> int:
+        """Weights with the adapters."""
+        return self.parameters + self.adapters
+
+    @property
+    def number(self) -> int:
+        """Bytes of a weight; trained ones are float32."""
+        return 4 if self.is_full else getattr(torch, self.section.dtype).itemsize
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of all weights as they are stored; adapters are float32."""
+        return float(self.number * self.parameters + 4 * self.adapters)
+
+
+@dataclass(frozen=True)
+class PassBytes:
+    """Bytes of the passes over one micro-batch.
+
+    Args:
+        teacher: Peak of a forward pass without gradient.
+        kept: Held for the student's backward pass.
+        backward: Peak of the backward pass through the decoder.
+        positions: Completion tokens.
+    """
+
+    teacher: float
+    kept: float
+    backward: float
+    positions: int
+
+
+def casts_weights(settings: config.Config) -> bool:
+    """Whether autocast copies weights to bfloat16; FSDP2 gathers them in bfloat16 instead."""
+    is_float32 = settings.model.dtype == "float32"
+    is_sharded = settings.processes.sharding == "fsdp"
+    return settings.precision == "bf16" and is_float32 and not is_sharded
+
+
+def pass_bytes(
+    settings: config.Config, model: PlannedModel, microbatch: Sequence[Rollout]
+) -> PassBytes:
+    """Count the bytes of a micro-batch's passes with the model's own code, on fake tensors.
+
+    Fake tensors have shapes, types and a device, but no memory. The device is a CPU, where packed
+    attention holds a mask, so a GPU needs slightly less.
+
+    Args:
+        settings: The run.
+        model: Its model.
+        microbatch: Rollouts of the longest lengths.
+
+    Raises:
+        ModelError: If the model's code needs the values of its tensors.
+    """
+    section, is_autocast = settings.model, casts_weights(settings)
+    if settings.precision == "bf16" and not is_autocast:
+        section = section.model_copy(update={"dtype": "bfloat16"})
+    meta = _meta_model(model.hf_config, section)
+    packs = section.packing and section.attention in (None, "sdpa")
+    if packs:
+        causal_lm(meta).set_attn_implementation(PACKED)
+    completions = [rollout.completion.token_ids for rollout in microbatch]
+
+    def predicted(prompts: list[tuple[int, ...]]) -> Predictions:
+        rows = packed(prompts, completions) if packs else padded(prompts, completions, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+            return scorer(rows)
+
+    try:
+        with FakeTensorMode():
+            _make_fake(meta)
+            policy = _bare_policy(meta, packs)
+            scorer = Scorer(policy, "plain")
+            for parameter in policy.trainable.values():
+                parameter.grad = torch.zeros_like(parameter)
+            with TensorBytes() as teacher, evaluating(meta):
+                predicted([rollout.teacher_ids for rollout in microbatch])
+            if section.activation_checkpointing:
+                # Random numbers need values, and no layer draws any.
+                checkpoint_activations(policy, preserve_rng_state=False)
+            with TensorBytes() as student:
+                hidden_TH: Any = predicted([r.student_ids for r in microbatch])
+                hidden_TH = hidden_TH.hidden_TH
+                kept = student.now
+                student.peak = kept
+                hidden_TH.backward(torch.ones_like(hidden_TH))
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"rcsd plan: {section.path}: cannot be counted: {error}") from error
+    return PassBytes(teacher.peak, kept, student.peak, sum(map(len, completions)))
+
+
+def load_hf_config(section: config.Model) -> Any:
+    """The configuration of a run's model in transformers.
+
+    Raises:
+        ModelError: If it is missing.
+    """
+    path = model_folder(section.path)
+    try:
+        return AutoConfig.from_pretrained(
+            path, revision=section.revision, trust_remote_code=section.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.path: no configuration of {path!r}: {error}") from error
+
+
+def _meta_model(hf_config: Any, section: config.Model) -> Any:
+    """The model with the adapters of a run, on PyTorch's device without memory."""
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            hf_config, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
+        )
+    if section.training.type == "lora":
+        model = adapted(model, section.training)
+    return model.train()
+
+
+def _make_fake(model: nn.Module) -> None:
+    """Replace meta tensors by fake ones that claim to be on a CPU; tied ones stay tied."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers):
+            for name, value in store.items():
+                if value is None:
+                    continue
+                if id(value) not in made:
+                    fake: Tensor = torch.empty(value.shape, dtype=value.dtype)
+                    if isinstance(value, nn.Parameter):
+                        fake = nn.Parameter(fake, requires_grad=value.requires_grad)
+                    made[id(value)] = fake
+                store[name] = made[id(value)]  # pyright: ignore[reportArgumentType]
+
+
+def _bare_policy(model: Any, packs: bool) -> Policy:
+    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+    return Policy(model, None, (), 0, 0, GenerationConfig(), packs, trained)
