@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from rcsd.evaluation.report import Relation, ReportPage, figure_svg
+from rcsd.evaluation.plots import figure_svg
+from rcsd.evaluation.report import Relation, ReportPage
 
 
 def main(

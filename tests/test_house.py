@@ -34,6 +34,7 @@ TORCH_FREE += [
     "evaluation.compare",
     "evaluation.record",
     "evaluation.report",
+    "evaluation.plots",
 ]
 TORCH_FREE += ["graders.answers", "graders.checks", "graders.judge", "graders.leakage"]
 

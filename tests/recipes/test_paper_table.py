@@ -159,7 +159,7 @@ def test_the_tables_show_ours_and_mark_what_is_published(
     assert "other between 25.0 and 50.0" in out
     drawn = svg.read_text("utf-8")
     ElementTree.fromstring(drawn)
-    hollow = re.findall(r'class="marker m1 a\d"', drawn)
+    hollow = re.findall(r"<use [^>]*fill: var\(--surface\)", drawn)
     assert len(hollow) == 1 + 2  # the legend's, base and rcsd
     text = told(*three)
     assert "gpqa-diamond, accuracy" in text

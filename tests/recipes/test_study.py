@@ -178,8 +178,8 @@ def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
     assert "rcsd - grpo" in page
     assert "in equal time" in page
     assert (tmp_path / "out" / "scores.svg").is_file()
-    assert outcome.table.columns[1:] != []
-    assert not any("time" in str(column.header) for column in outcome.table.columns)
+    assert len(outcome.table.columns) > 1
+    assert not any("time" in column for column in outcome.table.columns)
 
 
 # What is reused

@@ -104,7 +104,8 @@ def study(
 
 
 def _show(outcome: "Outcome") -> None:
-    console.print(outcome.table)
+    table = outcome.table
+    console.print(Table(table.columns, table.rows, table.title))
     for sentence in outcome.findings:
         console.print(f"- {sentence}")
     say(f"\nReport: {outcome.report}")

@@ -125,16 +125,25 @@ def _lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
 
 def _svg(table: "PaperTable") -> str:
     """The table as SVG: the average first, then a panel for each benchmark."""
-    from rcsd.evaluation.report import BenchmarkPanel, benchmark_figure, svg_of  # noqa: PLC0415
+    from rcsd.evaluation.plots import figure_svg  # noqa: PLC0415
+    from rcsd.evaluation.report import Arm, Estimate, ReportPage  # noqa: PLC0415
+    from rcsd.evaluation.statistics import Interval  # noqa: PLC0415
     from rcsd.recipes.published import published_row  # noqa: PLC0415
 
-    panels = []
+    panels = {f"{row.set}, {row.metric}": row.compared.means for row in table.rows}
+    estimates = []
     if table.average is not None:
+        title = f"average of {len(table.benchmarks)} benchmarks; published: of 6"
+        panels = {title: table.average.means, **panels}
         published = {a: POINTS * row.average for a in table.arms if (row := published_row(a))}
-        means = {of.arm: of.interval.scaled(POINTS) for of in table.average.means}
-        note = f"of {len(table.benchmarks)} benchmarks; published: of 6"
-        panels.append(BenchmarkPanel("average", note, means, published))
-    for row in table.rows:
-        means = {of.arm: of.interval.scaled(POINTS) for of in row.compared.means}
-        panels.append(BenchmarkPanel(row.set, row.metric, means, {}))
-    return svg_of(benchmark_figure(table.arms, panels))
+        estimates += [
+            Estimate(arm, "published", title, Interval(points, points, points, 1))
+            for arm, points in published.items()
+        ]
+    ours = [
+        Estimate(of.arm, "ours, 95% interval", title, of.interval.scaled(POINTS))
+        for title, means in panels.items()
+        for of in means
+    ]
+    arms = tuple(Arm(arm) for arm in table.arms)
+    return figure_svg(ReportPage("Benchmarks", arms=arms, estimates=(*ours, *estimates)), "scores")

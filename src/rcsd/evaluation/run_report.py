@@ -1,4 +1,4 @@
-"""What numbers mean: curves and facts of a run, criteria, answers side by side."""
+"""Rows of a report from runs and graded answers: curves, facts, criteria, sample answers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,6 @@ from rcsd.evaluation.report import (
     ReportPage,
     Sample,
     SampleAnswer,
-    SampleCriterion,
     write_report,
 )
 from rcsd.graders.grade import Graded
@@ -26,19 +25,19 @@ _CURVES = (
     ("loss/nll_nats_mean", "negative log-likelihood", "nats per token"),
     ("reward/score_mean", "reward", "weighted sum"),
     ("reward/no_spread_share", "groups without spread", "share"),
-    ("loss/frozen_kl_nats_mean", "distance to the frozen weights", "nats per token"),
+    ("loss/frozen_kl_nats_mean", "KL to the frozen weights", "nats per token"),
     ("student/entropy_nats_mean", "student entropy", "nats"),
-    ("teacher/top_k_overlap_share", "overlap of both views' likeliest tokens", "share"),
-    ("student/end_probability_mean", "student's probability of the end", "share"),
-    ("teacher/end_probability_mean", "teacher's probability of the end", "share"),
+    ("teacher/top_k_overlap_share", "top-k overlap of both views", "share"),
+    ("student/end_probability_mean", "student's end probability", "mean probability"),
+    ("teacher/end_probability_mean", "teacher's end probability", "mean probability"),
     ("completion/length_tokens_mean", "completion length", "tokens"),
     ("completion/truncated_share", "truncated completions", "share"),
-    ("completion/leak_phrase_share", "completions that speak of rubric or reference", "share"),
-    ("completion/copied_reference_share", "completions that copy the reference", "share"),
-    ("completion/copied_rubric_share", "completions that copy the rubric", "share"),
+    ("completion/leak_phrase_share", "mentions of rubric or reference", "share of completions"),
+    ("completion/copied_reference_share", "copies of the reference", "share of completions"),
+    ("completion/copied_rubric_share", "copies of the rubric", "share of completions"),
     ("completion/hedges_per_1000_words", "hedging", "phrases per 1000 words"),
     ("completion/checks_per_1000_words", "checking", "phrases per 1000 words"),
-    ("completion/duplicate_share", "completions that another repeats", "share"),
+    ("completion/duplicate_share", "duplicate completions", "share"),
     ("optim/grad_norm", "gradient norm", "before clipping"),
     ("eval/score_mean", "held-out score", "0 to 1"),
     ("eval/accuracy_mean", "held-out accuracy", "0 to 1"),
@@ -50,27 +49,26 @@ _NUM_SAMPLES = 4
 
 def curves(arm: str, rows: Sequence[Mapping[str, float]]) -> list[Curve]:
     """The curves of one run that a reader looks at first."""
-    found = []
+    lines = []
     for metric, name, unit in _CURVES:
         points = [(int(row["step"]), row[metric]) for row in rows if metric in row]
         if points:
             steps, values = zip(*points, strict=True)
-            found.append(Curve(arm, name, unit, steps, values))
-    return found
+            lines.append(Curve(arm, name, unit, steps, values))
+    return lines
 
 
 def write_run_report(folder: RunFolder) -> Path:
     """Write ``report.html`` of one run: curves, last completions, facts; returns its path."""
     record, path = folder.read_record(), folder.path / "report.html"
-    last = folder.completions()[-_NUM_SAMPLES:]
-    samples = [
-        Sample(row["question"], (SampleAnswer(f"step {row['step']}", row["text"]),)) for row in last
-    ]
     page = ReportPage(
         title=folder.path.name,
         subtitle=f"{record['config']['method']['type']} from {record['config']['model']['path']}",
         curves=tuple(curves(folder.path.name, folder.metrics())),
-        samples=tuple(samples),
+        samples=tuple(
+            Sample(row["question"], (SampleAnswer(f"step {row['step']}", row["text"]),))
+            for row in folder.completions()[-_NUM_SAMPLES:]
+        ),
         facts=facts(record),
     )
     write_report(page, path)
@@ -102,9 +100,9 @@ def criterion_shares(
 
     Over the verdicts that every arm has; kinds of which there are none are left out.
     """
-    found = criterion_verdicts({arm: [of_arm] for arm, of_arm in rows.items()}, problems)
+    kinds = criterion_verdicts({arm: [graded] for arm, graded in rows.items()}, problems)
     shares = []
-    for (violation, title), kind in found.items():
+    for (violation, title), kind in kinds.items():
         values = np.concatenate(list(kind.values.values()))
         judged = np.isfinite(values).all(axis=0)
         if judged.any():
@@ -119,7 +117,7 @@ def side_by_side(
 ) -> list[Sample]:
     """The first problem of each of the first templates, so that nobody can have picked them.
 
-    Problems without the tag ``template`` are each of their own.
+    A problem without the tag ``template`` counts as a template of its own.
     """
     numbered = reversed(list(enumerate(problems)))
     first = {problem.tags.get("template", problem.id): n for n, problem in numbered}
@@ -128,9 +126,8 @@ def side_by_side(
         problem = problems[index]
         answers = tuple(
             SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
-            for arm, row in ((arm, graded_rows[index]) for arm, graded_rows in rows.items())
+            for arm, row in ((arm, graded[index]) for arm, graded in rows.items())
         )
         criteria = problem.rubric.criteria if problem.rubric is not None else ()
-        shown = tuple(SampleCriterion(c.text, c.weight) for c in criteria)
-        samples.append(Sample(problem.question, answers, shown, problem.reference_answer))
+        samples.append(Sample(problem.question, answers, criteria, problem.reference_answer))
     return samples

@@ -15,13 +15,13 @@ from rcsd.evaluation.compare import (
     compare_columns,
     resampled_unit,
 )
+from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import (
     Difference,
     Estimate,
     Outcome,
     ReportPage,
-    figure_svg,
-    terminal_table,
+    estimates_table,
     write_report,
 )
 from rcsd.evaluation.statistics import FloatArray
@@ -120,7 +120,7 @@ def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, 
             write_text(out / f"{figure}.svg", figure_svg(page, figure))
     # Of a study the columns at equal tokens alone: those of both axes are wider than a terminal.
     columns = tuple(row for row in page.estimates if row.metric in METRICS)
-    table = terminal_table(replace(page, estimates=columns))
+    table = estimates_table(replace(page, estimates=columns))
     return Outcome(summary, page.lead, table, out / "report.html")
 
 

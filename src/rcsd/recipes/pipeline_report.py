@@ -10,7 +10,7 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
-from rcsd.evaluation.report import Arm, Difference, Estimate, HeadroomRow, Outcome, ReportPage
+from rcsd.evaluation.report import Arm, Difference, Estimate, Outcome, ReportPage
 from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
 from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
@@ -153,9 +153,7 @@ def run_and_report(
         estimates=tuple(of for of in means if of.arm in answers),
         differences=tuple(differences(comparisons)),
         rubrics=tuple(rubrics),
-        headroom=tuple(
-            HeadroomRow(label, scores[arm]) for arm, label in _HEADROOM.items() if arm in scores
-        ),
+        headroom={label: scores[arm] for arm, label in _HEADROOM.items() if arm in scores},
         interval_note=_interval_note(artifacts),
         curves=tuple(c for arm, f in artifacts.folders.items() for c in curves(arm, f.metrics())),
         criteria=tuple(criteria),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rcsd import config
 from rcsd.data.load import load_examples
@@ -13,6 +13,7 @@ from rcsd.runs import RunFolder
 from rcsd.types import Decoding
 
 
+@runtime_checkable
 class HeldOutSet(Protocol):
     """A set that is sampled and measured (`rcsd.training.held_out`)."""
 

@@ -1,0 +1,404 @@
+"""Figures of a report: rows -> panels, which `rcsd.evaluation.svg` draws. Imports no torch."""
+
+import math
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from rcsd.errors import UserError
+from rcsd.evaluation.report import (
+    CriterionShares,
+    Curve,
+    Difference,
+    Estimate,
+    Relation,
+    ReportPage,
+    number,
+    spaced,
+)
+from rcsd.evaluation.statistics import Interval
+from rcsd.evaluation.svg import (
+    HEX,
+    TEXT_SIZE,
+    TICK_SIZE,
+    Key,
+    Panel,
+    Panels,
+    Pen,
+    dashes,
+    marker,
+    svg_file,
+    text_width,
+    tick_text,
+)
+
+WIDE, NARROW = 350.0, 300.0
+"""Widths of a panel: its text stays readable on a phone of 390 pixels."""
+MAX_POINTS = 300
+"""Points of one line; a longer one is drawn as means over equal stretches."""
+
+Colours = Mapping[str, str]
+"""Name of an arm -> name of its colour in the theme."""
+
+
+def figures(page: ReportPage) -> dict[str, Panels]:
+    """Every figure that the page has rows for, by the name of its section."""
+    colours = arm_colours(page)
+    strong = {arm.name for arm in page.arms if arm.highlight}
+    headroom = [Estimate(view, "", "score", interval) for view, interval in page.headroom.items()]
+    builders = {
+        "scores": (page.estimates, partial(_estimate_figure, colours=colours, strong=strong)),
+        "differences": (page.differences, _difference_figure),
+        "rubrics": (page.rubrics, partial(_estimate_figure, colours=colours, strong=strong)),
+        "criteria": (page.criteria, partial(_criterion_figure, colours=colours)),
+        "headroom": (headroom, partial(_estimate_figure, colours={}, strong=set())),
+        "relations": (page.relations, partial(_relation_figure, colours=colours)),
+        "curves": (page.curves, partial(_curve_figure, colours=colours)),
+    }
+    return {name: build(rows) for name, (rows, build) in builders.items() if rows}
+
+
+def figure_svg(page: ReportPage, name: str) -> str:
+    """One figure of the page as an SVG file, light or dark as the reader prefers.
+
+    Args:
+        page: The rows.
+        name: Section of the page, such as ``scores``.
+
+    Raises:
+        UserError: No such figure, or the page has no rows for it.
+    """
+    drawable = figures(page)
+    if name not in drawable:
+        names = ", ".join(drawable) or "none"
+        raise UserError(f"no figure {name!r}: figures that this page has rows for: {names}")
+    return svg_file(drawable[name], f"{page.title}: {name}")
+
+
+def arm_colours(page: ReportPage) -> dict[str, str]:
+    """Colour of each arm: ``a0``, the accent, for the first one highlighted; the others in order.
+
+    Where no arm is highlighted, the first arm takes the accent.
+    """
+    names = page.arm_names()
+    accented = [*(arm.name for arm in page.arms if arm.highlight), *names][:1]
+    others = [name for name in names if name not in accented]
+    return dict.fromkeys(names, "a0") | {name: f"a{1 + i % 7}" for i, name in enumerate(others)}
+
+
+# Dots and whiskers
+
+
+def _estimate_figure(rows: Sequence[Estimate], colours: Colours, strong: set[str]) -> Panels:
+    """Arms down the side, a panel for each metric, a marker for each split."""
+    splits = tuple(dict.fromkeys(row.split for row in rows))
+    named = dict.fromkeys(row.arm for row in rows)
+    arms = [arm for arm in colours if arm in named] or [*named]
+    panels = []
+    for metric in dict.fromkeys(row.metric for row in rows):
+        cells = {(row.arm, row.split): row.interval for row in rows if row.metric == metric}
+        ends = [end for i in cells.values() for end in (i.low, i.mean, i.high)]
+        is_share = min(ends) >= 0 and 0.5 < max(ends) <= 1
+        ticks = [0, 0.25, 0.5, 0.75, 1] if is_share else round_ticks(ends, 4)
+        panels.append(_dot_panel(spaced(metric), cells, ticks, (arms, splits), colours, strong))
+    keys = tuple(Key(spaced(split), "quiet", place) for place, split in enumerate(splits))
+    return Panels(tuple(panels), keys if len(keys) > 1 else ())
+
+
+def _difference_figure(rows: Sequence[Difference]) -> Panels:
+    """A panel for each split and metric, on one scale; intervals that hold 0 are grey."""
+    ends = [end for row in rows for end in (row.interval.low, row.interval.high)]
+    ticks = round_ticks(ends, 6, has_zero=True)
+    panels = []
+    for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
+        alike = {
+            row.label: row.interval for row in rows if (row.split, row.metric) == (split, metric)
+        }
+        colours = {label: "a1" if i.low <= 0 <= i.high else "a0" for label, i in alike.items()}
+        cells = {(label, split): interval for label, interval in alike.items()}
+        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*alike], (split,)), colours))
+    return Panels(tuple(panels))
+
+
+def _dot_panel(
+    title: str,
+    cells: Mapping[tuple[str, str], Interval],
+    ticks: Sequence[float],
+    names: tuple[Sequence[str], Sequence[str]],
+    colours: Colours,
+    strong: Collection[str] | None = None,
+) -> Panel:
+    """Whiskers from low to high, markers at means, means as text at the right edge.
+
+    Args:
+        title: Of the panel.
+        cells: Interval by row and split.
+        ticks: Of the x axis.
+        names: The rows, and the splits in the order of their markers.
+        colours: By row; the accent where none is given.
+        strong: Rows in bold; None: the intervals are differences.
+    """
+    rows, splits = names
+    is_difference = strong is None
+    used = [split for split in splits if any(key[1] == split for key in cells)]
+    pitch = 17.0
+    row_height = 24.0 if is_difference else 30.0 + pitch * (len(used) - 1)
+    left = min(0.46 * WIDE, max(text_width(row, TEXT_SIZE) for row in rows) + 16)
+
+    def draw(pen: Pen) -> None:
+        pen.x_axis(ticks, has_grid=True)
+        if is_difference:
+            pen.ax.axvline(0, color=HEX["faint"], lw=1)
+        for index, row in enumerate(rows):
+            middle, colour = row_height * (index + 0.5), colours.get(row, "a0")
+            if index:
+                pen.rule(middle - row_height / 2, WIDE)
+            lines = wrapped(row, left - 8, max_lines=2)
+            for y, line in _spread(lines, middle, 13):
+                pen.text(0, y, line, weight="bold" if row in (strong or ()) else "normal")
+            for y, split in _spread(used, middle, pitch):
+                if (interval := cells.get((row, split))) is not None:
+                    pen.ax.plot([interval.low, interval.high], [y, y], color=HEX[colour], lw=2)
+                    pen.ax.plot(interval.mean, y, **marker(splits.index(split), colour))
+                    pen.text(WIDE, y, number(interval.mean, is_difference), size=12, ha="right")
+
+    numbers = "; ".join(
+        f"{row} {spaced(split)}: {format(interval, '+.2f' if is_difference else '.2f')}"
+        for (row, split), interval in cells.items()
+    )
+    description, height = f"{title}. {numbers}", row_height * len(rows)
+    note = spaced(splits[0]) if is_difference else ""
+    return Panel(title, note, description, WIDE, height, (left, 46, 24), draw)
+
+
+def _spread(items: Sequence[str], middle: float, pitch: float) -> list[tuple[float, str]]:
+    """Items with their heights, evenly around a middle."""
+    top = middle - pitch * (len(items) - 1) / 2
+    return [(top + pitch * place, item) for place, item in enumerate(items)]
+
+
+# Bars
+
+
+def _criterion_figure(rows: Sequence[CriterionShares], colours: Colours) -> Panels:
+    """Bars of the share met: demands in one panel; violations, lower is better, in another."""
+    groups = (
+        ("met", "higher is better", [row for row in rows if not row.violation]),
+        ("violated", "lower is better", [row for row in rows if row.violation]),
+    )
+    panels = tuple(_bar_panel(*group, colours) for group in groups if group[2])
+    arms = [arm for arm in colours if any(arm in row.shares for row in rows)]
+    return Panels(panels, tuple(Key(arm, colours[arm], 2) for arm in arms))
+
+
+def _bar_panel(
+    title: str, direction: str, rows: Sequence[CriterionShares], colours: Colours
+) -> Panel:
+    """The name of each criterion kind, and below it a bar for each arm on the scale 0 to 1."""
+    names: list[tuple[float, str]] = []
+    counts: list[tuple[float, int | None]] = []
+    bars: list[tuple[float, float, str]] = []
+    y = 8.0
+    for row in rows:
+        counts.append((y, row.num_verdicts))
+        for line in wrapped(row.kind, WIDE - 66, max_lines=3):
+            names.append((y, line))
+            y += 16
+        for arm in (arm for arm in colours if arm in row.shares):
+            bars.append((y, row.shares[arm], colours[arm]))
+            y += 13
+        y += 12
+
+    def draw(pen: Pen) -> None:
+        pen.ax.set(xlim=(0, 1), xticks=[])
+        for middle, name in names:
+            pen.text(0, middle, name)
+        for middle, count in counts:
+            pen.small(WIDE, middle, "" if count is None else f"n = {count:,}", ha="right")
+        for middle, share, colour in bars:
+            pen.ax.barh(middle, [1, share], height=8, color=[HEX["track"], HEX[colour]])
+            pen.small(WIDE, middle, number(share), ha="right")
+
+    numbers = "; ".join(
+        f"{row.kind}, {arm}: {number(share)}" for row in rows for arm, share in row.shares.items()
+    )
+    description = f"Share {title}, {direction}. {numbers}"
+    return Panel(title, f"share of answers, {direction}", description, WIDE, y, (0, 46, 0), draw)
+
+
+# Lines
+
+
+def _curve_figure(rows: Sequence[Curve], colours: Colours) -> Panels:
+    """A small panel for each metric, a line for each arm."""
+    panels = tuple(
+        _curve_panel([row for row in rows if (row.metric, row.unit) == key], colours)
+        for key in dict.fromkeys((row.metric, row.unit) for row in rows)
+    )
+    arms = [arm for arm in colours if any(row.arm == arm for row in rows)]
+    keys = tuple(Key(arm, colours[arm]) for arm in arms)
+    return Panels(panels, keys if len(keys) > 1 else (), num_columns=3)
+
+
+def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
+    """Lines of one metric over the steps; what is not finite breaks the line and is counted."""
+    lines = [(colours[curve.arm], *thinned(curve)) for curve in curves]
+    x, y = (np.concatenate([line[axis] for line in lines]) for axis in (1, 2))
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
+    left = max(text_width(tick_text(tick), TICK_SIZE) for tick in y_ticks) + 10
+    height = 142.0
+
+    def draw(pen: Pen) -> None:
+        pen.x_axis(x_ticks)
+        if len(set(x)) > 1:
+            pen.ax.set_xlim(x.min(), x.max())
+        pen.y_axis(y_ticks)
+        for colour, steps, values in lines:
+            pen.ax.plot(steps, values, color=HEX[colour], lw=1.75, ls=dashes(colour))
+            dots = _dotted(values)
+            style = {"ms": 6, "mfc": HEX[colour], "mec": HEX["surface"], "mew": 1.25}
+            pen.ax.plot(steps[dots], values[dots], "o", **style)
+        pen.small(left, height + 32, _curve_note(curves))
+
+    ends = [(curve.arm, [v for v in curve.values if math.isfinite(v)]) for curve in curves]
+    numbers = "; ".join(f"{arm} from {number(v[0])} to {number(v[-1])}" for arm, v in ends if v)
+    title, unit = spaced(curves[0].metric), curves[0].unit
+    description = f"{title} ({unit}) by {curves[0].x}: {numbers}"
+    return Panel(title, unit, description, NARROW, height, (left, 6, 40), draw)
+
+
+def thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, as means over equal stretches where there are more than `MAX_POINTS`.
+
+    Means are over the finite values of a stretch; without any they are NaN, which breaks the line.
+    """
+    size = _stretch(curve)
+    points = np.array([curve.steps, curve.values], dtype=float)
+    points = np.pad(points, ((0, 0), (0, -len(curve.steps) % size)), constant_values=np.nan)
+    finite = np.isfinite(points[1]).reshape(-1, size)
+    sums = np.where(finite, points.reshape(2, -1, size), 0.0).sum(axis=2)
+    with np.errstate(invalid="ignore"):
+        steps, values = sums / finite.sum(axis=1)
+    return steps, values
+
+
+def _stretch(curve: Curve) -> int:
+    return math.ceil(len(curve.steps) / MAX_POINTS) or 1
+
+
+def _dotted(values: np.ndarray) -> np.ndarray:
+    """Places that get a dot: the last finite value, and those alone between gaps."""
+    finite = np.pad(np.isfinite(values), 1)
+    alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
+    return np.union1d(np.flatnonzero(alone), np.flatnonzero(finite[1:-1])[-1:])
+
+
+def _curve_note(curves: Sequence[Curve]) -> str:
+    """Name of the x axis, and what the lines leave out."""
+    notes = [curves[0].x]
+    size = max(map(_stretch, curves))
+    if size > 1:
+        notes.append(f"means over up to {size} points")
+    num_missing = sum(not math.isfinite(value) for curve in curves for value in curve.values)
+    if num_missing:
+        notes.append(f"{num_missing} not finite, left out")
+    return " · ".join(notes)
+
+
+# Points
+
+
+def _relation_figure(rows: Sequence[Relation], colours: Colours) -> Panels:
+    return Panels(tuple(_relation_panel(row, colours) for row in rows))
+
+
+def _relation_panel(relation: Relation, colours: Colours) -> Panel:
+    """A mark for each arm, with its name."""
+    left, right, height = 44.0, WIDE - 6, 298.0
+    x_ticks = round_ticks([x for _, x, _ in relation.points], 4, has_zero=True)
+    y_ticks = round_ticks([y for _, _, y in relation.points], 4, has_zero=True)
+    names = names_beside(
+        [
+            (
+                name,
+                left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - left),
+                (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * height,
+            )
+            for name, x, y in relation.points
+        ]
+    )
+    below = max([height, *(y for _, _, y in names)]) + 40
+
+    def draw(pen: Pen) -> None:
+        pen.x_axis(x_ticks)
+        pen.y_axis(y_ticks)
+        for name, x, y in relation.points:
+            pen.ax.plot(x, y, **marker(0, colours.get(name, "a1")))
+        for name, start, y in names:
+            pen.small(start, y, name)
+        pen.small(left, below - 8, f"x: {relation.x_label} · y: {relation.y_label}")
+
+    numbers = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
+    margins = (left, WIDE - right, below - height)
+    title, description = relation.title, f"{relation.title}. {numbers}"
+    return Panel(title, relation.note, description, WIDE, height, margins, draw)
+
+
+def names_beside(marks: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Names right of their marks, or left where there is no room, below those above them.
+
+    Args:
+        marks: Name, x and y of each mark in pixels.
+
+    Returns:
+        Name, left end and height, in order of height. No two names overlap.
+    """
+    names: list[tuple[str, float, float]] = []
+    for name, x, y in sorted(marks, key=lambda mark: mark[2]):
+        text = shortened(name, WIDE / 2 - 8, TICK_SIZE)
+        width = text_width(text, TICK_SIZE)
+        start = x + 8 if x + 8 + width <= WIDE else x - 8 - width
+        while any(
+            abs(y - height) < 12
+            and start < left + text_width(other, TICK_SIZE)
+            and start + width > left
+            for other, left, height in names
+        ):
+            y += 4
+        names.append((text, start, y))
+    return names
+
+
+# Scales and labels
+
+
+def round_ticks(values: Iterable[float], num_ticks: int, has_zero: bool = False) -> list[float]:
+    """Round numbers from below the smallest value to above the largest; of no values: 0 to 1.
+
+    Zero is among them where it must be, or where the values come near it, so that heights can be
+    compared.
+    """
+    finite = list(values) or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    if has_zero or 0 < low <= high / 2:
+        low, high = min(low, 0.0), max(high, 0.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
+    ticks = MaxNLocator(num_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in ticks]
+
+
+def shortened(text: str, width: float, size: float) -> str:
+    """Text cut to a width, with an ellipsis where something is missing."""
+    num_letters = int(len(text) * width / max(width, text_width(text, size)))
+    return text if num_letters == len(text) else text[: max(1, num_letters - 1)].rstrip() + "…"
+
+
+def wrapped(text: str, width: float, max_lines: int) -> list[str]:
+    """Text broken into lines of a width, with an ellipsis where more lines would be needed."""
+    num_letters = max(8, int(width * len(text) / max(1.0, text_width(text, TEXT_SIZE))))
+    return textwrap.wrap(text, num_letters, max_lines=max_lines, placeholder="…") or [""]

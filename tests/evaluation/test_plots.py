@@ -1,0 +1,294 @@
+"""Figures: shapes where the numbers say, labels that can be read, the same bytes every time."""
+
+import itertools
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.evaluation.test_report import full_page
+
+from rcsd.errors import UserError
+from rcsd.evaluation.plots import (
+    MAX_POINTS,
+    WIDE,
+    arm_colours,
+    figure_svg,
+    figures,
+    names_beside,
+    round_ticks,
+    shortened,
+    thinned,
+    wrapped,
+)
+from rcsd.evaluation.report import (
+    MINUS,
+    Arm,
+    CriterionShares,
+    Curve,
+    Difference,
+    Estimate,
+    Relation,
+    ReportPage,
+)
+from rcsd.evaluation.statistics import Interval
+from rcsd.evaluation.svg import HEX, THEME, panel_svg, text_width, tick_text
+
+NAN = float("nan")
+NASTY = 'a < b & c "d" <script>alert(1)</script> $\\frac{1}{2}$ 物 {{ 7 * 7 }}'
+NAMES = ["scores", "differences", "rubrics", "criteria", "headroom", "relations", "curves"]
+
+
+def drawing(page: ReportPage, name: str, place: int = 0) -> ElementTree.Element:
+    return ElementTree.fromstring(panel_svg(figures(page)[name].panels[place], "test"))
+
+
+def lines(root: ElementTree.Element, colour: str) -> list[list[tuple[float, float]]]:
+    """Corners of the open paths of a colour."""
+    paths = [
+        path.attrib["d"]
+        for path in root.iter("path")
+        if f"stroke: var(--{colour})" in path.attrib["style"] and "z" not in path.attrib["d"]
+    ]
+    pairs = [re.findall(r"[ML] ([\d.]+) ([\d.]+)", path) for path in paths]
+    return [[(float(x), float(y)) for x, y in corners] for corners in pairs]
+
+
+def marks(root: ElementTree.Element) -> list[tuple[float, float, str]]:
+    """Markers: where they are, and their colour."""
+    return [
+        (float(use.attrib["x"]), float(use.attrib["y"]), use.attrib["style"].split("--")[-1][:2])
+        for use in root.iter("use")
+    ]
+
+
+def texts(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
+    return {t.text or "": (float(t.attrib["x"]), float(t.attrib["y"])) for t in root.iter("text")}
+
+
+def curve_page(values: tuple[float, ...]) -> ReportPage:
+    return ReportPage("p", curves=(Curve("train", "loss", "", tuple(range(len(values))), values),))
+
+
+# All figures
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_stands_alone_in_theme_colours_with_all_labels_inside(name: str):
+    text = figure_svg(full_page(), name)
+    root = ElementTree.fromstring(text)
+    left, top, width, height = map(float, root.attrib["viewBox"].split())
+    assert (left, top) == (0, 0)
+    for label in root.iter("{http://www.w3.org/2000/svg}text"):
+        assert 0 <= float(label.attrib["x"]) <= width
+        assert 0 <= float(label.attrib["y"]) <= height
+    drawn = text.split("</style>")[1]
+    assert "var(--ink)" in drawn
+    assert not re.search(r"#[0-9a-f]{6}|nan|inf|url\(|font-family|https?:", drawn)
+    assert {*re.findall(r"var\(--([\w-]+)\)", drawn)} <= {*HEX}
+    assert "prefers-color-scheme: dark" in text
+    assert figure_svg(full_page(), name) == text
+
+
+def test_each_theme_colour_is_one_variable_with_a_dark_sibling():
+    light, dark = (re.findall(r"--([\w-]+): (#\w{6})", part) for part in THEME.split("@media"))
+    assert len({value for _, value in light}) == len(light)
+    assert [name for name, _ in light] == [name for name, _ in dark]
+    assert not {*light} & {*dark}
+
+
+def test_no_name_becomes_markup_or_mathematics():
+    interval = Interval(0.5, 0.4, 0.6, 3)
+    page = ReportPage(
+        NASTY,
+        estimates=(Estimate(NASTY, NASTY, NASTY, interval), Estimate(NASTY, "b", NASTY, interval)),
+        criteria=(CriterionShares(NASTY, {NASTY: 0.5}),),
+    )
+    for name in ("scores", "criteria"):
+        root = ElementTree.fromstring(figure_svg(page, name))
+        assert not any("script" in element.tag for element in root.iter())
+        assert NASTY in [element.text for element in root.iter()]
+
+
+def test_a_figure_without_rows_is_a_user_error():
+    with pytest.raises(UserError, match=r"no figure 'scores': .* none"):
+        figure_svg(ReportPage("page"), "scores")
+    with pytest.raises(UserError, match=", ".join(NAMES)):
+        figure_svg(full_page(), "tables")
+
+
+def test_every_arm_has_a_colour_of_its_own_and_the_first_highlighted_one_the_accent():
+    arms = (Arm("base"), Arm("rcsd", highlight=True), Arm("learned", highlight=True))
+    assert arm_colours(ReportPage("p", arms=arms)) == {"base": "a1", "rcsd": "a0", "learned": "a2"}
+    assert arm_colours(ReportPage("p", arms=arms[:1])) == {"base": "a0"}
+
+
+# Dots and bars
+
+
+def test_whisker_and_marker_lie_where_the_numbers_say():
+    # Four letters of 12.5 * 0.56 and 16: the axis goes from 44 (0) to 350 - 46 = 304 (1).
+    interval = Interval(0.5, 0.25, 0.75, 9)
+    root = drawing(
+        ReportPage("p", estimates=(Estimate("base", "test", "score", interval),)), "scores"
+    )
+    [whisker] = lines(root, "a0")
+    assert whisker == [pytest.approx((109, 47)), pytest.approx((239, 47))]
+    assert marks(root) == [(pytest.approx(174), pytest.approx(47), "a0")]
+    ticks = {text: x for text, (x, _) in texts(root).items()}
+    assert {name: ticks[name] for name in ("0", "0.25", "1")} == pytest.approx(
+        {"0": 44, "0.25": 109, "1": 304}
+    )
+    assert ticks["0.50"] == WIDE
+
+
+def test_splits_differ_by_marker_and_missing_cells_stay_empty():
+    figure = figures(full_page())["scores"]
+    assert [(key.label, key.marker) for key in figure.keys] == [
+        ("new numbers", 0),
+        ("new templates", 1),
+    ]
+    assert [len(marks(drawing(full_page(), "scores", place))) for place in (0, 1)] == [3, 1]
+
+
+def test_a_difference_whose_interval_holds_zero_is_grey():
+    page = full_page()
+    crossing = Difference("a - b", "new_numbers", "score", Interval(0.1, -0.1, 0.3, 9))
+    page = ReportPage("p", differences=(*page.differences, crossing))
+    assert [colour for _, _, colour in marks(drawing(page, "differences"))] == ["a0", "a1"]
+
+
+def test_bars_are_as_long_as_their_shares_and_violations_have_a_panel_of_their_own():
+    widths = []
+    for place in (0, 1):
+        root = drawing(full_page(), "criteria", place)
+        for path in root.iter("path"):
+            if re.search(r"fill: var\(--a\d\)", path.attrib["style"]):
+                xs = [float(x) for x in re.findall(r"[ML] ([\d.]+)", path.attrib["d"])]
+                widths.append((max(xs) - min(xs)) / (WIDE - 46))
+    assert widths == pytest.approx([0.41, 0.95, 0.38, 0.0], abs=1e-3)
+    assert "lower is better" in figures(full_page())["criteria"].panels[1].description
+
+
+# Lines
+
+
+def test_values_that_are_not_finite_break_the_line_and_are_counted():
+    root = drawing(curve_page((1.0, 0.5, NAN, 0.25, math.inf, 0.0)), "curves")
+    [line] = lines(root, "a0")
+    assert [y for _, y in line] == pytest.approx([32, 103, 138.5, 174], abs=0.1)
+    assert len(marks(root)) == 2  # 0.25 alone between gaps, and the last value
+    assert "step · 2 not finite, left out" in texts(root)
+    assert (
+        "train from 1.00 to 0.00" in figures(curve_page((1.0, 0.0)))["curves"].panels[0].description
+    )
+
+
+def test_a_line_of_nothing_finite_is_an_empty_panel():
+    root = drawing(curve_page((NAN, math.inf)), "curves")
+    assert lines(root, "a0") == marks(root) == []
+    assert "step · 2 not finite, left out" in texts(root)
+
+
+def test_long_lines_are_drawn_as_means_and_say_so():
+    page = curve_page(tuple(float(step % 4) for step in range(4 * MAX_POINTS - 1)))
+    steps, values = thinned(page.curves[0])
+    assert len(steps) == MAX_POINTS
+    assert steps[:2].tolist() == [1.5, 5.5]
+    assert values.tolist() == [1.5] * (MAX_POINTS - 1) + [1.0]
+    assert "step · means over up to 4 points" in texts(drawing(page, "curves"))
+
+
+def test_means_are_over_finite_values_and_a_stretch_without_any_is_a_gap():
+    values = [NAN] * 2 + [NAN, 3.0] + [0.0] * (2 * MAX_POINTS - 4)
+    steps, means = thinned(curve_page(tuple(values)).curves[0])
+    assert np.isnan(means[0])
+    assert (steps[1], means[1]) == (3.0, 3.0)
+
+
+def test_curves_name_the_quantity_on_their_x_axis():
+    curve = Curve("rcsd", "score", "0 to 1", (0.0, 50.0), (0.1, 0.2), "tokens")
+    [panel] = figures(ReportPage("page", curves=(curve,)))["curves"].panels
+    assert panel.description == "score (0 to 1) by tokens: rcsd from 0.10 to 0.20"
+
+
+# Points
+
+
+def relation_page(*points: tuple[str, float, float]) -> ReportPage:
+    arms = tuple(Arm(name, highlight=name == "rcsd") for name, _, _ in points)
+    return ReportPage(
+        "p", arms=arms, relations=(Relation("set", "headroom", "gain", points, "r = 0.5"),)
+    )
+
+
+def test_a_mark_lies_where_its_two_numbers_say_and_its_name_beside_it():
+    # Axes from 0 to 1: x from 44 to 344, y from 48 + 298 up to 48.
+    page = relation_page(("rcsd", 0.5, 0.25), ("origin", 0.0, 0.0), ("far", 1.0, 1.0))
+    assert marks(drawing(page, "relations")) == [
+        (pytest.approx(194), pytest.approx(271.5), "a0"),
+        (pytest.approx(44), pytest.approx(346), "a1"),
+        (pytest.approx(344), pytest.approx(48), "a2"),
+    ]
+    places = texts(drawing(page, "relations"))
+    assert places["rcsd"][0] == pytest.approx(202)
+    assert places["far"][0] == pytest.approx(
+        344 - 8 - text_width("far", 11)
+    )  # no room on the right
+    assert figures(page)["relations"].panels[0].description == (
+        "set. rcsd: 0.50, 0.25; origin: 0.00, 0.00; far: 1.00, 1.00"
+    )
+
+
+def test_zero_is_on_the_axes_of_numbers_below_it():
+    root = drawing(relation_page(("worse", -0.2, -0.1), ("better", 0.2, 0.1)), "relations")
+    assert [text.text for text in root.iter("text")].count("0") == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abc ", min_size=1, max_size=90), st.floats(44, 344), st.floats(0, 298)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_names_never_leave_the_panel_nor_cover_each_other(marks: list[tuple[str, float, float]]):
+    boxes = [(x, x + text_width(name, 11), y) for name, x, y in names_beside(marks)]
+    assert len(boxes) == len(marks)
+    assert all(0 <= left < right <= WIDE + 1e-9 for left, right, _ in boxes)
+    for (a, b, h), (c, d, k) in itertools.combinations(boxes, 2):
+        assert abs(h - k) >= 12 or b <= c or d <= a
+
+
+# Scales and labels
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.03, 0.17], ["0", "0.05", "0.1", "0.15", "0.2"]),
+        ([-0.03, 0.17], [f"{MINUS}0.05", "0", "0.05", "0.1", "0.15", "0.2"]),
+        ([70.0, 110.0], ["70", "80", "90", "100", "110"]),
+        ([200.0, 2000.0], ["0", "500", "1,000", "1,500", "2,000"]),
+    ],
+)
+def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[str]):
+    assert [tick_text(tick) for tick in round_ticks(values, 5)] == ticks
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [5.0], [-2.0, -2.0], [1e-9], [3e12, 3e12]])
+def test_values_without_spread_have_a_scale(values: list[float]):
+    ticks = round_ticks(values, 4)
+    assert len(ticks) > 1
+    assert all(ticks[0] <= value <= ticks[-1] for value in values)
+
+
+def test_long_names_are_cut_or_wrapped():
+    assert shortened("a long name", 40, 10) == "a long…"
+    assert shortened("short", 40, 10) == "short"
+    assert wrapped("one two three", 75, max_lines=3) == ["one two", "three"]
+    assert wrapped("one two three four five six", 75, max_lines=2)[-1].endswith("…")
+    assert wrapped("", 60, max_lines=2) == [""]
