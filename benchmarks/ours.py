@@ -16,8 +16,9 @@ from rcsd.engines.build import build_engine
 from rcsd.methods.base import Batch, Method
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit, microbatch_limit
-from rcsd.models.policy import Policy, Scorer, policy_of
-from rcsd.models.teacher import teacher_of
+from rcsd.models.policy import Policy, build_policy
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import build_teacher
 from rcsd.types import Example
 from workload import BUILTIN, Work, model_and_tokenizer
 
@@ -91,14 +92,14 @@ def run_of(
         tokenizer: Its tokenizer.
         engine: Samples; None takes the one of the settings.
     """
-    policy = policy_of(model, tokenizer, settings.model.training)
+    policy = build_policy(model, tokenizer, settings.model.training)
     # No token ends a completion, so all have the length that was asked for.
     policy = replace(policy, end_ids=(policy.vocab_size,))
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
     trained = list(policy.trainable.values())
     optimizer = torch.optim.AdamW(trained, lr=settings.optim.lr, betas=settings.optim.betas)
-    scorer, optimizer = accelerator.prepare(Scorer(policy), optimizer)
-    teacher = teacher_of(settings.teacher, policy)
+    scorer, optimizer = accelerator.prepare(Scorer(policy.model), optimizer)
+    teacher = build_teacher(settings.teacher, policy)
     engine = engine or build_engine(settings.engine, policy, lambda: accelerator.autocast())
     tokens = settings.max_tokens_per_microbatch
     limit = microbatch_limit(

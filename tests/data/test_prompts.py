@@ -14,7 +14,7 @@ from rcsd.engines.analysis import with_analyses
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError
-from rcsd.models.policy import Policy, policy_of
+from rcsd.models.policy import Policy, build_policy
 from rcsd.types import Completion
 
 VIEWS = config.Views(analysis=True, max_analysis_tokens=6)
@@ -23,7 +23,7 @@ ROWS = examples("train", 3, seed=0)
 
 @pytest.fixture
 def policy() -> Policy:
-    return policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    return build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
 
 
 def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
@@ -66,7 +66,7 @@ def test_analyses_are_written_once_and_found_again_by_the_same_weights_alone(
     assert len(file.read_text().splitlines()) == 3
     silent = ScriptedEngine([Completion((0,), "never asked", True)])
     assert with_analyses(asked, VIEWS, policy, silent, tmp_path, 1000) == first
-    other = policy_of(tiny_model(seed=1), tiny_tokenizer(), config.FullFineTuning())
+    other = build_policy(tiny_model(seed=1), tiny_tokenizer(), config.FullFineTuning())
     with_analyses(asked, VIEWS, other, silent, tmp_path, 1000)
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -23,8 +23,9 @@ from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
-from rcsd.models.policy import Policy, Scorer, policy_of
-from rcsd.models.teacher import teacher_of
+from rcsd.models.policy import Policy, build_policy
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
@@ -35,7 +36,7 @@ PROMPTS = [[5], [6, 7, 8, 9, 10, 11], [12, 13], [5, 6, 7], [200, 201, 202, 203]]
 
 
 def tiny_policy(seed: int = 0, pad_is_end: bool = False) -> Policy:
-    return policy_of(tiny_model(seed, pad_is_end), tiny_tokenizer(), FULL)
+    return build_policy(tiny_model(seed, pad_is_end), tiny_tokenizer(), FULL)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_any_end_token_ends_a_rubric_also_where_it_is_the_pad_token(pad_is_end: 
     model, tokenizer = tiny_model(pad_is_end=pad_is_end), tiny_tokenizer()
     ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|system|>")]
     model.generation_config.eos_token_id = ends
-    policy = policy_of(model, tokenizer, FULL)
+    policy = build_policy(model, tokenizer, FULL)
     assert set(policy.end_ids) == set(ends)
     decoding = Decoding(200, 5.0, regex=SMALL)
     sampled = HfEngine(policy, 32).sample(PROMPTS * 6, decoding, seed=0)
@@ -108,7 +109,7 @@ def test_logits_that_are_wider_than_the_vocabulary_are_masked_to_it() -> None:
     model.resize_token_embeddings(width + 77, mean_resizing=False)
     with torch.no_grad():
         model.get_input_embeddings().weight[width:] *= 100
-    policy = policy_of(model, tiny_tokenizer(), FULL)
+    policy = build_policy(model, tiny_tokenizer(), FULL)
     free = HfEngine(policy, 8).sample(PROMPTS, Decoding(20, 5.0), seed=0)
     assert max(max(c.token_ids) for c in free) >= width
     held = HfEngine(policy, 8).sample(PROMPTS, Decoding(200, 5.0, regex=SMALL), seed=0)
@@ -284,9 +285,15 @@ def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
 def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
     section = config.Distill(divergence=divergence, support=support)
     student = RolloutWorker(
-        policy, Scorer(policy), HfEngine(policy, 8), decoding, 2, microbatch_limit(10_000), seed=0
+        policy,
+        Scorer(policy.model),
+        HfEngine(policy, 8),
+        decoding,
+        2,
+        microbatch_limit(10_000),
+        seed=0,
     )
-    teacher = teacher_of(config.FrozenTeacher(), policy)
+    teacher = build_teacher(config.FrozenTeacher(), policy)
     return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
 
 

@@ -23,7 +23,8 @@ from rcsd.engines.hf import HfEngine
 from rcsd.engines.kv_cache import RoomyCache, RoomyLayer
 from rcsd.engines.local import LocalEngine
 from rcsd.errors import ModelError
-from rcsd.models.policy import Policy, has_plain_head, policy_of
+from rcsd.models.policy import Policy, build_policy
+from rcsd.models.scorer import has_plain_head
 from rcsd.types import Decoding
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
@@ -33,7 +34,7 @@ EQUAL = [[5, 6, 7], [8, 9, 10], [5, 6, 7], [11, 12, 13], [5, 6, 7], [8, 9, 10]]
 
 def tiny_policy(many_ends: bool = False, training: Any = FULL) -> Policy:
     """Of random weights; many end tokens make rows end at different times."""
-    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), training)
     for name, parameter in policy.trainable.items():
         if training is LORA:
             torch.manual_seed(len(name))
@@ -57,7 +58,7 @@ def windowed(kind: type, section: type, **options: Any) -> Policy:
     """A tiny model some of whose layers see the last tokens alone."""
     torch.manual_seed(0)
     shape = tiny_shape() | {"sliding_window": 4, "tie_word_embeddings": False} | options
-    return policy_of(kind(section(**shape)).eval(), tiny_tokenizer(), FULL)
+    return build_policy(kind(section(**shape)).eval(), tiny_tokenizer(), FULL)
 
 
 def forward_calls(policy: Policy, act: Callable[[], object]) -> list[tuple[int, int]]:
@@ -132,7 +133,7 @@ def test_a_head_that_is_not_plain_is_respected() -> None:
         return output
 
     model.forward = capped
-    policy, decoding = policy_of(model, tiny_tokenizer(), FULL), Decoding(20)
+    policy, decoding = build_policy(model, tiny_tokenizer(), FULL), Decoding(20)
     expected = HfEngine(policy, 6).sample(PADDED, decoding, seed=0)
     assert LocalEngine(policy, 6).sample(PADDED, decoding, seed=0) == expected
     assert expected != HfEngine(tiny_policy(), 6).sample(PADDED, decoding, seed=0)

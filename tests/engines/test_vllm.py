@@ -24,8 +24,8 @@ from tests.training.test_trainer import LORA, settings, trajectory
 from rcsd import config
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.rubric_grammar import rubric_regex
-from rcsd.engines.agreeing import own_log_q
 from rcsd.engines.vllm import VllmEngine
+from rcsd.engines.vllm_requests import policy_log_q
 from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import RunError
 from rcsd.models.hub import model_folder
@@ -45,7 +45,7 @@ QUESTIONS = ["What is the energy of a lamp of 60 W after 5 s?", "How far?", "Why
 SAMPLED = Decoding(max_tokens=24, temperature=0.8)
 
 
-def policy_of(training: str) -> Policy:
+def build_policy(training: str) -> Policy:
     section = LORA if training == "lora" else {"type": "full"}
     return load_policy(config.Model.model_validate({"path": MICRO, "training": section}))
 
@@ -64,13 +64,13 @@ def section(**changes: Any) -> config.VllmEngine:
 
 @pytest.fixture(scope="module")
 def adapters() -> tuple[Policy, VllmEngine]:
-    policy = policy_of("lora")
+    policy = build_policy("lora")
     return policy, VllmEngine(policy, section(), longest=512)
 
 
 @pytest.fixture(scope="module")
 def whole() -> tuple[Policy, VllmEngine]:
-    policy = policy_of("full")
+    policy = build_policy("full")
     return policy, VllmEngine(policy, section(), longest=512)
 
 
@@ -80,7 +80,7 @@ def prompts(policy: Policy) -> list[list[int]]:
 
 def assert_by_present_weights(policy: Policy, said: list[Completion], temperature: float) -> None:
     for prompt, completion in zip(prompts(policy), said, strict=True):
-        own = own_log_q(policy, prompt, completion.token_ids, temperature, nullcontext)
+        own = policy_log_q(policy, prompt, completion.token_ids, temperature, nullcontext)
         assert completion.log_q == pytest.approx(own, abs=1e-4)
 
 
@@ -131,7 +131,7 @@ def test_cached_keys_and_values_of_an_older_adapter_are_not_taken_for_the_newers
         moved(policy, version)
         engine.sync(version)
         [said] = engine.sample(long, Decoding(4), seed=0)
-        own = own_log_q(policy, long[0], said.token_ids, 1.0, nullcontext)
+        own = policy_log_q(policy, long[0], said.token_ids, 1.0, nullcontext)
         assert said.log_q == pytest.approx(own, abs=1e-4)
 
 
@@ -280,7 +280,7 @@ def server_section(url: str, tmp_path: Path) -> dict[str, Any]:
 def test_a_server_samples_scores_and_follows_adapters_as_the_process_does(
     url: str, tmp_path: Path
 ) -> None:
-    policy = policy_of("lora")
+    policy = build_policy("lora")
     chosen = config.VllmServer.model_validate(server_section(url, tmp_path))
     engine = VllmServer(policy, chosen, longest=512)
     assert engine._mode == "raw_logprobs"

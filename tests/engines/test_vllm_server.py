@@ -17,14 +17,14 @@ from tests.support.tiny import tiny_folder
 from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 
 from rcsd import config
-from rcsd.engines.agreeing import own_log_q
 from rcsd.engines.build import build_engine
-from rcsd.engines.requests import (
-    completion_of,
+from rcsd.engines.vllm_requests import (
+    checked_completion,
+    has_log_q,
+    policy_log_q,
     request_seed,
     sampling_fields,
-    tells_log_q,
-    top_k_of,
+    top_k_tokens,
 )
 from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ConfigError, RunError
@@ -89,7 +89,7 @@ def engine(
 
 
 def contextless(policy: Policy, prompt: list[int], ids: tuple[int, ...], t: float) -> list[float]:
-    return own_log_q(policy, prompt, ids, t, nullcontext)
+    return policy_log_q(policy, prompt, ids, t, nullcontext)
 
 
 # What is asked for
@@ -132,8 +132,8 @@ def test_a_temperature_that_vllm_would_change_or_refuse_is_refused(temperature: 
 def test_log_probabilities_are_kept_only_where_they_are_those_of_the_whole_vocabulary(
     decoding: Decoding, raw: bool, processed: bool
 ) -> None:
-    assert tells_log_q(decoding, "raw_logprobs") is raw
-    assert tells_log_q(decoding, "processed_logprobs") is processed
+    assert has_log_q(decoding, "raw_logprobs") is raw
+    assert has_log_q(decoding, "processed_logprobs") is processed
 
 
 def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
@@ -459,7 +459,7 @@ def test_probabilities_that_are_no_numbers_are_the_policys_fault_and_not_the_ser
 ) -> None:
     policy = ready[1].policy
     with pytest.raises(FloatingPointError, match="not numbers"):
-        completion_of([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
+        checked_completion([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
 
 
 def test_what_goes_on_after_an_end_token_was_sampled_by_other_rules(
@@ -467,11 +467,11 @@ def test_what_goes_on_after_an_end_token_was_sampled_by_other_rules(
 ) -> None:
     policy = ready[1].policy
     end = policy.end_ids[0]
-    assert completion_of([5, end], [], Decoding(4), policy, 0).finished
+    assert checked_completion([5, end], [], Decoding(4), policy, 0).finished
     with pytest.raises(RunError, match="went on after an end token"):
-        completion_of([5, end, 5], [], Decoding(4), policy, 0)
+        checked_completion([5, end, 5], [], Decoding(4), policy, 0)
     with pytest.raises(RunError, match="told 1 log-probabilities of 2 tokens"):
-        completion_of([5, 6], [-1.0], Decoding(2), policy, 0)
+        checked_completion([5, 6], [-1.0], Decoding(2), policy, 0)
 
 
 # At the start
@@ -545,21 +545,21 @@ def test_an_address_that_would_not_do_is_refused(tmp_path: Path, url: str, probl
 
 
 def test_the_actual_token_goes_where_it_is_not_among_the_likeliest() -> None:
-    assert top_k_of({7: -9.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
-    assert top_k_of({4: -1.0, 3: -0.5}, 4, 2) == ((3, 4), (-0.5, -1.0))
+    assert top_k_tokens({7: -9.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
+    assert top_k_tokens({4: -1.0, 3: -0.5}, 4, 2) == ((3, 4), (-0.5, -1.0))
     # As likely as the last of them, and left out all the same.
-    assert top_k_of({7: -1.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
+    assert top_k_tokens({7: -1.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
 
 
 @pytest.mark.parametrize("said", [{}, {3: -0.5, 4: -1.0}, {7: -1.0}, {7: -1, 3: -1, 4: -1, 5: -1}])
 def test_other_than_k_likeliest_tokens_are_refused(said: dict[int, float]) -> None:
     with pytest.raises(RunError, match="asked for the 2 likeliest tokens"):
-        top_k_of(said, 7, 2)
+        top_k_tokens(said, 7, 2)
 
 
 def test_likeliest_tokens_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(FloatingPointError):
-        top_k_of({7: float("nan"), 3: -1.0}, 7, 2)
+        top_k_tokens({7: float("nan"), 3: -1.0}, 7, 2)
 
 
 def test_the_engines_likeliest_tokens_are_the_base_models(

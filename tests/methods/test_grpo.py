@@ -24,7 +24,8 @@ from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.suppress import Suppress
 from rcsd.models.memory import microbatch_limit
-from rcsd.models.policy import Scorer, policy_of
+from rcsd.models.policy import build_policy
+from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import LiveTeacher
 from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
@@ -49,10 +50,10 @@ def student_of(
         Completion(tuple(range(10, 10 + length)), text, finished=True)
         for text, length in zip(texts, lengths, strict=True)
     ]
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     decoding = Decoding(8, 1.0)
     engine, limit = ScriptedEngine(completions), microbatch_limit(4096)
-    return RolloutWorker(policy, Scorer(policy), engine, decoding, num, limit, 0)
+    return RolloutWorker(policy, Scorer(policy.model), engine, decoding, num, limit, 0)
 
 
 def asked(*questions: str, rubric: Rubric | None = RUBRIC) -> list[PromptPair]:

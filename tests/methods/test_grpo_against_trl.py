@@ -20,7 +20,8 @@ from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.packing import split_microbatches
-from rcsd.models.policy import Policy, Scorer, policy_of
+from rcsd.models.policy import Policy, build_policy
+from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import LiveTeacher
 from rcsd.types import Completion, Decoding, Example, Rollout
 
@@ -97,7 +98,7 @@ def ours(
     decoding = Decoding(MAX_TOKENS, TEMPERATURE)
     engine = ScriptedEngine(completions)
     student = RolloutWorker(
-        policy, Scorer(policy), engine, decoding, NUM_COMPLETIONS, microbatch_limit(10_000), 0
+        policy, Scorer(policy.model), engine, decoding, NUM_COMPLETIONS, microbatch_limit(10_000), 0
     )
     scripted: Reward = Scripted()
     method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
@@ -153,7 +154,7 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     theirs = sampled_by(trainer)
     model = trainer.model
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    policy = policy_of(model, tokenizer, config.FullFineTuning())
+    policy = build_policy(model, tokenizer, config.FullFineTuning())
     method, batch = ours(policy, theirs, section)
 
     advantages = torch.tensor([r.signals[0].advantages[0] for r in batch.rollouts])

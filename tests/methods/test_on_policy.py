@@ -240,16 +240,16 @@ def moved_by_an_update(method: OnPolicy, batch: Batch) -> torch.Tensor:
     return found(method, batch)[2]
 
 
-@pytest.mark.parametrize("teacher_of", [lambda s: LiveTeacher(), moved], ids=["live", "frozen"])
+@pytest.mark.parametrize("build_teacher", [lambda s: LiveTeacher(), moved], ids=["live", "frozen"])
 def test_targets_are_kept_over_the_updates_of_a_batch_unless_the_teacher_moves(
-    teacher_of: Callable[[RolloutWorker], Teacher],
+    build_teacher: Callable[[RolloutWorker], Teacher],
 ) -> None:
     gradients, num_passes = [], []
     for kept in (True, False):
         ours = student()
         scorer = Watched(ours.scorer)
         ours = replace(ours, scorer=scorer)
-        teacher = teacher_of(ours)
+        teacher = build_teacher(ours)
         objective = distill(ours, teacher)
         objective.reuses_targets = objective.reuses_targets and kept
         method = OnPolicy(ours, [(1.0, objective), (1.0, grpo(ours, updates_per_batch=2))])

@@ -17,7 +17,7 @@ from rcsd.methods.distill import Distill
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.staleness import Freshness, build_freshness, gaps, importance_weights
-from rcsd.models.logits import log_q_of
+from rcsd.models.logits import target_log_q
 from rcsd.models.teacher import LiveTeacher, ShadowTeacher
 from rcsd.types import Completion, Example, Rollout
 
@@ -158,7 +158,7 @@ def test_the_gap_is_zero_where_the_engine_says_what_the_trainer_says() -> None:
     predictions, target_T = made.predictions(
         [r.student_ids for r in batch.rollouts], batch.rollouts
     )
-    log_q_T = log_q_of(predictions, target_T, 1.0)
+    log_q_T = target_log_q(predictions, target_T, 1.0)
     said_T = made.per_token([r.completion.log_q for r in batch.rollouts])
     assert torch.allclose(log_q_T, said_T, atol=1e-5)
 

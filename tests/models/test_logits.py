@@ -20,8 +20,9 @@ from rcsd.methods.losses import forward_kl_terms, restrict, top_k_ids
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models import logits
-from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions, log_q_of
-from rcsd.models.policy import Scorer, policy_of
+from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions, target_log_q
+from rcsd.models.policy import build_policy
+from rcsd.models.scorer import Scorer
 
 NUM, V, H, K = 23, 41, 7, 5
 
@@ -104,7 +105,7 @@ def test_losses_in_chunks_are_those_of_all_logits(trained: bool, bias: bool) -> 
 @pytest.mark.parametrize("trained", [False, True])
 def test_log_probabilities_are_those_of_all_logits(trained: bool) -> None:
     target = torch.arange(NUM)
-    fast, slow = same_gradients(lambda p: log_q_of(p, target, 0.7), trained)
+    fast, slow = same_gradients(lambda p: target_log_q(p, target, 0.7), trained)
     by_hand = (made(trained)[1].logits() / 0.7).log_softmax(-1)[torch.arange(NUM), target]
     torch.testing.assert_close(fast, by_hand)
     torch.testing.assert_close(slow, by_hand)
@@ -190,9 +191,9 @@ class LargestTensor(TorchDispatchMode):
 def largest(objective_of: Callable[[RolloutWorker], Objective], lengths: list[int]) -> int:
     """Entries of the largest tensor of a step with LoRA, beside the weights."""
     student = student_of(["no", "yes"], num=2, lengths=lengths)
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
     decoding = replace(student.decoding, max_tokens=max(lengths))
-    student = replace(student, policy=policy, scorer=Scorer(policy), decoding=decoding)
+    student = replace(student, policy=policy, scorer=Scorer(policy.model), decoding=decoding)
     method = OnPolicy(student, [(1.0, objective_of(student))])
     with LargestTensor() as watched:
         batch = method.collect(asked("a"), 0)

@@ -36,8 +36,9 @@ from rcsd.models.memory import (
     peak_bytes,
 )
 from rcsd.models.packing import microbatch_tokens
-from rcsd.models.policy import Policy, Scorer, checkpoint_activations, load_policy, policy_of
-from rcsd.models.teacher import teacher_of
+from rcsd.models.policy import Policy, build_policy, checkpoint_activations, load_policy
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_microbatch
 from rcsd.training.batches import build_batches
@@ -261,7 +262,7 @@ def sampled(engine: HfEngine) -> list[Completion]:
 
 
 def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     engine = HfEngine(policy, 64)
     with room_for(lambda _, ids: len(ids) <= 1):
         found = sampled(engine)
@@ -274,7 +275,7 @@ def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> 
 
 
 def test_a_single_prompt_that_does_not_fit_is_an_error() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     said = "up to 6 tokens after a single prompt of up to 3; lower sampling.max_tokens"
     with room_for(lambda _, ids: False), pytest.raises(RunError, match=said):
         sampled(HfEngine(policy, 4))
@@ -321,11 +322,11 @@ def trial_of(
     examples = load_examples(one.data)[0]
     engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
     prompts = build_batches(one, examples, policy, engine, Ranks())[0].prompts
-    teacher = teacher_of(one.teacher, policy)
+    teacher = build_teacher(one.teacher, policy)
     return (
         one,
         list(prompts),
-        MethodParts(examples, policy, Scorer(policy), teacher, engine, microbatch_limit(1)),
+        MethodParts(examples, policy, Scorer(policy.model), teacher, engine, microbatch_limit(1)),
     )
 
 
@@ -464,10 +465,10 @@ def gradient(training: dict[str, Any], checkpointing: bool) -> tuple[dict[str, T
     """Of a step's loss, and the bytes at its peak."""
     lora = config.Lora.model_validate(training) if training["type"] == "lora" else None
     torch.manual_seed(0)
-    policy = policy_of(tiny_model(), tiny_tokenizer(), lora or config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), lora or config.FullFineTuning())
     if checkpointing:
         checkpoint_activations(policy)
-    one = student(policy=policy, scorer=Scorer(policy))
+    one = student(policy=policy, scorer=Scorer(policy.model))
     method = OnPolicy(one, [(1.0, distill(one))])
     batch = method.collect(asked("a", "b"), 0)
     torch.manual_seed(0)
@@ -503,7 +504,7 @@ def test_a_run_with_checkpoints_learns_and_samples_what_one_without_does(
 
 
 def test_a_model_that_offers_no_checkpoints_is_refused() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     policy.model.supports_gradient_checkpointing = False
     with pytest.raises(ModelError, match="does not support"):
         checkpoint_activations(policy)

@@ -27,8 +27,9 @@ from rcsd import config
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.models.packed_attention import PACKED, Branch, packed_attention
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import Policy, Scorer, load_policy, policy_of
+from rcsd.models.policy import Policy, build_policy, load_policy
 from rcsd.models.save import save_model
+from rcsd.models.scorer import Scorer
 from rcsd.training.trainer import run
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
@@ -49,14 +50,14 @@ SMALL = {
 
 
 def policy(model: Any, training: config.Lora | config.FullFineTuning = FULL) -> Policy:
-    return policy_of(model, tiny_tokenizer(), training)
+    return build_policy(model, tiny_tokenizer(), training)
 
 
 def both(
     policy: Policy, prompts: Sequence[list[int]] = PROMPTS, completions: Any = COMPLETIONS
 ) -> tuple[Tensor, Tensor]:
     """Logits of the completions, packed and padded."""
-    scorer = Scorer(policy)
+    scorer = Scorer(policy.model)
     rows = packed(prompts, completions), padded(prompts, completions, 0)
     fast, slow = (scorer(row).logits() for row in rows)
     return fast, slow
@@ -121,7 +122,7 @@ def test_packed_rows_give_the_gradients_of_padded_ones_on_a_gpu_in_bfloat16() ->
     model = model.to("cuda", torch.bfloat16)
     ours = policy(model, LORA)
     assert ours.packs
-    scorer = Scorer(ours)
+    scorer = Scorer(ours.model)
     rows = packed(PROMPTS, COMPLETIONS, "cuda"), padded(PROMPTS, COMPLETIONS, 0, "cuda")
     parameters = list(ours.trainable.values())
     losses = [scorer(row).logits().logsumexp(-1).sum() for row in rows]
@@ -176,7 +177,7 @@ def test_a_model_that_cannot_read_packed_rows_is_given_padded_ones(model: Any) -
     ours = policy(model())
     assert not ours.packs
     assert ours.model.config._attn_implementation != PACKED
-    alone = Scorer(ours)(padded([[5, 6]], [[7, 8]], 0)).logits()
+    alone = Scorer(ours.model)(padded([[5, 6]], [[7, 8]], 0)).logits()
     assert alone.isfinite().all()
 
 

@@ -12,11 +12,12 @@ from transformers import GenerationConfig
 from rcsd import config
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
-from rcsd.models.logits import HeadPredictions, log_q_of
+from rcsd.models.logits import HeadPredictions, target_log_q
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import Scorer, load_policy, policy_of
+from rcsd.models.policy import build_policy, load_policy
 from rcsd.models.save import export_merged, save_model
-from rcsd.models.teacher import AdaptersOffTeacher, ShadowTeacher, teacher_of
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import AdaptersOffTeacher, ShadowTeacher, build_teacher
 from rcsd.types import Decoding
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
@@ -28,8 +29,8 @@ ROWS = padded(PROMPTS, COMPLETIONS, pad_id=0)
 def test_picked_logits_equal_the_whole_model_s(
     training: config.Lora | config.FullFineTuning,
 ) -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
-    fast, slow = Scorer(policy), Scorer(policy, head="whole")
+    policy = build_policy(tiny_model(), tiny_tokenizer(), training)
+    fast, slow = Scorer(policy.model), Scorer(policy.model, head="whole")
     assert fast.head == "plain"
     torch.testing.assert_close(fast(ROWS).logits(), slow(ROWS).logits())
 
@@ -37,7 +38,7 @@ def test_picked_logits_equal_the_whole_model_s(
 def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> None:
     model = tiny_model()
     model.lm_head.register_forward_hook(lambda module, inputs, logits: logits)
-    assert Scorer(policy_of(model, tiny_tokenizer(), FULL)).head == "plain"
+    assert Scorer(build_policy(model, tiny_tokenizer(), FULL).model).head == "plain"
     forward = model.forward
 
     def capped(*args: Any, **kwargs: Any) -> Any:
@@ -46,7 +47,7 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
         return output
 
     model.forward = capped
-    scorer = Scorer(policy_of(model, tiny_tokenizer(), FULL))
+    scorer = Scorer(build_policy(model, tiny_tokenizer(), FULL).model)
     assert scorer.head == "whole"
     assert scorer(ROWS).logits().abs().max() < 3
 
@@ -55,15 +56,15 @@ def test_a_head_that_is_not_plain_is_noticed_and_scored_by_the_whole_model() -> 
 def test_under_mixed_precision_the_head_computes_in_it_too(
     training: config.Lora | config.FullFineTuning,
 ) -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
-    scorer, parameters = Scorer(policy), list(policy.trainable.values())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), training)
+    scorer, parameters = Scorer(policy.model), list(policy.trainable.values())
     whole = scorer(ROWS)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = scorer(ROWS)
     assert isinstance(mixed, HeadPredictions)
     assert mixed.hidden_TH.dtype == mixed.weight_VH.dtype == torch.bfloat16
     assert mixed.logits().dtype == torch.float32
-    losses = [log_q_of(of, ROWS.target_T, 1.0).sum() for of in (whole, mixed)]
+    losses = [target_log_q(of, ROWS.target_T, 1.0).sum() for of in (whole, mixed)]
     torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0)
     for exact, near in zip(
         *(torch.autograd.grad(loss, parameters) for loss in losses), strict=True
@@ -73,24 +74,24 @@ def test_under_mixed_precision_the_head_computes_in_it_too(
 
 
 def test_scores_do_not_depend_on_padding_or_on_the_other_rows() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), FULL)
-    scorer = Scorer(policy)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), FULL)
+    scorer = Scorer(policy.model)
     alone = scorer(padded([[8]], [[11, 12, 13, 1]], pad_id=3))
     torch.testing.assert_close(scorer(ROWS)[2:].logits(), alone.logits())
 
 
 def test_sampled_tokens_have_the_probabilities_that_scoring_gives_them() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), FULL)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), FULL)
     engine = HfEngine(policy, batch_size=4)
     prompts = [[5, 6, 7], [8], [9, 10, 11, 12]]
     greedy = engine.sample(prompts, Decoding(max_tokens=6), seed=0)
     ids = [completion.token_ids for completion in greedy]
     rows = packed(prompts, ids)
-    assert Scorer(policy)(rows).logits().argmax(-1).tolist() == rows.target_T.tolist()
+    assert Scorer(policy.model)(rows).logits().argmax(-1).tolist() == rows.target_T.tolist()
 
 
 def test_sampling_is_the_same_for_the_same_seed_and_leaves_the_global_generator_alone() -> None:
-    engine = HfEngine(policy_of(tiny_model(), tiny_tokenizer(), FULL), batch_size=2)
+    engine = HfEngine(build_policy(tiny_model(), tiny_tokenizer(), FULL), batch_size=2)
     decoding = Decoding(max_tokens=8, temperature=1.0)
     before = torch.get_rng_state()
     first = engine.sample([[5], [6, 7], [8]], decoding, seed=3)
@@ -103,10 +104,10 @@ def test_sampling_is_the_same_for_the_same_seed_and_leaves_the_global_generator_
 def test_the_models_own_penalties_do_not_touch_the_samples_and_are_saved(
     training: config.Lora | config.FullFineTuning, tmp_path: Path
 ) -> None:
-    plain = HfEngine(policy_of(tiny_model(), tiny_tokenizer(), training), batch_size=2)
+    plain = HfEngine(build_policy(tiny_model(), tiny_tokenizer(), training), batch_size=2)
     model = tiny_model()
     model.generation_config.repetition_penalty = 5.0
-    penal = policy_of(model, tiny_tokenizer(), training)
+    penal = build_policy(model, tiny_tokenizer(), training)
     decoding, prompts = Decoding(max_tokens=8), [[5, 6, 7], [8]]
     sampled = HfEngine(penal, batch_size=2).sample(prompts, decoding, seed=0)
     assert sampled == plain.sample(prompts, decoding, seed=0)
@@ -118,7 +119,7 @@ def test_the_models_own_penalties_do_not_touch_the_samples_and_are_saved(
 def test_a_turn_ends_with_the_templates_token_even_where_the_end_token_is_another() -> None:
     tokenizer = copy.deepcopy(tiny_tokenizer())
     tokenizer.eos_token = "<|system|>"
-    policy = policy_of(tiny_model(), tokenizer, FULL)
+    policy = build_policy(tiny_model(), tokenizer, FULL)
     assert policy.turn_end_id == tokenizer.convert_tokens_to_ids("<|end|>")
     assert tokenizer.eos_token_id in policy.end_ids
 
@@ -127,8 +128,8 @@ def test_a_turn_ends_with_the_templates_token_even_where_the_end_token_is_anothe
 def test_the_frozen_teacher_keeps_the_initial_weights_while_the_student_moves(
     training: config.Lora | config.FullFineTuning,
 ) -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
-    scorer, teacher = Scorer(policy), teacher_of(config.FrozenTeacher(), policy)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), training)
+    scorer, teacher = Scorer(policy.model), build_teacher(config.FrozenTeacher(), policy)
     assert isinstance(teacher, AdaptersOffTeacher if policy.has_adapters else ShadowTeacher)
     initial = scorer(ROWS).logits().detach()
     for parameter in policy.trainable.values():
@@ -142,7 +143,7 @@ def test_the_frozen_teacher_keeps_the_initial_weights_while_the_student_moves(
 
 
 def test_the_moving_average_follows_by_its_decay() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), FULL)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), FULL)
     teacher = ShadowTeacher(policy, decay=0.75)
     name, parameter = next(iter(policy.trainable.items()))
     initial = parameter.data.clone()
@@ -166,7 +167,7 @@ def test_a_merged_adapter_scores_like_the_adapted_model(tmp_path: Path) -> None:
         export_merged(section, tmp_path / "adapter", tmp_path / "merged")
     merged = load_policy(config.Model(path=str(tmp_path / "merged"), training=FULL))
     policy.model.eval()
-    both = [Scorer(one)(ROWS).logits() for one in (merged, policy)]
+    both = [Scorer(one.model)(ROWS).logits() for one in (merged, policy)]
     torch.testing.assert_close(*both, rtol=1e-4, atol=1e-4)
 
 

@@ -21,8 +21,9 @@ from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
 from rcsd.models.memory import microbatch_limit, peak_bytes
-from rcsd.models.policy import Policy, Scorer, checkpoint_activations, policy_of
-from rcsd.models.teacher import LiveTeacher, teacher_of
+from rcsd.models.policy import Policy, build_policy, checkpoint_activations
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import LiveTeacher, build_teacher
 from rcsd.recipes.plan import (
     GIB,
     TRAINED_BYTES,
@@ -105,7 +106,7 @@ def test_sizes_are_those_of_the_model_with_weights(
 ) -> None:
     model = AutoModelForCausalLM.from_config(hf_config)
     num = sum(p.numel() for p in model.parameters())
-    policy = policy_of(model, tiny_tokenizer(), training)
+    policy = build_policy(model, tiny_tokenizer(), training)
     made = PlannedModel.from_config(settings(tmp_path, training, hf_config).model)
     assert made.parameters == num
     assert made.trained == sum(p.numel() for p in policy.trainable.values())
@@ -132,7 +133,7 @@ def test_a_model_without_a_configuration_is_an_error_that_names_its_key(tmp_path
 def policy_for(hf_config: Any, training: Any, dtype: torch.dtype) -> Policy:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(hf_config, dtype=dtype, attn_implementation="sdpa")
-    policy = policy_of(model, tiny_tokenizer(), training)
+    policy = build_policy(model, tiny_tokenizer(), training)
     assert policy.packs
     return policy
 
@@ -140,12 +141,12 @@ def policy_for(hf_config: Any, training: Any, dtype: torch.dtype) -> Policy:
 def measured_bytes(run: config.Config, policy: Policy) -> int:
     """Peak of loss and backward pass over a whole step, gradients made before."""
     AcceleratorState._reset_state(True)
-    scorer = Scorer(policy)
+    scorer = Scorer(policy.model)
     if run.precision is not None:
         scorer = Accelerator(mixed_precision=run.precision).prepare(scorer)
     example, drawn = Example("a", "b"), random.Random(0)
     silent = ScriptedEngine([Completion((), "", finished=True)])
-    teacher = teacher_of(run.teacher, policy)
+    teacher = build_teacher(run.teacher, policy)
     made = MethodParts([example], policy, scorer, teacher, silent, microbatch_limit(10**9))
     method = build_methods(run, made)(0)
     rollouts: list[Rollout] = []

@@ -20,8 +20,9 @@ from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, RunError
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
-from rcsd.models.policy import Policy, Scorer, policy_of
-from rcsd.models.teacher import teacher_of
+from rcsd.models.policy import Policy, build_policy
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import build_teacher
 from rcsd.recipes.probe import (
     Context,
     Cost,
@@ -44,7 +45,7 @@ from rcsd.types import Completion, Decoding, Example, Rollout, Rubric
 
 
 def policy(training: config.Lora | config.FullFineTuning) -> Policy:
-    return policy_of(tiny_model(), tiny_tokenizer(), training)
+    return build_policy(tiny_model(), tiny_tokenizer(), training)
 
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
@@ -128,7 +129,7 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
     ]
     worker = RolloutWorker(
         model,
-        Scorer(model),
+        Scorer(model.model),
         HfEngine(model, 8),
         Decoding(1, temperature),
         2,
@@ -143,7 +144,7 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
             return Ranking(name, 0, None, None)
 
         patched.setattr("rcsd.recipes.probe.measure_ranking", record)
-        teacher = teacher_of(config.FrozenTeacher(), model)
+        teacher = build_teacher(config.FrozenTeacher(), model)
         rank_completions(rollouts, "accuracy", scripted(model, ""), (worker, teacher), [])
     assert len(seen) == len(rollouts)
 

@@ -25,7 +25,7 @@ from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
 from rcsd.io import read_rows
-from rcsd.models.policy import Policy, policy_of
+from rcsd.models.policy import Policy, build_policy
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.write_rubrics import (
     RubricCache,
@@ -48,7 +48,7 @@ ROWS = [
 
 
 def tiny_policy(seed: int = 0) -> Policy:
-    return policy_of(tiny_model(seed), tiny_tokenizer(), config.FullFineTuning())
+    return build_policy(tiny_model(seed), tiny_tokenizer(), config.FullFineTuning())
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def wordy_policy() -> Policy:
     bias_V = torch.zeros(len(tokenizer))
     bias_V[four_bytes] = 500
     model.lm_head.register_forward_hook(lambda module, inputs, logits: logits + bias_V)
-    return policy_of(model, tokenizer, config.FullFineTuning())
+    return build_policy(model, tokenizer, config.FullFineTuning())
 
 
 def test_the_last_attempt_always_fits() -> None:
@@ -341,7 +341,7 @@ def test_weights_that_are_not_numbers_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_policy_with_adapters_is_refused(tmp_path: Path) -> None:
-    adapted = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
+    adapted = build_policy(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
     with pytest.raises(ValueError, match="adapters"):
         written(adapted, tmp_path)
 

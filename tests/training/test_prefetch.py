@@ -21,7 +21,7 @@ from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.memory import batch_limit
-from rcsd.models.policy import load_policy, policy_of
+from rcsd.models.policy import build_policy, load_policy
 from rcsd.runs import RunFolder
 from rcsd.training.batches import ShuffledBatches, examples_per_step
 from rcsd.training.prefetch import Prefetch
@@ -257,7 +257,7 @@ def test_an_error_of_sampling_is_that_of_the_step_that_asks(
 
 
 def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     section = config.LocalEngine()
     ahead = Prefetch(
         build_engine(section, policy), section, policy, in_thread := ThreadPoolExecutor(1)
@@ -299,7 +299,7 @@ def bfloat16() -> torch.autocast:
 def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
     training: config.FullFineTuning | config.Lora, precision: Callable[[], Any]
 ) -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), training)
+    policy = build_policy(tiny_model(), tiny_tokenizer(), training)
     section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
     engine = build_engine(section, policy, precision)
     before = engine.sample(*asked)
@@ -315,7 +315,7 @@ def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
 
 
 def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
-    policy = policy_of(tiny_model(), tiny_tokenizer(), config.Lora(rank=4, alpha=8))
+    policy = build_policy(tiny_model(), tiny_tokenizer(), config.Lora(rank=4, alpha=8))
     section = config.LocalEngine()
     ahead = Prefetch(build_engine(section, policy), section, policy, AtOnce())
     theirs = dict(ahead._copy.model.named_parameters())

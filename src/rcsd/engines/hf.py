@@ -10,7 +10,8 @@ from transformers import GenerationConfig, LogitsProcessorList
 from rcsd.engines.backoff import BackoffEngine
 from rcsd.engines.constrained import RegexMask
 from rcsd.models.packing import left_padded, through_end
-from rcsd.models.policy import Policy, evaluating
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import evaluating
 from rcsd.types import Completion, Decoding
 
 

@@ -25,7 +25,8 @@ from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
 from rcsd.models.packing import last_columns, left_padded, positions, through_end
-from rcsd.models.policy import Policy, causal_lm, evaluating, has_plain_head
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
 
 # Rows that have ended leave once they are this share of the batch, and prompts enter once this

@@ -14,19 +14,24 @@ from typing import Any
 import torch
 
 from rcsd import config
-from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, mean_gap, own_log_q, refuse_gap
 from rcsd.engines.base import TopK
-from rcsd.engines.requests import (
-    completion_of,
+from rcsd.engines.vllm_requests import (
+    PROBE_GREEDY,
+    PROBE_TEXT,
+    check_gap,
+    checked_completion,
+    has_log_q,
+    mean_gap,
+    policy_log_q,
     request_seed,
     sampling_fields,
-    tells_log_q,
-    top_k_of,
+    top_k_tokens,
 )
 from rcsd.engines.weight_sync import all_weights, save_adapter
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.models.memory import batch_limit, random_state
-from rcsd.models.policy import Policy, causal_lm
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import causal_lm
 from rcsd.types import Completion, Decoding
 
 LOG_Q_MODE = "processed_logprobs"
@@ -116,10 +121,10 @@ class VllmEngine:
         self._llm.reset_prefix_cache()
 
     def _refuse_disagreement(self) -> None:
-        prompt = self.policy.tokenizer(TRIED, add_special_tokens=False)["input_ids"]
-        [said] = self.sample([prompt], TRIED_GREEDILY, 0)
-        own = own_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
-        refuse_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, "engine vllm")
+        prompt = self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
+        [said] = self.sample([prompt], PROBE_GREEDY, 0)
+        own = policy_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
+        check_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, "engine vllm")
 
     def sample(
         self,
@@ -145,8 +150,8 @@ class VllmEngine:
         for output in self._generated(prompts, asked, self._adapter):
             ids, places = output.outputs[0].token_ids, output.outputs[0].logprobs
             log_q = [place[token].logprob for place, token in zip(places, ids, strict=True)]
-            kept = log_q if tells_log_q(decoding, LOG_Q_MODE) else []
-            said.append(completion_of(ids, kept, decoding, self.policy, self._version))
+            kept = log_q if has_log_q(decoding, LOG_Q_MODE) else []
+            said.append(checked_completion(ids, kept, decoding, self.policy, self._version))
         return said
 
     def top_k(
@@ -163,7 +168,7 @@ class VllmEngine:
             places = output.prompt_logprobs[len(prompt) :]
             found.append(
                 [
-                    top_k_of({i: said.logprob for i, said in place.items()}, token, k)
+                    top_k_tokens({i: said.logprob for i, said in place.items()}, token, k)
                     for place, token in zip(places, completion, strict=True)
                 ]
             )

@@ -12,17 +12,26 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from rcsd import config
-from rcsd.engines.agreeing import TRIED, TRIED_GREEDILY, TRIED_WARM, mean_gap, own_log_q, refuse_gap
-from rcsd.engines.answers import Card, Choice, Models, Tokens, only_choice
 from rcsd.engines.base import TopK
-from rcsd.engines.requests import (
-    completion_of,
+from rcsd.engines.vllm_requests import (
+    PROBE_GREEDY,
+    PROBE_TEXT,
+    PROBE_WARM,
+    Card,
+    Choice,
+    Models,
+    Tokens,
+    check_gap,
+    checked_completion,
+    has_log_q,
+    mean_gap,
+    only_choice,
+    policy_log_q,
     request_seed,
     sampling_fields,
-    tells_log_q,
-    top_k_of,
+    top_k_tokens,
 )
-from rcsd.engines.serving import AdapterHanding, Handing, SharedFolder, WholeHanding
+from rcsd.engines.weight_sync import AdapterSync, FullSync, SharedFolder, WeightSync
 from rcsd.errors import RunError
 from rcsd.http import FIRST_PAUSE, Reply, Server, ServerSettings
 from rcsd.models.memory import batch_limit
@@ -43,15 +52,15 @@ class VllmServer:
     by a seed of its own. Weights go through a folder that both machines see: adapters alone for
     LoRA, each version under its own name; all weights for full fine-tuning.
 
-    With several processes, the main one hands weights over; the others must not sample by a version
-    before its `load` has returned there.
+    With several processes, the main one pushes weights; the others must not sample from a version
+    before its `sync` has returned there.
 
     Args:
         policy: What is sampled from.
         section: The server.
         longest: Tokens of the longest prompt with its completion; None: what the model takes.
         precision: Context in which the policy runs, as it does in training.
-        is_main: Whether this process hands over the weights.
+        is_main: Whether this process pushes the weights.
         first_pause: Seconds before a request is tried again.
 
     Raises:
@@ -78,13 +87,13 @@ class VllmServer:
         self._base = self._checked_base(longest)
         self._mode = self._told_mode()
         folder = SharedFolder(section.shared_folder, is_main)
-        self._handing: Handing
+        self._weights: WeightSync
         if policy.has_adapters:
-            self._handing = AdapterHanding(self._server, policy, folder)
+            self._weights = AdapterSync(self._server, policy, folder)
             with policy.model.disable_adapter():
                 self._refuse_disagreement(self._base)
         else:
-            self._handing = WholeHanding(self._server, policy, folder, self._base)
+            self._weights = FullSync(self._server, policy, folder, self._base)
         self._version: int | None = None
         self._num_loads = 0
 
@@ -98,11 +107,11 @@ class VllmServer:
 
     def _sync(self, version: int | None) -> None:
         if self._is_main:
-            self._handing.hand_over(version)
+            self._weights.push(version)
         self._version, self._num_loads = version, self._num_loads + 1
         # An adapter that is read wrongly is so from the start; of all weights some may be left out.
         if self._is_main and (self._num_loads == 1 or not self.policy.has_adapters):
-            self._refuse_disagreement(self._handing.model(version))
+            self._refuse_disagreement(self._weights.model_name(version))
 
     def sample(
         self,
@@ -122,7 +131,7 @@ class VllmServer:
         """
         if self._num_loads == 0:
             self._sync(None)
-        version, tells = self._version, tells_log_q(decoding, self._mode)
+        version, tells = self._version, has_log_q(decoding, self._mode)
         # A fast tokenizer does not take two threads at a time.
         decodes = threading.Lock()
 
@@ -131,13 +140,13 @@ class VllmServer:
             ids, log_q = self._sampled(prompts[index], decoding, asked, version)
             with decodes:
                 kept = log_q if tells else []
-                return completion_of(ids, kept, decoding, self.policy, version)
+                return checked_completion(ids, kept, decoding, self.policy, version)
 
         for _ in range(MAX_RESTARTS):
-            if not self._handing.is_there(version):
-                self._handing.restore(version)
+            if not self._weights.has(version):
+                self._weights.repush(version)
             said = self._at_once(one, range(len(prompts)))
-            if self._handing.is_there(version):
+            if self._weights.has(version):
                 return said
         raise RunError(f"{self._server.url} has lost its weights {MAX_RESTARTS} times in a row")
 
@@ -148,7 +157,9 @@ class VllmServer:
 
         def one(pair: tuple[Sequence[int], Sequence[int]]) -> list[TopK]:
             places = self._prompt_log_p(*pair, k)
-            return [top_k_of(said, token, k) for said, token in zip(places, pair[1], strict=True)]
+            return [
+                top_k_tokens(said, token, k) for said, token in zip(places, pair[1], strict=True)
+            ]
 
         return self._at_once(one, list(zip(prompts, completions, strict=True)))
 
@@ -179,12 +190,12 @@ class VllmServer:
         self, prompt: Sequence[int], decoding: Decoding, seed: int, version: int | None
     ) -> tuple[list[int], list[float]]:
         """Tokens and what the server says of them, by a version that it may have lost."""
-        model = self._handing.model(version)
+        model = self._weights.model_name(version)
         for _ in range(MAX_RESTARTS):
             reply = self._asked(model, prompt, decoding, seed)
             if reply.status != 404:
                 return _said(only_choice(reply, model), reply)
-            self._handing.restore(version)
+            self._weights.repush(version)
         raise RunError(f"{self._server.url} has lost {model} {MAX_RESTARTS} times in a row")
 
     def _asked(self, model: str, prompt: Sequence[int], decoding: Decoding, seed: int) -> Reply:
@@ -217,7 +228,7 @@ class VllmServer:
                 f"up to {min(limits)}; start it with --max-model-len {min(limits)}, or lower "
                 "sampling.max_prompt_tokens or max_tokens"
             )
-        body = {"model": card.id, "prompt": TRIED, "add_special_tokens": False}
+        body = {"model": card.id, "prompt": PROBE_TEXT, "add_special_tokens": False}
         reply = self._server.request("/tokenize", body)
         if reply.read(Tokens).tokens != self._tried():
             raise RunError(
@@ -227,7 +238,7 @@ class VllmServer:
         return card.id
 
     def _tried(self) -> list[int]:
-        return self.policy.tokenizer(TRIED, add_special_tokens=False)["input_ids"]
+        return self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
 
     def _refuse_disagreement(self, model: str) -> None:
         """See that the server computes what the policy does at present.
@@ -236,12 +247,12 @@ class VllmServer:
             RunError: If it computes something else.
         """
         prompt = self._tried()
-        reply = self._asked(model, prompt, TRIED_GREEDILY, 0)
+        reply = self._asked(model, prompt, PROBE_GREEDY, 0)
         ids, log_q = _said(only_choice(reply, model), reply)
-        said = completion_of(ids, log_q, TRIED_GREEDILY, self.policy, None)
-        own = own_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
+        said = checked_completion(ids, log_q, PROBE_GREEDY, self.policy, None)
+        own = policy_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
         what = f"{self._server.url}, {model}"
-        refuse_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, what)
+        check_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, what)
 
     def _told_mode(self) -> str:
         """The server's ``logprobs_mode``: whether what it says is at the temperature of sampling.
@@ -249,7 +260,7 @@ class VllmServer:
         Those of a prompt are at temperature 1 in any case.
         """
         prompt = self._tried()
-        reply = self._asked(self._base, prompt, TRIED_WARM, 0)
+        reply = self._asked(self._base, prompt, PROBE_WARM, 0)
         ids, log_q = _said(only_choice(reply, self._base), reply)
         places = self._prompt_log_p(prompt, ids, 1)
         at_one = [place.get(token, math.nan) for place, token in zip(places, ids, strict=True)]

@@ -30,8 +30,9 @@ from rcsd.methods.losses import (
 )
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.logits import Predictions, Shown, log_q_of
-from rcsd.models.policy import Policy, evaluating
+from rcsd.models.logits import Predictions, Shown, target_log_q
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import evaluating
 from rcsd.models.teacher import Teacher
 from rcsd.types import Rollout
 
@@ -172,7 +173,7 @@ class Distill:
         temperature, predictions = self.section.temperature, forward.predictions
         match targets.distribution:
             case TeacherLogprobs(log_p_T, entropy_T):
-                log_q_T = log_q_of(predictions, forward.target_T, temperature)
+                log_q_T = target_log_q(predictions, forward.target_T, temperature)
                 loss_T = sampled_token_terms(log_p_T, log_q_T)
                 metrics = {
                     "loss/reverse_kl_nats_mean": log_q_T - log_p_T,

@@ -18,7 +18,7 @@ from rcsd.methods.policy_gradient import (
     reduction_weights,
 )
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.logits import log_q_of
+from rcsd.models.logits import target_log_q
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
 
@@ -106,7 +106,7 @@ class Grpo:
     ) -> LossTerms:
         """Clipped surrogate and KL term, each token with its completion's weight."""
         section, per_token = self.section, self.worker.per_token
-        log_q_T = log_q_of(forward.predictions, forward.target_T, self.worker.temperature)
+        log_q_T = target_log_q(forward.predictions, forward.target_T, self.worker.temperature)
         advantage_T = per_token([s.advantages for s in signals])
         weight_T = per_token([[s.weight] * len(s.advantages) for s in signals])
         sampled_T = log_q_T.detach()

@@ -16,7 +16,7 @@ from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.staleness import Freshness, gaps, importance_weights
-from rcsd.models.logits import Predictions, log_q_of
+from rcsd.models.logits import Predictions, target_log_q
 from rcsd.types import Rollout
 
 MIN_MONITORED_TOKENS, MIN_MONITORED_SHARE = 256, 1 / 8
@@ -252,7 +252,7 @@ class OnPolicy:
             sampled_T = self.worker.per_token([r.completion.log_q for r in microbatch])
             with torch.no_grad():
                 target_W = forward.target_T[positions.index_W]
-                log_q_W = log_q_of(predictions, target_W, self.worker.temperature)
+                log_q_W = target_log_q(predictions, target_W, self.worker.temperature)
             metrics |= gaps(log_q_W, sampled_T[positions.index_W])
         return {name: positions.spread(value_W) for name, value_W in metrics.items()}
 
@@ -270,7 +270,9 @@ class OnPolicy:
         lengths = [len(rollout.completion.token_ids) for rollout in microbatch]
         if any(rollout.index not in self._importance for rollout in stale):
             with torch.no_grad():
-                log_q_T = log_q_of(forward.predictions, forward.target_T, self.worker.temperature)
+                log_q_T = target_log_q(
+                    forward.predictions, forward.target_T, self.worker.temperature
+                )
             for rollout, log_q_t in zip(microbatch, log_q_T.split(lengths), strict=True):
                 if rollout.index in self._stale:
                     sampled_t = self.worker.per_token([rollout.completion.log_q])

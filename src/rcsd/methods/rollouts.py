@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine, sampling_seed
-from rcsd.models.logits import Predictions, log_q_of
+from rcsd.models.logits import Predictions, target_log_q
 from rcsd.models.memory import AdaptiveLimit, in_lockstep, in_microbatches
 from rcsd.models.packing import packed, padded, shortest, split_microbatches
-from rcsd.models.policy import Policy, evaluating
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import evaluating
 from rcsd.types import Decoding, Rollout
 
 
@@ -120,7 +121,7 @@ class RolloutWorker:
             with evaluating(self.scorer):
                 shared = [prompts[rollout.index] for rollout in microbatch]
                 predictions, target_T = self.predictions(shared, microbatch)
-                log_q_T = log_q_of(predictions, target_T, self.temperature)
+                log_q_T = target_log_q(predictions, target_T, self.temperature)
             values = log_q_T.split([len(rollout.completion.token_ids) for rollout in microbatch])
             return {r.index: tuple(v.tolist()) for r, v in zip(microbatch, values, strict=True)}
 

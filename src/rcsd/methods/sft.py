@@ -13,7 +13,7 @@ from rcsd.errors import DataError
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.logits import log_q_of
+from rcsd.models.logits import target_log_q
 from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
 
@@ -65,7 +65,7 @@ class Sft:
         predictions, target_T = self.worker.predictions(
             [r.student_ids for r in microbatch], microbatch
         )
-        loss = token_mean(-log_q_of(predictions, target_T, temperature=1.0), num_tokens)
+        loss = token_mean(-target_log_q(predictions, target_T, temperature=1.0), num_tokens)
         return loss, {"loss/nll_nats_mean": loss.detach()}
 
     def _solution(self, prompt: PromptPair) -> Completion:

@@ -8,7 +8,7 @@ from rcsd import config
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.methods.policy_gradient import least_likely, policy_gradient_terms
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.logits import log_q_of
+from rcsd.models.logits import target_log_q
 from rcsd.types import Rollout
 
 
@@ -63,6 +63,6 @@ class Suppress:
         self, signals: Sequence[tuple[float, ...]], targets: None, forward: StudentForward
     ) -> LossTerms:
         """Policy gradient with the fixed advantages."""
-        log_q_T = log_q_of(forward.predictions, forward.target_T, self.worker.temperature)
+        log_q_T = target_log_q(forward.predictions, forward.target_T, self.worker.temperature)
         loss_T = policy_gradient_terms(log_q_T, self.worker.per_token(signals))
         return loss_T, {"loss/suppress_mean": loss_T}

@@ -146,7 +146,7 @@ class LogitPredictions:
         return loss_T, {name: value_T.detach() for name, value_T in shown.items()}
 
 
-def log_q_of(
+def target_log_q(
     predictions: Predictions, target_T: Int[Tensor, " T"], temperature: float
 ) -> Float[Tensor, " T"]:
     """Log-probability of one token a position, ``log softmax(logits / temperature)[target]``.

@@ -11,7 +11,8 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.errors import ModelError, RunError
 from rcsd.models.hub import hub_name
-from rcsd.models.policy import Policy, causal_lm, load_policy, refuse_pickles
+from rcsd.models.policy import Policy, load_policy, refuse_pickles
+from rcsd.models.scorer import causal_lm
 from rcsd.runs import RunFolder
 
 

@@ -137,7 +137,7 @@ class ShadowTeacher:
             local(self._copy[name]).copy_(value)
 
 
-def teacher_of(
+def build_teacher(
     section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher,
     policy: Policy,
     settle: Settle = _at_once,

@@ -19,14 +19,8 @@ from rcsd.models.logits import Predictions
 from rcsd.models.memory import TensorBytes
 from rcsd.models.packed_attention import PACKED
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import (
-    Policy,
-    Scorer,
-    adapted,
-    causal_lm,
-    checkpoint_activations,
-    evaluating,
-)
+from rcsd.models.policy import Policy, adapted, checkpoint_activations
+from rcsd.models.scorer import Scorer, causal_lm, evaluating
 from rcsd.types import Rollout
 
 
@@ -171,7 +165,7 @@ def pass_bytes(
         with FakeTensorMode():
             _make_fake(meta)
             policy = _bare_policy(meta, packs)
-            scorer = Scorer(policy, "plain")
+            scorer = Scorer(policy.model, "plain")
             for parameter in policy.trainable.values():
                 parameter.grad = torch.zeros_like(parameter)
             with TensorBytes() as teacher, evaluating(meta):

@@ -14,16 +14,10 @@ from rcsd import config
 from rcsd.engines.local import LocalEngine
 from rcsd.errors import ConfigError
 from rcsd.models.hub import model_folder
-from rcsd.models.logits import log_q_of
+from rcsd.models.logits import target_log_q
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import (
-    Policy,
-    Scorer,
-    checkpoint_activations,
-    evaluating,
-    load_tokenizer,
-    policy_of,
-)
+from rcsd.models.policy import Policy, build_policy, checkpoint_activations, load_tokenizer
+from rcsd.models.scorer import Scorer, evaluating
 from rcsd.recipes.plan import Plan
 from rcsd.types import Decoding
 
@@ -61,7 +55,7 @@ class _Timed:
     def __init__(self, plan: Plan, num_layers: int, clock: Callable[[], float]) -> None:
         self.plan, self.clock = plan, clock
         self.policy = _shallow_policy(plan, num_layers)
-        self.scorer, work, lengths = Scorer(self.policy), plan.work, plan.lengths
+        self.scorer, work, lengths = Scorer(self.policy.model), plan.work, plan.lengths
         self.trained = list(self.policy.trainable.values())
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6)
         self.mean = max(1, round(lengths.completion))
@@ -113,7 +107,7 @@ class _Timed:
         if work.is_sparse and work.support:
             loss_T = -found.logits_at(ids_TK).log_softmax(-1).mean(-1)
         else:
-            loss_T = -log_q_of(found, ids_TK[:, 0], 1.0)
+            loss_T = -target_log_q(found, ids_TK[:, 0], 1.0)
         loss_T.mean().backward()
 
     def _update(self) -> None:
@@ -155,7 +149,7 @@ def _shallow_policy(plan: Plan, num_layers: int) -> Policy:
             hf_config, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
         )
     tokenizer = load_tokenizer(section, model_folder(section.path))
-    policy = policy_of(model, tokenizer, section.training, packing=section.packing)
+    policy = build_policy(model, tokenizer, section.training, packing=section.packing)
     if section.activation_checkpointing:
         checkpoint_activations(policy)
     # A token that no row draws ends nothing, so all completions are as long as planned.

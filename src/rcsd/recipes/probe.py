@@ -36,8 +36,9 @@ from rcsd.io import cache_folder, make_folder, write_json
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
-from rcsd.models.policy import Policy, Scorer, load_policy
-from rcsd.models.teacher import Teacher, teacher_of
+from rcsd.models.policy import Policy, load_policy
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import Teacher, build_teacher
 from rcsd.recipes.probe_numbers import (
     OTHER_VIEWS,
     STUDENT,
@@ -353,7 +354,7 @@ def _load(
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
     policy = load_policy(settings.model)
     check_support(section, policy)
-    scorer = accelerator.prepare(Scorer(policy))
+    scorer = accelerator.prepare(Scorer(policy.model))
     engine = build_engine(settings.engine, policy, lambda: accelerator.autocast())
     budget = settings.max_tokens_per_microbatch
     budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
@@ -364,7 +365,7 @@ def _load(
     longest = max(num_answer, sampling.max_tokens)
     room = limit_prompt_tokens(policy.max_positions, sampling.max_prompt_tokens, longest)
     prober = Prober(policy, engine, settings.views, Decoding(num_answer), room)
-    return worker, teacher_of(settings.teacher, policy), prober
+    return worker, build_teacher(settings.teacher, policy), prober
 
 
 def rank_completions(

@@ -13,7 +13,8 @@ from torch.utils._pytree import register_dataclass, register_pytree_node
 from rcsd.errors import ModelError
 from rcsd.models.logits import HeadPredictions, LogitPredictions
 from rcsd.models.packing import padded
-from rcsd.models.policy import Policy, Scorer, causal_lm
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import Scorer, causal_lm
 
 # So that FSDP finds the tensor in what the scorer gives, whose gradient it waits for. The head's
 # weights are parameters: a hook on them would stay, and one more come with each pass.

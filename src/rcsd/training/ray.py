@@ -342,7 +342,7 @@ def _shared_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _forwarded(
-    ray: Any, messages: Any, listeners: Mapping[str, Callable[..., None]]
+    ray: Any, messages: Any, listeners: Mapping[str, Callable[..., object]]
 ) -> Iterator[None]:
     """Forward the main worker's messages to the listeners while the block runs."""
     ended = threading.Event()

@@ -25,9 +25,10 @@ from rcsd.errors import RunError
 from rcsd.io import fingerprint
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit
-from rcsd.models.policy import Policy, Scorer, load_policy
+from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import save_model
-from rcsd.models.teacher import Teacher, teacher_of
+from rcsd.models.scorer import Scorer
+from rcsd.models.teacher import Teacher, build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.auto_microbatch import resolve_max_tokens
 from rcsd.training.batches import ShuffledBatches, build_batches
@@ -146,7 +147,7 @@ def build_trainer(
         return accelerator.autocast()
 
     engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
-    scorer = Scorer(policy)
+    scorer = Scorer(policy.model)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     sharding = Sharding(scorer, policy, dtype) if is_sharded else None
@@ -156,7 +157,7 @@ def build_trainer(
     # The optimizer, the teacher, and a copy of the policy that samples ahead.
     optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
     settle = [] if sharding is None else [sharding.settle]
-    teacher = teacher_of(settings.teacher, policy, *settle)
+    teacher = build_teacher(settings.teacher, policy, *settle)
     prefetch, rollout_engine = None, sampler
     if settings.overlap:
         prefetch = Prefetch(engine, settings.engine, policy, executor, precision)
