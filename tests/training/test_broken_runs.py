@@ -47,6 +47,7 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
 # Kills
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for_bit(
     tmp_path: Path,
 ) -> None:
@@ -87,6 +88,42 @@ def kill_at(rank: int, operation: int, counter: Path) -> None:
         patch.setattr(os, name, dying(getattr(os, name)))
 
 
+class KilledAtError(BaseException):
+    """A kill before a change of a folder; nothing in a run catches it."""
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
+def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
+    tmp_path: Path, share: float
+) -> None:
+    changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
+    whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
+
+    def stop_at(operation: int, num: list[int], patch: pytest.MonkeyPatch) -> None:
+        def stopping(change: Callable[..., Any]) -> Callable[..., Any]:
+            def changed(*args: Any, **kwargs: Any) -> Any:
+                num[0] += 1
+                if num[0] >= operation:  # cleaning up changes nothing either
+                    raise KilledAtError
+                return change(*args, **kwargs)
+
+            return changed
+
+        for name in FILE_OPERATIONS:
+            patch.setattr(os, name, stopping(getattr(os, name)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(10**9, num := [0], patch)
+        run(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(1 + int(share * num[0]), [0], patch)
+        with pytest.raises(KilledAtError):
+            run(broken)
+    folder = RunFolder(broken.out)
+    assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
+
+
+@pytest.mark.slow
 def test_a_kill_before_any_change_of_the_folder_loses_nothing(tmp_path: Path) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, counter = made(tmp_path, "whole", **changes), tmp_path / "count"
@@ -105,7 +142,14 @@ def test_a_kill_before_any_change_of_the_folder_loses_nothing(tmp_path: Path) ->
 # SIGTERM
 
 
-@pytest.mark.parametrize("changes", [{}, {"overlap": True}, {"save_every_steps": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"overlap": True},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"save_every_steps": 1}, marks=pytest.mark.slow),
+    ],
+)
 def test_sigterm_saves_what_is_done_and_exits_with_143(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -140,20 +184,25 @@ def signal_in(rank: int, name: str, nth: int) -> None:
     pytest.MonkeyPatch().setattr(kind, method, signalled)
 
 
+PLACES = [
+    ("rcsd.engines.local:LocalEngine._prefilled", 4),
+    ("rcsd.models.teacher:ShadowTeacher._put", 6),  # back from the teacher's weights
+    ("torch.optim:AdamW.step", 3),
+]
+SLOW_PLACES = [
+    ("rcsd.methods.rollouts:RolloutWorker.predictions", 5),
+    ("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
+    ("rcsd.models.teacher:ShadowTeacher.update", 3),
+    ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
+    ("rcsd.runs:RunFolder.log", 3),
+    ("rcsd.training.checkpoint:Checkpoints.save", 1),
+    ("rcsd.training.held_out:HeldOutAnswers.metrics", 1),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "nth"),
-    [
-        ("rcsd.engines.local:LocalEngine._prefilled", 4),
-        ("rcsd.methods.rollouts:RolloutWorker.predictions", 5),
-        ("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
-        ("rcsd.models.teacher:ShadowTeacher._put", 6),  # and back
-        ("rcsd.models.teacher:ShadowTeacher.update", 3),
-        ("torch.optim:AdamW.step", 3),
-        ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
-        ("rcsd.runs:RunFolder.log", 3),
-        ("rcsd.training.checkpoint:Checkpoints.save", 1),
-        ("rcsd.training.held_out:HeldOutAnswers.metrics", 1),
-    ],
+    [*PLACES, *(pytest.param(*place, marks=pytest.mark.slow) for place in SLOW_PLACES)],
 )
 def test_wherever_sigterm_comes_the_run_goes_on_bit_for_bit(
     tmp_path: Path, name: str, nth: int
@@ -217,21 +266,31 @@ def cut(path: Path) -> None:
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_taken(
     tmp_path: Path, damage: Callable[[Path], None], name: str
 ) -> None:
+    checkpoints = Checkpoints(tmp_path, 3, Ranks())
+    for step in (1, 2, 3):
+        checkpoints.save(step, State({"weights/a": torch.full((3,), float(step))}, {"lr": step}))
+    damage(checkpoints.path(3) / name)
+    warnings: list[str] = []
+    loaded = checkpoints.load({}, warnings.append)
+    assert loaded is not None
+    assert (loaded[0], loaded[1].values) == (2, {"lr": 2})
+    torch.testing.assert_close(loaded[1].tensors["weights/a"], torch.full((3,), 2.0))
+    assert len(warnings) == 1
+    assert "step-000003 is damaged" in warnings[0]
+    assert (tmp_path / "damaged-step-000003").is_dir()
+
+
+def test_a_run_goes_on_from_before_a_damaged_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     whole = run(made(tmp_path, "whole", save_every_steps=1, evaluation=None))
     broken = made(tmp_path, "broken", save_every_steps=1, evaluation=None)
     run_until_killed(broken)
-    folder = RunFolder(broken.out)
-    newest = folder.checkpoints()[-1]
-    assert newest.name == "step-000003"
-    damage(newest / name)
-    said: list[str] = []
-    resumed = run(broken, resume=True, on_warning=said.append)
-    assert "step-000003 is damaged" in said[0]
-    assert (newest.parent / "damaged-step-000003").is_dir()
+    flipped(RunFolder(broken.out).checkpoints()[-1] / "shard-00000-of-00001.safetensors")
+    warnings: list[str] = []
+    resumed = run(broken, resume=True, on_warning=warnings.append)
+    assert "step-000003 is damaged" in warnings[0]
     assert trajectory(resumed) == trajectory(whole)
-    assert (resumed.model / "model.safetensors").read_bytes() == (
-        whole.model / "model.safetensors"
-    ).read_bytes()
+    name = "model.safetensors"
+    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
 
 
 def test_where_all_checkpoints_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
@@ -271,6 +330,7 @@ def small_disk(rank: int, num_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_from_what_was_saved(
     tmp_path: Path,
 ) -> None:

@@ -66,31 +66,31 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
 # Equal to one process
 
 
+CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (FULL, EMA | {"evaluation": EVALUATION, "examples_per_step": 5}),
+    (LORA, FSDP | {"evaluation": EVALUATION, "max_tokens_per_microbatch": 300}),
+]
+SLOW_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (FULL, {"examples_per_step": 1}),  # one process has nothing to do
+    (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
+    (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
+    (LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
+    (LORA, {"overlap": True}),
+    (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
+    (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
+    (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
+    (FULL, FSDP | {"examples_per_step": 1}),
+    (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
+    (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
+    (LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
+    (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
+]
+
+
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 @pytest.mark.parametrize(
     ("training", "changes"),
-    [
-        (LORA, {"evaluation": EVALUATION}),
-        (FULL, EMA | {"examples_per_step": 5}),
-        (FULL, {"examples_per_step": 1}),  # one process has nothing to do
-        (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-        (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
-        (LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
-        (LORA, {"overlap": True}),
-        (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-        (
-            LORA,
-            FSDP
-            | {"evaluation": EVALUATION, "examples_per_step": 5, "max_tokens_per_microbatch": 300},
-        ),
-        (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
-        (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-        (FULL, FSDP | {"examples_per_step": 1}),
-        (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-        (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
-        (LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
-        (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
-    ],
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)],
 )
 def test_two_processes_train_what_one_trains(
     tmp_path: Path,
@@ -109,7 +109,7 @@ def test_two_processes_train_what_one_trains(
     assert_same(RunFolder(two.out), alone)
 
 
-@pytest.mark.parametrize("changes", [{}, FSDP])
+@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_another_number_of_processes(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -133,6 +133,7 @@ def stop_after(rank: int, num_steps: int) -> None:
     pytest.MonkeyPatch().setattr(RunFolder, "log", logged)
 
 
+@pytest.mark.slow
 def test_the_number_of_exchanges_does_not_depend_on_the_data(tmp_path: Path) -> None:
     counted = []
     for name, changes in (("a", {"seed": 1}), ("b", {"seed": 2, "max_tokens_per_microbatch": 1})):
@@ -216,6 +217,7 @@ def fail_in_learning(rank: int, failing: int, errors: Path) -> None:
     pytest.MonkeyPatch().setattr(OnPolicy, "loss", failing_loss)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_one_process_of_a_sharded_run_ends_all_in_words(
     tmp_path: Path,
 ) -> None:
@@ -226,7 +228,7 @@ def test_memory_that_runs_out_in_one_process_of_a_sharded_run_ends_all_in_words(
     assert "another process does not answer" in (tmp_path / "error-0").read_text()
 
 
-@pytest.mark.parametrize("changes", [{}, FSDP])
+@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
 def test_when_one_process_fails_the_other_ends_too_and_says_why(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -240,6 +242,7 @@ def test_when_one_process_fails_the_other_ends_too_and_says_why(
     assert len(RunFolder(one.out).metrics()) == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_with_an_error(tmp_path: Path) -> None:
     one = made(tmp_path, "run", LORA, steps=10_000, save_every_steps=1)
     processes = on_ranks([one, one], False, keep_errors, tmp_path / "error")
@@ -249,6 +252,7 @@ def test_a_process_that_is_killed_ends_the_others_with_an_error(tmp_path: Path) 
     assert "another process does not answer" in (tmp_path / "error-0").read_text()
 
 
+@pytest.mark.slow
 def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
     one = made(tmp_path, "run", LORA)
     other = one.model_copy(update={"data": config.WorldData(num_examples=13)})
@@ -257,6 +261,7 @@ def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
     assert not one.out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, FSDP])
 def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
     tmp_path: Path, changes: dict[str, Any]
@@ -307,6 +312,7 @@ def test_one_process_has_nothing_to_shard(tmp_path: Path) -> None:
         build_accelerator(made(tmp_path, "run", LORA, **FSDP))
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(json.dumps(made(tmp_path, "run", LORA).model_dump(mode="json")))

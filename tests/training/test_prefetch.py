@@ -77,7 +77,7 @@ def texts(folder: RunFolder, step: int) -> list[str]:
 
 def running() -> list[str]:
     """Threads of sampling."""
-    return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-ahead")]
+    return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-prefetch")]
 
 
 # Which weights sample
@@ -117,8 +117,15 @@ def test_without_overlap_the_first_step_is_the_same_and_the_second_is_not(tmp_pa
     assert texts(ahead, 2) != texts(usual, 2)
 
 
-@pytest.mark.parametrize("training", [FULL, {**LORA, "dropout": 0.2}])
-@pytest.mark.parametrize("teacher", ["frozen", "ema", "live"])
+@pytest.mark.parametrize(
+    ("training", "teacher"),
+    [
+        ({**LORA, "dropout": 0.2}, "frozen"),
+        pytest.param(FULL, "ema", marks=pytest.mark.slow),
+        pytest.param(FULL, "live", marks=pytest.mark.slow),
+        pytest.param({**LORA, "dropout": 0.2}, "live", marks=pytest.mark.slow),
+    ],
+)
 def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], teacher: str
 ) -> None:
@@ -138,6 +145,7 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
     assert weights(fast) == weights(slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -174,8 +182,10 @@ def test_each_phase_of_a_schedule_is_sampled_as_often_as_it_says(tmp_path: Path)
 # Going on, and ending
 
 
-@pytest.mark.parametrize("training", [FULL, LORA])
-@pytest.mark.parametrize("teacher", ["frozen", "ema"])
+@pytest.mark.parametrize(
+    ("training", "teacher"),
+    [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)],
+)
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     tmp_path: Path, training: dict[str, Any], teacher: str
 ) -> None:
@@ -224,12 +234,11 @@ def test_a_run_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
 # What goes wrong in the thread
 
 
-@pytest.mark.parametrize("save_every_steps", [1, 50])
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "save_every_steps"),
     [
-        (FloatingPointError("not numbers"), r"step 3: not numbers; .* The batch: train-0-"),
-        (RunError("out of memory while sampling"), "^out of memory while sampling$"),
+        (FloatingPointError("not numbers"), r"step 3: not numbers; .* The batch: train-0-", 1),
+        (RunError("out of memory while sampling"), "^out of memory while sampling$", 50),
     ],
 )
 def test_an_error_of_sampling_is_that_of_the_step_that_asks(

@@ -137,6 +137,7 @@ def test_steps_end_a_run_whose_budget_is_larger(tmp_path: Path) -> None:
     assert ["eval/unscored_share" in row for row in rows] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [FULL, LORA])
 def test_a_killed_and_resumed_run_spends_what_an_unbroken_one_does(
     tmp_path: Path, training: dict[str, Any]
@@ -155,6 +156,7 @@ def test_a_killed_and_resumed_run_spends_what_an_unbroken_one_does(
     assert resumed.completions() == whole.completions()
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_step_takes_no_other(tmp_path: Path) -> None:
     changes = {"budget": {"tokens": 100}, "steps": 50, "save_every_steps": 50}
     whole = run(settings(tmp_path, "whole", **changes))
@@ -189,7 +191,7 @@ def test_a_resumed_run_counts_on_from_its_checkpoint_and_reads_no_metrics(tmp_pa
 
 
 @pytest.mark.usefixtures("ticking")
-@pytest.mark.parametrize("clock", ["wall", "process"])
+@pytest.mark.parametrize("clock", ["wall", pytest.param("process", marks=pytest.mark.slow)])
 def test_seconds_keep_a_run_going_that_has_learned_from_enough(tmp_path: Path, clock: str) -> None:
     free = run(settings(tmp_path, "free", budget={"tokens": 10**9, "clock": clock})).metrics()
     seconds = [row[SECONDS] for row in free]

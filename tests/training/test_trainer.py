@@ -67,8 +67,17 @@ def run_until_killed(broken: config.Config) -> None:
         run(broken, on_step=kill)
 
 
-@pytest.mark.parametrize("training", [FULL, LORA])
-@pytest.mark.parametrize("teacher", ["frozen", "ema", "live"])
+@pytest.mark.parametrize(
+    ("training", "teacher"),
+    [
+        (LORA, "frozen"),
+        (FULL, "ema"),
+        pytest.param(FULL, "frozen", marks=pytest.mark.slow),
+        pytest.param(LORA, "ema", marks=pytest.mark.slow),
+        pytest.param(FULL, "live", marks=pytest.mark.slow),
+        pytest.param(LORA, "live", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     tmp_path: Path, training: dict[str, Any], teacher: str
 ) -> None:
@@ -87,6 +96,7 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_frozen_weights_write_the_analyses_even_if_they_are_written_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,8 +248,15 @@ WRITER = {
 }
 
 
-@pytest.mark.parametrize("student", ["none", "answer"])
-@pytest.mark.parametrize("analysis", [False, True])
+@pytest.mark.parametrize(
+    ("student", "analysis"),
+    [
+        ("answer", False),
+        ("none", True),
+        pytest.param("none", False, marks=pytest.mark.slow),
+        pytest.param("answer", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_rubric_writer_is_trained_by_the_same_method(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str, analysis: bool
 ) -> None:
@@ -252,6 +269,7 @@ def test_a_rubric_writer_is_trained_by_the_same_method(
     assert all(row["loss/divergence_nats_mean"] > 0 for row in folder.metrics())
 
 
+@pytest.mark.slow
 def test_a_writers_run_resumes_exactly_too(tmp_path: Path) -> None:
     whole = run(settings(tmp_path, "whole", **WRITER))
 

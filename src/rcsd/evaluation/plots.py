@@ -2,8 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -93,37 +92,18 @@ def arm_colours(page: ReportPage) -> dict[str, str]:
 # Dots and whiskers
 
 
-@dataclass(frozen=True, slots=True)
-class _Dots:
-    """A row of a dot panel: one interval a split, None where there is none."""
-
-    label: str
-    colour: str
-    intervals: tuple[Interval | None, ...]
-    is_strong: bool = False
-
-
 def _estimate_figure(rows: Sequence[Estimate], colours: Colours, strong: set[str]) -> Panels:
     """Arms down the side, a panel for each metric, a marker for each split."""
     splits = tuple(dict.fromkeys(row.split for row in rows))
-    named = {row.arm for row in rows}
-    arms = [arm for arm in colours if arm in named] or list(dict.fromkeys(row.arm for row in rows))
+    named = dict.fromkeys(row.arm for row in rows)
+    arms = [arm for arm in colours if arm in named] or [*named]
     panels = []
     for metric in dict.fromkeys(row.metric for row in rows):
         cells = {(row.arm, row.split): row.interval for row in rows if row.metric == metric}
-        dots = [
-            _Dots(
-                arm,
-                colours.get(arm, "a0"),
-                tuple(cells.get((arm, split)) for split in splits),
-                arm in strong,
-            )
-            for arm in arms
-        ]
         ends = [end for i in cells.values() for end in (i.low, i.mean, i.high)]
         is_share = min(ends) >= 0 and 0.5 < max(ends) <= 1
         ticks = [0, 0.25, 0.5, 0.75, 1] if is_share else round_ticks(ends, 4)
-        panels.append(_dot_panel(spaced(metric), dots, splits, ticks))
+        panels.append(_dot_panel(spaced(metric), cells, ticks, (arms, splits), colours, strong))
     keys = tuple(Key(spaced(split), "quiet", place) for place, split in enumerate(splits))
     return Panels(tuple(panels), keys if len(keys) > 1 else ())
 
@@ -134,57 +114,70 @@ def _difference_figure(rows: Sequence[Difference]) -> Panels:
     ticks = round_ticks(ends, 6, has_zero=True)
     panels = []
     for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
-        dots = [
-            _Dots(
-                row.label,
-                "a1" if row.interval.low <= 0 <= row.interval.high else "a0",
-                (row.interval,),
-            )
-            for row in rows
-            if (row.split, row.metric) == (split, metric)
-        ]
-        panels.append(_dot_panel(spaced(metric), dots, (split,), ticks, spaced(split)))
+        alike = {
+            row.label: row.interval for row in rows if (row.split, row.metric) == (split, metric)
+        }
+        colours = {label: "a1" if i.low <= 0 <= i.high else "a0" for label, i in alike.items()}
+        cells = {(label, split): interval for label, interval in alike.items()}
+        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*alike], (split,)), colours))
     return Panels(tuple(panels))
 
 
 def _dot_panel(
-    title: str, rows: Sequence[_Dots], splits: Sequence[str], ticks: Sequence[float], note: str = ""
+    title: str,
+    cells: Mapping[tuple[str, str], Interval],
+    ticks: Sequence[float],
+    names: tuple[Sequence[str], Sequence[str]],
+    colours: Colours,
+    strong: Collection[str] | None = None,
 ) -> Panel:
-    """Whiskers from low to high, markers at means, means as text at the right edge."""
-    pitch, is_signed = 17.0, bool(note)
-    used = [place for place in range(len(splits)) if any(row.intervals[place] for row in rows)]
-    row_height = 24.0 if is_signed else 30.0 + pitch * (len(used) - 1)
-    left = min(0.46 * WIDE, max(text_width(row.label, TEXT_SIZE) for row in rows) + 16)
+    """Whiskers from low to high, markers at means, means as text at the right edge.
+
+    Args:
+        title: Of the panel.
+        cells: Interval by row and split.
+        ticks: Of the x axis.
+        names: The rows, and the splits in the order of their markers.
+        colours: By row; the accent where none is given.
+        strong: Rows in bold; None: the intervals are differences.
+    """
+    rows, splits = names
+    is_difference = strong is None
+    used = [split for split in splits if any(key[1] == split for key in cells)]
+    pitch = 17.0
+    row_height = 24.0 if is_difference else 30.0 + pitch * (len(used) - 1)
+    left = min(0.46 * WIDE, max(text_width(row, TEXT_SIZE) for row in rows) + 16)
 
     def draw(pen: Pen) -> None:
         pen.x_axis(ticks, has_grid=True)
-        if is_signed:
+        if is_difference:
             pen.ax.axvline(0, color=HEX["faint"], lw=1)
         for index, row in enumerate(rows):
-            middle = row_height * (index + 0.5)
+            middle, colour = row_height * (index + 0.5), colours.get(row, "a0")
             if index:
                 pen.rule(middle - row_height / 2, WIDE)
-            weight = "bold" if row.is_strong else "normal"
-            lines = wrapped(row.label, left - 8, max_lines=2)
-            for place, line in enumerate(lines):
-                pen.text(0, middle + 13 * (place - (len(lines) - 1) / 2), line, weight=weight)
-            for slot, place in enumerate(used):
-                interval = row.intervals[place]
-                if interval is None:
-                    continue
-                y = middle + pitch * (slot - (len(used) - 1) / 2)
-                pen.ax.plot([interval.low, interval.high], [y, y], color=HEX[row.colour], lw=2)
-                pen.ax.plot(interval.mean, y, **marker(place, row.colour))
-                pen.text(WIDE, y, number(interval.mean, is_signed), size=12, ha="right")
+            lines = wrapped(row, left - 8, max_lines=2)
+            for y, line in _spread(lines, middle, 13):
+                pen.text(0, y, line, weight="bold" if row in (strong or ()) else "normal")
+            for y, split in _spread(used, middle, pitch):
+                if (interval := cells.get((row, split))) is not None:
+                    pen.ax.plot([interval.low, interval.high], [y, y], color=HEX[colour], lw=2)
+                    pen.ax.plot(interval.mean, y, **marker(splits.index(split), colour))
+                    pen.text(WIDE, y, number(interval.mean, is_difference), size=12, ha="right")
 
     numbers = "; ".join(
-        f"{row.label} {spaced(split)}: {format(i, '+.2f' if is_signed else '.2f')}"
-        for row in rows
-        for split, i in zip(splits, row.intervals, strict=True)
-        if i is not None
+        f"{row} {spaced(split)}: {format(interval, '+.2f' if is_difference else '.2f')}"
+        for (row, split), interval in cells.items()
     )
     description, height = f"{title}. {numbers}", row_height * len(rows)
+    note = spaced(splits[0]) if is_difference else ""
     return Panel(title, note, description, WIDE, height, (left, 46, 24), draw)
+
+
+def _spread(items: Sequence[str], middle: float, pitch: float) -> list[tuple[float, str]]:
+    """Items with their heights, evenly around a middle."""
+    top = middle - pitch * (len(items) - 1) / 2
+    return [(top + pitch * place, item) for place, item in enumerate(items)]
 
 
 # Bars
@@ -256,12 +249,13 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
     x, y = (np.concatenate([line[axis] for line in lines]) for axis in (1, 2))
     x, y = x[np.isfinite(y)], y[np.isfinite(y)]
     x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
-    x_ends = (x.min(), x.max()) if len(set(x)) > 1 else (x_ticks[0], x_ticks[-1])
     left = max(text_width(tick_text(tick), TICK_SIZE) for tick in y_ticks) + 10
     height = 142.0
 
     def draw(pen: Pen) -> None:
-        pen.x_axis([tick for tick in x_ticks if x_ends[0] <= tick <= x_ends[1]], ends=x_ends)
+        pen.x_axis(x_ticks)
+        if len(set(x)) > 1:
+            pen.ax.set_xlim(x.min(), x.max())
         pen.y_axis(y_ticks)
         for colour, steps, values in lines:
             pen.ax.plot(steps, values, color=HEX[colour], lw=1.75, ls=dashes(colour))

@@ -24,13 +24,7 @@ MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One contender of a comparison: a trained policy, the base, the teacher, a placebo.
-
-    Args:
-        name: Short and unique; rows refer to it.
-        description: One line on what it is.
-        highlight: Drawn in the accent colour: what the report is about.
-    """
+    """One contender of a comparison; `highlight` marks what the report is about."""
 
     name: str
     description: str = ""
@@ -39,14 +33,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric of an arm on a split.
-
-    Args:
-        arm: Name of the arm.
-        split: Such as ``new_numbers``; underscores are shown as spaces.
-        metric: Such as ``score``; each metric has its own panel.
-        interval: Mean and interval.
-    """
+    """A metric of an arm on a split; underscores in names are printed as spaces."""
 
     arm: str
     split: str
@@ -56,14 +43,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A paired difference between two arms.
+    """A paired difference; a label ``rcsd - base`` means that positive is better for rcsd.
 
-    Args:
-        label: Such as ``rcsd - base``; positive means the first is larger.
-        split: The questions of the pairs.
-        metric: The metric that is compared.
-        interval: Mean difference and its interval.
-        p_value: Of a paired test, corrected for the number of comparisons, in (0, 1], or None.
+    Its p-value is corrected for the number of comparisons, or None.
     """
 
     label: str
@@ -104,15 +86,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Two numbers of each arm against each other.
-
-    Args:
-        title: Names the panel.
-        x_label: Quantity on the x axis.
-        y_label: Quantity on the y axis.
-        points: Name of an arm, its x and its y, both finite.
-        note: Such as a correlation.
-    """
+    """Two finite numbers of each arm against each other: name, x, y; with a note on them."""
 
     title: str
     x_label: str
@@ -129,13 +103,9 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class CriterionShares:
-    """Share of answers that meet one kind of criterion, by arm.
+    """Share of answers in [0, 1] that meet one kind of criterion, by arm.
 
-    Args:
-        kind: Such as ``states the formula``.
-        shares: Arm name -> share of its verdicts that say met, in [0, 1].
-        violation: A criterion of negative weight: met means points lost, so lower is better.
-        num_verdicts: Verdicts behind each share, or None.
+    A violation has a negative weight, so lower is better. `num_verdicts` stand behind each share.
     """
 
     kind: str
@@ -154,15 +124,7 @@ class CriterionShares:
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """One arm's answer to a sample question.
-
-    Args:
-        arm: Name of the arm.
-        text: The completion, shown as it is: escaped, control characters made visible.
-        verdicts: Whether each criterion is met, in order; None: unscored.
-        score: In [0, 1], or None: unscored.
-        answer_right: Whether the final answer is right, or None where no verdict exists.
-    """
+    """One arm's answer, printed literally; a verdict, score or final answer of None is unscored."""
 
     arm: str
     text: str
@@ -323,14 +285,7 @@ def estimates_table(page: ReportPage) -> TextTable:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Results of a pipeline or a study.
-
-    Args:
-        summary: As it is written to the folder, in JSON.
-        findings: Sentences for a reader.
-        table: Arms and sets.
-        report: The page.
-    """
+    """Results of a pipeline or a study: summary, sentences, table of arms, path of the page."""
 
     summary: Mapping[str, Any]
     findings: Sequence[str]
@@ -426,7 +381,7 @@ def report_html(page: ReportPage) -> str:
     names = page.arm_names()
     return environment.get_template("report.html.jinja").render(
         page=page,
-        theme=Markup(svg.theme_css()),
+        theme=Markup(svg.THEME),
         colours=plots.arm_colours(page),
         arms={arm.name: arm for arm in page.arms},
         figures=plots.figures(page),

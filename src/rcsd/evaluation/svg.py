@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,35 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import Affine2D, Transform
+from matplotlib.transforms import Affine2D, Bbox, Transform
 
 from rcsd.redact import shown_text
 
-THEME = {
-    "page": ("#f7f7f5", "#111418"),
-    "surface": ("#ffffff", "#181c21"),
-    "ink": ("#1c2024", "#e7e9ec"),
-    "quiet": ("#5d6570", "#a3abb5"),
-    "faint": ("#8b929c", "#7a828d"),
-    "rule": ("#e4e5e3", "#2b3138"),
-    "grid": ("#ececea", "#262b31"),
-    "track": ("#efefed", "#23282e"),
-    "good": ("#00734f", "#4cc79a"),
-    "bad": ("#b84a00", "#f0955a"),
-    "good-soft": ("#e3f2ec", "#16302a"),
-    "bad-soft": ("#fbeade", "#38251a"),
-    "a0": ("#0067a8", "#4ea8e6"),
-    "a1": ("#7d848d", "#939ba6"),
-    "a2": ("#008a63", "#35bd91"),
-    "a3": ("#d27a00", "#eba13c"),
-    "a4": ("#b0558a", "#d884b4"),
-    "a5": ("#2f93c4", "#8accee"),
-    "a6": ("#8a7a00", "#cfc04a"),
-    "a7": ("#444b54", "#c9ced5"),
-}
-"""CSS variable -> its light and its dark colour. Arms (a0, a1, ...) have Okabe and Ito's
-colour-blind-safe set, darkened or lightened to 3:1 on its background; a0 is the accent."""
-HEX = {name: light for name, (light, _) in THEME.items()}
+THEME = (resources.files("rcsd.evaluation") / "templates" / "theme.css").read_text("utf-8")
+"""The colours as CSS variables, light or dark as the reader prefers."""
+HEX = dict(re.findall(r"--([\w-]+): (#\w{6})", THEME[: THEME.index("@media")]))
+"""Name of a colour -> its light value, which stands for it until the drawing is cleaned."""
 _VARIABLES = {light: f"var(--{name})" for name, light in HEX.items()}
 _DASHES = {"a1": (1, (1, 2)), "a2": (0, (5, 2, 1, 2)), "a3": (0, (4, 2)), "a5": (0, (4, 2))}
 MARKERS = (("o", 7.5), ("D", 6.0), ("s", 6.5), ("^", 7.5))
@@ -66,16 +46,10 @@ class Pen:
     ax: Axes
     pixels: Transform
 
-    def x_axis(
-        self,
-        ticks: Sequence[float],
-        ends: tuple[float, float] | None = None,
-        has_grid: bool = False,
-    ) -> None:
-        """Set the ticks, which the axis ends with unless it has ends of its own."""
-        labels = [tick_text(tick) for tick in ticks]
-        self.ax.set_xlim(ends or (ticks[0], ticks[-1]))
-        self.ax.set_xticks(ticks, labels)
+    def x_axis(self, ticks: Sequence[float], has_grid: bool = False) -> None:
+        """Set ticks, with the first and last as the ends of the axis."""
+        self.ax.set_xlim(ticks[0], ticks[-1])
+        self.ax.set_xticks(ticks, [tick_text(tick) for tick in ticks])
         self.ax.grid(has_grid, axis="x")
 
     def y_axis(self, ticks: Sequence[float]) -> None:
@@ -84,18 +58,9 @@ class Pen:
         self.ax.set_yticks(ticks, [tick_text(tick) for tick in ticks])
         self.ax.grid(axis="y")
 
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        colour: str = "ink",
-        is_bold: bool = False,
-        **style: Any,
-    ) -> None:
+    def text(self, x: float, y: float, text: str, colour: str = "ink", **style: Any) -> None:
         """Write a line whose middle is at a height y."""
-        style = {"size": TEXT_SIZE, "weight": "bold" if is_bold else "normal"} | style
-        style |= {"color": HEX[colour], "transform": self.pixels}
+        style = {"size": TEXT_SIZE, "color": HEX[colour], "transform": self.pixels} | style
         self.ax.text(x, y + 0.35 * style["size"], shown_text(text), **style)
 
     def small(self, x: float, y: float, text: str, **style: Any) -> None:
@@ -190,12 +155,8 @@ def svg_file(figure: Panels, title: str) -> str:
         for place, key in enumerate(figure.keys):
             x = _MARGIN + sum(key_widths[:place])
             _draw_key(canvas, x, _MARGIN, key)
-            style = {
-                "size": TEXT_SIZE,
-                "color": HEX["ink"],
-                "transform": _pixels(canvas, x, _MARGIN),
-            }
-            canvas.text(24, 12.5, shown_text(key.label), **style)
+            words = canvas.text(24, 12.5, shown_text(key.label), size=TEXT_SIZE, color=HEX["ink"])
+            words.set_transform(_pixels(canvas, x, _MARGIN))
         for (x, y), panel in zip(places, figure.panels, strict=True):
             _draw_panel(canvas, x, y, panel)
 
@@ -203,23 +164,9 @@ def svg_file(figure: Panels, title: str) -> str:
     _describe(root, "figure", title, " ".join(panel.description for panel in figure.panels))
     root.set("xmlns", "http://www.w3.org/2000/svg")
     theme = ElementTree.Element("style")
-    theme.text = theme_css()
+    theme.text = THEME
     root.insert(2, theme)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-def theme_css() -> str:
-    """The colours as CSS variables, light or dark as the reader prefers; light on paper."""
-    light, dark = (
-        " ".join(f"--{name}: {pair[index]};" for name, pair in THEME.items()) for index in (0, 1)
-    )
-    face = 'Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", '
-    return (
-        f":root {{ color-scheme: light dark; {light} }}\n"
-        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-        f'svg, body {{ font-family: {face}"Liberation Sans", Arial, sans-serif; }}\n'
-        "svg { stroke-linejoin: round; font-variant-numeric: tabular-nums; }"
-    )
 
 
 def tick_text(value: float) -> str:
@@ -252,17 +199,9 @@ def _pixels(figure: Figure, x: float, y: float) -> Transform:
 def _draw_panel(figure: Figure, x: float, y: float, panel: Panel) -> None:
     """Place a panel with its upper left corner at (x, y), and draw it."""
     left, right, _ = panel.margins
-    total = figure.bbox
-    low = total.height - y - panel.top - panel.height
-    width = panel.width - left - right
-    ax = figure.add_axes(
-        (
-            (x + left) / total.width,
-            low / total.height,
-            width / total.width,
-            panel.height / total.height,
-        )
-    )
+    low = figure.bbox.height - y - panel.top - panel.height
+    box = Bbox.from_bounds(x + left, low, panel.width - left - right, panel.height)
+    ax = figure.add_axes(box.transformed(figure.transFigure.inverted()).bounds)
     ax.set(ylim=(panel.height, 0), yticks=[], frame_on=False, axisbelow=True)
     ax.tick_params(length=0, pad=6, labelsize=TICK_SIZE, labelcolor=HEX["quiet"])
     pen = Pen(ax, _pixels(figure, x, y + panel.top))

@@ -133,7 +133,10 @@ def _element_by_element(part: str, repairs: list[tuple[str, str]]) -> Written:
 
 def _mended(element: str, problem: str) -> dict[str, Any]:
     """Element mended by json-repair; its texts must stand in the original as they are."""
-    item = mend_json(element)
+    try:
+        item = mend_json(element)
+    except ValueError as error:
+        raise DataError(f"cannot be mended: {problem}; {error}", field="rubric") from error
     values = item.values() if isinstance(item, dict) else ()
     texts = [value for value in values if isinstance(value, str)]
     if not texts or not all(json.dumps(t, ensure_ascii=False)[1:-1] in element for t in texts):
