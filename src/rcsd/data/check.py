@@ -10,16 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from rcsd.data.lint_rules import RULES, SEVERITIES, Limits, Severity, build_context
 from rcsd.data.rows import FileRow, read_rows
-from rcsd.data.views import ChatTokenizer, PromptTemplates, answer_conversation, prompt_ids
-from rcsd.errors import DataError
-from rcsd.types import Example, ViewName
+from rcsd.types import Example
 
 NEAR = 0.8
 """Jaccard similarity of word shingles above which two questions are near-duplicates."""
@@ -50,29 +47,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class ViewLength:
-    """Lengths of a view's prompts, in tokens.
-
-    Args:
-        view: Name of the view.
-        num_examples: Number of examples that have its parts.
-        min_tokens: Shortest prompt.
-        median_tokens: Median.
-        p95_tokens: 95th percentile.
-        max_tokens: Longest prompt.
-        num_over: Prompts longer than the model's positions, or None where they are unknown.
-    """
-
-    view: ViewName
-    num_examples: int
-    min_tokens: int
-    median_tokens: float
-    p95_tokens: float
-    max_tokens: int
-    num_over: int | None
-
-
-@dataclass(frozen=True)
 class Report:
     """Findings in a file, and counts of its rows.
 
@@ -84,7 +58,6 @@ class Report:
         rubrics: Number of rows whose rubric is readable, malformed, none; in malformed rows too.
         num_criteria: Criteria of the well-formed rows.
         findings: Of the whole file first, then in the order of the checks or lines.
-        lengths: One a view, where a tokenizer was given.
     """
 
     path: str
@@ -94,7 +67,6 @@ class Report:
     rubrics: dict[str, int]
     num_criteria: int
     findings: tuple[Finding, ...]
-    lengths: tuple[ViewLength, ...] = ()
 
     @property
     def parse_rate(self) -> float | None:
@@ -203,15 +175,6 @@ def rubric_findings(examples: Numbered, limits: Limits | None = None) -> Iterato
             for index, message in rule.find(example, example.rubric, context):
                 field = None if index is None else f"rubric[{index}]"
                 yield Finding(rule.severity, name, message, line, example.id, field)
-
-
-def well_formed(path: str | Path) -> list[Example]:
-    """Well-formed examples of a file; `check_file` lists the other rows.
-
-    Raises:
-        DataError: If the file cannot be read or holds no row.
-    """
-    return [example for _, example in _numbered(read_rows(path))]
 
 
 def _numbered(rows: Iterable[FileRow]) -> Numbered:
@@ -349,34 +312,3 @@ def _answers_in_questions(examples: Numbered) -> Iterator[Finding]:
             excerpt = textwrap.shorten(example.reference_answer or "", 80, placeholder=" …")
             message, rule = f"{excerpt!r} stands in the question", "answer in the question"
             yield Finding("warning", rule, message, line, example.id, "reference_answer")
-
-
-def view_lengths(
-    examples: Sequence[Example], tokenizer: ChatTokenizer, max_tokens: int | None
-) -> list[ViewLength]:
-    """Lengths in tokens of each view that some examples allow, generation header included.
-
-    Args:
-        examples: Each view counts those that have its parts.
-        tokenizer: With a chat template.
-        max_tokens: Positions of the model, or None where they are unknown.
-
-    Raises:
-        ModelError: If the model has no chat template.
-    """
-    templates = PromptTemplates()
-    lengths = []
-    for view in get_args(ViewName):
-        counts = []
-        for example in examples:
-            try:
-                conversation = answer_conversation(example, view, templates)
-            except DataError:
-                continue  # it lacks a part of the view; num_examples says how many do not
-            counts.append(len(prompt_ids(tokenizer, conversation)))
-        if not counts:
-            continue
-        over = None if max_tokens is None else sum(count > max_tokens for count in counts)
-        median, p95 = (float(value) for value in np.percentile(counts, [50, 95]))
-        lengths.append(ViewLength(view, len(counts), min(counts), median, p95, max(counts), over))
-    return lengths
