@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,20 +82,13 @@ def test_a_good_rubric_has_no_finding():
     [
         ([("...", 2), ("Names scattering.", 1), ("Errs.", -1)], "wordless", "rubric[0]"),
         ([*FINE, ("The response must name Rayleigh scattering.", 2)], "repeated", "rubric[3]"),
-        (
-            [*FINE, ("The response must not omit Rayleigh scattering names.", -2)],
-            "mirrored",
-            "rubric[3]",
-        ),
         ([*FINE, ("Avoids blaming the ocean.", -2)], "polarity", "rubric[3]"),
         ([*FINE, ("The answer must not omit the ozone.", -2)], "polarity", "rubric[3]"),
         ([*FINE, ("Does not confuse ozone and oxygen.", -2)], "polarity", "rubric[3]"),
         ([*FINE, ("The response fails to mention ozone.", 2)], "polarity", "rubric[3]"),
         ([*FINE, ("Incorrectly calls the sky a mirror.", 2)], "polarity", "rubric[3]"),
-        (FINE[:2], "all positive", None),
-        ([("Names scattering.", 2), ("Errs on the sun.", -2)], "equal points", None),
-        (FINE[:1], "too few", None),
-        ([(f"Names item {n}.", n) for n in range(1, 22)], "too many", None),
+        (FINE[:1], "size", None),
+        ([(f"Names item {n}.", n) for n in range(1, 22)], "size", None),
     ],
 )
 def test_a_mistake_is_found_where_it_is(
@@ -112,8 +106,8 @@ def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
 
 
 def test_the_bounds_are_the_users():
-    assert fields(lint(example(*FINE), limits=Limits(4, 9)), "too few") == [None]
-    assert fields(lint(example(*FINE), limits=Limits(1, 2)), "too many") == [None]
+    assert fields(lint(example(*FINE), limits=Limits(4, 9)), "size") == [None]
+    assert fields(lint(example(*FINE), limits=Limits(1, 2)), "size") == [None]
 
 
 @pytest.mark.parametrize(
@@ -155,46 +149,17 @@ def test_what_is_no_answer_given_away_is_not_found(answer: str, question: str, t
     assert ("answer given" in given) == (holds is not None and len(answer) > 2)
 
 
-QUESTIONS = [
-    ("Why is the sky blue?", "Names Rayleigh scattering in the sky."),
-    ("How does a heart beat?", "Names the sinus node of the heart."),
-    ("What is a mole?", "Names the number of Avogadro for a mole."),
-    ("Why do magnets attract?", "Names the spins of a magnet."),
-]
-
-
-def test_what_is_asked_of_many_questions_is_general():
-    examples = [
-        example(
-            (text, 3), (f"Is written in {style} prose.", 2), ("Errs badly.", -1), question=asked
-        )
-        for (asked, text), style in zip(QUESTIONS, ["fine", "clear", "clear", "fine"], strict=True)
-    ]
-    findings = lint(*examples)
-    # "Errs badly." stands in four rubrics. Those of clear prose hold two common words, since
-    # "clear" is how criteria are phrased; "fine" stands in two rubrics alone.
-    assert fields(findings, "general") == [f"rubric[{n}]" for n in (2, 1, 2, 1, 2, 2)]
-    assert "all general" not in {finding.rule for finding in findings}
-    assert fields(lint(*examples[:2]), "general") == []
-
-
-def test_common_words_that_the_question_holds_are_not_general():
-    def about(prose: str) -> list[Example]:
-        return [
-            example((text, 3), (f"Is {word} prose.", 2), ("Errs.", -1), question=question + prose)
-            for (question, text), word in zip(QUESTIONS, ["neat"] * 3 + ["neat neat"], strict=True)
-        ]
-
-    assert "rubric[1]" in fields(lint(*about("")), "general")
-    examples = about(" Write prose.")
-    findings = lint(examples[3], *examples[:2])
-    assert fields(findings, "general").count("rubric[1]") == 3  # the same text, three times
+QUESTIONS = ["Why is the sky blue?", "How does a heart beat?", "What is a mole?", "Why pray?"]
 
 
 def test_a_rubric_of_generalities_alone_is_a_warning():
-    findings = lint(*(example(("Is right.", 3), ("Is good.", 2), question=q) for q, _ in QUESTIONS))
-    assert fields(findings, "all general") == [None] * 4
-    assert {finding.severity for finding in findings} == {"warning", "info"}
+    vague = [example(("Is right.", 3), ("Is good.", 2), question=asked) for asked in QUESTIONS]
+    assert fields(lint(*vague), "general") == [None] * 4
+    assert fields(lint(*vague[:2]), "general") == []  # two questions share no common words
+    fine = example(("Is right.", 3), ("Names the sinus node.", 2), question=QUESTIONS[1])
+    assert fields(lint(fine, *vague), "general") == [None] * 4
+    about = [replace(e, question=f"{e.question} Is it right or good?") for e in vague]
+    assert fields(lint(*about), "general") == []  # words of the question are about it
 
 
 # Files
@@ -252,21 +217,20 @@ def test_the_report_is_json_and_counts_each_rule(tmp_path: Path):
     write_jsonl(rows, tmp_path / "rows.jsonl")
     value = json.loads(json.dumps(check_rubrics(tmp_path / "rows.jsonl").json()))
     assert value["rules"]["wordless"] == {"severity": "error", "num_findings": 2, "num_rows": 1}
-    assert value["severities"] == {"error": 2, "warning": 1, "info": 1}
+    assert value["severities"] == {"error": 2, "warning": 1, "info": 0}
     assert value["findings"][0] == {
         "severity": "error", "rule": "wordless", "id": "a", "line": 1, "field": "rubric[3]",
         "message": "'...' holds no word",
     }  # fmt: skip
 
 
-def test_the_worlds_gold_asks_for_forms_of_every_question_and_no_worse(tmp_path: Path):
+def test_the_worlds_gold_is_clean(tmp_path: Path):
     write_jsonl(examples("train", 100, 0), tmp_path / "world.jsonl")
     by_rule = check_rubrics(tmp_path / "world.jsonl").by_rule()
     counts = {rule: len({f.line for f in findings}) for rule, findings in by_rule.items()}
-    assert counts.pop("general") == 100
-    assert counts.pop("all general", 0) <= 2  # a family of problems that came often
+    assert counts.pop("general", 0) <= 2  # a family of problems that came often
     assert counts.pop("answer given", 0) <= 2  # a step that happens to equal the answer
-    assert counts.keys() <= {"mirrored"}
+    assert counts == {}
 
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
@@ -277,4 +241,3 @@ def test_rars_gold_is_clean_but_gives_answers_away(tmp_path: Path):
     assert report.parse_rate == 1.0
     assert not report.fails("warning")
     assert 40 <= rows["answer given"] <= 65
-    assert 30 <= rows["general"] <= 55
