@@ -194,22 +194,16 @@ def test_every_malformed_row_is_listed_with_line_and_field(tmp_path: Path):
     assert malformed[1].message.startswith("invalid JSON")
     assert "is the id of line 1 too" in malformed[3].message
     assert (report.num_rows, report.num_criteria) == (7, 1)
-    assert report.rubrics == {"readable": 3, "malformed": 2, "none": 2}
-    assert report.parse_rate == pytest.approx(3 / 5)
     assert (report.fails("error"), report.fails("never")) == (True, False)
 
 
 def test_a_file_without_rubrics_is_an_error_of_the_whole_file(tmp_path: Path):
-    rows = [{"id": "a", "question": "Why?"}, {"id": "b", "text": "an answer"}, "{"]
+    rows = [{"id": "a", "question": "Why?"}, {"id": "b", "question": "How?"}]
     report = check_rubrics(lines(tmp_path, *rows))
-    first, *malformed = report.findings
+    (first,) = report.findings
     assert (first.rule, first.severity, first.id, first.line) == ("no rubric", "error", None, None)
-    assert first.message == "no rubric in the file: none of its rows (3) has one"
-    assert [finding.line for finding in malformed] == [2, 3]
-    assert report.parse_rate is None
+    assert first.message == "no rubric in the file: none of its rows (2) has one"
     assert report.json()["rules"]["no rubric"]["num_rows"] == 0
-    broken = {"id": "c", "question": "Why?", "rubric": []}
-    assert check_rubrics(lines(tmp_path, *rows, broken)).by_rule().keys() == {"malformed row"}
 
 
 def test_the_report_is_json_and_counts_each_rule(tmp_path: Path):
@@ -238,6 +232,5 @@ def test_rars_gold_is_clean_but_gives_answers_away(tmp_path: Path):
     write_jsonl(import_rows(str(RAR), "rar")[0], tmp_path / "rar.jsonl")
     report = check_rubrics(tmp_path / "rar.jsonl")
     rows = {rule: len({f.line for f in findings}) for rule, findings in report.by_rule().items()}
-    assert report.parse_rate == 1.0
     assert not report.fails("warning")
     assert 40 <= rows["answer given"] <= 65

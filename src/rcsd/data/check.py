@@ -6,7 +6,7 @@ fields. `check_rubrics`: the rules of `rcsd.data.lint_rules`.
 
 import re
 import textwrap
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -55,7 +55,6 @@ class Report:
         num_rows: Rows, malformed ones included.
         num_examples: Well-formed rows.
         num_with: Number of well-formed rows with a rubric, a reference answer, a solution.
-        rubrics: Number of rows whose rubric is readable, malformed, none; in malformed rows too.
         num_criteria: Criteria of the well-formed rows.
         findings: Of the whole file first, then in the order of the checks or lines.
     """
@@ -64,15 +63,8 @@ class Report:
     num_rows: int
     num_examples: int
     num_with: dict[str, int]
-    rubrics: dict[str, int]
     num_criteria: int
     findings: tuple[Finding, ...]
-
-    @property
-    def parse_rate(self) -> float | None:
-        """Share of readable rubrics; None if there is none."""
-        num = self.rubrics["readable"] + self.rubrics["malformed"]
-        return self.rubrics["readable"] / num if num else None
 
     def count(self, severity: Severity) -> int:
         """Number of findings of that severity."""
@@ -102,7 +94,6 @@ class Report:
         }
         severities = {severity: self.count(severity) for severity in SEVERITIES}
         return asdict(self) | {
-            "parse_rate": self.parse_rate,
             "severities": severities,
             "rules": counts,
         }
@@ -153,7 +144,7 @@ def check_rubrics(path: str | Path, limits: Limits | None = None) -> Report:
     """
     rows = list(read_rows(path))
     findings = [*_malformed(rows), *rubric_findings(_numbered(rows), limits)]
-    if all(row.rubric == "none" for row in rows):
+    if not any(row.example is None or row.example.rubric is not None for row in rows):
         message = f"no rubric in the file: none of its rows ({len(rows)}) has one"
         findings.append(Finding("error", "no rubric", message))
     return _report(path, rows, sorted(findings, key=lambda finding: finding.line or 0))
@@ -187,11 +178,8 @@ def _report(path: str | Path, rows: Sequence[FileRow], findings: Sequence[Findin
         name: sum(getattr(example, name) is not None for example in examples)
         for name in ("rubric", "reference_answer", "solution")
     }
-    rubrics = dict.fromkeys(("readable", "malformed", "none"), 0) | Counter(r.rubric for r in rows)
     num_criteria = sum(len(e.rubric.criteria) for e in examples if e.rubric is not None)
-    return Report(
-        str(path), len(rows), len(examples), num_with, rubrics, num_criteria, tuple(findings)
-    )
+    return Report(str(path), len(rows), len(examples), num_with, num_criteria, tuple(findings))
 
 
 # Checks
