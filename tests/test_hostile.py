@@ -272,7 +272,7 @@ def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> No
     @example('[{"criterion": "\\ud800", "weight": 1}]', True)
     @example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
     def check(text: str, finished: bool) -> None:
-            rubric = parse_completion(text, finished)
+        rubric = parse_completion(text, finished)
         if rubric is not None:
             json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
             assert all(c.text in text or "\\" in text for c in rubric.criteria)

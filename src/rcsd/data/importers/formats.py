@@ -159,9 +159,7 @@ RAR_FIELDS = ("id", "question", "reference_answer", "question_source", "rubric",
 WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 0.3, "Pitfall": 0.9}
 """Points of each category, as in the paper's explicit aggregation."""
 
-_CATEGORY = re.compile(
-    rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL
-)
+_CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
 def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
