@@ -119,14 +119,6 @@ def test_an_existing_run_folder_is_refused_and_left_alone(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def test_a_check_that_cannot_be_carried_out_ends_the_evaluation_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    criterion = {**GOOD, "check": {"type": "matches", "pattern": "("}}
-    rows = [{"question": "a?", "rubric": [criterion]}]
-    code, _, err = said(monkeypatch, capsys, "train", run_file(tmp_path, rows))
-    assert code == 2
-    assert "pattern" in err
 
 
 def study_file(folder: Path, **changes: Any) -> str:
@@ -182,14 +174,6 @@ def test_a_study_trains_compares_and_goes_on(
     assert len(now) == 9
 
 
-def test_a_quick_study_lies_in_a_folder_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, _ = said(monkeypatch, capsys, "study", study_file(tmp_path), "--quick")
-    assert code == 0
-    assert "After 2 tokens" in out
-    assert (tmp_path / "out-quick" / "report.html").is_file()
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -217,12 +201,6 @@ def test_a_study_that_cannot_be_run_is_explained(
     assert "Traceback" not in err
 
 
-def test_a_study_file_that_is_not_there_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = said(monkeypatch, capsys, "study", str(tmp_path / "no.yaml"))
-    assert code == 2
-    assert "no such file" in err.replace("\n", "")
 
 
 def test_models_are_listed(

@@ -153,14 +153,6 @@ def test_shards_share_the_rows_and_the_last_writes_the_file(folder: Path, said: 
     assert len(read_jsonl(folder / "out.jsonl")) == 5
 
 
-def test_rows_that_do_not_fit_are_counted_and_listed(folder: Path, said: Any) -> None:
-    write_rows(folder / "rows.jsonl", [*ROWS, {"id": "long", "question": "Why? " * 900}])
-    code, out, _ = said(*words_of(folder))
-    assert code == 0
-    assert counts(out)["left out, since the prompt does not fit"] == 1
-    report = json.loads((folder / "out.jsonl.written.json").read_text())
-    assert [dropped["id"] for dropped in report["dropped"]] == ["long"]
-    assert len(read_jsonl(folder / "out.jsonl")) == 5
 
 
 def test_an_existing_file_is_kept_unless_forced(folder: Path, said: Any) -> None:
@@ -207,24 +199,10 @@ def test_a_wrong_option_is_explained(
     assert not (folder / "out.jsonl").exists()
 
 
-@pytest.mark.parametrize("more", [["--view", "rubric"], ["--batch-size", "0"], ["--shrad", "1/2"]])
-def test_what_typer_refuses_ends_with_code_2(folder: Path, said: Any, more: list[str]) -> None:
-    assert said(*words_of(folder, *more))[0] == 2
 
 
-def test_a_view_that_shows_what_a_row_lacks_names_the_row(folder: Path, said: Any) -> None:
-    write_rows(folder / "rows.jsonl", [*ROWS, {"id": "bare", "question": "Why?"}])
-    code, _, err = said(*words_of(folder, "--view", "answer"))
-    assert (code, "'bare'" in err) == (2, True)
 
 
-def test_the_help_explains_sharing_and_resuming(said: Any) -> None:
-    code, out, _ = said("write", "--help")
-    text = " ".join(out.replace("│", " ").split())
-    assert code == 0
-    assert "goes on where it was" in text
-    assert "such as 2/4" in text
-    assert "FILE.written.json" in text
 
 
 # train

@@ -172,16 +172,6 @@ def test_finished_steps_are_skipped_and_load_no_model(
     assert set(notes.values()) == {"done before"}
 
 
-def test_a_change_of_stage_2_keeps_the_writer_and_its_rubrics(build: Build, finished: Path) -> None:
-    first = build(arms=["learned", "shuffled"])
-    shutil.copytree(finished, first.out)
-    before = modified(first.out)
-    reasoner = first.reasoner.model_copy(update={"optim": config.Optim(lr=1e-4)})
-    run(first.model_copy(update={"reasoner": reasoner}), quietly)
-    added = {name.split("/")[0] for name in modified(first.out).keys() - before.keys()}
-    trained = ("learned", "shuffled")
-    expected = {f"{what}-{arm}" for what in ("reasoner", "answers") for arm in trained}
-    assert {name.rsplit("-", 1)[0] for name in added} == expected
 
 
 @pytest.mark.parametrize(
@@ -421,10 +411,3 @@ def test_a_pipeline_that_means_nothing_is_refused(
         build(**changes)
 
 
-def test_a_broken_file_of_answers_is_named(build: Build, finished: Path) -> None:
-    pipeline = build()
-    shutil.copytree(finished, pipeline.out)
-    [path] = pipeline.out.glob("answers-base-*/new_numbers.jsonl")
-    path.write_text("{}\n")
-    with pytest.raises(DataError, match="answers-base"):
-        _ = run(pipeline, quietly).rows

@@ -128,18 +128,8 @@ def test_each_set_of_problems_has_a_seed_of_its_own(
         assert {stage.steps for stage in stages.values() if stage is not None} == {4}
 
 
-def test_a_folder_of_a_model_takes_the_configuration_of_a_real_one(tmp_path: Path) -> None:
-    pipeline = build_pipeline(tmp_path / "out", 0, str(tmp_path), quick=False)
-    expected = build_pipeline(tmp_path / "out", 0, "smollm2", quick=False)
-    assert pipeline.model.path == str(tmp_path)
-    assert pipeline.model_copy(update={"model": expected.model}) == expected
 
 
-def test_an_existing_folder_and_an_absent_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="choose another folder with --out"):
-        quickstart.run(tmp_path, 0, "micro", quick=True, progress=quietly)
-    with pytest.raises(ConfigError, match="there are micro, smollm2"):
-        quickstart.run(tmp_path / "new", 0, "mikro", quick=True, progress=quietly)
 
 
 @pytest.mark.slow

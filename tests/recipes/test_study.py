@@ -208,18 +208,6 @@ def test_a_study_that_was_cut_off_goes_on_and_finds_the_same(
     assert told(run(settings(tmp_path), quietly)) == whole[1]
 
 
-@pytest.mark.slow
-def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
-    whole: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    run_until_killed(settings(tmp_path), "seed 0: train rcsd", 20)
-    [folder] = (tmp_path / "out").glob("reasoner-rcsd-*")
-    # Killed between two held-out sets of a step that was not logged: one file, and no row of it.
-    steps = {row["step"] for row in RunFolder(folder).metrics()}
-    stray = RunFolder(folder).evaluation(int(max(steps)) + 1, "new_numbers")
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_text("")
-    assert told(run(settings(tmp_path), quietly)) == whole[1]
 
 
 @pytest.mark.slow  # fast: the names of a pipeline's artifacts
@@ -324,54 +312,7 @@ def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
     assert parse(Study, small.model_dump(mode="json"), "again") == small
 
 
-@pytest.mark.slow
-def test_learned_and_direct_rubrics_are_written_once_a_seed(tmp_path: Path) -> None:
-    grammar = {"type": "rubric", "max_criteria": 3, "max_characters": 12}
-    writer = {
-        "data": {"type": "world", "num_examples": 6, "seed": 1},
-        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
-        "method": {"type": "distill"},
-        "sampling": {"max_tokens": 64, "grammar": grammar},
-        "optim": {"lr": 1e-3},
-        "examples_per_step": 2,
-        "steps": 1,
-    }
-    study = settings(
-        tmp_path,
-        arms={"rcsd": {"rubrics": ["gold", "learned", "direct"]}},
-        writer=writer,
-        writing={"view": "answer", "max_tokens": 64, "grammar": grammar},
-        budget={"tokens": 10},
-    )
-    found = run(study, quietly)
-    for writes in ("learned", "direct"):
-        label = f"rcsd, {writes}"
-        data = [f.read_record()["config"]["data"]["path"] for f in found.folders[label]]
-        assert len(set(data)) == 2
-        assert all(f"rubrics-{writes}-questions-" in path for path in data)
-        assert found.taught_by[label] == f"teacher: rubric, {writes}"
-    assert len(list((tmp_path / "out").glob("writer-*"))) == 2
 
 
-@pytest.mark.slow
-def test_several_jobs_make_what_one_makes(
-    whole: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    assert told(run(settings(tmp_path, jobs=2), quietly)) == whole[1]
 
 
-@pytest.mark.slow
-def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
-    whole: tuple[Path, dict[str, Any]],
-) -> None:
-    folder, found = whole
-    assert kinds(path.name for path in (folder / "out").iterdir()) == {
-        "answers-base",
-        "answers-teacher:-rubric",
-        "answers-teacher:-rubric-shuffled",
-        "reasoner-grpo",
-        "reasoner-rcsd",
-        "reasoner-rcsd-shuffled",
-    }
-    [answers] = (folder / "out").glob(f"answers-{BASE}-*")
-    assert read_graded(answers / "new_numbers.jsonl") == found["answers"][BASE]["new_numbers"]

@@ -124,9 +124,6 @@ def test_overrides_reach_the_budget_and_the_keys_of_one_arm(tmp_path: Path) -> N
     assert found.seeds == [4]
 
 
-def test_what_a_study_records_reads_back_to_the_same_study() -> None:
-    found = study(writer=WRITER, writing={"view": "answer"})
-    assert parse(Study, found.model_dump(mode="json"), "again") == found
 
 
 # Errors
@@ -190,15 +187,5 @@ def test_a_study_that_cannot_be_run_names_the_arm_and_the_key(
     assert said in refusal(**changes)
 
 
-def test_a_run_that_lacks_a_key_names_the_first_arm_that_lacks_it() -> None:
-    run = {key: value for key, value in tree()["run"].items() if key != "optim"}
-    assert refusal(run=run) == "arms.rcsd.run: optim: Field required"
 
 
-def test_an_override_of_a_wrong_key_names_its_nearest_neighbour(tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(tree()))
-    with pytest.raises(ConfigError, match=r"study.yaml: budget.token: .*did you mean 'tokens'"):
-        load_study(path, ["budget.token=60"])
-    with pytest.raises(ConfigError, match=r"arms.rcsd.run: views.teachr: .*'teacher'"):
-        load_study(path, ["arms.rcsd.run.views.teachr=rubric"])

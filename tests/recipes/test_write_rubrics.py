@@ -229,32 +229,8 @@ def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path
 # At the token limit
 
 
-@pytest.mark.parametrize(
-    ("end", "kept"),
-    [
-        ("", 1),
-        (",", 1),
-        (", ", 1),
-        (', {"criterion": "B', 1),
-        (', {"criterion": "B", "weight": 2', 1),
-        (', {"criterion": "B", "weight": 2}', 2),
-        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', 2),
-        ("]", 1),
-        (", \ufffd", 1),
-    ],
-)
-def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: int) -> None:
-    rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
-    assert rubric is not None
-    assert [c.text[0] for c in rubric.criteria] == ["A", "B"][:kept]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[", '[{"criterion": "A", "weight": 1', '[{"criterion": "A", "weight": -1}, {"crit'],
-)
-def test_without_a_whole_positive_criterion_nothing_is_kept(text: str) -> None:
-    assert parse_completion(text, finished=False) is None
 
 
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
@@ -340,10 +316,6 @@ def test_weights_that_are_not_numbers_are_an_error(tmp_path: Path) -> None:
         written(broken, tmp_path)
 
 
-def test_a_policy_with_adapters_is_refused(tmp_path: Path) -> None:
-    adapted = build_policy(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
-    with pytest.raises(ValueError, match="adapters"):
-        written(adapted, tmp_path)
 
 
 # Kills
@@ -387,31 +359,8 @@ def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
     assert sum(one == other for one, other in zip(done, again, strict=True)) >= len(ROWS) - 1
 
 
-def test_a_line_may_be_cut_off_within_a_character(policy: Policy, tmp_path: Path) -> None:
-    said_it = said('[{"criterion": "États 水🧪", "weight": 3}]')
-    written(policy, tmp_path, ScriptedEngine([said_it]), rows=ROWS[:4])
-    (file,) = tmp_path.glob("*/*.jsonl")
-    content = file.read_bytes()
-    start = content.rindex("🧪".encode())
-    for end in range(start, start + 4):
-        file.write_bytes(content[:end])
-        engine = Recorder(ScriptedEngine([said_it]))
-        done, _ = written(policy, tmp_path, engine, rows=ROWS[:4])
-        assert (engine.num_prompts, len(done)) == (1, 4)
-        assert_each_once(tmp_path, ROWS[:4])
 
 
-def test_a_broken_line_of_the_cache_is_named(policy: Policy, tmp_path: Path) -> None:
-    written(policy, tmp_path)
-    (file,) = tmp_path.glob("*/*.jsonl")
-    lines = file.read_text().splitlines(keepends=True)
-    for broken in ("{\n", '{"key": "a"}\n', "[]\n", lines[2].replace('"weight": ', '"weight": 0')):
-        file.write_text("".join([*lines[:2], broken, *lines[3:]]))
-        with pytest.raises(DataError, match=r"1-of-1\.jsonl:.* broken \(.*delete"):
-            written(policy, tmp_path, SILENT)
-    file.write_text("".join([*lines[:2], "{\n", *lines[3:]]))
-    with pytest.raises(DataError, match="jsonl:3: the row is broken"):
-        written(policy, tmp_path, SILENT)
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -466,21 +415,6 @@ def test_a_process_killed_twice_ends_with_each_row_once(
     assert (cached(cache), out.read_bytes()) == (before, content)
 
 
-@pytest.mark.slow
-def test_processes_at_the_same_time_share_the_rows_and_leave_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows = many_rows(tmp_path, 100)
-    processes = [
-        subprocess.Popen(command(tmp_path, "--shard", f"{number}/3"), **QUIET)
-        for number in (1, 2, 3)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
-    assert_each_once(tmp_path / "cache", rows)
-    assert [row.id for row in read_jsonl(tmp_path / "out.jsonl")] == [row.id for row in rows]
-    assert not list(tmp_path.glob("*.unfinished"))
-    assert not list(tmp_path.glob(".*.draft"))
 
 
 # What a rubric is known by
@@ -522,22 +456,8 @@ def test_other_weights_words_decoding_or_view_are_other_entries(
     assert written(policy, cache, SILENT, wide, rows)[0] == done
 
 
-def test_one_changed_weight_makes_another_writer(tmp_path: Path) -> None:
-    changed = tiny_policy()
-    written(changed, tmp_path, rows=ROWS[:2])
-    next(iter(changed.model.parameters())).data.view(-1)[7] += 1e-3
-    assert written(changed, tmp_path, rows=ROWS[:2])[1].num_cached == 0
 
 
-def test_rows_that_are_added_later_are_the_only_ones_written(
-    policy: Policy, tmp_path: Path
-) -> None:
-    first, _ = written(policy, tmp_path, rows=ROWS[:6])
-    engine = Recorder(HfEngine(policy, 4))
-    done, report = written(policy, tmp_path, engine, rows=ROWS[::-1])
-    assert engine.num_prompts == report.num_written - report.num_cached == 5
-    assert done[::-1][:6] == first
-    assert_each_once(tmp_path, ROWS)
 
 
 # Sharing
@@ -562,38 +482,10 @@ def test_shards_in_any_order_merge_without_gaps_or_doubles(
     assert written(policy, tmp_path, SILENT)[0] == done
 
 
-def test_files_of_several_machines_are_merged_by_copying_them_together(
-    policy: Policy, tmp_path: Path
-) -> None:
-    for number in (1, 2):
-        written(policy, tmp_path / f"machine {number}", shard=Shard(number, 2))
-    (there,) = (tmp_path / "machine 2").glob("*/*.jsonl")
-    target = tmp_path / "machine 1" / there.parent.name / there.name
-    target.write_bytes(there.read_bytes())
-    done, report = written(policy, tmp_path / "machine 1", SILENT)
-    assert (len(done), report.num_cached) == (11, 11)
-    assert_each_once(tmp_path / "machine 1", ROWS)
 
 
-def test_a_job_goes_on_with_another_number_of_shards(policy: Policy, tmp_path: Path) -> None:
-    for number in (1, 2):
-        engine = Recorder(HfEngine(policy, 4), num_calls=1)
-        with pytest.raises(KilledError):
-            written(policy, tmp_path, engine, shard=Shard(number, 2))
-    assert len(cached(tmp_path)) == 8
-    engine, done = Recorder(HfEngine(policy, 4)), []
-    for number in (5, 2, 3, 1, 4):
-        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 5))
-    assert engine.num_prompts == 3
-    assert [row.id for row in done] == [row.id for row in ROWS]
-    assert_each_once(tmp_path, ROWS)
 
 
-def test_more_shards_than_rows_leave_some_without_work(policy: Policy, tmp_path: Path) -> None:
-    engine, done = Recorder(HfEngine(policy, 4)), []
-    for number in range(1, 16):
-        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 15))
-    assert (len(done), engine.num_prompts) == (11, 11)
 
 
 class Meanwhile:
@@ -641,23 +533,6 @@ def test_what_an_overlapping_shard_wrote_meanwhile_is_not_written_again(
     assert written(policy, tmp_path, SILENT)[1].num_written == 11
 
 
-def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
-    policy: Policy, tmp_path: Path
-) -> None:
-    done, _ = written(policy, tmp_path, ScriptedEngine([said(RUBRIC)]), rows=ROWS[:4])
-    (file,) = tmp_path.glob("*/*.jsonl")
-    content = file.read_bytes()
-    file.write_bytes(b"")
-    cache, keys = (
-        RubricCache(file.parent, Shard()),
-        [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
-    )
-    for end in range(len(content) + 1):
-        with file.open("ab") as appended:
-            appended.write(content[end - 1 : end] if end else b"")
-        cache.read()
-        assert sum(key in cache for key in keys) == content[:end].count(b"\n")
-    assert [cache[key].rubric for key in keys] == [row.rubric for row in done]
 
 
 @pytest.mark.parametrize(
@@ -668,11 +543,5 @@ def test_shares_that_there_are_not_are_refused(text: str) -> None:
         parse_shard(text)
 
 
-def test_shares_are_read() -> None:
-    assert parse_shard("2/4") == Shard(2, 4)
-    assert parse_shard("1/1") == Shard()
 
 
-def test_a_model_that_is_no_run_was_not_trained_to_write(tmp_path: Path) -> None:
-    assert trained_to_write("builtin:micro") == {}
-    assert trained_to_write(str(tmp_path)) == {}
