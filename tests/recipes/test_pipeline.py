@@ -1,7 +1,6 @@
 """Two stages in one: what is made, what is reused, what is refused."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -172,15 +171,8 @@ def test_finished_steps_are_skipped_and_load_no_model(
     assert set(notes.values()) == {"done before"}
 
 
-
-
 @pytest.mark.parametrize(
-    "step",
-    [
-        "train learned",
-        pytest.param("train writer", marks=pytest.mark.slow),
-        pytest.param("write learned rubrics", marks=pytest.mark.slow),
-    ],
+    "step", ["train learned", pytest.param("write learned rubrics", marks=pytest.mark.slow)]
 )
 def test_a_pipeline_that_was_cut_off_continues_and_ends_the_same(
     build: Build, finished: Path, model: Path, step: str
@@ -409,5 +401,3 @@ def test_a_pipeline_that_means_nothing_is_refused(
         changes = {"reasoner": build().reasoner.model_dump(mode="json") | changes["reasoner"]}
     with pytest.raises(ConfigError, match=message):
         build(**changes)
-
-

@@ -234,5 +234,3 @@ def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path
     tree["method"] = {"type": "distill", "support": {"type": "teacher_top_k", "k": 10_000}}
     with pytest.raises(ConfigError, match=r"method\.support\.k"):
         probe(config.parse_config(tree), 2, 2)
-
-

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from rcsd.data.world.problems import examples
-from rcsd.errors import ConfigError, RunError
 from rcsd.recipes import quickstart
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.types import rubric_score
@@ -126,10 +125,6 @@ def test_each_set_of_problems_has_a_seed_of_its_own(
     assert {getattr(of, "seed", None) for of in pipeline.evaluation.data.values()} == {8}
     if quick:
         assert {stage.steps for stage in stages.values() if stage is not None} == {4}
-
-
-
-
 
 
 @pytest.mark.slow

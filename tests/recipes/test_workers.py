@@ -62,9 +62,3 @@ def test_steps_that_need_each_other_are_refused(tmp_path: Path) -> None:
     steps = [touching(tmp_path, "a", "b"), touching(tmp_path, "b", "a")]
     with pytest.raises(ValueError, match="cycle"):
         run_steps(steps, 1, lambda *_: None)
-
-
-
-
-
-

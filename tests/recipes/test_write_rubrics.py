@@ -2,11 +2,7 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from rcsd import config
-from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.data.rows import read_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
@@ -28,11 +24,9 @@ from rcsd.io import read_rows
 from rcsd.models.policy import Policy, build_policy
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.write_rubrics import (
-    RubricCache,
     Shard,
     WritingReport,
     parse_shard,
-    trained_to_write,
     write_rows_and_report,
     write_rubrics,
 )
@@ -229,8 +223,21 @@ def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path
 # At the token limit
 
 
-
-
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ("", "A"),
+        (', {"criterion": "B", "weight": 2', "A"),
+        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', "AB"),
+        (", \ufffd", "A"),
+    ],
+)
+def test_of_a_rubric_that_was_cut_off_complete_criteria_are_kept(end: str, kept: str) -> None:
+    rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
+    assert rubric is not None
+    assert "".join(c.text[0] for c in rubric.criteria) == kept
+    negative = '[{"criterion": "A", "weight": -1}, {"crit'
+    assert parse_completion(negative, finished=False) is None
 
 
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
@@ -256,8 +263,7 @@ def test_greedy_decoding_does_not_repeat_itself(policy: Policy, tmp_path: Path) 
     assert (report.num_redrawn, report.num_held_short) == (2, 2)
 
 
-@pytest.mark.parametrize("max_tokens", [64, 90])
-@pytest.mark.parametrize("temperature", [None, 1.2, 5.0])
+@pytest.mark.parametrize(("temperature", "max_tokens"), [(None, 90), (5.0, 64)])
 def test_at_any_token_limit_every_row_gets_a_rubric(
     policy: Policy, tmp_path: Path, temperature: float | None, max_tokens: int
 ) -> None:
@@ -293,7 +299,7 @@ def wordy_policy() -> Policy:
 
 def test_the_last_attempt_always_fits() -> None:
     wordy, bounds = wordy_policy(), config.RubricGrammar(max_criteria=12, max_characters=300)
-    for max_tokens in (64, 65, 67, 68, 72):
+    for max_tokens in (64, 67, 72):
         writing = Writing(temperature=5.0, max_tokens=max_tokens, grammar=bounds)
         with tempfile.TemporaryDirectory() as cache:
             done, report = written(wordy, Path(cache), writing=writing, rows=ROWS[:2])
@@ -316,12 +322,10 @@ def test_weights_that_are_not_numbers_are_an_error(tmp_path: Path) -> None:
         written(broken, tmp_path)
 
 
-
-
 # Kills
 
 
-@pytest.mark.parametrize("num_batches", [0, 1, 2])
+@pytest.mark.parametrize("num_batches", [0, 2])
 def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
     policy: Policy, tmp_path: Path, num_batches: int
 ) -> None:
@@ -343,7 +347,7 @@ def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
     assert shown == [(done, 11) for done in [*dones, 11]]
 
 
-@pytest.mark.parametrize("num_bytes", [1, 2, 20])
+@pytest.mark.parametrize("num_bytes", [1, 20])
 def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
     policy: Policy, tmp_path: Path, num_bytes: int
 ) -> None:
@@ -357,64 +361,6 @@ def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
     assert report.num_cached == len(ROWS) - 1
     assert_each_once(tmp_path, ROWS)
     assert sum(one == other for one, other in zip(done, again, strict=True)) >= len(ROWS) - 1
-
-
-
-
-
-
-def command(folder: Path, *more: str) -> list[str]:
-    """``rcsd rubrics write`` of the micro model, with a cache beside the rows."""
-    where = ["--data", str(folder / "rows.jsonl"), "--out", str(folder / "out.jsonl")]
-    model = ["--model", "builtin:micro", "--max-tokens", "300", "--batch-size", "16"]
-    start = [sys.executable, "-m", "rcsd", "rubrics", "write"]
-    return [*start, *where, *model, "--cache", str(folder / "cache"), *more]
-
-
-def many_rows(folder: Path, number: int) -> list[Example]:
-    rows = [
-        Example(f"{n}", f"A lamp takes {n} watts. How much in {n + 1} hours?")
-        for n in range(number)
-    ]
-    write_jsonl(rows, folder / "rows.jsonl")
-    return rows
-
-
-QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("temperature", [[], ["--temperature", "1.2"]])
-def test_a_process_killed_twice_ends_with_each_row_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: list[str]
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows, words = many_rows(tmp_path, 200), command(tmp_path, *temperature)
-    out, cache = tmp_path / "out.jsonl", tmp_path / "cache"
-    num_kept = 0
-    for num_kills in (1, 2):
-        process = subprocess.Popen(words, **QUIET)
-        deadline = time.monotonic() + 240
-        while len(cached(cache)) < num_kept + 30:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        num_kept = len(cached(cache))
-        assert 30 * num_kills <= num_kept < len(rows)
-        assert not out.exists()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{num_kept:>8} of these found in the cache" in done.stdout
-    assert_each_once(cache, rows)
-    assert [row.id for row in read_jsonl(out)] == [row.id for row in rows]
-    assert_valid(read_jsonl(out), config.RubricGrammar())
-    before, content = cached(cache), out.read_bytes()
-    assert subprocess.run([*words, "--force"], check=False, **QUIET).returncode == 0
-    assert (cached(cache), out.read_bytes()) == (before, content)
-
-
 
 
 # What a rubric is known by
@@ -456,14 +402,10 @@ def test_other_weights_words_decoding_or_view_are_other_entries(
     assert written(policy, cache, SILENT, wide, rows)[0] == done
 
 
-
-
-
-
 # Sharing
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+@pytest.mark.parametrize("order", [(3, 1, 2)])
 def test_shards_in_any_order_merge_without_gaps_or_doubles(
     policy: Policy, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
@@ -480,12 +422,6 @@ def test_shards_in_any_order_merge_without_gaps_or_doubles(
     assert [row.id for row in done] == [row.id for row in ROWS]
     assert_each_once(tmp_path, ROWS)
     assert written(policy, tmp_path, SILENT)[0] == done
-
-
-
-
-
-
 
 
 class Meanwhile:
@@ -516,32 +452,7 @@ def test_a_second_process_on_the_same_shard_is_refused_and_the_first_goes_on(
     assert written(policy, tmp_path, SILENT)[1].num_cached == 11
 
 
-def test_what_an_overlapping_shard_wrote_meanwhile_is_not_written_again(
-    policy: Policy, tmp_path: Path
-) -> None:
-    def other() -> None:
-        written(policy, tmp_path, shard=Shard(2, 2))
-
-    engine = Recorder(HfEngine(policy, 4))
-    done, report = written(policy, tmp_path, Meanwhile(engine, other))
-    assert len(done) == 11
-    assert engine.num_prompts < 11
-    assert report.num_cached == 11 - engine.num_prompts
-    # All but the batch that both were at.
-    keys = [row["key"] for row in cached(tmp_path)]
-    assert len(keys) - len(set(keys)) <= 4
-    assert written(policy, tmp_path, SILENT)[1].num_written == 11
-
-
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1", "1/", "/2", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3", "1.0/2", " "]
-)
+@pytest.mark.parametrize("text", ["1", "1/", "0/2", "3/2", "-1/2", "1/2/3"])
 def test_shares_that_there_are_not_are_refused(text: str) -> None:
     with pytest.raises(RunError, match="--shard"):
         parse_shard(text)
-
-
-
-

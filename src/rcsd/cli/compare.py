@@ -77,15 +77,14 @@ def compare(  # noqa: PLR0913 (each is an option)
     _print_tables(format, list(_tables(compared)), lines, plain | {"notes": notes}, out)
 
 
-def _open_arms(words: Sequence[str], *outputs: Path | None) -> "dict[str, list[EvalRecord]]":
-    """The evaluations of each arm; the output files are checked before they are read."""
+def _open_arms(words: Sequence[str], out: Path | None) -> "dict[str, list[EvalRecord]]":
+    """The evaluations of each arm; the output file is checked before they are read."""
     from rcsd.evaluation.arms import parse_arms, read_arms  # noqa: PLC0415
     from rcsd.io import check_writable  # noqa: PLC0415
 
     folders = parse_arms(words)
-    for path in outputs:
-        if path is not None:
-            check_writable(path)
+    if out is not None:
+        check_writable(out)
     return read_arms(folders)
 
 
@@ -214,7 +213,6 @@ def paper_table(
     cluster_by: ClusterBy = None,
     seed: Seed = 0,
     out: Out = None,
-    figure: Annotated[Path | None, typer.Option(help="SVG file for a figure of the table.")] = None,
 ) -> None:
     """Print the table of arXiv 2606.19327 for your evaluations, with intervals.
 
@@ -227,10 +225,9 @@ def paper_table(
 
     In JSON numbers are shares in [0, 1].
     """
-    from rcsd.io import write_text  # noqa: PLC0415
     from rcsd.recipes.paper_table import benchmark_sets, build_paper_table  # noqa: PLC0415
 
-    records = _open_arms(arms, out, figure)
+    records = _open_arms(arms, out)
     base = _chosen_arm(list(records), against)
     sets, notes = benchmark_sets(records)
     tasks = {
@@ -241,9 +238,6 @@ def paper_table(
     }
     notes = [*source_lines(tasks), *notes]
     table = build_paper_table(list(records), sets, base, cluster_by, seed)
-    if figure is not None:
-        write_text(figure, _svg(table))
-        say(f"Figure: {figure}")
     plain = table.json() | {"notes": [*notes, *table.notes]}
     _print_tables(
         format, _paper_tables(table), [*notes, *_paper_lines(table, cluster_by)], plain, out
@@ -299,29 +293,3 @@ def _paper_lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
         "Published figures have no interval: their difference to ours may be chance, another judge "
         "or another prompt. Only averages are published here, no figures of single benchmarks."
     )
-
-
-def _svg(table: "PaperTable") -> str:
-    """The table as SVG: the average first, then a panel for each benchmark."""
-    from rcsd.evaluation.plots import figure_svg  # noqa: PLC0415
-    from rcsd.evaluation.report import Arm, Estimate, ReportPage  # noqa: PLC0415
-    from rcsd.evaluation.statistics import Interval  # noqa: PLC0415
-    from rcsd.recipes.paper_table import published_row  # noqa: PLC0415
-
-    panels = {f"{row.set}, {row.metric}": row.compared.means for row in table.rows}
-    estimates = []
-    if table.average is not None:
-        title = f"average of {len(table.benchmarks)} benchmarks; published: of 6"
-        panels = {title: table.average.means, **panels}
-        published = {a: POINTS * row.average for a in table.arms if (row := published_row(a))}
-        estimates += [
-            Estimate(arm, "published", title, Interval(points, points, points, 1))
-            for arm, points in published.items()
-        ]
-    ours = [
-        Estimate(of.arm, "ours, 95% interval", title, of.interval.scaled(POINTS))
-        for title, means in panels.items()
-        for of in means
-    ]
-    arms = tuple(Arm(arm) for arm in table.arms)
-    return figure_svg(ReportPage("Benchmarks", arms=arms, estimates=(*ours, *estimates)), "scores")

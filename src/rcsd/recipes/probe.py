@@ -249,11 +249,11 @@ def probe(
     )
     ranked = [context for context in contexts if context.name in RANKED_PLACEBOS]
     limits = prober.decoding.max_tokens, settings.sampling.max_tokens
-    num_answers, num_completions = (n * len(examples) for n in (len(contexts) + 1, num_samples))
+    num_contexts, num = len(contexts) + 1, len(examples)
     on_cost(
-        f"{num_answers} answers ({len(contexts) + 1} contexts x {len(examples)} questions) of up to "
-        f"{limits[0]} tokens; {num_completions} completions ({len(examples)} questions x "
-        f"{num_samples}) of up to {limits[1]}, scored {2 + len(ranked)} times"
+        f"{num_contexts * num} answers ({num_contexts} contexts x {num} questions) of up to "
+        f"{limits[0]} tokens; {num_samples * num} completions ({num} questions x {num_samples}) of "
+        f"up to {limits[1]}, scored {2 + len(ranked)} times"
     )
     contexts.insert(0, Context(STUDENT, views.student, examples))
     try:
