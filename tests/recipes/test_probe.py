@@ -158,6 +158,7 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
 # End to end, and errors
 
 
+@pytest.mark.slow  # fast: the two below
 def test_the_command_measures_the_micro_model_and_advises_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
