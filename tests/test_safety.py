@@ -71,8 +71,11 @@ def test_the_package_reads_no_pickles_and_runs_no_text() -> None:
 
 
 def test_no_time_is_measured_by_a_clock_that_jumps() -> None:
+    # A server's Retry-After may be a date, which only the wall clock can be compared with.
+    dates = {"http.py": {"time.time"}}
     for name, tree in TREES.items():
-        assert not {ast.unparse(call.func) for call in called(tree)} & CLOCKS, name
+        used = {ast.unparse(call.func) for call in called(tree)} & CLOCKS
+        assert used == dates.get(name, set()), name
 
 
 def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:

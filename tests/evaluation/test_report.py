@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from rcsd.errors import DataError
 from rcsd.evaluation.report import (
     MINUS,
     NOTHING,
@@ -209,27 +208,6 @@ def test_page_loads_nothing_and_runs_nothing(tmp_path: Path):
 def test_a_completion_is_shown_as_it_is(tmp_path: Path):
     structure = Structure(html_of(full_page("first\n  <b>second</b>\n\tthird"), tmp_path))
     assert "first\n  <b>second</b>\n\tthird" in structure.words
-
-
-# Writing
-
-
-def test_writing_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path):
-    path = tmp_path / "new" / "folder" / "report.html"
-    write_report(ReportPage("first"), path)
-    write_report(ReportPage("second"), path)
-    assert "second" in path.read_text(encoding="utf-8")
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_path_that_cannot_be_written_is_a_user_error(tmp_path: Path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot be written"):
-        write_report(ReportPage("page"), tmp_path / "file" / "report.html")
-    (tmp_path / "report.html").mkdir()
-    with pytest.raises(DataError, match="cannot be written"):
-        write_report(ReportPage("page"), tmp_path / "report.html")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "report.html"]
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path):

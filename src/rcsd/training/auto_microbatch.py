@@ -4,13 +4,13 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from rcsd import config
 from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
-from rcsd.engines.scripted import ScriptedEngine
 from rcsd.methods.base import Method
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.models.memory import free_bytes, in_microbatches, microbatch_limit, peak_bytes
@@ -18,6 +18,9 @@ from rcsd.models.packing import microbatch_tokens
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Completion, Rollout
+
+if TYPE_CHECKING:
+    from rcsd.engines.scripted import ScriptedEngine
 
 USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
 """Share of the free memory that is used, by device; the allocator wastes some of the rest. On CPUs
@@ -105,9 +108,11 @@ def largest_microbatch(
     return min(*fitting, longest * _max_rollouts_per_step(settings))
 
 
-def _random_engine(policy: Policy, num_tokens: int) -> ScriptedEngine:
+def _random_engine(policy: Policy, num_tokens: int) -> "ScriptedEngine":
     """An engine whose completions are random tokens, as many as allowed."""
     ids = tuple(random.Random(0).choices(range(policy.vocab_size), k=num_tokens))
+    from rcsd.engines.scripted import ScriptedEngine  # noqa: PLC0415 (for auto alone)
+
     return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
 
 

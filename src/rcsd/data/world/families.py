@@ -217,7 +217,7 @@ def _steps(text: str) -> Iterator[str]:
 @functools.cache
 def _tables() -> Mapping[str, Any]:
     text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.safe_load(text)
 
 
 @functools.cache
