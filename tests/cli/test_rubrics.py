@@ -106,18 +106,6 @@ def test_a_paired_difference_is_shown_with_what_came_before(world: Path, said: A
     assert "20 written criteria have no verdict" in out  # "Is great."
 
 
-def test_criteria_match_by_text_where_gold_has_no_checks(tmp_path: Path, said: Any):
-    gold = rows_file(tmp_path, {"id": "a", "question": "Why?", "rubric": [GOOD]}, name="gold.jsonl")
-    written = {"criterion": "The response must name scattering.", "weight": 5}
-    path = rows_file(tmp_path, {"id": "a", "question": "Why?", "rubric": [written]})
-    code, out, _ = said("score", path, "--gold", gold)
-    assert (code, out.count("1.000 [1.000, 1.000]")) == (0, 3)
-    code, out, _ = said("score", path, "--gold", gold, "--threshold", "1")
-    assert (code, out.count("0.000 [0.000, 0.000]")) == (0, 3)
-    code, out, _ = said("score", path, "--gold", gold, "--match", "checks")
-    assert (code, out.count("0.000 [0.000, 0.000]")) == (0, 3)
-
-
 def test_missing_rubrics_are_an_error_unless_they_are_allowed(world: Path, said: Any):
     rows = (world / "same.jsonl").read_text().splitlines()
     (world / "some.jsonl").write_text("\n".join(rows[:15]) + '\n{"id": "x"}\n')

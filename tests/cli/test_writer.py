@@ -109,17 +109,6 @@ def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, sai
     assert (code, err) == (0, "")
 
 
-def test_write_goes_on_from_the_cache_and_writes_into_new_folders(folder: Path, said: Any) -> None:
-    assert said(*words_of(folder))[0] == 0
-    code, out, _ = said(*words_of(folder, out="new/folder/again.jsonl"))
-    assert (code, counts(out)["of these found in the cache"]) == (0, 5)
-    again = folder / "new" / "folder" / "again.jsonl"
-    assert again.read_text() == (folder / "out.jsonl").read_text()
-    code, out, _ = said(*words_of(folder, "--cache", folder / "other", out="third.jsonl"))
-    assert (code, counts(out)["of these found in the cache"]) == (0, 0)
-    assert list((folder / "other").glob("*/1-of-1.jsonl"))
-
-
 def test_options_reach_the_decoding(folder: Path, said: Any) -> None:
     more = ["--temperature", 1.2, "--top-p", 0.9, "--seed", 7, "--view", "answer"]
     code, _, _ = said(*words_of(folder, *more, "--batch-size", 2, "--max-prompt-tokens", 300))

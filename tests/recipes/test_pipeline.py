@@ -280,23 +280,6 @@ def test_everything_that_goes_into_an_artifact_is_in_its_name(
     assert found == {n for n in before if n in changed or n.split()[0] in changed}
 
 
-def test_templates_that_change_under_the_same_path_change_the_names(
-    tmp_path: Path, build: Build
-) -> None:
-    template = tmp_path / "words" / "write_rubric.jinja"
-    template.parent.mkdir()
-    template.write_text("{{ question }} A")
-    writer = build().writer
-    assert writer is not None
-    tree = writer.model_dump(mode="json", exclude_unset=True)
-    tree["views"]["templates"] = str(template.parent)
-    pipeline = build(writer=tree)
-    before = names(pipeline)
-    template.write_text("{{ question }} B")
-    after = names(pipeline)
-    assert {name for name in before if before[name] != after[name]} == WRITER
-
-
 # Data without gold, or without checks
 
 

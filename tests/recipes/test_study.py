@@ -12,7 +12,7 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import RunError
-from rcsd.recipes.study import quick, run
+from rcsd.recipes.study import add_teachers, plan_seed, quick, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import run_and_report
 from rcsd.training.stopping import SECONDS, TOKENS
@@ -114,9 +114,9 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
 # Teachers, and what is refused
 
 
-def teachers(folder: Path, arms: Mapping[str, Any], **more: Any) -> dict[str, str]:
-    study = settings(folder, arms=arms, budget={"tokens": 1}, seeds=[0], against="one", **more)
-    return dict(run(study, quietly).taught_by)
+def teachers(folder: Path, arms: Mapping[str, Any]) -> dict[str, str]:
+    study = settings(folder, arms=arms, seeds=[0], against="one")
+    return add_teachers(study, plan_seed(study, 0))
 
 
 def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path: Path) -> None:
@@ -142,17 +142,10 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
     }
 
 
-@pytest.mark.parametrize(
-    ("budget", "said"),
-    [
-        ({"tokens": 1, "seconds": 900}, r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"),
-    ],
-)
-def test_a_run_that_ends_before_its_budget_is_no_point(
-    tmp_path: Path, budget: dict[str, Any], said: str
-) -> None:
-    arms = {"rcsd": {"run": {"steps": 1}}}
-    with pytest.raises(RunError, match=said):
+def test_a_run_that_ends_before_its_budget_is_no_point(tmp_path: Path) -> None:
+    arms, budget = {"rcsd": {"run": {"steps": 1}}}, {"tokens": 1, "seconds": 900}
+    message = r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"
+    with pytest.raises(RunError, match=message):
         run(settings(tmp_path, arms=arms, seeds=[0], budget=budget), quietly)
 
 

@@ -278,16 +278,6 @@ def test_a_sentence_names_who_scores_less_who_more_and_who_cannot_be_told_apart(
     ]
 
 
-def test_score_and_accuracy_have_a_sentence_each() -> None:
-    study = settings({"rcsd": {}}, "rcsd")
-    both = [comparison(), comparison("accuracy", left_out=2)]
-    scored, right = describe(study, {"tokens": both}, [])
-    assert "rcsd scores 0.50 [0.45, 0.55]. More than: base" in scored
-    assert "rcsd is right in 0.50 [0.45, 0.55]. More than: base" in right
-    assert right.endswith(" Left out: 2 questions, where not every arm could be graded.")
-    assert describe(study, {"tokens": []}, []) == ["No held-out question was graded in all arms."]
-
-
 def test_a_sentence_says_what_content_was_worth() -> None:
     study = settings({"rcsd": {}}, "rcsd")
     content = replace(

@@ -263,18 +263,6 @@ def test_greedy_decoding_does_not_repeat_itself(policy: Policy, tmp_path: Path) 
     assert (report.num_redrawn, report.num_held_short) == (2, 2)
 
 
-@pytest.mark.parametrize(("temperature", "max_tokens"), [(None, 90), (5.0, 64)])
-def test_at_any_token_limit_every_row_gets_a_rubric(
-    policy: Policy, tmp_path: Path, temperature: float | None, max_tokens: int
-) -> None:
-    bounds = config.RubricGrammar(max_criteria=12, max_characters=300)
-    writing = Writing(temperature=temperature, max_tokens=max_tokens, grammar=bounds)
-    done, report = written(policy, tmp_path, writing=writing, rows=ROWS[:6])
-    assert len(done) == 6
-    assert_valid(done, bounds)
-    assert report.num_cut + report.num_redrawn > 0
-
-
 def wordy_policy() -> Policy:
     """The worst that can happen: a token is a byte, and only characters of four bytes are liked."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
