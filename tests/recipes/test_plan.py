@@ -328,6 +328,7 @@ def test_the_verdict_names_the_peak_and_what_saves_memory(tmp_path: Path) -> Non
 # Seconds
 
 
+@pytest.mark.slow  # fast: the command in tests/cli
 def test_a_step_is_timed_on_this_machine(tmp_path: Path) -> None:
     tiny_folder(tmp_path)
     hf_config = shape(num_hidden_layers=3)

@@ -61,6 +61,7 @@ def summary_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "summary.json").read_text())
 
 
+@pytest.mark.slow  # fast: a pipeline makes rubrics, runs, answers, a report
 def test_quickstart_writes_what_it_promises(out: Path) -> None:
     summary = summary_of(out)
     families = {row.tags["template"] for row in examples("new_templates", NUM_HELD_OUT, seed=1)}
@@ -96,6 +97,7 @@ def test_quickstart_gives_the_same_for_the_same_seed(out: Path, tmp_path: Path) 
     assert again == summary
 
 
+@pytest.mark.slow  # fast: graded rows in tests/graders
 def test_every_mean_of_the_summary_follows_from_the_written_rows(out: Path) -> None:
     problems = {problem.id: problem for problem in examples("new_numbers", NUM_HELD_OUT, seed=1)}
     [path] = out.glob("answers-gold-*/new_numbers.jsonl")

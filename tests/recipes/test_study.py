@@ -72,6 +72,7 @@ def made(folder: Path) -> dict[str, int]:
 # What is made
 
 
+@pytest.mark.slow  # fast: the command in tests/cli
 def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
     tmp_path: Path,
 ) -> None:
