@@ -65,8 +65,7 @@ def test_import_refuses_what_it_cannot_do(
     source = rows_file(tmp_path, {"question": "How?"})
     for words, message in [
         (["--format", "rar"], "no row became an example"),
-        (["--format", "rhubarb"], "expected one of rar"),
-        (["--format", "rar", "--turns", "all"], "expected one of single, joined"),
+        (["--format", "rhubarb"], "'rhubarb' is not one of"),
     ]:
         code, text = said(
             monkeypatch, capsys, "import", source, "--out", tmp_path / "out.jsonl", *words
@@ -124,17 +123,10 @@ def test_show_prints_rows_as_they_are(
         "+2", "-1.5",
     ):  # fmt: skip
         assert part in text
-    assert "Number 4?" in said(monkeypatch, capsys, "show", rows, "--row", 4)[1]
     assert "Number 4?" not in said(monkeypatch, capsys, "show", rows)[1]
-    drawn = said(monkeypatch, capsys, "show", rows, "--seed", 1, "--num", 2)
-    assert drawn == said(monkeypatch, capsys, "show", rows, "--seed", 1, "--num", 2)
-    for words, message in [
-        (["--id", "b"], "no row has the id 'b'"),
-        (["--row", "9"], "the file holds 5 rows"),
-        (["--row", "1", "--id", "b"], "give one of them"),
-    ]:
-        code, text = said(monkeypatch, capsys, "show", rows, *words)
-        assert (code, message in text) == (2, True)
+    assert "Number 4?" in said(monkeypatch, capsys, "show", rows, "--num", 4)[1]
+    code, text = said(monkeypatch, capsys, "show", rows, "--id", "b")
+    assert (code, "no row has the id 'b'" in text) == (2, True)
 
 
 def test_world_writes_problems_that_can_be_read_back(
@@ -148,7 +140,7 @@ def test_world_writes_problems_that_can_be_read_back(
     assert code == 2
     assert "exists already" in text
     code, text = said(monkeypatch, capsys, "world", "--split", "test", "--out", out)
-    assert (code, "--split test: expected one of train" in text) == (2, True)
+    assert (code, "'test' is not one of" in text) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +153,6 @@ def test_world_writes_problems_that_can_be_read_back(
             "is read too",
         ),
         (["world", "--out", "none/o.jsonl", "--num", "1"], "there is no such folder"),
-        (["world", "--out", "."], "it is a folder"),
-        (["check", "rows.jsonl", "--json", "none/x.json"], "there is no such folder"),
         (["check", "rows.jsonl", "--json", "rows.jsonl"], "is read too"),
         (["check", "rows.jsonl", "--against", "t.jsonl", "--json", "t.jsonl"], "is read too"),
         (["show", "."], "cannot be read"),

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rcsd.cli import grading
+from rcsd.cli import eval
 from rcsd.errors import DataError
 from rcsd.graders.grade_file import grade_file
 
@@ -26,7 +26,7 @@ def _written(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def test_rows_keep_their_keys_and_get_verdicts_and_counts_are_printed(tmp_path: Path):
     app = typer.Typer()
-    app.command()(grading.grade_file)
+    app.command()(eval.grade)
     file, out = _written(tmp_path / "a.jsonl", ROWS), tmp_path / "b.jsonl"
     result = CliRunner().invoke(app, [str(file), "--out", str(out)])
     assert result.exit_code == 0, result.output

@@ -1,7 +1,6 @@
 """Two stages in one: what is made, what is reused, what is refused."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -172,25 +171,8 @@ def test_finished_steps_are_skipped_and_load_no_model(
     assert set(notes.values()) == {"done before"}
 
 
-def test_a_change_of_stage_2_keeps_the_writer_and_its_rubrics(build: Build, finished: Path) -> None:
-    first = build(arms=["learned", "shuffled"])
-    shutil.copytree(finished, first.out)
-    before = modified(first.out)
-    reasoner = first.reasoner.model_copy(update={"optim": config.Optim(lr=1e-4)})
-    run(first.model_copy(update={"reasoner": reasoner}), quietly)
-    added = {name.split("/")[0] for name in modified(first.out).keys() - before.keys()}
-    trained = ("learned", "shuffled")
-    expected = {f"{what}-{arm}" for what in ("reasoner", "answers") for arm in trained}
-    assert {name.rsplit("-", 1)[0] for name in added} == expected
-
-
 @pytest.mark.parametrize(
-    "step",
-    [
-        "train learned",
-        pytest.param("train writer", marks=pytest.mark.slow),
-        pytest.param("write learned rubrics", marks=pytest.mark.slow),
-    ],
+    "step", ["train learned", pytest.param("write learned rubrics", marks=pytest.mark.slow)]
 )
 def test_a_pipeline_that_was_cut_off_continues_and_ends_the_same(
     build: Build, finished: Path, model: Path, step: str
@@ -298,23 +280,6 @@ def test_everything_that_goes_into_an_artifact_is_in_its_name(
     assert found == {n for n in before if n in changed or n.split()[0] in changed}
 
 
-def test_templates_that_change_under_the_same_path_change_the_names(
-    tmp_path: Path, build: Build
-) -> None:
-    template = tmp_path / "words" / "write_rubric.jinja"
-    template.parent.mkdir()
-    template.write_text("{{ question }} A")
-    writer = build().writer
-    assert writer is not None
-    tree = writer.model_dump(mode="json", exclude_unset=True)
-    tree["views"]["templates"] = str(template.parent)
-    pipeline = build(writer=tree)
-    before = names(pipeline)
-    template.write_text("{{ question }} B")
-    after = names(pipeline)
-    assert {name for name in before if before[name] != after[name]} == WRITER
-
-
 # Data without gold, or without checks
 
 
@@ -419,12 +384,3 @@ def test_a_pipeline_that_means_nothing_is_refused(
         changes = {"reasoner": build().reasoner.model_dump(mode="json") | changes["reasoner"]}
     with pytest.raises(ConfigError, match=message):
         build(**changes)
-
-
-def test_a_broken_file_of_answers_is_named(build: Build, finished: Path) -> None:
-    pipeline = build()
-    shutil.copytree(finished, pipeline.out)
-    [path] = pipeline.out.glob("answers-base-*/new_numbers.jsonl")
-    path.write_text("{}\n")
-    with pytest.raises(DataError, match="answers-base"):
-        _ = run(pipeline, quietly).rows

@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tests.methods.test_on_policy import student
-from tests.support.hub_shapes import LLAMA_70B, QWEN3_8B
 from tests.support.tiny import tiny_folder, tiny_shape, tiny_tokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3Config
 
@@ -30,12 +29,10 @@ from rcsd.recipes.plan import (
     Device,
     Lengths,
     Plan,
-    build_changes,
     build_lengths,
     build_plan,
     build_work,
     this_device,
-    verdict,
 )
 from rcsd.recipes.plan_passes import PlannedModel
 from rcsd.recipes.plan_seconds import measure_seconds
@@ -110,15 +107,6 @@ def test_sizes_are_those_of_the_model_with_weights(
     made = PlannedModel.from_config(settings(tmp_path, training, hf_config).model)
     assert made.parameters == num
     assert made.trained == sum(p.numel() for p in policy.trainable.values())
-
-
-@pytest.mark.parametrize(
-    ("hf_config", "num"), [(QWEN3_8B, 8_190_735_360), (LLAMA_70B, 70_553_706_496)]
-)
-def test_the_parameters_of_published_models_are_the_published_ones(
-    hf_config: Any, num: int, tmp_path: Path
-) -> None:
-    assert PlannedModel.from_config(settings(tmp_path, FULL, hf_config).model).parameters == num
 
 
 def test_a_model_without_a_configuration_is_an_error_that_names_its_key(tmp_path: Path) -> None:
@@ -206,12 +194,7 @@ def test_the_bytes_of_a_pass_are_planned_within_15_percent(
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jsd"])
 @pytest.mark.parametrize(
-    "support",
-    [
-        {"type": "full"},
-        {"type": "student_top_k", "k": 20},
-        {"type": "teacher_top_k", "k": 20, "outside": "tail"},
-    ],
+    "support", [{"type": "full"}, {"type": "teacher_top_k", "k": 20, "outside": "tail"}]
 )
 def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
     divergence: str, support: dict[str, Any], tmp_path: Path
@@ -333,27 +316,19 @@ def test_vllm_holds_weights_and_a_cache_of_its_own(tmp_path: Path) -> None:
     assert plan.kept["engine's cache"] == 0.001 * GIB
 
 
-def test_a_plan_that_does_not_fit_names_the_change_that_would(tmp_path: Path) -> None:
-    run = settings(tmp_path, FULL, examples_per_step=8)
-    plan = planned(run, Device("cuda", 80e9, 4))
+def test_the_verdict_names_the_peak_and_what_saves_memory(tmp_path: Path) -> None:
+    plan = planned(settings(tmp_path, FULL))
     assert plan.fits
-    assert plan.peak_bytes == pytest.approx(plan.record()["peak_bytes"])
-    other = settings(tmp_path, FULL, examples_per_step=8, model={"activation_checkpointing": True})
-    fitting = planned(other, Device("cuda", 80e9, 4))
-    small = planned(run, Device("cuda", 1.01 * fitting.peak_bytes / 0.9, 4))
-    changes = build_changes(small)
-    sentences = " ".join(verdict(small, changes))
-    assert "does not fit" in sentences
-    assert "It fits with model.activation_checkpointing=true" in sentences
-    names = [name for name, _ in changes]
-    assert names[1:] == ["max_tokens_per_microbatch=8192", "processes.sharding=fsdp"]
-    hopeless = dataclasses.replace(plan, device=Device("cuda", 1e6))
-    assert "No single change" in " ".join(verdict(hopeless, []))
+    assert plan.verdict()[0].startswith("It fits: peak ")
+    small = dataclasses.replace(plan, device=Device("cuda", 1e6))
+    assert "does not fit" in small.verdict()[0]
+    assert "model.activation_checkpointing" in small.verdict()[1]
 
 
 # Seconds
 
 
+@pytest.mark.slow  # fast: the command in tests/cli
 def test_a_step_is_timed_on_this_machine(tmp_path: Path) -> None:
     tiny_folder(tmp_path)
     hf_config = shape(num_hidden_layers=3)

@@ -17,7 +17,7 @@ from rcsd.data.prompts import PromptPair, build_prompts
 from rcsd.data.world.problems import examples
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import ConfigError
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, build_policy
@@ -25,10 +25,8 @@ from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import build_teacher
 from rcsd.recipes.probe import (
     Context,
-    Cost,
     Prober,
     build_contexts,
-    check_new,
     draw_examples,
     probe,
     rank_completions,
@@ -36,7 +34,7 @@ from rcsd.recipes.probe import (
 from rcsd.recipes.probe_numbers import (
     STUDENT,
     TEACHER,
-    GradedGaps,
+    GradedGap,
     Headroom,
     Ranking,
     measure_headroom,
@@ -67,7 +65,7 @@ def scripted(model: Policy, *texts: str) -> Prober:
 def headroom_of(prober: Prober, asked: list[Example], contexts: list[Context]) -> Headroom:
     all_contexts = [Context(STUDENT, "none", asked), *contexts]
     student, *others = [prober.answers(asked, context) for context in all_contexts]
-    return measure_headroom(asked, student, others)
+    return measure_headroom(student, others)
 
 
 def test_each_context_is_asked_and_graded_by_the_own_rubric() -> None:
@@ -76,19 +74,16 @@ def test_each_context_is_asked_and_graded_by_the_own_rubric() -> None:
     contexts = [Context(TEACHER, "rubric", asked), Context("written", "rubric", other)]
     answerer = scripted(policy(FULL), "no", "no", "yes", "yes", "yes no", "yes")
     found = headroom_of(answerer, asked, contexts)
-    means = [g.gain.mean if (g := found.gain(c.name)) else None for c in contexts]
+    means = [gain.mean if (gain := found.gain(c.name)) else None for c in contexts]
     assert means == [1.0, 0.5]
-    kinds = [(row.title, row.violation, row.met.gain.mean) for row in found.contexts[0].criteria]
-    assert kinds == [("yes", False, 1.0), ("no", True, -1.0)]
 
 
 def test_a_context_that_an_example_cannot_give_leaves_it_out() -> None:
     asked = [question(0, SAYS_YES, reference="7"), question(1, SAYS_YES)]
     contexts = [Context("answer", "answer", asked), Context("solution", "solution", asked)]
-    found = headroom_of(scripted(policy(FULL), "yes"), asked, contexts).contexts
-    assert [c.counts.num_answers for c in found] == [1, 0]
-    assert [c.counts.num_left_out for c in found] == [1, 2]
-    assert found[1].score is None
+    found = headroom_of(scripted(policy(FULL), "yes"), asked, contexts).contexts[1:]
+    assert [c.counts[:2] for c in found] == [(1, 1), (0, 2)]
+    assert found[1].gain is None
 
 
 def test_a_sample_keeps_the_order_and_hangs_on_the_seed() -> None:
@@ -136,12 +131,12 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
         microbatch_limit(4096),
         0,
     )
-    seen: list[GradedGaps] = []
+    seen: list[GradedGap] = []
     with pytest.MonkeyPatch.context() as patched:
 
-        def record(name: str, graded: list[GradedGaps], *_: object) -> Ranking:
+        def record(name: str, graded: list[GradedGap], *_: object) -> Ranking:
             seen.extend(graded)
-            return Ranking(name, 0, None, None)
+            return Ranking(name, 0, None)
 
         patched.setattr("rcsd.recipes.probe.measure_ranking", record)
         teacher = build_teacher(config.FrozenTeacher(), model)
@@ -157,12 +152,13 @@ def test_gaps_are_log_p_minus_log_q_of_the_whole_models_logits() -> None:
     for rollout, graded in zip(rollouts, seen, strict=True):
         ids = rollout.completion.token_ids
         gaps = slow(rollout.teacher_ids, ids) - slow(rollout.student_ids, ids)
-        assert list(graded.gaps) == pytest.approx(gaps.tolist(), abs=1e-4)
+        assert graded.gap == pytest.approx(gaps.sum().item(), abs=3e-4)
 
 
 # End to end, and errors
 
 
+@pytest.mark.slow  # fast: the two below
 def test_the_command_measures_the_micro_model_and_advises_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,16 +175,10 @@ def test_the_command_measures_the_micro_model_and_advises_to_train(
     assert "train" in out
     assert "80 answers (10 contexts x 8 questions) of up to 80 tokens" in err
     found = json.loads((tmp_path / "run-probe" / "probe.json").read_text())
-    contexts = {
-        row["context"]: row["score"]["gain"]["mean"] for row in found["headroom"]["contexts"]
-    }
+    contexts = {row["context"]: row["gain"]["mean"] for row in found["headroom"]["contexts"][1:]}
     assert contexts["teacher"] > 0.8
     assert contexts["teacher"] > contexts["reduced"] > contexts["shuffled"]
-    assert [row["teacher"] for row in found["rankings"]] == [
-        "teacher",
-        "generic",
-        "shuffled",
-    ]
+    assert [row["teacher"] for row in found["rankings"]] == ["teacher", "generic", "shuffled"]
     assert found["num_completions"] == 16
     assert found["advice"]["verdict"] == "train"
     assert not (tmp_path / "run").exists()
@@ -229,11 +219,11 @@ def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path
         "out": str(tmp_path / "run"),
     }
     stages: list[str] = []
-    costs: list[Cost] = []
+    costs: list[str] = []
     found = probe(
         config.parse_config(tree), 2, 2, lambda stage, *_: stages.append(stage), costs.append
     )
-    assert "20 answers (10 contexts x 2 questions) of up to 6 tokens; 4 completions" in str(*costs)
+    assert "20 answers (10 contexts x 2 questions) of up to 6 tokens; 4 completions" in costs[0]
     assert (found.num_available, found.num_questions) == (3, 2)
     assert list(dict.fromkeys(stages)) == ["answers", "ranking"]
     for change, message in (
@@ -245,8 +235,3 @@ def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path
     tree["method"] = {"type": "distill", "support": {"type": "teacher_top_k", "k": 10_000}}
     with pytest.raises(ConfigError, match=r"method\.support\.k"):
         probe(config.parse_config(tree), 2, 2)
-
-
-def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="--out"):
-        check_new(tmp_path)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from rcsd.data.world.problems import examples
-from rcsd.errors import ConfigError, RunError
 from rcsd.recipes import quickstart
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.types import rubric_score
@@ -62,6 +61,7 @@ def summary_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "summary.json").read_text())
 
 
+@pytest.mark.slow  # fast: a pipeline makes rubrics, runs, answers, a report
 def test_quickstart_writes_what_it_promises(out: Path) -> None:
     summary = summary_of(out)
     families = {row.tags["template"] for row in examples("new_templates", NUM_HELD_OUT, seed=1)}
@@ -97,6 +97,7 @@ def test_quickstart_gives_the_same_for_the_same_seed(out: Path, tmp_path: Path) 
     assert again == summary
 
 
+@pytest.mark.slow  # fast: graded rows in tests/graders
 def test_every_mean_of_the_summary_follows_from_the_written_rows(out: Path) -> None:
     problems = {problem.id: problem for problem in examples("new_numbers", NUM_HELD_OUT, seed=1)}
     [path] = out.glob("answers-gold-*/new_numbers.jsonl")
@@ -126,20 +127,6 @@ def test_each_set_of_problems_has_a_seed_of_its_own(
     assert {getattr(of, "seed", None) for of in pipeline.evaluation.data.values()} == {8}
     if quick:
         assert {stage.steps for stage in stages.values() if stage is not None} == {4}
-
-
-def test_a_folder_of_a_model_takes_the_configuration_of_a_real_one(tmp_path: Path) -> None:
-    pipeline = build_pipeline(tmp_path / "out", 0, str(tmp_path), quick=False)
-    expected = build_pipeline(tmp_path / "out", 0, "smollm2", quick=False)
-    assert pipeline.model.path == str(tmp_path)
-    assert pipeline.model_copy(update={"model": expected.model}) == expected
-
-
-def test_an_existing_folder_and_an_absent_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="choose another folder with --out"):
-        quickstart.run(tmp_path, 0, "micro", quick=True, progress=quietly)
-    with pytest.raises(ConfigError, match="there are micro, smollm2"):
-        quickstart.run(tmp_path / "new", 0, "mikro", quick=True, progress=quietly)
 
 
 @pytest.mark.slow

@@ -12,11 +12,9 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import RunError
-from rcsd.graders.grade import read_graded
-from rcsd.recipes.study import StudyResult, quick, run
+from rcsd.recipes.study import add_teachers, plan_seed, quick, run
 from rcsd.recipes.study_config import BASE, Study
-from rcsd.recipes.study_report import SOLUTIONS, report, run_and_report
-from rcsd.runs import RunFolder
+from rcsd.recipes.study_report import run_and_report
 from rcsd.training.stopping import SECONDS, TOKENS
 
 GROUPS = {
@@ -71,40 +69,10 @@ def made(folder: Path) -> dict[str, int]:
     }
 
 
-def kinds(names: Any) -> set[str]:
-    """Folders by what they hold, without their fingerprints."""
-    return {name.split("/")[0].rsplit("-", 1)[0] for name in names}
-
-
-def told(found: StudyResult) -> dict[str, Any]:
-    """What a study found, without its clock."""
-    return {
-        "answers": found.answers,
-        "runs": {
-            label: [[(p.tokens, p.rows) for p in points] for points in of_seeds]
-            for label, of_seeds in found.runs.items()
-        },
-    }
-
-
-class KilledError(Exception):
-    """A kill in the middle of a step."""
-
-
-def run_until_killed(study: Study, step: str, done: int) -> None:
-    """A study that is killed where a step has done so much."""
-
-    def kill(stage: str, so_far: int, total: int, note: str) -> None:
-        if stage == step and so_far >= done:
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        run(study, kill)
-
-
 # What is made
 
 
+@pytest.mark.slow  # fast: the command in tests/cli
 def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
     tmp_path: Path,
 ) -> None:
@@ -144,113 +112,12 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
     assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
 
 
-def test_a_study_is_reported_with_what_each_seed_spent(tmp_path: Path) -> None:
-    study = settings(tmp_path, budget={"tokens": 30, "seconds": 1e-6, "clock": "process"})
-    found = run(study, quietly)
-    outcome = report(study, "Test", found)
-    summary = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert parse(Study, summary["config"], "again") == study
-    for label, of_seeds in found.runs.items():
-        at = [next(p for p in points if p.tokens >= 30) for points in of_seeds]
-        assert summary["spent"][label] == {
-            "tokens": [p.tokens for p in at],
-            "seconds": [p.seconds for p in at],
-            "tokens_at_end": [points[-1].tokens for points in of_seeds],
-            "seconds_at_end": [points[-1].seconds for points in of_seeds],
-        }
-    assert [(s["axis"], s["held_out"], s["metric"]) for s in summary["comparisons"]] == [
-        (axis, name, metric)
-        for axis in ("tokens", "seconds")
-        for name in ("new_numbers", "new_templates")
-        for metric in ("score", "accuracy")
-    ]
-    # A millionth of a second after the start all arms are still the base.
-    early = [s for s in summary["comparisons"] if s["axis"] == "seconds"]
-    for standing in early:
-        found_means = standing["compared"]["means"]
-        means = [m["interval"]["mean"] for m in found_means if m["arm"] != SOLUTIONS]
-        assert means == pytest.approx([means[0]] * len(means), abs=1e-3)
-        # The world's solutions are right; their form is another matter.
-        [perfect] = [m["interval"]["mean"] for m in found_means if m["arm"] == SOLUTIONS]
-        assert perfect == 1.0 if standing["metric"] == "accuracy" else 0.8 < perfect < 1
-    assert summary["findings"] == list(outcome.findings)
-    page = outcome.report.read_text()
-    assert "rcsd - grpo" in page
-    assert "in equal time" in page
-    assert (tmp_path / "out" / "scores.svg").is_file()
-    assert len(outcome.table.columns) > 1
-    assert not any("time" in column for column in outcome.table.columns)
-
-
-# What is reused
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """An unbroken study: its folder, and what it found."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, told(run(settings(folder), quietly))
-
-
-@pytest.mark.slow  # fast: a pipeline that was cut off
-@pytest.mark.parametrize(
-    ("step", "done"),
-    [
-        ("seed 0: train rcsd", 20),
-        ("seed 1: train grpo", 20),
-        ("seed 0: evaluate teacher: rubric", 1),
-    ],
-)
-def test_a_study_that_was_cut_off_goes_on_and_finds_the_same(
-    whole: tuple[Path, dict[str, Any]], tmp_path: Path, step: str, done: int
-) -> None:
-    run_until_killed(settings(tmp_path), step, done)
-    assert told(run(settings(tmp_path), quietly)) == whole[1]
-
-
-@pytest.mark.slow
-def test_a_study_killed_while_it_evaluates_goes_on_and_finds_the_same(
-    whole: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    run_until_killed(settings(tmp_path), "seed 0: train rcsd", 20)
-    [folder] = (tmp_path / "out").glob("reasoner-rcsd-*")
-    # Killed between two held-out sets of a step that was not logged: one file, and no row of it.
-    steps = {row["step"] for row in RunFolder(folder).metrics()}
-    stray = RunFolder(folder).evaluation(int(max(steps)) + 1, "new_numbers")
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_text("")
-    assert told(run(settings(tmp_path), quietly)) == whole[1]
-
-
-@pytest.mark.slow  # fast: the names of a pipeline's artifacts
-def test_a_change_of_one_arm_or_of_the_seeds_leaves_the_rest_alone(tmp_path: Path) -> None:
-    few = {"budget": {"tokens": 20}}
-    run(settings(tmp_path, seeds=[0], **few), quietly)
-    before = made(tmp_path / "out")
-
-    def added(**changes: Any) -> list[str]:
-        known = made(tmp_path / "out")
-        run(settings(tmp_path, **{"seeds": [0], **few, **changes}), quietly)
-        now = made(tmp_path / "out")
-        assert {name: now[name] for name in before} == before
-        return sorted({name.split("/")[0] for name in now.keys() - known.keys()})
-
-    changed = {**ARMS, "grpo": {"run": {**GROUPS, "optim": {"lr": 1e-4}}}}
-    assert kinds(added(arms=changed)) == {"reasoner-grpo"}
-    more = {**ARMS, "sft": {"run": {"method": {"type": "sft"}}}}
-    assert kinds(added(arms=more)) == {"reasoner-sft"}
-    trained = ["reasoner-grpo", "reasoner-rcsd", "reasoner-rcsd-shuffled"]
-    assert [name.rsplit("-", 1)[0] for name in added(seeds=[0, 1])] == trained
-    assert added(against="grpo", jobs=1) == []
-    assert kinds(added(budget={"tokens": 10})) == set(trained)
-
-
 # Teachers, and what is refused
 
 
-def teachers(folder: Path, arms: Mapping[str, Any], **more: Any) -> dict[str, str]:
-    study = settings(folder, arms=arms, budget={"tokens": 1}, seeds=[0], against="one", **more)
-    return dict(run(study, quietly).taught_by)
+def teachers(folder: Path, arms: Mapping[str, Any]) -> dict[str, str]:
+    study = settings(folder, arms=arms, seeds=[0], against="one")
+    return add_teachers(study, plan_seed(study, 0))
 
 
 def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path: Path) -> None:
@@ -276,18 +143,10 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
     }
 
 
-@pytest.mark.parametrize(
-    ("budget", "said"),
-    [
-        ({"tokens": 10**6}, r"reasoner-rcsd-.* ended after \d+ of 1000000 tokens; raise the arm"),
-        ({"tokens": 1, "seconds": 900}, r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"),
-    ],
-)
-def test_a_run_that_ends_before_its_budget_is_no_point(
-    tmp_path: Path, budget: dict[str, Any], said: str
-) -> None:
-    arms = {"rcsd": {"run": {"steps": 1}}}
-    with pytest.raises(RunError, match=said):
+def test_a_run_that_ends_before_its_budget_is_no_point(tmp_path: Path) -> None:
+    arms, budget = {"rcsd": {"run": {"steps": 1}}}, {"tokens": 1, "seconds": 900}
+    message = r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"
+    with pytest.raises(RunError, match=message):
         run(settings(tmp_path, arms=arms, seeds=[0], budget=budget), quietly)
 
 
@@ -322,56 +181,3 @@ def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
     assert (small.seeds, small.evaluation.num_points) == ([5], 1)
     assert small.out == tmp_path / "out-quick"
     assert parse(Study, small.model_dump(mode="json"), "again") == small
-
-
-@pytest.mark.slow
-def test_learned_and_direct_rubrics_are_written_once_a_seed(tmp_path: Path) -> None:
-    grammar = {"type": "rubric", "max_criteria": 3, "max_characters": 12}
-    writer = {
-        "data": {"type": "world", "num_examples": 6, "seed": 1},
-        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric"},
-        "method": {"type": "distill"},
-        "sampling": {"max_tokens": 64, "grammar": grammar},
-        "optim": {"lr": 1e-3},
-        "examples_per_step": 2,
-        "steps": 1,
-    }
-    study = settings(
-        tmp_path,
-        arms={"rcsd": {"rubrics": ["gold", "learned", "direct"]}},
-        writer=writer,
-        writing={"view": "answer", "max_tokens": 64, "grammar": grammar},
-        budget={"tokens": 10},
-    )
-    found = run(study, quietly)
-    for writes in ("learned", "direct"):
-        label = f"rcsd, {writes}"
-        data = [f.read_record()["config"]["data"]["path"] for f in found.folders[label]]
-        assert len(set(data)) == 2
-        assert all(f"rubrics-{writes}-questions-" in path for path in data)
-        assert found.taught_by[label] == f"teacher: rubric, {writes}"
-    assert len(list((tmp_path / "out").glob("writer-*"))) == 2
-
-
-@pytest.mark.slow
-def test_several_jobs_make_what_one_makes(
-    whole: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    assert told(run(settings(tmp_path, jobs=2), quietly)) == whole[1]
-
-
-@pytest.mark.slow
-def test_answers_lie_beside_the_runs_under_the_names_of_what_answered(
-    whole: tuple[Path, dict[str, Any]],
-) -> None:
-    folder, found = whole
-    assert kinds(path.name for path in (folder / "out").iterdir()) == {
-        "answers-base",
-        "answers-teacher:-rubric",
-        "answers-teacher:-rubric-shuffled",
-        "reasoner-grpo",
-        "reasoner-rcsd",
-        "reasoner-rcsd-shuffled",
-    }
-    [answers] = (folder / "out").glob(f"answers-{BASE}-*")
-    assert read_graded(answers / "new_numbers.jsonl") == found["answers"][BASE]["new_numbers"]

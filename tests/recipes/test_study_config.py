@@ -124,11 +124,6 @@ def test_overrides_reach_the_budget_and_the_keys_of_one_arm(tmp_path: Path) -> N
     assert found.seeds == [4]
 
 
-def test_what_a_study_records_reads_back_to_the_same_study() -> None:
-    found = study(writer=WRITER, writing={"view": "answer"})
-    assert parse(Study, found.model_dump(mode="json"), "again") == found
-
-
 # Errors
 
 
@@ -141,21 +136,10 @@ def arm(**changes: Any) -> dict[str, Any]:
     [
         ({"against": "sft"}, "against: no arm 'sft'; there are ['rcsd', 'rcsd, shuffled', 'grpo']"),
         ({"seeds": [1, 1]}, "a seed is listed twice"),
-        ({"seeds": []}, "seeds: "),
-        ({"seeds": [-1]}, "seeds.0: "),
-        ({"arms": {}}, "arms: "),
-        ({"evaluation": {"data": {}}}, "evaluation.data: "),
-        ({"budget": {}}, "budget.tokens: Field required"),
-        ({"budgets": 1}, "budgets: unknown key; did you mean 'budget'"),
         (arm(rubric=["gold"]), "arms.other.rubric: unknown key; did you mean 'rubrics'"),
-        (arm(rubrics=["gld"]), "arms.other.rubrics.0"),
         (arm(rubrics=["gold", "gold"]), "arms.other.rubrics: a kind is listed twice"),
         (arm(run={"optim": {"schedule": "cosine"}}), "arms.other: optim.schedule cosine falls"),
         (arm(run={"optim": {"lrr": 1}}), "arms.other.run: optim.lrr: unknown key; did you mean 'l"),
-        (arm(run={"stepz": 1}), "arms.other.run: stepz: unknown key; did you mean 'steps'"),
-        (arm(run={"method": {"type": "gpro"}}), "did you mean 'grpo'"),
-        (arm(run={"method": {"type": "grpo", "rewards": [{"type": "answer"}]}}), "arms.other.run"),
-        (arm(run={"steps": 0}), "arms.other.run: steps: "),
         (arm(run={"budget": {"tokens": 1}}), "arms.other.run.budget: all arms have the study's"),
         (arm(run={"evaluation": None}), "arms.other.run.evaluation: all arms have the study's"),
         (arm(run={"data": {"type": "world", "num_examples": 7}}), "arms.other.run.data: "),
@@ -178,7 +162,6 @@ def arm(**changes: Any) -> dict[str, Any]:
             "arms.base: reserved for the model that all start from",
         ),
         ({"arms": {"rcsd": {}, "a b": {}, "a-b": {}}}, "arms.a-b: has the folder of 'a b'"),
-        ({"arms": {"rcsd": {}, "a, b": {}}}, "arms.a, b"),
         ({"arms": {"rcsd": {}, "a/b": {}}}, "arms.a/b"),
         ({"writer": WRITER}, "set writing.view to the writer's"),
         ({"writer": {**WRITER, "views": {}}}, "set writer.views.writes: rubric"),
@@ -188,17 +171,3 @@ def test_a_study_that_cannot_be_run_names_the_arm_and_the_key(
     changes: dict[str, Any], said: str
 ) -> None:
     assert said in refusal(**changes)
-
-
-def test_a_run_that_lacks_a_key_names_the_first_arm_that_lacks_it() -> None:
-    run = {key: value for key, value in tree()["run"].items() if key != "optim"}
-    assert refusal(run=run) == "arms.rcsd.run: optim: Field required"
-
-
-def test_an_override_of_a_wrong_key_names_its_nearest_neighbour(tmp_path: Path) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(tree()))
-    with pytest.raises(ConfigError, match=r"study.yaml: budget.token: .*did you mean 'tokens'"):
-        load_study(path, ["budget.token=60"])
-    with pytest.raises(ConfigError, match=r"arms.rcsd.run: views.teachr: .*'teacher'"):
-        load_study(path, ["arms.rcsd.run.views.teachr=rubric"])

@@ -1,13 +1,11 @@
 """Steps run after those that they need, here or in separate processes."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rcsd.errors import DataError
-from rcsd.recipes.workers import Step, StepProgress, in_order, run_steps
+from rcsd.recipes.workers import Step, StepProgress, run_steps
 
 
 def touch(progress: StepProgress, path: Path, needs: tuple[str, ...]) -> None:
@@ -64,36 +62,3 @@ def test_steps_that_need_each_other_are_refused(tmp_path: Path) -> None:
     steps = [touching(tmp_path, "a", "b"), touching(tmp_path, "b", "a")]
     with pytest.raises(ValueError, match="cycle"):
         run_steps(steps, 1, lambda *_: None)
-
-
-def test_calls_run_at_the_same_time_and_come_in_order() -> None:
-    together = threading.Barrier(3)
-
-    def call(number: int) -> int:
-        together.wait(20)  # one call alone would wait in vain
-        return number**2
-
-    assert list(in_order(call, range(6), 3)) == [(n, n**2) for n in range(6)]
-    assert list(in_order(call, [], 3)) == []
-
-
-def test_items_are_taken_when_there_is_room_for_another_call() -> None:
-    taken: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(10):
-            taken.append(number)
-            yield number
-
-    for number_at_once, num_taken in ((1, 1), (2, 3)):
-        taken.clear()
-        assert next(in_order(str, items(), number_at_once)) == (0, "0")
-        assert len(taken) == num_taken
-
-
-@pytest.mark.parametrize("num_at_once", [1, 3])
-def test_results_before_an_error_are_yielded(num_at_once: int) -> None:
-    pairs = in_order(lambda n: 6 // n, [3, 2, 0, 1], num_at_once)
-    assert [next(pairs), next(pairs)] == [(3, 2), (2, 3)]
-    with pytest.raises(ZeroDivisionError):
-        next(pairs)

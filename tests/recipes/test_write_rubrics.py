@@ -2,11 +2,7 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from rcsd import config
-from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.data.rows import read_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
@@ -28,11 +24,9 @@ from rcsd.io import read_rows
 from rcsd.models.policy import Policy, build_policy
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.write_rubrics import (
-    RubricCache,
     Shard,
     WritingReport,
     parse_shard,
-    trained_to_write,
     write_rows_and_report,
     write_rubrics,
 )
@@ -232,29 +226,18 @@ def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path
 @pytest.mark.parametrize(
     ("end", "kept"),
     [
-        ("", 1),
-        (",", 1),
-        (", ", 1),
-        (', {"criterion": "B', 1),
-        (', {"criterion": "B", "weight": 2', 1),
-        (', {"criterion": "B", "weight": 2}', 2),
-        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', 2),
-        ("]", 1),
-        (", \ufffd", 1),
+        ("", "A"),
+        (', {"criterion": "B", "weight": 2', "A"),
+        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', "AB"),
+        (", \ufffd", "A"),
     ],
 )
-def test_of_a_rubric_that_was_cut_off_whole_criteria_are_kept(end: str, kept: int) -> None:
+def test_of_a_rubric_that_was_cut_off_complete_criteria_are_kept(end: str, kept: str) -> None:
     rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
     assert rubric is not None
-    assert [c.text[0] for c in rubric.criteria] == ["A", "B"][:kept]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[", '[{"criterion": "A", "weight": 1', '[{"criterion": "A", "weight": -1}, {"crit'],
-)
-def test_without_a_whole_positive_criterion_nothing_is_kept(text: str) -> None:
-    assert parse_completion(text, finished=False) is None
+    assert "".join(c.text[0] for c in rubric.criteria) == kept
+    negative = '[{"criterion": "A", "weight": -1}, {"crit'
+    assert parse_completion(negative, finished=False) is None
 
 
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
@@ -278,19 +261,6 @@ def test_greedy_decoding_does_not_repeat_itself(policy: Policy, tmp_path: Path) 
     assert len(engine.calls) == 2
     assert engine.calls[0][1].regex != engine.calls[1][1].regex
     assert (report.num_redrawn, report.num_held_short) == (2, 2)
-
-
-@pytest.mark.parametrize("max_tokens", [64, 90])
-@pytest.mark.parametrize("temperature", [None, 1.2, 5.0])
-def test_at_any_token_limit_every_row_gets_a_rubric(
-    policy: Policy, tmp_path: Path, temperature: float | None, max_tokens: int
-) -> None:
-    bounds = config.RubricGrammar(max_criteria=12, max_characters=300)
-    writing = Writing(temperature=temperature, max_tokens=max_tokens, grammar=bounds)
-    done, report = written(policy, tmp_path, writing=writing, rows=ROWS[:6])
-    assert len(done) == 6
-    assert_valid(done, bounds)
-    assert report.num_cut + report.num_redrawn > 0
 
 
 def wordy_policy() -> Policy:
@@ -317,7 +287,7 @@ def wordy_policy() -> Policy:
 
 def test_the_last_attempt_always_fits() -> None:
     wordy, bounds = wordy_policy(), config.RubricGrammar(max_criteria=12, max_characters=300)
-    for max_tokens in (64, 65, 67, 68, 72):
+    for max_tokens in (64, 67, 72):
         writing = Writing(temperature=5.0, max_tokens=max_tokens, grammar=bounds)
         with tempfile.TemporaryDirectory() as cache:
             done, report = written(wordy, Path(cache), writing=writing, rows=ROWS[:2])
@@ -340,16 +310,10 @@ def test_weights_that_are_not_numbers_are_an_error(tmp_path: Path) -> None:
         written(broken, tmp_path)
 
 
-def test_a_policy_with_adapters_is_refused(tmp_path: Path) -> None:
-    adapted = build_policy(tiny_model(), tiny_tokenizer(), config.Lora(rank=2, alpha=4))
-    with pytest.raises(ValueError, match="adapters"):
-        written(adapted, tmp_path)
-
-
 # Kills
 
 
-@pytest.mark.parametrize("num_batches", [0, 1, 2])
+@pytest.mark.parametrize("num_batches", [0, 2])
 def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
     policy: Policy, tmp_path: Path, num_batches: int
 ) -> None:
@@ -371,7 +335,7 @@ def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
     assert shown == [(done, 11) for done in [*dones, 11]]
 
 
-@pytest.mark.parametrize("num_bytes", [1, 2, 20])
+@pytest.mark.parametrize("num_bytes", [1, 20])
 def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
     policy: Policy, tmp_path: Path, num_bytes: int
 ) -> None:
@@ -385,102 +349,6 @@ def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
     assert report.num_cached == len(ROWS) - 1
     assert_each_once(tmp_path, ROWS)
     assert sum(one == other for one, other in zip(done, again, strict=True)) >= len(ROWS) - 1
-
-
-def test_a_line_may_be_cut_off_within_a_character(policy: Policy, tmp_path: Path) -> None:
-    said_it = said('[{"criterion": "États 水🧪", "weight": 3}]')
-    written(policy, tmp_path, ScriptedEngine([said_it]), rows=ROWS[:4])
-    (file,) = tmp_path.glob("*/*.jsonl")
-    content = file.read_bytes()
-    start = content.rindex("🧪".encode())
-    for end in range(start, start + 4):
-        file.write_bytes(content[:end])
-        engine = Recorder(ScriptedEngine([said_it]))
-        done, _ = written(policy, tmp_path, engine, rows=ROWS[:4])
-        assert (engine.num_prompts, len(done)) == (1, 4)
-        assert_each_once(tmp_path, ROWS[:4])
-
-
-def test_a_broken_line_of_the_cache_is_named(policy: Policy, tmp_path: Path) -> None:
-    written(policy, tmp_path)
-    (file,) = tmp_path.glob("*/*.jsonl")
-    lines = file.read_text().splitlines(keepends=True)
-    for broken in ("{\n", '{"key": "a"}\n', "[]\n", lines[2].replace('"weight": ', '"weight": 0')):
-        file.write_text("".join([*lines[:2], broken, *lines[3:]]))
-        with pytest.raises(DataError, match=r"1-of-1\.jsonl:.* broken \(.*delete"):
-            written(policy, tmp_path, SILENT)
-    file.write_text("".join([*lines[:2], "{\n", *lines[3:]]))
-    with pytest.raises(DataError, match="jsonl:3: the row is broken"):
-        written(policy, tmp_path, SILENT)
-
-
-def command(folder: Path, *more: str) -> list[str]:
-    """``rcsd rubrics write`` of the micro model, with a cache beside the rows."""
-    where = ["--data", str(folder / "rows.jsonl"), "--out", str(folder / "out.jsonl")]
-    model = ["--model", "builtin:micro", "--max-tokens", "300", "--batch-size", "16"]
-    start = [sys.executable, "-m", "rcsd", "rubrics", "write"]
-    return [*start, *where, *model, "--cache", str(folder / "cache"), *more]
-
-
-def many_rows(folder: Path, number: int) -> list[Example]:
-    rows = [
-        Example(f"{n}", f"A lamp takes {n} watts. How much in {n + 1} hours?")
-        for n in range(number)
-    ]
-    write_jsonl(rows, folder / "rows.jsonl")
-    return rows
-
-
-QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("temperature", [[], ["--temperature", "1.2"]])
-def test_a_process_killed_twice_ends_with_each_row_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: list[str]
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows, words = many_rows(tmp_path, 200), command(tmp_path, *temperature)
-    out, cache = tmp_path / "out.jsonl", tmp_path / "cache"
-    num_kept = 0
-    for num_kills in (1, 2):
-        process = subprocess.Popen(words, **QUIET)
-        deadline = time.monotonic() + 240
-        while len(cached(cache)) < num_kept + 30:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        num_kept = len(cached(cache))
-        assert 30 * num_kills <= num_kept < len(rows)
-        assert not out.exists()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"{num_kept:>8} of these found in the cache" in done.stdout
-    assert_each_once(cache, rows)
-    assert [row.id for row in read_jsonl(out)] == [row.id for row in rows]
-    assert_valid(read_jsonl(out), config.RubricGrammar())
-    before, content = cached(cache), out.read_bytes()
-    assert subprocess.run([*words, "--force"], check=False, **QUIET).returncode == 0
-    assert (cached(cache), out.read_bytes()) == (before, content)
-
-
-@pytest.mark.slow
-def test_processes_at_the_same_time_share_the_rows_and_leave_one_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows = many_rows(tmp_path, 100)
-    processes = [
-        subprocess.Popen(command(tmp_path, "--shard", f"{number}/3"), **QUIET)
-        for number in (1, 2, 3)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
-    assert_each_once(tmp_path / "cache", rows)
-    assert [row.id for row in read_jsonl(tmp_path / "out.jsonl")] == [row.id for row in rows]
-    assert not list(tmp_path.glob("*.unfinished"))
-    assert not list(tmp_path.glob(".*.draft"))
 
 
 # What a rubric is known by
@@ -522,28 +390,10 @@ def test_other_weights_words_decoding_or_view_are_other_entries(
     assert written(policy, cache, SILENT, wide, rows)[0] == done
 
 
-def test_one_changed_weight_makes_another_writer(tmp_path: Path) -> None:
-    changed = tiny_policy()
-    written(changed, tmp_path, rows=ROWS[:2])
-    next(iter(changed.model.parameters())).data.view(-1)[7] += 1e-3
-    assert written(changed, tmp_path, rows=ROWS[:2])[1].num_cached == 0
-
-
-def test_rows_that_are_added_later_are_the_only_ones_written(
-    policy: Policy, tmp_path: Path
-) -> None:
-    first, _ = written(policy, tmp_path, rows=ROWS[:6])
-    engine = Recorder(HfEngine(policy, 4))
-    done, report = written(policy, tmp_path, engine, rows=ROWS[::-1])
-    assert engine.num_prompts == report.num_written - report.num_cached == 5
-    assert done[::-1][:6] == first
-    assert_each_once(tmp_path, ROWS)
-
-
 # Sharing
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+@pytest.mark.parametrize("order", [(3, 1, 2)])
 def test_shards_in_any_order_merge_without_gaps_or_doubles(
     policy: Policy, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
@@ -560,40 +410,6 @@ def test_shards_in_any_order_merge_without_gaps_or_doubles(
     assert [row.id for row in done] == [row.id for row in ROWS]
     assert_each_once(tmp_path, ROWS)
     assert written(policy, tmp_path, SILENT)[0] == done
-
-
-def test_files_of_several_machines_are_merged_by_copying_them_together(
-    policy: Policy, tmp_path: Path
-) -> None:
-    for number in (1, 2):
-        written(policy, tmp_path / f"machine {number}", shard=Shard(number, 2))
-    (there,) = (tmp_path / "machine 2").glob("*/*.jsonl")
-    target = tmp_path / "machine 1" / there.parent.name / there.name
-    target.write_bytes(there.read_bytes())
-    done, report = written(policy, tmp_path / "machine 1", SILENT)
-    assert (len(done), report.num_cached) == (11, 11)
-    assert_each_once(tmp_path / "machine 1", ROWS)
-
-
-def test_a_job_goes_on_with_another_number_of_shards(policy: Policy, tmp_path: Path) -> None:
-    for number in (1, 2):
-        engine = Recorder(HfEngine(policy, 4), num_calls=1)
-        with pytest.raises(KilledError):
-            written(policy, tmp_path, engine, shard=Shard(number, 2))
-    assert len(cached(tmp_path)) == 8
-    engine, done = Recorder(HfEngine(policy, 4)), []
-    for number in (5, 2, 3, 1, 4):
-        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 5))
-    assert engine.num_prompts == 3
-    assert [row.id for row in done] == [row.id for row in ROWS]
-    assert_each_once(tmp_path, ROWS)
-
-
-def test_more_shards_than_rows_leave_some_without_work(policy: Policy, tmp_path: Path) -> None:
-    engine, done = Recorder(HfEngine(policy, 4)), []
-    for number in range(1, 16):
-        done, _ = written(policy, tmp_path, engine, shard=Shard(number, 15))
-    assert (len(done), engine.num_prompts) == (11, 11)
 
 
 class Meanwhile:
@@ -624,55 +440,7 @@ def test_a_second_process_on_the_same_shard_is_refused_and_the_first_goes_on(
     assert written(policy, tmp_path, SILENT)[1].num_cached == 11
 
 
-def test_what_an_overlapping_shard_wrote_meanwhile_is_not_written_again(
-    policy: Policy, tmp_path: Path
-) -> None:
-    def other() -> None:
-        written(policy, tmp_path, shard=Shard(2, 2))
-
-    engine = Recorder(HfEngine(policy, 4))
-    done, report = written(policy, tmp_path, Meanwhile(engine, other))
-    assert len(done) == 11
-    assert engine.num_prompts < 11
-    assert report.num_cached == 11 - engine.num_prompts
-    # All but the batch that both were at.
-    keys = [row["key"] for row in cached(tmp_path)]
-    assert len(keys) - len(set(keys)) <= 4
-    assert written(policy, tmp_path, SILENT)[1].num_written == 11
-
-
-def test_a_line_that_another_process_is_writing_is_not_read_before_it_is_whole(
-    policy: Policy, tmp_path: Path
-) -> None:
-    done, _ = written(policy, tmp_path, ScriptedEngine([said(RUBRIC)]), rows=ROWS[:4])
-    (file,) = tmp_path.glob("*/*.jsonl")
-    content = file.read_bytes()
-    file.write_bytes(b"")
-    cache, keys = (
-        RubricCache(file.parent, Shard()),
-        [json.loads(line)["key"] for line in content.split(b"\n")[:-1]],
-    )
-    for end in range(len(content) + 1):
-        with file.open("ab") as appended:
-            appended.write(content[end - 1 : end] if end else b"")
-        cache.read()
-        assert sum(key in cache for key in keys) == content[:end].count(b"\n")
-    assert [cache[key].rubric for key in keys] == [row.rubric for row in done]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1", "1/", "/2", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3", "1.0/2", " "]
-)
+@pytest.mark.parametrize("text", ["1", "1/", "0/2", "3/2", "-1/2", "1/2/3"])
 def test_shares_that_there_are_not_are_refused(text: str) -> None:
     with pytest.raises(RunError, match="--shard"):
         parse_shard(text)
-
-
-def test_shares_are_read() -> None:
-    assert parse_shard("2/4") == Shard(2, 4)
-    assert parse_shard("1/1") == Shard()
-
-
-def test_a_model_that_is_no_run_was_not_trained_to_write(tmp_path: Path) -> None:
-    assert trained_to_write("builtin:micro") == {}
-    assert trained_to_write(str(tmp_path)) == {}

@@ -22,4 +22,4 @@ def answers(name: str, scores: Sequence[float | None], **changes: Any) -> Answer
         f"q{n}": Graded(f"q{n}", "?", "", 1, True, (None,), score, None)
         for n, score in enumerate(scores)
     }
-    return Answers(name, "rubric", rows, **changes)
+    return Answers(name, rows, **changes)

@@ -22,7 +22,7 @@ import yaml
 from tests.support.tiny import tiny_folder
 
 from rcsd import cli, config
-from rcsd.cli.clusters import parse_ray_options
+from rcsd.cli.run import parse_ray_options
 from rcsd.errors import ConfigError, RunError
 from rcsd.io import read_rows
 from rcsd.training.ray import RayOptions, Task, train_on

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.panel import Panel
-from rich.table import Table
 
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import console, labelled, say, styled
 from rcsd.errors import ConfigError, DataError
 
@@ -26,11 +26,12 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
     format: Annotated[
-        str,
-        typer.Option(help="Format: rar, rubrichub, healthbench, researchqa, openrubrics, jsonl."),
+        Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"],
+        typer.Option(help="Format of the source."),
     ],
     turns: Annotated[
-        str, typer.Option(help="Prompts of several turns: single refuses, joined joins them.")
+        Literal["single", "joined"],
+        typer.Option(help="Prompts of several turns: single refuses, joined joins them."),
     ] = "single",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
@@ -41,20 +42,17 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.data.importers import Format, Options, import_rows  # noqa: PLC0415
-    from rcsd.data.importers.notes import Turns  # noqa: PLC0415
+    from rcsd.data.importers import Options, import_rows  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
     from rcsd.data.sources import Hub  # noqa: PLC0415
     from rcsd.io import write_json  # noqa: PLC0415
 
-    _check_choice("--format", format, get_args(Format))
-    _check_choice("--turns", turns, get_args(Turns))
     _check_new(out, force, [Path(source)])
     listing = out.with_name(out.name + ".import.json")
     _check_new(listing, force, [Path(source)])
-    options = Options(cast(Turns, turns))
+    options = Options(turns)
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, cast(Format, format), options, hub)
+    examples, report = import_rows(source, format, options, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
@@ -71,27 +69,17 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
         raise DataError("exists already; take another name, or --force", path)
 
 
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{option} {value}: expected one of {', '.join(allowed)}")
-
-
 def _import_table(report: "ImportReport") -> Table:
-    table = Table("what", "number", title=f"{report.source} as {report.format}")
-    table.columns[1].justify = "right"
-    table.add_row("rows read", str(report.num_rows))
-    table.add_row("examples", str(report.num_examples))
-    for what, counts, style in (
-        ("rule", report.counts, ""),
-        ("criterion left out", report.omissions, "yellow"),
-        ("row refused", report.refusals, "red"),
-        ("field not read, rows with it", report.unread_fields, "dim"),
+    rows = [("rows read", str(report.num_rows)), ("examples", str(report.num_examples))]
+    for kind, counts in (
+        ("rule", report.counts),
+        ("criterion left out", report.omissions),
+        ("row refused", report.refusals),
+        ("field not read, rows with it", report.unread_fields),
     ):
-        if counts:
-            table.add_section()
-        for name, count in sorted(counts.items(), key=lambda item: -item[1]):
-            table.add_row(styled(f"{what}: {name}", style), str(count))
-    return table
+        ordered = sorted(counts.items(), key=lambda item: -item[1])
+        rows += [(f"{kind}: {name}", str(count)) for name, count in ordered]
+    return Table(("what", "number"), rows, f"{report.source} as {report.format}")
 
 
 @app.command()
@@ -99,19 +87,19 @@ def world(
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
     num: Annotated[int, typer.Option(help="Number of problems.", min=1)] = 1000,
     split: Annotated[
-        str, typer.Option(help="Split: train, new_numbers or new_templates.")
+        Literal["train", "new_numbers", "new_templates"],
+        typer.Option(help="Split of the world."),
     ] = "train",
     seed: Annotated[int, typer.Option(help="Random seed of the problems.")] = 0,
     force: Force = False,
 ) -> None:
     """Write problems of the rubric world, with gold rubrics whose criteria carry checks."""
-    from rcsd.config import WorldData, parse  # noqa: PLC0415
+    from rcsd.config import WorldData  # noqa: PLC0415
     from rcsd.data.load import load_examples  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
 
-    _check_choice("--split", split, get_args(WorldData.model_fields["split"].annotation))
     _check_new(out, force)
-    section = parse(WorldData, {"split": split, "num_examples": num, "seed": seed}, "options")
+    section = WorldData(split=split, num_examples=num, seed=seed)
     write_jsonl(load_examples(section)[0], out)
     say(f"Rows: {out}")
 
@@ -143,7 +131,7 @@ def check(
 
 
 def _print_report(report: "Report", num: int) -> None:
-    from rcsd.cli.rubric_tables import every_finding  # noqa: PLC0415
+    from rcsd.cli.rubrics import every_finding  # noqa: PLC0415
 
     has = ", ".join(f"{count} with {name}" for name, count in report.num_with.items())
     console.print(f"{report.num_rows} rows, {report.num_examples} well-formed ({has})")
@@ -159,30 +147,16 @@ def _print_report(report: "Report", num: int) -> None:
 def show(
     file: Annotated[Path, typer.Argument(help="JSONL file of rows.")],
     id: Annotated[str | None, typer.Option(help="Id of the row to show.")] = None,
-    row: Annotated[int | None, typer.Option(help="Number of the row, from 1.", min=1)] = None,
     num: Annotated[int, typer.Option(help="Number of rows to show.", min=1)] = 3,
-    seed: Annotated[
-        int | None, typer.Option(help="Random seed that draws the rows; else the first ones.")
-    ] = None,
 ) -> None:
     """Show rows: question, reference answer, solution, rubric with signed points, tags."""
-    import random  # noqa: PLC0415
-
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
 
-    if id is not None and row is not None:
-        raise ConfigError("--id and --row: give one of them")
     examples = read_jsonl(file)
     if id is not None:
         examples = [example for example in examples if example.id == id]
         if not examples:
             raise DataError(f"no row has the id {id!r}", file, field="id")
-    elif row is not None:
-        if row > len(examples):
-            raise DataError(f"--row {row}: the file holds {len(examples)} rows", file)
-        examples = [examples[row - 1]]
-    elif seed is not None:
-        examples = random.Random(seed).sample(examples, min(num, len(examples)))
     for example in examples[:num]:
         _print_example(example)
 
@@ -194,13 +168,12 @@ def _print_example(example: "Example") -> None:
         if text is not None:
             console.print(labelled(name, text), soft_wrap=True)
     if example.rubric is not None:
-        table = Table("points", "criterion", "title")
-        table.columns[0].justify = "right"
+        rows = []
         for criterion in example.rubric.criteria:
             points = styled(f"{criterion.weight:+g}", "green" if criterion.weight > 0 else "red")
             check = f" [{criterion.check['type']}]" if criterion.check else ""
-            table.add_row(points, criterion.text + check, criterion.title)
-        console.print(table)
+            rows.append((points, criterion.text + check, criterion.title))
+        console.print(Table(("points", "criterion", "title"), rows, num_names=3))
     if example.tags:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
         console.print(labelled("Tags", tags), soft_wrap=True)

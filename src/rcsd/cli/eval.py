@@ -1,21 +1,22 @@
-"""``rcsd eval``, ``rcsd rejudge`` and ``rcsd tasks``."""
+"""``rcsd eval``, ``rejudge``, ``tasks`` and ``grade``."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rcsd.cli.run import Overrides
 from rcsd.cli.table import Table, interval_text
 from rcsd.cli.terminal import bars, console, quieten_libraries, say
-from rcsd.cli.training import Overrides
 from rcsd.errors import ConfigError
 
 if TYPE_CHECKING:
     from rcsd.config import EvalConfig
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what judging takes, and call no judge.")
+    bool, typer.Option("--dry-run", help="Print calls and cost of judging; call no judge.")
 ]
 
 
@@ -29,12 +30,14 @@ def evaluate(  # noqa: PLR0913 (a command line)
         str | None, typer.Option(help="Benchmarks, such as sciq,piqa; see 'rcsd tasks'.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=0, help="Samples of each question; 0: a greedy answer.")
+        int | None, typer.Option(min=0, help="Number of samples per question; 0: a greedy answer.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Number of problems taken of each task.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="local, hf, vllm or vllm_server.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine: local, hf, vllm or vllm_server.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
     ] = None,
@@ -99,6 +102,29 @@ def tasks() -> None:
 
     columns = ("name", "rows", "grading", "hub", "licence")
     console.print(Table(columns, [[row[column] for column in columns] for row in task_table()]))
+
+
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSONL file of answers.")],
+    out: Annotated[Path, typer.Option(help="JSONL file of the grades.")],
+) -> None:
+    """Grade final answers against references: one JSON row an answer.
+
+    A row has the texts completion and reference, and a kind: choice, number, math or text. It may
+    have options (of a choice), unit and tolerance (of a number; relative, 0.01 if left out), and
+    finished (false if the completion was cut off).
+
+    OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
+    and reason; other keys stay as they are.
+    """
+    from rcsd.graders.grade_file import count_reasons, grade_file  # noqa: PLC0415
+
+    grades = grade_file(file, out)
+    counts = Counter(of.verdict for of in grades)
+    console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
+    for reason, count in count_reasons(grades).items():
+        console.print(f"  ungraded {count}: {reason}", markup=False, soft_wrap=True)
+    say(f"Grades: {out}")
 
 
 def _print_forecast(settings: "EvalConfig") -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rcsd.types import Example
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
-_MAX_FLIPS = 10
 
 
 @app.callback()
@@ -48,12 +47,15 @@ def check(
     The texts are labelled rows, or three answers to each problem of the rubric world, whose
     verdicts are computed. Intervals are over questions.
     """
+    from dataclasses import asdict  # noqa: PLC0415
+
     from rcsd.config import WorldData, load_judging  # noqa: PLC0415
     from rcsd.data.load import load_answers  # noqa: PLC0415
     from rcsd.errors import DataError  # noqa: PLC0415
     from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
     from rcsd.graders.base import judge_metrics  # noqa: PLC0415
     from rcsd.graders.build import build_judge  # noqa: PLC0415
+    from rcsd.io import write_json, write_rows  # noqa: PLC0415
 
     if out is not None and out.exists():
         raise DataError("exists already; take another folder", out)
@@ -77,24 +79,10 @@ def check(
         say(line)
     if out is not None:
         about = {"judge": str(file), "section": section.model_dump(mode="json"), "seed": seed}
-        _write(out, about, accuracy, stability, metrics)
-
-
-def _write(
-    out: Path,
-    about: dict[str, object],
-    accuracy: "Accuracy",
-    stability: "Stability | None",
-    metrics: dict[str, float],
-) -> None:
-    from dataclasses import asdict  # noqa: PLC0415
-
-    from rcsd.io import write_json, write_rows  # noqa: PLC0415
-
-    write_rows(out / "wrong.jsonl", accuracy.wrong)
-    parts = {"stability": stability and asdict(stability), "metrics": metrics}
-    write_json(out / "check.json", about | accuracy.json() | parts)
-    say(f"Numbers and wrong verdicts: {out}")
+        write_rows(out / "wrong.jsonl", accuracy.wrong)
+        parts = {"stability": stability and asdict(stability), "metrics": metrics}
+        write_json(out / "check.json", about | accuracy.json() | parts)
+        say(f"Numbers and wrong verdicts: {out}")
 
 
 def forecast_table(
@@ -168,10 +156,6 @@ def _print_stability(stability: "Stability | None") -> None:
     console.print(Table(columns, rows, "Changes that should flip no verdict"))
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
-    for flip in tried.flips[:_MAX_FLIPS]:
-        say(f"Flipped by '{flip.injection}': {flip.criterion}")
-    if len(tried.flips) > _MAX_FLIPS:
-        say(f"... and {len(tried.flips) - _MAX_FLIPS} more")
 
 
 def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Tables of all commands: rows of plain text for a terminal, or in Markdown."""
+"""The one table of all commands: rows of plain text for a terminal, and numbers as its cells."""
 
 import io
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ _WIDEST = 10_000
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain texts, which the console prints.
+    """A table of texts, which the console prints.
 
     Args:
         columns: Heads of the columns.
-        rows: As many cells each; a styled `rich.text.Text` loses its style in Markdown.
+        rows: As many cells each.
         title: Line above the table.
         num_names: Number of the first columns that hold names; the others are right-aligned.
     """
@@ -58,15 +58,6 @@ class Table:
             table.add_row(*(of if isinstance(of, Text) else Text(shown_text(of)) for of in row))
         return table
 
-    def markdown(self) -> str:
-        """The same in Markdown."""
-        rule = ["---" if n < self.num_names else "---:" for n in range(len(self.columns))]
-        lines = [
-            f"| {' | '.join(_markdown(str(cell)) for cell in row)} |"
-            for row in (self.columns, rule, *self.rows)
-        ]
-        return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *lines])
-
 
 def as_text(tables: Sequence[Table], lines: Sequence[str], width: int) -> str:
     """Tables, then lines, for a terminal of that width; wider where numbers need it."""
@@ -77,17 +68,6 @@ def as_text(tables: Sequence[Table], lines: Sequence[str], width: int) -> str:
     for line in lines:
         Console(file=file, width=width).print(Text(shown_text(line)))
     return file.getvalue()
-
-
-def as_markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:
-    """Tables, then lines as a list."""
-    parts = [*(table.markdown() for table in tables), "\n".join(f"- {_markdown(x)}" for x in lines)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _markdown(text: str) -> str:
-    plain = " ".join(shown_text(text).split())
-    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def interval_text(interval: "Interval | None", spec: str = ".3f") -> str:

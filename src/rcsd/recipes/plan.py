@@ -183,13 +183,13 @@ class Work:
 
     def microbatches(self, student: int, teacher: int, completion: int) -> list[list[Rollout]]:
         """Micro-batches of a step with prompts and completions of these lengths."""
-        said = Completion((1,) * max(1, completion), "", finished=False)
+        answer = Completion((1,) * max(1, completion), "", finished=False)
         rollouts = [
             Rollout(
                 Example(str(n), ""),
                 (n, *(1,) * (max(1, student) - 1)),
                 (n, *(1,) * (max(1, teacher if self.teacher_passes else student) - 1)),
-                said,
+                answer,
             )
             for n in range(self.examples)
             for _ in range(self.completions)
@@ -313,6 +313,23 @@ class Plan:
             "fits": self.fits,
         }
 
+    def verdict(self) -> list[str]:
+        """Sentences: whether it fits, which part is largest, what makes it fit."""
+        device, largest = self.device, max(self.at_peak, key=lambda name: self.at_peak[name])
+        sentences = [
+            f"It {'fits' if self.fits else 'does not fit'}: peak {self.peak_bytes / GIB:.1f} GiB "
+            f"per device ({self.peak_phase}); {device.usable_bytes / GIB:.1f} of "
+            f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: {largest}."
+        ]
+        if not self.fits:
+            sentences.append(
+                "Less memory: model.activation_checkpointing, a smaller max_tokens_per_microbatch "
+                "or engine.batch_size, LoRA, or more devices with processes.sharding=fsdp."
+            )
+        if device.kind == "cuda":
+            sentences.append("Memory was compared with measurements on CPUs, not on GPUs.")
+        return sentences
+
 
 def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Plan:
     """Memory of a step, for the longest prompts and completions.
@@ -407,44 +424,3 @@ def _logits(
     number = 6 if settings.precision == "bf16" or model.number == 2 else 4
     rows = float(number * min(positions * work.support * model.hidden, chunk))
     return max(copies, rows) + (4.0 * model.vocabulary * model.hidden if model.is_full else 0.0)
-
-
-def build_changes(plan: Plan) -> list[tuple[str, Plan]]:
-    """Plans of the same step with less memory, by the change in the configuration."""
-    settings, device = plan.settings, plan.device
-    changes: dict[str, config.Config] = {}
-    if not settings.model.activation_checkpointing:
-        section = settings.model.model_copy(update={"activation_checkpointing": True})
-        changes["model.activation_checkpointing=true"] = settings.model_copy(
-            update={"model": section}
-        )
-    if plan.work.max_tokens > plan.lengths.longest_completion:
-        half = plan.work.max_tokens // 2
-        changes[f"max_tokens_per_microbatch={half}"] = settings.model_copy(
-            update={"max_tokens_per_microbatch": half}
-        )
-    if settings.processes.sharding == "none" and device.num_devices > 1 and not settings.overlap:
-        section = settings.processes.model_copy(update={"sharding": "fsdp"})
-        changes["processes.sharding=fsdp"] = settings.model_copy(update={"processes": section})
-    return [(name, build_plan(s, plan.lengths, device)) for name, s in changes.items()]
-
-
-def verdict(plan: Plan, changes: Sequence[tuple[str, Plan]]) -> list[str]:
-    """Sentences: whether it fits, which part is largest, which change makes it fit."""
-    device, largest = plan.device, max(plan.at_peak, key=lambda name: plan.at_peak[name])
-    sentences = [
-        f"It {'fits' if plan.fits else 'does not fit'}: peak {plan.peak_bytes / GIB:.1f} GiB per "
-        f"device ({plan.peak_phase}); {device.usable_bytes / GIB:.1f} of "
-        f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: {largest}."
-    ]
-    if not plan.fits:
-        fitting = [(name, other) for name, other in changes if other.fits]
-        sentences.append(
-            f"It fits with {fitting[0][0]}: {fitting[0][1].peak_bytes / GIB:.1f} GiB."
-            if fitting
-            else "No single change above makes it fit; use LoRA, shorter completions, a smaller "
-            "engine.batch_size, more devices with processes.sharding=fsdp, or a smaller model."
-        )
-    if device.kind == "cuda":
-        sentences.append("Memory was compared with measurements on CPUs, not on GPUs.")
-    return sentences

@@ -96,18 +96,20 @@ class _Timed:
     def _teacher_pass(self) -> None:
         """Targets without gradient: the top k, or one look at the vocabulary."""
         with evaluating(self.scorer):
-            found = self._predictions([r.teacher_ids for r in self.part])
-            found.mapped(lambda logits_TV: logits_TV.topk(max(1, self.plan.work.support)).indices)
+            predictions = self._predictions([r.teacher_ids for r in self.part])
+            size = max(1, self.plan.work.support)
+            predictions.mapped(lambda logits_TV: logits_TV.topk(size).indices)
 
     def _student_pass(self) -> None:
         """A loss on K logits a position, or over the vocabulary, with its backward pass."""
-        found, work = self._predictions([r.student_ids for r in self.part]), self.plan.work
-        size = (len(found), max(1, work.support))
+        work = self.plan.work
+        predictions = self._predictions([r.student_ids for r in self.part])
+        size = (len(predictions), max(1, work.support))
         ids_TK = torch.randint(self.policy.vocab_size, size, device=self.policy.device)
         if work.is_sparse and work.support:
-            loss_T = -found.logits_at(ids_TK).log_softmax(-1).mean(-1)
+            loss_T = -predictions.logits_at(ids_TK).log_softmax(-1).mean(-1)
         else:
-            loss_T = -target_log_q(found, ids_TK[:, 0], 1.0)
+            loss_T = -target_log_q(predictions, ids_TK[:, 0], 1.0)
         loss_T.mean().backward()
 
     def _update(self) -> None:

@@ -1,20 +1,20 @@
-"""``rcsd probe``: is there anything to learn from these rubrics, with this model?
+"""Headroom, content sensitivity and ranking of a run before it trains (``rcsd probe``).
 
 Headroom predicts the gain of distillation (arXiv 2605.30070): the model answers questions with and
 without the teacher's view, each placebo and other views, by its present weights. Then the student
 samples completions, and the teacher's log-probabilities are to rank them as their grades do.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
-from rcsd.data.check import rubric_findings
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import PLACEBOS, with_placebo
 from rcsd.data.prompts import (
@@ -29,7 +29,6 @@ from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, DataError, ModelError, RunError
-from rcsd.graders.base import Judge
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, sample_and_grade
 from rcsd.io import cache_folder, make_folder, write_json
@@ -43,19 +42,19 @@ from rcsd.recipes.probe_numbers import (
     OTHER_VIEWS,
     STUDENT,
     TEACHER,
+    Advice,
     Answers,
-    GradedGaps,
+    GradedGap,
     Headroom,
-    Leakage,
     Metric,
     Ranking,
     Sensitivity,
+    advise,
     graded_value,
     measure_headroom,
     measure_ranking,
     measure_sensitivity,
 )
-from rcsd.recipes.probe_verdict import Advice, Measured, advise
 from rcsd.types import Decoding, Example, Progress, Rollout, ViewName
 
 RANKED_PLACEBOS = ("shuffled", "generic")
@@ -80,34 +79,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Work of a probe, known before it starts.
-
-    Args:
-        num_contexts: Contexts, the student's included.
-        num_questions: Questions, each answered greedily once per context.
-        num_samples: Completions sampled per question.
-        max_tokens: Longest answer and longest sampled completion.
-        num_scorings: Passes over all sampled completions.
-    """
-
-    num_contexts: int
-    num_questions: int
-    num_samples: int
-    max_tokens: tuple[int, int]
-    num_scorings: int
-
-    def __str__(self) -> str:
-        answers, samples = (n * self.num_questions for n in (self.num_contexts, self.num_samples))
-        return (
-            f"{answers} answers ({self.num_contexts} contexts x {self.num_questions} questions) of "
-            f"up to {self.max_tokens[0]} tokens; {samples} completions ({self.num_questions} "
-            f"questions x {self.num_samples}) of up to {self.max_tokens[1]}, scored "
-            f"{self.num_scorings} times"
-        )
-
-
-@dataclass(frozen=True)
 class Probe:
     """Measurements and advice.
 
@@ -116,13 +87,11 @@ class Probe:
         num_questions: Those drawn from it that fit.
         skipped: Those drawn that a run would skip too, with the reason.
         impossible: Contexts that the data does not allow, with the reason.
-        cost: Work that was done.
         headroom: Gains of the contexts.
         sensitivities: By placebo.
         num_completions: Sampled completions.
         num_ungraded: Completions without a grade, which rank nothing.
         rankings: The teacher's, then those of teachers with a placebo.
-        leakage: Of the data set's rubrics.
         advice: Verdict.
     """
 
@@ -130,13 +99,11 @@ class Probe:
     num_questions: int
     skipped: tuple[SkippedExample, ...]
     impossible: Mapping[str, str]
-    cost: Cost
     headroom: Headroom
     sensitivities: tuple[Sensitivity, ...]
     num_completions: int
     num_ungraded: int
     rankings: tuple[Ranking, ...]
-    leakage: Leakage
     advice: Advice
 
 
@@ -150,7 +117,6 @@ class Prober:
         views: Templates and limits; which view is visible depends on the context.
         decoding: Decoding of answers; greedy.
         max_prompt_tokens: Longest prompt.
-        judge: Gives verdicts on criteria.
     """
 
     policy: Policy
@@ -158,7 +124,6 @@ class Prober:
     views: config.Views
     decoding: Decoding
     max_prompt_tokens: int
-    judge: Judge = field(default_factory=CodeJudge)
 
     def prompts(self, context: Context) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         """Prompts as token ids by the example's id, and by id the reason for a missing one."""
@@ -193,10 +158,12 @@ class Prober:
     def answers(self, examples: Sequence[Example], context: Context) -> Answers:
         """Answers to the questions that fit, graded by the examples' own rubrics."""
         prompts, left_out = self.prompts(context)
-        asked = [example for example in examples if example.id in prompts]
-        ids = [prompts[example.id] for example in asked]
-        rows = sample_and_grade(self.engine, asked, ids, self.decoding, self.judge) if ids else []
-        return Answers(context.name, context.view, {row.id: row for row in rows}, left_out)
+        answered = [example for example in examples if example.id in prompts]
+        ids = [prompts[example.id] for example in answered]
+        rows = (
+            sample_and_grade(self.engine, answered, ids, self.decoding, CodeJudge()) if ids else []
+        )
+        return Answers(context.name, {row.id: row for row in rows}, left_out)
 
 
 def build_contexts(
@@ -245,20 +212,12 @@ def draw_examples(examples: Sequence[Example], num_examples: int, seed: int) -> 
     return [examples[place] for place in sorted(chosen)]
 
 
-def measure_leakage(examples: Sequence[Example]) -> Leakage:
-    """Leakage of all rubrics that have a reference answer (`rcsd.data.lint_rules`)."""
-    rows = [e for e in examples if e.rubric is not None and e.reference_answer is not None]
-    findings = rubric_findings(list(enumerate(rows, 1)))
-    num = len({finding.line for finding in findings if finding.rule == "answer given"})
-    return Leakage(len(rows), num, num / len(rows) if rows else None)
-
-
 def probe(
     settings: config.Config,
     num_examples: int = 64,
     num_samples: int = 4,
     progress: Progress = lambda stage, done, total, note: None,
-    on_cost: Callable[[Cost], None] = lambda cost: None,
+    on_cost: Callable[[str], None] = lambda cost: None,
 ) -> Probe:
     """Measure whether a run has anything to learn. No weight changes.
 
@@ -268,7 +227,7 @@ def probe(
         num_examples: Questions drawn from these; at least 1.
         num_samples: Completions per question, sampled as in training; a ranking takes 2 or more.
         progress: Callback.
-        on_cost: Called before anything is sampled.
+        on_cost: Called with the number of answers and completions, before sampling.
 
     Raises:
         UserError: If the run could not start, or does not distil answers.
@@ -290,8 +249,12 @@ def probe(
     )
     ranked = [context for context in contexts if context.name in RANKED_PLACEBOS]
     limits = prober.decoding.max_tokens, settings.sampling.max_tokens
-    cost = Cost(len(contexts) + 1, len(examples), num_samples, limits, 2 + len(ranked))
-    on_cost(cost)
+    num_contexts, num = len(contexts) + 1, len(examples)
+    on_cost(
+        f"{num_contexts * num} answers ({num_contexts} contexts x {num} questions) of up to "
+        f"{limits[0]} tokens; {num_samples * num} completions ({num} questions x {num_samples}) of "
+        f"up to {limits[1]}, scored {2 + len(ranked)} times"
+    )
     contexts.insert(0, Context(STUDENT, views.student, examples))
     try:
         answers: list[Answers] = []
@@ -299,7 +262,7 @@ def probe(
             progress("answers", done, len(contexts), context.name)
             answers.append(prober.answers(examples, context))
         progress("answers", len(contexts), len(contexts), "")
-        headroom = measure_headroom(examples, answers[0], answers[1:], seed)
+        headroom = measure_headroom(answers[0], answers[1:], seed)
         progress("ranking", 0, 1, "")
         sampler = replace(worker, decoding=build_decoding(settings.sampling))
         rollouts = sampler.rollouts(pairs, step=0)  # as the run's first step
@@ -309,30 +272,26 @@ def probe(
         progress("ranking", 1, 1, "")
     except FloatingPointError as error:
         raise ModelError(f"model.path: {settings.model.path}: {error}") from error
-    sensitivities = _sensitivities(examples, answers, headroom.metric, seed)
-    leakage = measure_leakage(population)
-    measured = Measured(headroom, sensitivities, rankings, leakage)
+    sensitivities = _sensitivities(answers, headroom.metric, seed)
     return Probe(
         len(population),
         len(examples),
         tuple(skipped),
         impossible,
-        cost,
         headroom,
         sensitivities,
         len(rollouts),
         num_ungraded,
         rankings,
-        leakage,
-        advise(measured),
+        advise(headroom, sensitivities, rankings),
     )
 
 
-def write_probe(found: Probe, settings: config.Config, folder: Path) -> Path:
+def write_probe(measured: Probe, settings: config.Config, folder: Path) -> Path:
     """Write ``probe.json``, with the run's configuration; returns its path."""
     path = folder / "probe.json"
     make_folder(path)
-    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(found)})
+    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     return path
 
 
@@ -393,11 +352,11 @@ def rank_completions(
     examples = [rollout.example for rollout in rollouts]
     rows = [grade_text(r.example, r.completion.text, r.completion.finished) for r in rollouts]
     if metric == "score":
-        rows = judge_rows(rows, examples, prober.judge)
+        rows = judge_rows(rows, examples, CodeJudge())
     grades = [None if metric is None else graded_value(row, metric) for row in rows]
     log_q = worker.sampled_log_q(rollouts)
 
-    def gaps(prompts: Mapping[str, tuple[int, ...]] | None) -> list[GradedGaps]:
+    def gaps(prompts: Mapping[str, tuple[int, ...]] | None) -> list[GradedGap]:
         """Graded completions with the gaps of the teacher with these prompts."""
         places = [
             place
@@ -409,11 +368,11 @@ def rank_completions(
         with teacher.weights():
             scored = worker.sampled_log_q(chosen, ids)
         return [
-            GradedGaps(
+            GradedGap(
                 place,
                 rollouts[place].example.id,
                 grades[place] or 0.0,
-                [p - q for p, q in zip(log_p, log_q[place], strict=True)],
+                math.fsum(p - q for p, q in zip(log_p, log_q[place], strict=True)),
             )
             for place, log_p in zip(places, scored, strict=True)
         ]
@@ -427,14 +386,14 @@ def rank_completions(
 
 
 def _sensitivities(
-    examples: Sequence[Example], answers: Sequence[Answers], metric: Metric | None, seed: int
+    answers: Sequence[Answers], metric: Metric | None, seed: int
 ) -> tuple[Sensitivity, ...]:
     """Content sensitivity against each placebo."""
     if metric is None:
         return ()
     student, teacher = answers[:2]
     measured = [
-        measure_sensitivity(examples, student, teacher, placebo, metric, seed)
+        measure_sensitivity(student, teacher, placebo, metric, seed)
         for placebo in answers
         if placebo.context in PLACEBOS
     ]

@@ -1,14 +1,15 @@
-"""Numbers of the probe: headroom, content sensitivity, ranking, leakage. No tensors here.
+"""Numbers of the probe, and the verdict over them. No tensors here.
 
 Everything is paired by question: a question counts if it is graded in all that is compared.
 """
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rcsd.data.placebos import EMPTY
 from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -16,7 +17,7 @@ from rcsd.evaluation.statistics import (
     ratio_interval,
 )
 from rcsd.graders.grade import Graded
-from rcsd.types import Example, ViewName
+from rcsd.types import ViewName
 
 STUDENT, TEACHER = "student", "teacher"
 """Contexts of the student's view, which all others are compared with, and of the teacher's."""
@@ -28,9 +29,19 @@ METRICS: tuple[Metric, ...] = ("score", "accuracy")
 OTHER_VIEWS: tuple[ViewName, ...] = ("rubric", "answer", "solution", "rubric+answer")
 """Views that a teacher could have instead of the run's."""
 
+Verdict = Literal["train", "fix the rubrics", "use another context", "don't", "cannot tell"]
+
 MIN_QUESTIONS = 8
 """Graded questions that a verdict needs: a bootstrap of fewer is far too sure of itself. A
-convention of ours."""
+convention of ours, as all that follow."""
+MIN_SENSITIVITY = 0.5
+"""Content sensitivity below which, surely, rubrics are to be fixed."""
+CHANCE = 0.5
+"""AUC of a random order."""
+MAX_CUT_SHARE = 0.1
+"""Share of answers cut off at the token limit above which scores measure the limit."""
+SOLVED = 0.95
+"""Mean without help above which little is left to gain."""
 
 
 @dataclass(frozen=True)
@@ -39,87 +50,32 @@ class Answers:
 
     Args:
         context: Its name.
-        view: Its view.
         rows: By the example's id; graded by the example's own rubric.
         left_out: Reason why an example has no answer, by its id.
     """
 
     context: str
-    view: ViewName
     rows: Mapping[str, Graded]
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """Means over the questions graded with and without a context.
-
-    Args:
-        without: Mean in the student's view.
-        with_context: Mean with the context.
-        gain: Mean of the paired differences.
-    """
-
-    without: Interval
-    with_context: Interval
-    gain: Interval
-
-
-@dataclass(frozen=True)
-class CriterionGain:
-    """Gain of the share of met criteria, over the criteria of one title.
-
-    Args:
-        title: Their title; may be empty.
-        violation: Whether they cost points: then a gain is bad.
-        num_criteria: Criteria judged with and without the context.
-        met: Shares, clustered by question.
-    """
-
-    title: str
-    violation: bool
-    num_criteria: int
-    met: Gain
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts of one context.
-
-    Args:
-        num_answers: Answers.
-        num_left_out: Questions without an answer: the prompt is too long, or lacks a part.
-        num_cut: Answers cut off at the token limit.
-        num_unscored: Answers without a score: a criterion has no check, or there is no rubric.
-        num_ungraded: Answers whose final answer code cannot tell from a wrong one.
-    """
-
-    num_answers: int
-    num_left_out: int
-    num_cut: int
-    num_unscored: int
-    num_ungraded: int
-
-
-@dataclass(frozen=True)
 class ContextHeadroom:
-    """Gains of one context over the student's view.
+    """Answers in one context, and what they gain over those in the student's view.
 
     Args:
         context: Its name.
-        view: Its view.
-        counts: Counts of its answers.
-        score: By the examples' own rubrics; None if nothing has a score.
-        accuracy: By the reference answers; None if nothing can be graded.
-        criteria: By title, violations last.
+        counts: Answers; questions without one, since the prompt is too long or lacks a part;
+            answers cut off at the token limit; answers without a grade.
+        mean: Mean over the graded answers; None if there are none.
+        gain: Mean of the paired differences to the student's view; None for the student's view,
+            or without pairs.
     """
 
     context: str
-    view: ViewName
-    counts: Counts
-    score: Gain | None
-    accuracy: Gain | None
-    criteria: tuple[CriterionGain, ...]
+    counts: tuple[int, int, int, int]
+    mean: Interval | None
+    gain: Interval | None
 
 
 @dataclass(frozen=True)
@@ -129,23 +85,15 @@ class Headroom:
     Args:
         metric: Metric of the headroom: the score; the accuracy if fewer than `MIN_QUESTIONS`
             answers have a score and more can be graded so; None if neither exists.
-        student: Counts of the answers in the student's view.
-        score: Mean score of these answers, or None.
-        accuracy: Mean accuracy of these answers, or None.
-        contexts: In the order of sampling.
+        contexts: In the order of sampling; the student's first.
     """
 
     metric: Metric | None
-    student: Counts
-    score: Interval | None
-    accuracy: Interval | None
     contexts: tuple[ContextHeadroom, ...]
 
-    def gain(self, context: str) -> Gain | None:
-        """The gain of a context in the headroom's metric; None if there is none."""
-        if self.metric is None:
-            return None
-        return {c.context: getattr(c, self.metric) for c in self.contexts}.get(context)
+    def gain(self, context: str) -> Interval | None:
+        """The gain of a context; None if there is none."""
+        return {of.context: of.gain for of in self.contexts}.get(context)
 
 
 @dataclass(frozen=True)
@@ -170,23 +118,22 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class GradedGaps:
-    """A graded completion with the teacher's gaps.
-
-    A token's gap is log p - log q in nats, the teacher's log-probability minus the student's:
-    distillation moves the token by it, so it should be larger in better completions.
+class GradedGap:
+    """A graded completion with the teacher's gap.
 
     Args:
         index: Index among all completions.
         question: Its question's id.
         score: In [0, 1].
-        gaps: One per token.
+        gap: Sum over its tokens of log p - log q in nats, the teacher's log-probability minus the
+            student's: distillation moves a token by it, so it should be larger in better
+            completions.
     """
 
     index: int
     question: str
     score: float
-    gaps: Sequence[float]
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -196,70 +143,16 @@ class Ranking:
     Args:
         teacher: Context of the teacher.
         num_pairs: Completions of one question with different scores.
-        by_sum: AUC within questions: share of the pairs whose better completion has the larger sum
-            of gaps, ties half, clustered by question; None without pairs.
-        by_mean: The same by the mean gap per token, which does not grow with length.
-        lead: AUC by sum of the teacher with the own rubrics minus this one, paired; None for
-            itself. A placebo's teacher may rank well by form alone: 0.5 is not the yardstick.
+        auc: AUC within questions: share of the pairs whose better completion has the larger gap,
+            ties half, clustered by question; None without pairs.
+        lead: AUC of the teacher with the own rubrics minus this one, paired; None for itself. A
+            placebo's teacher may rank well by form alone: 0.5 is not the yardstick.
     """
 
     teacher: str
     num_pairs: int
-    by_sum: Interval | None
-    by_mean: Interval | None
+    auc: Interval | None
     lead: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """Rubrics that hold or quote their own reference answer.
-
-    Args:
-        num_rubrics: Rubrics of examples with a reference answer.
-        num_leaking: Those with such a criterion.
-        share: None without rubrics.
-    """
-
-    num_rubrics: int
-    num_leaking: int
-    share: float | None
-
-
-def measure_headroom(
-    examples: Sequence[Example], student: Answers, contexts: Sequence[Answers], seed: int = 0
-) -> Headroom:
-    """Headroom of contexts over the student's view.
-
-    Args:
-        examples: With their own rubrics.
-        student: Answers in the student's view.
-        contexts: Answers in other contexts.
-        seed: Seed of the intervals.
-    """
-    baseline = {metric: values(student, examples, metric) for metric in METRICS}
-    # The first wins a tie: the score, once enough questions have one.
-    metric = max(METRICS, key=lambda metric: min(len(baseline[metric]), MIN_QUESTIONS))
-    score, accuracy = (
-        bootstrap_interval([*baseline[name].values()], seed=seed) if baseline[name] else None
-        for name in METRICS
-    )
-    return Headroom(
-        metric if baseline[metric] else None,
-        _counts(student, examples),
-        score,
-        accuracy,
-        tuple(
-            ContextHeadroom(
-                answers.context,
-                answers.view,
-                _counts(answers, examples),
-                _gain_by_question(examples, student, answers, "score", seed),
-                _gain_by_question(examples, student, answers, "accuracy", seed),
-                _criteria(examples, student, answers, seed),
-            )
-            for answers in contexts
-        ),
-    )
 
 
 def graded_value(row: Graded, metric: Metric) -> float | None:
@@ -269,103 +162,67 @@ def graded_value(row: Graded, metric: Metric) -> float | None:
     return None if row.right is None else float(row.right)
 
 
-def values(answers: Answers, examples: Sequence[Example], metric: Metric) -> dict[str, float]:
+def _values(answers: Answers, metric: Metric) -> dict[str, float]:
     """`graded_value` by the id of each graded example."""
-    graded = {
-        example.id: graded_value(answers.rows[example.id], metric)
-        for example in examples
-        if example.id in answers.rows
-    }
+    graded = {id: graded_value(row, metric) for id, row in answers.rows.items()}
     return {id: value for id, value in graded.items() if value is not None}
 
 
+def measure_headroom(student: Answers, contexts: Sequence[Answers], seed: int = 0) -> Headroom:
+    """Headroom of contexts over the student's view.
+
+    Args:
+        student: Answers in the student's view.
+        contexts: Answers in other contexts.
+        seed: Seed of the intervals.
+    """
+    # The first wins a tie: the score, once enough questions have one.
+    metric = max(METRICS, key=lambda name: min(len(_values(student, name)), MIN_QUESTIONS))
+    baseline = _values(student, metric)
+
+    def measured(answers: Answers) -> ContextHeadroom:
+        rows, values = answers.rows.values(), _values(answers, metric)
+        num_cut = sum(not row.finished for row in rows)
+        counts = len(rows), len(answers.left_out), num_cut, len(rows) - len(values)
+        ids = [] if answers is student else [id for id in baseline if id in values]
+        gain = None
+        if ids:
+            gain = paired_difference(
+                [values[i] for i in ids], [baseline[i] for i in ids], seed, ids
+            )
+        mean = bootstrap_interval([*values.values()], seed=seed) if values else None
+        return ContextHeadroom(answers.context, counts, mean, gain)
+
+    everyone = tuple(measured(answers) for answers in (student, *contexts))
+    return Headroom(metric if baseline else None, everyone)
+
+
 def measure_sensitivity(
-    examples: Sequence[Example],
-    student: Answers,
-    teacher: Answers,
-    placebo: Answers,
-    metric: Metric,
-    seed: int = 0,
+    student: Answers, teacher: Answers, placebo: Answers, metric: Metric, seed: int = 0
 ) -> Sensitivity | None:
     """Content sensitivity over the questions graded in all three; None if there are none.
 
     Undefined where the interval of gold's headroom reaches 0: a share of nothing is no number.
     """
-    without, own, other = (values(a, examples, metric) for a in (student, teacher, placebo))
+    without, own, other = (_values(a, metric) for a in (student, teacher, placebo))
     ids = [id for id in without if id in own and id in other]
     if not ids:
         return None
     gaps, gains = [own[i] - other[i] for i in ids], [own[i] - without[i] for i in ids]
     gap, gain = bootstrap_interval(gaps, seed=seed), bootstrap_interval(gains, seed=seed)
     if gain.low <= 0:
-        reason = f"the rubric's own headroom may be 0: {as_text(gain)}"
+        reason = f"the rubric's own headroom may be 0: {gain:.2f}"
         return Sensitivity(placebo.context, gap, None, reason)
     return Sensitivity(placebo.context, gap, ratio_interval(gaps, gains, seed), "")
 
 
-def as_text(interval: Interval) -> str:
-    """Such as ``0.61 [0.55, 0.67]``."""
-    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _counts(answers: Answers, examples: Sequence[Example]) -> Counts:
-    num = len(answers.rows)
-    return Counts(
-        num,
-        len(answers.left_out),
-        sum(not row.finished for row in answers.rows.values()),
-        num - len(values(answers, examples, "score")),
-        num - len(values(answers, examples, "accuracy")),
-    )
-
-
-def _gain_by_question(
-    examples: Sequence[Example], student: Answers, answers: Answers, metric: Metric, seed: int
-) -> Gain | None:
-    without, after = (values(a, examples, metric) for a in (student, answers))
-    ids = [id for id in without if id in after]
-    return _gain([without[i] for i in ids], [after[i] for i in ids], ids, seed) if ids else None
-
-
-def _criteria(
-    examples: Sequence[Example], student: Answers, answers: Answers, seed: int
-) -> tuple[CriterionGain, ...]:
-    """Gains of criteria judged in both contexts, grouped by title."""
-    groups: dict[tuple[bool, str], list[tuple[str, bool, bool]]] = {}
-    for example in examples:
-        before, after = student.rows.get(example.id), answers.rows.get(example.id)
-        if example.rubric is None or before is None or after is None:
-            continue
-        verdicts = zip(example.rubric.criteria, before.verdicts, after.verdicts, strict=True)
-        for criterion, without, with_context in verdicts:
-            if without is not None and with_context is not None:
-                kind = (criterion.weight < 0, criterion.title)
-                groups.setdefault(kind, []).append((example.id, without, with_context))
-    gains = []
-    for (violation, title), rows in sorted(groups.items()):
-        ids, without, after = zip(*rows, strict=True)
-        met = _gain([*map(float, without)], [*map(float, after)], ids, seed)
-        gains.append(CriterionGain(title, violation, len(rows), met))
-    return tuple(gains)
-
-
-def _gain(
-    without: Sequence[float], after: Sequence[float], questions: Sequence[Hashable], seed: int
-) -> Gain:
-    return Gain(
-        bootstrap_interval(without, questions, seed),
-        bootstrap_interval(after, questions, seed),
-        paired_difference(after, without, seed, questions),
-    )
-
-
 def measure_ranking(
     teacher: str,
-    completions: Sequence[GradedGaps],
+    completions: Sequence[GradedGap],
     seed: int = 0,
-    own: Sequence[GradedGaps] | None = None,
+    own: Sequence[GradedGap] | None = None,
 ) -> Ranking:
-    """AUC of the summed and of the mean gap, within questions.
+    """AUC of the gap within questions.
 
     Args:
         teacher: Context of the teacher whose gaps these are.
@@ -375,37 +232,158 @@ def measure_ranking(
     """
     pairs = _pairs(completions)
     if not pairs:
-        return Ranking(teacher, 0, None, None)
-    questions = [question for question, _, _ in pairs.values()]
-    by_sum = bootstrap_interval([pair[1] for pair in pairs.values()], questions, seed)
-    by_mean = bootstrap_interval([pair[2] for pair in pairs.values()], questions, seed)
+        return Ranking(teacher, 0, None)
+    questions = [question for question, _ in pairs.values()]
+    auc = bootstrap_interval([order for _, order in pairs.values()], questions, seed)
     lead = None
     if own is not None:
         owns = _pairs(own)
-        ahead = [owns[key][1] - pair[1] for key, pair in pairs.items()]
+        ahead = [owns[key][1] - order for key, (_, order) in pairs.items()]
         lead = bootstrap_interval(ahead, questions, seed)
-    return Ranking(teacher, len(pairs), by_sum, by_mean, lead)
+    return Ranking(teacher, len(pairs), auc, lead)
 
 
-def _pairs(
-    completions: Sequence[GradedGaps],
-) -> dict[tuple[int, int], tuple[str, float, float]]:
-    """Pairs of one question with different scores, the better first: question, by sum, by mean.
+def _pairs(completions: Sequence[GradedGap]) -> dict[tuple[int, int], tuple[str, float]]:
+    """Pairs of one question with different scores, the better first: its id, and the order.
 
     1 if the better completion has the larger gap, 0.5 for a tie.
     """
-    groups: dict[str, list[GradedGaps]] = {}
+    groups: dict[str, list[GradedGap]] = {}
     for completion in completions:
         groups.setdefault(completion.question, []).append(completion)
+    return {
+        (better.index, worse.index): (
+            question,
+            0.5 if better.gap == worse.gap else float(better.gap > worse.gap),
+        )
+        for question, group in groups.items()
+        for better, worse in itertools.permutations(group, 2)
+        if better.score > worse.score
+    }
 
-    def order(better: float, worse: float) -> float:
-        return 0.5 if better == worse else float(better > worse)
 
-    pairs = {}
-    for question, group in groups.items():
-        for better, worse in itertools.permutations(group, 2):
-            if better.score > worse.score:
-                first, second = math.fsum(better.gaps), math.fsum(worse.gaps)
-                by_mean = order(first / len(better.gaps), second / len(worse.gaps))
-                pairs[better.index, worse.index] = (question, order(first, second), by_mean)
-    return pairs
+# The verdict
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A verdict, its reasons with their numbers, and warnings."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def advise(
+    headroom: Headroom, sensitivities: Sequence[Sensitivity], rankings: Sequence[Ranking]
+) -> Advice:
+    """The verdict of the first rule that holds. Thresholds are conventions, not estimates.
+
+    1. Fewer than `MIN_QUESTIONS` questions are graded: cannot tell.
+    2. The interval of the teacher view's headroom reaches 0. If another view's lies above 0: use
+       another context, the one with the most. Else: don't.
+    3. The headroom is not above an empty placebo's, or less than `MIN_SENSITIVITY` of it, surely,
+       depends on the content: fix the rubrics.
+    4. Else: train.
+    """
+    verdict, reasons = _verdict(headroom, sensitivities)
+    warnings = [*_ranking_warnings(rankings), *_limit_warnings(headroom)]
+    return Advice(verdict, tuple(reasons), tuple(warnings))
+
+
+def _verdict(headroom: Headroom, sensitivities: Sequence[Sensitivity]) -> tuple[Verdict, list[str]]:
+    own = headroom.gain(TEACHER)
+    num = 0 if own is None or headroom.metric is None else own.n
+    if own is None or num < MIN_QUESTIONS:
+        return "cannot tell", [
+            f"Questions graded with and without the teacher's view: {num}; a verdict needs "
+            f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
+            "--num-examples."
+        ]
+    means = {of.context: of.mean for of in headroom.contexts}
+    reasons = [
+        f"Headroom {own:.2f} over {num} questions: the {headroom.metric} is "
+        f"{means[STUDENT]:.2f} in the student's view, {means[TEACHER]:.2f} in the teacher's."
+    ]
+    if own.low <= 0:
+        return _without_headroom(headroom, own, reasons)
+    unread = _unread(sensitivities)
+    if unread:
+        return "fix the rubrics", [
+            *reasons,
+            *unread,
+            "The model reacts to the presence of a rubric more than to its content. Measure more "
+            "questions (--num-examples), write criteria that name what each question demands, or "
+            "train the model to follow rubrics first (method: {type: sft, view: rubric}).",
+        ]
+    return "train", reasons + [
+        f"{of.share:.2f} of the headroom is lost with {of.placebo} rubrics: the model "
+        "reads their content."
+        for of in sensitivities
+        if of.placebo == "shuffled" and of.share is not None
+    ]
+
+
+def _without_headroom(
+    headroom: Headroom, own: Interval, reasons: list[str]
+) -> tuple[Verdict, list[str]]:
+    harm = "the teacher's view makes answers worse" if own.high < 0 else "its interval has 0"
+    reasons.append(f"No headroom to learn from: {harm}.")
+    gains = {view: gain for view in OTHER_VIEWS if (gain := headroom.gain(view)) is not None}
+    helpful = {v: gain for v, gain in gains.items() if gain.low > 0 and gain.n >= MIN_QUESTIONS}
+    if helpful:
+        best = max(helpful, key=lambda view: helpful[view].mean)
+        reasons.append(
+            f"The view '{best}' has headroom {helpful[best]:.2f}: set views.teacher={best}."
+        )
+        return "use another context", reasons
+    student = headroom.contexts[0].mean
+    if student is not None and student.mean >= SOLVED:
+        reasons.append("The model already answers well: little is left to gain.")
+    else:
+        reasons.append(
+            "No other view helps. Train the model to follow rubrics first (method: {type: sft, "
+            "view: rubric}), or take a stronger one."
+        )
+    return "don't", reasons
+
+
+def _unread(sensitivities: Sequence[Sensitivity]) -> list[str]:
+    """Evidence that the model does not read its rubrics."""
+    reasons = []
+    for of in sensitivities:
+        if of.placebo in EMPTY and of.gap.low <= 0:
+            reasons.append(
+                f"The own rubrics do not help more than {of.placebo} ones: difference {of.gap:.2f}."
+            )
+        if of.placebo == "shuffled" and of.share is not None and of.share.high < MIN_SENSITIVITY:
+            reasons.append(f"Only {of.share:.2f} of the headroom is lost with shuffled rubrics.")
+    return reasons
+
+
+def _ranking_warnings(rankings: Sequence[Ranking]) -> list[str]:
+    own = next((of for of in rankings if of.teacher == TEACHER), None)
+    if own is None or own.auc is None:
+        return ["No question has completions of different scores, so no ranking is measured."]
+    warnings = []
+    if own.auc.low <= CHANCE:
+        warnings.append(
+            f"The teacher does not rank completions better than chance: AUC {own.auc:.2f} over "
+            f"{own.num_pairs} pairs."
+        )
+    return warnings + [
+        f"The teacher does not rank completions better than one with {of.teacher} rubrics: "
+        f"lead {of.lead:.2f}."
+        for of in rankings
+        if of.lead is not None and of.lead.low <= 0
+    ]
+
+
+def _limit_warnings(headroom: Headroom) -> list[str]:
+    return [
+        f"In the {of.context}'s view {num_cut} of {num_answers} answers are cut off at the "
+        "token limit: raise max_tokens."
+        for of in headroom.contexts
+        for num_answers, _, num_cut, _ in [of.counts]
+        if of.context in (STUDENT, TEACHER) and num_cut > MAX_CUT_SHARE * num_answers
+    ]

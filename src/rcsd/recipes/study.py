@@ -68,9 +68,9 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     Raises:
         UserError: If something is wrong that the user can mend; finished steps stay.
     """
-    seeds = [_plan_seed(settings, seed) for seed in settings.seeds]
+    seeds = [plan_seed(settings, seed) for seed in settings.seeds]
     first = seeds[0]
-    taught_by = _add_teachers(settings, first)
+    taught_by = add_teachers(settings, first)
     settings.out.mkdir(parents=True, exist_ok=True)
     steps = [step for plan in seeds for step in plan.steps]
     # Answers first: an error in a set or a view appears before hours of training.
@@ -84,7 +84,8 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     return StudyResult(first.rows, taught_by, runs, folders, first.sets, first.new_kinds)
 
 
-def _plan_seed(settings: Study, seed: int) -> Artifacts:
+def plan_seed(settings: Study, seed: int) -> Artifacts:
+    """Steps that train every arm with one seed."""
     pipeline = Pipeline(
         model=settings.model,
         writer=settings.writer,
@@ -105,8 +106,8 @@ def _plan_seed(settings: Study, seed: int) -> Artifacts:
     return plan
 
 
-def _add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
-    """Let the base and every teacher answer; returns the teacher of each label."""
+def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
+    """Add the answers of the base and of every teacher; returns the teacher of each label."""
     plan.add_answers(BASE, untaught(settings.stage(next(iter(settings.arms))).views))
     taught_by: dict[str, str] = {}
     prompts: dict[str, dict[str, object]] = {}

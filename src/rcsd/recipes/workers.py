@@ -3,29 +3,24 @@
 import graphlib
 import multiprocessing
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers.utils import logging
 
 from rcsd.errors import RunError
 from rcsd.types import Progress
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 StepProgress = Callable[[int, int, str], None]
 """Callback of one step: number done, total, note."""
@@ -142,28 +137,3 @@ def _start_worker(messages: Any) -> None:
 
 def _run_in_worker(step: Step) -> None:
     step.call(partial(_sender(_messages), step.name), *step.arguments)
-
-
-def in_order(
-    call: Callable[[Item], Result], items: Iterable[Item], num_at_once: int
-) -> Iterator[tuple[Item, Result]]:
-    """Each item with the call's result, in order, several calls at a time.
-
-    Args:
-        call: Thread-safe where several run at a time.
-        items: Taken one by one, when there is room for another call.
-        num_at_once: Calls at a time; 1 makes them in this thread.
-    """
-    if num_at_once == 1:
-        yield from ((item, call(item)) for item in items)
-        return
-    with ThreadPoolExecutor(num_at_once, "rcsd-in-order") as pool:
-        waiting = deque[tuple[Item, Future[Result]]]()
-        for item in items:
-            waiting.append((item, pool.submit(call, item)))
-            # One more than can run, so that no thread idles while the oldest is waited for.
-            if len(waiting) > num_at_once:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for item, future in waiting:
-            yield item, future.result()

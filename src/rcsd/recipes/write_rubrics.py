@@ -38,7 +38,7 @@ from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example, Rubric
 
 Progress = Callable[[int, int], None]
-"""Told how many of the shard's different prompts have a rubric, of how many."""
+"""Callback: number of the shard's different prompts that have a rubric, of how many."""
 
 # Characters of the shortest rubric around its criterion's text, with room for its end token.
 _FRAME = 40
@@ -55,6 +55,11 @@ class Shard:
         """Refuse a share that there is not."""
         if not 1 <= self.number <= self.count:
             raise RunError(f"--shard: {self.number}/{self.count}: expected 1/N to N/N")
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.number}-of-{self.count}"
 
 
 def parse_shard(text: str) -> Shard:
@@ -88,7 +93,7 @@ class WrittenRubric:
 
 @dataclass(frozen=True)
 class WritingReport:
-    """What was written, and how; ``FILE.written.json`` holds it.
+    """Counts and origin of written rubrics; ``FILE.written.json`` holds them.
 
     Args:
         writer: Name of the model.
@@ -119,63 +124,28 @@ class WritingReport:
     dropped: tuple[SkippedExample, ...]
 
 
-Drawn = Sequence[WrittenRubric]
-"""A rubric for each prompt, in their order."""
+@contextmanager
+def _locked(folder: Path, shard: Shard) -> Iterator[None]:
+    """Inside, no other process writes this shard.
 
-
-class RubricCache:
-    """Rubrics in a `SampleCache`, by the writer's prompt; its folder names weights and decoding.
-
-    Args:
-        folder: Folder of these weights and this decoding.
-        shard: Share of this process, which names its file.
+    Raises:
+        RunError: If one does.
     """
+    lock = folder / f"{shard.name}.lock"
+    make_folder(lock)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise RunError(
+            f"another process is writing the shard {shard.number}/{shard.count} ({lock}); give "
+            "each process its own with --shard"
+        ) from error
 
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self._folder, self._shard = folder, shard
-        self._store = SampleCache(folder, _decode, f"{shard.number}-of-{shard.count}")
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._store
-
-    def __getitem__(self, key: str) -> WrittenRubric:
-        return self._store[key]
-
-    def read(self) -> None:
-        """Read what any process has written since the last call.
-
-        Raises:
-            DataError: If a line of a file is broken.
-        """
-        self._store.read()
-
-    def put(self, prompts: Sequence[PromptPair], drawn: Drawn) -> None:
-        """Write rubrics of prompts."""
-        self._store.put(
-            {
-                prompt_key(prompt.student_ids): {"id": prompt.example.id, **asdict(written)}
-                | {"rubric": rubric_rows(written.rubric)}
-                for prompt, written in zip(prompts, drawn, strict=True)
-            }
-        )
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Inside, no other process writes this shard.
-
-        Raises:
-            RunError: If one does.
-        """
-        lock = self._folder / f"{self._shard.number}-of-{self._shard.count}.lock"
-        make_folder(lock)
-        try:
-            with FileLock(lock, timeout=0):
-                yield
-        except Timeout as error:
-            raise RunError(
-                f"another process is writing the shard {self._shard.number}/{self._shard.count} "
-                f"({lock}); give each process its own with --shard"
-            ) from error
+def rubric_cache(folder: Path, shard: Shard) -> SampleCache[WrittenRubric]:
+    """Rubrics by the writer's prompt, in a folder of these weights and this decoding."""
+    return SampleCache(folder, _decode, shard.name)
 
 
 def _decode(row: Mapping[str, Any]) -> WrittenRubric:
@@ -186,7 +156,7 @@ def _decode(row: Mapping[str, Any]) -> WrittenRubric:
         raise ValueError(str(error)) from error
 
 
-def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
+def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
     examples: Sequence[Example],
     writing: Writing,
     policy: Policy,
@@ -197,13 +167,12 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     batch_size: int = 32,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Example], WritingReport]:
-    """The examples with rubrics of the policy's in the place of their own.
+    """The examples with rubrics that the policy writes.
 
     Every rubric parses: decoding is held to `rcsd.data.rubric_grammar.rubric_regex`. One that the
-    token limit
-    cuts off keeps its whole criteria. Where none of them is positive it is drawn again, twice if
-    sampled, the last time held to one criterion that fits by its length; greedy decoding, which
-    would repeat itself, is held to it at once.
+    token limit cuts off keeps its complete criteria. Where none of them is positive it is drawn
+    again, twice if sampled, the last time held to one criterion that fits by its length; greedy
+    decoding, which would repeat itself, is held to it at once.
 
     Args:
         examples: Their own rubrics are not shown.
@@ -214,7 +183,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
         writer: Name of the model, for ``tags["rubric_source"]`` of the rows.
         shard: Which share of the rows to write; None writes all.
         batch_size: Rows sampled together; what a kill can lose.
-        progress: Told of rows done.
+        progress: Callback.
 
     Returns:
         The examples that have a rubric, in order, and the report. Some of those that are missing
@@ -235,24 +204,29 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
     room = limit_prompt_tokens(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
     prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     weights = weights_fingerprint(policy.model)
-    rubrics = RubricCache(cache / _fingerprint(weights, writing), shard)
+    folder = cache / _fingerprint(weights, writing)
+    rubrics = rubric_cache(folder, shard)
     keys = [prompt_key(prompt.student_ids) for prompt in prompts]
     first = dict(zip(reversed(keys), reversed(prompts), strict=True))
-    own = list(dict.fromkeys(keys))[shard.number - 1 :: shard.count]
+    share = list(dict.fromkeys(keys))[shard.number - 1 :: shard.count]
     # The longest first: what does not fit into memory fails at once, not after hours.
-    own.sort(key=lambda key: len(first[key].student_ids), reverse=True)
-    asked = {key: first[key] for key in own}
-    draw = functools.partial(_drawn, writing=writing, engine=engine)
-    new = _write_missing(rubrics, asked, draw, batch_size, progress)
+    share.sort(key=lambda key: len(first[key].student_ids), reverse=True)
+    draw = functools.partial(_draw, writing=writing, engine=engine)
+    with _locked(folder, shard):
+        wanted = {key: first[key] for key in share}
+        new = _write_missing(rubrics, wanted, draw, batch_size, progress)
     rubrics.read()
-    found = [
+    answered = [
         (prompt.example, rubrics[key], key in new)
         for key, prompt in zip(keys, prompts, strict=True)
         if key in rubrics
     ]
     source = f"{writer} {weights[:12]}"
-    rows = [_written_row(example, written.rubric, source) for example, written, _ in found]
-    done = [written for _, written, _ in found]
+    rows = [
+        replace(example, rubric=of.rubric, tags={**example.tags, "rubric_source": source})
+        for example, of, _ in answered
+    ]
+    done = [written for _, written, _ in answered]
     return rows, WritingReport(
         writer=writer,
         weights_sha256=weights,
@@ -260,7 +234,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
         settings=writing.model_dump(mode="json"),
         num_rows=len(examples),
         num_written=len(done),
-        num_cached=sum(not is_new for _, _, is_new in found),
+        num_cached=sum(not is_new for _, _, is_new in answered),
         num_missing=len(keys) - len(done),
         num_cut=sum(written.cut for written in done),
         num_redrawn=sum(written.num_attempts > 1 for written in done),
@@ -270,34 +244,34 @@ def write_rubrics(  # noqa: PLR0913 (a writer is handed its parts)
 
 
 def _write_missing(
-    rubrics: RubricCache,
-    asked: Mapping[str, PromptPair],
-    draw: Callable[[Sequence[PromptPair]], Drawn],
+    rubrics: SampleCache[WrittenRubric],
+    wanted: Mapping[str, PromptPair],
+    draw: Callable[[Sequence[PromptPair]], Sequence[WrittenRubric]],
     batch_size: int,
     progress: Progress,
 ) -> set[str]:
-    """Write what the cache lacks, in batches in the order of ``asked``; returns the new keys."""
+    """Write what the cache lacks, in batches in the order of ``wanted``; returns the new keys."""
     new: set[str] = set()
-    with rubrics.locked():
-        # Read under the lock: another process may just have left this shard.
+    # Read under the lock: another process may just have left this shard.
+    rubrics.read()
+    missing = [key for key in wanted if key not in rubrics]
+    progress(len(wanted) - len(missing), len(wanted))
+    for start in range(0, len(missing), batch_size):
+        # Others may have written it meanwhile, where processes do not share in one way.
         rubrics.read()
-        missing = [key for key in asked if key not in rubrics]
-
-        progress(len(asked) - len(missing), len(asked))
-        for start in range(0, len(missing), batch_size):
-            # Others may have written it meanwhile, where processes do not share in one way.
-            rubrics.read()
-            batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
-            if batch:
-                prompts = [asked[key] for key in batch]
-                rubrics.put(prompts, draw(prompts))
-                new.update(batch)
-            progress(sum(key in rubrics for key in asked), len(asked))
+        batch = [key for key in missing[start : start + batch_size] if key not in rubrics]
+        if batch:
+            drawn = draw([wanted[key] for key in batch])
+            rubrics.put(
+                {
+                    key: {"id": wanted[key].example.id, **asdict(written)}
+                    | {"rubric": rubric_rows(written.rubric)}
+                    for key, written in zip(batch, drawn, strict=True)
+                }
+            )
+            new.update(batch)
+        progress(sum(key in rubrics for key in wanted), len(wanted))
     return new
-
-
-def _written_row(example: Example, rubric: Rubric, source: str) -> Example:
-    return replace(example, rubric=rubric, tags={**example.tags, "rubric_source": source})
 
 
 def trained_to_write(model: str) -> dict[str, Any]:
@@ -323,42 +297,40 @@ def write_rows_and_report(rows: Sequence[Example], report: WritingReport, out: P
 
 
 def read_report(rows: Path) -> dict[str, Any]:
-    """What stands in ``FILE.written.json`` beside a file of rows: a `WritingReport` as JSON."""
+    """Content of ``FILE.written.json`` beside a file of rows: a `WritingReport` as JSON."""
     return read_json(rows.with_name(f"{rows.name}.written.json"))
 
 
-def _drawn(prompts: Sequence[PromptPair], writing: Writing, engine: Engine) -> Drawn:
+def _draw(prompts: Sequence[PromptPair], writing: Writing, engine: Engine) -> list[WrittenRubric]:
     """A rubric for each prompt, after as many attempts as it takes."""
     free, short = _regexes(writing)
     decoding = Decoding(writing.max_tokens, writing.temperature, writing.top_p, writing.top_k, free)
     num_attempts = 2 if writing.temperature is None else 3
-    found: dict[int, WrittenRubric] = {}
+    drawn: dict[int, WrittenRubric] = {}
     for attempt in range(1, num_attempts + 1):
         held_short = attempt == num_attempts
         if held_short:
             decoding = replace(decoding, regex=short)
-        rest = [index for index in range(len(prompts)) if index not in found]
+        rest = [index for index in range(len(prompts)) if index not in drawn]
         if not rest:
             break
-        seed = int(
-            digest(f"{writing.seed} {prompt_key(prompts[0].student_ids)} {attempt}")[:8], 16
-        ) % (2**31)
-        shown = [prompts[index].student_ids for index in rest]
+        text = f"{writing.seed} {prompt_key(prompts[0].student_ids)} {attempt}"
+        seed = int(digest(text)[:8], 16) % (2**31)
         try:
-            completions = engine.sample(shown, decoding, seed)
+            completions = engine.sample([prompts[i].student_ids for i in rest], decoding, seed)
         except FloatingPointError as error:
             raise ModelError(f"the model that writes: {error}") from error
         for index, completion in zip(rest, completions, strict=True):
             rubric = parse_completion(completion.text, completion.finished)
             if rubric is not None:
-                found[index] = WrittenRubric(rubric, attempt, not completion.finished, held_short)
-    if len(found) < len(prompts):
+                drawn[index] = WrittenRubric(rubric, attempt, not completion.finished, held_short)
+    if len(drawn) < len(prompts):
         raise RunError("the engine did not hold its samples to the rubric's grammar")
-    return [found[index] for index in range(len(prompts))]
+    return [drawn[index] for index in range(len(prompts))]
 
 
 def _regexes(writing: Writing) -> tuple[str, str]:
-    """What a rubric is held to: the bounds; one criterion that the token limit cannot cut off."""
+    """Regexes of a rubric within the bounds, and of one short criterion that always fits."""
     grammar = writing.grammar
     # A character takes up to four bytes, and each token at least one.
     fitting = min(grammar.max_characters, (writing.max_tokens - _FRAME) // 4)

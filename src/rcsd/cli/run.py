@@ -1,0 +1,444 @@
+"""Commands that train or prepare a run: train, probe, plan, export, models, and the recipes."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rcsd.cli.table import Table, interval_text
+from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from rcsd.config import Config
+    from rcsd.evaluation.report import Outcome
+    from rcsd.recipes.plan import Plan
+    from rcsd.recipes.probe import Probe
+    from rcsd.runs import RunFolder
+    from rcsd.training.ray import RayOptions
+
+RunFile = Annotated[Path, typer.Argument(help="YAML file of the run.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.")]
+GIB = 2**30
+
+
+def train(  # noqa: PLR0913 (a command line)
+    file: RunFile,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster to train on: auto, HOST:PORT, ray://HOST:PORT, or local, which "
+            "starts one here. Its machines need this package, and see the files at the same "
+            "paths.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of Ray workers; default: one per GPU of the cluster, else per machine.",
+        ),
+    ] = None,
+    worker_resources: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=NUMBER,...",
+            help="Resources of a Ray worker, such as CPU=8,GPU=1; default: one CPU, and one GPU if "
+            "there are any.",
+        ),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="Number of times that lost Ray workers are restarted.")
+    ] = 3,
+) -> None:
+    """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    options = parse_ray_options(ray, workers, worker_resources, restarts)
+    settings = load_config(file, overrides or [])
+    if options is not None:
+        if processes is not None:
+            raise ConfigError("--processes is for this machine: on a cluster take --workers")
+        from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
+
+        train_and_report(settings, resume, functools.partial(train_on, options))
+        return
+    if processes is None:
+        train_and_report(settings, resume)
+        return
+    from rcsd.training.launch import launch  # noqa: PLC0415 (torch takes seconds)
+
+    arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
+    if code := launch(processes, ["train", *arguments]):
+        sys.exit(code)
+
+
+def parse_ray_options(
+    ray: str | None, workers: int | None, worker_resources: str | None, restarts: int
+) -> "RayOptions | None":
+    """The options of a cluster, or None without one.
+
+    Raises:
+        ConfigError: If they are malformed, or need ``--ray``.
+    """
+    if ray is None:
+        if workers is not None or worker_resources is not None:
+            raise ConfigError("--workers and --worker-resources are for --ray ADDRESS")
+        return None
+    from rcsd.training.ray import RayOptions  # noqa: PLC0415 (torch takes seconds)
+
+    resources: dict[str, float] = {}
+    for pair in [] if worker_resources is None else worker_resources.split(","):
+        name, _, number = (part.strip() for part in pair.partition("="))
+        try:
+            resources[name] = float(number)
+        except ValueError:
+            resources[name] = 0
+        if not (name and 0 < resources[name] < float("inf")):
+            raise ConfigError(
+                f"--worker-resources: {pair!r}: expected NAME=NUMBER with a number above 0, such "
+                "as CPU=8,GPU=1"
+            )
+    return RayOptions(ray, workers, resources or None, restarts)
+
+
+def train_and_report(
+    settings: "Config", resume: bool, run: "Callable[..., RunFolder] | None" = None
+) -> None:
+    """Train with a progress bar, write the report, and print where everything is.
+
+    Args:
+        settings: The run.
+        resume: Continue from the newest checkpoint.
+        run: Replacement of `rcsd.training.trainer.run`, to train elsewhere.
+    """
+    from rcsd.evaluation.run_report import write_run_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.launch import is_main  # noqa: PLC0415
+    from rcsd.training.trainer import run as run_here  # noqa: PLC0415
+
+    run = run or run_here
+    quieten_libraries()
+    if not is_main():
+        run(settings, resume, on_warning=lambda text: None)
+        return
+    with bars() as progress:
+
+        def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:
+            losses = [f"{value:.4f}" for name, value in metrics.items() if name.startswith("loss/")]
+            progress("train", num_steps, settings.steps, f"loss {losses[0]}" if losses else "")
+
+        def on_warning(text: str) -> None:
+            errors.print(labelled("warning", text, "bold yellow"))
+
+        progress("train", 0, settings.steps, "")
+        folder = run(settings, resume, on_step, on_warning)
+    report = write_run_report(folder)
+    record = folder.read_record()
+    if record["dropped"]:
+        say(f"Left out: {len(record['dropped'])} examples; see {folder.record}")
+    say(f"Model: {folder.model}")
+    say(f"Report: {report}")
+
+
+def export(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
+) -> None:
+    """Merge a run's adapter into its base: a plain model folder."""
+    from rcsd.models.save import export_merged, model_of_run  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.runs import RunFolder  # noqa: PLC0415
+
+    folder = RunFolder(run_folder)
+    folder.check_resumable()
+    quieten_libraries()
+    export_merged(model_of_run(folder), folder.model, out)
+    say(f"Model: {out}")
+
+
+def models(
+    fetch: Annotated[str | None, typer.Option(help="Name of a model to fetch.")] = None,
+) -> None:
+    """List the models that are available by name, or fetch one."""
+    from rcsd.models.hub import ENTRIES, fetch_model  # noqa: PLC0415
+
+    if fetch is not None:
+        quieten_libraries()
+        say(f"Model: {fetch_model(fetch)}")
+        return
+    rows = []
+    for entry in ENTRIES.values():
+        folder = str(entry.folder) if entry.is_here else f"no: rcsd models --fetch {entry.name}"
+        rows.append((f"builtin:{entry.name}", entry.description, folder))
+    console.print(Table(("model.path", "description", "on this machine"), rows, num_names=3))
+
+
+# Recipes
+
+
+def quickstart(
+    out: Annotated[Path | None, typer.Option(help="Run folder; must not exist.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of everything.")] = 0,
+    model: Annotated[str, typer.Option(help="Name of a model: micro or smollm2.")] = "micro",
+    quick: Quick = False,
+) -> None:
+    """Train on the rubric world, with a placebo arm, and write a report."""
+    from rcsd.recipes.quickstart import run  # noqa: PLC0415 (torch takes seconds)
+
+    quieten_libraries()
+    with bars() as progress:
+        outcome = run(out, seed, model, quick, progress)
+    _print_outcome(outcome)
+
+
+def pipeline(
+    file: Annotated[Path, typer.Argument(help="YAML file of the pipeline.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train a rubric writer, write rubrics, train reasoners with them, evaluate, report.
+
+    Finished steps are skipped.
+    """
+    from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
+
+    settings = load_pipeline(file, overrides or [])
+    from rcsd.recipes.pipeline_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+
+    quieten_libraries()
+    with bars() as progress:
+        outcome = run_and_report(settings, file.stem, settings.model.path, {}, progress)
+    _print_outcome(outcome)
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
+    overrides: Overrides = None,
+    quick: Quick = False,
+) -> None:
+    """Train every method with every kind of rubrics and seed on one budget, and compare them.
+
+    Finished steps are skipped, so a study that was cut off continues.
+    """
+    from rcsd.recipes.study_config import load_study  # noqa: PLC0415
+
+    settings = load_study(file, overrides or [])
+    from rcsd.recipes.study import quick as quickened  # noqa: PLC0415
+    from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+
+    quieten_libraries()
+    with bars() as progress:
+        outcome = run_and_report(quickened(settings) if quick else settings, file.stem, progress)
+    _print_outcome(outcome)
+
+
+def _print_outcome(outcome: "Outcome") -> None:
+    table = outcome.table
+    console.print(Table(table.columns, table.rows, table.title))
+    for sentence in outcome.findings:
+        console.print(f"- {sentence}")
+    say(f"\nReport: {outcome.report}")
+
+
+# Before training
+
+
+def probe(
+    file: RunFile,
+    overrides: Overrides = None,
+    num_examples: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 64,
+    num_samples: Annotated[
+        int, typer.Option(min=2, help="Number of completions sampled per question.")
+    ] = 4,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
+    ] = None,
+) -> None:
+    """Measure before training how much a run can learn from its rubrics.
+
+    Prints the number of answers and completions before it starts.
+    """
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    settings = load_config(file, overrides or [])
+    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415
+
+    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
+    check_new(folder)
+    quieten_libraries()
+    with bars() as progress:
+        measured = measure(settings, num_examples, num_samples, progress, errors.print)
+    path = write_probe(measured, settings, folder)
+    for table in _probe_tables(measured):
+        console.print(table)
+    console.print(_probe_facts(measured))
+    advice = measured.advice
+    colour = {"train": "green", "cannot tell": "yellow"}.get(advice.verdict, "red")
+    console.print(styled(f"\n{advice.verdict}", f"bold {colour}"))
+    for reason in advice.reasons:
+        console.print(f"- {reason}")
+    for warning in advice.warnings:
+        console.print(labelled("- warning", warning, "yellow"))
+    say(f"\nNumbers: {path}")
+
+
+def _probe_tables(measured: "Probe") -> Iterator[Table]:
+    headroom = measured.headroom
+    counts = "answers", "left out", "cut", "ungraded"
+    rows = [
+        [of.context, interval_text(of.mean), interval_text(of.gain, "+.3f"), *map(str, of.counts)]
+        for of in headroom.contexts
+    ]
+    columns = ("context", headroom.metric or "score", "gain", *counts)
+    yield Table(columns, rows, "Headroom: greedy answers in each context")
+    if headroom.metric is not None:
+        rows = [
+            [of.teacher, str(of.num_pairs), interval_text(of.auc), interval_text(of.lead, "+.3f")]
+            for of in measured.rankings
+        ]
+        columns = ("teacher's context", "pairs", "AUC", "teacher's lead")
+        title = "Ranking: does log p - log q put a question's better completion first?"
+        yield Table(columns, rows, title)
+    if measured.sensitivities:
+        rows = [
+            [of.placebo, interval_text(of.gap, "+.3f"), interval_text(of.share), of.undefined]
+            for of in measured.sensitivities
+        ]
+        title = "Content sensitivity: loss with a placebo in place of the rubric"
+        columns = ("placebo", "own rubric - placebo", "share of the headroom", "")
+        yield Table(columns, rows, title)
+
+
+def _probe_facts(measured: "Probe") -> str:
+    lines = [
+        f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
+        "drawn ones do not fit.",
+        f"{measured.num_completions} completions, {measured.num_ungraded} of them without a grade.",
+    ]
+    if measured.headroom.metric is None:
+        lines.append(
+            "No answer can be graded: no rubric has checks for all its criteria, and no reference "
+            "is a number. Headroom and ranking are missing."
+        )
+    lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
+    return "\n".join(lines)
+
+
+def plan(  # noqa: PLR0913 (each is an option)
+    file: RunFile,
+    overrides: Overrides = None,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory of a GPU to plan for; default: this machine's device."),
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Number of devices, one process each.")] = 1,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Student prompt length in tokens; skips measuring the data."),
+    ] = None,
+    teacher_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
+    ] = None,
+    completion_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Mean completion length for --seconds; default: sampling.max_tokens."
+        ),
+    ] = None,
+    seconds: Annotated[
+        bool, typer.Option("--seconds", help="Time a step of one process on this machine too.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="JSON file for all numbers.")] = None,
+) -> None:
+    """Plan a run: memory of a step per device, and with --seconds its time on this machine.
+
+    Reads the model's configuration, not its weights, and the data to measure prompts.
+    """
+    from rcsd.config import load_config  # noqa: PLC0415
+
+    settings = load_config(file, overrides or [])
+    quieten_libraries()
+    from rcsd.io import write_json  # noqa: PLC0415
+    from rcsd.recipes import plan as planning  # noqa: PLC0415 (torch takes seconds)
+
+    prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
+    lengths = planning.build_lengths(settings, prompts, completion_tokens)
+    device = planning.this_device(devices)
+    if memory_gib is not None:
+        device = planning.Device("cuda", memory_gib * GIB, devices)
+    made = planning.build_plan(settings, lengths, device)
+    say(_plan_facts(made, source))
+    console.print(_memory_table(made))
+    record = made.record()
+    if seconds:
+        from rcsd.recipes.plan_seconds import measure_seconds  # noqa: PLC0415
+
+        record["seconds"] = timed = measure_seconds(made)
+        rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
+        rows.append(["step", f"{sum(timed.values()):.3g}"])
+        title = "Time of a step at mean lengths, measured"
+        console.print(Table(("phase", "seconds"), rows, title))
+    for sentence in made.verdict():
+        console.print(f"- {sentence}")
+    if json is not None:
+        write_json(json, record)
+        say(f"\nNumbers: {json}")
+
+
+def _prompts(
+    settings: "Config", student: int | None, teacher: int | None
+) -> tuple[list[tuple[int, int]], str]:
+    """Prompt lengths, and where they come from."""
+    from rcsd.recipes.plan import measure_prompts  # noqa: PLC0415 (torch takes seconds)
+
+    if student is not None:
+        return [(student, teacher or student)], "given"
+    if teacher is not None:
+        raise ConfigError("--teacher-tokens goes with --prompt-tokens")
+    try:
+        prompts = measure_prompts(settings)
+    except (UserError, OSError) as error:
+        raise ConfigError(
+            f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
+        ) from error
+    return prompts, f"measured on {len(prompts)} examples"
+
+
+def _plan_facts(made: "Plan", source: str) -> str:
+    model, work, device, lengths = made.model, made.work, made.device, made.lengths
+    trained = "all" if model.is_full else f"{model.trained:,} in adapters"
+    return "\n".join(
+        [
+            f"{model.section.path}: {model.parameters:,} parameters, trained: {trained}",
+            f"{device.num_devices} x {device.kind}, sharding: {made.settings.processes.sharding}, "
+            f"engine: {made.settings.engine.type}",
+            f"per process: {work.examples} examples x {work.completions} completions, "
+            f"micro-batches of up to {work.max_tokens:,} tokens",
+            f"prompts, {source}: student {lengths.student:.0f} tokens, longest "
+            f"{lengths.longest_student}; teacher {lengths.teacher:.0f}, longest "
+            f"{lengths.longest_teacher}; completions: longest {lengths.longest_completion}",
+        ]
+    )
+
+
+def _memory_table(made: "Plan") -> Table:
+    phases = {name: {**made.kept, **phase} for name, phase in made.phases.items()}
+    rows = []
+    for name in dict.fromkeys(name for phase in phases.values() for name in phase):
+        cells = [phase.get(name, 0.0) for phase in phases.values()]
+        if any(cells):
+            rows.append([name, *[f"{value / GIB:.2f}" if value else "" for value in cells]])
+    rows.append(["sum", *[f"{sum(phase.values()) / GIB:.2f}" for phase in phases.values()]])
+    return Table(("GiB per device", *phases), rows, "Memory at the longest lengths")
