@@ -115,12 +115,12 @@ def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"verdicts": [True]}, "expected 2 of true, false and null"),
-        ({"verdicts": [True, 1]}, "expected 2 of true, false and null"),
-        ({"verdicts": None}, "expected 2 of"),
-        ({"text": None}, "field 'text': expected a text"),
-        ({"quality": 3}, "field 'quality': expected a text"),
+        ({"verdicts": [True]}, "'verdicts': expected 2, one for each criterion"),
+        ({"verdicts": [True, 1]}, r"'verdicts\[1\]'"),
+        ({"text": None}, "field 'text'"),
         ({"rubric": None}, "measured by a rubric"),
+        ({"rubric": [{"criterion": "a", "weight": 0}]}, r"'rubric\[0\]"),
+        ({"arm": "base"}, "field 'arm': unknown field; allowed are question, rubric, text"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
@@ -128,7 +128,7 @@ def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, Any], proble
     row = {"question": "?", "rubric": rubric, "text": "", "verdicts": [True, False]}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row | change))
-    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{problem}|{problem}"):
+    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{problem}"):
         read_cases(path)
 
 
@@ -225,11 +225,12 @@ def test_a_judge_that_is_moody_or_silent_is_found_out(
 def test_a_judge_that_can_be_talked_to_is_found_out_and_by_what(
     server: JudgeServer, judge: ModelJudge
 ) -> None:
-    heeded = defused(load_injections()[0].text)
+    name, text = next(iter(load_injections().items()))
+    heeded = defused(text)
     server.meets = lambda criterion, answer, _: heeded in answer or truth_of(criterion, answer)
     found = run_stability(judge).injections
     assert found.flipped is not None
-    assert {flip.injection for flip in found.flips} == {load_injections()[0].name}
+    assert {flip["injection"] for flip in found.flips} == {name}
     assert found.flipped.mean == pytest.approx(len(found.flips) / found.num_verdicts)
     assert 0 < found.flipped.mean < 0.2
 

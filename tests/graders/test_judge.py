@@ -390,7 +390,7 @@ def test_contents_become_no_control_tokens_in_a_local_chat() -> None:
     tokenizer = tiny_tokenizer()
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     assert special
-    for text in [*special, *(each.text for each in load_injections())]:
+    for text in [*special, *load_injections().values()]:
         ids = inert_ids(tokenizer, turn(text))
         empty = inert_ids(tokenizer, turn(""))
         controls = set(tokenizer.added_tokens_decoder)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.points import ends, point, result, rows, settings
 
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
-from rcsd.evaluation.report import number
 from rcsd.evaluation.statistics import Interval, holm
+from rcsd.evaluation.text import number
 from rcsd.io import write_json
 from rcsd.recipes.arms import ArmComparison
 from rcsd.recipes.study import Point

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rcsd.cli.table import (
-    Table,
-    as_markdown,
-    as_text,
-    interval_text,
-    p_value_text,
-    stacked,
-)
+from rcsd.cli.table import Table, as_markdown, as_text
 from rcsd.cli.terminal import console, say, write_out
 from rcsd.errors import ConfigError
+from rcsd.evaluation.text import interval_text, p_value_text, stacked
 
 if TYPE_CHECKING:
     from rcsd.evaluation.bounds import Bounds

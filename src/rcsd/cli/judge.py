@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import console, say
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_calibration import Accuracy, Agreement
@@ -169,7 +170,7 @@ def _print_stability(stability: "Stability | None") -> None:
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
     for flip in tried.flips[:_MAX_FLIPS]:
-        say(f"Flipped by '{flip.injection}': {flip.criterion}")
+        say(f"Flipped by '{flip['injection']}': {flip['criterion']}")
     if len(tried.flips) > _MAX_FLIPS:
         say(f"... and {len(tried.flips) - _MAX_FLIPS} more")
 

@@ -20,8 +20,9 @@ from rcsd.cli.compare import (
     print_tables,
 )
 from rcsd.cli.eval import source_lines
-from rcsd.cli.table import NOTHING, Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import say
+from rcsd.evaluation.text import NOTHING, interval_text
 
 if TYPE_CHECKING:
     from rcsd.recipes.paper_table import PaperTable

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import NOTHING, Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
 from rcsd.cli.training import Overrides, RunFile
+from rcsd.evaluation.text import NOTHING, interval_text
 
 if TYPE_CHECKING:
     from rcsd.recipes.probe import Probe

@@ -1,14 +1,15 @@
 """Tables of ``rcsd data check``, ``rcsd rubrics check`` and ``rcsd rubrics score``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import styled
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.data.check import Finding, Report
-    from rcsd.evaluation.rubric_agreement import Agreement, Comparison
+    from rcsd.evaluation.rubric_agreement import Agreement
     from rcsd.evaluation.statistics import Interval
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -59,7 +60,9 @@ _MEASURES = {
 
 
 def agreement_table(
-    after: "Agreement", before: "Agreement | None", difference: "Comparison | None"
+    after: "Agreement",
+    before: "Agreement | None",
+    difference: "Mapping[str, Interval | None] | None",
 ) -> Table:
     """Each measure with its interval; with the one before and the paired difference."""
     columns: tuple[str, ...] = ("measure", "against gold", "rows")
@@ -70,7 +73,7 @@ def agreement_table(
         found: Interval | None = getattr(after, name)
         cells = [interval_text(found)]
         if before is not None:
-            change = interval_text(getattr(difference, name, None), "+.3f")
+            change = interval_text((difference or {}).get(name), "+.3f")
             cells = [interval_text(getattr(before, name)), *cells, change]
         rows.append((words, *cells, "" if found is None else str(found.n)))
     return Table(columns, rows)

@@ -118,6 +118,10 @@ def score(  # noqa: PLR0913 (each is an option)
             start = "" if earlier is None else f"{name}: "
             console.print(start + agreement_facts(part))
     if json is not None:
-        parts = {"written": after, "before": earlier, "difference": difference}
-        content = {name: None if part is None else asdict(part) for name, part in parts.items()}
-        write_json(json, {"matcher": repr(matcher), **content})
+        content = {
+            "matcher": repr(matcher),
+            "written": asdict(after),
+            "before": earlier and asdict(earlier),
+            "difference": difference and {n: of and asdict(of) for n, of in difference.items()},
+        }
+        write_json(json, content)
