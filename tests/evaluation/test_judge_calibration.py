@@ -93,12 +93,6 @@ def covers(interval: Any, value: float) -> bool:
 # Cases
 
 
-def test_the_worlds_answers_meet_some_criteria_and_not_others() -> None:
-    assert 0.3 < sum(map(bool, VERDICTS)) / len(VERDICTS) < 0.7
-    assert [case.quality for case in CASES[:3]] == ["right", "habit", "partial"]
-    assert None not in VERDICTS
-
-
 def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
     rubric = [{"criterion": "Names iron.", "weight": 2}, {"criterion": "Errs.", "weight": -1}]
     row = {"question": "Which?", "rubric": rubric, "text": "Iron.", "verdicts": [True, None]}
@@ -266,13 +260,6 @@ def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_pat
     assert accuracy.score_error is not None
     assert 0 < accuracy.score_error.mean < 0.6
     assert measure_stability(judge, CASES, judgements) is None
-
-
-def test_texts_without_true_verdicts_measure_nothing() -> None:
-    case = CASES[0]
-    unknown = Case(case.example, case.text, (None,) * len(case.truth))
-    with pytest.raises(DataError, match="no true verdict is known"):
-        run_accuracy(CodeJudge(), [unknown])
 
 
 # The command

@@ -248,12 +248,7 @@ class Accuracy:
 def measure_accuracy(
     cases: Sequence[Case], judgements: Sequence[Judgement], seed: int = 0
 ) -> Accuracy:
-    """Compare a judge's verdicts and scores with the truth.
-
-    Args:
-        cases: The texts.
-        judgements: One for each text.
-        seed: Seed of the resampling.
+    """Compare a judge's verdicts and scores, one judgement for each case, with the truth.
 
     Raises:
         DataError: If no true verdict of any case is known.

@@ -92,8 +92,8 @@ def measure_stability(
     Args:
         judge: The judge.
         cases: The texts.
-        judgements: Its judgements of them.
-        num_repeats: Number of judgements of each text, the first included.
+        judgements: Its judgements of them, the first of `num_repeats`.
+        num_repeats: Number of judgements of each text.
         seed: Seed of the padding.
 
     Returns:

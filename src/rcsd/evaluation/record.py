@@ -79,12 +79,7 @@ class EvaluatedModel:
 class EvalRecord:
     """An evaluation's folder, read or to be written.
 
-    Args:
-        path: The folder.
-        model: The model that answered.
-        sets: Answers by set.
-        config: The configuration.
-        about: The rest of ``eval.json``: versions and fingerprints.
+    `about` is the rest of ``eval.json``: versions and fingerprints.
     """
 
     path: Path
@@ -152,12 +147,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def write_record(record: EvalRecord, summary: Mapping[str, Any], folder: Path) -> None:
-    """Write a new evaluation, complete or not at all.
-
-    Args:
-        record: The evaluation.
-        summary: Its `summarize`.
-        folder: Its `unfinished_folder`, which is renamed.
+    """Write a new evaluation into its `unfinished_folder`, which is then renamed.
 
     Raises:
         RunError: If it exists.

@@ -1,7 +1,7 @@
 """Run an evaluation: sample a model's answers to held-out sets, grade them, write the record."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,21 +43,11 @@ _BATCHES_PER_CALL = 8
 _NOT_IN_REQUEST = {"data", "model", "out", "templates", "judge"}
 
 
-def run_eval(
-    settings: config.EvalConfig,
-    progress: Progress,
-    make_engine: Callable[[Policy, int], Engine] | None = None,
-) -> dict[str, Any]:
+def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     """Answer every set, grade, and write the folder (`rcsd.evaluation.record`).
 
     An evaluation that was interrupted resumes from its journals; answers are judged once all of a
     set are there.
-
-    Args:
-        settings: The evaluation.
-        progress: Called for every set.
-        make_engine: Builds the engine from the policy and the batch size; None: the engine of the
-            settings.
 
     Returns:
         The summary.
@@ -102,7 +92,8 @@ def run_eval(
         "prompts_sha256": {name: prompts_fingerprint(of) for name, of in prompts.items()},
     }
     with unfinished_folder(settings.out, request) as folder:
-        engine = _build_engine(settings, policy, make_engine)
+        longest = settings.max_prompt_tokens + settings.max_tokens
+        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
         job = _EvalJob(settings, engine, judge, folder, progress)
         answers = {name: job.answer(name, of, prompts[name]) for name, of in sets.items()}
         about |= {"judging": judge_metrics(judge)}
@@ -154,17 +145,6 @@ class _EvalJob:
             _BATCHES_PER_CALL * batch_size,
             lambda done, total: self.progress(f"{name}, {kind}", done, total, ""),
         )
-
-
-def _build_engine(
-    settings: config.EvalConfig,
-    policy: Policy,
-    make_engine: Callable[[Policy, int], Engine] | None,
-) -> Engine:
-    if make_engine is not None:
-        return make_engine(policy, settings.batch_size)
-    longest = settings.max_prompt_tokens + settings.max_tokens
-    return chosen_engine(settings.engine, policy, settings.batch_size, longest)
 
 
 def _check_ids(name: str, examples: Sequence[Example]) -> None:
