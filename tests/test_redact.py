@@ -81,7 +81,7 @@ def test_colours_of_our_own_are_kept() -> None:
 
 def test_progress_bars_show_names_and_notes_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     with bars() as shown:
-        shown("[bold]\x1b[2J", 1, 2, "\u202e[red]note")
+        shown("[bold]\x1b[2J", 2, 2, "\u202e[red]note")
     err = capsys.readouterr().err
     assert not OBEYED.search(err)
     assert "[bold]<U+001B>[2J" in err

@@ -181,7 +181,7 @@ def test_a_head_that_is_left_behind_is_refused(
     policy, engine = whole
     monkeypatch.setattr("rcsd.engines.vllm._pack_head", lambda model: None)
     moved(policy, 9, by=0.1)
-    with pytest.raises(RunError, match=r"differs by .* nats a token"):
+    with pytest.raises(RunError, match=r"differ by .* nats per token"):
         engine.sync(9)
     monkeypatch.undo()
     engine.sync(10)
@@ -235,7 +235,7 @@ def test_a_grammar_holds_and_tells_no_log_probabilities(whole: tuple[Policy, Vll
 def test_a_prompt_without_room_is_refused(whole: tuple[Policy, VllmEngine]) -> None:
     with pytest.raises(RunError, match="maximum context length is 512 tokens"):
         whole[1].sample([[5] * 520], SAMPLED, seed=1)
-    with pytest.raises(RunError, match="without an end token, where 24 were asked for"):
+    with pytest.raises(RunError, match="without an end token, where 24 were requested"):
         whole[1].sample([[5] * 508], SAMPLED, seed=1)
 
 

@@ -76,8 +76,7 @@ def test_an_answer_is_worth_one_zero_or_is_unscored() -> None:
     texts = [(number, "Answer: 360 J"), (number, "Answer: 3 J"), (number, "I do not know.")]
     texts += [(words, "Answer: Red dwarf."), (words, "Answer: a small star")]
     found = AnswerReward().scores([(example, said(text)) for example, text in texts])
-    assert found[:4] == [1.0, 0.0, 0.0, 1.0]
-    assert math.isnan(found[4])
+    assert found == pytest.approx([1.0, 0.0, math.nan, 1.0, math.nan], nan_ok=True)
 
 
 def test_an_answer_that_was_cut_off_within_itself_is_wrong_where_an_example_says_its_kind() -> None:
@@ -195,12 +194,13 @@ def test_groups_without_spread_have_no_gradient() -> None:
 
 
 def test_several_rewards_are_shown_one_by_one() -> None:
-    student = student_of(["both", "no"], num=2)
+    texts = {"Answer: 360 J": [True, True], "Answer: 3 J": [False, False]}
+    student = student_of(list(texts), num=2)
     section = config.Grpo(rewards=[config.RubricReward(), config.AnswerReward(weight=2)])
-    rewards = [RubricReward(ScriptedJudge(VERDICTS)), AnswerReward()]
+    rewards = [RubricReward(ScriptedJudge(texts)), AnswerReward()]
     metrics = grpo(section, student, rewards).collect(asked("a"), 0).metrics
-    assert metrics["reward/rubric_mean"] == metrics["reward/score_mean"] == 0.5
-    assert metrics["reward/answer_mean"] == 0
+    assert metrics["reward/rubric_mean"] == metrics["reward/answer_mean"] == 0.5
+    assert metrics["reward/score_mean"] == 1.5
 
 
 @pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
@@ -281,14 +281,16 @@ def simple_rows(folder: Path) -> dict[str, str]:
     ("method", "training"),
     [
         (GRPO | {"updates_per_batch": 2, "kl_weight": 0.1, "reduction": "sequence"}, FULL),
-        (GRPO | {"kl_weight": 0.1}, LORA),
-        ({"type": "suppress"}, FULL),
-        (SRPO, FULL),
-        (SRPO, LORA),
-        ({"type": "criterion", "min_nats": 0.01}, FULL),
-        ({"type": "criterion", "min_nats": 0.01}, LORA),
-        (SUM, FULL),
         (SUM, LORA),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ({"type": "suppress"}, FULL),
+                (SRPO, LORA),
+                ({"type": "criterion", "min_nats": 0.01}, LORA),
+                (SUM, FULL),
+            )
+        ),
     ],
 )
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
@@ -312,7 +314,7 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
 
 
-@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("updates", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_reward_that_can_be_learned_is_learned(tmp_path: Path, updates: int) -> None:
     changes = {
         "data": simple_rows(tmp_path),

@@ -56,8 +56,10 @@ def test_each_phase_has_its_method_its_examples_and_its_completions(tmp_path: Pa
     assert ["reward" in row for row in rows] == [False] * 8 + [True] * 24
 
 
-@pytest.mark.parametrize("training", [FULL, LORA])
-@pytest.mark.parametrize("teacher", ["frozen", "ema"])
+@pytest.mark.parametrize(
+    ("training", "teacher"),
+    [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)],
+)
 def test_a_run_killed_in_its_second_phase_and_resumed_equals_an_unbroken_one(
     tmp_path: Path, training: dict[str, Any], teacher: str
 ) -> None:

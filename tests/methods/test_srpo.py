@@ -98,7 +98,11 @@ def test_a_group_that_is_all_right_has_no_gradient_and_one_all_wrong_is_distille
 
 
 def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
-    texts = {"Answer: 360 J": [True, True], "Answer: 3 J": [True, True], "360 J?": [True, False]}
+    texts = {
+        "Answer: 360 J": [True, True],
+        "Answer: 3 J": [True, True],
+        "Answer: 4 J": [True, False],
+    }
     rewards = [RubricReward(ScriptedJudge(texts)), AnswerReward()]
     kinds = [{"type": "rubric", "weight": 0.2}, {"type": "answer", "weight": 0.1}]
     section = {"reward": PLAIN | {"rewards": kinds}}
@@ -108,10 +112,8 @@ def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
         ours = srpo(student, None, rewards, right_share=share, **section)
         _, batch = collected(student, ours, "a")
         shares.append([r.signals[0].is_right for r in batch.rollouts])
-    # 0.3, 0.2 and 0.15, or 0.25 where the last one's answer counts: of at most 0.3.
-    assert shares[0] == [1, 0, 0]
-    assert shares[1][:2] == [1, 1]
-    assert shares[2] == [1, 1, 1]
+    # 0.3, 0.2 and 0.15, of at most 0.3
+    assert shares == [[True, False, False], [True, True, False], [True, True, True]]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.7])

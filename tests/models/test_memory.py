@@ -102,6 +102,7 @@ def test_a_run_out_of_memory_goes_on_as_one_that_began_with_smaller_parts(
     assert without_memory(split) == trajectory(small)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_smaller_parts(tmp_path: Path) -> None:
     with room_for(learns(50)) as failed:
         whole = run(settings(tmp_path, "whole"))
@@ -402,6 +403,7 @@ def test_a_longest_completion_that_does_not_fit_is_told_of_before_the_first_step
         largest_microbatch(one, prompts, parts, 1e9)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_number_that_its_start_has_found(tmp_path: Path) -> None:
     auto = settings(tmp_path, "auto", max_tokens_per_microbatch="auto")
     given = settings(tmp_path, "given")

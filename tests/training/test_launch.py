@@ -252,7 +252,6 @@ def test_a_process_that_is_killed_ends_the_others_with_an_error(tmp_path: Path) 
     assert "another process does not answer" in (tmp_path / "error-0").read_text()
 
 
-@pytest.mark.slow
 def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
     one = made(tmp_path, "run", LORA)
     other = one.model_copy(update={"data": config.WorldData(num_examples=13)})

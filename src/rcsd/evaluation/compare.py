@@ -146,7 +146,8 @@ def compare_columns(
     Args:
         values: Arm -> S x N; NaN: no value.
         units: Cluster of each column.
-        pairs: As in `compare_arms`, as the seed.
+        pairs: As in `compare_arms`.
+        seed: As there.
         num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
 
     Raises:
@@ -334,10 +335,10 @@ def compare_sets(
 
     Args:
         sets: The answers.
-        pairs: As in `compare_arms`, as all below.
+        pairs: As in `compare_arms`.
         metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: See there.
-        seed: See there.
+        cluster_by: As there.
+        seed: As there.
 
     Raises:
         DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have

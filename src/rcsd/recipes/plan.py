@@ -181,11 +181,6 @@ class Work:
     is_sparse: bool
     max_tokens: int
 
-    @property
-    def num_completions(self) -> int:
-        """Completions of the process."""
-        return self.examples * self.completions
-
     def microbatches(self, student: int, teacher: int, completion: int) -> list[list[Rollout]]:
         """Micro-batches of a step with prompts and completions of these lengths."""
         said = Completion((1,) * max(1, completion), "", finished=False)
@@ -340,7 +335,8 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
         kept["weights of the sampler"] = trained
     engine = settings.engine
     if isinstance(engine, config.VllmEngine):
-        kept["engine's weights"] = float(_engine_number(settings) * model.all_weights)
+        number = 4 if (engine.dtype or settings.model.dtype) == "float32" else 2
+        kept["engine's weights"] = float(number * model.all_weights)
         kept["engine's cache"] = engine.kv_cache_gib * GIB
     phases: dict[str, Mapping[str, float]] = {}
     if work.samples or settings.evaluation is not None:
@@ -371,13 +367,6 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
     return Plan(settings, model, work, lengths, device, kept, phases)
 
 
-def _engine_number(settings: config.Config) -> int:
-    """Bytes of a number in vLLM."""
-    engine = settings.engine
-    dtype = engine.dtype if isinstance(engine, config.VllmEngine) else None
-    return 4 if (dtype or settings.model.dtype) == "float32" else 2
-
-
 def _gathered_bytes(settings: config.Config, model: PlannedModel) -> float:
     """Bytes of all weights as FSDP gathers them: in bfloat16 under autocast, else as stored."""
     return 2.0 * model.all_weights if settings.precision == "bf16" else model.weight_bytes
@@ -389,7 +378,7 @@ def _sampling(
     sizes = {"gathered weights": _gathered_bytes(settings, model) if shards > 1 else 0.0}
     if isinstance(settings.engine, config.VllmServer):
         return sizes
-    rows = min(settings.engine.batch_size, max(1, work.num_completions))
+    rows = min(settings.engine.batch_size, max(1, work.examples * work.completions))
     sizes["logits"] = 4.0 * 3 * rows * model.vocabulary
     if isinstance(settings.engine, config.VllmEngine):
         return sizes
