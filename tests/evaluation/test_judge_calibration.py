@@ -19,7 +19,6 @@ from rcsd.evaluation.judge_calibration import (
     Agreement,
     Case,
     Pair,
-    baseline_accuracies,
     checked_cases,
     kappa,
     measure_accuracy,
@@ -154,10 +153,6 @@ def test_agreement_counts_the_unscored_apart() -> None:
     assert (found.lowest, found.highest) == (0.7, 0.9)
     assert covers(found.false_met, 0.25)
     assert covers(found.false_unmet, 0.0)
-
-
-def test_baselines_by_hand() -> None:
-    assert list(baseline_accuracies([True, True, True, False]).values()) == [0.75, 0.25, 0.625]
 
 
 # Judges of known faults

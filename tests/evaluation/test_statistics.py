@@ -63,14 +63,6 @@ def test_paired_difference_is_a_minus_b():
         assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
 
 
-def test_pairing_narrows_the_interval():
-    difficulty = np.linspace(0, 1, 50)
-    noise = np.tile([0.0, 0.02], 25)
-    paired = paired_difference(difficulty + 0.1 + noise, difficulty)
-    alone = bootstrap_interval(difficulty)
-    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
-
-
 def test_a_ratio_of_means_is_resampled_by_pairs():
     # Pairs (1, 1) and (0, 1): resampled ratios are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
     assert ratio_interval([1, 0], [1, 1]) == Interval(0.5, 0.0, 1.0, 2)
@@ -264,12 +256,6 @@ def test_holm_lies_between_the_raw_and_bonferronis_and_keeps_their_order(p: list
     places = list(range(len(p)))
     rng.shuffle(places)
     assert holm([p[n] for n in places]) == pytest.approx([adjusted[n] for n in places])
-
-
-def test_same_seed_same_interval_other_seed_other():
-    values = np.random.default_rng(0).random(40)
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
-    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
 
 
 def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -110,12 +110,13 @@ def _difference_figure(rows: Sequence[Estimate]) -> Panels:
     ticks = round_ticks(ends, 6, has_zero=True)
     panels = []
     for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
-        alike = {
-            row.arm: row.interval for row in rows if (row.split, row.metric) == (split, metric)
+        cells = {
+            (row.arm, split): row.interval
+            for row in rows
+            if (row.split, row.metric) == (split, metric)
         }
-        colours = {label: "a1" if i.low <= 0 <= i.high else "a0" for label, i in alike.items()}
-        cells = {(label, split): interval for label, interval in alike.items()}
-        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*alike], (split,)), colours))
+        colours = {arm: "a1" if i.low <= 0 <= i.high else "a0" for (arm, _), i in cells.items()}
+        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*colours], (split,)), colours))
     return Panels(tuple(panels))
 
 

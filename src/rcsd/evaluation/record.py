@@ -206,24 +206,15 @@ def read_record(path: Path) -> EvalRecord:
 def _check_complete(
     path: Path, name: str, settings: config.EvalConfig, answers: SetAnswers
 ) -> None:
-    """Check that every example has its completions, in order, with a verdict on each criterion."""
+    """Check that every example has its completions, in order."""
     for rows, number in zip((answers.greedy, answers.sampled), settings.num_answers, strict=True):
-        examples = [example for example in answers.examples for _ in range(number)]
-        if [row.id for row in rows] != [example.id for example in examples]:
+        ids = [example.id for example in answers.examples for _ in range(number)]
+        if [row.id for row in rows] != ids:
             raise DataError(
-                f"set '{name}' needs {len(examples)} completions in the order of its examples, and "
+                f"set '{name}' needs {len(ids)} completions in the order of its examples, and "
                 f"has {len(rows)}; make the evaluation anew",
                 path / COMPLETIONS,
             )
-        for example, row in zip(examples, rows, strict=True):
-            num_criteria = 0 if example.rubric is None else len(example.rubric.criteria)
-            # A judge that scores the answer as one gives no verdicts.
-            if len(row.verdicts) != num_criteria and (row.verdicts or row.bounds is None):
-                raise DataError(
-                    f"set '{name}', example {row.id!r}: {len(row.verdicts)} verdicts on "
-                    f"{num_criteria} criteria",
-                    path / COMPLETIONS,
-                )
 
 
 def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
