@@ -69,7 +69,7 @@ def test_verdicts_on_each_criterion_make_the_score_of_the_rubric(
     assert [each.score for each in said] == [0.75, 0.5]  # 3/4, (3 + 1 - 2)/4
     assert said[0].reasons == ("", "", "")
     assert len(server.asked) == 2 * num_calls
-    assert server.paths == {"/v1/chat/completions"}
+    assert {path for path, _, _ in server.requests} == {"/v1/chat/completions"}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
         "reasoning_effort": "low", "max_thinking_tokens": 9,
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
-    assert server.keys == {"Bearer sk-of-nobody"}
+    assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
 
 
 def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) -> None:
