@@ -48,6 +48,7 @@ class Structure(HTMLParser):
         self.tags: list[str] = []
         self.ids: list[str] = []
         self.addresses: list[str] = []
+        self.handlers: list[str] = []
         self.words: list[str] = []
         self.feed(text)
         self.close()
@@ -76,6 +77,8 @@ class Structure(HTMLParser):
                 self.ids.append(value or "")
             if name in ("href", "src", "srcset", "action", "data", "poster", "xlink:href"):
                 self.addresses.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(name)
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ class FaultyServer:
     ``"hang"`` (no answer for half a second), or a function that changes the answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.faults: deque[Any] = deque()
         self.requests: list[tuple[str, Any, str | None]] = []
         """Path, body and authorization of each request."""
@@ -25,7 +25,7 @@ class FaultyServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = f"http://127.0.0.1:{self._http.server_port}{prefix}"
 
     def close(self) -> None:
         """Stop serving."""

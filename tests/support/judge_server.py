@@ -40,8 +40,7 @@ class JudgeServer(FaultyServer):
 
     def __init__(self, meets: Callable[[str, str, int], Any] = lambda *_: True) -> None:
         self.meets, self.refused_format = meets, ""
-        super().__init__()
-        self.url += "/v1"
+        super().__init__("/v1")
 
     @property
     def asked(self) -> list[dict[str, Any]]:
