@@ -49,11 +49,6 @@ def test_bounds_take_missing_verdicts_for_and_against_each_arm():
     assert found.num_questions == 2
 
 
-def test_where_every_verdict_is_there_nothing_is_open():
-    arms = {"a": [[judged("q0", True, True, False), judged("q1", False, True, True)]]}
-    assert arm_bounds(arms, "score", EXAMPLES) is None
-
-
 def test_an_ungraded_answer_may_be_right_or_wrong():
     rows = [judged("q0", True, True, True, right=True), judged("q1", True, True, True)]
     found = arm_bounds({"a": [rows]}, "accuracy", EXAMPLES)

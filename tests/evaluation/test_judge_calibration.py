@@ -19,7 +19,6 @@ from rcsd.evaluation.judge_calibration import (
     Agreement,
     Case,
     Pair,
-    baseline_accuracies,
     checked_cases,
     kappa,
     measure_accuracy,
@@ -93,12 +92,6 @@ def covers(interval: Any, value: float) -> bool:
 # Cases
 
 
-def test_the_worlds_answers_meet_some_criteria_and_not_others() -> None:
-    assert 0.3 < sum(map(bool, VERDICTS)) / len(VERDICTS) < 0.7
-    assert [case.quality for case in CASES[:3]] == ["right", "habit", "partial"]
-    assert None not in VERDICTS
-
-
 def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
     rubric = [{"criterion": "Names iron.", "weight": 2}, {"criterion": "Errs.", "weight": -1}]
     row = {"question": "Which?", "rubric": rubric, "text": "Iron.", "verdicts": [True, None]}
@@ -115,12 +108,12 @@ def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"verdicts": [True]}, "expected 2 of true, false and null"),
-        ({"verdicts": [True, 1]}, "expected 2 of true, false and null"),
-        ({"verdicts": None}, "expected 2 of"),
-        ({"text": None}, "field 'text': expected a text"),
-        ({"quality": 3}, "field 'quality': expected a text"),
+        ({"verdicts": [True]}, "'verdicts': expected 2, one for each criterion"),
+        ({"verdicts": [True, 1]}, r"'verdicts\[1\]'"),
+        ({"text": None}, "field 'text'"),
         ({"rubric": None}, "measured by a rubric"),
+        ({"rubric": [{"criterion": "a", "weight": 0}]}, r"'rubric\[0\]"),
+        ({"arm": "base"}, "field 'arm': unknown field; allowed are question, rubric, text"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
@@ -128,7 +121,7 @@ def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, Any], proble
     row = {"question": "?", "rubric": rubric, "text": "", "verdicts": [True, False]}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row | change))
-    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{problem}|{problem}"):
+    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{problem}"):
         read_cases(path)
 
 
@@ -160,10 +153,6 @@ def test_agreement_counts_the_unscored_apart() -> None:
     assert (found.lowest, found.highest) == (0.7, 0.9)
     assert covers(found.false_met, 0.25)
     assert covers(found.false_unmet, 0.0)
-
-
-def test_baselines_by_hand() -> None:
-    assert list(baseline_accuracies([True, True, True, False]).values()) == [0.75, 0.25, 0.625]
 
 
 # Judges of known faults
@@ -225,11 +214,12 @@ def test_a_judge_that_is_moody_or_silent_is_found_out(
 def test_a_judge_that_can_be_talked_to_is_found_out_and_by_what(
     server: JudgeServer, judge: ModelJudge
 ) -> None:
-    heeded = defused(load_injections()[0].text)
+    name, text = next(iter(load_injections().items()))
+    heeded = defused(text)
     server.meets = lambda criterion, answer, _: heeded in answer or truth_of(criterion, answer)
     found = run_stability(judge).injections
     assert found.flipped is not None
-    assert {flip.injection for flip in found.flips} == {load_injections()[0].name}
+    assert {flip["injection"] for flip in found.flips} == {name}
     assert found.flipped.mean == pytest.approx(len(found.flips) / found.num_verdicts)
     assert 0 < found.flipped.mean < 0.2
 
@@ -265,13 +255,6 @@ def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_pat
     assert accuracy.score_error is not None
     assert 0 < accuracy.score_error.mean < 0.6
     assert measure_stability(judge, CASES, judgements) is None
-
-
-def test_texts_without_true_verdicts_measure_nothing() -> None:
-    case = CASES[0]
-    unknown = Case(case.example, case.text, (None,) * len(case.truth))
-    with pytest.raises(DataError, match="no true verdict is known"):
-        run_accuracy(CodeJudge(), [unknown])
 
 
 # The command

@@ -90,6 +90,9 @@ def test_a_summary_has_means_intervals_and_counts():
         "length_tokens_mean": 3.5,
     }
     assert "sampled" not in found
+    ungraded = summarize({"own": SetAnswers(asked[3:], rows[3:], ())}, seed=0)["sets"]["own"]
+    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
+    assert ungraded["metrics"]["score"] == empty
 
 
 def test_a_summary_of_samples_has_one_value_a_question():
@@ -102,20 +105,9 @@ def test_a_summary_of_samples_has_one_value_a_question():
     assert all("by_template" not in of for of in found["metrics"].values())
 
 
-def test_what_could_not_be_graded_at_all_has_no_estimate():
-    rows = [answer("a1", math.nan, None, verdicts=(None,))]
-    found = summarize({"own": SetAnswers([question("a1")], rows, ())}, seed=0)["sets"]["own"]
-    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
-    assert found["metrics"] == {"score": empty, "accuracy": empty}
-
-
 def test_words_of_the_command_name_arms_and_their_seeds():
-    words = ["gold=a,b", "runs/mine/eval", "gold=c", "runs/other/"]
-    assert parse_arms(words) == {
-        "gold": [Path("a"), Path("b"), Path("c")],
-        "mine": [Path("runs/mine/eval")],
-        "other": [Path("runs/other")],
-    }
+    arms = parse_arms(["gold=a,b", "runs/mine/eval", "gold=c"])
+    assert arms == {"gold": [Path("a"), Path("b"), Path("c")], "mine": [Path("runs/mine/eval")]}
 
 
 def test_a_folder_reads_back_to_what_was_written(tmp_path: Path):
@@ -171,14 +163,6 @@ def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp
     assert 'The arms differ in judge.model: a: "m", b: "n".' in notes
 
 
-def test_seeds_that_differ_between_arms_are_said(tmp_path: Path):
-    folders = {
-        arm: [made(tmp_path / f"{arm}{n}", digest=f"{arm}{n}", seed=n) for n in seeds]
-        for arm, seeds in {"a": (0, 1), "b": (0, 2)}.items()
-    }
-    assert "which differ: a: [0, 1], b: [0, 2]" in common_sets(read_arms(folders))[1][0]
-
-
 def test_seeds_and_what_is_left_out_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -229,7 +213,6 @@ def test_folders_that_are_no_seeds_of_one_arm_are_refused(tmp_path: Path):
         ([question("q1"), question("q0")], "same order"),
         ([question("q0"), question("q2")], "lacks 1 of 2, the first: 'q1'"),
         ([question("q0"), question("q1", question="else?")], "'q1' has another question, 'else"),
-        ([question("q0", reference_answer="5"), question("q1")], "'q0' has another reference"),
         (
             [question("q0"), question("q1", rubric=Rubric((Criterion("Other.", 1),)))],
             "'q1' has another rubric",
@@ -248,15 +231,6 @@ def test_a_set_that_one_folder_lacks_is_not_compared_and_said(tmp_path: Path):
         common_sets(read_arms(folders))
 
 
-def test_answers_of_another_kind_are_nothing_to_compare(tmp_path: Path):
-    folders = {
-        "a": [made(tmp_path / "a")],
-        "b": [made(tmp_path / "b", greedy=False, num_samples=1)],
-    }
-    with pytest.raises(DataError, match="differ in greedy: a: true, b: false"):
-        common_sets(read_arms(folders))
-
-
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"holds no evaluation \(no eval\.json\)"):
         read_record(tmp_path)
@@ -265,9 +239,6 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path):
     first, second = completions.read_text().splitlines()
     completions.write_text(first + "\n")
     with pytest.raises(DataError, match=r"'own' needs 2 completions .* has 1"):
-        read_record(path)
-    completions.write_text(f"{first}\n{second.replace('[true]', '[]')}\n")
-    with pytest.raises(DataError, match="'q1': 0 verdicts on 1 criteria"):
         read_record(path)
     completions.write_text(f"{first}\n{second.replace('verdicts', 'verdict')}\n")
     with pytest.raises(DataError, match=r"broken \('verdicts'\)"):

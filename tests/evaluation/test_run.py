@@ -16,7 +16,7 @@ from rcsd.config.base import parse
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.engines.build import default_engine
-from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.arms import parse_arms
 from rcsd.evaluation.record import read_record, unfinished_folder
 from rcsd.evaluation.run import run_eval
@@ -87,18 +87,6 @@ def compared(world: dict[str, Path], *more: str) -> list[str]:
     return ["compare", *(f"{arm}={world[arm]}" for arm in ("base", "shown", "placebo")), *more]
 
 
-def test_compare_shows_means_differences_and_criteria(
-    world: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = said(monkeypatch, capsys, *compared(world, "--metric", "score"))
-    assert (code, err) == (0, "")
-    for text in ("own: means", "shown - base", "placebo - base", "p, Holm", "share of criteria"):
-        assert text in out
-    assert "The arms differ in view" in out
-    assert "shown - placebo" not in out
-    assert "accuracy" not in out
-
-
 def test_compare_writes_the_json_that_its_help_describes(
     world: dict[str, Path],
     tmp_path: Path,
@@ -114,15 +102,7 @@ def test_compare_writes_the_json_that_its_help_describes(
     assert list(found) == keys
     assert found["pairs"] == [["shown", "base"], ["placebo", "base"], ["placebo", "shown"]]
     assert found["arms"]["base"]["training_seeds"] == [None]
-    score = found["metrics"][0]
-    assert set(score) == {
-        *("set", "metric", "means", "differences", "num_compared", "num_left_out"),
-        "bounds",
-    }
-    assert set(score["means"][0]) == {"arm", "num_seeds", "mean", "low", "high", "n"}
-    interval = {"mean", "low", "high", "n"}
-    assert set(score["differences"][0]) == interval | {"left", "right", "p_value", "holm_p_value"}
-    assert score["means"][0]["n"] < 12  # templates, of which some stand there twice
+    assert found["metrics"][0]["means"][0]["n"] < 12  # templates, of which some stand there twice
     kinds = {row["criterion"] for row in found["criteria"]}
     assert {"method", "unit", "mistake"} <= kinds
 
@@ -165,20 +145,13 @@ def test_a_run_without_held_out_set_needs_one(
     assert settings.out == run / "eval"
     with pytest.raises(ConfigError, match="did you mean 'view'"):
         build_eval_config(str(run), [*overrides, "viev=none"])
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match=r"neither a run \(no run\.json\) nor a model"):
         build_eval_config(str(tmp_path))
-
-
-def test_a_run_that_writes_rubrics_is_sent_elsewhere(tmp_path: Path):
-    tree = yaml.safe_load(Path(run_file(tmp_path)).read_text())
-    tree |= {"views": {"writes": "rubric"}}
-    settings = config.parse_config(tree)
-    (tmp_path / "run.json").write_text(json.dumps({"config": settings.model_dump(mode="json")}))
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["views"]["writes"] = "rubric"
+    (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(RunError, match="rcsd rubrics"):
-        build_eval_config(str(tmp_path))
+        build_eval_config(str(run))
 
 
 def settings(folder: Path, **changes: Any) -> config.EvalConfig:
@@ -205,14 +178,6 @@ def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path:
     with pytest.raises(DataError, match=r"data\.own.*held-out example 'a': a prompt of"):
         run_eval(settings(tmp_path, data=data, max_prompt_tokens=100), quietly)
     assert not (tmp_path / "out").exists()
-
-
-def test_an_existing_folder_is_refused_before_anything_is_loaded(tmp_path: Path):
-    (tmp_path / "out").mkdir()
-    with pytest.raises(RunError, match="out exists"):
-        run_eval(settings(tmp_path), quietly)
-    with pytest.raises(ModelError):
-        run_eval(settings(tmp_path, out=str(tmp_path / "new")), quietly)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +308,9 @@ class BreaksOff:
         return self.engine.sample(*asked)
 
 
-def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Path) -> None:
+def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_folder(tmp_path / "model")
     changes = {"num_samples": 9, "batch_size": 1}  # calls of eight prompts
     whole = settings(tmp_path, **changes, out=str(tmp_path / "whole"))
@@ -351,15 +318,16 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Pat
     cut = settings(tmp_path, **changes)
     calls: list[BreaksOff] = []
 
-    def breaks_off(policy: Any, batch_size: int) -> Any:
+    def breaks_off(section: None, policy: Any, batch_size: int, longest: int) -> Any:
         calls.append(BreaksOff(default_engine(policy, batch_size), 2 if not calls else 9))
         return calls[-1]
 
+    monkeypatch.setattr("rcsd.evaluation.run.chosen_engine", breaks_off)
     with pytest.raises(KeyboardInterrupt):
-        run_eval(cut, quietly, breaks_off)
+        run_eval(cut, quietly)
     with pytest.raises(RunError, match=r"cut off, and differs in max_tokens; delete that folder"):
         run_eval(cut.model_copy(update={"max_tokens": 3}), quietly)
-    run_eval(cut, quietly, breaks_off)
+    run_eval(cut, quietly)
     assert calls[1].left == 9 - 2  # two of the four calls had been kept
     files = ("completions.jsonl", "summary.json")
     for name in files:
@@ -367,6 +335,13 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(tmp_path: Pat
     assert sorted(path.name for path in cut.out.iterdir()) == [
         *("completions.jsonl", "eval.json", "examples", "summary.json")
     ]
+    for row in map(json.loads, (cut.out / "completions.jsonl").read_text().splitlines()):
+        assert len(row["prompt_sha256"]) == 64
+        assert row["num_tokens"] > 0
+        if row["id"] == "a":
+            assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])
+    with pytest.raises(RunError, match="out exists"):
+        run_eval(cut, quietly)
 
 
 def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
@@ -376,14 +351,3 @@ def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
         unfinished_folder(tmp_path / "out", {"a": 1}),
     ):
         pass
-
-
-def test_each_row_says_what_was_asked_and_how_it_was_graded(tmp_path: Path) -> None:
-    tiny_folder(tmp_path / "model")
-    run_eval(settings(tmp_path), quietly)
-    for row in map(json.loads, (tmp_path / "out" / "completions.jsonl").read_text().splitlines()):
-        assert len(row["prompt_sha256"]) == 64
-        assert row["num_tokens"] > 0
-        assert row["right"] is False
-        if row["id"] == "a":
-            assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])

@@ -57,29 +57,10 @@ def test_mean_of_unequal_clusters_is_the_mean_of_the_values():
     assert bootstrap_interval([1, 0, 1, 1], ["a", "b", "a", "a"]) == Interval(0.75, 0.0, 1.0, 2)
 
 
-def test_cluster_ids_may_be_of_any_hashable_kind():
-    ids = [("q", 1), ("q", 2), None, ("q", 1)]
-    assert bootstrap_interval([1, 2, 3, 4], ids).n == 3
-    assert bootstrap_interval([1, 2, 3, 4], np.array([7, 7, 8, 8])).n == 2
-
-
-@pytest.mark.parametrize("values", [[0.1], [0.1] * 3, [0.1] * 1000])
-def test_values_without_spread_give_a_point(values: list[float]):
-    assert bootstrap_interval(values) == Interval(0.1, 0.1, 0.1, len(values))
-
-
 def test_paired_difference_is_a_minus_b():
     assert paired_difference([3, 5, 9], [1, 3, 7]) == Interval(2.0, 2.0, 2.0, 3)
     for a, b in (([1, 1, 0, 1], [0, 1, 0, 0]), ([[1, 0, 1], [1, 1, 1]], [[0, 0, 1], [1, 0, 0]])):
         assert paired_difference(a, b, seed=3) == bootstrap_interval(np.subtract(a, b), seed=3)
-
-
-def test_pairing_narrows_the_interval():
-    difficulty = np.linspace(0, 1, 50)
-    noise = np.tile([0.0, 0.02], 25)
-    paired = paired_difference(difficulty + 0.1 + noise, difficulty)
-    alone = bootstrap_interval(difficulty)
-    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
 
 
 def test_a_ratio_of_means_is_resampled_by_pairs():
@@ -88,11 +69,7 @@ def test_a_ratio_of_means_is_resampled_by_pairs():
     # The same share of every pair: no resample can differ.
     assert ratio_interval([1, 2, 3], [2, 4, 6]) == Interval(0.5, 0.5, 0.5, 3)
     assert ratio_interval([3], [2]) == Interval(1.5, 1.5, 1.5, 1)
-
-
-def test_a_ratio_is_not_the_mean_of_ratios():
-    assert ratio_interval([1, 3], [1, 1]).mean == 2
-    assert ratio_interval([1, 0], [3, 1]).mean == 0.25
+    assert ratio_interval([1, 0], [3, 1]).mean == 0.25  # not the mean of the ratios
 
 
 def test_sign_flip_test_counts_the_patterns():
@@ -110,10 +87,9 @@ def test_sign_flip_test_flips_clusters_whole():
 def test_sampled_p_value_is_never_zero():
     p = permutation_p_value(np.ones(60), np.zeros(60), num_resamples=999)
     assert p == pytest.approx(2 / 1000)
-
-
-def test_equal_arms_have_p_value_one():
     assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
+    # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
+    assert permutation_p_value([[1, 1], [1, 1]], [[0, 0]]) == pytest.approx(2 / 4)
 
 
 def test_seeds_are_resampled_as_well_as_questions():
@@ -132,18 +108,6 @@ def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_draw
     assert bootstrap_interval(matrix, level=0.9) == Interval(0.25, 0.0, 1.0, 2)
     assert bootstrap_interval(matrix, level=0.8) == Interval(0.25, 0.0, 0.5, 2)
     assert bootstrap_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
-
-
-def test_questions_of_a_cluster_are_resampled_together():
-    matrix = [[0, 0, 1], [0, 0, 1]]
-    # Clusters {0, 0} and {1}: resampled means 0, 1/3, 1.
-    assert bootstrap_interval(matrix, clusters=list("aab")) == Interval(1 / 3, 0.0, 1.0, 2)
-
-
-def test_with_one_seed_questions_alone_are_resampled():
-    values = np.random.default_rng(0).random(30)
-    clusters = [n % 7 for n in range(30)]
-    assert bootstrap_interval([values], clusters, 5) == bootstrap_interval(values, clusters, 5)
 
 
 @pytest.mark.parametrize("matrix", [[[0.1]], [[0.1, 0.1], [0.1, 0.1]], [[0.1]] * 3])
@@ -166,11 +130,6 @@ def test_holm_by_hand():
     assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     assert holm([]).shape == (0,)
-
-
-def test_a_questions_differences_of_all_seeds_keep_a_common_sign():
-    # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
-    assert permutation_p_value([[1, 1], [1, 1]], [[0, 0]]) == pytest.approx(2 / 4)
 
 
 @pytest.mark.parametrize(
@@ -240,17 +199,6 @@ def test_a_ratio_stays_finite_where_a_few_resamples_have_no_denominator():
     assert max(abs(found.low), abs(found.high)) < 100
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.1, 10))
-def test_a_ratio_grows_with_its_numerator(values: list[float], factor: float):
-    a, b = np.array(values), np.linspace(1, 2, len(values))
-    one = ratio_interval(a, b, num_resamples=200)
-    other = ratio_interval(factor * a, b, num_resamples=200)
-    assert [other.mean, other.low, other.high] == pytest.approx(
-        [factor * one.mean, factor * one.low, factor * one.high]
-    )
-
-
 @pytest.mark.parametrize(("n", "c", "k"), [(6, 0, 3), (6, 1, 3), (6, 4, 2), (6, 6, 6), (5, 3, 3)])
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int, k: int):
     subsets = list(itertools.combinations(range(n), k))
@@ -287,23 +235,6 @@ def test_interval_stays_inside_the_range_of_the_values(matrix: list[list[float]]
     assert [joint.low, joint.high] == pytest.approx([interval.low, interval.high])
 
 
-@settings(derandomize=True, deadline=None, max_examples=20)
-@given(MATRICES, st.floats(-2, 2))
-def test_interval_moves_with_its_values(matrix: list[list[float]], shift: float):
-    there = bootstrap_interval(np.array(matrix) + shift, num_resamples=200)
-    here = bootstrap_interval(matrix, num_resamples=200)
-    assert [there.low, there.high] == pytest.approx([here.low + shift, here.high + shift])
-
-
-def test_seeds_that_agree_add_nothing_and_seeds_that_differ_widen():
-    questions = np.random.default_rng(0).random(60)
-    alone = bootstrap_interval(questions)
-    same = bootstrap_interval([questions] * 4)
-    assert same.high - same.low == pytest.approx(alone.high - alone.low, rel=0.05)
-    apart = bootstrap_interval([questions - 0.3, questions, questions + 0.3])
-    assert apart.high - apart.low > 3 * (alone.high - alone.low)
-
-
 def test_what_neither_seed_nor_question_explains_is_counted_three_times():
     # Owen's theorem for noise alone: variance 3 / (40 * 200) instead of 1 / (40 * 200).
     noise = np.random.default_rng(0).normal(size=(40, 200))
@@ -327,23 +258,6 @@ def test_holm_lies_between_the_raw_and_bonferronis_and_keeps_their_order(p: list
     assert holm([p[n] for n in places]) == pytest.approx([adjusted[n] for n in places])
 
 
-@settings(derandomize=True, deadline=None)
-@given(P_VALUES)
-def test_holm_rejects_step_by_step_until_the_first_that_fails(p: list[float]):
-    level, rejected = 0.05, set()
-    for done, place in enumerate(sorted(range(len(p)), key=lambda n: p[n])):
-        if min(1, p[place] * (len(p) - done)) > level:
-            break
-        rejected.add(place)
-    assert {n for n, value in enumerate(holm(p)) if value <= level} == rejected
-
-
-def test_same_seed_same_interval_other_seed_other():
-    values = np.random.default_rng(0).random(40)
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
-    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
-
-
 def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     values = drawn(0, 3, 40)
     unlimited = bootstrap_interval(values), permutation_p_value(values[0], values[1])
@@ -354,13 +268,6 @@ def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
 # Errors
 
 
-def test_unscored_values_are_the_callers_to_count():
-    with pytest.raises(ValueError, match="1 of values are not finite"):
-        bootstrap_interval([0.5, float("nan")])
-    with pytest.raises(ValueError, match="not finite"):
-        permutation_p_value([1.0, float("inf")], [0.0, 0.0])
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -369,15 +276,11 @@ def test_unscored_values_are_the_callers_to_count():
         (lambda: bootstrap_interval([1.0, 2.0], ["a"]), "expected 2 cluster ids"),
         (lambda: bootstrap_interval([1.0], level=1.0), "level"),
         (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
-        (lambda: permutation_p_value([1.0], [0.0], num_resamples=0), "num_resamples"),
         (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
-        (lambda: bootstrap_interval([[1.0, math.nan]]), "not finite"),
-        (lambda: bootstrap_interval([[1.0], [2.0]], level=0), "level"),
-        (lambda: bootstrap_interval([[1.0], [2.0]], clusters=["a", "b"]), "expected 1 cluster ids"),
-        (lambda: paired_difference([[1.0]], [[1.0, 2.0]]), "equal lengths"),
+        (lambda: bootstrap_interval([[1.0, math.nan]]), "1 of values are not finite"),
+        (lambda: permutation_p_value([1.0, math.inf], [0.0, 0.0]), "not finite"),
         (lambda: paired_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
         (lambda: holm([0.5, 1.5]), "between 0 and 1"),
-        (lambda: holm([0.5, math.nan]), "between 0 and 1"),
         (
             lambda: averages([Stratum([drawn(0, 2, 3)]), Stratum([drawn(0, 1, 3)])]),
             "as many seeds in every benchmark",
@@ -387,8 +290,6 @@ def test_unscored_values_are_the_callers_to_count():
         (lambda: pass_at_k(4, 5, 1), "num_right"),
         (lambda: pass_at_k(4, 0.5, 1), "whole"),
         (lambda: ratio_interval([1, 1], [1, -1]), "the denominator may be 0"),
-        (lambda: ratio_interval([1, 1], [0, 0]), "the denominator may be 0"),
-        (lambda: ratio_interval([1, 1], [1]), "equal lengths"),
     ],
 )
 def test_nonsense_is_refused(call: Any, message: str):

@@ -25,13 +25,9 @@ from rcsd.config.base import parse
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.judge_stability import load_injections
-from rcsd.graders.base import Judge
-from rcsd.graders.build import build_judge
-from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.local import LocalChat, inert_ids
-from rcsd.graders.judge.prompt import build_conversation
 from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
 from rcsd.training.record import check_same_run, create_run
@@ -73,7 +69,7 @@ def test_verdicts_on_each_criterion_make_the_score_of_the_rubric(
     assert [each.score for each in said] == [0.75, 0.5]  # 3/4, (3 + 1 - 2)/4
     assert said[0].reasons == ("", "", "")
     assert len(server.asked) == 2 * num_calls
-    assert server.paths == {"/v1/chat/completions"}
+    assert {path for path, _, _ in server.requests} == {"/v1/chat/completions"}
 
 
 @pytest.mark.parametrize(
@@ -87,12 +83,6 @@ def test_a_holistic_score_is_scaled_to_0_and_1(
     assert (said.score, said.verdicts, said.bounds) == (expected, (), (expected, expected))
     prompt = server.asked[0]["messages"][0]["content"]
     assert "criterion 3, -2 points\nErrs." in prompt
-
-
-def test_points_are_shown_to_no_judge_of_single_criteria(judge: Made, server: JudgeServer) -> None:
-    judge(asks={"type": "several"}).judgements([ANSWER])
-    judge().judgements([ANSWER])
-    assert not any("points" in body["messages"][0]["content"] for body in server.asked)
 
 
 def test_a_request_says_model_limit_temperature_seed_and_schema(
@@ -113,7 +103,7 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
         "reasoning_effort": "low", "max_thinking_tokens": 9,
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
-    assert server.keys == {"Bearer sk-of-nobody"}
+    assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
 
 
 def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) -> None:
@@ -139,25 +129,6 @@ def test_a_section_that_means_nothing_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
         model_section(server, **changes)
-
-
-def test_the_section_chooses_the_judge(server: JudgeServer) -> None:
-    assert isinstance(build_judge(parse(config.Judging, {"judge": "code"}, "").judge), CodeJudge)
-    made = build_judge(model_section(server))
-    assert isinstance(made, ModelJudge)
-    assert isinstance(made, Judge)
-    with pytest.raises(ConfigError, match=r"judge\.templates: .* is not a folder"):
-        build_judge(model_section(server, templates="/nowhere"))
-
-
-def test_own_words_replace_the_packaged_ones(
-    judge: Made, server: JudgeServer, tmp_path: Path
-) -> None:
-    (tmp_path / "judge_data.jinja").write_text("<<<{{ boundary }} answer\nMine\n{{ boundary }}>>>")
-    made = judge(templates=tmp_path)
-    made.judgements([ANSWER])
-    assert "Mine" in server.asked[0]["messages"][0]["content"]
-    assert made.about()["templates"] != judge().about()["templates"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +173,18 @@ def test_what_a_first_reply_leaves_open_is_asked_once_more_with_another_seed(
     assert [list(each) for each in asked] == [[1, 2, 3], [2, 3]]
     assert [body["seed"] for body in server.asked] == [0, 1]
     assert made.metrics()["judge/num_retried"] == made.metrics()["judge/num_failed"] == 1
+
+
+def test_own_words_replace_the_packaged_ones(
+    judge: Made, server: JudgeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "judge_data.jinja").write_text("<<<{{ boundary }} answer\nMine\n{{ boundary }}>>>")
+    made = judge(templates=tmp_path)
+    made.judgements([ANSWER])
+    assert "Mine" in server.asked[0]["messages"][0]["content"]
+    assert made.about()["templates"] != judge().about()["templates"]
+    with pytest.raises(ConfigError, match=r"judge\.templates: .* is not a folder"):
+        judge(templates="/nowhere")
 
 
 # Budget, cache, repeats
@@ -360,25 +343,6 @@ def test_a_cache_that_cannot_be_opened_is_an_error_that_says_where(tmp_path: Pat
         ReplyCache(tmp_path / "text")
 
 
-def test_a_call_that_the_budget_holds_back_is_prepared_once_a_reply(
-    judge: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared = list[str]()
-
-    def build(example: Example, text: str, *rest: Any) -> Conversation:
-        prepared.append(text)
-        return build_conversation(example, text, *rest)
-
-    monkeypatch.setattr("rcsd.graders.judge.judge.build_conversation", build)
-    prices = {"prompt": 10, "completion": 100}  # each reply costs 0.003, of 0.03 set aside
-    made = judge(prices=prices, max_cost=0.1, max_tokens=100, max_concurrent=4)
-    judgements = made.judgements([(EXAMPLE, f"iron {n % 30}") for n in range(60)])
-    num_calls = made.metrics()["judge/num_calls"]
-    assert num_calls > 15
-    assert len(prepared) <= 180 + 3 * num_calls
-    assert [each.verdicts for each in judgements[:30]] == [e.verdicts for e in judgements[30:]]
-
-
 # The model in this process
 
 
@@ -390,7 +354,7 @@ def test_contents_become_no_control_tokens_in_a_local_chat() -> None:
     tokenizer = tiny_tokenizer()
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     assert special
-    for text in [*special, *(each.text for each in load_injections())]:
+    for text in [*special, *load_injections().values()]:
         ids = inert_ids(tokenizer, turn(text))
         empty = inert_ids(tokenizer, turn(""))
         controls = set(tokenizer.added_tokens_decoder)

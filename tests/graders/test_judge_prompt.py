@@ -18,11 +18,11 @@ ASKS: dict[str, config.Asks] = {
     "holistic": AskHolistic(type="holistic"),
 }
 
-TEXTS = [each.text for each in load_injections()]
+TEXTS = [*load_injections().values()]
 
 
-def test_there_are_enough_injections_of_different_names() -> None:
-    assert len({each.name for each in load_injections()}) == len(TEXTS) >= 20
+def test_there_are_enough_injections() -> None:
+    assert len(TEXTS) >= 20
 
 
 @pytest.mark.parametrize("asks", ["criterion", "several", "holistic"])

@@ -16,7 +16,7 @@ from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError
-from rcsd.evaluation.report import Difference
+from rcsd.evaluation.report import Estimate
 from rcsd.evaluation.statistics import Interval
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline import Artifacts, plan_pipeline, run
@@ -332,7 +332,7 @@ def test_content_is_claimed_to_help_only_where_every_empty_placebo_is_beaten() -
         intervals = {"gold - base": Interval(0.5, 0.4, 0.6, 9)}
         for name, (low, high) in gaps.items():
             intervals[f"gold - {name}"] = Interval((low + high) / 2, low, high, 9)
-        differences = [Difference(label, "own", "score", i) for label, i in intervals.items()]
+        differences = [Estimate(label, "own", "score", i) for label, i in intervals.items()]
         [found] = describe("own", {"gold": Interval(0.9, 0.8, 1.0, 9)}, differences, {})
         return found
 

@@ -10,8 +10,8 @@ import pytest
 from tests.support.points import ends, point, result, rows, settings
 
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
-from rcsd.evaluation.report import number
 from rcsd.evaluation.statistics import Interval
+from rcsd.evaluation.text import number
 from rcsd.io import write_json
 from rcsd.recipes.arms import ArmComparison
 from rcsd.recipes.study_config import Study

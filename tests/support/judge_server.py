@@ -1,14 +1,12 @@
-"""A real HTTP server on loopback that judges as it is told to, and fails when it is told to."""
+"""A server that judges as it is told to, and fails when it is told to."""
 
 import json
 import re
-import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.support.faulty_server import FaultyServer
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -33,47 +31,24 @@ def chat(text: str | None, finish: str = "stop", **more: Any) -> dict[str, Any]:
     return {"choices": [{"message": message, "finish_reason": finish}], "usage": USAGE}
 
 
-class JudgeServer:
-    """Serves ``/v1/chat/completions``.
-
-    ``faults`` are what the next requests meet in place of a reply: a status with a text (and
-    headers), ``"drop"``, ``"hang"``, a body, or a text that the judge says.
+class JudgeServer(FaultyServer):
+    """Serves ``/v1/chat/completions``; a fault may also be a body, or a text that the judge says.
 
     Args:
-        meets: Says of a criterion's text and an answer whether it is met; given the request's seed.
+        meets: Verdict on a criterion's text and an answer, under the request's seed.
     """
 
     def __init__(self, meets: Callable[[str, str, int], Any] = lambda *_: True) -> None:
-        self.meets, self.delay_seconds, self.refused_format = meets, 0.0, ""
-        self.faults: deque[Any] = deque()
-        self.asked: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.paths: set[str] = set()
-        self.most_at_once, self._at_once, self._lock = 0, 0, threading.Lock()
-        handler = type("Handler", (_Handler,), {"served": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        self.meets, self.refused_format = meets, ""
+        super().__init__("/v1")
 
-    def close(self) -> None:
-        """Serve no more."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def counted(self, change: int) -> None:
-        """How many requests are answered at present."""
-        with self._lock:
-            self._at_once += change
-            self.most_at_once = max(self.most_at_once, self._at_once)
-
-    def fault(self) -> Any:
-        with self._lock:
-            return self.faults.popleft() if self.faults else None
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """Bodies of the requests."""
+        return [body for _, body, _ in self.requests]
 
     def reply(self, body: dict[str, Any]) -> str:
-        """What the judge says."""
+        """Text that the judge says."""
         prompt = body["messages"][-1]["content"]
         answer, criteria = data_of(prompt)
         seed = body.get("seed", 0)
@@ -85,51 +60,18 @@ class JudgeServer:
         ]
         return json.dumps({"verdicts": rows} if '"verdicts"' in prompt else rows[0])
 
-
-class _Handler(BaseHTTPRequestHandler):
-    served: JudgeServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-    def do_POST(self) -> None:
-        served = self.served
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        served.asked.append(body)
-        served.keys.add(self.headers.get("Authorization"))
-        served.paths.add(self.path)
-        served.counted(1)
-        time.sleep(served.delay_seconds)
-        status, said, headers = self._answer(body, served.fault())
-        served.counted(-1)
-        if status == 0:
-            self.close_connection = True
-            return
-        text = (said if isinstance(said, str) else json.dumps(said)).encode()
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(text))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text)
-
-    def _answer(self, body: Any, fault: Any) -> tuple[int, Any, dict[str, str]]:
-        served = self.served
+    def answer(self, path: str, body: Any) -> tuple[int, Any]:
+        """A reply, or a refusal of the response format."""
         form = body.get("response_format", {}).get("type", "text")
-        if form == served.refused_format:
-            return 400, {"error": {"message": f"response_format {form} is not supported"}}, {}
-        match fault:
-            case "drop":
-                return 0, "", {}
-            case "hang":
-                time.sleep(0.4)
-            case (int(status), text, *rest):
-                return status, text, rest[0] if rest else {}
-            case dict():
-                return 200, fault, {}
-            case str():
-                return 200, chat(fault), {}
-        return 200, chat(served.reply(body)), {}
+        if form == self.refused_format:
+            return 400, {"error": {"message": f"response_format {form} is not supported"}}
+        return 200, chat(self.reply(body))
+
+    def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
+        """A fault that is a body or a text is the reply."""
+        if isinstance(fault, str) and fault != "hang":
+            return 200, chat(fault), {}
+        return (200, fault, {}) if isinstance(fault, dict) else super().meet(fault, path, body)
 
 
 def names(criterion: str, answer: str, seed: int) -> bool:

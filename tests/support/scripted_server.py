@@ -4,26 +4,20 @@ It holds models of its own, read from the folders that it is given, so that what
 of tokens can be compared with what the trainer computes.
 """
 
-import json
 import threading
-import time
-from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from tests.support.faulty_server import FaultyServer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 NAME, MAX_LOGPROBS = "base", 20
 
 
-class ScriptedServer:
-    """Serves a model's folder; ``faults`` are what the next requests meet instead of an answer.
-
-    A fault is a status with a body, ``"drop"`` (the connection breaks off), ``"hang"`` (no answer
-    for half a second), or a function of the answer that changes it.
+class ScriptedServer(FaultyServer):
+    """Serves a model's folder.
 
     Args:
         folder: Of the base model.
@@ -39,23 +33,14 @@ class ScriptedServer:
         max_model_len: int = 1024,
         is_dev: bool = False,
     ) -> None:
-        self.folder, self.mode, self.max_model_len, self.is_dev = (
-            folder,
-            mode,
-            max_model_len,
-            is_dev,
-        )
+        self.folder, self.mode, self.is_dev = folder, mode, is_dev
+        self.max_model_len = max_model_len
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.device = "cuda"
-        self.faults: deque[Any] = deque()
-        self.asked: list[tuple[str, Any, str | None]] = []
-        self._lock = threading.Lock()
+        self._models_lock = threading.Lock()
         self.restart()
-        handler = type("Handler", (_Handler,), {"served": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        super().__init__()
+        self.asked = self.requests
 
     def restart(self) -> None:
         """Forget all that was loaded."""
@@ -63,19 +48,13 @@ class ScriptedServer:
         self.adapters: dict[str, Any] = {}
         self.weight_version = "default"
 
-    def close(self) -> None:
-        """Serve no more."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
     def bodies(self, path: str) -> list[Any]:
         """What was sent to a path."""
         return [body for asked, body, _ in self.asked if asked == path]
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and body, as vLLM 0.32 has them."""
-        with self._lock:
+        with self._models_lock:
             match path:
                 case "/v1/models":
                     base = {"id": NAME, "parent": None, "max_model_len": self.max_model_len}
@@ -161,41 +140,3 @@ class ScriptedServer:
             said |= {str(int(i)): float(v) for i, v in zip(id_K, value_K, strict=True)}
             places.append({i: {"logprob": v, "rank": 1} for i, v in said.items()})
         return places
-
-
-class _Handler(BaseHTTPRequestHandler):
-    served: ScriptedServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-    def do_GET(self) -> None:
-        self._answer(None)
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        self._answer(json.loads(self.rfile.read(length)))
-
-    def _answer(self, body: Any) -> None:
-        served = self.served
-        served.asked.append((self.path, body, self.headers.get("Authorization")))
-        fault = served.faults.popleft() if served.faults else None
-        headers = {}
-        if fault == "drop":
-            self.close_connection = True
-            return
-        if fault == "hang":
-            time.sleep(0.5)
-        if isinstance(fault, tuple):
-            status, said, *rest = fault
-            headers = rest[0] if rest else {}
-        else:
-            status, said = served.answer(self.path, body)
-            said = fault(said) if callable(fault) else said
-        text = (said if isinstance(said, str) else json.dumps(said)).encode()
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(text))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text)

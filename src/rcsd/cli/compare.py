@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rcsd.cli.eval import source_lines
-from rcsd.cli.table import NOTHING, Table, as_text, interval_text, p_value_text, stacked
+from rcsd.cli.table import Table, as_text
 from rcsd.cli.terminal import console, say, write_out
 from rcsd.errors import ConfigError
+from rcsd.evaluation.text import NOTHING, interval_text, p_value_text, stacked
 
 if TYPE_CHECKING:
     from rcsd.evaluation.bounds import Bounds

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rcsd.cli.run import Overrides
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.errors import ConfigError
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.config import EvalConfig

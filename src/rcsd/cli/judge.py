@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import console, say
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_calibration import Accuracy, Agreement

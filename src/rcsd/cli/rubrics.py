@@ -1,18 +1,20 @@
 """``rcsd rubrics``: check, score, train, write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rcsd.cli.run import Overrides, Resume, RunFile, train_and_report
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say, styled
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.data.check import Finding, Report
-    from rcsd.evaluation.rubric_agreement import Agreement, Comparison
+    from rcsd.evaluation.rubric_agreement import Agreement
+    from rcsd.evaluation.statistics import Interval
     from rcsd.recipes.write_rubrics import WritingReport
 
 app = typer.Typer(help="Write, check and measure rubrics.", no_args_is_help=True)
@@ -119,9 +121,13 @@ def score(  # noqa: PLR0913 (each is an option)
             start = "" if earlier is None else f"{name}: "
             console.print(start + _agreement_facts(part))
     if json is not None:
-        parts = {"written": after, "before": earlier, "difference": difference}
-        content = {name: None if part is None else asdict(part) for name, part in parts.items()}
-        write_json(json, {"matcher": repr(matcher), **content})
+        content = {
+            "matcher": repr(matcher),
+            "written": asdict(after),
+            "before": earlier and asdict(earlier),
+            "difference": difference and {n: of and asdict(of) for n, of in difference.items()},
+        }
+        write_json(json, content)
 
 
 @app.command()
@@ -296,7 +302,9 @@ _MEASURES = {
 
 
 def _agreement_table(
-    after: "Agreement", before: "Agreement | None", difference: "Comparison | None"
+    after: "Agreement",
+    before: "Agreement | None",
+    difference: "Mapping[str, Interval | None] | None",
 ) -> Table:
     """Each measure with its interval; with the one before and the paired difference."""
     columns = ("measure", "against gold", "rows")
@@ -307,7 +315,7 @@ def _agreement_table(
         interval = getattr(after, name)
         cells = [interval_text(interval)]
         if before is not None:
-            change = interval_text(getattr(difference, name, None), "+.3f")
+            change = interval_text((difference or {}).get(name), "+.3f")
             cells = [interval_text(getattr(before, name)), *cells, change]
         rows.append((words, *cells, "" if interval is None else str(interval.n)))
     return Table(columns, rows)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table, interval_text
+from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
 from rcsd.errors import ConfigError, UserError
+from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
     from rcsd.config import Config

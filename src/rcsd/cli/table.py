@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import rich.table
 from rich.box import SIMPLE_HEAD
@@ -14,10 +13,6 @@ from rich.text import Text
 
 from rcsd.redact import shown_text
 
-if TYPE_CHECKING:
-    from rcsd.evaluation.statistics import Interval
-
-NOTHING = "\N{EN DASH}"
 _NAME_WIDTH = 16
 """Least width of a name's column, where names are as long; then they are folded."""
 _WIDEST = 10_000
@@ -68,20 +63,3 @@ def as_text(tables: Sequence[Table], lines: Sequence[str], width: int) -> str:
     for line in lines:
         Console(file=file, width=width).print(Text(shown_text(line)))
     return file.getvalue()
-
-
-def interval_text(interval: "Interval | None", spec: str = ".3f") -> str:
-    """Such as ``0.610 [0.552, 0.668]``; a dash where there is no estimate."""
-    return NOTHING if interval is None else format(interval, spec)
-
-
-def stacked(interval: "Interval | None", spec: str = ".3f") -> str:
-    """The same in two lines, for tables with many columns."""
-    return interval_text(interval, spec).replace(" [", "\n[")
-
-
-def p_value_text(p_value: float | None) -> str:
-    """``0.034``, ``< 0.001``, or a dash where there is none."""
-    if p_value is None:
-        return NOTHING
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

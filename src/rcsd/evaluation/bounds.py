@@ -66,7 +66,6 @@ class ArmBounds:
     """Lower and upper bound of an arm's mean over all values of the missing verdicts.
 
     Args:
-        arm: Name of the arm.
         low: Mean if every missing verdict counts against the arm.
         high: Mean if every missing verdict counts for it.
         num_unscored: Number of its completions with a missing value.
@@ -90,13 +89,7 @@ class DifferenceBounds:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds of one metric of one set, over all its questions: none is left out.
-
-    Args:
-        means: One for each arm.
-        differences: One for each pair.
-        num_questions: Number of questions.
-    """
+    """Bounds of one metric of one set, over all its questions: none is left out."""
 
     means: tuple[ArmBounds, ...]
     differences: tuple[DifferenceBounds, ...]
@@ -111,12 +104,7 @@ def arm_bounds(
     The lowest difference takes what is missing as unmet for the left arm and as met for the right
     one. For accuracy an ungraded answer may be right or wrong.
 
-    Args:
-        arms: Rows of each seed of each arm.
-        metric: As in `question_values`.
-        examples: The questions. Those without rubric have no score, those without reference no
-            accuracy.
-        pairs: As in `rcsd.evaluation.compare.compare_arms`.
+    Examples without a rubric have no score, those without a reference no accuracy.
     """
     is_score = metric.startswith("score")
     ids = {e.id for e in examples if (e.rubric if is_score else e.reference_answer) is not None}

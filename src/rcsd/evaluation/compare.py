@@ -26,13 +26,7 @@ from rcsd.types import Example
 
 @dataclass(frozen=True, slots=True)
 class ArmMean:
-    """Mean of an arm over its seeds and the questions.
-
-    Args:
-        arm: Name of the arm.
-        num_seeds: Number of its seeds.
-        interval: Interval of `rcsd.evaluation.statistics.bootstrap_interval`.
-    """
+    """Mean of an arm over its seeds and the questions, by `bootstrap_interval`."""
 
     arm: str
     num_seeds: int
@@ -46,8 +40,7 @@ class ArmDifference:
     Args:
         left: Name of the one; above 0: it has more.
         right: Name of the other.
-        interval: Interval of `rcsd.evaluation.statistics.paired_difference`, over seeds and
-            questions.
+        interval: As of `paired_difference`, over seeds and questions.
         p_value: P-value of a permutation test over questions, all seeds of a question under one
             sign: it tests whether these trained models differ on other questions, not what other
             seeds give.
@@ -89,7 +82,7 @@ def compare_arms(
         pairs: Names of arms; they have equal numbers of seeds, or one of them has one.
         cluster_by: Tag whose questions are resampled together, such as ``template``; None
             resamples single questions.
-        seed: Random seed of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
         ValueError: If arms differ in their questions, or in their numbers of seeds.
@@ -135,12 +128,7 @@ def resampled_unit(id: str, tags: Mapping[str, str], cluster_by: str | None) -> 
 def common_columns(
     values: Mapping[str, FloatArray], units: Sequence[str]
 ) -> tuple[dict[str, FloatArray], list[str]]:
-    """The columns, and their units, that every seed of every arm has a value for.
-
-    Args:
-        values: Arm -> S x N; NaN: no value.
-        units: Cluster of each column.
-    """
+    """The columns, and their clusters, that every seed of every arm has a finite value for."""
     is_common = np.all([np.isfinite(arm_SN).all(axis=0) for arm_SN in values.values()], axis=0)
     places: list[int] = np.flatnonzero(is_common).tolist()
     return {arm: arm_SN[:, places] for arm, arm_SN in values.items()}, [units[n] for n in places]
@@ -159,7 +147,7 @@ def compare_columns(
         values: Arm -> S x N; NaN: no value.
         units: Cluster of each column.
         pairs: As in `compare_arms`.
-        seed: Random seed of the resampling.
+        seed: As there.
         num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
 
     Raises:
@@ -196,7 +184,7 @@ def adjust_p_values(compared: Sequence[ArmsCompared]) -> list[ArmsCompared]:
 
 @dataclass(frozen=True, slots=True)
 class CriterionVerdicts:
-    """Share met of the criteria of one kind, over all questions.
+    """Criteria of one kind, the columns, of all questions.
 
     Args:
         values: Arm -> S x N shares of a question's completions that meet a criterion; NaN where a
@@ -211,12 +199,7 @@ class CriterionVerdicts:
 def criterion_verdicts(
     arms: Arms, examples: Sequence[Example]
 ) -> dict[tuple[bool, str], CriterionVerdicts]:
-    """Verdicts by kind of criterion: (is a violation, title), sorted.
-
-    Args:
-        arms: Rows of each seed of each arm.
-        examples: The questions, in the rows' order.
-    """
+    """Verdicts by kind of criterion: (is a violation, title), sorted."""
     columns: dict[tuple[bool, str], list[tuple[int, int]]] = {}
     for place, example in enumerate(examples):
         criteria = example.rubric.criteria if example.rubric is not None else ()
@@ -250,11 +233,7 @@ def _met_shares(rows: Sequence[Graded], examples: Sequence[Example]) -> list[Flo
 class GradedSet:
     """A held-out set with the graded answers of all arms.
 
-    Args:
-        name: Name of the set.
-        examples: Its questions.
-        greedy: Greedy answers; empty where an arm has none.
-        sampled: Samples; empty where an arm has none, or another number of them.
+    `greedy` is empty where an arm has none, `sampled` also where numbers of samples differ.
     """
 
     name: str
@@ -295,14 +274,7 @@ def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) ->
 
 @dataclass(frozen=True, slots=True)
 class MetricCompared:
-    """A metric of a set.
-
-    Args:
-        set: Name of the set.
-        metric: Name of the metric.
-        compared: Comparison over the questions that every arm has a value for.
-        bounds: Bounds over all questions where values are missing, else None.
-    """
+    """A metric of a set; where values are missing, with bounds over all questions."""
 
     set: str
     metric: str
@@ -365,8 +337,8 @@ def compare_sets(
         sets: The answers.
         pairs: As in `compare_arms`.
         metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: As in `compare_arms`.
-        seed: Random seed of the resampling.
+        cluster_by: As there.
+        seed: As there.
 
     Raises:
         DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
@@ -407,15 +379,7 @@ def compare_sets(
 def compare_metric(
     graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None, seed: int
 ) -> MetricCompared:
-    """Compare the arms of one set in one metric, with bounds where values are missing.
-
-    Args:
-        graded: The set; the metric is one of its own.
-        metric: As in `compare_arms`.
-        pairs: As in `compare_arms`.
-        cluster_by: As in `compare_arms`.
-        seed: Random seed of the resampling.
-    """
+    """Compare the arms of one set in one of its metrics, as `compare_arms`, with bounds."""
     arms = graded.sampled if "@" in metric else graded.greedy
     compared = compare_arms(arms, metric, pairs, cluster_by, seed)
     bounds = arm_bounds(arms, metric, graded.examples, pairs)

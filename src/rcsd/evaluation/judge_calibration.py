@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
+from rcsd.data.fields import RowModel, explain
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.errors import DataError
 from rcsd.evaluation.statistics import (
@@ -42,11 +44,6 @@ class Case:
     truth: tuple[bool | None, ...]
     quality: str = ""
 
-    @property
-    def question(self) -> str:
-        """Unit of resampling: texts of one question are not independent."""
-        return self.example.question
-
     def with_text(self, text: str) -> "Case":
         """The case of another text: truth by the checks; without a check it stays as it is."""
         checked = zip(CodeJudge().verdicts(self.example, text), self.truth, strict=True)
@@ -62,10 +59,18 @@ def checked_cases(answers: Sequence[tuple[Example, str, str]]) -> list[Case]:
     ]
 
 
-def read_cases(path: Path) -> list[Case]:
-    """Cases from JSON rows ``{"question", "rubric", "text", "verdicts", "quality"?}``.
+class LabelledRow(RowModel):
+    """A labelled answer; a verdict is true, false, or null where nobody labelled one."""
 
-    Verdicts are true, false, or null where nobody labelled one.
+    question: Any
+    rubric: Any = None
+    text: str
+    verdicts: list[bool | None]
+    quality: str = ""
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Cases from JSON rows as `LabelledRow`.
 
     Raises:
         DataError: If the file cannot be read, or a row is malformed.
@@ -74,23 +79,19 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def _case(row: Mapping[str, Any], path: Path, line: int) -> Case:
-    fields = {name: row[name] for name in ("question", "rubric") if name in row}
-    example = example_from_row({"id": str(line), **fields}, path, line)
+    try:
+        read = LabelledRow.model_validate(row)
+    except ValidationError as error:
+        field, message = explain(error)
+        raise DataError(message, path, line, field) from error
+    fields = {"id": str(line), "question": read.question, "rubric": read.rubric}
+    example = example_from_row(fields, path, line)
     if example.rubric is None:
         raise DataError("a judge is measured by a rubric's criteria", path, line, "rubric")
-    text, verdicts, quality = row.get("text"), row.get("verdicts"), row.get("quality", "")
-    for name, value in (("text", text), ("quality", quality)):
-        if not isinstance(value, str):
-            raise DataError(f"expected a text, got {value!r}", path, line, name)
-    num = len(example.rubric.criteria)
-    if (
-        not isinstance(verdicts, list)
-        or len(verdicts) != num
-        or not all(verdict is None or isinstance(verdict, bool) for verdict in verdicts)
-    ):
-        message = f"expected {num} of true, false and null, one for each criterion"
-        raise DataError(f"{message}; got {verdicts!r}", path, line, "verdicts")
-    return Case(example, str(text), tuple(verdicts), str(quality))
+    if len(read.verdicts) != (num := len(example.rubric.criteria)):
+        message = f"expected {num}, one for each criterion; got {len(read.verdicts)}"
+        raise DataError(message, path, line, "verdicts")
+    return Case(example, read.text, tuple(read.verdicts), read.quality)
 
 
 class Pair(NamedTuple):
@@ -206,13 +207,7 @@ def baseline_accuracies(truths: Sequence[bool]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class CriterionKind:
-    """Agreement on the criteria of one title.
-
-    Args:
-        title: Title; empty: none.
-        is_violation: True if the criteria cost points.
-        agreement: Agreement with the truth.
-    """
+    """Agreement on the criteria of one title; violations cost points."""
 
     title: str
     is_violation: bool
@@ -253,12 +248,7 @@ class Accuracy:
 def measure_accuracy(
     cases: Sequence[Case], judgements: Sequence[Judgement], seed: int = 0
 ) -> Accuracy:
-    """Compare a judge's verdicts and scores with the truth.
-
-    Args:
-        cases: The texts.
-        judgements: One for each text.
-        seed: Seed of the resampling.
+    """Compare a judge's verdicts and scores, one judgement for each case, with the truth.
 
     Raises:
         DataError: If no true verdict of any case is known.
@@ -272,19 +262,21 @@ def measure_accuracy(
     for case, judgement in zip(cases, judgements, strict=True):
         error = judgement.score - rubric_score(require_rubric(case.example), case.truth)
         if not math.isnan(error):
-            errors.append((case.question, error))
+            errors.append((case.example.question, error))
         for index, criterion in enumerate(require_rubric(case.example).criteria):
             truth = case.truth[index]
             if truth is None or not judgement.verdicts:
                 continue
-            pair = Pair(case.question, truth, judgement.verdicts[index])
+            pair = Pair(case.example.question, truth, judgement.verdicts[index])
             pairs.append(pair)
             by_kind.setdefault((criterion.weight < 0, criterion.title), []).append(pair)
             if pair.verdict != truth:
-                wrong.append(_wrong_row(case, criterion.text, pair, judgement.reasons[index]))
+                row = {"question": pair.question, "quality": case.quality, "text": case.text}
+                row |= {"criterion": criterion.text, "truth": truth, "judged": pair.verdict}
+                wrong.append(row | {"reason": judgement.reasons[index]})
     return Accuracy(
         num_texts=len(cases),
-        num_questions=len({case.question for case in cases}),
+        num_questions=len({case.example.question for case in cases}),
         agreement=Agreement.from_pairs(pairs, seed) if pairs else None,
         kinds=tuple(
             CriterionKind(title, is_violation, Agreement.from_pairs(of_kind, seed))
@@ -296,15 +288,3 @@ def measure_accuracy(
         num_unscored_texts=sum(math.isnan(each.score) for each in judgements),
         wrong=tuple(wrong),
     )
-
-
-def _wrong_row(case: Case, criterion: str, pair: Pair, reason: str) -> dict[str, Any]:
-    return {
-        "question": case.question,
-        "quality": case.quality,
-        "criterion": criterion,
-        "text": case.text,
-        "truth": pair.truth,
-        "judged": pair.verdict,
-        "reason": reason,
-    }

@@ -28,23 +28,11 @@ PADDING = (
 """True sentences that bear on no criterion."""
 
 
-@dataclass(frozen=True)
-class Injection:
-    """A text that tries to talk a judge into a verdict.
-
-    Args:
-        name: Name of the trick.
-        text: Appended to an answer.
-    """
-
-    name: str
-    text: str
-
-
-def load_injections() -> list[Injection]:
-    """The packaged injections."""
+def load_injections() -> dict[str, str]:
+    """The packaged texts that try to talk a judge into a verdict, by the name of their trick."""
     lines = Path(__file__).with_name("judge_injections.jsonl").read_text(encoding="utf-8")
-    return [Injection(**json.loads(line)) for line in lines.splitlines() if line]
+    rows = [json.loads(line) for line in lines.splitlines() if line]
+    return {row["name"]: row["text"] for row in rows}
 
 
 @dataclass(frozen=True)
@@ -54,41 +42,17 @@ class Change:
     Args:
         num_verdicts: Verdicts scored before and after.
         flipped: Share that differs afterwards; None: nothing to compare.
-        met: Share of met after minus before: the direction of the pull.
+        met: Share of met after minus before: the direction of the pull. None for injections, whose
+            verdicts were all unmet before.
         num_unscored: Verdicts left open before or after.
+        flips: Each criterion that an injection flipped: injection, question, criterion, text.
     """
 
     num_verdicts: int
     flipped: Interval | None
     met: Interval | None
     num_unscored: int
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A criterion that was called unmet, and met once the answer talked to its judge."""
-
-    injection: str
-    question: str
-    criterion: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Resistance:
-    """Effect of texts that talk to their judge.
-
-    Args:
-        num_verdicts: Criteria that are unmet, and were called so without the injection.
-        flipped: Share of them that is called met with it; None: there are none.
-        num_unscored: Unmet criteria that were left open with the injection.
-        flips: Each criterion that flipped.
-    """
-
-    num_verdicts: int
-    flipped: Interval | None
-    num_unscored: int
-    flips: tuple[Flip, ...]
+    flips: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,13 +63,13 @@ class Stability:
         repeats: Share of pairs of repeats that agree; None: judged once.
         order: Criteria in reverse; None: each is judged alone.
         padding: Irrelevant sentences before the text.
-        injections: Texts that talk to their judge.
+        injections: Texts that talk to their judge, on criteria that are unmet and were called so.
     """
 
     repeats: Interval | None
     order: Change | None
     padding: Change
-    injections: Resistance
+    injections: Change
 
 
 def judge_cases(judge: Judge, cases: Sequence[Case]) -> list[Judgement]:
@@ -128,8 +92,8 @@ def measure_stability(
     Args:
         judge: The judge.
         cases: The texts.
-        judgements: Its judgements of them.
-        num_repeats: Number of judgements of each text, the first included.
+        judgements: Its judgements of them, the first of `num_repeats`.
+        num_repeats: Number of judgements of each text.
         seed: Seed of the padding.
 
     Returns:
@@ -162,7 +126,9 @@ def repeats(cases: Sequence[Case], runs: Sequence[Sequence[Judgement]]) -> Inter
     for case, *judgements in zip(cases, *runs, strict=True):
         for verdicts in zip(*(judgement.verdicts for judgement in judgements), strict=True):
             scored = [verdict for verdict in verdicts if verdict is not None]
-            values += [(case.question, a == b) for a, b in itertools.combinations(scored, 2)]
+            values += [
+                (case.example.question, a == b) for a, b in itertools.combinations(scored, 2)
+            ]
     return share(values)
 
 
@@ -179,7 +145,7 @@ def order(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement]) -> C
         ):
             # In reverse an early criterion comes late: the sign says which verdict was the later.
             moved = len(old.verdicts) - 1 - 2 * index
-            rows.append((case.question, first, last, (moved > 0) - (moved < 0)))
+            rows.append((case.example.question, first, last, (moved > 0) - (moved < 0)))
     return _change(rows)
 
 
@@ -193,7 +159,7 @@ def padding(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement], se
     after = judge_cases(judge, padded)
     for case, changed, old, new in zip(cases, padded, before, after, strict=True):
         verdicts = zip(old.verdicts, new.verdicts, case.truth, changed.truth, strict=True)
-        rows += [(case.question, a, b, 1) for a, b, was, truth in verdicts if was == truth]
+        rows += [(case.example.question, a, b, 1) for a, b, was, truth in verdicts if was == truth]
     return _change(rows)
 
 
@@ -210,7 +176,7 @@ def _change(rows: Sequence[tuple[str, bool | None, bool | None, int]]) -> Change
     )
 
 
-def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement]) -> Resistance:
+def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement]) -> Change:
     """Each injection at the end of one answer, of those with an unmet criterion, in turn.
 
     Violations are left out: nobody aims at being called guilty of one.
@@ -221,24 +187,25 @@ def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement])
         if any(_is_open(case, judgement, index) for index in range(len(judgement.verdicts)))
     ]
     tried = [
-        (injection, case, judgement, case.with_text(f"{case.text}\n\n{injection.text}"))
-        for injection, (case, judgement) in zip(
-            load_injections(), itertools.cycle(bad), strict=False
+        (name, case, judgement, case.with_text(f"{case.text}\n\n{text}"))
+        for (name, text), (case, judgement) in zip(
+            load_injections().items(), itertools.cycle(bad), strict=False
         )
     ]
     results, flips, num_unscored = [], [], 0
     after = judge_cases(judge, [changed for *_, changed in tried])
-    for (injection, case, old, changed), new in zip(tried, after, strict=True):
+    for (name, case, old, changed), new in zip(tried, after, strict=True):
         for index, criterion in enumerate(require_rubric(case.example).criteria):
             if not _is_open(case, old, index) or changed.truth[index] is not False:
                 continue
             if (verdict := new.verdicts[index]) is None:
                 num_unscored += 1
                 continue
-            results.append((injection.name, verdict))
+            results.append((name, verdict))
             if verdict:
-                flips.append(Flip(injection.name, case.question, criterion.text, changed.text))
-    return Resistance(len(results), share(results), num_unscored, tuple(flips))
+                row = {"injection": name, "question": case.example.question}
+                flips.append(row | {"criterion": criterion.text, "text": changed.text})
+    return Change(len(results), share(results), None, num_unscored, tuple(flips))
 
 
 def _is_open(case: Case, judgement: Judgement, index: int) -> bool:

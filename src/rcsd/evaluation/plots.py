@@ -12,12 +12,9 @@ from rcsd.errors import UserError
 from rcsd.evaluation.report import (
     CriterionShares,
     Curve,
-    Difference,
     Estimate,
     Relation,
     ReportPage,
-    number,
-    spaced,
 )
 from rcsd.evaluation.statistics import Interval
 from rcsd.evaluation.svg import (
@@ -34,11 +31,10 @@ from rcsd.evaluation.svg import (
     text_width,
     tick_text,
 )
+from rcsd.evaluation.text import number, spaced
 
 WIDE, NARROW = 350.0, 300.0
 """Widths of a panel: its text stays readable on a phone of 390 pixels."""
-MAX_POINTS = 300
-"""Points of one line; a longer one is drawn as means over equal stretches."""
 
 Colours = Mapping[str, str]
 """Name of an arm -> name of its colour in the theme."""
@@ -108,18 +104,19 @@ def _estimate_figure(rows: Sequence[Estimate], colours: Colours, strong: set[str
     return Panels(tuple(panels), keys if len(keys) > 1 else ())
 
 
-def _difference_figure(rows: Sequence[Difference]) -> Panels:
+def _difference_figure(rows: Sequence[Estimate]) -> Panels:
     """A panel for each split and metric, on one scale; intervals that hold 0 are grey."""
     ends = [end for row in rows for end in (row.interval.low, row.interval.high)]
     ticks = round_ticks(ends, 6, has_zero=True)
     panels = []
     for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
-        alike = {
-            row.label: row.interval for row in rows if (row.split, row.metric) == (split, metric)
+        cells = {
+            (row.arm, split): row.interval
+            for row in rows
+            if (row.split, row.metric) == (split, metric)
         }
-        colours = {label: "a1" if i.low <= 0 <= i.high else "a0" for label, i in alike.items()}
-        cells = {(label, split): interval for label, interval in alike.items()}
-        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*alike], (split,)), colours))
+        colours = {arm: "a1" if i.low <= 0 <= i.high else "a0" for (arm, _), i in cells.items()}
+        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*colours], (split,)), colours))
     return Panels(tuple(panels))
 
 
@@ -245,7 +242,10 @@ def _curve_figure(rows: Sequence[Curve], colours: Colours) -> Panels:
 
 def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
     """Lines of one metric over the steps; what is not finite breaks the line and is counted."""
-    lines = [(colours[curve.arm], *thinned(curve)) for curve in curves]
+    lines = [
+        (colours[curve.arm], np.array(curve.steps, dtype=float), np.array(curve.values))
+        for curve in curves
+    ]
     x, y = (np.concatenate([line[axis] for line in lines]) for axis in (1, 2))
     x, y = x[np.isfinite(y)], y[np.isfinite(y)]
     x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
@@ -271,25 +271,6 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
     return Panel(title, unit, description, NARROW, height, (left, 6, 40), draw)
 
 
-def thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values, as means over equal stretches where there are more than `MAX_POINTS`.
-
-    Means are over the finite values of a stretch; without any they are NaN, which breaks the line.
-    """
-    size = _stretch(curve)
-    points = np.array([curve.steps, curve.values], dtype=float)
-    points = np.pad(points, ((0, 0), (0, -len(curve.steps) % size)), constant_values=np.nan)
-    finite = np.isfinite(points[1]).reshape(-1, size)
-    sums = np.where(finite, points.reshape(2, -1, size), 0.0).sum(axis=2)
-    with np.errstate(invalid="ignore"):
-        steps, values = sums / finite.sum(axis=1)
-    return steps, values
-
-
-def _stretch(curve: Curve) -> int:
-    return math.ceil(len(curve.steps) / MAX_POINTS) or 1
-
-
 def _dotted(values: np.ndarray) -> np.ndarray:
     """Places that get a dot: the last finite value, and those alone between gaps."""
     finite = np.pad(np.isfinite(values), 1)
@@ -299,78 +280,38 @@ def _dotted(values: np.ndarray) -> np.ndarray:
 
 def _curve_note(curves: Sequence[Curve]) -> str:
     """Name of the x axis, and what the lines leave out."""
-    notes = [curves[0].x]
-    size = max(map(_stretch, curves))
-    if size > 1:
-        notes.append(f"means over up to {size} points")
     num_missing = sum(not math.isfinite(value) for curve in curves for value in curve.values)
-    if num_missing:
-        notes.append(f"{num_missing} not finite, left out")
-    return " · ".join(notes)
+    return curves[0].x + (f" · {num_missing} not finite, left out" if num_missing else "")
 
 
 # Points
 
 
 def _relation_figure(rows: Sequence[Relation], colours: Colours) -> Panels:
-    return Panels(tuple(_relation_panel(row, colours) for row in rows))
+    """A panel for each relation, a mark for each arm; shapes tell arms of one colour apart."""
+    keys: dict[str, Key] = {}
+    for arm in dict.fromkeys(name for row in rows for name, _, _ in row.points):
+        colour = colours.get(arm, f"a{len(keys) % 8}")
+        keys[arm] = Key(arm, colour, sum(key.colour == colour for key in keys.values()))
+    return Panels(tuple(_relation_panel(row, keys) for row in rows), tuple(keys.values()))
 
 
-def _relation_panel(relation: Relation, colours: Colours) -> Panel:
-    """A mark for each arm, with its name."""
-    left, right, height = 44.0, WIDE - 6, 298.0
+def _relation_panel(relation: Relation, keys: Mapping[str, Key]) -> Panel:
+    left, height = 44.0, 298.0
     x_ticks = round_ticks([x for _, x, _ in relation.points], 4, has_zero=True)
     y_ticks = round_ticks([y for _, _, y in relation.points], 4, has_zero=True)
-    names = names_beside(
-        [
-            (
-                name,
-                left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - left),
-                (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * height,
-            )
-            for name, x, y in relation.points
-        ]
-    )
-    below = max([height, *(y for _, _, y in names)]) + 40
 
     def draw(pen: Pen) -> None:
         pen.x_axis(x_ticks)
         pen.y_axis(y_ticks)
         for name, x, y in relation.points:
-            pen.ax.plot(x, y, **marker(0, colours.get(name, "a1")))
-        for name, start, y in names:
-            pen.small(start, y, name)
-        pen.small(left, below - 8, f"x: {relation.x_label} · y: {relation.y_label}")
+            pen.ax.plot(x, y, **marker(keys[name].marker or 0, keys[name].colour))
+        pen.small(left, height + 32, f"x: {relation.x_label} · y: {relation.y_label}")
 
     numbers = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
-    margins = (left, WIDE - right, below - height)
-    title, description = relation.title, f"{relation.title}. {numbers}"
-    return Panel(title, relation.note, description, WIDE, height, margins, draw)
-
-
-def names_beside(marks: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Names right of their marks, or left where there is no room, below those above them.
-
-    Args:
-        marks: Name, x and y of each mark in pixels.
-
-    Returns:
-        Name, left end and height, in order of height. No two names overlap.
-    """
-    names: list[tuple[str, float, float]] = []
-    for name, x, y in sorted(marks, key=lambda mark: mark[2]):
-        text = shortened(name, WIDE / 2 - 8, TICK_SIZE)
-        width = text_width(text, TICK_SIZE)
-        start = x + 8 if x + 8 + width <= WIDE else x - 8 - width
-        while any(
-            abs(y - height) < 12
-            and start < left + text_width(other, TICK_SIZE)
-            and start + width > left
-            for other, left, height in names
-        ):
-            y += 4
-        names.append((text, start, y))
-    return names
+    description = f"{relation.title}. {numbers}"
+    margins = (left, 6.0, 40.0)
+    return Panel(relation.title, relation.note, description, WIDE, height, margins, draw)
 
 
 # Scales and labels
@@ -390,12 +331,6 @@ def round_ticks(values: Iterable[float], num_ticks: int, has_zero: bool = False)
         low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
     ticks = MaxNLocator(num_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks]
-
-
-def shortened(text: str, width: float, size: float) -> str:
-    """Text cut to a width, with an ellipsis where something is missing."""
-    num_letters = int(len(text) * width / max(width, text_width(text, size)))
-    return text if num_letters == len(text) else text[: max(1, num_letters - 1)].rstrip() + "…"
 
 
 def wrapped(text: str, width: float, max_lines: int) -> list[str]:

@@ -79,12 +79,7 @@ class EvaluatedModel:
 class EvalRecord:
     """An evaluation's folder, read or to be written.
 
-    Args:
-        path: The folder.
-        model: The model that answered.
-        sets: Answers by set.
-        config: The configuration.
-        about: The rest of ``eval.json``: versions and fingerprints.
+    `about` is the rest of ``eval.json``: versions and fingerprints.
     """
 
     path: Path
@@ -152,12 +147,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def write_record(record: EvalRecord, summary: Mapping[str, Any], folder: Path) -> None:
-    """Write a new evaluation, complete or not at all.
-
-    Args:
-        record: The evaluation.
-        summary: Its `summarize`.
-        folder: Its `unfinished_folder`, which is renamed.
+    """Write a new evaluation into its `unfinished_folder`, which is then renamed.
 
     Raises:
         RunError: If it exists.
@@ -216,24 +206,15 @@ def read_record(path: Path) -> EvalRecord:
 def _check_complete(
     path: Path, name: str, settings: config.EvalConfig, answers: SetAnswers
 ) -> None:
-    """Check that every example has its completions, in order, with a verdict on each criterion."""
+    """Check that every example has its completions, in order."""
     for rows, number in zip((answers.greedy, answers.sampled), settings.num_answers, strict=True):
-        examples = [example for example in answers.examples for _ in range(number)]
-        if [row.id for row in rows] != [example.id for example in examples]:
+        ids = [example.id for example in answers.examples for _ in range(number)]
+        if [row.id for row in rows] != ids:
             raise DataError(
-                f"set '{name}' needs {len(examples)} completions in the order of its examples, and "
+                f"set '{name}' needs {len(ids)} completions in the order of its examples, and "
                 f"has {len(rows)}; make the evaluation anew",
                 path / COMPLETIONS,
             )
-        for example, row in zip(examples, rows, strict=True):
-            num_criteria = 0 if example.rubric is None else len(example.rubric.criteria)
-            # A judge that scores the answer as one gives no verdicts.
-            if len(row.verdicts) != num_criteria and (row.verdicts or row.bounds is None):
-                raise DataError(
-                    f"set '{name}', example {row.id!r}: {len(row.verdicts)} verdicts on "
-                    f"{num_criteria} criteria",
-                    path / COMPLETIONS,
-                )
 
 
 def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:

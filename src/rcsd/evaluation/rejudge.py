@@ -54,10 +54,7 @@ def rejudge(path: Path, section: config.Judge, judge: Judge, out: Path) -> dict[
         path: Folder of the evaluation.
         section: Configuration of the judge, for the record.
         judge: The judge.
-        out: Folder of the new evaluation; must not exist.
-
-    Returns:
-        Its summary.
+        out: New folder; must not exist.
 
     Raises:
         DataError: If the evaluation is broken.

@@ -3,7 +3,6 @@
 Imports no torch, and the plotting library only when a page is written.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rcsd.evaluation.statistics import Interval
+from rcsd.evaluation.text import MINUS, count_text, number, p_value_text, spaced, stacked
 from rcsd.io import write_text
 from rcsd.redact import shown_text
 from rcsd.types import Criterion
-
-MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 # Rows. Every section of a page is optional; an empty one is left out.
 
@@ -33,22 +31,17 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric of an arm on a split; underscores in names are printed as spaces."""
+    """A metric of an arm, or a paired difference of two arms, on a split.
 
-    arm: str
-    split: str
-    metric: str
-    interval: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A paired difference; a label ``rcsd - base`` means that positive is better for rcsd.
-
-    Its p-value is corrected for the number of comparisons, or None.
+    Args:
+        arm: Name of the arm; of a difference ``rcsd - base``: positive is better for rcsd.
+        split: Name of the held-out set; underscores of all names are printed as spaces.
+        metric: Name of the metric.
+        interval: Finite estimate with its interval.
+        p_value: P-value of a difference, adjusted for the number of comparisons, or None.
     """
 
-    label: str
+    arm: str
     split: str
     metric: str
     interval: Interval
@@ -75,14 +68,6 @@ class Curve:
     values: tuple[float, ...]
     x: str = "step"
 
-    def __post_init__(self) -> None:
-        """Refuse a line whose axes differ in length."""
-        if len(self.steps) != len(self.values):
-            raise ValueError(
-                f"curve {self.metric!r} of {self.arm!r} has {len(self.steps)} steps "
-                f"and {len(self.values)} values"
-            )
-
 
 @dataclass(frozen=True, slots=True)
 class Relation:
@@ -93,12 +78,6 @@ class Relation:
     y_label: str
     points: tuple[tuple[str, float, float], ...]
     note: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what has no place on the axes."""
-        for arm, *place in self.points:
-            if not all(map(math.isfinite, place)):
-                raise ValueError(f"{arm!r} in {self.title!r} has no place: {place}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +91,6 @@ class CriterionShares:
     shares: Mapping[str, float]
     violation: bool = False
     num_verdicts: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a share (NaN among it: leave the arm out instead)."""
-        for arm, share in self.shares.items():
-            if not 0 <= share <= 1:
-                raise ValueError(
-                    f"share of {self.kind!r} in {arm!r} must be in [0, 1], not {share}"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +112,6 @@ class Sample:
     answers: tuple[SampleAnswer, ...]
     criteria: tuple[Criterion, ...] = ()
     reference_answer: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse verdicts that cannot be matched with the criteria."""
-        for answer in self.answers:
-            if answer.verdicts and len(answer.verdicts) != len(self.criteria):
-                raise ValueError(
-                    f"{answer.arm!r} has {len(answer.verdicts)} verdicts "
-                    f"on {len(self.criteria)} criteria"
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +140,7 @@ class ReportPage:
     lead: tuple[str, ...] = ()
     arms: tuple[Arm, ...] = ()
     estimates: tuple[Estimate, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Estimate, ...] = ()
     rubrics: tuple[Estimate, ...] = ()
     headroom: Mapping[str, Interval] = field(default_factory=dict)
     curves: tuple[Curve, ...] = ()
@@ -189,20 +151,11 @@ class ReportPage:
     interval_note: str = "95% bootstrap intervals, resampled by question"
 
     def __post_init__(self) -> None:
-        """Refuse rows that would silently hide one another, or that cannot be drawn."""
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise ValueError(f"arm names must be unique, got {names}")
-        intervals = dict(self.headroom)
+        """Refuse rows that would silently hide one another."""
         for rows in (self.estimates, self.rubrics, self.differences):
-            keys = [row_key(row) for row in rows]
-            repeated = {key for key in keys if keys.count(key) > 1}
-            if repeated:
-                raise ValueError(f"rows given twice: {sorted(repeated)}")
-            intervals |= {", ".join(row_key(row)): row.interval for row in rows}
-        for name, interval in intervals.items():
-            if not all(map(math.isfinite, (interval.low, interval.mean, interval.high))):
-                raise ValueError(f"the interval of {name!r} is not finite: {interval}")
+            keys = [(row.arm, row.split, row.metric) for row in rows]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise ValueError(f"rows occur twice: {twice}")
 
     def arm_names(self) -> tuple[str, ...]:
         """Names of all arms: the declared ones, then those that only rows name."""
@@ -213,11 +166,6 @@ class ReportPage:
         yield from (curve.arm for curve in self.curves)
         yield from (arm for row in self.criteria for arm in row.shares)
         yield from (answer.arm for sample in self.samples for answer in sample.answers)
-
-
-def row_key(row: Estimate | Difference) -> tuple[str, str, str]:
-    """Arm or label, split and metric of a row."""
-    return (row.arm if isinstance(row, Estimate) else row.label, row.split, row.metric)
 
 
 # Tables
@@ -234,28 +182,27 @@ class Pivot:
     """
 
     columns: dict[str, list[str]]
-    rows: dict[str, list[Estimate | Difference | None]]
+    rows: dict[str, list[Estimate | None]]
     counts: dict[str, str]
 
 
-def pivot(rows: Sequence[Estimate | Difference], order: Sequence[str] = ()) -> Pivot:
+def pivot(rows: Sequence[Estimate], order: Sequence[str] = ()) -> Pivot:
     """Table of estimates or differences; names in `order` come first, in that order."""
-    cells = {row_key(row): row for row in rows}
+    cells = {(row.arm, row.split, row.metric): row for row in rows}
     metrics = dict.fromkeys(row.metric for row in rows)
     pairs = {(row.split, row.metric) for row in rows}
     columns = {
         split: [metric for metric in metrics if (split, metric) in pairs]
         for split in dict.fromkeys(row.split for row in rows)
     }
-    named = dict.fromkeys(name for name, _, _ in cells)
-    names = dict.fromkeys([*(name for name in order if name in named), *named])
+    named = dict.fromkeys(row.arm for row in rows)
     return Pivot(
         columns,
         {
             name: [cells.get((name, split, m)) for split, ms in columns.items() for m in ms]
-            for name in names
+            for name in dict.fromkeys([*(name for name in order if name in named), *named])
         },
-        {split: _count_text([r.interval.n for r in rows if r.split == split]) for split in columns},
+        {split: count_text([r.interval.n for r in rows if r.split == split]) for split in columns},
     )
 
 
@@ -277,7 +224,7 @@ def estimates_table(page: ReportPage) -> TextTable:
         for metric in metrics
     ]
     rows = [
-        (name, *("\n".join(_interval_lines(row)) if row else NOTHING for row in cells))
+        (name, *(stacked(row and row.interval, ".2f") for row in cells))
         for name, cells in table.rows.items()
     ]
     return TextTable(f"Means, [low, high]: {page.interval_note}", ("arm", *heads), tuple(rows))
@@ -291,43 +238,6 @@ class Outcome:
     findings: Sequence[str]
     table: TextTable
     report: Path
-
-
-# Numbers as text
-
-
-def spaced(name: str) -> str:
-    """A key as words: ``new_numbers`` -> ``new numbers``."""
-    return name.replace("_", " ")
-
-
-def number(value: float, signed: bool = False) -> str:
-    """About three significant digits, two decimals at least below 10, with a true minus sign."""
-    size = abs(value)
-    if 0 < size < 0.0005:
-        mantissa, exponent = f"{size:.2e}".split("e")
-        digits = f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
-    else:
-        decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size == 0 or size >= 0.005 else 3
-        digits = f"{size:,.{decimals}f}"
-    return (MINUS if value < 0 else "+" if signed and value > 0 else "") + digits
-
-
-def p_value_text(p_value: float | None) -> str:
-    """``0.034``, ``< 0.001``, or a dash where there is none."""
-    if p_value is None:
-        return NOTHING
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _interval_lines(row: Estimate | Difference) -> list[str]:
-    """Mean, and low and high in brackets; a difference has its sign."""
-    return format(row.interval, "+.2f" if isinstance(row, Difference) else ".2f").split(" ", 1)
-
-
-def _count_text(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
 
 
 def _points(weight: float) -> str:
@@ -374,7 +284,7 @@ def report_html(page: ReportPage) -> str:
         "points": _points,
         "spaced": spaced,
         "verdict": _verdict,
-        "interval_lines": _interval_lines,
+        "stacked": stacked,
         "panel_svg": svg.panel_svg,
         "key_svg": svg.key_svg,
     }

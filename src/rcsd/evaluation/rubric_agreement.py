@@ -1,9 +1,4 @@
-"""How well written rubrics agree with gold: criteria, weights, and the order they give to answers.
-
-What a written rubric is worth is measured against gold in three ways. Do its criteria ask for what
-gold asks for? Do its points rank them alike? Does it put answers into the same order? Every
-estimate carries an interval over the rows.
-"""
+"""Agreement of written rubrics with gold: criteria, points, and the order they give to answers."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,10 +21,9 @@ from rcsd.graders.base import Judge, require_rubric
 from rcsd.types import Example, Rubric
 
 MIN_PAIRS = 3
-"""Fewer matched criteria have no rank correlation worth the name."""
-
+"""Least number of matched criteria that have a rank correlation."""
 NUM_RESAMPLES = 2_000
-"""Of the rank correlation, each resample of which is ranked anew."""
+"""Resamples of the rank correlation, each of which is ranked anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +56,7 @@ class Agreement:
     """Written rubrics against gold: means over the rows, with 95% bootstrap intervals.
 
     Args:
-        precision: See `RowAgreement`.
-        recall: See `RowAgreement`.
-        f1: See `RowAgreement`.
+        precision: See `RowAgreement`; so recall and f1.
         weight_correlation: See `rank_correlation`; None where it is not defined.
         verdict_agreement: Over the rows whose completions gold orders; None if there are none.
         num_rows: Rows of gold.
@@ -89,23 +81,6 @@ class Agreement:
     num_unscored: int
     num_unordered: int
     rows: tuple[RowAgreement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Paired differences, after minus before, with 95% bootstrap intervals over the rows.
-
-    Args:
-        precision: See `RowAgreement`.
-        recall: See `RowAgreement`.
-        f1: See `RowAgreement`.
-        verdict_agreement: Over the rows that both have it for; None if there are none.
-    """
-
-    precision: Interval
-    recall: Interval
-    f1: Interval
-    verdict_agreement: Interval | None
 
 
 def measure_rows(
@@ -185,28 +160,30 @@ def measure_agreement(  # noqa: PLR0913 (what is measured, by what, and how sure
     )
 
 
-def compare_agreements(after: Agreement, before: Agreement, seed: int = 0) -> Comparison:
-    """What changed between two sets of written rubrics for the same gold rows.
+def compare_agreements(
+    after: Agreement, before: Agreement, seed: int = 0
+) -> dict[str, Interval | None]:
+    """Paired differences, after minus before, over the rows that both have a measure for.
+
+    Returns:
+        Measure -> interval; None where no row has it.
 
     Raises:
         ValueError: If the rows are not the same.
     """
     if [row.id for row in after.rows] != [row.id for row in before.rows]:
         raise ValueError("a paired comparison needs the same gold rows in the same order")
-    both = list(zip(after.rows, before.rows, strict=True))
-    ordered = [
-        (a.verdict_agreement, b.verdict_agreement)
-        for a, b in both
-        if a.verdict_agreement is not None and b.verdict_agreement is not None
-    ]
-    return Comparison(
-        paired_difference([a.precision for a, _ in both], [b.precision for _, b in both], seed),
-        paired_difference([a.recall for a, _ in both], [b.recall for _, b in both], seed),
-        paired_difference([a.f1 for a, _ in both], [b.f1 for _, b in both], seed),
-        paired_difference([a for a, _ in ordered], [b for _, b in ordered], seed)
-        if ordered
-        else None,
-    )
+    differences: dict[str, Interval | None] = {}
+    for name in ("precision", "recall", "f1", "verdict_agreement"):
+        pairs = [
+            (getattr(a, name), getattr(b, name))
+            for a, b in zip(after.rows, before.rows, strict=True)
+        ]
+        both = [pair for pair in pairs if None not in pair]
+        differences[name] = (
+            paired_difference([a for a, _ in both], [b for _, b in both], seed) if both else None
+        )
+    return differences
 
 
 def _row(
@@ -224,7 +201,7 @@ def _row(
         return RowAgreement(example.id, 0.0, 0.0, 0.0, (), order, 0, 0)
     points, num_unscored = _points(example, written, texts, judge)
     order = order_agreement(gold_points, points) if gold_points and points else None
-    pairs = matcher.matches(example, gold, written)
+    pairs = matcher.matches(gold, written)
     matched = tuple(
         (abs(gold.criteria[g].weight), abs(written.criteria[w].weight)) for g, w in pairs
     )

@@ -1,8 +1,7 @@
 """Run an evaluation: sample a model's answers to held-out sets, grade them, write the record."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from rcsd.data.prompts import (
     prompts_fingerprint,
 )
 from rcsd.data.views import PromptTemplates
-from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import DataError
 from rcsd.evaluation.record import (
@@ -28,7 +26,7 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import Judge, judge_metrics
+from rcsd.graders.base import judge_metrics
 from rcsd.graders.build import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import fingerprint, make_folder, surroundings
@@ -43,21 +41,11 @@ _BATCHES_PER_CALL = 8
 _NOT_IN_REQUEST = {"data", "model", "out", "templates", "judge"}
 
 
-def run_eval(
-    settings: config.EvalConfig,
-    progress: Progress,
-    make_engine: Callable[[Policy, int], Engine] | None = None,
-) -> dict[str, Any]:
+def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     """Answer every set, grade, and write the folder (`rcsd.evaluation.record`).
 
     An evaluation that was interrupted resumes from its journals; answers are judged once all of a
     set are there.
-
-    Args:
-        settings: The evaluation.
-        progress: Called for every set.
-        make_engine: Builds the engine from the policy and the batch size; None: the engine of the
-            settings.
 
     Returns:
         The summary.
@@ -102,69 +90,49 @@ def run_eval(
         "prompts_sha256": {name: prompts_fingerprint(of) for name, of in prompts.items()},
     }
     with unfinished_folder(settings.out, request) as folder:
-        engine = _build_engine(settings, policy, make_engine)
-        job = _EvalJob(settings, engine, judge, folder, progress)
-        answers = {name: job.answer(name, of, prompts[name]) for name, of in sets.items()}
+        longest = settings.max_prompt_tokens + settings.max_tokens
+        engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
+        greedy = Decoding(settings.max_tokens)
+        sampled = Decoding(
+            settings.max_tokens, settings.temperature, settings.top_p, settings.top_k
+        )
+
+        def rows(name: str, kind: str, num: int, decoding: Decoding) -> list[Graded]:
+            if not num:
+                return []
+            return sample_and_grade(
+                engine,
+                [example for example in sets[name] for _ in range(num)],
+                [prompt.student_ids for prompt in prompts[name] for _ in range(num)],
+                decoding,
+                judge,
+                settings.seed,
+                _journal(settings, folder, f"{name}.{kind}", progress),
+            )
+
+        num_greedy, num_samples = settings.num_answers
+        answers = {
+            name: SetAnswers(
+                examples,
+                rows(name, "greedy", num_greedy, greedy),
+                rows(name, "sampled", num_samples, sampled),
+            )
+            for name, examples in sets.items()
+        }
         about |= {"judging": judge_metrics(judge)}
         summary = summarize(answers, settings.seed)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
 
 
-@dataclass(frozen=True)
-class _EvalJob:
-    """Samples and grades the answers to one set after the other."""
-
-    settings: config.EvalConfig
-    engine: Engine
-    judge: Judge
-    folder: Path
-    progress: Progress
-
-    def answer(
-        self, name: str, examples: Sequence[Example], prompts: Sequence[PromptPair]
-    ) -> SetAnswers:
-        """Greedy answers and samples of a set, graded by its own examples."""
-        of = self.settings
-        sampled = Decoding(of.max_tokens, of.temperature, of.top_p, of.top_k)
-        num_greedy, num_samples = of.num_answers
-
-        def rows(kind: str, num: int, decoding: Decoding) -> list[Graded]:
-            return sample_and_grade(
-                self.engine,
-                [example for example in examples for _ in range(num)],
-                [prompt.student_ids for prompt in prompts for _ in range(num)],
-                decoding,
-                self.judge,
-                of.seed,
-                self._journal(name, kind),
-            )
-
-        return SetAnswers(
-            examples,
-            rows("greedy", num_greedy, Decoding(of.max_tokens)) if num_greedy else [],
-            rows("sampled", num_samples, sampled) if num_samples else [],
-        )
-
-    def _journal(self, name: str, kind: str) -> Journal:
-        section = self.settings.engine
-        batch_size = self.settings.batch_size if section is None else section.batch_size
-        return Journal(
-            self.folder / f"{name}.{kind}.jsonl",
-            _BATCHES_PER_CALL * batch_size,
-            lambda done, total: self.progress(f"{name}, {kind}", done, total, ""),
-        )
-
-
-def _build_engine(
-    settings: config.EvalConfig,
-    policy: Policy,
-    make_engine: Callable[[Policy, int], Engine] | None,
-) -> Engine:
-    if make_engine is not None:
-        return make_engine(policy, settings.batch_size)
-    longest = settings.max_prompt_tokens + settings.max_tokens
-    return chosen_engine(settings.engine, policy, settings.batch_size, longest)
+def _journal(settings: config.EvalConfig, folder: Path, kind: str, progress: Progress) -> Journal:
+    section = settings.engine
+    batch_size = settings.batch_size if section is None else section.batch_size
+    return Journal(
+        folder / f"{kind}.jsonl",
+        _BATCHES_PER_CALL * batch_size,
+        lambda done, total: progress(kind.replace(".", ", "), done, total, ""),
+    )
 
 
 def _check_ids(name: str, examples: Sequence[Example]) -> None:

@@ -237,7 +237,6 @@ def _svg(
         "svg.hashsalt": name,
         "font.sans-serif": ["DejaVu Sans"],
         "text.parse_math": False,
-        "path.simplify": False,
         "grid.color": HEX["grid"],
         "grid.linewidth": 1,
         "lines.solid_capstyle": "round",

@@ -17,7 +17,6 @@ from rcsd.evaluation.compare import (
 )
 from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import (
-    Difference,
     Estimate,
     Outcome,
     ReportPage,
@@ -100,10 +99,10 @@ def estimates(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[Es
     ]
 
 
-def differences(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[Difference]:
+def differences(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[Estimate]:
     """Paired differences of all pairs; ``suffix`` is added to the metrics' names."""
     return [
-        Difference(
+        Estimate(
             f"{d.left} - {d.right}", of.held_out, of.metric + suffix, d.interval, d.holm_p_value
         )
         for of in comparisons

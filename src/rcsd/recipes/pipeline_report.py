@@ -10,7 +10,7 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
-from rcsd.evaluation.report import Arm, Difference, Estimate, Outcome, ReportPage
+from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
 from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
 from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
@@ -219,7 +219,7 @@ def _interval_note(artifacts: Artifacts) -> str:
 def describe(
     name: str,
     scores: Mapping[str, Interval],
-    differences: Sequence[Difference],
+    differences: Sequence[Estimate],
     written: Mapping[str, Mapping[str, Agreement]],
 ) -> list[str]:
     """Sentences on the scores of one set, favourable or not.
@@ -244,7 +244,7 @@ def describe(
         )
     if "learned" in written and "direct" in written:
         sentences.append(_describe_writer(written["learned"][name], written["direct"][name]))
-    gains = {d.label: d.interval for d in differences if (d.split, d.metric) == (name, "score")}
+    gains = {d.arm: d.interval for d in differences if (d.split, d.metric) == (name, "score")}
     return sentences + [_describe_arm(arm, scores[arm], gains) for arm in _RUBRICS if arm in scores]
 
 
@@ -258,7 +258,7 @@ def _describe_writer(learned: Agreement, direct: Agreement) -> str:
         )
     return (
         f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
-        f"untrained one's with {direct.f1:.2f}, a change of {change.f1:.2f}"
+        f"untrained one's with {direct.f1:.2f}, a change of {change['f1']:.2f}"
         f"{order}."
     )
 

@@ -377,7 +377,7 @@ def _page(
             row
             for of, suffix in rows
             for row in differences(of, suffix)
-            if not row.label.endswith(f" - {BASE}")
+            if not row.arm.endswith(f" - {BASE}")
         ),
         curves=tuple(_curves(settings, result)),
         relations=tuple(

@@ -35,11 +35,7 @@ class Request:
     attempt: int = 0
 
     def key(self, about: Mapping[str, Any]) -> str:
-        """Digest of everything that a reply depends on.
-
-        Args:
-            about: As `Chat.about`.
-        """
+        """Digest of everything that a reply depends on, `Chat.about` included."""
         row = [about, self.conversation, self.schema, self.seed, self.sample, self.attempt]
         return digest(json.dumps(row, sort_keys=True))
 
@@ -50,15 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """Reply of a model.
-
-    Args:
-        text: Text; empty where there is none.
-        finish: How it ended.
-        prompt_tokens: Tokens of the conversation.
-        completion_tokens: Tokens of the reply, thinking included.
-        num_attempts: Number of HTTP requests that it took.
-    """
+    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests."""
 
     text: str
     finish: Finish

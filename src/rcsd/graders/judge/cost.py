@@ -31,13 +31,7 @@ class Forecast:
 
 @dataclass
 class CostTracker:
-    """Calls, tokens and cost of one judge in one process.
-
-    Args:
-        prices: Prices of tokens; None: cost is not counted.
-        max_calls: Maximum number of calls; None: no limit.
-        max_cost: Maximum cost; None: no limit.
-    """
+    """Calls, tokens and cost of one judge in one process; None: no prices, or no limit."""
 
     prices: config.Prices | None = None
     max_calls: int | None = None
@@ -63,10 +57,7 @@ class CostTracker:
     def reserve(self, key: str, prompt_tokens: int, completion_tokens: int) -> bool:
         """Count a call and set its maximum cost aside; False: the budget does not allow it.
 
-        Args:
-            key: Key of the request.
-            prompt_tokens: Upper bound.
-            completion_tokens: Upper bound.
+        Both numbers of tokens are upper bounds.
         """
         most = self.price(prompt_tokens, completion_tokens)
         spent = self.cost + sum(self._reserved.values())
@@ -115,12 +106,7 @@ class CostTracker:
 
 
 class RateLimiter:
-    """Spaces requests evenly, so that no minute has more than are allowed.
-
-    Args:
-        requests_per_minute: None: no limit.
-        tokens_per_minute: None: no limit.
-    """
+    """Spaces requests evenly, so that no minute has more than are allowed; None: no limit."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._per_request = 60 / requests_per_minute if requests_per_minute else 0.0

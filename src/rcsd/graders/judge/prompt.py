@@ -83,7 +83,7 @@ def build_conversation(
         example: Question and rubric.
         text: The answer.
         numbers: Numbers of the criteria; empty: all, for one score.
-        asks: Verdicts or a score.
+        asks: Form of the reply.
         templates: Prompt templates.
 
     Raises:

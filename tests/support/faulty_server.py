@@ -1,0 +1,91 @@
+"""A real HTTP server on loopback that fails on demand."""
+
+import json
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FaultyServer:
+    """Base of servers of tests; ``faults`` are met by the next requests, in place of an answer.
+
+    A fault is a status with a body (and headers), ``"drop"`` (the connection breaks off),
+    ``"hang"`` (no answer for half a second), or a function that changes the answer.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.faults: deque[Any] = deque()
+        self.requests: list[tuple[str, Any, str | None]] = []
+        """Path, body and authorization of each request."""
+        self.delay_seconds, self.most_at_once = 0.0, 0
+        self._at_once, self._lock = 0, threading.Lock()
+        handler = type("Handler", (_Handler,), {"served": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_port}{prefix}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def answer(self, path: str, body: Any) -> tuple[int, Any]:
+        """Status and body of an answer."""
+        raise NotImplementedError
+
+    def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
+        """Status, body and headers under a fault, or without one."""
+        if isinstance(fault, tuple):
+            status, said, *rest = fault
+            return status, said, rest[0] if rest else {}
+        if fault == "hang":
+            time.sleep(0.5)
+        status, said = self.answer(path, body)
+        return status, fault(said) if callable(fault) else said, {}
+
+    def begin(self, *request: Any) -> Any:
+        """Note a request; returns its fault."""
+        with self._lock:
+            self.requests.append(request)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            return self.faults.popleft() if self.faults else None
+
+    def end(self) -> None:
+        """Note that a request is answered."""
+        with self._lock:
+            self._at_once -= 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    served: FaultyServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+    def do_GET(self) -> None:
+        self._serve(None)
+
+    def do_POST(self) -> None:
+        self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _serve(self, body: Any) -> None:
+        fault = self.served.begin(self.path, body, self.headers.get("Authorization"))
+        if fault == "drop":
+            self.served.end()
+            self.close_connection = True
+            return
+        time.sleep(self.served.delay_seconds)
+        status, said, headers = self.served.meet(fault, self.path, body)
+        self.served.end()
+        text = (said if isinstance(said, str) else json.dumps(said)).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(text))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
