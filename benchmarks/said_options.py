@@ -13,7 +13,7 @@ import typer
 
 from rcsd.config import TaskData
 from rcsd.config.base import parse
-from rcsd.data.benchmarks.load import example_of, problems
+from rcsd.data.benchmarks.load import load
 from rcsd.graders.answers import grade
 from rcsd.types import LETTERS, Grading
 
@@ -48,11 +48,11 @@ def main(
 ) -> None:
     """Print, of each way, how often an option was graded as what."""
     tree = {"name": task, "path": path, "split": split, "partial": True}
-    found, _ = problems(parse(TaskData, tree, "--task"))
+    examples, _ = load(parse(TaskData, tree, "--task"))
     all_options = [
-        grading.options
-        for problem in found
-        if (grading := example_of(problem).grading) is not None and grading.options
+        example.grading.options
+        for example in examples
+        if example.grading is not None and example.grading.options
     ]
     for way in WAYS:
         counts = Counter(

@@ -16,8 +16,6 @@ from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
 from rcsd.data.checks import parse_check
 from rcsd.data.importers import Format, import_rows
-from rcsd.data.importers.mend import parse_written
-from rcsd.data.importers.notes import Options
 from rcsd.data.rows import (
     FIELDS,
     example_from_row,
@@ -237,7 +235,6 @@ WORDS = ["1,000", "1.1.", "10^", "= 5 ", "a" * 50, "A. ", "Answer: ", "the answe
 def test_long_replies_take_no_longer_than_their_length(piece: str) -> None:
     text = piece * (200_000 // len(piece))
     begin = time.process_time()
-    tried(parse_written, text)
     parse_completion(text, True)
     parse_completion(text, False)
     extract_marked_answer(text)
@@ -275,7 +272,6 @@ def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> No
     @example('[{"criterion": "\\ud800", "weight": 1}]', True)
     @example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
     def check(text: str, finished: bool) -> None:
-        tried(parse_written, text)
         rubric = parse_completion(text, finished)
         if rubric is not None:
             json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
@@ -332,10 +328,10 @@ def test_rows_of_other_data_sets_become_ours_or_are_refused(
     )
 
     @bounded(num // 2)
-    @given(st.lists(rows, min_size=1, max_size=2), st.sampled_from(["GT", "learned"]))
-    def check(rows: list[dict[str, Any]], rubric: str) -> None:
+    @given(st.lists(rows, min_size=1, max_size=2))
+    def check(rows: list[dict[str, Any]]) -> None:
         path.write_text("\n".join(map(json.dumps, rows)))
-        imported, refused = tried(import_rows, str(path), format, Options(rubric))
+        imported, refused = tried(import_rows, str(path), format)
         if refused is None:
             found, report = imported
             assert report.num_examples + len(report.dropped_rows) == report.num_rows == len(rows)

@@ -63,7 +63,7 @@ class Interrupts:
 
     @contextmanager
     def interruptible(self, is_allowed: bool = True) -> Iterator[None]:
-        """Where it is safe to stop, act on the request between any two instructions, or do not.
+        """Act on the request between any two instructions, where it is safe to stop.
 
         Raises:
             Terminated: When the request is made, or if it was made before.
@@ -126,7 +126,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files and talks to the user."""
+        """True on the process that writes the files and talks to the user."""
         return self.rank == 0
 
     def share(self, num_items: int) -> slice:
@@ -135,7 +135,7 @@ class Ranks:
         return slice(start, end)
 
     def padded(self, items: Sequence[Result], filler: Result) -> list[tuple[Result, bool]]:
-        """As many items on every rank as the one with the most has, and whether each counts.
+        """Items padded to the largest number on any rank, and a flag for those that count.
 
         For passes in which all ranks take part.
         """
@@ -229,10 +229,10 @@ class Ranks:
         if self.world_size > 1:
             self._exchange(None, None)
 
-    def _exchange(self, own: Any, failure: BaseException | None) -> list[Any]:
+    def _exchange(self, value: Any, failure: BaseException | None) -> list[Any]:
         answers: list[Any] = [None] * self.world_size
         try:
-            dist.all_gather_object(answers, own)
+            dist.all_gather_object(answers, value)
         except RuntimeError as error:
             self.is_broken = True
             # Where the others are gone already, what failed here is what the user must know.
@@ -254,7 +254,7 @@ def _other_failure(failed: Mapping[int, str]) -> BaseException:
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether a process went away: NCCL's errors have a type, gloo's a word."""
+    """True if a process went away: NCCL's errors have a type, gloo's a word."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error).lower()
     )

@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def reason(error: OSError) -> str:
-    """What the system says, and what to do about it."""
+    """The system's message, and the remedy."""
     remedy = FAULTS.get(error.errno or 0)
     return f"{error.strerror or error}" + (f"; {remedy}" if remedy else "")
 
@@ -142,9 +142,9 @@ def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
         content = file.read()
     # In bytes: what is cut off may end within a character. Not splitlines: it also cuts at
     # separators that JSON leaves inside texts.
-    *whole, cut = content.split(b"\n")
+    *complete, cut = content.split(b"\n")
     rows = []
-    for index, line in enumerate(whole):
+    for index, line in enumerate(complete):
         try:
             row = json.loads(line.decode())
             if not isinstance(row, dict):
@@ -219,7 +219,7 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
 
 @contextmanager
 def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
-    """What the system refuses becomes an error that names the path."""
+    """Turn an `OSError` into an error that names the path."""
     try:
         yield
     except OSError as error:
@@ -227,7 +227,7 @@ def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
 
 
 def surroundings() -> dict[str, Any]:
-    """What a record says of the code: versions of libraries, and the package's git revision."""
+    """Versions of libraries and the package's git revision, for a record."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
         "versions": versions | {"python": platform.python_version()},

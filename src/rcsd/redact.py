@@ -1,4 +1,4 @@
-"""What may be shown: secrets are blotted out, and what a terminal would obey becomes visible."""
+"""Text without secrets, with control characters made visible."""
 
 import logging
 import os
@@ -80,11 +80,11 @@ def visible_text(text: str) -> str:
     code point: ``<U+001B>``. Line ends and tabs stay. This does not escape markup: the template
     does.
     """
-    return _HAZARDS.sub(lambda found: f"<U+{ord(found[0]):04X}>", text.replace("\r\n", "\n"))
+    return _HAZARDS.sub(lambda match: f"<U+{ord(match[0]):04X}>", text.replace("\r\n", "\n"))
 
 
 def shown_text(text: str) -> str:
-    """What a terminal or a log is given of a text: no secrets, and nothing to obey."""
+    """A text for a terminal or a log: no secrets, no control characters."""
     return visible_text(redacted(text))
 
 

@@ -77,7 +77,7 @@ class RunFolder:
         return record
 
     def max_tokens_per_microbatch(self) -> int | None:
-        """What the run's start found to fit; None: the run has not started."""
+        """Micro-batch size that fits, from the run's start; None: the run has not started."""
         return self.read_record()["max_tokens_per_microbatch"] if self.record.is_file() else None
 
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
@@ -127,8 +127,8 @@ class RunFolder:
     def go_back(self, step: int) -> None:
         """Remove rows of metrics and completions of later steps: they will be written again."""
         for name in ("metrics.jsonl", "completions.jsonl"):
-            kept = [row for row in read_rows(self.path / name) if row["step"] <= step]
-            write_rows(self.path / name, kept)
+            rows = [row for row in read_rows(self.path / name) if row["step"] <= step]
+            write_rows(self.path / name, rows)
 
 
 def _reward(rollout: Rollout) -> dict[str, float | None]:

@@ -37,7 +37,7 @@ DEFAULT_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """How final answers to a question are graded (`rcsd.graders.answers`).
+    """Grading of final answers to a question (`rcsd.graders.answers`).
 
     Args:
         kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
@@ -111,7 +111,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered.
+    """A model's answer.
 
     Args:
         token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
@@ -129,15 +129,15 @@ class Completion:
     log_q: tuple[float, ...] = ()
 
 
-def completion_of(row: Mapping[str, Any]) -> Completion:
-    """What `dataclasses.asdict` made a row of; JSON makes lists of tuples."""
+def completion_from_row(row: Mapping[str, Any]) -> Completion:
+    """Completion from a row of `dataclasses.asdict`; JSON makes lists of tuples."""
     tuples = {name: tuple(row[name]) for name in ("token_ids", "log_q")}
     return Completion(**{**row, **tuples})
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How completions are drawn.
+    """Decoding of completions.
 
     Args:
         max_tokens: Longest completion.

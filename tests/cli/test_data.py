@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.tiny import tiny_folder
 
 from rcsd import cli
 from rcsd.cli.terminal import console, errors
@@ -99,19 +98,6 @@ def test_check_counts_errors_in_its_exit_code(
     assert "did you mean 'question'?" in text
     assert said(monkeypatch, capsys, "check", tmp_path / "none.jsonl")[0] == 2
     assert said(monkeypatch, capsys, "check", twice, "--near", "2")[0] == 2
-
-
-def test_check_counts_tokens_with_a_models_tokenizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = rows_file(tmp_path, {"question": "2 + 2? " * 1000}, {"question": "3 + 3?"})
-    model = tiny_folder(tmp_path / "model")
-    code, text = said(monkeypatch, capsys, "check", rows, "--model", model)
-    assert code == 0
-    assert "1 of 2 prompts exceed 1024 tokens" in text
-    assert "median" in text
-    code, text = said(monkeypatch, capsys, "check", rows, "--model", tmp_path / "none")
-    assert (code, "no tokenizer can be loaded" in text) == (2, True)
 
 
 def test_show_prints_rows_as_they_are(

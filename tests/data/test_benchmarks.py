@@ -1,7 +1,6 @@
 """Benchmarks: each is read in the layouts in which it is published."""
 
 import csv
-import gzip
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -13,11 +12,10 @@ import pytest
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.benchmarks import TASKS, task_table
-from rcsd.data.benchmarks.load import problems
-from rcsd.data.benchmarks.scibench import shown_unit
+from rcsd.data.benchmarks.scibench import strip_factor
 from rcsd.data.load import load_examples
 from rcsd.errors import ConfigError, DataError
-from rcsd.types import Grading
+from rcsd.types import Example, Grading
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -46,11 +44,6 @@ def write_lines(file: Path, rows: list[Any]) -> None:
 def write_piqa(file: Path) -> None:
     write_lines(file, [{"goal": f"Open {n}.", "sol1": "Pull.", "sol2": "Push."} for n in "ab"])
     file.with_name("valid-labels.lst").write_text("1\n0\n")
-
-
-def write_requests(file: Path) -> None:
-    rows = [{"doc": row, "native_id": row["id"], "idx": n} for row in MED_HUB for n in range(4)]
-    file.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
 
 
 def write_gpqa(file: Path) -> None:
@@ -131,9 +124,6 @@ LAYOUTS: list[tuple[str, str, Callable[[Path], None], list[str]]] = [
         "medmcqa", "hub.jsonl",
         lambda file: write_lines(file, MED_HUB),
         ["Ulna", "Atlas"],
-    ),
-    (
-        "medmcqa", "requests.jsonl.gz", write_requests, ["Ulna", "Atlas"],
     ),
     (
         "pubmedqa", "ori_pqal.json",
@@ -258,7 +248,7 @@ def test_what_cannot_be_asked_is_counted_and_listed(tmp_path: Path) -> None:
     )
     one = {**SCI, "answer_number": "2", "problemid": "1"}
     write_lines(file, [one | {"problem_text": " "}, one])
-    assert problems(section("scibench", file, partial=True))[1]["exclusions"] == {
+    assert load_examples(section("scibench", file, partial=True))[1]["exclusions"] == {
         "empty question": 1
     }
     write_lines(file, [{**SCI, "answer_number": "two", "problemid": "1"}])
@@ -289,21 +279,28 @@ def test_where_counting_starts_is_never_guessed(tmp_path: Path) -> None:
             load_examples(section("medmcqa", file, partial=True))
 
 
+def options(example: Example) -> tuple[str, ...]:
+    assert example.grading is not None
+    return example.grading.options
+
+
 def test_options_are_shuffled_by_seed_and_id_alone(tmp_path: Path) -> None:
     file = tmp_path / "dev.jsonl"
     write_lines(file, [{**MED, "id": f"m{n}", "cop": 4} for n in range(200)])
     taken = section("medmcqa", file, partial=True)
-    every, record = problems(taken)
+    every, record = load_examples(taken)
     assert record["options_seed"] == 0
-    assert problems(taken.model_copy(update={"limit": 7}))[0] == every[:7]
-    assert all(one.options["ABCD".index(one.reference or "")] == "Atlas" for one in every)
-    places = Counter(one.reference for one in every)
+    assert load_examples(taken.model_copy(update={"limit": 7}))[0] == every[:7]
+    places = Counter(one.reference_answer for one in every)
+    for one in every:
+        assert one.reference_answer is not None
+        assert options(one)["ABCD".index(one.reference_answer)] == "Atlas"
     assert set(places) == set("ABCD")
     assert max(places.values()) < 75  # 50 expected; 4 standard deviations are 24
-    other = problems(taken.model_copy(update={"options_seed": 1}))[0]
-    assert sum(a.options != b.options for a, b in zip(every, other, strict=True)) > 150
-    kept = problems(taken.model_copy(update={"options_seed": None}))[0]
-    assert {(one.options, one.reference) for one in kept} == {
+    other = load_examples(taken.model_copy(update={"options_seed": 1}))[0]
+    assert sum(options(a) != options(b) for a, b in zip(every, other, strict=True)) > 150
+    kept = load_examples(taken.model_copy(update={"options_seed": None}))[0]
+    assert {(options(one), one.reference_answer) for one in kept} == {
         (("Ulna", "Tibia", "Rib", "Atlas"), "D")
     }
 
@@ -311,7 +308,7 @@ def test_options_are_shuffled_by_seed_and_id_alone(tmp_path: Path) -> None:
 def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
     for name in ("gpqa-diamond", "sciq"):
         with pytest.raises(ConfigError, match="always in the same place"):
-            problems(section(name, tmp_path, options_seed=None))
+            load_examples(section(name, tmp_path, options_seed=None))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +324,7 @@ def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_units_factor_is_not_shown(unit: str, shown: str) -> None:
-    assert shown_unit(unit) == shown
+    assert strip_factor(unit) == shown
 
 
 def test_a_number_is_asked_for_in_its_unit(tmp_path: Path) -> None:

@@ -2,13 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import strategies as st
-from tests.support.tiny import tiny_tokenizer
 
-from rcsd.data.check import Finding, check_file, jaccard, view_lengths
-from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
+from rcsd.data.check import Finding, check_file, jaccard
 from rcsd.errors import DataError
-from rcsd.types import Criterion, Example, Rubric
 
 LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
 
@@ -93,30 +89,6 @@ def test_files_that_hold_no_rows_are_refused(tmp_path: Path):
         check_file(written(tmp_path, {"question": "a"}), near=0.0)
 
 
-TEXTS = st.text(st.sampled_from("ab .1"), max_size=30)
-
-
 def test_similarity_is_shared_shingles_over_all():
     # abc bcd cde | abc bcd cdx: 2 of 4
     assert jaccard("a b c d e", "A b, c d x") == 0.5
-
-
-def test_views_are_as_long_as_their_prompts():
-    tokenizer = tiny_tokenizer()
-    rubric = Rubric((Criterion("Says 4.", 1),))
-    rows = [Example("1", "2 + 2?", rubric=rubric), Example("2", "A longer one, 3 + 3?")]
-    lengths = view_lengths(rows, tokenizer, max_tokens=20)
-    assert [(length.view, length.num_examples) for length in lengths] == [
-        ("none", 2),
-        ("rubric", 1),
-    ]
-    counts = sorted(
-        len(prompt_ids(tokenizer, answer_conversation(row, "none", PromptTemplates())))
-        for row in rows
-    )
-    none, shown = lengths
-    assert (none.min_tokens, none.max_tokens) == tuple(counts)
-    assert none.median_tokens == sum(counts) / 2
-    assert none.num_over == sum(count > 20 for count in counts)
-    assert shown.num_over == 1
-    assert view_lengths(rows, tokenizer, None)[0].num_over is None

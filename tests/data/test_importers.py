@@ -1,5 +1,4 @@
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,128 +27,29 @@ def criteria(example: Example) -> list[Criterion]:
     return list(example.rubric.criteria)
 
 
-ONE = {"description": "Essential Criteria: Names it.", "title": "Name", "weight": 5}
-TWO = {"description": "Negative Criteria: Must not omit it.", "title": "Gap", "weight": -1}
-LIST = json.dumps([ONE, TWO])
-
-
 # RaR
 
-
-def rar_row(written: object, **more: Any) -> dict[str, Any]:
-    return {"question": "Why?", "reference_answer": "So.", "rubrics": {"learned": written}} | more
-
-
-def test_a_written_rubric_becomes_an_example_that_names_its_origin(tmp_path: Path):
-    [example], report = imported(
-        tmp_path, "rar", rar_row(f"```\n{LIST}\n```"), options=Options(rubric="learned")
-    )
-    assert criteria(example) == [
-        Criterion("Names it.", 5, "Name"),
-        Criterion("Must not omit it.", 1, "Gap"),
-    ]
-    assert example.tags == {
-        "rubric_source": "rar:learned",
-        "rubric_repairs": "code fence removed",
-    }
-    assert report.counts == {
-        "Essential": 1,
-        "Pitfall, avoidance: it avoids, does not, warns against ...": 1,
-    }
-    assert report.repairs == {"code fence removed": 1}
-    assert report.repaired_rows == ((1, "code fence removed"),)
-
-
-def test_strict_refuses_what_needs_a_repair(tmp_path: Path):
-    rows = [rar_row(LIST), rar_row(f"```\n{LIST}\n```")]
-    options = Options(rubric="learned", strict=True)
-    kept, report = imported(tmp_path, "rar", *rows, options=options)
-    assert [example.id for example in kept] == ["1"]
-    assert report.refusals == {"rubric: needs a repair, and strict allows none": 1}
-    assert report.repairs == {}
-
-
-def test_weights_as_texts_and_in_texts_are_put_right_and_listed(tmp_path: Path):
-    items = [
-        {**ONE, "weight": "5"},
-        {"description": "Names it too. Weight 7", "title": "Again"},
-        {"description": "Names it not.", "title": "None"},
-        {**ONE, "weight": "much"},
-    ]
-    options = Options(rubric="learned")
-    [example], report = imported(tmp_path, "rar", rar_row(json.dumps(items)), options=options)
-    assert [(c.text, c.weight) for c in criteria(example)] == [
-        ("Names it.", 5),
-        ("Names it too.", 7),
-    ]
-    assert report.repairs == {
-        "weight given as a text": 1,
-        "weight taken from the end of the text": 1,
-    }
-    assert [reason.split(":")[0] for _, reason in report.dropped_criteria] == [
-        "rubric[2]",
-        "rubric[3]",
-    ]
-
-
-def test_placeholders_are_no_criteria(tmp_path: Path):
-    items = json.dumps([{**ONE, "description": "..."}])
-    _, report = imported(
-        tmp_path, "rar", rar_row(items), rar_row(LIST), options=Options(rubric="learned")
-    )
-    assert "expected a text with words, got '...'" in report.dropped_rows[0][1]
+ONE = {"description": "Essential Criteria: Names it.", "title": "Name", "weight": 5}
 
 
 def test_an_optional_criterion_of_negative_weight_is_no_silent_demand(tmp_path: Path):
     gold = [ONE, {"description": "Optional Criteria: Fails to see it.", "weight": -1}]
     [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": gold})
-    assert criteria(example)[1].weight == -1
+    assert criteria(example) == [
+        Criterion("Names it.", 5, "Name"),
+        Criterion("Fails to see it.", -1, "Optional"),
+    ]
+    assert example.tags == {"rubric_source": "rar:GT"}
     assert report.counts["Optional, violation: it fails, flags, omits ..."] == 1
 
 
-def test_an_unknown_rubric_names_those_that_there_are(tmp_path: Path):
-    with pytest.raises(DataError, match=r"rubrics\.best.*no rubric 'best'; there are learned"):
-        imported(tmp_path, "rar", rar_row(LIST), options=Options(rubric="best"))
-
-
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
-@pytest.mark.parametrize(
-    ("kind", "num_examples", "num_criteria", "num_dropped", "repairs"),
-    [
-        ("GT", 250, 1897, 1, {}),
-        (
-            "learned",
-            222,
-            1550,
-            24,
-            {"cut off: whole criteria kept": 24, "backslash of LaTeX doubled": 5},
-        ),
-        (
-            "qwen3_8b_direct",
-            208,
-            1452,
-            24,
-            {
-                "cut off: whole criteria kept": 13,
-                "mended by json-repair": 2,
-                "weight taken from the end of the text": 14,
-            },
-        ),
-    ],
-)
-def test_each_row_of_the_rar_sample_is_accounted_for(
-    kind: str, num_examples: int, num_criteria: int, num_dropped: int, repairs: Mapping[str, int]
-):
-    rows, report = import_rows(str(RAR), "rar", Options(rubric=kind))
-    assert len(rows) == report.num_examples == num_examples
-    assert report.num_rows == 250 == num_examples + len(report.dropped_rows)
-    assert sum(report.refusals.values()) == len(report.dropped_rows)
-    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == num_criteria
-    assert sum(report.omissions.values()) == len(report.dropped_criteria) == num_dropped
-    assert report.repairs == repairs
-    marked = {row.id for row in rows if "rubric_repairs" in row.tags}
-    lines = {line for line, _ in report.repaired_rows}
-    assert len(marked) == len(lines)
+def test_each_row_of_the_rar_sample_is_accounted_for():
+    rows, report = import_rows(str(RAR), "rar")
+    assert len(rows) == report.num_examples == report.num_rows == 250
+    assert report.dropped_rows == ()
+    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == 1897
+    assert sum(report.omissions.values()) == len(report.dropped_criteria) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Placebos: what each takes from a rubric, and what it leaves."""
 
 import copy
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -127,17 +125,6 @@ def test_a_random_mistake_that_no_other_example_names_becomes_a_demand():
     assert weights(placebo) == [3, 2]
 
 
-def test_random_takes_neither_a_siblings_words_nor_its_own_where_there_are_others():
-    same = ("Boxes it.", 2)
-    rows = [
-        row("a", ("A.", 3), same, template="x"),
-        row("b", ("B.", 3), same, template="x"),
-        row("c", ("C.", 3), same, ("D.", 1), template="y"),
-    ]
-    for seed in range(20):
-        assert sorted(texts(random_criteria(rows, seed)[0])) == ["C.", "D."]
-
-
 def test_random_gives_up_the_other_kind_before_it_repeats_words():
     rows = [
         row("a", ("A.", 1), ("B.", 1), template="x"),
@@ -153,13 +140,6 @@ def test_an_exchanged_criterion_brings_its_title_and_its_check():
     donor = Example("b", "?", rubric=Rubric((Criterion("Boxes.", 5, "boxed", check),)))
     placebo = random_criteria([row("a", ("A.", 1)), donor], 0)[0]
     assert rubric_of(placebo) == Rubric((Criterion("Boxes.", 1, "boxed", check),))
-
-
-def test_every_part_with_a_positive_criterion_can_be_kept_and_no_other():
-    rows = [row(str(n), ("A.", 1), ("B.", -1), ("C.", -2), ("D.", 2)) for n in range(200)]
-    found = Counter("".join(texts(placebo)) for placebo in reduced(rows, 0.5, 0))
-    assert set(found) == {"A.B.", "A.C.", "A.D.", "B.D.", "C.D."}
-    assert min(found.values()) > 20
 
 
 # Laws
@@ -196,22 +176,6 @@ def test_random_keeps_numbers_and_points_and_nothing_of_its_own(drawn: Drawn, se
         assert signs == [weight > 0 for weight in weights(placebo)]
 
 
-@given(data_sets(), st.integers(0, 3))
-def test_random_keeps_to_other_kinds_where_they_have_enough(drawn: Drawn, seed: int):
-    rows = built(drawn)
-    kinds = {r.id: r.tags.get("template", r.id) for r in rows if r.rubric}
-    positive = {
-        r.id: sum(weight > 0 for weight in weights(r)) for r in rows if r.rubric is not None
-    }
-    for own, placebo in zip(rows, random_criteria(rows, seed), strict=True):
-        others = sum(n for id, n in positive.items() if kinds[id] != kinds.get(own.id))
-        if own.rubric is None or others < len(own.rubric.criteria):
-            continue
-        taken = zip(owners(placebo), weights(placebo), strict=True)
-        assert all(kinds[owner] != kinds[own.id] for owner, weight in taken if weight > 0)
-        assert len(set(texts(placebo))) == len(texts(placebo)) or min(weights(own)) < 0
-
-
 @given(data_sets(), st.integers(0, 3), st.floats(0.01, 0.99))
 def test_noise_replaces_its_share_and_leaves_the_rest_in_place(
     drawn: Drawn, seed: int, share: float
@@ -244,39 +208,13 @@ def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file
         assert len(texts(placebo)) == max(1, int(share * len(own.rubric.criteria) + 0.5))
 
 
-def test_placebos_do_not_hang_on_pythons_hashes():
-    code = (
-        "from rcsd import config\n"
-        "from rcsd.data.placebos import with_placebo\n"
-        "from rcsd.data.views import PromptTemplates\n"
-        "from rcsd.data.world.problems import examples\n"
-        "for kind in ('shuffled', 'random', 'reduced', 'noisy'):\n"
-        "    placebo = config.Rubrics.model_validate({'placebo': kind}).placebo\n"
-        "    rows = with_placebo(examples('train', 30, 0), placebo, PromptTemplates())\n"
-        "    print([row.rubric for row in rows])\n"
-    )
-
-    def printed(hash_seed: str) -> bytes:
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
-            check=True,
-            capture_output=True,
-        ).stdout
-
-    assert printed("1") == printed("2") != b""
-
-
-def test_a_random_rubric_of_the_world_names_no_procedure_of_its_problem():
-    rows = examples("train", 300, 0)
-    titles = Counter(
-        criterion.title
-        for placebo in random_criteria(rows, 0)
-        for criterion in read_rubric(placebo, rubric_of(placebo)).criteria
-    )
-    # Two families may share a procedure, such as converting minutes; hardly any pair does.
-    assert titles["foreign"] > 50 * (titles["method"] + titles["mistake"])
-    assert titles["unread"] == titles["general"] == 0
+@pytest.mark.parametrize(
+    ("placebo", "start"),
+    [*zip(PLACEBOS, ["909635b6", "ae7067c8", "c7e5314b", "4110b464", "af7638cf"], strict=True)],
+)
+def test_placebos_of_a_seed_never_change(placebo: config.Placebo, start: str):
+    rows = with_placebo(examples("train", 200, 0), placebo, PromptTemplates())
+    assert fingerprint(rows).startswith(start)
 
 
 # Shuffled
@@ -301,10 +239,8 @@ def test_as_few_as_possible_stay_within_their_template(names: str):
 # Runs
 
 
-@pytest.mark.parametrize("placebo", PLACEBOS[:2], ids=lambda placebo: placebo.type)
-def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(
-    tmp_path: Path, placebo: config.Placebo
-):
+def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(tmp_path: Path):
+    placebo = config.GenericRubrics()
     tree = {
         "model": {"path": tiny_folder(tmp_path / "model"), "training": {"type": "full"}},
         "data": {"type": "world", "num_examples": 6},

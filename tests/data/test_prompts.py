@@ -88,16 +88,6 @@ def test_a_line_that_a_kill_cut_off_is_written_anew(policy: Policy, tmp_path: Pa
     assert other.read_text().splitlines() == [last]
 
 
-def test_separators_inside_an_analysis_do_not_break_the_cache(
-    policy: Policy, tmp_path: Path
-) -> None:
-    said = Completion((5, 6), "one\u2028two\x85three", finished=False)
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
-    first = with_analyses(asked, VIEWS, policy, ScriptedEngine([said]), tmp_path, 1000)
-    silent = ScriptedEngine([Completion((0,), "never asked", True)])
-    assert with_analyses(asked, VIEWS, policy, silent, tmp_path, 1000) == first
-
-
 def test_a_teacher_prompt_that_its_analysis_makes_too_long_is_an_error(
     policy: Policy, tmp_path: Path
 ) -> None:

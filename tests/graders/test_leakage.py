@@ -1,4 +1,3 @@
-from random import Random
 from typing import get_args
 
 import pytest
@@ -6,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcsd.data.views import PromptTemplates
-from rcsd.evaluation import run_report
 from rcsd.graders.leakage import text_metrics
 from rcsd.types import Criterion, Example, Rubric, ViewName
 
@@ -108,12 +106,6 @@ def test_a_calculation_that_comes_out_the_same_is_no_copy() -> None:
     assert REFERENCE not in text_metrics([(Example("v", "How fast?", solution=working), "")])
 
 
-def test_each_phrase_counts_once_and_each_time_it_is_said() -> None:
-    assert num(HEDGES, "perhaps perhaps perhaps") == 3
-    assert num(CHECKS, "Hmm, hmm. Let me double-check.") == 3
-    assert num(CHECKS, "Let\u2019s verify, and double check") == 2
-
-
 def test_duplicates_are_counted_within_an_example() -> None:
     assert DUPLICATES not in text_metrics([(ICE, "Same."), (PLAIN, "Same.")])
     assert text_metrics([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
@@ -139,24 +131,14 @@ def test_texts_without_words_divide_by_nothing() -> None:
         "According to the rubric, units matter.",
         "The **rubric** asks for a unit.",
         "RUBRIC: be clear",
-        "This matches the reference\nanswer.",
-        "As the reference solution shows, it floats.",
         "The reference solution states that it floats.",
-        "As the reference says, it floats.",
         "According to the reference, the answer is 4.",
         "As the guidance says, I give a unit.",
-        "Following the guidance, I give a unit.",
         "The provided guidance wants a unit.",
-        "I will not mention this guidance.",
         "The criteria state that a unit is needed.",
-        "The criteria require a unit.",
-        "This meets the given criteria.",
         "According to the criteria, a unit is needed.",
         "This agrees with the given answer.",
-        "The expected answer is 4.",
-        "As the provided solution does, I begin with forces.",
         "The given solution concludes that it floats.",
-        "From the worked solution we know the density.",
         "A strong answer must name the density.",
         "The answer key says B.",
     ],
@@ -169,27 +151,19 @@ def test_speaking_of_rubric_reference_or_guidance_is_a_leak(text: str) -> None:
     "text",
     [
         "In the frame of reference of the train, the ball rests.",
-        "The reference frame moves with the observer.",
         "With reference to the table, it is 4.",
-        "The reference electrode is at 0 V, and the reference state is the pure liquid.",
         "According to the reference values, it is 4.",
-        "The reference states are those of the pure liquids.",
         "Compare its colour with the reference solution.",
         "The reference solution shows no absorbance.",
         "The criterion for equilibrium is that the Gibbs energy is least.",
-        "The criterion requires all poles in the left half plane.",
         "The diagnostic criteria include fever.",
-        "The DSM-5 criteria require five symptoms.",
         "According to the criteria of Amsterdam, it is hereditary.",
         "Such effects fall under the rubric of epigenetics.",
         "Axon guidance depends on netrins; the guidance cues attract the growth cone.",
         "According to the guidance of the WHO, fluids come first.",
         "The given solution of NaCl is diluted.",
         "None of the given answer choices is right.",
-        "The answer is given in metres.",
-        "A worked solution follows.",
         "The solution is a strong acid; the model answers well.",
-        "The scoring of the sample is provided.",
     ],
 )
 def test_science_may_speak_of_references_and_criteria(text: str) -> None:
@@ -223,18 +197,6 @@ def test_the_words_of_our_templates_are_leaks(template: str, view: ViewName) -> 
     assert leaks(text)
 
 
-@pytest.mark.parametrize("template", ["answer_now", "write_rubric_now"])
-def test_the_words_of_our_later_turns_are_leaks(template: str) -> None:
-    assert leaks(PromptTemplates().render(f"{template}.jinja"))
-
-
-def test_the_question_as_it_is_asked_is_no_leak() -> None:
-    none = {"answer": None, "solution": None, "rubric": None}
-    assert not leaks(
-        PromptTemplates().render("answer.jinja", question=QUESTION, guided=False, **none)
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "hedges", "checks"),
     [
@@ -264,31 +226,8 @@ def test_hedges_and_checks_are_counted_and_science_is_neither(
 
 # Laws
 
-PHRASES = ["the rubric", "perhaps", "wait,", "hmm", "ice", "\u2014", SOLUTION, CRITERION, "x" * 3]
-TEXTS = st.lists(st.sampled_from(PHRASES), max_size=6).map(" ".join)
-PAIRS = st.lists(st.tuples(st.sampled_from([ICE, PLAIN]), TEXTS), min_size=1, max_size=8)
-
-
-@given(PAIRS, st.randoms(use_true_random=False))
-def test_order_does_not_matter(pairs: list[tuple[Example, str]], rng: Random) -> None:
-    mixed = list(pairs)
-    rng.shuffle(mixed)
-    assert text_metrics(mixed) == text_metrics(pairs)
-
 
 @given(st.lists(st.tuples(st.just(ICE), st.text()), max_size=4))
 def test_any_text_gives_shares_and_rates(pairs: list[tuple[Example, str]]) -> None:
     for name, value in text_metrics(pairs).items():
         assert 0 <= value <= (1 if name.endswith("_share") else 2000)
-
-
-# Beside the rest
-
-
-def test_the_report_has_a_curve_of_each_metric() -> None:
-    metrics = text_metrics([(ICE, "Ice."), (ICE, "Ice!")])
-    assert len(metrics) == 6
-    row = {"step": 1.0} | {name: float(n) for n, name in enumerate(sorted(metrics))}
-    found = run_report.curves("run", [row])
-    assert sorted(curve.values[0] for curve in found) == [0, 1, 2, 3, 4, 5]
-    assert len({curve.metric for curve in found}) == 6

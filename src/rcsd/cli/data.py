@@ -1,19 +1,18 @@
 """``rcsd data``."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.panel import Panel
 
 from rcsd.cli.table import Table
-from rcsd.cli.terminal import console, labelled, quieten_libraries, say, styled
-from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.cli.terminal import console, labelled, say, styled
+from rcsd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from rcsd.data.check import Report, ViewLength
+    from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
     from rcsd.types import Example
 
@@ -30,16 +29,10 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
         Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"],
         typer.Option(help="Format of the source."),
     ],
-    rubric: Annotated[
-        str, typer.Option(help="Name of the rubric to take where a RaR row has several.")
-    ] = "GT",
     turns: Annotated[
         Literal["single", "joined"],
         typer.Option(help="Prompts of several turns: single refuses, joined joins them."),
     ] = "single",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse rows that need a repair.")
-    ] = False,
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -57,7 +50,7 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     _check_new(out, force, [Path(source)])
     listing = out.with_name(out.name + ".import.json")
     _check_new(listing, force, [Path(source)])
-    options = Options(rubric, turns, strict)
+    options = Options(turns)
     hub = Hub(split, config, revision, files)
     examples, report = import_rows(source, format, options, hub)
     write_jsonl(examples, out)
@@ -80,7 +73,6 @@ def _import_table(report: "ImportReport") -> Table:
     rows = [("rows read", str(report.num_rows)), ("examples", str(report.num_examples))]
     for kind, counts in (
         ("rule", report.counts),
-        ("repair", report.repairs),
         ("criterion left out", report.omissions),
         ("row refused", report.refusals),
         ("field not read, rows with it", report.unread_fields),
@@ -116,18 +108,13 @@ def world(
 def check(
     file: Annotated[Path, typer.Argument(help="JSONL file of rows.")],
     against: Annotated[list[Path] | None, typer.Option(help="Test file; may be repeated.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer counts tokens; as model.path.")
-    ] = None,
     near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.8,
     json: Annotated[Path | None, typer.Option(help="JSON file to write all findings to.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     num: Annotated[int, typer.Option(help="Number of findings to show.", min=0)] = 40,
 ) -> None:
-    """Check rows: schema, duplicates, leaks, empty fields, lengths. Exit code 1: errors."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from rcsd.data.check import Finding, check_file, view_lengths, well_formed  # noqa: PLC0415
+    """Check rows: schema, duplicates, leaks, empty fields. Exit code 1: errors."""
+    from rcsd.data.check import check_file  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
@@ -135,43 +122,12 @@ def check(
     if not 0 < near <= 1:
         raise ConfigError(f"--near {near:g}: expected a number above 0, up to 1")
     report = check_file(file, against or [], near)
-    if model is not None and report.num_examples:
-        tokenizer, positions = _tokenizer(model)
-        lengths = view_lengths(well_formed(file), tokenizer, positions)
-        over = [
-            Finding(
-                "warning",
-                f"view {length.view} too long",
-                f"{length.num_over} of {length.num_examples} prompts exceed {positions} tokens",
-            )
-            for length in lengths
-            if length.num_over
-        ]
-        report = replace(report, lengths=tuple(lengths), findings=(*report.findings, *over))
     _print_report(report, num)
     if json is not None:
         write_json(json, report.json())
         say(f"All findings: {json}")
     if report.fails("warning" if strict else "error"):
         raise typer.Exit(1)
-
-
-def _tokenizer(model: str) -> tuple[Any, int | None]:
-    """Tokenizer of a model, and its number of positions where it is declared."""
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 (torch takes seconds)
-
-    from rcsd.models.hub import model_folder  # noqa: PLC0415
-
-    quieten_libraries()
-    folder = model_folder(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        positions = getattr(settings, "max_position_embeddings", None)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model}: no tokenizer can be loaded: {error}") from error
-    tokenizer.model_max_length = sys.maxsize  # prompts are counted, not run
-    return tokenizer, positions
 
 
 def _print_report(report: "Report", num: int) -> None:
@@ -184,20 +140,7 @@ def _print_report(report: "Report", num: int) -> None:
     if len(report.findings) > num:
         left = len(report.findings) - num
         console.print(f"{left} more findings; --json FILE or --num shows them")
-    if report.lengths:
-        console.print(_length_table(report.lengths))
     console.print(f"{report.count('error')} errors, {report.count('warning')} warnings")
-
-
-def _length_table(lengths: "Sequence[ViewLength]") -> Table:
-    rows = []
-    for length in lengths:
-        tokens = (length.min_tokens, length.median_tokens, length.p95_tokens, length.max_tokens)
-        over = "?" if length.num_over is None else str(length.num_over)
-        cells = [f"{value:.0f}" for value in tokens]
-        rows.append([length.view, str(length.num_examples), *cells, over])
-    columns = ("view", "rows", "min", "median", "95%", "max", "too long")
-    return Table(columns, rows, "Prompt lengths in tokens")
 
 
 @app.command()

@@ -46,12 +46,9 @@ def check(
     if every:
         console.print(every_finding(report.findings))
     console.print(_findings_by_rule(report))
-    readable = report.rubrics["readable"]
-    rate = "" if report.parse_rate is None else f" ({report.parse_rate:.1%})"
     console.print(
-        f"{report.num_rows} rows; {report.rubrics['none']} without a rubric; of "
-        f"{readable + report.rubrics['malformed']} rubrics {readable} can be read{rate}; "
-        f"{report.num_criteria} criteria.",
+        f"{report.num_rows} rows, {report.num_examples} well-formed, "
+        f"{report.num_with['rubric']} with a rubric; {report.num_criteria} criteria.",
         highlight=False,
     )
     if json is not None:

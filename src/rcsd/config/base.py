@@ -225,8 +225,8 @@ def _explained(root: type[Section], detail: Any) -> str:
     if detail["type"] != "extra_forbidden" or section is None:
         if not name:  # of the whole tree, which nobody wants to see again
             return detail["msg"]
-        given = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
-        return f"{name}: {detail['msg']}{given}{_nearest_tag(detail)}"
+        got = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
+        return f"{name}: {detail['msg']}{got}{_nearest_tag(detail)}"
     if keys[-1] in RENAMED:
         return f"{name}: is now called '{RENAMED[keys[-1]]}'"
     close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
@@ -235,12 +235,12 @@ def _explained(root: type[Section], detail: Any) -> str:
 
 
 def _shortened(value: object) -> str:
-    """As Python writes it; YAML may hold numbers that it refuses to write."""
+    """`repr`, shortened; of a number of too many digits its type."""
     try:
-        shown = repr(value)
+        text = repr(value)
     except ValueError:
         return f"a {type(value).__name__} of too many digits"
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _nearest_tag(detail: Any) -> str:

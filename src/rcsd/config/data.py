@@ -188,7 +188,7 @@ Placebo = Annotated[
 
 
 class Rubrics(Section):
-    """What becomes of the rubrics of examples before a model is shown them or learns from them.
+    """Rubrics that a model sees or learns from: the examples' or a placebo.
 
     Held-out answers are always graded by the rubrics of their own rows.
     """

@@ -1,4 +1,4 @@
-"""What samples completions."""
+"""Engines that sample completions."""
 
 import warnings
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ Stale = Annotated[RefuseStale | WeightStale, Field(discriminator="type")]
 
 
 class _Vllm(Section):
-    """What both ways to vLLM have alike."""
+    """Settings that both vLLM engines share."""
 
     max_gap_nats: float = Field(default=0.1, gt=0)
     """Mean absolute difference, in nats, of what engine and trainer say is a sampled token's
@@ -145,8 +145,8 @@ def engine_by_type(kind: Literal["local", "hf", "vllm"], batch_size: int) -> Any
 
 def max_lag_steps(engine: AnyEngine, overlap: bool) -> int:
     """Steps by which completions may lag and are learned from as they are."""
-    given = engine.max_lag_steps if isinstance(engine, VllmEngine | VllmServer) else None
-    return int(overlap) if given is None else given
+    limit = engine.max_lag_steps if isinstance(engine, VllmEngine | VllmServer) else None
+    return int(overlap) if limit is None else limit
 
 
 def warn_of_drift(engine: AnyEngine, metrics: Mapping[str, float]) -> None:

@@ -350,7 +350,7 @@ AnyMethod = Annotated[
 
 
 def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | Sft]:
-    """What a method is made of: the methods of its phases, the terms of its sums, or itself."""
+    """Objectives of a method: its phases' methods, its sums' terms, or itself."""
     match method:
         case Schedule():
             return [leaf for phase in method.phases for leaf in objectives(phase.method)]
@@ -362,7 +362,7 @@ def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | S
 
 def distillations(method: PhaseMethod | Schedule | Sft) -> Sequence[Distill]:
     """All sections of distillation in a method: objectives, and the parts of srpo and criterion."""
-    found = [
+    sections = [
         leaf.distill if isinstance(leaf, Srpo | Criterion) else leaf for leaf in objectives(method)
     ]
-    return [section for section in found if isinstance(section, Distill)]
+    return [section for section in sections if isinstance(section, Distill)]

@@ -53,8 +53,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 def filled(tree: Mapping[str, Any], name: Any, section: str) -> dict[str, Any]:
     """A section's tree with what a preset says where the tree says nothing."""
-    known = isinstance(name, str) and name in PRESETS
-    values = PRESETS[name].get(section, {}) if known else {}
+    is_preset = isinstance(name, str) and name in PRESETS
+    values = PRESETS[name].get(section, {}) if is_preset else {}
     return {**values, **tree}
 
 
@@ -64,5 +64,5 @@ def named(method: Any) -> list[str]:
         return [name for item in method for name in named(item)]
     if not isinstance(method, Mapping):
         return []
-    own = [method["preset"]] if isinstance(method.get("preset"), str) else []
-    return own + [name for value in method.values() for name in named(value)]
+    names = [method["preset"]] if isinstance(method.get("preset"), str) else []
+    return names + [name for value in method.values() for name in named(value)]

@@ -27,7 +27,7 @@ from rcsd.types import ViewName
 
 
 class Views(Section):
-    """What student and teacher see beside the question, and what they write."""
+    """Parts of the example in the prompts of student and teacher, and the text they write."""
 
     writes: Literal["answer", "rubric"] = "answer"
     """What is written: an answer to the question (stage 2), or a rubric for it (stage 1: the
@@ -85,7 +85,7 @@ class RubricGrammar(Section):
 
 
 class Sampling(Section):
-    """How completions are drawn in training."""
+    """Sampling of completions in training."""
 
     temperature: float = Field(default=1.0, gt=0)
     """Temperature; the paper takes 1.2."""
@@ -128,7 +128,7 @@ class Optim(Section):
 
 
 class Budget(Section):
-    """What a run may use up: it ends after the first step at which both bounds are reached.
+    """Budget: the run ends after the first step at which both bounds are reached.
 
     So that methods can be compared that sample different numbers of completions a step.
     """
@@ -144,7 +144,7 @@ class Budget(Section):
 
 
 class Processes(Section):
-    """What holds where a run is started as several processes, one for each device.
+    """Settings of a run in several processes, one for each device.
 
     How many there are says the launcher: ``rcsd train --processes N``, ``accelerate launch`` or
     ``torchrun``. Each samples and learns from its share of a step; the step is that of one process.
@@ -164,7 +164,7 @@ DEFAULT_MAX_TOKENS_PER_MICROBATCH = 16384
 
 
 class Stage(Section):
-    """What a run does, apart from the model that it starts from and the folder that it fills."""
+    """A run, apart from the model that it starts from and its folder."""
 
     data: Data
     """What is trained on."""
@@ -229,8 +229,8 @@ class Stage(Section):
             raise ValueError(f"one preset a run, not {' and '.join(sorted(presets))}")
         for name in presets:
             for section in ("views", "sampling"):
-                if isinstance(given := tree.get(section, {}), dict):
-                    tree = {**tree, section: filled(given, name, section)}
+                if isinstance(values := tree.get(section, {}), dict):
+                    tree = {**tree, section: filled(values, name, section)}
         return tree
 
     @model_validator(mode="after")
@@ -249,33 +249,33 @@ class Stage(Section):
 
     @property
     def has_teacher_view(self) -> bool:
-        """Whether completions are scored in the teacher's view."""
+        """True if completions are scored in the teacher's view."""
         return bool(distillations(self.method))
 
     @property
     def probed_data(self) -> Data:
-        """What is asked before training: the first held-out set, or what is trained on."""
+        """Data that `rcsd probe` asks: the first held-out set, or the training data."""
         return (
             self.data if self.evaluation is None else next(iter(self.evaluation.by_name.values()))
         )
 
     @property
     def uses_rubrics(self) -> bool:
-        """Whether anything that is shown, learned or rewarded holds the examples' rubrics."""
+        """True if a view, a target or a reward contains the examples' rubrics."""
         if isinstance(self.method, Sft):
             return "rubric" in self.method.view or self.views.writes == "rubric"
-        shown = self.views.student + (self.views.teacher if self.has_teacher_view else "")
+        views = self.views.student + (self.views.teacher if self.has_teacher_view else "")
         rewards = [
             reward
             for method in objectives(self.method)
             if isinstance(method, Grpo | Srpo)
             for reward in (method.reward if isinstance(method, Srpo) else method).rewards
         ]
-        return "rubric" in shown or any(isinstance(reward, RubricReward) for reward in rewards)
+        return "rubric" in views or any(isinstance(reward, RubricReward) for reward in rewards)
 
     @property
     def learned_view(self) -> ViewName:
-        """What the trained model is shown beside the question when it is used."""
+        """View of the trained model when it is used."""
         return self.method.view if isinstance(self.method, Sft) else self.views.student
 
 

@@ -6,20 +6,17 @@ fields. `check_rubrics`: the rules of `rcsd.data.lint_rules`.
 
 import re
 import textwrap
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from rcsd.data.lint_rules import RULES, SEVERITIES, Limits, Severity, build_context
 from rcsd.data.rows import FileRow, read_rows
-from rcsd.data.views import ChatTokenizer, PromptTemplates, answer_conversation, prompt_ids
-from rcsd.errors import DataError
-from rcsd.types import Example, ViewName
+from rcsd.types import Example
 
 NEAR = 0.8
 """Jaccard similarity of word shingles above which two questions are near-duplicates."""
@@ -50,29 +47,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class ViewLength:
-    """Lengths of a view's prompts, in tokens.
-
-    Args:
-        view: Name of the view.
-        num_examples: Number of examples that have its parts.
-        min_tokens: Shortest prompt.
-        median_tokens: Median.
-        p95_tokens: 95th percentile.
-        max_tokens: Longest prompt.
-        num_over: Prompts longer than the model's positions, or None where they are unknown.
-    """
-
-    view: ViewName
-    num_examples: int
-    min_tokens: int
-    median_tokens: float
-    p95_tokens: float
-    max_tokens: int
-    num_over: int | None
-
-
-@dataclass(frozen=True)
 class Report:
     """Findings in a file, and counts of its rows.
 
@@ -81,26 +55,16 @@ class Report:
         num_rows: Rows, malformed ones included.
         num_examples: Well-formed rows.
         num_with: Number of well-formed rows with a rubric, a reference answer, a solution.
-        rubrics: Number of rows whose rubric is readable, malformed, none; in malformed rows too.
         num_criteria: Criteria of the well-formed rows.
         findings: Of the whole file first, then in the order of the checks or lines.
-        lengths: One a view, where a tokenizer was given.
     """
 
     path: str
     num_rows: int
     num_examples: int
     num_with: dict[str, int]
-    rubrics: dict[str, int]
     num_criteria: int
     findings: tuple[Finding, ...]
-    lengths: tuple[ViewLength, ...] = ()
-
-    @property
-    def parse_rate(self) -> float | None:
-        """Share of readable rubrics; None if there is none."""
-        num = self.rubrics["readable"] + self.rubrics["malformed"]
-        return self.rubrics["readable"] / num if num else None
 
     def count(self, severity: Severity) -> int:
         """Number of findings of that severity."""
@@ -130,7 +94,6 @@ class Report:
         }
         severities = {severity: self.count(severity) for severity in SEVERITIES}
         return asdict(self) | {
-            "parse_rate": self.parse_rate,
             "severities": severities,
             "rules": counts,
         }
@@ -181,7 +144,7 @@ def check_rubrics(path: str | Path, limits: Limits | None = None) -> Report:
     """
     rows = list(read_rows(path))
     findings = [*_malformed(rows), *rubric_findings(_numbered(rows), limits)]
-    if all(row.rubric == "none" for row in rows):
+    if not any(row.example is None or row.example.rubric is not None for row in rows):
         message = f"no rubric in the file: none of its rows ({len(rows)}) has one"
         findings.append(Finding("error", "no rubric", message))
     return _report(path, rows, sorted(findings, key=lambda finding: finding.line or 0))
@@ -205,15 +168,6 @@ def rubric_findings(examples: Numbered, limits: Limits | None = None) -> Iterato
                 yield Finding(rule.severity, name, message, line, example.id, field)
 
 
-def well_formed(path: str | Path) -> list[Example]:
-    """Well-formed examples of a file; `check_file` lists the other rows.
-
-    Raises:
-        DataError: If the file cannot be read or holds no row.
-    """
-    return [example for _, example in _numbered(read_rows(path))]
-
-
 def _numbered(rows: Iterable[FileRow]) -> Numbered:
     return [(row.line, row.example) for row in rows if row.example is not None]
 
@@ -224,11 +178,8 @@ def _report(path: str | Path, rows: Sequence[FileRow], findings: Sequence[Findin
         name: sum(getattr(example, name) is not None for example in examples)
         for name in ("rubric", "reference_answer", "solution")
     }
-    rubrics = dict.fromkeys(("readable", "malformed", "none"), 0) | Counter(r.rubric for r in rows)
     num_criteria = sum(len(e.rubric.criteria) for e in examples if e.rubric is not None)
-    return Report(
-        str(path), len(rows), len(examples), num_with, rubrics, num_criteria, tuple(findings)
-    )
+    return Report(str(path), len(rows), len(examples), num_with, num_criteria, tuple(findings))
 
 
 # Checks
@@ -349,34 +300,3 @@ def _answers_in_questions(examples: Numbered) -> Iterator[Finding]:
             excerpt = textwrap.shorten(example.reference_answer or "", 80, placeholder=" …")
             message, rule = f"{excerpt!r} stands in the question", "answer in the question"
             yield Finding("warning", rule, message, line, example.id, "reference_answer")
-
-
-def view_lengths(
-    examples: Sequence[Example], tokenizer: ChatTokenizer, max_tokens: int | None
-) -> list[ViewLength]:
-    """Lengths in tokens of each view that some examples allow, generation header included.
-
-    Args:
-        examples: Each view counts those that have its parts.
-        tokenizer: With a chat template.
-        max_tokens: Positions of the model, or None where they are unknown.
-
-    Raises:
-        ModelError: If the model has no chat template.
-    """
-    templates = PromptTemplates()
-    lengths = []
-    for view in get_args(ViewName):
-        counts = []
-        for example in examples:
-            try:
-                conversation = answer_conversation(example, view, templates)
-            except DataError:
-                continue  # it lacks a part of the view; num_examples says how many do not
-            counts.append(len(prompt_ids(tokenizer, conversation)))
-        if not counts:
-            continue
-        over = None if max_tokens is None else sum(count > max_tokens for count in counts)
-        median, p95 = (float(value) for value in np.percentile(counts, [50, 95]))
-        lengths.append(ViewLength(view, len(counts), min(counts), median, p95, max(counts), over))
-    return lengths

@@ -44,8 +44,8 @@ def shortened(value: object) -> str:
     """Value as Python writes it, in one line of at most 80 characters."""
     try:
         return textwrap.shorten(repr(value), 80, placeholder=" ...")
-    except ValueError:  # an integer of too many digits
-        return f"a {type(value).__name__} of too many digits"
+    except (ValueError, RecursionError):  # an integer of too many digits, a structure too deep
+        return f"a {type(value).__name__} too large to show"
 
 
 def check_text(value: object) -> str:
@@ -74,15 +74,19 @@ Text = Annotated[str, PlainValidator(check_text)]
 """Text that is not empty."""
 
 
+MAX_FIELD_CHARACTERS = 200
+"""Longest field in an error; only structures without end have a longer one."""
+
+
 def explain(error: ValidationError) -> tuple[str, str]:
     """Field of the first error, such as ``rubric[2].weight``, and what is wrong there."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     place = list(first["loc"])
     if isinstance(cause, UnknownFieldError):
         place.append(cause.name)
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return field.removeprefix("."), _sentence(first, cause)
+    return field.removeprefix(".")[:MAX_FIELD_CHARACTERS], _sentence(first, cause)
 
 
 _EXPECTED = {
@@ -90,6 +94,8 @@ _EXPECTED = {
     "dict_type": "an object of texts",
     "string_type": "a text",
     "float_type": "a number",
+    "union_tag_not_found": "an object with a type",
+    "model_attributes_type": "an object with a type",
 }
 
 
@@ -99,6 +105,8 @@ def _sentence(error: Any, cause: object) -> str:
         return str(cause)
     if kind == "missing":
         return f"the {error['loc'][-1]} is missing"
+    if kind == "union_tag_invalid":
+        return f"check type {error['ctx']['tag']!r}: allowed are {error['ctx']['expected_tags']}"
     if kind == "literal_error":
         return f"{shortened(value)}: allowed are {error['ctx']['expected']}"
     expected = _EXPECTED.get(kind)

@@ -13,7 +13,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rcsd import config
 from rcsd.config.data import Arm, PlaceboArm
@@ -150,62 +150,60 @@ def random_criteria(examples: Sequence[Example], seed: int) -> list[Example]:
     are new. Never the other example: a place of negative points takes a positive criterion, with
     its points above 0, where no other example has a negative one.
     """
-    return _with_replaced(examples, "random", seed, lambda size, rng: range(size))
+    pools = _Pools(examples, "random")
+
+    def replaced(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
+        return pools.replaced(index, range(len(rubric.criteria)), rng)
+
+    return _map_rubrics(examples, f"random {seed}", replaced)
 
 
 def noisy(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """Examples with a part of their criteria replaced as `random_criteria` does.
+    """Examples with a share of each rubric's criteria, in (0, 1), replaced as in `random_criteria`.
 
-    Args:
-        examples: The data set.
-        share: Of each rubric's criteria that are replaced, in (0, 1); rounded to whole criteria
-            (halves up), at least one.
-        seed: Random seed.
+    The share is rounded to whole criteria (halves up), at least one.
     """
+    pools = _Pools(examples, "noisy")
 
-    def drawn(size: int, rng: random.Random) -> Sequence[int]:
-        return sorted(rng.sample(range(size), _share_size(share, size)))
+    def replaced(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
+        return pools.replaced(index, _draw_places(rubric, share, rng), rng)
 
-    return _with_replaced(examples, "noisy", seed, drawn)
-
-
-def _with_replaced(
-    examples: Sequence[Example],
-    name: str,
-    seed: int,
-    places: Callable[[int, random.Random], Sequence[int]],
-) -> list[Example]:
-    """Examples with the criteria at some places of each rubric replaced by other examples'."""
-    _refuse_fewer(examples, 2, name)
-    pools = _Pools(examples)
-    result = list(examples)
-    for index, example in enumerate(examples):
-        if example.rubric is not None:
-            rng = random.Random(f"{name} {seed} {example.id}")
-            chosen = places(len(example.rubric.criteria), rng)
-            result[index] = replace(example, rubric=pools.replaced(index, chosen, rng))
-    return result
+    return _map_rubrics(examples, f"noisy {seed}", replaced)
 
 
 def reduced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """Examples with a part of their own criteria, in their order.
+    """Examples with a share of their own criteria, in (0, 1), in their order.
 
-    Every choice of as many criteria of which at least one is positive is as likely as any other. An
-    example's choice depends on the seed and its id alone.
-
-    Args:
-        examples: The data set.
-        share: Of each rubric's criteria that are kept, in (0, 1); rounded to whole criteria
-            (halves up), at least one.
-        seed: Random seed.
+    The share is rounded to whole criteria (halves up), at least one. Every choice of as many
+    criteria of which at least one is positive is as likely as any other. An example's choice
+    depends on the seed and its id alone.
     """
     _refuse_fewer(examples, 1, "reduced")
-    result = list(examples)
-    for index, example in enumerate(examples):
-        if example.rubric is not None:
-            rng = random.Random(f"reduced {seed} {example.id}")
-            result[index] = replace(example, rubric=_part(example.rubric, share, rng))
-    return result
+
+    def part(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
+        while True:
+            criteria = [rubric.criteria[place] for place in _draw_places(rubric, share, rng)]
+            if any(criterion.weight > 0 for criterion in criteria):
+                return Rubric(tuple(criteria))
+
+    return _map_rubrics(examples, f"reduced {seed}", part)
+
+
+def _map_rubrics(
+    examples: Sequence[Example], name: str, change: Callable[[int, Rubric, random.Random], Rubric]
+) -> list[Example]:
+    """Examples with changed rubrics; the random numbers of each depend on the name and its id."""
+    return [
+        e
+        if e.rubric is None
+        else replace(e, rubric=change(index, e.rubric, random.Random(f"{name} {e.id}")))
+        for index, e in enumerate(examples)
+    ]
+
+
+def _draw_places(rubric: Rubric, share: float, rng: random.Random) -> list[int]:
+    size = len(rubric.criteria)
+    return sorted(rng.sample(range(size), max(1, math.floor(share * size + 0.5))))
 
 
 def _refuse_fewer(examples: Sequence[Example], least: int, placebo: str) -> None:
@@ -217,74 +215,52 @@ def _refuse_fewer(examples: Sequence[Example], least: int, placebo: str) -> None
         )
 
 
-def _share_size(share: float, size: int) -> int:
-    return max(1, math.floor(share * size + 0.5))
-
-
-def _part(rubric: Rubric, share: float, rng: random.Random) -> Rubric:
-    size = len(rubric.criteria)
-    while True:
-        places = sorted(rng.sample(range(size), _share_size(share, size)))
-        part = tuple(rubric.criteria[place] for place in places)
-        if any(criterion.weight > 0 for criterion in part):
-            return Rubric(part)
-
-
-@dataclass(frozen=True)
-class _Donor:
-    """A criterion that may be drawn, with the place of its example and that one's kind."""
-
-    criterion: Criterion
-    owner: int
-    kind: Hashable
-
-
 class _Pools:
-    """All criteria of a data set, by their sign."""
+    """All criteria of a data set, by their sign, each with the index of its example."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Example], placebo: str) -> None:
+        _refuse_fewer(examples, 2, placebo)
         self._rubrics = [example.rubric for example in examples]
         kinds: list[Hashable] = [e.tags.get("template", n) for n, e in enumerate(examples)]
-        owned = [kind for kind, rubric in zip(kinds, self._rubrics, strict=True) if rubric]
+        with_rubric = [kind for kind, rubric in zip(kinds, self._rubrics, strict=True) if rubric]
         # One kind for all tells nothing apart: then every example is one.
-        self._kinds = kinds if len(set(owned)) > 1 else list[Hashable](range(len(kinds)))
-        self._donors: dict[bool, list[_Donor]] = {True: [], False: []}
+        self._kinds = kinds if len(set(with_rubric)) > 1 else list[Hashable](range(len(kinds)))
+        self._donors: dict[bool, list[tuple[Criterion, int]]] = {True: [], False: []}
         for index, rubric in enumerate(self._rubrics):
             for criterion in rubric.criteria if rubric is not None else ():
-                donor = _Donor(criterion, index, self._kinds[index])
-                self._donors[criterion.weight > 0].append(donor)
-        owners = {sign: {d.owner for d in donors} for sign, donors in self._donors.items()}
-        self._only = {sign: next(iter(o)) for sign, o in owners.items() if len(o) == 1}
+                self._donors[criterion.weight > 0].append((criterion, index))
+        self._with_mistakes = {index for _, index in self._donors[False]}
 
     def replaced(self, index: int, places: Collection[int], rng: random.Random) -> Rubric:
-        """The rubric of one example, with other examples' criteria in some places."""
+        """Rubric of one example, with other examples' criteria in some places."""
         rubric = self._rubrics[index]
         assert rubric is not None
         criteria, used = list(rubric.criteria), {c.text for c in rubric.criteria}
         for place in places:
             weight = criteria[place].weight
             # Every rubric has a positive criterion, so only a mistake can be without another owner.
-            if weight < 0 and self._only.get(False) == index:
+            if weight < 0 and self._with_mistakes == {index}:
                 weight = -weight
-            donor = self._drawn(index, weight > 0, used, rng)
-            criteria[place] = replace(donor.criterion, weight=weight)
-            used.add(donor.criterion.text)
+            donor = self._draw(index, weight > 0, used, rng)
+            criteria[place] = replace(donor, weight=weight)
+            used.add(donor.text)
         return Rubric(tuple(criteria))
 
-    def _drawn(
+    def _draw(
         self, index: int, positive: bool, used: Collection[str], rng: random.Random
-    ) -> _Donor:
+    ) -> Criterion:
         """One of the least bad criteria, each as likely as any other."""
-        donors, kind = self._donors[positive], self._kinds[index]
+        donors = self._donors[positive]
 
-        def badness(donor: _Donor) -> int:
-            repeats = donor.criterion.text in used
-            return 4 * (donor.owner == index) + 2 * repeats + (donor.kind == kind)
+        def badness(donor: tuple[Criterion, int]) -> int:
+            criterion, owner = donor
+            is_same_kind = self._kinds[owner] == self._kinds[index]
+            return 4 * (owner == index) + 2 * (criterion.text in used) + is_same_kind
 
         for _ in range(_TRIES):
             donor = rng.choice(donors)
             if badness(donor) == 0:
-                return donor
+                return donor[0]
         bad = [badness(donor) for donor in donors]
         least = min(bad)
-        return rng.choice([d for d, b in zip(donors, bad, strict=True) if b == least])
+        return rng.choice([d for d, b in zip(donors, bad, strict=True) if b == least])[0]

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, field_validator
 
 from rcsd.config import JsonlData
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
-from rcsd.data.rubric import CriterionRow, build_rubric, parse_rubric, rubric_rows
+from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
 from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
@@ -156,6 +156,27 @@ class GradingRow(RowModel):
     def _empty_if_null(cls, value: Any) -> Any:
         return [] if value is None else value
 
+    def build(self, reference: object) -> Grading:
+        """Grading of an answer with that reference.
+
+        Raises:
+            DataError: If options and kind do not agree, or the reference is none of the options.
+        """
+        if not isinstance(reference, str):
+            message = "an answer is graded, but the row has no reference answer"
+            raise DataError(message, field="grading")
+        if bool(self.options) != (self.kind == "choice"):
+            message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
+            raise DataError(f"{message}; got {shortened(self.options)}", field="grading.options")
+        letters = LETTERS[: len(self.options)]
+        if self.options and reference.strip() not in (*letters, *map(str.strip, self.options)):
+            message = (
+                f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
+            )
+            raise DataError(message, field="grading.options")
+        tolerance = DEFAULT_TOLERANCE if self.tolerance is None else self.tolerance
+        return Grading(self.kind, tuple(self.options), self.unit or "", tolerance)
+
 
 def _check_id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -172,7 +193,7 @@ class Row(RowModel):
     solution: Text | None = None
     rubric: list[CriterionRow] | None = None
     tags: dict[str, str | None] | None = None
-    grading: Any = None
+    grading: GradingRow | None = None
 
 
 FIELDS = tuple(Row.model_fields)
@@ -200,7 +221,7 @@ def example_from_row(
             solution=read.solution,
             rubric=_build(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
-            grading=_grading(read.grading, read.reference_answer),
+            grading=None if read.grading is None else read.grading.build(read.reference_answer),
         )
     except ValidationError as error:
         field, message = explain(error)
@@ -216,14 +237,6 @@ def _build(rows: list[CriterionRow] | None) -> Rubric | None:
         raise DataError(str(error), field="rubric") from error
 
 
-def _grading(value: object, reference: str | None) -> Grading | None:
-    try:
-        return None if value is None else grading_from_row(value, reference)
-    except DataError as error:
-        field = f"grading.{error.field}" if error.field else "grading"
-        raise DataError(error.message, field=field) from error
-
-
 def grading_from_row(value: object, reference: object) -> Grading:
     """Grading of an answer from a row (`GradingRow`).
 
@@ -235,23 +248,14 @@ def grading_from_row(value: object, reference: object) -> Grading:
         DataError: Naming the field and what is allowed.
     """
     try:
-        row = GradingRow.model_validate(value)
+        return GradingRow.model_validate(value).build(reference)
     except ValidationError as error:
         field, message = explain(error)
         raise DataError(message, field=field) from error
-    letters = LETTERS[: len(row.options)]
-    tolerance = DEFAULT_TOLERANCE if row.tolerance is None else row.tolerance
-    if not isinstance(reference, str):
-        raise DataError("an answer is graded, but the row has no reference answer")
-    if bool(row.options) != (row.kind == "choice"):
-        message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
-        raise DataError(f"{message}; got {shortened(row.options)}", field="options")
-    if row.options and reference.strip() not in (*letters, *(o.strip() for o in row.options)):
-        message = (
-            f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
-        )
-        raise DataError(message, field="options")
-    return Grading(row.kind, tuple(row.options), row.unit or "", tolerance)
+    except DataError as error:
+        raise DataError(
+            error.message, field=(error.field or "").removeprefix("grading.")
+        ) from error
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
@@ -276,8 +280,6 @@ def row_from_example(example: Example) -> dict[str, Any]:
 
 # Files
 
-RubricState = Literal["none", "readable", "malformed"]
-
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
@@ -288,14 +290,12 @@ class FileRow:
         id: Id in the row, or the line number.
         example: None where the row is malformed.
         error: None where it is well-formed.
-        rubric: State of its rubric; a line that is no JSON counts as having none.
     """
 
     line: int
     id: str
     example: Example | None
     error: DataError | None
-    rubric: RubricState
 
 
 def read_rows(path: str | Path) -> Iterator[FileRow]:
@@ -309,28 +309,20 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
         row = _file_row(value, path, line)
         if row.example is not None and row.id in lines:
             message = f"{row.id!r} is the id of line {lines[row.id]} too; ids must differ"
-            row = FileRow(line, row.id, None, DataError(message, path, line, "id"), row.rubric)
+            row = FileRow(line, row.id, None, DataError(message, path, line, "id"))
         lines.setdefault(row.id, line)
         yield row
 
 
 def _file_row(value: Mapping[str, Any] | DataError, path: str | Path, line: int) -> FileRow:
     if isinstance(value, DataError):
-        return FileRow(line, str(line), None, value, "none")
+        return FileRow(line, str(line), None, value)
     try:
         example = example_from_row(value, path, line)
     except DataError as error:
-        id, rubric = value.get("id", line), value.get("rubric")
-        name = str(id) if isinstance(id, str | int) else str(line)
-        return FileRow(line, name, None, error, _rubric_state(rubric))
-    return FileRow(line, example.id, example, None, "readable" if example.rubric else "none")
-
-
-def _rubric_state(rubric: object) -> RubricState:
-    try:
-        return "none" if rubric is None or not parse_rubric(rubric) else "readable"
-    except RubricError:
-        return "malformed"
+        id = value.get("id", line)
+        return FileRow(line, str(id if isinstance(id, str | int) else line), None, error)
+    return FileRow(line, example.id, example, None)
 
 
 def read_jsonl(path: str | Path) -> list[Example]:

@@ -43,11 +43,6 @@ def text_similarity(one: str, other: str) -> float:
     return math.sqrt(fuzz.token_set_ratio(a, b) * fuzz.token_sort_ratio(a, b)) / 100
 
 
-def normal_form(text: str) -> str:
-    """Equal for criteria of the same content words, in whatever order."""
-    return " ".join(sorted(set(content_words(text))))
-
-
 def stems(text: str) -> frozenset[str]:
     """The first five letters of each content word: "normalising" and "normalised" are one."""
     return frozenset(word[:5] for word in content_words(text))

@@ -16,7 +16,7 @@ from rcsd.engines.base import Engine
 from rcsd.engines.sample_cache import SampleCache, request_key
 from rcsd.errors import DataError
 from rcsd.models.policy import Policy
-from rcsd.types import Decoding, completion_of
+from rcsd.types import Decoding, completion_from_row
 
 BATCH = 256
 """Analyses sampled between two writes to the cache."""
@@ -50,7 +50,7 @@ def with_analyses(
     Raises:
         DataError: If a prompt with its analysis is too long, or the cache is broken.
     """
-    templates, store = PromptTemplates(views.templates), SampleCache(cache, completion_of)
+    templates, store = PromptTemplates(views.templates), SampleCache(cache, completion_from_row)
     decoding, weights = Decoding(max_tokens=views.max_analysis_tokens), policy.weights_sha256
     keys = [request_key(weights, pair.teacher_ids, decoding, 0) for pair in prompts]
     by_key = {key: pair.teacher_ids for key, pair in zip(keys, prompts, strict=True)}

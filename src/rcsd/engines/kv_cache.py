@@ -88,7 +88,7 @@ class RoomyCache(DynamicCache):
 
     @property
     def takes_rows(self) -> bool:
-        """Whether rows can be added: other layers count the columns of all rows as one."""
+        """True if rows can be added: other layers count the columns of all rows as one."""
         return all(isinstance(layer, RoomyLayer) for layer in self.layers)
 
     def select(self, row_B: Int[Tensor, " B"]) -> None:

@@ -97,30 +97,30 @@ class LocalEngine(BackoffEngine):
     ) -> "_Rows":
         """Rows of some prompts with their first token; equal prompts are run once."""
         policy, device = self.policy, self.policy.device
-        own = [tuple(prompts[index]) for index in indices]
-        place = {prompt: place for place, prompt in enumerate(dict.fromkeys(own))}
+        ids = [tuple(prompts[index]) for index in indices]
+        place = {prompt: place for place, prompt in enumerate(dict.fromkeys(ids))}
         ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
         cache = RoomyCache(causal_lm(policy.model).config)
         mask = None if mask_UL.all() else mask_UL
         logits_BV = self._decoder(ids_UL, positions(mask_UL), mask, cache)
-        if len(place) < len(own):
-            place_B = torch.tensor([place[prompt] for prompt in own], device=device)
+        if len(place) < len(ids):
+            place_B = torch.tensor([place[prompt] for prompt in ids], device=device)
             cache.select(place_B)
             logits_BV = logits_BV[place_B]
         # Greedy decoding draws nothing.
         num_drawn = 0 if decoding.temperature is None else decoding.max_tokens
         seed, first = drawn_by
-        num_B = torch.zeros(len(own), dtype=torch.long, device=device)
+        num_B = torch.zeros(len(ids), dtype=torch.long, device=device)
         rows = _Rows(
             decoding,
             list(indices),
             cache,
             ids_UL.shape[1],
-            self._mask(decoding, len(own)),
+            self._mask(decoding, len(ids)),
             end_E=torch.tensor(policy.end_ids, device=device),
-            ids_BT=torch.full((len(own), decoding.max_tokens), policy.pad_id, device=device),
+            ids_BT=torch.full((len(ids), decoding.max_tokens), policy.pad_id, device=device),
             uniform_BT=uniforms(seed, [first + index for index in indices], num_drawn).to(device),
-            length_B=torch.tensor([len(prompt) for prompt in own], device=device),
+            length_B=torch.tensor([len(prompt) for prompt in ids], device=device),
             num_B=num_B,
             has_ended_B=num_B > 0,
         )
@@ -138,7 +138,7 @@ class LocalEngine(BackoffEngine):
         return self._masks[decoding.regex].fresh(num_rows)
 
     def _completions(self, rows: "_Rows", leaving: list[int]) -> dict[int, Completion]:
-        """What rows say that leave, by the index of their prompt."""
+        """Completions of the rows that leave, by the index of their prompt."""
         decode = self.policy.tokenizer.decode
         return {
             rows.indices[row]: Completion(
@@ -178,7 +178,7 @@ class _Decoder:
     def _goes_on_from_a_cache(
         self, policy: Policy, cache_name: str, options: dict[str, int]
     ) -> bool:
-        """Whether a padded row, its last token read from a cache, has the whole row's logits."""
+        """Compare a padded row whose last token goes on from a cache with the row read at once."""
         self._cache_name, self._options = cache_name, options
         ids_BL = torch.tensor([[policy.pad_id, 0, 1, 2]], device=policy.device)
         mask_BL = torch.tensor([[0, 1, 1, 1]], device=policy.device)
@@ -277,7 +277,7 @@ class _Rows:
         self.num_B, self._num_left = self.num_B + 1, self._num_left - 1
 
     def admits(self, num: int) -> bool:
-        """Whether it pays to let so many rows in, where the cache takes them."""
+        """True if the cache takes rows and enough are free to be worth a copy."""
         return self.cache.takes_rows and num >= MOVING_SHARE * (len(self.indices) + num)
 
     def joined(self, other: "_Rows") -> "_Rows":
@@ -331,6 +331,6 @@ class _Rows:
         return self
 
     def _recount(self) -> None:
-        """What the host knows without asking, until rows come or go."""
+        """Update what the host keeps between changes of the rows."""
         self._is_padded = int(self.length_B.min()) < self.num_columns
         self._num_left = self.ids_BT.shape[1] - int(self.num_B.max())

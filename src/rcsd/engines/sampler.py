@@ -80,7 +80,7 @@ def inverse_cdf(
 def inverse_cdf_by_blocks(
     weight_BV: Float[Tensor, "B V"], uniform_B: Float64[Tensor, " B"]
 ) -> Int[Tensor, " B"]:
-    """As `inverse_cdf`, over a large vocabulary: first the block, then the entry within it.
+    """`inverse_cdf` over a large vocabulary: first the block, then the entry within it.
 
     Only the sums of blocks and one block are cumulated, not all entries. Which entry comes differs
     from `inverse_cdf` only where a target lies within float64's rounding of an entry's edge.
@@ -90,9 +90,9 @@ def inverse_cdf_by_blocks(
         uniform_B: As `inverse_cdf`.
     """
     vocabulary = weight_BV.shape[1]
-    whole = vocabulary - vocabulary % BLOCK
-    blocks_BNW = weight_BV[:, :whole].unflatten(1, (-1, BLOCK))
-    rest_B1 = weight_BV[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)
+    num_blocked = vocabulary - vocabulary % BLOCK
+    blocks_BNW = weight_BV[:, :num_blocked].unflatten(1, (-1, BLOCK))
+    rest_B1 = weight_BV[:, num_blocked:].sum(-1, keepdim=True, dtype=torch.float64)
     mass_BN = torch.cat([blocks_BNW.sum(-1, dtype=torch.float64), rest_B1], dim=1)
     block_B = inverse_cdf(mass_BN, uniform_B)
 
@@ -153,7 +153,7 @@ def candidates(
 def _in_nucleus(
     value_BK: Float[Tensor, "B K"], probability_BK: Float64[Tensor, "B K"], top_p: float
 ) -> Bool[Tensor, "B K"]:
-    """Which candidates top p keeps; what they lack to 1 is of smaller entries."""
+    """Mask of the candidates in the top-p nucleus; the mass they lack is of smaller entries."""
     if top_p == 1:
         return torch.ones_like(value_BK, dtype=torch.bool)
     order_BK = value_BK.argsort(stable=True)

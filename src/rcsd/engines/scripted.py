@@ -28,12 +28,12 @@ class ScriptedEngine:
         first: int = 0,
     ) -> list[Completion]:
         """The next completions of the script, cut off at the token limit."""
-        said = []
+        completions = []
         for _ in prompts:
             completion = self._completions[self._next % len(self._completions)]
             self._next += 1
             if len(completion.token_ids) > decoding.max_tokens:
                 cut = completion.token_ids[: decoding.max_tokens]
                 completion = Completion(cut, completion.text, finished=False)
-            said.append(completion)
-        return said
+            completions.append(completion)
+        return completions

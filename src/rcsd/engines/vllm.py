@@ -122,9 +122,9 @@ class VllmEngine:
 
     def _refuse_disagreement(self) -> None:
         prompt = self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
-        [said] = self.sample([prompt], PROBE_GREEDY, 0)
-        own = policy_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
-        check_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, "engine vllm")
+        [completion] = self.sample([prompt], PROBE_GREEDY, 0)
+        log_q = policy_log_q(self.policy, prompt, completion.token_ids, 1.0, self._precision)
+        check_gap(mean_gap(completion.log_q, log_q), self._section.max_gap_nats, "engine vllm")
 
     def sample(
         self,
@@ -142,37 +142,39 @@ class VllmEngine:
         """
         if self._num_loads == 0:
             self._sync(None)
-        asked = [
+        requests = [
             self._params(decoding, request_seed(seed, first + index))
             for index in range(len(prompts))
         ]
-        said = []
-        for output in self._generated(prompts, asked, self._adapter):
+        completions = []
+        for output in self._generated(prompts, requests, self._adapter):
             ids, places = output.outputs[0].token_ids, output.outputs[0].logprobs
             log_q = [place[token].logprob for place, token in zip(places, ids, strict=True)]
-            kept = log_q if has_log_q(decoding, LOG_Q_MODE) else []
-            said.append(checked_completion(ids, kept, decoding, self.policy, self._version))
-        return said
+            reported = log_q if has_log_q(decoding, LOG_Q_MODE) else []
+            completions.append(
+                checked_completion(ids, reported, decoding, self.policy, self._version)
+            )
+        return completions
 
     def top_k(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
     ) -> list[list[TopK]]:
-        """As `rcsd.engines.base.TopKScorer`; always of the base as it was read."""
-        asked = self._vllm.SamplingParams(
+        """Top-k log-probabilities of the base weights (`rcsd.engines.base.TopKScorer`)."""
+        request = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=k, detokenize=False
         )
         rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-        outputs = self._generated(rows, [asked] * len(rows), None)
-        found = []
+        outputs = self._generated(rows, [request] * len(rows), None)
+        positions = []
         for prompt, completion, output in zip(prompts, completions, outputs, strict=True):
             places = output.prompt_logprobs[len(prompt) :]
-            found.append(
+            positions.append(
                 [
-                    top_k_tokens({i: said.logprob for i, said in place.items()}, token, k)
+                    top_k_tokens({i: entry.logprob for i, entry in place.items()}, token, k)
                     for place, token in zip(places, completion, strict=True)
                 ]
             )
-        return found
+        return positions
 
     def _params(self, decoding: Decoding, seed: int) -> Any:
         sampling = self._vllm.sampling_params
@@ -189,14 +191,14 @@ class VllmEngine:
         )
 
     def _generated(
-        self, rows: Sequence[Sequence[int]], asked: Sequence[Any], adapter: Any
+        self, rows: Sequence[Sequence[int]], requests: Sequence[Any], adapter: Any
     ) -> list[Any]:
         if not rows:
             return []
-        shown = [{"prompt_token_ids": list(row)} for row in rows]
+        inputs = [{"prompt_token_ids": list(row)} for row in rows]
         try:
             with _own_random_numbers(self.policy):
-                return self._llm.generate(shown, asked, lora_request=adapter, use_tqdm=False)
+                return self._llm.generate(inputs, requests, lora_request=adapter, use_tqdm=False)
         except self._vllm.exceptions.VLLMClientError as error:  # such as a language that is refused
             raise RunError(f"engine vllm: {error}") from error
 

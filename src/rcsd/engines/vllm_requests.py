@@ -57,7 +57,7 @@ def sampling_fields(decoding: Decoding, seed: int, end_ids: Sequence[int]) -> di
 
 
 def has_log_q(decoding: Decoding, mode: str) -> bool:
-    """Whether vLLM's log-probabilities are those of `rcsd.types.Completion.log_q`.
+    """True if vLLM's log-probabilities are those of `rcsd.types.Completion.log_q`.
 
     Args:
         decoding: Sampling parameters.
@@ -164,9 +164,9 @@ def policy_log_q(
         return target_log_q(Scorer(policy.model)(rows), rows.target_T, temperature).tolist()
 
 
-def mean_gap(engine: Sequence[float], own: Sequence[float]) -> float:
+def mean_gap(engine: Sequence[float], trainer: Sequence[float]) -> float:
     """Mean absolute difference, in nats."""
-    return sum(abs(a - b) for a, b in zip(engine, own, strict=True)) / len(own)
+    return sum(abs(a - b) for a, b in zip(engine, trainer, strict=True)) / len(trainer)
 
 
 def check_gap(gap: float, bound: float, what: str) -> None:

@@ -136,29 +136,29 @@ class VllmServer:
         decodes = threading.Lock()
 
         def one(index: int) -> Completion:
-            asked = request_seed(seed, first + index)
-            ids, log_q = self._sampled(prompts[index], decoding, asked, version)
+            request = request_seed(seed, first + index)
+            ids, log_q = self._sampled(prompts[index], decoding, request, version)
             with decodes:
-                kept = log_q if tells else []
-                return checked_completion(ids, kept, decoding, self.policy, version)
+                reported = log_q if tells else []
+                return checked_completion(ids, reported, decoding, self.policy, version)
 
         for _ in range(MAX_RESTARTS):
             if not self._weights.has(version):
                 self._weights.repush(version)
-            said = self._at_once(one, range(len(prompts)))
+            completions = self._at_once(one, range(len(prompts)))
             if self._weights.has(version):
-                return said
+                return completions
         raise RunError(f"{self._server.url} has lost its weights {MAX_RESTARTS} times in a row")
 
     def top_k(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
     ) -> list[list[TopK]]:
-        """As `rcsd.engines.base.TopKScorer`."""
+        """Top-k log-probabilities of the base weights (`rcsd.engines.base.TopKScorer`)."""
 
         def one(pair: tuple[Sequence[int], Sequence[int]]) -> list[TopK]:
             places = self._prompt_log_p(*pair, k)
             return [
-                top_k_tokens(said, token, k) for said, token in zip(places, pair[1], strict=True)
+                top_k_tokens(entry, token, k) for entry, token in zip(places, pair[1], strict=True)
             ]
 
         return self._at_once(one, list(zip(prompts, completions, strict=True)))
@@ -166,18 +166,18 @@ class VllmServer:
     def _prompt_log_p(
         self, prompt: Sequence[int], completion: Sequence[int], k: int
     ) -> list[dict[int, float]]:
-        """What the base says of k tokens, and of the one that stands there, at each position."""
+        """Log-probabilities of the k most likely tokens and of the prompt's token, per position."""
         body = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": k}
         reply = self._completion(self._base, [*prompt, *completion], body)
         places = only_choice(reply, self._base).prompt_logprobs or []
-        found = [
-            {token: said.logprob for token, said in place.items()}
+        positions = [
+            {token: entry.logprob for token, entry in place.items()}
             for place in places[len(prompt) :]
             if place is not None
         ]
-        if len(places) != len(prompt) + len(completion) or len(found) != len(completion):
+        if len(places) != len(prompt) + len(completion) or len(positions) != len(completion):
             raise RunError(f"{reply.source}: prompt_logprobs of other tokens than were sent")
-        return found
+        return positions
 
     def _at_once(self, fn: Callable[[T], Output], items: Sequence[T]) -> list[Output]:
         executor = ThreadPoolExecutor(self.batch_size.value, "rcsd-request")
@@ -249,10 +249,10 @@ class VllmServer:
         prompt = self._tried()
         reply = self._asked(model, prompt, PROBE_GREEDY, 0)
         ids, log_q = _said(only_choice(reply, model), reply)
-        said = checked_completion(ids, log_q, PROBE_GREEDY, self.policy, None)
-        own = policy_log_q(self.policy, prompt, said.token_ids, 1.0, self._precision)
+        completion = checked_completion(ids, log_q, PROBE_GREEDY, self.policy, None)
+        log_p = policy_log_q(self.policy, prompt, completion.token_ids, 1.0, self._precision)
         what = f"{self._server.url}, {model}"
-        check_gap(mean_gap(said.log_q, own), self._section.max_gap_nats, what)
+        check_gap(mean_gap(completion.log_q, log_p), self._section.max_gap_nats, what)
 
     def _told_mode(self) -> str:
         """The server's ``logprobs_mode``: whether what it says is at the temperature of sampling.

@@ -25,7 +25,7 @@ def save_adapter(policy: Policy, folder: Path) -> None:
 
 
 def has_tied_head(policy: Policy) -> bool:
-    """Whether the head is the embedding."""
+    """True if the head is the embedding."""
     model = causal_lm(policy.model)
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
@@ -55,7 +55,7 @@ class WeightSync(Protocol):
         ...
 
     def has(self, version: int | None) -> bool:
-        """Whether the server has these weights, where a request would not tell."""
+        """True if the server has these weights."""
         ...
 
     def repush(self, version: int | None) -> None:
@@ -92,11 +92,11 @@ class SharedFolder:
             shutil.rmtree(left)
 
     def name(self, version: int | None) -> str:
-        """Of a version; None: before any was counted."""
+        """Name of a version; None: before the first."""
         return f"{self.prefix}-{'start' if version is None else version}"
 
     def path(self, version: int | None) -> Path:
-        """Where a version lies."""
+        """Folder of a version."""
         return self._folder / self.name(version)
 
     def begin(self, version: int | None) -> Path:
@@ -207,9 +207,9 @@ class FullSync:
         return self._base
 
     def has(self, version: int | None) -> bool:
-        """Whether the server's weights are these; one that has started again has its first."""
-        said = self._server.request("/weight_info").read(WeightInfo)
-        return said.weight_version == self._folder.name(version)
+        """True if the server holds these weights; a restarted one holds its initial weights."""
+        info = self._server.request("/weight_info").read(WeightInfo)
+        return info.weight_version == self._folder.name(version)
 
     def repush(self, version: int | None) -> None:
         """Have it read them again."""

@@ -13,7 +13,7 @@ from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade_example
 from rcsd.graders.base import Judge
 from rcsd.io import append_rows, drop_cut_row, read_rows, write_rows
-from rcsd.types import Completion, Decoding, Example, completion_of
+from rcsd.types import Completion, Decoding, Example, completion_from_row
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Journal:
     def _read(self) -> list[Completion]:
         drop_cut_row(self.path)
         try:
-            return [completion_of(row) for row in read_rows(self.path)]
+            return [completion_from_row(row) for row in read_rows(self.path)]
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"a completion is broken ({error}); delete the file", self.path

@@ -149,7 +149,7 @@ class Distill:
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
     ) -> TeacherTopK | TeacherLogprobs | Predictions:
-        """As much of the teacher's predictions as the loss needs."""
+        """Teacher targets, reduced to what the loss needs."""
         support, temperature = self.section.support, self.section.temperature
         if self.section.divergence.type == "sampled_token":
             return TeacherLogprobs(*teacher.mapped(self._of_token, target_T))

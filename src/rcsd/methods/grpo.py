@@ -128,11 +128,11 @@ class Grpo:
     ) -> tuple[list[list[float]], dict[str, float]]:
         """Scores of each reward, and what judges cost; each rank scores its share."""
         ranks = self.worker.ranks
-        own = answers[ranks.share(len(answers))]
+        local_answers = answers[ranks.share(len(answers))]
 
         def score() -> tuple[list[list[float]], list[dict[str, float]]]:
             with ranks.interrupts.interruptible():
-                scores = [reward.scores(own) for reward in self.rewards]
+                scores = [reward.scores(local_answers) for reward in self.rewards]
             judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
             return scores, [reward.metrics() for reward in judged]
 

@@ -173,15 +173,17 @@ class OnPolicy:
         if self.freshness is not None:
             metrics |= self.freshness.metrics(rollouts, step)
             self._stale = self.freshness.stale(rollouts, step)
-        for found in computed:
-            metrics |= found.metrics
-        self._num_updates = max(found.num_updates for found in computed)
+        for signals in computed:
+            metrics |= signals.metrics
+        self._num_updates = max(signals.num_updates for signals in computed)
         self._importance.clear()
         self._targets.clear()
 
-        columns = zip(*(found.signals for found in computed), strict=True)
+        columns = zip(*(signals.signals for signals in computed), strict=True)
         rollouts = [replace(r, signals=s) for r, s in zip(rollouts, columns, strict=True)]
-        rewards = next((found.rewards for found in computed if found.rewards is not None), None)
+        rewards = next(
+            (signals.rewards for signals in computed if signals.rewards is not None), None
+        )
         if rewards is not None:
             rollouts = [replace(r, reward=x) for r, x in zip(rollouts, rewards, strict=True)]
         return Batch(rollouts, metrics, self._num_updates, self.worker.policy.packs)

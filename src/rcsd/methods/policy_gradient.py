@@ -96,7 +96,7 @@ def is_clipped(
     clip_low: float,
     clip_high: float,
 ) -> Bool[Tensor, " T"]:
-    """Where `clipped_surrogate` has no gradient: the ratio has moved far as the advantage asks."""
+    """Mask of tokens without gradient in `clipped_surrogate`: the ratio has moved far enough."""
     ratio_T = (log_q_T - sampled_log_q_T).exp()
     below_T = (ratio_T < 1 - clip_low) & (advantage_T < 0)
     return below_T | ((ratio_T > 1 + clip_high) & (advantage_T > 0))
@@ -131,7 +131,7 @@ def frozen_kl_terms(
 
 
 def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: int) -> list[float]:
-    """What each token of a completion weighs in the mean over the step's tokens.
+    """Weight of each token of a completion in the mean over the step's tokens.
 
     The loop divides the step's sum by its N tokens, whatever it learns. With these weights w_i on
     the tokens of completion i, out of S completions with lengths |y_i|, the outcome is

@@ -49,7 +49,7 @@ class RolloutWorker:
 
     @property
     def temperature(self) -> float:
-        """Of sampling; 1 where it is greedy."""
+        """Sampling temperature; 1 where decoding is greedy."""
         return self.decoding.temperature or 1.0
 
     def rollouts(self, prompts: Sequence[PromptPair], step: int) -> list[Rollout]:
@@ -114,7 +114,7 @@ class RolloutWorker:
         if prompts is None:
             prompts = [rollout.student_ids for rollout in rollouts]
         rows = [replace(rollout, index=n) for n, rollout in enumerate(rollouts)]
-        own = rows[self.ranks.share(len(rows))]
+        local_rollouts = rows[self.ranks.share(len(rows))]
 
         def score(microbatch: list[Rollout]) -> dict[int, tuple[float, ...]]:
             self.ranks.interrupts.check()
@@ -126,7 +126,7 @@ class RolloutWorker:
             return {r.index: tuple(v.tolist()) for r, v in zip(microbatch, values, strict=True)}
 
         def score_share() -> list[tuple[float, ...]]:
-            split = partial(split_microbatches, own, packs=self.policy.packs)
+            split = partial(split_microbatches, local_rollouts, packs=self.policy.packs)
             if self.ranks.lockstep and rows:
                 microbatches = split(self.max_tokens_per_microbatch.value)
                 scored = in_lockstep(
@@ -135,7 +135,7 @@ class RolloutWorker:
             else:
                 scored = in_microbatches(split, self.max_tokens_per_microbatch, score)
             by_index = {index: row for part in scored for index, row in part.items()}
-            return [by_index[rollout.index] for rollout in own]
+            return [by_index[rollout.index] for rollout in local_rollouts]
 
         shares = self.ranks.all_gather_results(score_share, has_collectives=self.ranks.lockstep)
         return [row for share in shares for row in share]

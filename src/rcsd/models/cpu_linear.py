@@ -39,7 +39,7 @@ def linear_backend() -> Literal["onednn", "torch"]:
 
 @functools.cache
 def _prefers_onednn() -> bool:
-    """Whether oneDNN is faster, by the processor's maker: a resumed run takes the same."""
+    """True if oneDNN is faster, by the processor's vendor: a resumed run takes the same."""
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return has_both and has_operator and "AuthenticAMD" in _cpu_info()
@@ -72,7 +72,7 @@ class FastLinear(nn.Linear):
     """A linear layer that multiplies by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """As `torch.nn.Linear`."""
+        """The product of `torch.nn.Linear`."""
         return linear(input, self.weight, self.bias)
 
 

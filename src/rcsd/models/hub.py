@@ -45,12 +45,12 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """Where it lies once fetched."""
+        """Folder of the fetched model."""
         return cache_folder() / "models" / self.name if self.wheel else MICRO
 
     @property
     def is_here(self) -> bool:
-        """Whether it lies there."""
+        """True if the model is there."""
         return (self.folder / "config.json").is_file()
 
 
@@ -81,7 +81,7 @@ _MAX_WHEEL_BYTES = 1 << 30  # the largest is a tenth of that
 
 
 def model_folder(path: str) -> str:
-    """What transformers can load: ``builtin:NAME`` becomes a folder; everything else stays.
+    """Path for transformers: ``builtin:NAME`` becomes a folder; everything else stays.
 
     Raises:
         ModelError: If there is no such name, or the model has not been fetched yet.
@@ -97,7 +97,7 @@ def model_folder(path: str) -> str:
 
 
 def model_digest(path: str) -> str:
-    """What a model is known by: SHA-256 of its folder's files, or its id where it is on a hub."""
+    """Identity of a model: SHA-256 of its folder's files, or its hub id."""
     folder = Path(model_folder(path))
     if not folder.is_dir():
         return path
@@ -124,7 +124,7 @@ def refuse_pickles(folder: Path) -> None:
 
 
 def hub_name(path: str) -> str:
-    """How others know a model: a built-in name becomes its hub id where it has one."""
+    """Public name of a model: a built-in name becomes its hub id where it has one."""
     entry = ENTRIES.get(path.removeprefix(BUILTIN)) if path.startswith(BUILTIN) else None
     return entry.hub_id if entry is not None and entry.hub_id is not None else path
 

@@ -1,4 +1,4 @@
-"""What a model predicts at completion positions, without holding the logits of all of them.
+"""Predictions at completion positions, without the logits of all of them.
 
 Axes: T positions, t positions of one chunk, V vocabulary, H hidden, K chosen tokens.
 """
@@ -81,7 +81,7 @@ class HeadPredictions:
         return HeadPredictions(self.hidden_TH[positions], self.weight_VH, self.bias_V)
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """As the model itself would give them."""
+        """Logits, computed by the head."""
         return _wide(linear(self.hidden_TH, self.weight_VH, self.bias_V))
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
@@ -95,18 +95,18 @@ class HeadPredictions:
     @torch.no_grad()
     def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
         """In chunks."""
-        found = [fn(self[rows].logits(), *_rows(along, rows)) for rows in self._chunks()]
-        if isinstance(found[0], Tensor):
-            return torch.cat(found)
-        return tuple(torch.cat(column) for column in zip(*found, strict=True))
+        chunks = [fn(self[rows].logits(), *_rows(along, rows)) for rows in self._chunks()]
+        if isinstance(chunks[0], Tensor):
+            return torch.cat(chunks)
+        return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
         """In chunks, each with its gradient."""
-        shown: dict[str, PerToken] = {}
+        metrics: dict[str, PerToken] = {}
         loss_T = _ChunkedLoss.apply(
-            self.hidden_TH, self.weight_VH, self.bias_V, _Chunked(fn, along, shown)
+            self.hidden_TH, self.weight_VH, self.bias_V, _Chunked(fn, along, metrics)
         )
-        return loss_T, shown
+        return loss_T, metrics
 
     def _chunks(self) -> Iterator[slice]:
         return _slices(len(self), self.weight_VH.shape[0], self.hidden_TH.device)
@@ -128,7 +128,7 @@ class LogitPredictions:
         return LogitPredictions(self.logits_TV[positions])
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """As they are."""
+        """Logits."""
         return _wide(self.logits_TV)
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
@@ -142,8 +142,8 @@ class LogitPredictions:
 
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
         """In one call."""
-        loss_T, shown = fn(self.logits(), *_rows(along, slice(None)))
-        return loss_T, {name: value_T.detach() for name, value_T in shown.items()}
+        loss_T, metrics = fn(self.logits(), *_rows(along, slice(None)))
+        return loss_T, {name: value_T.detach() for name, value_T in metrics.items()}
 
 
 def target_log_q(
@@ -256,12 +256,12 @@ class _ChunkedLoss(torch.autograd.Function):
         for rows in predictions._chunks():
             logits_tV = predictions[rows].logits().requires_grad_(is_ready)
             with torch.set_grad_enabled(is_ready):
-                loss_t, shown = chunked.fn(logits_tV, *_rows(chunked.along, rows))
+                loss_t, metrics = chunked.fn(logits_tV, *_rows(chunked.along, rows))
             if is_ready:
                 (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, torch.ones_like(loss_t))
                 grads.append(linear(grad_tV.to(weight_VH.dtype), weight_VH.T))
             losses.append(loss_t.detach())
-            for name, value_t in shown.items():
+            for name, value_t in metrics.items():
                 columns.setdefault(name, []).append(value_t.detach())
         chunked.shown.update({name: torch.cat(column) for name, column in columns.items()})
         if is_ready:

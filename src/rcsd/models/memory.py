@@ -73,7 +73,7 @@ def batch_limit(batch_size: int) -> AdaptiveLimit:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out, of any device's or the computer's own."""
+    """True if a device or the host ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
@@ -91,7 +91,7 @@ def in_lockstep(
     ranks: Ranks,
     visit: Callable[[list[Rollout], bool], Result],
 ) -> list[Result]:
-    """What a visit of each microbatch gives, where every pass takes all processes (FSDP2).
+    """Results of visiting each micro-batch, where every pass takes all processes (FSDP2).
 
     Processes with fewer microbatches visit the filler in their place, which does not count.
 
@@ -105,7 +105,7 @@ def in_lockstep(
         RunError: If memory runs out: no process can learn a microbatch anew without the others.
     """
     try:
-        found = [
+        results = [
             (visit(microbatch, counts), counts)
             for microbatch, counts in ranks.padded(microbatches, filler)
         ]
@@ -117,7 +117,7 @@ def in_lockstep(
             "tried again in smaller microbatches: lower max_tokens_per_microbatch, or set "
             "model.activation_checkpointing: true"
         ) from error
-    return [result for result, counts in found if counts]
+    return [result for result, counts in results if counts]
 
 
 def in_microbatches(
@@ -126,7 +126,7 @@ def in_microbatches(
     visit: Callable[[list[Rollout]], Result],
     begin: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """What a visit of each microbatch gives; all anew in smaller ones where memory runs out.
+    """Results of visiting each micro-batch; all again in smaller ones if memory runs out.
 
     The limit is halved until there is no microbatch like the one that failed.
 
@@ -141,9 +141,9 @@ def in_microbatches(
     """
     while True:
         begin()
-        found, failed = _tried(split(max_tokens_per_microbatch.value), visit)
+        results, failed = _tried(split(max_tokens_per_microbatch.value), visit)
         if failed is None:
-            return found
+            return results
         free_memory()
         if failed in split(1):
             raise _too_large(failed[0])
@@ -156,16 +156,16 @@ def in_microbatches(
 def _tried(
     microbatches: Sequence[list[Rollout]], visit: Callable[[list[Rollout]], Result]
 ) -> tuple[list[Result], list[Rollout] | None]:
-    """What the visits gave, and the microbatch in which memory ran out, if it did."""
-    found: list[Result] = []
+    """Results of the visits, and the micro-batch that ran out of memory, if any."""
+    results: list[Result] = []
     for microbatch in microbatches:
         try:
-            found.append(visit(microbatch))
+            results.append(visit(microbatch))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return [], microbatch
-    return found, None
+    return results, None
 
 
 def _too_large(rollout: Rollout) -> RunError:

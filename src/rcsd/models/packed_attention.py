@@ -69,7 +69,7 @@ def packed_attention(
     if options.get("softcap") is not None:
         raise ValueError("packed attention knows no soft cap of its scores; take eager")
     window = options.get("sliding_window")
-    asked = {
+    attention_options = {
         "scale": options.get("scaling"),
         "dropout_p": options.get("dropout", 0.0),
         "enable_gqa": query.shape[1] != key.shape[1],
@@ -78,11 +78,11 @@ def packed_attention(
     for branch in layout:
         prompt = slice(*branch.prompt)
         k_prompt, v_prompt = key[:, :, prompt], value[:, :, prompt]
-        seen.append(_causal(query[:, :, prompt], k_prompt, v_prompt, window, asked))
-        for own in (slice(*completion) for completion in branch.completions):
-            k = torch.cat([k_prompt, key[:, :, own]], dim=2)
-            v = torch.cat([v_prompt, value[:, :, own]], dim=2)
-            seen.append(_causal(query[:, :, own], k, v, window, asked))
+        seen.append(_causal(query[:, :, prompt], k_prompt, v_prompt, window, attention_options))
+        for completion_slice in (slice(*completion) for completion in branch.completions):
+            k = torch.cat([k_prompt, key[:, :, completion_slice]], dim=2)
+            v = torch.cat([v_prompt, value[:, :, completion_slice]], dim=2)
+            seen.append(_causal(query[:, :, completion_slice], k, v, window, attention_options))
     return torch.cat(seen, dim=2).transpose(1, 2), None
 
 
@@ -111,7 +111,7 @@ def _causal(
 def _seen(
     num_queries: int, num_keys: int, window: int | None, device: torch.device
 ) -> Bool[Tensor, "Q S"]:
-    """Which keys each of the last tokens sees."""
+    """Mask of the keys that each of the last tokens sees."""
     offset = num_keys - num_queries
     seen = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(offset)
     return seen if window is None else seen.triu(offset - window + 1)

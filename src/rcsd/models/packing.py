@@ -80,12 +80,12 @@ def packed(
         positions += range(len(prompt))
         places = []
         for number in numbers:
-            own, read = len(ids), completions[number][:-1]
+            num_prompt, read = len(ids), completions[number][:-1]
             ids += read
             positions += range(len(prompt), len(prompt) + len(read))
-            before[number] = (end - 1, *range(own, len(ids)))
+            before[number] = (end - 1, *range(num_prompt, len(ids)))
             if read:
-                places.append((own, len(ids)))
+                places.append((num_prompt, len(ids)))
         layout.append(Branch((start, end), tuple(places)))
     return Packed(
         torch.tensor([ids], device=device),
@@ -227,12 +227,12 @@ def microbatch_tokens(microbatch: Sequence[Rollout], packs: bool) -> int:
 
 
 def _packed_tokens(before: Rollout | None, rollout: Rollout) -> int:
-    """What a rollout adds to a row: its prompts too, unless they are those of the one before."""
-    own = 2 * len(rollout.completion.token_ids)
+    """Tokens that a rollout adds to a row: its prompts too, unless the one before has the same."""
+    num_tokens = 2 * len(rollout.completion.token_ids)
     prompts = rollout.student_ids, rollout.teacher_ids
     if before is not None and prompts == (before.student_ids, before.teacher_ids):
-        return own
-    return own + sum(map(len, prompts))
+        return num_tokens
+    return num_tokens + sum(map(len, prompts))
 
 
 def _padded_microbatches(

@@ -59,7 +59,7 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     @property
@@ -74,7 +74,7 @@ class Policy:
 
     @property
     def has_adapters(self) -> bool:
-        """Whether switching adapters off gives the initial weights back."""
+        """True if switching adapters off gives the initial weights back."""
         return isinstance(self.model, PeftModel)
 
 
@@ -186,9 +186,13 @@ def build_policy(
     """
     turn_end = turn_end_id(tokenizer)
     turn_end = tokenizer.eos_token_id if turn_end is None else turn_end
-    own, model.generation_config = model.generation_config, GenerationConfig()
-    given = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    end_ids = {turn_end, tokenizer.eos_token_id, *given} - {None}
+    generation_config, model.generation_config = model.generation_config, GenerationConfig()
+    eos_ids = (
+        generation_config.eos_token_id
+        if isinstance(generation_config.eos_token_id, list)
+        else [generation_config.eos_token_id]
+    )
+    end_ids = {turn_end, tokenizer.eos_token_id, *eos_ids} - {None}
     if turn_end is None:
         raise ModelError("neither the chat template nor the tokenizer name an end token")
     pad_id = tokenizer.pad_token_id
@@ -199,7 +203,16 @@ def build_policy(
     model.train()
     pad_id = turn_end if pad_id is None else pad_id
     trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-    return Policy(model, tokenizer, tuple(sorted(end_ids)), turn_end, pad_id, own, packs, trained)
+    return Policy(
+        model,
+        tokenizer,
+        tuple(sorted(end_ids)),
+        turn_end,
+        pad_id,
+        generation_config,
+        packs,
+        trained,
+    )
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:

@@ -76,8 +76,8 @@ class Scorer(nn.Module):
         """A teacher's weights are swapped in and out: its tensors are kept, not the parameters."""
         if torch.is_grad_enabled():
             return parameter
-        kept = parameter.detach()
-        return kept.clone() if self.is_sharded and parameter.requires_grad else kept
+        detached = parameter.detach()
+        return detached.clone() if self.is_sharded and parameter.requires_grad else detached
 
 
 def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
@@ -102,16 +102,16 @@ def _at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
 
 @torch.no_grad()
 def has_plain_head(model: Any) -> bool:
-    """Whether head(decoder(x)) gives the model's logits, tried on four tokens."""
+    """True if head(decoder(x)) gives the model's logits, tried on four tokens."""
     causal = causal_lm(model)
     head = causal.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         return False
     ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
     with evaluating(model):
-        whole = model(input_ids=ids_BL, use_cache=False).logits
+        logits = model(input_ids=ids_BL, use_cache=False).logits
         hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    return torch.equal(linear(hidden, head.weight, head.bias), whole)
+    return torch.equal(linear(hidden, head.weight, head.bias), logits)
 
 
 def enable_packing(model: Any) -> bool:

@@ -22,7 +22,7 @@ def _at_once() -> None:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """What says with which weights the teacher's part is played."""
+    """The teacher's weights."""
 
     moves_within_a_step: bool
     """Whether it says something else after each update of the student, not only after `update`."""
@@ -36,7 +36,7 @@ class Teacher(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep."""
+        """Tensors for a checkpoint."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -268,7 +268,7 @@ def _read_rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -
         return torch.cat(all_rows) if len(all_rows) > 1 else all_rows[0]
     start = first_row(like)
     end = start + like.to_local().shape[0]
-    own = []
+    blocks = []
     for row, path in pieces:
         with safe_open(path, "pt") as file:
             piece = file.get_slice(name)
@@ -277,8 +277,8 @@ def _read_rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -
             num = piece.get_shape()[0]
             low, high = max(start, row), min(end, row + num)
             if low < high:
-                own.append(piece[low - row : high - row])
-    return torch.cat(own) if own else like.to_local().detach().cpu()
+                blocks.append(piece[low - row : high - row])
+    return torch.cat(blocks) if blocks else like.to_local().detach().cpu()
 
 
 def _read_tensor(path: Path, name: str) -> Tensor:

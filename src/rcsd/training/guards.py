@@ -51,7 +51,7 @@ def abort_on_nan_weights(policy: Policy, step: int, batch: Batch, folder: RunFol
 
 
 def are_finite(policy: Policy) -> bool:
-    """Whether all trained weights are finite."""
+    """True if all trained weights are finite."""
     return not _bad_weights(policy)
 
 

@@ -60,7 +60,7 @@ def _order(failure: ProcessFailure) -> tuple[bool, int]:
 
 
 def is_main() -> bool:
-    """Whether this process talks to the user, by the launcher's variables."""
+    """True on the main process, by the launcher's variables."""
     return os.environ.get("RANK", "0") == "0"
 
 

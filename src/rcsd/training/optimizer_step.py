@@ -113,7 +113,7 @@ class OptimizerStep:
     def _backward(self, method: Method, batch: Batch) -> list[dict[str, float]]:
         """Accumulate the gradient of this rank's share; returns each micro-batch's metrics."""
         restore_random_state = random_state(self.policy.device)
-        own = batch.share(self.ranks.rank, self.ranks.world_size)
+        local_batch = batch.share(self.ranks.rank, self.ranks.world_size)
 
         def begin() -> None:
             # A pass that ran out of memory has left the gradient of some micro-batches.
@@ -127,10 +127,12 @@ class OptimizerStep:
             return shares
 
         if self.ranks.lockstep:
-            microbatches = own.split(self.max_tokens_per_microbatch.value)
+            microbatches = local_batch.split(self.max_tokens_per_microbatch.value)
             shares = in_lockstep(microbatches, shortest(batch.rollouts), self.ranks, backward)
         else:
-            shares = in_microbatches(own.split, self.max_tokens_per_microbatch, backward, begin)
+            shares = in_microbatches(
+                local_batch.split, self.max_tokens_per_microbatch, backward, begin
+            )
             for parameter in self.policy.trainable.values():
                 parameter.grad = _summable_gradient(parameter)
         return [{name: float(share) for name, share in each.items()} for each in shares]

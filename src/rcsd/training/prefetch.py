@@ -13,7 +13,7 @@ import torch
 from rcsd import config
 from rcsd.engines.build import BuiltEngine, build_engine
 from rcsd.models.policy import Policy
-from rcsd.types import Completion, Decoding, completion_of
+from rcsd.types import Completion, Decoding, completion_from_row
 
 
 class Prefetch:
@@ -65,8 +65,8 @@ class Prefetch:
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> None:
         """Begin the next `sample`, which must have the same arguments, by the present weights."""
-        for own, student in self._weights:
-            own.copy_(student)
+        for target, student in self._weights:
+            target.copy_(student)
         self._copied_engine.batch_size.value = self.engine.batch_size.value
         if self._version is not None and self._copied_engine is not self.engine:
             self._copied_engine.sync(self._version)
@@ -114,4 +114,4 @@ class Prefetch:
     def load_state(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take up a checkpoint's completions."""
         self._begun = Future()
-        self._begun.set_result([completion_of(row) for row in rows])
+        self._begun.set_result([completion_from_row(row) for row in rows])

@@ -269,12 +269,12 @@ def _connected(options: RayOptions) -> Iterator[Cluster]:
 
 def _connect(address: str) -> Any:
     """The Ray library, connected."""
-    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if address == LOCAL:
         # Ray's name for it: off, every port is bound to the loopback address on Linux too.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        own = {"include_dashboard": False}
+        options = {"include_dashboard": False}
     elif address != "auto":
         _check_address(address)
     try:
@@ -283,7 +283,7 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         raise ConfigError(f"--ray needs Ray ({error}); pip install 'rcsd[ray]'") from error
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise RunError(
             f"--ray {address}: cannot connect: {error}. A cluster with tokens needs "
@@ -318,8 +318,8 @@ def _check_address(address: str) -> None:
 
 def _as_text(resources: Mapping[str, float]) -> str:
     # Ray counts addresses and its object store among them.
-    own = {name for name in resources if ":" in name or name == "object_store_memory"}
-    return ", ".join(f"{name}={resources[name]:g}" for name in sorted(resources.keys() - own))
+    internal = {name for name in resources if ":" in name or name == "object_store_memory"}
+    return ", ".join(f"{name}={resources[name]:g}" for name in sorted(resources.keys() - internal))
 
 
 @contextmanager

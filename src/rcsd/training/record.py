@@ -26,7 +26,7 @@ _MAY_CHANGE = {
 
 
 def create_run(
-    folder: RunFolder, settings: Config, examples: Sequence[Example], found: Mapping[str, object]
+    folder: RunFolder, settings: Config, examples: Sequence[Example], facts: Mapping[str, object]
 ) -> None:
     """Make a run's folder and write its record.
 
@@ -34,7 +34,7 @@ def create_run(
         folder: Of the run.
         settings: The run.
         examples: What is trained on.
-        found: Further facts, such as what was left out.
+        facts: Further facts, such as what was left out.
 
     Raises:
         RunError: If the folder exists.
@@ -46,13 +46,13 @@ def create_run(
         "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
         "num_examples": len(examples),
-        **found,
+        **facts,
     }
     folder.create(record)
 
 
 def check_same_run(
-    folder: RunFolder, settings: Config, examples: Sequence[Example], found: Mapping[str, object]
+    folder: RunFolder, settings: Config, examples: Sequence[Example], facts: Mapping[str, object]
 ) -> None:
     """Refuse to resume a run with another configuration, data, words or weights.
 
@@ -60,7 +60,7 @@ def check_same_run(
         folder: Of the run.
         settings: The run, as it is to go on.
         examples: What is trained on.
-        found: As in `create_run`; what both records have must be the same.
+        facts: As in `create_run`; what both records have must be the same.
 
     Raises:
         RunError: If there is no such run, or naming what differs.
@@ -79,7 +79,7 @@ def check_same_run(
     same = {
         "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
-        **found,
+        **facts,
     }
     # As JSON has them: tuples come back as lists.
     same = json.loads(json.dumps(same))

@@ -37,8 +37,8 @@ class ShardedEngine:
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> tuple[Sequence[Sequence[int]], Decoding, int, int]:
         """Arguments of this rank's `sample`."""
-        own = self._ranks.share(len(prompts))
-        return prompts[own], decoding, seed, first + own.start
+        share = self._ranks.share(len(prompts))
+        return prompts[share], decoding, seed, first + share.start
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0

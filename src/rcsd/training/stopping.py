@@ -36,7 +36,7 @@ class BudgetTracker:
 
     @property
     def is_spent(self) -> bool:
-        """Whether both bounds of the budget are reached."""
+        """True if both bounds of the budget are reached."""
         if self._budget is None:
             return False
         in_time = self._budget.seconds is None or self.seconds >= self._budget.seconds
@@ -97,7 +97,7 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether ``patience`` evaluations or more came after the best one."""
+        """True if ``patience`` evaluations or more came after the best one."""
         return self._num_since_best >= self._patience
 
     def state_dict(self) -> dict[str, Any]:

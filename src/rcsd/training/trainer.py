@@ -261,7 +261,7 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are taken, the budget is spent, or validation gains nothing more."""
+        """True if all steps are taken, the budget is spent, or validation gains nothing more."""
         stops_early = self.early_stopping is not None and self.early_stopping.should_stop
         return self.step >= self.settings.steps or self.budget.is_spent or stops_early
 

@@ -1,36 +1,34 @@
-"""Benchmarks: what is asked, in which words, how it is graded, where it comes from."""
+"""Published benchmarks: rows, prompts, grading and sources."""
 
 from collections.abc import Mapping
 
 from rcsd.config import TaskName
-from rcsd.data.benchmarks import (
-    arc_challenge,
-    gpqa_diamond,
-    medmcqa,
-    openbookqa,
-    piqa,
-    pubmedqa,
-    rar_science,
-    researchqa,
-    rubrichub_science,
-    scibench,
-    sciq,
-)
-from rcsd.data.benchmarks.base import Problem, Task
+from rcsd.data.benchmarks import choices, rubrics, scibench
+from rcsd.data.benchmarks.base import Task
 
-__all__ = ["TASKS", "Problem", "Task", "task_table"]
+__all__ = ["TASKS", "Task", "task_table"]
 
-_MODULES = (
-    gpqa_diamond, scibench, piqa, rar_science, researchqa, rubrichub_science,
-    medmcqa, pubmedqa, arc_challenge, sciq, openbookqa,
-)  # fmt: skip
-
-TASKS: Mapping[TaskName, Task] = {module.TASK.name: module.TASK for module in _MODULES}
-"""The paper's six benchmarks first."""
+TASKS: Mapping[TaskName, Task] = {
+    task.name: task
+    for task in (
+        choices.GPQA_DIAMOND,
+        scibench.SCIBENCH,
+        choices.PIQA,
+        rubrics.RAR_SCIENCE,
+        rubrics.RESEARCHQA,
+        rubrics.RUBRICHUB_SCIENCE,
+        choices.MEDMCQA,
+        choices.PUBMEDQA,
+        choices.ARC_CHALLENGE,
+        choices.SCIQ,
+        choices.OPENBOOKQA,
+    )
+}
+"""Benchmarks by name, the paper's six first."""
 
 
 def task_table() -> list[dict[str, str]]:
-    """What there is: name, what is asked, split and rows, grading, licence, name on the hub."""
+    """Name, subject, split, number of rows, grading, licence and hub id of each benchmark."""
     return [
         {
             "name": task.name,

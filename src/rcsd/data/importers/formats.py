@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from rcsd.data.fields import shortened
-from rcsd.data.importers.mend import parse_written
 from rcsd.data.importers.notes import Notes, Options
 from rcsd.data.importers.polarity import polarity
 from rcsd.data.rows import parse_json
@@ -160,70 +159,45 @@ RAR_FIELDS = ("id", "question", "reference_answer", "question_source", "rubric",
 WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 0.3, "Pitfall": 0.9}
 """Points of each category, as in the paper's explicit aggregation."""
 
-# Models write Negative for RaR's category Pitfall.
-_CATEGORY = re.compile(
-    rf"({'|'.join(WEIGHTS)}|Negative)(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL
-)
-_WEIGHT_AT_THE_END = re.compile(r"(.*\S)\s*\bWeight:? (-?\d+)\.?", re.DOTALL)
+_CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
 def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
-    """Row of a RaR row, with the rubric that ``options.rubric`` names.
+    """Row of a RaR row, with its gold rubric.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
     `WEIGHTS`. Criteria as objects, ``{"rubric": [{"title", "description", "weight"}]}``, keep
-    theirs. A rubric that is one text was written by a model, and is parsed (`parse_written`). The
-    category's name is cut from a criterion. The sign of a pitfall, and of what has negative points,
-    follows from its phrasing (`polarity`): what a good answer avoids is worth positive points, what
-    a bad answer does costs them.
+    theirs. The category's name is cut from a criterion. The sign of a pitfall, and of what has
+    negative points, follows from its phrasing (`polarity`): what a good answer avoids is worth
+    positive points, what a bad answer does costs them.
     """
-    items = _rar_rubric(source, options.rubric)
-    if isinstance(items, str):
-        written = parse_written(items)
-        items = written.items
-        notes.repairs += written.repairs
-        notes.dropped += written.dropped
-    numbers = iter(range(len(items))) if isinstance(items, list) else iter(())
+    del options  # one question and one gold rubric a row
+    rubrics = source.get("rubrics")
+    items = rubrics.get("GT") if isinstance(rubrics, Mapping) else source.get("rubric")
+    if not isinstance(items, list):
+        raise DataError(
+            "no gold rubric: expected rubrics.GT or rubric to be a list", field="rubric"
+        )
     return _row(
         source,
-        f"rar:{options.rubric}",
+        "rar:GT",
         question=source.get("question"),
         reference_answer=_none_if_blank(source.get("reference_answer")),
-        rubric=_criteria(items, "rubric", notes, lambda item: _rar(item, next(numbers), notes)),
+        rubric=_criteria(items, "rubric", notes, _rar),
         tags=text_tags(source, "question_source"),
     )
 
 
-def _rar_rubric(source: Mapping[str, Any], name: str) -> object:
-    """Rubric of that name: one of ``rubrics``, or for GT the field ``rubric``."""
-    rubrics = source.get("rubrics")
-    if isinstance(rubrics, Mapping):
-        if rubrics.get(name) is not None:
-            return rubrics[name]
-        there = ", ".join(key for key, value in rubrics.items() if value is not None)
-        kind = "gold rubric" if name == "GT" else f"rubric {name!r}"
-        raise DataError(f"no {kind}; there are {there or 'none'}", field=f"rubrics.{name}")
-    if name == "GT" and isinstance(source.get("rubric"), list):
-        return source["rubric"]
-    if name == "GT":
-        raise DataError(
-            "no gold rubric: expected rubrics.GT or rubric to be a list", field="rubric"
-        )
-    raise DataError(f"no rubric {name!r}: the row has no object of rubrics", field="rubrics")
-
-
-def _rar(item: object, index: int, notes: Notes) -> tuple[dict[str, Any], str]:
+def _rar(item: object) -> tuple[dict[str, Any], str]:
     title, points, text = "", None, item
     if isinstance(item, Mapping):
-        title, text = item.get("title") or "", item.get("description")
-        text, points = _rar_points(text, item.get("weight"), index, notes)
+        title, text, points = item.get("title") or "", item.get("description"), item.get("weight")
         if not _is_number(points) or points == 0:
             raise ValueError(f"expected a weight that is a number and not 0, got {points!r}")
     text = _with_words(text)
     match = _CATEGORY.fullmatch(text.strip())
     if match is not None:
         category, text = match.groups()
-        category = "Pitfall" if category == "Negative" else category
     elif points is not None:
         category = "Pitfall" if points < 0 else "no category"
     else:
@@ -233,22 +207,6 @@ def _rar(item: object, index: int, notes: Notes) -> tuple[dict[str, Any], str]:
         sign, phrasing = polarity(text)
         weight, rule = sign * weight, f"{category}, {phrasing}"
     return {"criterion": text, "weight": weight, "title": title or category}, rule
-
-
-def _rar_points(text: Any, points: Any, index: int, notes: Notes) -> tuple[Any, Any]:
-    """Text and points of a criterion; misplaced points are put right, and that is noted."""
-    if isinstance(points, str):
-        try:
-            number = float(points)
-        except ValueError:
-            return text, points
-        notes.repairs.append(("weight given as a text", f"rubric[{index}]: {points!r}"))
-        return text, int(number) if number.is_integer() else number
-    match = _WEIGHT_AT_THE_END.fullmatch(text) if isinstance(text, str) else None
-    if points is not None or match is None:
-        return text, points
-    notes.repairs.append(("weight taken from the end of the text", f"rubric[{index}]: {match[2]}"))
-    return match[1], int(match[2])
 
 
 # RubricHub (arXiv 2601.08430): the files under RuRL, and what its code exports

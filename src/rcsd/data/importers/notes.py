@@ -1,9 +1,9 @@
-"""Accounting of an import: rules, repairs, and what was left out and why."""
+"""Accounting of an import: rules, and what was left out and why."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rcsd.data.rows import example_from_row
@@ -16,17 +16,9 @@ Turns = Literal["single", "joined"]
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of the user.
+    """Choices of the user."""
 
-    Args:
-        rubric: Name of the rubric that is taken, where a row has several.
-        turns: Treatment of a prompt of several turns.
-        strict: Refuse rows that need a repair.
-    """
-
-    rubric: str = "GT"
     turns: Turns = "single"
-    strict: bool = False
 
 
 @dataclass
@@ -35,12 +27,10 @@ class Notes:
 
     Args:
         rules: Rule that decided each criterion or field.
-        repairs: Name and detail of each repair.
         dropped: Place and reason of each criterion that was left out.
     """
 
     rules: list[str] = field(default_factory=list)
-    repairs: list[tuple[str, str]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
 
@@ -58,8 +48,6 @@ class ImportReport:
         dropped_rows: Line and reason of each row that became no example.
         dropped_criteria: Line and reason of each criterion that was left out of its rubric.
         num_examples: Rows that became examples.
-        repairs: Number of repairs in them, by name.
-        repaired_rows: Line, name and detail of each repair.
         refusals: Number of refused rows by reason.
         omissions: Number of criteria left out by reason.
         unread_fields: Fields of the source that no example holds, and the number of rows with them.
@@ -72,8 +60,6 @@ class ImportReport:
     dropped_rows: tuple[tuple[int, str], ...]
     dropped_criteria: tuple[tuple[int, str], ...]
     num_examples: int = 0
-    repairs: Mapping[str, int] = field(default_factory=dict)
-    repaired_rows: tuple[tuple[int, str], ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
     omissions: Mapping[str, int] = field(default_factory=dict)
     unread_fields: Mapping[str, int] = field(default_factory=dict)
@@ -110,7 +96,7 @@ def collect(
             if isinstance(row, DataError):
                 raise row
             unread.update(set(row) - set(fields))
-            example = _example(row, line, reader, options, notes)
+            example = example_from_row(reader(row, options, notes), line=line)
             if example.id in examples:
                 raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
         except DataError as error:
@@ -122,7 +108,6 @@ def collect(
     if not examples:
         first = dropped_rows[0][1] if dropped_rows else "there are no rows"
         raise DataError(f"no row became an example; the first: {first}", source)
-    repairs = [(line, name, detail) for line, notes in accepted for name, detail in notes.repairs]
     omitted = [(line, reason) for line, notes in accepted for reason in notes.dropped]
     return list(examples.values()), ImportReport(
         num_rows=len(accepted) + len(dropped_rows),
@@ -130,26 +115,11 @@ def collect(
         dropped_rows=tuple(dropped_rows),
         dropped_criteria=tuple(omitted),
         num_examples=len(examples),
-        repairs=dict(Counter(name for _, name, _ in repairs)),
-        repaired_rows=tuple((n, ": ".join(filter(None, (name, d)))) for n, name, d in repairs),
         refusals=dict(Counter(reason_name(reason) for _, reason in dropped_rows)),
         omissions=dict(Counter(reason_name(reason) for _, reason in omitted)),
         unread_fields=dict(unread),
         source=source,
     )
-
-
-def _example(
-    row: Mapping[str, Any], line: int, reader: Reader, options: Options, notes: Notes
-) -> Example:
-    ours = reader(row, options, notes)
-    repairs = ", ".join(dict.fromkeys(name for name, _ in notes.repairs))
-    if options.strict and repairs:
-        raise DataError(f"needs a repair, and strict allows none: {repairs}", field="rubric")
-    example = example_from_row(ours, line=line)
-    if not repairs:
-        return example
-    return replace(example, tags={**example.tags, "rubric_repairs": repairs})
 
 
 def reason_name(reason: str) -> str:
