@@ -24,9 +24,9 @@ from rcsd.data.world.following import (
     HABIT_RIGHT,
     DrawnRubrics,
     Plan,
+    concerns,
     followed,
     habit_style,
-    speaks_of,
 )
 from rcsd.data.world.problems import (
     GENERALITIES,
@@ -162,7 +162,7 @@ class Corpus:
             [
                 criterion
                 for criterion, demand in zip(row.rubric.criteria, shown, strict=True)
-                if speaks_of(draft, demand)
+                if concerns(draft, demand)
             ]
         )
         text = written_answer(draft, self.drawn.decided(plan), plan.style)

@@ -121,7 +121,7 @@ class Ranks:
         self.rank, self.world_size, self.lockstep = rank, world_size, lockstep
         self.interrupts = interrupts or Interrupts()
         self.is_broken = False
-        """Whether a rank left amid a collective; closing the process group would wait for it."""
+        """True if a rank left amid a collective; closing the process group would wait for it."""
         self._announced: BaseException | None = None
 
     @property

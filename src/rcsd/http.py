@@ -186,7 +186,7 @@ class Server:
 
 
 def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:
-    """Whether the same request may succeed later."""
+    """True if the same request may succeed later."""
     verdict = response.headers.get("x-should-retry")
     if verdict in ("true", "false"):
         return verdict == "true"

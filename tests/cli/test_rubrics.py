@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rcsd.data.rows import write_jsonl
-from rcsd.data.world.problems import FULL_STYLE, draft_of, examples, written_answer
+from rcsd.data.world.problems import FULL_STYLE, examples, redraw_draft, written_answer
 from rcsd.types import Criterion, Example, Rubric
 
 Said = tuple[int, str, str]
@@ -38,9 +38,9 @@ def world(tmp_path: Path) -> Path:
     vague = Rubric((Criterion("Is right.", 3), Criterion("Is great.", 1)))
     write_jsonl([replace(row, rubric=vague) for row in gold], tmp_path / "vague.jsonl")
     texts = [
-        {"id": row.id, "text": written_answer(draft_of(row), choices, FULL_STYLE), "score": 1}
+        {"id": row.id, "text": written_answer(redraw_draft(row), choices, FULL_STYLE), "score": 1}
         for row in gold
-        for choices in draft_of(row).workings
+        for choices in redraw_draft(row).workings
     ]
     random.Random(0).shuffle(texts)
     rows_file(tmp_path, *texts, name="completions.jsonl")

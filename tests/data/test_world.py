@@ -13,11 +13,11 @@ from rcsd.data.world.problems import (
     Split,
     Style,
     demands,
-    draft_of,
     drawn_problem,
     example,
     examples,
     problems,
+    redraw_draft,
     written_answer,
 )
 from rcsd.data.world.reading import ALWAYS, NEVER, read_rubric
@@ -152,7 +152,7 @@ def drawn_from(split: Split) -> list[Problem]:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_an_example_leads_back_to_its_draft(name: str):
     for draft, row in drawn(name):
-        assert draft_of(row) == draft
+        assert redraw_draft(row) == draft
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_an_example_leads_back_to_its_draft(name: str):
 )
 def test_tags_that_do_not_lead_to_the_question_are_refused(tags: dict[str, str], field: str):
     with pytest.raises(DataError, match="example 'e'") as caught:
-        draft_of(Example("e", "What is 30 C on the Kelvin scale?", tags=tags))
+        redraw_draft(Example("e", "What is 30 C on the Kelvin scale?", tags=tags))
     assert caught.value.field == field
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rcsd.data.load import read_rubrics
 from rcsd.data.rows import write_jsonl
-from rcsd.data.world.problems import FULL_STYLE, draft_of, examples, written_answer
+from rcsd.data.world.problems import FULL_STYLE, examples, redraw_draft, written_answer
 from rcsd.data.written import read_completions, written_rubrics
 from rcsd.errors import ConfigError, DataError
 from rcsd.evaluation.rubric_agreement import (
@@ -225,7 +225,8 @@ def test_gold_of_the_world_written_in_plain_words_agrees_with_itself():
     }
     texts = {
         row.id: [
-            written_answer(draft_of(row), choices, FULL_STYLE) for choices in draft_of(row).workings
+            written_answer(redraw_draft(row), choices, FULL_STYLE)
+            for choices in redraw_draft(row).workings
         ]
         for row in gold
     }

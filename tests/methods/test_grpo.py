@@ -76,7 +76,7 @@ def test_an_answer_is_worth_one_zero_or_is_unscored() -> None:
     texts = [(number, "Answer: 360 J"), (number, "Answer: 3 J"), (number, "I do not know.")]
     texts += [(words, "Answer: Red dwarf."), (words, "Answer: a small star")]
     found = AnswerReward().scores([(example, said(text)) for example, text in texts])
-    assert found == pytest.approx([1.0, 0.0, math.nan, 1.0, math.nan], nan_ok=True)
+    assert found == pytest.approx([1.0, 0.0, 0.0, 1.0, math.nan], nan_ok=True)
 
 
 def test_an_answer_that_was_cut_off_within_itself_is_wrong_where_an_example_says_its_kind() -> None:

@@ -322,7 +322,7 @@ def _agreement_table(
 
 
 def _agreement_facts(of: "Agreement") -> str:
-    """What the table leaves out: counts of what was matched, missed, and not scored."""
+    """Counts of matched, missing and unscored criteria, for the line below the table."""
     facts = [
         f"{of.num_rows - len(of.missing)} of {of.num_rows} gold rows have a rubric",
         f"{of.num_pairs} of {of.num_written} written criteria match one of gold's",

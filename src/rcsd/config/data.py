@@ -84,7 +84,7 @@ class TaskData(Section):
     limit: int | None = Field(default=None, ge=1)
     """The first rows alone, in the order of the file; None takes all."""
     partial: bool = False
-    """Whether a set with another number of rows than was published is taken; else it is refused,
+    """True if a set with another number of rows than was published is taken; else it is refused,
     since a result on it is no result on the benchmark."""
     options_seed: int | None = Field(default=0, ge=0)
     """Seed of the order of a question's options, drawn for each by itself, so that ``limit`` moves

@@ -83,7 +83,7 @@ class VllmEngine(_Vllm):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """In what vLLM computes; None: the type of the policy's weights."""
     compiled: bool = True
-    """Whether vLLM compiles the model and captures graphs: tens of seconds at the start, then
+    """True if vLLM compiles the model and captures graphs: tens of seconds at the start, then
     faster; False computes eagerly."""
 
 

@@ -107,7 +107,7 @@ class ModelJudge(AskedModel):
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the reply's token limit in requests; OpenAI's newer models want the second."""
     sends_seed: bool = True
-    """Whether the seed is sent; some servers refuse it."""
+    """True if the seed is sent; some servers refuse it."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of each request, such as ``{reasoning_effort: low}``; no keys or tokens, which
     ``api_key_variable`` is for."""

@@ -179,7 +179,7 @@ class Grpo(Section):
     rewards: list[Reward] = Field(min_length=1)
     """What completions earn; several are added, each times its weight."""
     normalise_by_deviation: bool = True
-    """Whether advantages are divided by the deviation of their group (GRPO, arXiv 2402.03300) or
+    """True if advantages are divided by the deviation of their group (GRPO, arXiv 2402.03300) or
     not (Dr. GRPO, arXiv 2503.20783)."""
     reduction: Literal["token", "sequence", "constant"] = "token"
     """What the loss is a mean of: all tokens of the step (DAPO, arXiv 2503.14476); the means of
@@ -197,7 +197,7 @@ class Grpo(Section):
     """Factor of the estimated KL(q||p) in nats from the student to the frozen weights, which holds
     the student near them. GRPO takes 0.04; 0 is Dr. GRPO's, DAPO's and TRL's."""
     kl_by_ratio: bool = True
-    """Whether the estimate is multiplied by the ratio to the probability at sampling, so that its
+    """True if the estimate is multiplied by the ratio to the probability at sampling, so that its
     gradient is the KL's (DeepSeek-V3.2, arXiv 2512.02556; TRL's default); false is GRPO's."""
 
     @model_validator(mode="after")

@@ -46,7 +46,7 @@ class Model(Section):
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """Attention implementation of transformers; None takes the model's own choice."""
     packing: bool = True
-    """Whether completions are scored in one row, where those of an example share its prompt's keys
+    """True if completions are scored in one row, where those of an example share its prompt's keys
     and values and nothing is padded; for models with sdpa that give the same hidden states so,
     which is tried on load. False pads: slower, the same numbers."""
     linear: Literal["auto", "onednn", "torch"] = "auto"
@@ -54,11 +54,11 @@ class Model(Section):
     it needs half the time, and PyTorch's choice on others. Both sum in float32, in another order.
     Holds for the whole process."""
     activation_checkpointing: bool = False
-    """Whether backward passes compute each layer's activations anew instead of keeping them: the
+    """True if backward passes compute each layer's activations anew instead of keeping them: the
     student's forward pass is done twice, and of each layer its input alone is held. The gradient
     stays as it is. Takes longer; worth it where a completion does not fit otherwise."""
     trust_remote_code: bool = False
-    """Whether code that comes with the model may run."""
+    """True if code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()
     """What is trained."""
 

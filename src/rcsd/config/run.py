@@ -38,7 +38,7 @@ class Views(Section):
     """The teacher's view. Rubric only is the default: PaperGym (arXiv 2608.31119) measured rubric
     14.2 > rubric+answer 13.8 > answer 13.1."""
     analysis: bool = False
-    """Whether the frozen teacher first writes an analysis of its view, once for each example."""
+    """True if the frozen teacher first writes an analysis of its view, once for each example."""
     max_analysis_tokens: int = Field(default=512, ge=1)
     """Longest analysis, in tokens; a longer one is cut off there and counted."""
     templates: Path | None = None
@@ -151,7 +151,7 @@ class Processes(Section):
     """
 
     sharding: Literal["none", "fsdp"] = "none"
-    """Whether each process holds the whole model, or by FSDP2 its share of every layer's weights,
+    """True if each process holds the whole model, or by FSDP2 its share of every layer's weights,
     gradients and optimizer state. Sharded weights are gathered layer by layer as they are needed;
     to sample with engine local, all of them at once."""
     timeout_seconds: int = Field(default=1800, ge=1)
@@ -204,7 +204,7 @@ class Stage(Section):
     the run's record keeps the number. ``rcsd probe``, which takes no step, takes the default for
     ``auto``."""
     overlap: bool = False
-    """Whether a step's completions are sampled while the step before is learned from: off-policy by
+    """True if a step's completions are sampled while the step before is learned from: off-policy by
     one optimizer step, since they come from the weights before that step. They are not weighted by
     importance: the divergence at each position that they visit is exact, only which positions are
     visited lags. Not for sampled_token, suppress, grpo and srpo, whose gradient is an expectation

@@ -192,13 +192,15 @@ class VllmServer:
         """Tokens and what the server says of them, by a version that it may have lost."""
         model = self._weights.model_name(version)
         for _ in range(MAX_RESTARTS):
-            reply = self._asked(model, prompt, decoding, seed)
+            reply = self._request_completion(model, prompt, decoding, seed)
             if reply.status != 404:
-                return _said(only_choice(reply, model), reply)
+                return _read_choice(only_choice(reply, model), reply)
             self._weights.repush(version)
         raise RunError(f"{self._server.url} has lost {model} {MAX_RESTARTS} times in a row")
 
-    def _asked(self, model: str, prompt: Sequence[int], decoding: Decoding, seed: int) -> Reply:
+    def _request_completion(
+        self, model: str, prompt: Sequence[int], decoding: Decoding, seed: int
+    ) -> Reply:
         body = sampling_fields(decoding, seed, self.policy.end_ids)
         if decoding.regex is not None:
             body["structured_outputs"] = {"regex": decoding.regex}
@@ -247,8 +249,8 @@ class VllmServer:
             RunError: If it computes something else.
         """
         prompt = self._tried()
-        reply = self._asked(model, prompt, PROBE_GREEDY, 0)
-        ids, log_q = _said(only_choice(reply, model), reply)
+        reply = self._request_completion(model, prompt, PROBE_GREEDY, 0)
+        ids, log_q = _read_choice(only_choice(reply, model), reply)
         completion = checked_completion(ids, log_q, PROBE_GREEDY, self.policy, None)
         log_p = policy_log_q(self.policy, prompt, completion.token_ids, 1.0, self._precision)
         what = f"{self._server.url}, {model}"
@@ -260,8 +262,8 @@ class VllmServer:
         Those of a prompt are at temperature 1 in any case.
         """
         prompt = self._tried()
-        reply = self._asked(self._base, prompt, PROBE_WARM, 0)
-        ids, log_q = _said(only_choice(reply, self._base), reply)
+        reply = self._request_completion(self._base, prompt, PROBE_WARM, 0)
+        ids, log_q = _read_choice(only_choice(reply, self._base), reply)
         places = self._prompt_log_p(prompt, ids, 1)
         at_one = [place.get(token, math.nan) for place, token in zip(places, ids, strict=True)]
         is_raw = mean_gap(log_q, at_one) < self._section.max_gap_nats
@@ -281,7 +283,7 @@ def _address(section: config.VllmServer) -> ServerSettings:
     )
 
 
-def _said(choice: Choice, reply: Reply) -> tuple[list[int], list[float]]:
+def _read_choice(choice: Choice, reply: Reply) -> tuple[list[int], list[float]]:
     if choice.logprobs is None:
         raise RunError(f"{reply.source}: log-probabilities were asked for, and none were told")
     if len(choice.logprobs.token_logprobs) != len(choice.token_ids):

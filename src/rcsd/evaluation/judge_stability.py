@@ -209,6 +209,6 @@ def resistance(judge: Judge, cases: Sequence[Case], before: Sequence[Judgement])
 
 
 def _is_open(case: Case, judgement: Judgement, index: int) -> bool:
-    """Whether a criterion is worth points, unmet, and was called unmet."""
+    """True if a criterion is worth points, unmet, and was called unmet."""
     weight = require_rubric(case.example).criteria[index].weight
     return weight > 0 and case.truth[index] is False and judgement.verdicts[index] is False

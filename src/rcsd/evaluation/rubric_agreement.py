@@ -132,9 +132,10 @@ def measure_agreement(  # noqa: PLR0913 (what is measured, by what, and how sure
     if not gold:
         raise DataError("there is no gold row to measure against")
     if missing and not allow_missing:
-        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        listed = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"no written rubric for {len(missing)} of {len(gold)} gold ids: {shown}", field="rubric"
+            f"no written rubric for {len(missing)} of {len(gold)} gold ids: {listed}",
+            field="rubric",
         )
     rows = measure_rows(gold, written, matcher, completions, judge)
     ordered = [row for row in rows if row.verdict_agreement is not None]
@@ -228,8 +229,8 @@ def _points(
     """
     if not texts:
         return [], 0
-    asked = replace(example, rubric=rubric)
-    judged = judge.judgements([(asked, text) for text in texts])
+    graded_by = replace(example, rubric=rubric)
+    judged = judge.judgements([(graded_by, text) for text in texts])
     verdicts = [judgement.verdicts for judgement in judged]
     scored = [
         index

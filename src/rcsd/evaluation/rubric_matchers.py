@@ -1,4 +1,4 @@
-"""Which written criteria demand what gold's demand: by their checks, or by their words."""
+"""Pairs of written and gold criteria with the same demand: by their checks, or their words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -271,7 +271,7 @@ def _cleaned(element: ElementTree.Element) -> ElementTree.Element | None:
     for name, value in element.attrib.items():
         if name == "style":
             value = re.sub(r"font-family:[^;]*(; |$)", "", value)
-            value = re.sub("#[0-9a-f]{6}", lambda found: _VARIABLES[found[0]], value)
+            value = re.sub("#[0-9a-f]{6}", lambda match: _VARIABLES[match[0]], value)
         elif name != "id":
             value = re.sub(r"(\.\d\d)\d+", r"\1", value).replace("\n", "")
         if not (value.startswith("rotate(-0") or (name == "id" and tag == "g")):

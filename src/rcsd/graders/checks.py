@@ -20,7 +20,7 @@ MAX_PATTERN_SECONDS = 2.0
 
 
 def met(check: Mapping[str, Any], text: str) -> bool:
-    """Whether a text meets a check.
+    """True if a text meets a check.
 
     Raises:
         RubricError: If the check is malformed or cannot be carried out: never a verdict then.

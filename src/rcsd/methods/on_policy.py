@@ -111,9 +111,9 @@ class Objective(Protocol):
     name: str
     """Its ``type`` in the configuration."""
     has_teacher: bool
-    """Whether it scores completions in the teacher's view."""
+    """True if it scores completions in the teacher's view."""
     reuses_targets: bool
-    """Whether targets hold for all updates of a batch that is learned from several times."""
+    """True if targets hold for all updates of a batch that is learned from several times."""
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """Rewards, advantages and masks of the whole step, before any loss."""

@@ -25,7 +25,7 @@ class Teacher(Protocol):
     """The teacher's weights."""
 
     moves_within_a_step: bool
-    """Whether it says something else after each update of the student, not only after `update`."""
+    """True if it says something else after each update of the student, not only after `update`."""
 
     def weights(self) -> AbstractContextManager[None]:
         """Inside, the policy's model has the teacher's weights."""

@@ -295,7 +295,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within the usable memory."""
+        """True if the peak is within the usable memory."""
         return self.peak_bytes <= self.device.usable_bytes
 
     def record(self) -> dict[str, Any]:
@@ -345,16 +345,16 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
     model = PlannedModel.from_config(settings.model)
     work = build_work(settings, device.num_devices)
     trained = TRAINED_BYTES * model.trained / shards
-    kept = {"weights": model.weight_bytes / shards, "optimizer": 2 * trained}
+    held_bytes = {"weights": model.weight_bytes / shards, "optimizer": 2 * trained}
     if settings.teacher.type == "ema" or (settings.teacher.type == "frozen" and model.is_full):
-        kept["teacher"] = trained
+        held_bytes["teacher"] = trained
     if settings.overlap:
-        kept["weights of the sampler"] = trained
+        held_bytes["weights of the sampler"] = trained
     engine = settings.engine
     if isinstance(engine, config.VllmEngine):
         number = 4 if (engine.dtype or settings.model.dtype) == "float32" else 2
-        kept["engine's weights"] = float(number * model.all_weights)
-        kept["engine's cache"] = engine.kv_cache_gib * GIB
+        held_bytes["engine's weights"] = float(number * model.all_weights)
+        held_bytes["engine's cache"] = engine.kv_cache_gib * GIB
     phases: dict[str, Mapping[str, float]] = {}
     if work.samples or settings.evaluation is not None:
         phases["sampling"] = _sampling(settings, model, work, lengths, shards)
@@ -381,7 +381,7 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
         "logits or layer gradients": max(logits, counted.backward - counted.kept),
     }
     phases["update"] = {"gradients": trained, "update": trained * (device.kind == "cuda")}
-    return Plan(settings, model, work, lengths, device, kept, phases)
+    return Plan(settings, model, work, lengths, device, held_bytes, phases)
 
 
 def _gathered_bytes(settings: config.Config, model: PlannedModel) -> float:

@@ -83,7 +83,7 @@ class PlannedModel:
 
     @property
     def is_full(self) -> bool:
-        """Whether every weight is trained."""
+        """True if every weight is trained."""
         return self.adapters == 0
 
     @property
@@ -125,7 +125,7 @@ class PassBytes:
 
 
 def casts_weights(settings: config.Config) -> bool:
-    """Whether autocast copies weights to bfloat16; FSDP2 gathers them in bfloat16 instead."""
+    """True if autocast copies weights to bfloat16; FSDP2 gathers them in bfloat16 instead."""
     is_float32 = settings.model.dtype == "float32"
     is_sharded = settings.processes.sharding == "fsdp"
     return settings.precision == "bf16" and is_float32 and not is_sharded
@@ -176,12 +176,12 @@ def pass_bytes(
             with TensorBytes() as student:
                 hidden_TH: Any = predicted([r.student_ids for r in microbatch])
                 hidden_TH = hidden_TH.hidden_TH
-                kept = student.now
-                student.peak = kept
+                held_bytes = student.now
+                student.peak = held_bytes
                 hidden_TH.backward(torch.ones_like(hidden_TH))
     except (RuntimeError, TypeError) as error:
         raise ModelError(f"rcsd plan: {section.path}: cannot be counted: {error}") from error
-    return PassBytes(teacher.peak, kept, student.peak, sum(map(len, completions)))
+    return PassBytes(teacher.peak, held_bytes, student.peak, sum(map(len, completions)))
 
 
 def load_hf_config(section: config.Model) -> Any:

@@ -377,11 +377,11 @@ def rank_completions(
             for place, log_p in zip(places, scored, strict=True)
         ]
 
-    own = gaps(None)
-    rankings = [measure_ranking(TEACHER, own, seed)]
+    teacher_gaps = gaps(None)
+    rankings = [measure_ranking(TEACHER, teacher_gaps, seed)]
     for context in placebos:
         other = gaps(prober.prompts(context)[0])
-        rankings.append(measure_ranking(context.name, other, seed, own))
+        rankings.append(measure_ranking(context.name, other, seed, teacher_gaps))
     return tuple(rankings), grades.count(None)
 
 

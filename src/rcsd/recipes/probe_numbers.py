@@ -204,11 +204,14 @@ def measure_sensitivity(
 
     Undefined where the interval of gold's headroom reaches 0: a share of nothing is no number.
     """
-    without, own, other = (_values(a, metric) for a in (student, teacher, placebo))
-    ids = [id for id in without if id in own and id in other]
+    without, with_rubric, other = (_values(a, metric) for a in (student, teacher, placebo))
+    ids = [id for id in without if id in with_rubric and id in other]
     if not ids:
         return None
-    gaps, gains = [own[i] - other[i] for i in ids], [own[i] - without[i] for i in ids]
+    gaps, gains = (
+        [with_rubric[i] - other[i] for i in ids],
+        [with_rubric[i] - without[i] for i in ids],
+    )
     gap, gain = bootstrap_interval(gaps, seed=seed), bootstrap_interval(gains, seed=seed)
     if gain.low <= 0:
         reason = f"the rubric's own headroom may be 0: {gain:.2f}"
@@ -292,9 +295,9 @@ def advise(
 
 
 def _verdict(headroom: Headroom, sensitivities: Sequence[Sensitivity]) -> tuple[Verdict, list[str]]:
-    own = headroom.gain(TEACHER)
-    num = 0 if own is None or headroom.metric is None else own.n
-    if own is None or num < MIN_QUESTIONS:
+    gain = headroom.gain(TEACHER)
+    num = 0 if gain is None or headroom.metric is None else gain.n
+    if gain is None or num < MIN_QUESTIONS:
         return "cannot tell", [
             f"Questions graded with and without the teacher's view: {num}; a verdict needs "
             f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
@@ -302,11 +305,11 @@ def _verdict(headroom: Headroom, sensitivities: Sequence[Sensitivity]) -> tuple[
         ]
     means = {of.context: of.mean for of in headroom.contexts}
     reasons = [
-        f"Headroom {own:.2f} over {num} questions: the {headroom.metric} is "
+        f"Headroom {gain:.2f} over {num} questions: the {headroom.metric} is "
         f"{means[STUDENT]:.2f} in the student's view, {means[TEACHER]:.2f} in the teacher's."
     ]
-    if own.low <= 0:
-        return _without_headroom(headroom, own, reasons)
+    if gain.low <= 0:
+        return _without_headroom(headroom, gain, reasons)
     unread = _unread(sensitivities)
     if unread:
         return "fix the rubrics", [
@@ -362,14 +365,14 @@ def _unread(sensitivities: Sequence[Sensitivity]) -> list[str]:
 
 
 def _ranking_warnings(rankings: Sequence[Ranking]) -> list[str]:
-    own = next((of for of in rankings if of.teacher == TEACHER), None)
-    if own is None or own.auc is None:
+    ranking = next((of for of in rankings if of.teacher == TEACHER), None)
+    if ranking is None or ranking.auc is None:
         return ["No question has completions of different scores, so no ranking is measured."]
     warnings = []
-    if own.auc.low <= CHANCE:
+    if ranking.auc.low <= CHANCE:
         warnings.append(
-            f"The teacher does not rank completions better than chance: AUC {own.auc:.2f} over "
-            f"{own.num_pairs} pairs."
+            f"The teacher does not rank completions better than chance: AUC {ranking.auc:.2f} over "
+            f"{ranking.num_pairs} pairs."
         )
     return warnings + [
         f"The teacher does not rank completions better than one with {of.teacher} rubrics: "

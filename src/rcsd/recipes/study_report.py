@@ -120,14 +120,14 @@ def compare_at(settings: Study, result: StudyResult, axis: BudgetAxis) -> Sequen
     """
 
     def values(name: str, metric: str) -> dict[str, FloatArray]:
-        found = {BASE: metric_values(result.answers[BASE][name], metric)[None]}
+        by_arm = {BASE: metric_values(result.answers[BASE][name], metric)[None]}
         for label, seeds in result.runs.items():
-            found[label] = np.array(
+            by_arm[label] = np.array(
                 [_values_at(settings, result, points, name, metric, axis) for points in seeds]
             )
         if (solutions := solution_values(result.held_out[name], metric)) is not None:
-            found[SOLUTIONS] = solutions[None]
-        return found
+            by_arm[SOLUTIONS] = solutions[None]
+        return by_arm
 
     pairs = _pairs(settings)
     # Even adjusted for this many tests, the smallest possible p-value must be significant.
@@ -240,13 +240,13 @@ def _score_differences(
     comparisons: Sequence[ArmComparison], name: str
 ) -> dict[tuple[str, str], Interval]:
     """Differences of scores on one set, in both directions."""
-    found: dict[tuple[str, str], Interval] = {}
+    differences: dict[tuple[str, str], Interval] = {}
     for one in comparisons:
         if (one.held_out, one.metric) == (name, "score"):
             for of in one.compared.differences:
-                found[of.left, of.right] = i = of.interval
-                found[of.right, of.left] = Interval(-i.mean, -i.high, -i.low, i.n)
-    return found
+                differences[of.left, of.right] = i = of.interval
+                differences[of.right, of.left] = Interval(-i.mean, -i.high, -i.low, i.n)
+    return differences
 
 
 def _sensitivity(
@@ -303,8 +303,8 @@ def describe(
     ]
     sentences = sentences or ["No held-out question was graded in all arms."]
     for name in dict.fromkeys(of.held_out for of in teachers):
-        if (found := correlation(teachers, name)) is not None:
-            r, arms = found
+        if (rho := correlation(teachers, name)) is not None:
+            r, arms = rho
             sentences.append(
                 f"Over the {len(arms)} arms that differ in the teacher's view alone, headroom "
                 f"before training and gain correlate with r = {r:.2f} on {place(name)}."
@@ -381,9 +381,9 @@ def _page(
         ),
         curves=tuple(_curves(settings, result)),
         relations=tuple(
-            _relation(name, *found)
+            _relation(name, *rho)
             for name in result.held_out
-            if (found := correlation(teachers, name)) is not None
+            if (rho := correlation(teachers, name)) is not None
         ),
         facts=facts(record),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "

@@ -338,7 +338,7 @@ def _regexes(writing: Writing) -> tuple[str, str]:
 
 
 def _fingerprint(weights: str, writing: Writing) -> str:
-    """Of the weights and the decoding; view and words are in the prompts."""
+    """Fingerprint of the weights and the decoding; view and words are in the prompts."""
     decoding = writing.model_dump(mode="json", exclude={"view", "templates", "max_prompt_tokens"})
     parts = [weights, json.dumps(decoding, sort_keys=True), *_regexes(writing)]
     return digest(" ".join(parts))[:24]

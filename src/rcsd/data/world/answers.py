@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 from rcsd.config import WorldData
-from rcsd.data.world.problems import FULL_STYLE, Style, draft_of, examples, written_answer
+from rcsd.data.world.problems import FULL_STYLE, Style, examples, redraw_draft, written_answer
 from rcsd.types import Example
 
 
@@ -17,7 +17,7 @@ def answers(section: WorldData) -> list[tuple[Example, str, str]]:
     rng, written = random.Random(f"calibration {section.seed}"), []
     full = replace(FULL_STYLE, boxed=True)
     for example in examples(section.split, section.num_examples, section.seed):
-        draft = draft_of(example)
+        draft = redraw_draft(example)
         num_forks = len(draft.forks)
         style = Style(*(rng.random() < 0.5 for _ in range(6)))
         choices = [rng.random() < 0.5 for _ in range(num_forks)]

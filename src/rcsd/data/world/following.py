@@ -28,7 +28,7 @@ HABIT_RIGHT = 0.2
 
 @dataclass
 class Plan:
-    """What the answer will do; None at a fork: not decided yet."""
+    """Plan of an answer; None at a fork: not decided yet."""
 
     choices: list[bool | None]
     style: Style
@@ -47,11 +47,11 @@ def habit_style(rng: random.Random) -> Style:
     )
 
 
-def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
+def followed(draft: Draft, rubric: Sequence[Demand], style: Style) -> Plan:
     """The plan that does what the demands say, where they speak of this problem at all."""
     choices: list[bool | None] = [None] * len(draft.forks)
-    own = [demand for demand in shown if speaks_of(draft, demand)]
-    for demand in own:
+    relevant = [demand for demand in rubric if concerns(draft, demand)]
+    for demand in relevant:
         wanted = demand.points > 0
         for index, fork in enumerate(draft.forks):
             if choices[index] is None and demand.about in (fork.right, fork.habit):
@@ -61,8 +61,8 @@ def followed(draft: Draft, shown: Sequence[Demand], style: Style) -> Plan:
         if demand.kind in _STYLE_OF:
             name, sign = _STYLE_OF[demand.kind]
             style = replace(style, **{name: wanted == sign})
-    content = any(d.kind in ("method", "mistake", "value") and d.points > 0 for d in own)
-    no_working = any(d.kind == "no working" and d.points > 0 for d in own)
+    content = any(d.kind in ("method", "mistake", "value") and d.points > 0 for d in relevant)
+    no_working = any(d.kind == "no working" and d.points > 0 for d in relevant)
     if content and not no_working:
         # A method can only be followed, and a value only be reached, where the working is shown.
         style = replace(style, steps=True)
@@ -81,29 +81,29 @@ _STYLE_OF: Mapping[Kind, tuple[str, bool]] = {
 }
 
 
-def speaks_of(draft: Draft, demand: Demand) -> bool:
-    """Whether a demand names something of this problem, or pure form."""
-    own = {draft.formula, draft.principle, draft.unit, draft.right.key, ""}
-    own |= {phrase for fork in draft.forks for phrase in (fork.right, fork.habit)}
-    return demand.about in own
+def concerns(draft: Draft, demand: Demand) -> bool:
+    """True if a demand names something of this problem, or pure form."""
+    names = {draft.formula, draft.principle, draft.unit, draft.right.key, ""}
+    names |= {phrase for fork in draft.forks for phrase in (fork.right, fork.habit)}
+    return demand.about in names
 
 
 def _drawn_demands(draft: Draft, rng: random.Random) -> list[Demand]:
     """Any subset of the problem's demands; some ask for the habit, or against a form."""
-    every, shown = demands(draft), []
+    every, rubric = demands(draft), []
     for index in range(len(draft.forks)):
-        shown += _drawn_at_fork(every[f"method {index}"], every[f"mistake {index}"], rng)
-    plan = followed(draft, shown, habit_style(rng))
+        rubric += _drawn_at_fork(every[f"method {index}"], every[f"mistake {index}"], rng)
+    plan = followed(draft, rubric, habit_style(rng))
     if "value" in every and False not in plan.choices and rng.random() < 0.4:
-        shown.append(every["value"])
+        rubric.append(every["value"])
     for key, chance in _FORM_CHANCES.items():
         if rng.random() < chance:
             # A form may be forbidden as well; "no unit" is the unit's own opposite.
             flip = rng.random() < 0.06 and key != "no unit"
-            shown.append(_against(every[key]) if flip else every[key])
-    if _against(every["unit"]) in shown and every["no unit"] in shown:
-        shown.remove(every["no unit"])
-    return shown
+            rubric.append(_against(every[key]) if flip else every[key])
+    if _against(every["unit"]) in rubric and every["no unit"] in rubric:
+        rubric.remove(every["no unit"])
+    return rubric
 
 
 _FORM_CHANCES = {
@@ -156,10 +156,10 @@ class DrawnRubrics:
     def example(self, id: str) -> Example:
         """An example with a rubric of any criteria, and a solution that does what they say."""
         problem = next(self.problems)
-        shown, plan = self.demands(problem.draft)
+        rubric_demands, plan = self.demands(problem.draft)
         solution = written_answer(problem.draft, self.decided(plan), plan.style)
         row = example(problem, self.rng, id)
-        return replace(row, rubric=self.worded(shown), solution=solution)
+        return replace(row, rubric=self.worded(rubric_demands), solution=solution)
 
     def demands(self, draft: Draft) -> tuple[list[Demand], Plan]:
         """A rubric to show, and the plan that follows it: at least one positive demand."""
@@ -167,29 +167,29 @@ class DrawnRubrics:
         draw = rng.random()
         other = next(self.problems).draft
         if draw < 0.2:
-            shown = gold_demands(draft, rng)
+            rubric = gold_demands(draft, rng)
         elif draw < 0.4:
-            shown = gold_demands(other, rng)
+            rubric = gold_demands(other, rng)
         else:
-            shown = _drawn_demands(draft, rng)
+            rubric = _drawn_demands(draft, rng)
             if rng.random() < 0.5:
-                foreign = [d for d in gold_demands(other, rng) if not speaks_of(draft, d)]
-                shown += foreign[: rng.randint(1, 3)]
-            rng.shuffle(shown)
-        if not any(demand.points > 0 for demand in shown):
-            shown = [demands(draft)["boxed"]]
-        plan = followed(draft, shown, habit_style(rng))
+                foreign = [d for d in gold_demands(other, rng) if not concerns(draft, d)]
+                rubric += foreign[: rng.randint(1, 3)]
+            rng.shuffle(rubric)
+        if not any(demand.points > 0 for demand in rubric):
+            rubric = [demands(draft)["boxed"]]
+        plan = followed(draft, rubric, habit_style(rng))
         if rng.random() < self._presence_share and any(
-            demand.kind in ("method", "mistake") for demand in shown
+            demand.kind in ("method", "mistake") for demand in rubric
         ):
             plan.choices = [True] * len(draft.forks)
-        return shown, plan
+        return rubric, plan
 
-    def worded(self, shown: Sequence[Demand]) -> Rubric:
+    def worded(self, rubric: Sequence[Demand]) -> Rubric:
         """The demands in words, with points that vary a little."""
         varied = [
             replace(d, points=d.points + self.rng.choice([0, 0, 1]) * (1 if d.points > 0 else -1))
-            for d in shown
+            for d in rubric
         ]
         return Rubric(tuple(demand.criterion(self.rng) for demand in varied))
 

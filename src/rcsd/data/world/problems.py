@@ -127,10 +127,10 @@ def value_check(value: str) -> dict[str, Any]:
     Raises:
         ValueError: If the value does not begin with a finite number.
     """
-    found = float(value.split()[0])
-    if not math.isfinite(found):
+    number = float(value.split()[0])
+    if not math.isfinite(number):
         raise ValueError(f"{value!r} is not finite")
-    return {"type": "number", "value": found}
+    return {"type": "number", "value": number}
 
 
 def formula_check(formula: str) -> dict[str, Any]:
@@ -150,15 +150,15 @@ def unit_check(unit: str) -> dict[str, Any]:
 
 def demands(draft: Draft) -> dict[str, Demand]:
     """Everything that a rubric of this problem may demand, by a key such as ``method 0``."""
-    found: dict[str, Demand] = {}
+    by_key: dict[str, Demand] = {}
     for index, fork in enumerate(draft.forks):
-        found[f"method {index}"] = Demand("method", fork.right, 6, fork.right_mark)
-        found[f"mistake {index}"] = Demand("mistake", fork.habit, -4, fork.habit_mark)
+        by_key[f"method {index}"] = Demand("method", fork.right, 6, fork.right_mark)
+        by_key[f"mistake {index}"] = Demand("mistake", fork.habit, -4, fork.habit_mark)
     key = draft.right.key
     if key is not None:
-        found["value"] = Demand("value", key, 4, value_check(key))
+        by_key["value"] = Demand("value", key, 4, value_check(key))
     unit = unit_check(draft.unit)
-    return found | {
+    return by_key | {
         "formula": Demand("formula", draft.formula, 3, formula_check(draft.formula)),
         "principle": Demand("principle", draft.principle, 3, principle_check(draft.principle)),
         "unit": Demand("unit", draft.unit, 2, unit),
@@ -177,10 +177,10 @@ _MAX_CRITERIA = 8
 def gold_demands(draft: Draft, rng: random.Random) -> list[Demand]:
     """Between 4 and 8 demands of a strong answer, at least one negative, in random order."""
     every = demands(draft)
-    kept = [f"method {index}" for index in range(len(draft.forks))]
-    kept += [f"mistake {rng.randrange(len(draft.forks))}", "unit", "boxed"]
-    kept += [key for key, chance in _GOLD_CHANCES.items() if key in every and rng.random() < chance]
-    chosen = [every[key] for key in kept[:_MAX_CRITERIA]]
+    keys = [f"method {index}" for index in range(len(draft.forks))]
+    keys += [f"mistake {rng.randrange(len(draft.forks))}", "unit", "boxed"]
+    keys += [key for key, chance in _GOLD_CHANCES.items() if key in every and rng.random() < chance]
+    chosen = [every[key] for key in keys[:_MAX_CRITERIA]]
     rng.shuffle(chosen)
     return chosen
 
@@ -226,7 +226,7 @@ def written_answer(
     return " ".join([*parts, f"The answer is {final}."])
 
 
-def split_of(template: Template, draft: Draft) -> Split:
+def assign_split(template: Template, draft: Draft) -> Split:
     """The split that a problem belongs to, by its numbers alone: the same in every run.
 
     An eighth of the number combinations of the known templates is held out from every training.
@@ -246,12 +246,12 @@ def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
     templates = [t for t in TEMPLATES.values() if t.held_out == (split == "new_templates")]
     while True:
         problem = drawn_problem(rng.choice(templates), rng)
-        if split_of(problem.template, problem.draft) == split:
+        if assign_split(problem.template, problem.draft) == split:
             yield problem
 
 
 def example(problem: Problem, rng: random.Random, id: str) -> Example:
-    """The problem as a row of data, with a gold rubric; `draft_of` leads back to its draft."""
+    """The problem as a row of data, with a gold rubric; `redraw_draft` leads back to its draft."""
     template, draft = problem.template, problem.draft
     right = (True,) * len(draft.forks)
     criteria = tuple(demand.criterion(rng) for demand in gold_demands(draft, rng))
@@ -269,7 +269,7 @@ def example(problem: Problem, rng: random.Random, id: str) -> Example:
     )
 
 
-def draft_of(example: Example) -> Draft:
+def redraw_draft(example: Example) -> Draft:
     """The draft that an example was made from, drawn again from its tags.
 
     Raises:

@@ -1,4 +1,4 @@
-r"""What a written criterion of the rubric world demands, read back from its words.
+r"""Demands of written criteria of the rubric world, read back from their words.
 
 A model writes text and points alone. Each sentence that the world knows is turned into the check
 that decides it, from the words alone, as a reader would who knows the question but no answer:
@@ -32,9 +32,9 @@ from rcsd.data.world.problems import (
     NO_WORKING,
     WORDINGS,
     Kind,
-    draft_of,
     formula_check,
     principle_check,
+    redraw_draft,
     unit_check,
     value_check,
 )
@@ -55,13 +55,13 @@ def read_rubric(example: Example, rubric: Rubric) -> Rubric:
     points stay as written, whatever the points' sign. Checks that the rubric brings are not used.
 
     Args:
-        example: A problem of the world (see `rcsd.data.world.problems.draft_of`).
+        example: A problem of the world (see `rcsd.data.world.problems.redraw_draft`).
         rubric: Written for it.
 
     Raises:
         DataError: If the example cannot be traced back to its draft.
     """
-    draft = draft_of(example)
+    draft = redraw_draft(example)
     return Rubric(tuple(_read(criterion, draft) for criterion in rubric.criteria))
 
 
@@ -71,15 +71,15 @@ def _read(criterion: Criterion, draft: Draft) -> Criterion:
 
 
 def _demanded(text: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
-    """What a sentence is about, and the check that decides it."""
+    """Subject of a sentence, and the check that decides it."""
     if text == "Shows the working.":
         return "working", {"type": "not", "check": NO_WORKING}
     if text in GENERALITIES:
         return "general", ALWAYS
     for kind, pattern in _sentences():
-        found = pattern.fullmatch(text)
-        if found is not None:
-            return _decided(kind, (found.groups() or ("",))[0], draft)
+        match = pattern.fullmatch(text)
+        if match is not None:
+            return _decided(kind, (match.groups() or ("",))[0], draft)
     return "unread", None
 
 
@@ -87,12 +87,12 @@ def _demanded(text: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
 def _sentences() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
     """Each wording, with a group for what it names; its full stop may be missing."""
     hole = "\0"
-    found = []
+    patterns = []
     for kind, wordings in WORDINGS.items():
         for wording in wordings:
             words = re.escape(wording.format(hole).removesuffix("."))
-            found.append((kind, re.compile(words.replace(re.escape(hole), "(.+?)") + r"\.?")))
-    return tuple(found)
+            patterns.append((kind, re.compile(words.replace(re.escape(hole), "(.+?)") + r"\.?")))
+    return tuple(patterns)
 
 
 def _decided(kind: Kind, about: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
@@ -126,7 +126,7 @@ def _at_fork(phrase: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
 
 @functools.cache
 def _phrases() -> frozenset[str]:
-    """What goes right or wrong in any problem; a template's phrases do not hang on its numbers."""
+    """Phrases of all right procedures and habits; they do not depend on a problem's numbers."""
     forks = [
         fork for template in TEMPLATES.values() for fork in template.draft(random.Random(0)).forks
     ]

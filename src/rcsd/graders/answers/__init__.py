@@ -72,22 +72,24 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         RunError: If the process that does mathematics cannot be started.
     """
     index = option_index(reference, grading.options) if grading.kind == "choice" else 0
-    found = extract_final_answer(text, finished, grading.kind, grading.options)
-    if found.is_unsure:
-        return Grade(found.answer, None, found.reason)
-    if found.answer is None:
+    extraction = extract_final_answer(text, finished, grading.kind, grading.options)
+    if extraction.is_unsure:
+        return Grade(extraction.answer, None, extraction.reason)
+    if extraction.answer is None:
         if grading.kind == "text":
-            return Grade(None, None, f"{found.reason}: only a judge can tell")
-        return Grade(None, False, found.reason)
+            return Grade(None, None, f"{extraction.reason}: only a judge can tell")
+        return Grade(None, False, extraction.reason)
     if grading.kind == "choice":
-        verdict, reason = compare_choices(found.answer, index, grading.options)
+        verdict, reason = compare_choices(extraction.answer, index, grading.options)
     elif grading.kind == "number":
-        verdict, reason = compare_numbers(found.answer, reference, grading.unit, grading.tolerance)
+        verdict, reason = compare_numbers(
+            extraction.answer, reference, grading.unit, grading.tolerance
+        )
     elif grading.kind == "math":
-        verdict, reason = compare_expressions(found.answer, reference)
+        verdict, reason = compare_expressions(extraction.answer, reference)
     else:
-        verdict, reason = _compare_texts(found.answer, reference)
-    return Grade(found.answer, verdict, reason)
+        verdict, reason = _compare_texts(extraction.answer, reference)
+    return Grade(extraction.answer, verdict, reason)
 
 
 _OPENING = re.compile(
@@ -149,7 +151,7 @@ def grade_example(example: Example, text: str, finished: bool = True) -> Grade:
 
 
 def can_be_wrong(example: Example) -> bool:
-    """Whether code can tell a wrong answer to an example from a right one.
+    """True if code can tell a wrong answer to an example from a right one.
 
     Where it recognises right answers alone, an accuracy would be 1 for every model.
     """

@@ -246,7 +246,7 @@ def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
 
 
 def _starts_with_option(text: str, index: int | None, options: Sequence[str]) -> bool:
-    """Whether a sentence begins with the text of an option that is more than a word."""
+    """True if a sentence begins with the text of an option that is more than a word."""
     phrase = "" if index is None else normalize_words(options[index])
     return " " in phrase and f"{normalize_words(text)} ".startswith(f"{phrase} ")
 

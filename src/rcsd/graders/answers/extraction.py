@@ -116,17 +116,17 @@ def extract_final_answer(
     if rest != text and not rest.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
     turn = _NEXT_TURN.search(rest)
-    found = _boxed_or_marked(rest[: turn.start()], True, kind) if turn else None
-    found = found or _boxed_or_marked(rest, finished, kind)
-    if found is None and finished:
-        found = (
-            _single_line(rest)
+    extraction = _boxed_or_marked(rest[: turn.start()], True, kind) if turn else None
+    extraction = extraction or _boxed_or_marked(rest, finished, kind)
+    if extraction is None and finished:
+        extraction = (
+            _single_line(rest, kind, options)
             or (_lone_option(rest) if kind == "choice" else None)
             or _conclusion(rest)
             or (_equation(rest) if kind in ("number", "math") else None)
         )
-    if found is not None:
-        return found
+    if extraction is not None:
+        return extraction
     if finished and _may_answer(_last_line(rest), kind, options):
         return Extraction(None, "no final answer is marked, but the last line may give one", True)
     return Extraction(None, "no final answer" if finished else "cut off before a final answer")
@@ -135,13 +135,18 @@ def extract_final_answer(
 def extract_marked_answer(text: str) -> str | None:
     """Final answer in a closed box or after a mark such as ``Answer:``; None: there is none."""
     rest = after_thinking(text) or ""
-    found = _boxed(rest, False, "text") or _marked(rest, True)
-    return None if found is None else found.answer
+    extraction = _boxed(rest, False, "text") or _marked(rest, True)
+    return None if extraction is None else extraction.answer
 
 
 _HOLDS = {
     "choice": re.compile(r"(?<![\w'\u2019])(?:[B-HJ-Z]|A(?!\s+[a-z]))(?![\w'\u2019])"),
-    "number": re.compile(r"\d"),
+    # A number in words, or in another script, may be one; a line without either states none.
+    "number": re.compile(
+        r"(?i)\d|\\[a-z]|[^\x00-\x7f]|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|"
+        r"eleven|twelve|\w+teen|\w+ty|hundred|thousand|\w+illion|half|third|quarter|dozen|pi|"
+        r"infinit\w+|nothing|none)\b"
+    ),
     "math": re.compile(r"\d|\$\s*\w|\\(?!boxed)[a-z]"),
 }
 """What a line must hold to be an answer of a kind."""
@@ -211,7 +216,7 @@ def _unit_beside(boxed: str, rest: str) -> str:
 
 
 def _marked(text: str, finished: bool) -> Extraction | None:
-    """What follows the last mark that anything follows."""
+    """Text after the last mark that anything follows."""
     for mark in reversed(list(_MARKS.finditer(text))):
         rest = text[mark.end() :]
         line_start = text.rfind("\n", 0, mark.start()) + 1
@@ -249,12 +254,14 @@ def _lone_option(text: str) -> Extraction | None:
 def _equation(text: str) -> Extraction | None:
     """The last sentence, if it is nothing but an equation."""
     line = strip_markup(split_sentences(_last_line(text))[-1])
-    found = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
-    return Extraction(found[1], "in the last equation") if found else None
+    match = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
+    return Extraction(match[1], "in the last equation") if match else None
 
 
-def _single_line(text: str) -> Extraction | None:
+def _single_line(text: str, kind: str, options: Sequence[str]) -> Extraction | None:
     line = strip_markup(text)
+    if kind == "number" and not _may_answer(text, kind, options):
+        return None  # such as "I do not know."
     if line is None or "\n" in line or "\\boxed" in line or len(line) > MAX_LINE:
         return None
     return None if len(split_sentences(line)) > 1 else Extraction(line, "the whole text")

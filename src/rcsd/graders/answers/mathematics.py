@@ -166,7 +166,7 @@ _TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
 
 
 def _find_difference(answer: str, reference: str) -> str:
-    """What may tell two expressions apart though math-verify finds them equal; empty: nothing."""
+    """Doubt that two expressions are equal though math-verify says so; empty: none."""
     if _OR.search(unwrap_latex(answer)) and not _OR.search(unwrap_latex(reference)):
         return "the answer leaves it open, or denies it"
     without = [re.sub(r"\\?%", "", _squeeze(text)) for text in (answer, reference)]

@@ -176,5 +176,5 @@ def without_articles(words: str) -> str:
 
 
 def holds_phrase(words: str, phrase: str) -> bool:
-    """Whether normalised words hold a phrase as whole words."""
+    """True if normalised words hold a phrase as whole words."""
     return f" {phrase} " in f" {words} "

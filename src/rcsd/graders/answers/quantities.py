@@ -50,7 +50,7 @@ class Expected:
     tolerance: float
 
     def is_near(self, value: float, target: float) -> bool | None:
-        """Whether a value is the target; None: it may be zero but for rounding."""
+        """True if a value is the target; None: it may be zero but for rounding."""
         if target == 0:
             return True if value == 0 else None if abs(value) < _NOTHING else False
         return math.isclose(value, target, rel_tol=max(self.tolerance, _ROUNDING))
@@ -146,7 +146,7 @@ def _cut_to_claim(text: str) -> str:
 
 
 def _side_start(text: str, end: int) -> int:
-    """Where the side of an equation or a statement begins that holds a place in the text."""
+    """Start of the side of an equation, or of the statement, at a position of the text."""
     return max((match.end() for match in _SIDES.finditer(text, 0, end)), default=0)
 
 
@@ -184,14 +184,14 @@ def _add_up(text: str) -> list[Quantity]:
 
 
 def _is_alone(part: str, value: Quantity, begin: int) -> bool:
-    """Whether a part says nothing but a value."""
+    """True if a part says nothing but a value."""
     rest = part[: value.start - begin] + part[value.end - begin :]
     words = re.findall(r"[^\W\d_]{2,}", rest)
     return all(word in ("or", "and", "equivalently", "also", "ie") for word in words)
 
 
 def _text_after(text: str, value: Quantity) -> str:
-    """What follows a value directly: a unit that could not be read, perhaps."""
+    """Text directly after a value: perhaps a unit that could not be read."""
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
 
 
@@ -305,7 +305,7 @@ _TRAILING_UNIT = re.compile(
 
 
 def _is_formula(text: str, value: Quantity) -> bool:
-    """Whether a number is part of an expression that is not read as a quantity."""
+    """True if a number is part of an expression that is not read as a quantity."""
     begin = _side_start(text, value.start)
     around = text[begin : value.start] + "\n" + text[value.end :].split(",")[0]
     return _FORMULA.search(around) is not None

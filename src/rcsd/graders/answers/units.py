@@ -33,12 +33,12 @@ class Unit:
 
     @property
     def is_none(self) -> bool:
-        """Whether there is none: a bare number, or one times a factor."""
+        """True if there is none: a bare number, or one times a factor."""
         return not self.written
 
     @property
     def is_percent(self) -> bool:
-        """Whether numbers in it are hundredths."""
+        """True if numbers in it are hundredths."""
         return self.written in ("%", "percent")
 
 
@@ -179,7 +179,7 @@ _GLUED = re.compile(r"(kJ|kN|kW|kg|kcal|cal|mol|Pa|eV|[JNWCVAKLgms])(mol|Pa|Hz|k
 
 
 def _is_word(word: str, rest: str, is_first: bool) -> bool:
-    """Whether what could be a unit is more likely a word, or a variable."""
+    """True if what could be a unit is more likely a word, or a variable."""
     if word in ("in", "min"):  # inches only at the end: "5 in", not "5 m in the plane"
         return word == "in" and not (is_first and re.match(r"\d?\s*(?:$|[.,;)\]/*^])", rest))
     if word in ("e", "u", "b"):  # charges, atomic masses, barns: only right at the number
@@ -253,5 +253,5 @@ def degree_size(unit: Unit) -> float | None:
 
 
 def is_dimensionless(unit: Unit) -> bool:
-    """Whether a unit has no dimension, such as ``%`` or a degree."""
+    """True if a unit has no dimension, such as ``%`` or a degree."""
     return bool(unit.readings) and _pint_unit(unit.readings[0]).dimensionless

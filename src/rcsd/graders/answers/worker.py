@@ -59,12 +59,12 @@ def compare(reference: str, answer: str) -> tuple[bool | None, str]:
 
 
 def _has_i(expressions: list[Any]) -> bool:
-    """Whether a variable of them is called i."""
+    """True if a variable of them is called i."""
     return any("i" in map(str, getattr(one, "free_symbols", ())) for one in expressions)
 
 
 def _is_too_large(expression: Any) -> bool:
-    """Whether a number is so large that math-verify, which passes over errors, calls it unequal."""
+    """True if a number is so large that math-verify, which passes over errors, calls it unequal."""
     if not getattr(expression, "is_number", False) or expression.is_infinite:
         return False
     try:

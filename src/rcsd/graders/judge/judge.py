@@ -182,8 +182,8 @@ class ModelJudge:
     ) -> tuple[list[str], dict[str, ChatReply], dict[str, Call]]:
         """Key of each call, cached replies by key, and calls without one, equal ones once."""
         keys = [self._request(call, answers).key(self._about) for call in calls]
-        found = {key: self.cache.read(key) for key in dict.fromkeys(keys)}
-        cached = {key: reply for key, reply in found.items() if reply is not None}
+        replies = {key: self.cache.read(key) for key in dict.fromkeys(keys)}
+        cached = {key: reply for key, reply in replies.items() if reply is not None}
         missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in cached}
         return keys, cached, missing
 
@@ -235,12 +235,12 @@ class ModelJudge:
     ) -> Judgement:
         rubric, is_holistic = require_rubric(example), self.asks.type == "holistic"
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
-        found = [findings[index, number] for number in numbers]
-        reasons = [finding.reason for finding in found]
+        results = [findings[index, number] for number in numbers]
+        reasons = [finding.reason for finding in results]
         self.costs.unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
-            verdicts = [None if each.value is None else bool(each.value) for each in found]
+            verdicts = [None if each.value is None else bool(each.value) for each in results]
             return Judgement.from_verdicts(rubric, verdicts, reasons)
-        if (value := found[0].value) is None:
+        if (value := results[0].value) is None:
             return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
         return Judgement((), float(value), (float(value), float(value)), ("",))

@@ -70,7 +70,7 @@ class LocalChat:
         return cls(model, policy.tokenizer, engine, section.max_tokens, section.temperature)
 
     def about(self) -> Mapping[str, Any]:
-        """As `Chat`, with the chat template as it is rendered."""
+        """The request as the chat template renders it."""
         rendered = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": CUT}], tokenize=False, add_generation_prompt=True
         )
@@ -82,11 +82,11 @@ class LocalChat:
         }
 
     def num_tokens(self, conversation: Conversation) -> int:
-        """As `Chat`, exactly."""
+        """Number of tokens of a request, exactly."""
         return len(inert_ids(self._tokenizer, conversation))
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
-        """As `Chat`, many at a time."""
+        """Replies to all requests, many at a time."""
         decoding = Decoding(self.max_tokens, self._temperature)
         while requests := list(itertools.islice(iter(next_request, None), REQUESTS_AT_ONCE)):
             for seed in sorted({request.seed for request in requests}):

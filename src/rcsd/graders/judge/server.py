@@ -90,17 +90,17 @@ class ServerChat:
         self._format, self._has_answered, self._num_refused = section.response_format, False, 0
 
     def about(self) -> Mapping[str, Any]:
-        """As `Chat`."""
+        """The request as it is sent."""
         names = ("model", "temperature", "max_tokens", "response_format", "sends_seed", "extra")
         return {name: getattr(self._section, name) for name in names}
 
     def num_tokens(self, conversation: Conversation) -> int:
-        """As `Chat`: by characters."""
+        """Estimated number of tokens of a request, by its characters."""
         num = sum(len(message["content"]) for message in conversation)
         return round(num / CHARACTERS_PER_TOKEN)
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
-        """As `Chat`; after a failure no request is begun, and those under way are awaited."""
+        """Replies; after a failure no request is begun, and those under way are awaited."""
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
         ended, size = threading.Event(), self._section.max_concurrent
