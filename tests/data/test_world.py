@@ -174,8 +174,8 @@ def test_tags_that_do_not_lead_to_the_question_are_refused(tags: dict[str, str],
 
 def test_no_more_problems_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("rcsd.data.world.problems.TEMPLATES", {"kelvin": TEMPLATES["kelvin"]})
-    with pytest.raises(DataError, match="fewer than 40 distinct problems"):
-        examples("new_numbers", 40, 0)
+    with pytest.raises(DataError, match="fewer than 30 distinct problems"):
+        examples("new_numbers", 30, 0)
 
 
 def test_held_out_questions_hold_few_words_that_training_questions_do_not():

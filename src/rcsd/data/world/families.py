@@ -154,18 +154,18 @@ _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
 
 def _value(expression: str, names: Names) -> int:
     """A whole number from an expression of names and numbers, such as ``18 * tens``."""
+    return _evaluate(_parsed(expression), names)
 
-    def value(node: ast.expr) -> int:
-        match node:
-            case ast.Constant(value=int(number)):
-                return number
-            case ast.Name(id=name):
-                return names[name]
-            case ast.BinOp(left=left, op=op, right=right):
-                return _OPERATORS[type(op)](value(left), value(right))
-        raise ValueError(f"{expression!r} is no arithmetic")
 
-    return value(_parsed(expression))
+def _evaluate(node: ast.expr, names: Names) -> int:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return names[name]
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_evaluate(left, names), _evaluate(right, names))
+    raise ValueError(f"{ast.unparse(node)!r} is no arithmetic")
 
 
 @functools.cache
