@@ -140,10 +140,13 @@ def run_and_report(
     }
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
     findings = describe(first, scores, differences(comparisons), written)
-    if left_out := {n: of for n, of in summary["num_left_out"].items() if any(of.values())}:
-        findings.append(
-            f"Left out of every arm, since one arm's answer could not be graded: {left_out}."
-        )
+    findings += [
+        f"On {name.replace('_', ' ')}, {num} of {len(artifacts.sets[name])} questions are left out of "
+        f"the {metric} of every arm: an answer of one arm could not be graded."
+        for name, by_metric in summary["num_left_out"].items()
+        for metric, num in by_metric.items()
+        if num
+    ]
     trained = next(arm.name for arm in arms if arm.name in artifacts.folders)
     page = ReportPage(
         title=title,
