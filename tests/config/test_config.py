@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rcsd import config
 from rcsd.config import Section, load_config, parse_config
+from rcsd.config.base import RENAMED
 from rcsd.errors import ConfigError
 from rcsd.recipes import pipeline_config, study_config
 from rcsd.recipes.pipeline_config import Pipeline
@@ -198,6 +199,14 @@ def test_one_renormalised_token_is_refused_and_one_with_a_tail_is_not() -> None:
     assert "always zero" in text
     with_tail = {"type": "distill", "support": support | {"outside": "tail"}}
     assert parse_config(smallest(method=with_tail)).method.type == "distill"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_of_an_earlier_version_names_the_new_one(old: str, new: str) -> None:
+    assert refusal(smallest(**{old: 1})) == f"config: {old}: is now called '{new}'"
+    assert f"| `{old}` | `{new}` |" in (Path(__file__).parents[2] / "CHANGELOG.md").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.parametrize("key", ["support", "clip"])
