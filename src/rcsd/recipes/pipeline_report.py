@@ -141,8 +141,8 @@ def run_and_report(
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
     findings = describe(first, scores, differences(comparisons), written)
     findings += [
-        f"On {name.replace('_', ' ')}, {num} of {len(artifacts.sets[name])} questions are left out of "
-        f"the {metric} of every arm: an answer of one arm could not be graded."
+        f"On {name.replace('_', ' ')}, {num} of {len(artifacts.sets[name])} questions are left out "
+        f"of the {metric} of every arm: an answer of one arm could not be graded."
         for name, by_metric in summary["num_left_out"].items()
         for metric, num in by_metric.items()
         if num
