@@ -230,11 +230,11 @@ class _SparseHead(torch.autograd.Function):
 
 @dataclass
 class _Chunked:
-    """A loss to be taken chunk by chunk, and where what is shown goes."""
+    """A loss to be taken chunk by chunk, and the metrics it adds to."""
 
     fn: LossOf
     along: Sequence[Along]
-    shown: dict[str, Tensor]
+    metrics: dict[str, Tensor]
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -263,7 +263,7 @@ class _ChunkedLoss(torch.autograd.Function):
             losses.append(loss_t.detach())
             for name, value_t in metrics.items():
                 columns.setdefault(name, []).append(value_t.detach())
-        chunked.shown.update({name: torch.cat(column) for name, column in columns.items()})
+        chunked.metrics.update({name: torch.cat(column) for name, column in columns.items()})
         if is_ready:
             ctx.save_for_backward(torch.cat(grads))
         else:
