@@ -3,12 +3,13 @@
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class FaultyServer:
+class FaultyServer(ABC):
     """Base of servers of tests; ``faults`` are met by the next requests, in place of an answer.
 
     A fault is a status with a body (and headers), ``"drop"`` (the connection breaks off),
@@ -33,9 +34,9 @@ class FaultyServer:
         self._http.server_close()
         self._thread.join()
 
+    @abstractmethod
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and body of an answer."""
-        raise NotImplementedError
 
     def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, body and headers under a fault, or without one."""
