@@ -54,7 +54,7 @@ def predicted(plan: Plan, clock: str) -> dict[str, float]:
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "step_seconds": sum(seconds.values()),
         "learning_mib": learning / MIB,
-        "resident_mib": (learning + plan.kept["optimizer"]) / MIB,
+        "resident_mib": (learning + plan.held_bytes["optimizer"]) / MIB,
     }
 
 

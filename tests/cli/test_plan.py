@@ -75,7 +75,7 @@ def test_a_plan_is_printed_and_written(run_file: Path, tmp_path: Path, run_plan:
     assert record["work"]["examples"] == 8
     assert set(record["seconds"]) == {"sampling", "teacher", "student", "update"}
     phases = {name: sum(phase.values()) for name, phase in record["memory_bytes"].items()}
-    kept = phases.pop("kept")
+    kept = phases.pop("held")
     assert record["peak_bytes"] == pytest.approx(kept + max(phases.values()))
 
 

@@ -285,11 +285,13 @@ def test_what_is_held_all_the_time_by_hand(
 ) -> None:
     two = Device("cuda", 80e9, 2)
     plan = planned(settings(tmp_path, training, teacher={"type": teacher}), two)
-    model, kept = plan.model, plan.kept
+    model, kept = plan.model, plan.held_bytes
     assert kept["weights"] == 4 * model.all_weights
     assert kept["optimizer"] == 2 * TRAINED_BYTES * model.trained
     assert kept.get("teacher", 0) == copies * TRAINED_BYTES * model.trained
-    halves = planned(settings(tmp_path, training, teacher={"type": teacher}, **FSDP), two).kept
+    halves = planned(
+        settings(tmp_path, training, teacher={"type": teacher}, **FSDP), two
+    ).held_bytes
     assert halves == {name: value / 2 for name, value in kept.items()}
 
 
@@ -312,8 +314,8 @@ def test_sharded_weights_are_gathered_to_sample_and_two_layers_in_a_pass(
 def test_vllm_holds_weights_and_a_cache_of_its_own(tmp_path: Path) -> None:
     engine = {"type": "vllm", "kv_cache_gib": 0.001, "dtype": "bfloat16"}
     plan = planned(settings(tmp_path, engine=engine))
-    assert plan.kept["engine's weights"] == 2 * plan.model.all_weights
-    assert plan.kept["engine's cache"] == 0.001 * GIB
+    assert plan.held_bytes["engine's weights"] == 2 * plan.model.all_weights
+    assert plan.held_bytes["engine's cache"] == 0.001 * GIB
 
 
 def test_the_verdict_names_the_peak_and_what_saves_memory(tmp_path: Path) -> None:

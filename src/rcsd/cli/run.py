@@ -435,7 +435,7 @@ def _plan_facts(made: "Plan", source: str) -> str:
 
 
 def _memory_table(made: "Plan") -> Table:
-    phases = {name: {**made.kept, **phase} for name, phase in made.phases.items()}
+    phases = {name: {**made.held_bytes, **phase} for name, phase in made.phases.items()}
     rows = []
     for name in dict.fromkeys(name for phase in phases.values() for name in phase):
         cells = [phase.get(name, 0.0) for phase in phases.values()]

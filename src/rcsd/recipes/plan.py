@@ -266,7 +266,7 @@ class Plan:
         work: Work of the process.
         lengths: Of prompts and completions.
         device: The device.
-        kept: Bytes that are held all the time, by name.
+        held_bytes: Bytes that are held all the time, by name.
         phases: Bytes that are held in one phase, by phase and name.
     """
 
@@ -275,7 +275,7 @@ class Plan:
     work: Work
     lengths: Lengths
     device: Device
-    kept: Mapping[str, float]
+    held_bytes: Mapping[str, float]
     phases: Mapping[str, Mapping[str, float]]
 
     @property
@@ -286,7 +286,7 @@ class Plan:
     @property
     def at_peak(self) -> dict[str, float]:
         """Bytes of that phase, by name."""
-        return {**self.kept, **self.phases[self.peak_phase]}
+        return {**self.held_bytes, **self.phases[self.peak_phase]}
 
     @property
     def peak_bytes(self) -> float:
@@ -307,7 +307,7 @@ class Plan:
             "work": dataclasses.asdict(self.work),
             "lengths": dataclasses.asdict(self.lengths),
             "device": dataclasses.asdict(self.device),
-            "memory_bytes": {"kept": self.kept, **self.phases},
+            "memory_bytes": {"held": self.held_bytes, **self.phases},
             "peak_bytes": self.peak_bytes,
             "peak_phase": self.peak_phase,
             "fits": self.fits,
@@ -377,8 +377,8 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
         "gradients": trained,
         # FSDP scatters a layer's gradient from a gathered one.
         "gathered gradients": (TRAINED_BYTES + 2) * layer if shards > 1 else 0.0,
-        "activations": counted.kept,
-        "logits or layer gradients": max(logits, counted.backward - counted.kept),
+        "activations": counted.held_bytes,
+        "logits or layer gradients": max(logits, counted.backward - counted.held_bytes),
     }
     phases["update"] = {"gradients": trained, "update": trained * (device.kind == "cuda")}
     return Plan(settings, model, work, lengths, device, held_bytes, phases)

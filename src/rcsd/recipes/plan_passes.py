@@ -113,13 +113,13 @@ class PassBytes:
 
     Args:
         teacher: Peak of a forward pass without gradient.
-        kept: Held for the student's backward pass.
+        held_bytes: Held for the student's backward pass.
         backward: Peak of the backward pass through the decoder.
         positions: Completion tokens.
     """
 
     teacher: float
-    kept: float
+    held_bytes: float
     backward: float
     positions: int
 
