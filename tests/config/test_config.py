@@ -14,7 +14,7 @@ from rcsd.config import Section, load_config, parse_config
 from rcsd.config.base import RENAMED
 from rcsd.errors import ConfigError
 from rcsd.recipes import pipeline_config, study_config
-from rcsd.recipes.pipeline_config import Pipeline
+from rcsd.recipes.pipeline_config import Pipeline, WriterSettings
 from rcsd.recipes.study_config import Study
 
 
@@ -71,6 +71,7 @@ def test_every_section_can_be_reached_from_what_a_command_is_given() -> None:
         config.Config,
         config.EvalConfig,
         Pipeline,
+        WriterSettings,
         Study,
         config.Judging,
     ]

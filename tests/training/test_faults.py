@@ -149,8 +149,8 @@ def test_rubrics_that_a_full_disk_stopped_are_kept_and_the_same_command_goes_on(
     questions = [dataclasses.replace(row, rubric=None) for row in examples("train", 4, 0)]
     write_jsonl(questions, tmp_path / "questions.jsonl")
     words = ["rubrics", "write", "--model", model, "--data", "questions.jsonl"]
-    words += ["--out", "written.jsonl", "--cache", "cache", "--batch-size", "1"]
-    words += ["--max-tokens", "80", "--max-criteria", "1", "--max-characters", "10"]
+    words += ["--out", "written.jsonl", "--cache", "cache", "engine.batch_size=1"]
+    words += ["writing.max_tokens=80", "writing.grammar={max_criteria: 1, max_characters: 10}"]
     stopped = in_a_process(OUT_OF_ROOM, tmp_path, words)
     assert stopped.returncode == 2, stopped.stderr
     assert "free some space, and run the same command again" in stopped.stderr

@@ -1,7 +1,6 @@
 """On a Ray cluster: the numbers of one process, also where workers are killed."""
 
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -22,7 +21,6 @@ import yaml
 from tests.support.tiny import tiny_folder
 
 from rcsd import cli, config
-from rcsd.cli.run import parse_ray_options
 from rcsd.errors import ConfigError, RunError
 from rcsd.io import read_rows
 from rcsd.training.ray import RayOptions, Task, train_on
@@ -260,9 +258,8 @@ with _connected(RayOptions("local")) as cluster:
 def test_what_the_cluster_has_no_room_for_is_an_error_that_says_what_it_has(
     head: Head, place: Path
 ) -> None:
-    for words in (("--workers", "3"), ("--worker-resources", "CPU=1,GPU=1")):
-        said = ended(started(place, "train", "run.yaml", "out=x", "--ray", head.address, *words), 2)
-        assert "its machines have: CPU=2" in said
+    words = ("train", "run.yaml", "out=x", "--ray", head.address, "--workers", "3")
+    assert "its machines have: CPU=2" in ended(started(place, *words), 2)
 
 
 @needs_ray
@@ -318,22 +315,19 @@ def test_a_worker_without_the_folder_the_version_or_the_runs_files_says_so(tmp_p
             Task(settings, False, folder, None, version, shared, None).enter()
 
 
-def test_options_of_a_cluster_need_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--workers", "2"], "is for --ray"), (["--ray", "local", "--processes", "2"], "--workers")],
+)
+def test_options_of_a_cluster_need_one_and_those_of_this_machine_none(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
 ) -> None:
-    with pytest.raises(ConfigError, match="are for --ray"):
-        parse_ray_options(None, 2, None, 3)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN))
-    words = ["rcsd", "train", str(tmp_path / "run.yaml"), "--ray", "local", "--processes", "2"]
-    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "argv", ["rcsd", "train", str(tmp_path / "run.yaml"), *words])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
-    assert "take --workers" in capsys.readouterr().err.replace("\n", " ")
-
-
-def test_resources_are_names_and_numbers() -> None:
-    asked = functools.partial(parse_ray_options, "auto", None, restarts=3)
-    assert asked("CPU=8, GPU=0.5") == RayOptions("auto", None, {"CPU": 8, "GPU": 0.5}, 3)
-    for wrong in ("CPU", "CPU=", "CPU=none", "=2", "CPU=0", "CPU=-1", "CPU=inf", "CPU=nan", ""):
-        with pytest.raises(ConfigError, match="expected NAME=NUMBER"):
-            asked(wrong)
+    assert message in capsys.readouterr().err.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""The terminal that all commands write to: consoles, progress bars, other libraries' noise.
+"""The terminal that all commands write to: consoles, tables, progress, other libraries' noise.
 
 The one door to the terminal: all text passes `shown_text`, so what stands in data, completions,
 names and errors is looked at and never obeyed, and no string is read as rich's markup.
@@ -6,12 +6,15 @@ names and errors is looked at and never obeyed, and no string is read as rich's 
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import typer
+import rich.table
 from rich import progress as rich_progress
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -19,12 +22,19 @@ from rich.text import Text
 from rcsd.redact import shown_text
 from rcsd.types import Progress
 
+_NAME_WIDTH = 16
+"""Least width of a name's column, where names are as long; then they are folded."""
+
 
 class GuardedConsole(Console):
     """A console that shows foreign text instead of obeying it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a table whose numbers need more than the terminal's width is not cut off."""
+        super().print(*objects, **{"crop": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as it will be laid out; rich would drop some controls without a trace."""
@@ -57,9 +67,39 @@ def labelled(label: str, text: str, style: str = "bold") -> Text:
     return Text.assemble((f"{label}: ", style), shown_text(text))
 
 
-def write_out(text: str) -> None:
-    """Write a finished text, such as JSON, to standard output."""
-    typer.echo(shown_text(text), nl=False)
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, which the console prints.
+
+    Args:
+        columns: Heads of the columns.
+        rows: As many cells each.
+        title: Line above the table.
+        num_names: Number of the first columns that hold names; the others are right-aligned.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Text]]
+    title: str = ""
+    num_names: int = 1
+
+    def __rich__(self) -> rich.table.Table:
+        """For a terminal; foreign text is printed literally, never obeyed."""
+        title = styled(self.title, "") if self.title else None
+        table = rich.table.Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for place, column in enumerate(self.columns):
+            cells = [column, *(str(row[place]) for row in self.rows)]
+            widest = max(cell_len(line) for cell in cells for line in cell.split("\n"))
+            is_name = place < self.num_names
+            table.add_column(
+                styled(column, ""),
+                justify="left" if is_name else "right",
+                overflow="fold",
+                min_width=min(widest, _NAME_WIDTH) if is_name else widest,
+            )
+        for row in self.rows:
+            table.add_row(*(of if isinstance(of, Text) else styled(of, "") for of in row))
+        return table
 
 
 class Bars:
@@ -67,14 +107,14 @@ class Bars:
 
     def __init__(self, progress: rich_progress.Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, rich_progress.TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Update the bar of a stage."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(shown_text(stage), total=total, note="")
-        task = self._progress.tasks[self._tasks[stage]]
-        self._progress.update(task.id, completed=done, total=total, note=shown_text(note))
+        note = shown_text(note)
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
 
 
 class Lines:
@@ -112,7 +152,8 @@ class Lines:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress bars on the terminal; plain lines where standard error is none."""
+    """Progress bars on the terminal, or `Lines` where standard error is none; libraries quiet."""
+    quieten_libraries()
     if not errors.is_terminal:
         yield Lines(lambda text: errors.print(text, soft_wrap=True))
         return
@@ -131,7 +172,7 @@ def bars() -> Iterator[Progress]:
 
 def quieten_libraries() -> None:
     """Keep other libraries' lines from tearing our progress bars apart; downloads keep theirs."""
-    from transformers.utils import logging  # noqa: PLC0415 (torch takes seconds)
+    from transformers.utils import logging
 
     logging.disable_progress_bar()
     # PEFT 0.21 asks transformers 5.23 for an attribute by its old name: no news for a user.
