@@ -29,9 +29,6 @@ from rcsd.config.engines import (
     VllmEngine,
     VllmServer,
     WeightStale,
-    engine_by_type,
-    max_lag_steps,
-    warn_of_drift,
 )
 from rcsd.config.evaluation import EarlyStop, EvalConfig, Evaluation
 from rcsd.config.graders import (

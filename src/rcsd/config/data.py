@@ -25,21 +25,18 @@ class JsonlData(FileData):
     """Rows with a question; optionally reference_answer, solution, rubric, id, tags, grading."""
 
     type: Literal["jsonl"] = "jsonl"
-    """Selects JSONL."""
 
 
 class RarData(FileData):
     """Rows of RaR-Science (arXiv 2507.17746) with their gold rubrics."""
 
     type: Literal["rar"] = "rar"
-    """Selects RaR."""
 
 
 class WorldData(Section):
     """Problems of the rubric world, generated from a seed."""
 
     type: Literal["world"] = "world"
-    """Selects the rubric world."""
     split: Literal["train", "new_numbers", "new_templates"] = "train"
     """Known templates; known templates with held-out numbers; templates never trained on."""
     num_examples: int = Field(ge=1)
@@ -71,7 +68,6 @@ class TaskData(Section):
     """A published benchmark (`rcsd.data.benchmarks`), in its own words and graded as it does."""
 
     type: Literal["task"] = "task"
-    """Selects a benchmark."""
     name: TaskName
     """Which one."""
     path: Path | None = None
@@ -103,7 +99,6 @@ class NoPlacebo(Section):
     """Each example keeps its own rubric."""
 
     type: Literal["none"] = "none"
-    """Selects no placebo."""
 
 
 class GenericRubrics(Section):
@@ -115,7 +110,6 @@ class GenericRubrics(Section):
     """
 
     type: Literal["generic"] = "generic"
-    """Selects the generic rubric."""
 
 
 class ShuffledRubrics(Section):
@@ -127,7 +121,6 @@ class ShuffledRubrics(Section):
     """
 
     type: Literal["shuffled"] = "shuffled"
-    """Selects shuffled rubrics."""
     seed: int = 0
     """Seed of the exchange."""
 
@@ -144,7 +137,6 @@ class RandomRubrics(Section):
     """
 
     type: Literal["random"] = "random"
-    """Selects random criteria."""
     seed: int = 0
     """Seed of what is drawn."""
 
@@ -158,7 +150,6 @@ class ReducedRubrics(Section):
     """
 
     type: Literal["reduced"] = "reduced"
-    """Selects reduced rubrics."""
     kept_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of a rubric's criteria that is kept; rounded to whole criteria, at least one."""
     seed: int = 0
@@ -174,7 +165,6 @@ class NoisyRubrics(Section):
     """
 
     type: Literal["noisy"] = "noisy"
-    """Selects noisy rubrics."""
     replaced_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of a rubric's criteria that is replaced; rounded to whole criteria, at least one."""
     seed: int = 0

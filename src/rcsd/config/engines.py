@@ -1,7 +1,5 @@
 """Engines that sample completions."""
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +12,6 @@ class LocalEngine(Section):
     """An own decode loop: equal prompts are read once, and rows that have ended make room."""
 
     type: Literal["local"] = "local"
-    """Selects the own loop."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts in flight together, at most; changes memory and speed, not what is sampled."""
 
@@ -23,7 +20,6 @@ class HfEngine(Section):
     """transformers' generate: slow, exact, the yardstick."""
 
     type: Literal["hf"] = "hf"
-    """Selects transformers."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts generated together."""
 
@@ -32,7 +28,6 @@ class RefuseStale(Section):
     """Completions that lag too far end the run."""
 
     type: Literal["refuse"] = "refuse"
-    """Selects the refusal."""
 
 
 class WeightStale(Section):
@@ -44,7 +39,6 @@ class WeightStale(Section):
     """
 
     type: Literal["weight"]
-    """Selects the weights."""
     cap: float = Field(default=3.0, gt=0)
     """Largest weight. Source: TRL's ``vllm_importance_sampling_clip_max``."""
 
@@ -75,7 +69,6 @@ class VllmEngine(_Vllm):
     """
 
     type: Literal["vllm"]
-    """Selects vLLM in process."""
     batch_size: int = Field(default=128, ge=1)
     """Prompts in flight together, at most; vLLM queues the others."""
     kv_cache_gib: float = Field(default=4.0, gt=0)
@@ -98,7 +91,6 @@ class VllmServer(_Vllm):
     """
 
     type: Literal["vllm_server"]
-    """Selects the server."""
     url: str
     """Of the server, such as ``http://gpu7:8000``, without ``/v1``."""
     shared_folder: Path
@@ -134,37 +126,3 @@ AnyEngine = Annotated[
     # So that `engine.batch_size=8` alone is the local engine's.
     BeforeValidator(lambda tree: {"type": "local"} | tree if isinstance(tree, dict) else tree),
 ]
-
-
-def engine_by_type(kind: Literal["local", "hf", "vllm"], batch_size: int) -> AnyEngine:
-    """An engine as it is but for its batches."""
-    if kind == "vllm":
-        return VllmEngine(type=kind, batch_size=batch_size)
-    return HfEngine(batch_size=batch_size) if kind == "hf" else LocalEngine(batch_size=batch_size)
-
-
-def max_lag_steps(engine: AnyEngine, overlap: bool) -> int:
-    """Steps by which completions may lag and are learned from as they are."""
-    limit = engine.max_lag_steps if isinstance(engine, VllmEngine | VllmServer) else None
-    return int(overlap) if limit is None else limit
-
-
-def warn_of_drift(engine: AnyEngine, metrics: Mapping[str, float]) -> None:
-    """Warn where engine and trainer no longer say the same of what was sampled just now.
-
-    Of completions that lag they differ for a better reason.
-
-    Args:
-        engine: What sampled.
-        metrics: Of a step.
-    """
-    gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
-    is_fresh = metrics.get("completion/lag_steps_max", 0.0) == 0
-    if isinstance(engine, VllmEngine | VllmServer) and is_fresh and gap > engine.max_gap_nats:
-        warnings.warn(
-            f"engine and trainer differ by {gap:.3g} nats a sampled token, and engine.max_gap_nats "
-            f"allows {engine.max_gap_nats:.3g}: completions come from another policy than the one "
-            "that learns",
-            RuntimeWarning,
-            stacklevel=2,
-        )

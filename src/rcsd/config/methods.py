@@ -15,21 +15,18 @@ class ForwardKL(Section):
     """KL(p||q) = sum_v p_v (log p_v - log q_v), p the teacher; the paper's choice."""
 
     type: Literal["forward_kl"] = "forward_kl"
-    """Selects the forward KL divergence."""
 
 
 class ReverseKL(Section):
     """KL(q||p) = sum_v q_v (log q_v - log p_v), p the teacher."""
 
     type: Literal["reverse_kl"] = "reverse_kl"
-    """Selects the reverse KL divergence."""
 
 
 class JSD(Section):
     """beta KL(p||m) + (1 - beta) KL(q||m), m = beta p + (1 - beta) q."""
 
     type: Literal["jsd"] = "jsd"
-    """Selects the Jensen-Shannon divergence."""
     beta: float = Field(default=0.5, gt=0, lt=1)
     """Weight of the teacher in the mixture."""
 
@@ -41,14 +38,12 @@ class SampledToken(Section):
     """
 
     type: Literal["sampled_token"] = "sampled_token"
-    """Selects the sampled-token estimate of the reverse KL divergence."""
 
 
 class FullSupport(Section):
     """The whole vocabulary."""
 
     type: Literal["full"] = "full"
-    """Selects the whole vocabulary."""
 
 
 class TopK(Section):
@@ -76,14 +71,12 @@ class NoClip(Section):
     """No clipping."""
 
     type: Literal["none"] = "none"
-    """Selects no clipping."""
 
 
 class TokenClip(Section):
     """A position with divergence d above ``max_nats`` counts with weight max_nats / d."""
 
     type: Literal["token"] = "token"
-    """Selects clipping by position: the gradient keeps its direction."""
     max_nats: float = Field(default=2.0, gt=0)
     """Largest divergence of a position, in nats."""
 
@@ -92,7 +85,6 @@ class EntryClip(Section):
     """Every vocabulary entry's term is clamped before the sum. Reverses gradients: see docs."""
 
     type: Literal["entry"] = "entry"
-    """Selects clipping by vocabulary entry, for faithful reproduction only."""
     max_nats: float = Field(default=0.05, gt=0)
     """Largest term of an entry, in nats. Source: RCSD's released code."""
 
@@ -101,7 +93,6 @@ class Distill(Section):
     """Move the student to the teacher, token by token, on the student's own completions."""
 
     type: Literal["distill"] = "distill"
-    """Selects distillation."""
     preset: PresetName | None = None
     """Whose choices fill this section, ``views`` and ``sampling`` (`rcsd.config.presets`); None:
     the defaults, which are those of ``rcsd``."""
@@ -152,7 +143,6 @@ class AnswerReward(Section):
     """
 
     type: Literal["answer"] = "answer"
-    """Selects the final answer."""
     weight: float = Field(default=1.0, gt=0)
     """Factor of this reward in the sum of all."""
 
@@ -161,7 +151,6 @@ class RubricReward(Section):
     """Score in [0, 1] by the example's own rubric; unscored where a verdict is missing."""
 
     type: Literal["rubric"] = "rubric"
-    """Selects the rubric."""
     judge: RunJudge = CodeJudge()
     """Who decides whether a criterion is met: its check in code, or a model."""
     weight: float = Field(default=1.0, gt=0)
@@ -175,7 +164,6 @@ class Grpo(Section):
     """Reinforcement from rewards; the mean of an example's completions is the baseline (GRPO)."""
 
     type: Literal["grpo"] = "grpo"
-    """Selects GRPO."""
     rewards: list[Reward] = Field(min_length=1)
     """What completions earn; several are added, each times its weight."""
     normalise_by_deviation: bool = True
@@ -212,7 +200,6 @@ class Suppress(Section):
     """Teacher-free control: the least likely sampled tokens are made less likely still."""
 
     type: Literal["suppress"] = "suppress"
-    """Selects the control."""
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of the step's tokens that are suppressed: the least likely. Source: OPSA (arXiv
     2608.31046)."""
@@ -224,7 +211,6 @@ class Srpo(Section):
     """Reward where a completion is right, distillation where it is wrong (SRPO)."""
 
     type: Literal["srpo"] = "srpo"
-    """Selects the routing."""
     reward: Grpo
     """How the right ones are reinforced, and what right is measured by."""
     distill: Distill = Distill()
@@ -247,7 +233,6 @@ class Criterion(Section):
     """Distillation at those tokens alone that the failed criteria are about."""
 
     type: Literal["criterion"] = "criterion"
-    """Selects distillation by criterion."""
     distill: Distill = Distill()
     """The divergence at those tokens."""
     min_nats: float = Field(default=0.1, ge=0)
@@ -268,7 +253,6 @@ class Sum(Section):
     """Several objectives on the same completions, such as distillation and reward."""
 
     type: Literal["sum"] = "sum"
-    """Selects the sum."""
     terms: list[Term] = Field(min_length=2)
     """What is added."""
 
@@ -316,7 +300,6 @@ class Schedule(Section):
     """Methods one after the other in one run, such as distillation and then reward."""
 
     type: Literal["schedule"] = "schedule"
-    """Selects the schedule."""
     phases: list[Phase] = Field(min_length=2)
     """In their order. Optimizer, frozen weights and learning rate go on from one to the next."""
 
@@ -334,7 +317,6 @@ class Sft(Section):
     """Supervised fine-tuning on the examples' solutions; also the warm start of a distillation."""
 
     type: Literal["sft"] = "sft"
-    """Selects supervised fine-tuning."""
     view: ViewName = "none"
     """What is shown beside the question whose solution is learned; ``rubric`` teaches a model to
     follow the rubric when it is shown."""

@@ -12,7 +12,6 @@ class Lora(Section):
     """Low-rank adapters on the linear layers (LoRA); the base weights stay frozen."""
 
     type: Literal["lora"] = "lora"
-    """Selects LoRA."""
     rank: int = Field(default=64, ge=1)
     """Rank of the adapters. Source: RCSD (arXiv 2606.19327)."""
     alpha: int = Field(default=128, ge=1)
@@ -27,7 +26,6 @@ class FullFineTuning(Section):
     """Every weight is trained; a frozen teacher is then a copy of the model."""
 
     type: Literal["full"] = "full"
-    """Selects full fine-tuning."""
 
 
 class Model(Section):

@@ -49,7 +49,6 @@ class FrozenTeacher(Section):
     """The initial weights: adapters off, or a copy for full fine-tuning."""
 
     type: Literal["frozen"] = "frozen"
-    """Selects the frozen teacher."""
     scored_by: Literal["trainer", "engine"] = "trainer"
     """Who scores completions in the teacher's view: the model that is trained, adapters off; or an
     engine of vLLM, by its base, which says the likeliest k tokens alone: for LoRA and ``support:
@@ -61,7 +60,6 @@ class EmaTeacher(Section):
     """An exponential moving average of the student: w <- decay w + (1 - decay) student."""
 
     type: Literal["ema"] = "ema"
-    """Selects the moving average."""
     decay: float = Field(default=0.99, gt=0, lt=1)
     """Share of the old average that each optimizer step keeps."""
 
@@ -70,14 +68,12 @@ class LiveTeacher(Section):
     """The student's present weights, without gradient."""
 
     type: Literal["live"] = "live"
-    """Selects the present weights."""
 
 
 class RubricGrammar(Section):
     """Holds completions to rubrics in JSON (`rcsd.data.rubric_grammar.rubric_regex`)."""
 
     type: Literal["rubric"] = "rubric"
-    """Selects rubrics."""
     max_criteria: int = Field(default=12, ge=1, le=64)
     """Most criteria of a rubric; the gold ones of RaR-Science (development rows) have 7.6."""
     max_characters: int = Field(default=300, ge=8)
