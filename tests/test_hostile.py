@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rcsd.config import Config, parse_config
-from rcsd.config.base import read_tree
+from rcsd.config.base import MAX_NODES, read_tree
 from rcsd.data.checks import parse_check
 from rcsd.data.importers import Format, import_rows
 from rcsd.data.rows import (
@@ -456,14 +457,22 @@ def tree_of(tmp_path: Path, text: str) -> Any:
     return read_tree(path, [])
 
 
-@pytest.mark.parametrize("text", ["a: &a [1, *a]", "a: &a {b: 1}\nd: {<<: *a}", "a: &a x\nb: *a"])
-def test_aliases_which_may_grow_beyond_bounds_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="write the value out"):
-        tree_of(tmp_path, text)
+def test_aliases_that_grow_beyond_bounds_are_refused(tmp_path: Path) -> None:
+    laughs = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    laughs += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigError, match=f"more than {MAX_NODES} values"):
+        tree_of(tmp_path, "\n".join(laughs))
+    with pytest.raises(ConfigError, match="stands within what it stands for"):
+        tree_of(tmp_path, "a: &a [1, *a]")
+
+
+def test_aliases_and_merges_of_a_file_s_own_size_are_taken(tmp_path: Path) -> None:
+    text = "a: &a {b: 1, c: 2}\nd: &d {<<: *a, b: 3}\ne: {<<: [*d, *a], f: *a}"
+    assert tree_of(tmp_path, text) == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1\nb: 2\na: 3", "a: {b: 1, 'b': 2}", "y: {<<: {a: 1}, b: 1, b: 2}"]
+    "text", ["a: 1\nb: 2\na: 3", "a: {b: 1, 'b': 2}", "x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}"]
 )
 def test_a_key_that_stands_there_twice_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"(?s)stands there twice.*line \d") as caught:

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
 
+MAX_NODES = 100_000
+"""Values of a YAML file, those that aliases repeat counted each time."""
+
 MAX_SHOWN = 300
 """Characters of a wrong value that an error shows."""
 
@@ -161,16 +164,27 @@ def parse(root: type[Root], tree: object, source: str) -> Root:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without code, repeated keys, and aliases, which grow beyond bounds."""
+    """YAML without code, without repeated keys, and without aliases that grow beyond bounds."""
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """A value, which is no alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*name): write the value out")
-        return super().compose_node(parent, index)
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}
+        self._num_nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A value, or the one that an alias stands for, which counts anew."""
+        is_alias, before = self.check_event(yaml.AliasEvent), self._num_nodes
+        node: Any = super().compose_node(parent, index)
+        if is_alias and node not in self._sizes:
+            raise yaml.YAMLError("an alias stands within what it stands for")
+        self._num_nodes += self._sizes[node] if is_alias else 1
+        self._sizes.setdefault(node, self._num_nodes - before)
+        if self._num_nodes > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES} values, repeated ones included")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping each of whose keys stands there once."""
+        """A mapping each of whose keys stands there once; those of ``<<`` are not its own."""
         node, names = super().compose_mapping_node(anchor), set[str]()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
