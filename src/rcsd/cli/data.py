@@ -1,6 +1,6 @@
 """``rcsd data``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,15 +14,15 @@ from rcsd.errors import DataError
 from rcsd.io import check_writable, write_json
 
 if TYPE_CHECKING:
-    from rcsd.data.check import Finding
+    from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
     from rcsd.types import Example
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
 
-COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 _MAX_FINDINGS = 40
-"""Findings that `check` prints; ``--json`` writes all."""
+"""Findings that a check prints; ``--json`` writes all."""
 
 
 @app.command("import")
@@ -113,12 +113,27 @@ def check(
 
     if json is not None:
         check_writable(json, [file, *(against or [])])
-    report = check_file(file, against or [])
+    print_report(check_file(file, against or []), json, strict)
+
+
+def print_report(report: "Report", json: Path | None, strict: bool) -> None:
+    """Print the first findings and how many there are, write all as JSON, and exit on errors."""
     has = ", ".join(f"{count} with {name}" for name, count in report.num_with.items())
     console.print(f"{report.num_rows} rows, {report.num_examples} well-formed ({has})")
-    if report.findings:
-        console.print(_findings_table(report.findings[:_MAX_FINDINGS]))
-    if (num_left := len(report.findings) - _MAX_FINDINGS) > 0:
+    rows = [
+        (
+            "" if finding.line is None else str(finding.line),
+            f"{finding.id or 'file'} {finding.field or ''}",
+            styled(finding.severity, _COLOURS[finding.severity]),
+            finding.rule,
+            finding.message,
+        )
+        for finding in report.findings
+    ]
+    if rows:
+        heads = ("line", "where", "severity", "rule", "message")
+        console.print(Table(heads, rows[:_MAX_FINDINGS], num_names=5))
+    if (num_left := len(rows) - _MAX_FINDINGS) > 0:
         console.print(f"{num_left} more findings; --json FILE writes them")
     console.print(f"{report.count('error')} errors, {report.count('warning')} warnings")
     if json is not None:
@@ -126,26 +141,6 @@ def check(
         say(f"All findings: {json}")
     if report.fails("warning" if strict else "error"):
         raise typer.Exit(1)
-
-
-def _findings_table(findings: "Iterable[Finding]") -> Table:
-    rows = [
-        (
-            "" if finding.line is None else str(finding.line),
-            place(finding),
-            styled(finding.severity, COLOURS[finding.severity]),
-            finding.rule,
-            finding.message,
-        )
-        for finding in findings
-    ]
-    return Table(("line", "where", "severity", "rule", "message"), rows, num_names=5)
-
-
-def place(finding: "Finding") -> str:
-    """Id and field, such as ``'train-0' rubric[2]``, or the file."""
-    id = "the file" if finding.id is None else repr(finding.id)
-    return f"{id} {finding.field or ''}".strip()
 
 
 @app.command()

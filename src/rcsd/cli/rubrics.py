@@ -1,15 +1,14 @@
 """``rcsd rubrics``: check, score, train, write."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.data import COLOURS, place
+from rcsd.cli.data import print_report
 from rcsd.cli.options import Force, Json, Overrides, Resume, Rows, RunFile, Strict
 from rcsd.cli.run import train_and_report
-from rcsd.cli.terminal import Table, bars, console, say, styled
+from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config import parse_config
 from rcsd.config.base import override, parse, read_tree
 from rcsd.errors import ConfigError, RunError
@@ -17,8 +16,6 @@ from rcsd.evaluation.text import interval_text
 from rcsd.io import cache_folder, check_writable, make_folder, write_json
 
 if TYPE_CHECKING:
-    from rcsd.data.check import Report
-    from rcsd.evaluation.rubric_agreement import Agreement
     from rcsd.evaluation.statistics import Interval
     from rcsd.recipes.write_rubrics import WritingReport
 
@@ -32,39 +29,22 @@ def check(file: Rows, json: Json = None, strict: Strict = False) -> None:
 
     if json is not None:
         check_writable(json, [file])
-    report = check_rubrics(file)
-    console.print(_findings_by_rule(report))
-    console.print(
-        f"{report.num_rows} rows, {report.num_examples} well-formed, "
-        f"{report.num_with['rubric']} with a rubric; {report.num_criteria} criteria."
-    )
-    if json is not None:
-        write_json(json, report.json())
-    if report.fails("warning" if strict else "error"):
-        raise typer.Exit(1)
+    print_report(check_rubrics(file), json, strict)
 
 
-def _findings_by_rule(report: "Report") -> Table:
-    """Number of findings of each rule for rubrics, with the first finding as an example."""
-    from rcsd.data.lint_rules import RULES
-
-    rows = []
-    for name, rule in RULES.items():
-        findings = report.by_rule().get(name, [])
-        severity = styled(rule.severity, COLOURS[rule.severity] if findings else "dim")
-        num_rows = len({finding.line for finding in findings} - {None})
-        example = f"{place(findings[0])}: {findings[0].message}" if findings else ""
-        rows.append((name, severity, str(len(findings)), str(num_rows), example))
-    return Table(("rule", "severity", "findings", "rows", "for example"), rows, num_names=5)
+_MEASURES = {
+    "precision": "criteria: precision, by points",
+    "recall": "criteria: recall, by points",
+    "f1": "criteria: F1",
+    "weight_correlation": "points: rank correlation",
+    "verdict_agreement": "answers: order as gold's",
+}
 
 
 @app.command()
 def score(
     written: Annotated[Path, typer.Argument(help="JSONL file of written rubrics.")],
     gold: Annotated[Path, typer.Option(help="JSONL file of gold rubrics, by the same ids.")],
-    before: Annotated[
-        Path | None, typer.Option(help="Rubrics to compare with, row by row.")
-    ] = None,
     completions: Annotated[
         list[Path] | None,
         typer.Option(help="JSONL file of id and text, whose order under both rubrics is compared."),
@@ -80,79 +60,35 @@ def score(
     from rcsd.data.load import read_rubrics
     from rcsd.data.rows import read_jsonl
     from rcsd.data.written import read_completions, written_rubrics
-    from rcsd.evaluation.rubric_agreement import compare_agreements, measure_agreement
+    from rcsd.evaluation.rubric_agreement import measure_agreement
     from rcsd.evaluation.rubric_matchers import build_matcher
     from rcsd.graders.code import CodeJudge
 
-    files = {"before": before, "after": written}
-    paths = {name: path for name, path in files.items() if path is not None}
     if json is not None:
-        check_writable(json, [gold, *paths.values(), *(completions or [])])
+        check_writable(json, [gold, written, *(completions or [])])
     examples = read_jsonl(gold)
-    matcher, judge = build_matcher(examples), CodeJudge()
-    texts = read_completions(completions or [], examples)
-    measured: dict[str, Agreement] = {}
-    for name, path in paths.items():
-        file = written_rubrics(examples, path, allow_missing)
-        for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
-            if number:
-                console.print(f"{path}: rows that are {what}: {number}")
-        rubrics = read_rubrics(examples, file.rubrics)
-        measured[name] = measure_agreement(examples, rubrics, matcher, texts, judge, allow_missing)
-    after, earlier = measured["after"], measured.get("before")
-    difference = None if earlier is None else compare_agreements(after, earlier)
-    console.print(_agreement_table(after, earlier, difference))
-    for name, part in measured.items():
-        console.print(_agreement_facts(part, "" if earlier is None else f"{name}: "))
-    if json is not None:
-        content = {
-            "matcher": repr(matcher),
-            "written": asdict(after),
-            "before": earlier and asdict(earlier),
-            "difference": difference and {n: of and asdict(of) for n, of in difference.items()},
-        }
-        write_json(json, content)
-
-
-_MEASURES = {
-    "precision": "criteria: precision, by points",
-    "recall": "criteria: recall, by points",
-    "f1": "criteria: F1",
-    "weight_correlation": "points: rank correlation",
-    "verdict_agreement": "answers: order as gold's",
-}
-
-
-def _agreement_table(
-    after: "Agreement",
-    before: "Agreement | None",
-    difference: "Mapping[str, Interval | None] | None",
-) -> Table:
-    """Each measure with its interval; with the one before and the paired difference."""
-    columns = ("measure", "against gold", "rows")
-    if before is not None:
-        columns = ("measure", "before", "after", "difference, paired", "rows")
+    matcher, texts = build_matcher(examples), read_completions(completions or [], examples)
+    file = written_rubrics(examples, written, allow_missing)
+    for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
+        if number:
+            console.print(f"{written}: rows that are {what}: {number}")
+    rubrics = read_rubrics(examples, file.rubrics)
+    found = measure_agreement(examples, rubrics, matcher, texts, CodeJudge(), allow_missing)
     rows = []
     for name, words in _MEASURES.items():
-        interval = getattr(after, name)
-        cells = [interval_text(interval)]
-        if before is not None:
-            change = interval_text((difference or {}).get(name), "+.3f")
-            cells = [interval_text(getattr(before, name)), *cells, change]
-        rows.append((words, *cells, "" if interval is None else str(interval.n)))
-    return Table(columns, rows)
-
-
-def _agreement_facts(of: "Agreement", start: str) -> str:
-    """Counts of matched, missing and unscored criteria, for the line below the table."""
+        interval: Interval | None = getattr(found, name)
+        rows.append((words, interval_text(interval), "" if interval is None else str(interval.n)))
+    console.print(Table(("measure", "against gold", "rows"), rows))
     facts = [
-        f"{of.num_rows - len(of.missing)} of {of.num_rows} gold rows have a rubric",
-        f"{of.num_pairs} of {of.num_written} written criteria match one of gold's",
+        f"{found.num_rows - len(found.missing)} of {found.num_rows} gold rows have a rubric",
+        f"{found.num_pairs} of {found.num_written} written criteria match one of gold's",
     ]
-    if of.verdict_agreement is not None:
-        facts.append(f"{of.num_unscored} written criteria have no verdict, and order nothing")
-        facts.append(f"{of.num_unordered} rows with answers could not be ordered")
-    return f"{start}{'; '.join(facts)}."
+    if found.verdict_agreement is not None:
+        facts.append(f"{found.num_unscored} written criteria have no verdict, and order nothing")
+        facts.append(f"{found.num_unordered} rows with answers could not be ordered")
+    console.print(f"{'; '.join(facts)}.")
+    if json is not None:
+        write_json(json, {"matcher": repr(matcher), **asdict(found)})
 
 
 @app.command()
