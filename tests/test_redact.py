@@ -106,9 +106,7 @@ def test_hostile_rows_ids_criteria_and_file_names_do_not_reach_the_terminal_raw(
     good = Path("good\x1b[31m.jsonl")
     good.write_text(json.dumps(row) + "\n")
     for words in (
-        ["data", "show", good],
         ["data", "check", file],
-        ["data", "show", file],
         ["rubrics", "check", file],
         ["data", "import", good, "--format", "jsonl", "--out", "out\x1b[31m.jsonl"],
         ["train", "none\x1b[31m.yaml"],

@@ -62,24 +62,6 @@ def test_check_counts_errors_in_its_exit_code(tmp_path: Path, said: Said) -> Non
     assert (code, "malformed row" in text, "did you mean 'question'?" in text) == (1, True, True)
 
 
-def test_show_prints_rows_as_they_are(tmp_path: Path, said: Said) -> None:
-    rubric = [
-        {"criterion": "Has [bold]it[/].", "weight": 2, "title": "Has [x]"},
-        {"criterion": "Boxes it.", "weight": -1.5, "check": {"type": "boxed"}},
-    ]
-    row = {"id": "[red]a", "question": "Is [/b] markup?", "reference_answer": "[i]No"}
-    row |= {"solution": "[u]So", "rubric": rubric, "tags": {"from": "[dim]here"}}
-    rows = rows_file(tmp_path, row, *({"question": f"Number {n}?"} for n in range(2, 6)))
-    code, text = said("show", rows, "--id", "[red]a")
-    assert code == 0
-    parts = ("[red]a", "[/b]", "[i]No", "[u]So", "[bold]it[/].", "Has [x]", "[boxed]", "[dim]here")
-    assert [part for part in (*parts, "+2", "-1.5") if part not in text] == []
-    assert "Number 4?" not in said("show", rows)[1]
-    assert "Number 4?" in said("show", rows, "--num", 4)[1]
-    code, text = said("show", rows, "--id", "b")
-    assert (code, "no row has the id 'b'" in text) == (2, True)
-
-
 def test_world_writes_problems_that_can_be_read_back(tmp_path: Path, said: Said) -> None:
     out = tmp_path / "world.jsonl"
     words = ["world", "--num", 5, "--split", "new_numbers", "--seed", 3, "--out", out]
@@ -105,7 +87,7 @@ def test_world_writes_problems_that_can_be_read_back(tmp_path: Path, said: Said)
         (["check", "rows.jsonl", "--json", "rows.jsonl"], "is read too"),
         (["check", "rows.jsonl", "--against", "t.jsonl", "--json", "t.jsonl"], "is read too"),
         (["check", "none.jsonl"], "no such file"),
-        (["show", "."], "cannot be read"),
+        (["check", "."], "cannot be read"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(

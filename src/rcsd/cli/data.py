@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.panel import Panel
 
 from rcsd.cli.options import Force, Json, Rows, Strict
-from rcsd.cli.terminal import Table, console, labelled, say, styled
+from rcsd.cli.terminal import Table, console, say, styled
 from rcsd.config import WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_writable, write_json
@@ -16,9 +15,8 @@ from rcsd.io import check_writable, write_json
 if TYPE_CHECKING:
     from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
-    from rcsd.types import Example
 
-app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
+app = typer.Typer(help="Import, make and check data.", no_args_is_help=True)
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 _MAX_FINDINGS = 40
@@ -141,40 +139,3 @@ def print_report(report: "Report", json: Path | None, strict: bool) -> None:
         say(f"All findings: {json}")
     if report.fails("warning" if strict else "error"):
         raise typer.Exit(1)
-
-
-@app.command()
-def show(
-    file: Rows,
-    id: Annotated[str | None, typer.Option(help="Id of the row to show.")] = None,
-    num: Annotated[int, typer.Option(help="Number of rows to show.", min=1)] = 3,
-) -> None:
-    """Show rows: question, reference answer, solution, rubric with signed points, tags."""
-    from rcsd.data.rows import read_jsonl
-
-    examples = read_jsonl(file)
-    if id is not None:
-        examples = [example for example in examples if example.id == id]
-        if not examples:
-            raise DataError(f"no row has the id {id!r}", file, field="id")
-    for example in examples[:num]:
-        _print_example(example)
-
-
-def _print_example(example: "Example") -> None:
-    console.print(Panel(example.question, title=styled(example.id, ""), title_align="left"))
-    tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
-    texts = {"Reference answer": example.reference_answer, "Solution": example.solution}
-    for name, text in texts.items():
-        if text is not None:
-            console.print(labelled(name, text), soft_wrap=True)
-    if example.rubric is not None:
-        rows = []
-        for criterion in example.rubric.criteria:
-            points = styled(f"{criterion.weight:+g}", "green" if criterion.weight > 0 else "red")
-            check = f" [{criterion.check['type']}]" if criterion.check else ""
-            rows.append((points, criterion.text + check, criterion.title))
-        console.print(Table(("points", "criterion", "title"), rows, num_names=3))
-    if tags:
-        console.print(labelled("Tags", tags), soft_wrap=True)
-    console.print()

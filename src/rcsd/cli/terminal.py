@@ -102,21 +102,6 @@ class Table:
         return table
 
 
-class Bars:
-    """Progress bars with the time left, one a stage."""
-
-    def __init__(self, progress: rich_progress.Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, rich_progress.TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Update the bar of a stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(shown_text(stage), total=total, note="")
-        note = shown_text(note)
-        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
-
-
 class Lines:
     """Plain lines for a log: one where a stage begins, one where it ends, one a minute between.
 
@@ -166,8 +151,15 @@ def bars() -> Iterator[Progress]:
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
+    tasks: dict[str, rich_progress.TaskID] = {}
     with rich_progress.Progress(*columns, console=errors) as progress:
-        yield Bars(progress)
+
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(shown_text(stage), total=total, note="")
+            progress.update(tasks[stage], completed=done, total=total, note=shown_text(note))
+
+        yield update
 
 
 def quieten_libraries() -> None:
