@@ -99,7 +99,7 @@ def test_compare_writes_the_json_that_its_help_describes(
     keys = ["arms", "pairs", "cluster_by", "metrics", "criteria", "num_untitled_criteria", "notes"]
     assert list(found) == keys
     assert found["pairs"] == [["base", "shown"], ["placebo", "shown"]]
-    assert found["arms"]["base"]["training_seeds"] == [None]
+    assert found["arms"]["base"] == [str(world["base"])]
     assert found["metrics"][0]["means"][0]["n"] < 12  # templates, of which some stand there twice
     kinds = {row["criterion"] for row in found["criteria"]}
     assert {"method", "unit", "mistake"} <= kinds

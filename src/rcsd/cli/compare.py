@@ -22,15 +22,9 @@ ArmWords = Annotated[
     list[str],
     typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; several folders are seeds."),
 ]
-Against = Annotated[
-    str | None, typer.Option(help="Arm to compare the others with; default: the first.")
-]
-ClusterBy = Annotated[
-    str | None, typer.Option(help="Tag to resample by, such as template; default: by question.")
-]
-Metric = Annotated[
-    list[str] | None, typer.Option(help="Metric, such as score or pass@4; default: all but pass@k.")
-]
+Against = Annotated[str | None, typer.Option(help="Arm to compare with; default: the first.")]
+ClusterBy = Annotated[str | None, typer.Option(help="Tag to resample by; default: by question.")]
+Metric = Annotated[list[str] | None, typer.Option(help="Metric; default: all but pass@k.")]
 POINTS = 100
 """Unit of the paper's table: points of 100."""
 
@@ -60,15 +54,8 @@ def compare(
     pairs = [(name, base) for name in records if name != base]
     sets, notes = common_sets(records)
     compared = compare_sets(sets, pairs, metric or (), cluster_by)
-    about = {
-        arm: {
-            "folders": [str(one.path) for one in seeds],
-            "models": [one.model.path for one in seeds],
-            "training_seeds": [one.model.training_seed for one in seeds],
-        }
-        for arm, seeds in records.items()
-    }
-    plain = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
+    folders = {arm: [str(one.path) for one in seeds] for arm, seeds in records.items()}
+    plain = {"arms": folders, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
     lines = [*notes, *_lines(compared, cluster_by)]
     _show(_tables(compared), lines, plain | {"notes": notes}, json)
 

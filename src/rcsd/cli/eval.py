@@ -15,22 +15,15 @@ from rcsd.evaluation.text import interval_text
 
 def evaluate(
     target: Annotated[
-        str,
-        typer.Argument(help="YAML file, a run's folder, or a model: hub id, folder, builtin:X."),
+        str, typer.Argument(help="YAML file, run folder, or model as in model.path.")
     ],
     overrides: Overrides = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Benchmarks, such as sciq,piqa; see 'rcsd tasks'.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of problems taken of each task.")
-    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
     ] = None,
-    judge: Annotated[
-        Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
-    ] = None,
+    judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 

@@ -46,8 +46,7 @@ def score(
     written: Annotated[Path, typer.Argument(help="JSONL file of written rubrics.")],
     gold: Annotated[Path, typer.Option(help="JSONL file of gold rubrics, by the same ids.")],
     completions: Annotated[
-        list[Path] | None,
-        typer.Option(help="JSONL file of id and text, whose order under both rubrics is compared."),
+        list[Path] | None, typer.Option(help="JSONL file of id and text, to be ordered by rubrics.")
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="A row without a rubric counts 0.")
@@ -111,15 +110,13 @@ def write(
     data: Annotated[Path, typer.Option(help="JSONL file of questions.")],
     out: Annotated[Path, typer.Option(help="JSONL file of the same rows with written rubrics.")],
     overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="key=value, such as writing.view=answer or engine.type=vllm."),
+        list[str] | None, typer.Argument(help="Settings, such as writing.view=answer.")
     ] = None,
     shard: Annotated[
         str, typer.Option(help="This process's share of the rows, such as 2/4.")
     ] = "1/1",
     cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of written rubrics; default: rubrics in the folder of caches."),
+        Path | None, typer.Option(help="Folder of written rubrics; default: among the caches.")
     ] = None,
     force: Force = False,
 ) -> None:

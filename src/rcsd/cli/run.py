@@ -22,30 +22,20 @@ if TYPE_CHECKING:
     from rcsd.runs import RunFolder
 
 GIB = 2**30
+_RAY = (
+    "Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local, which starts one here. Its machines "
+    "need this package, and see the files at the same paths."
+)
 
 
 def train(
     file: RunFile,
     overrides: Overrides = None,
     resume: Resume = False,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Ray cluster to train on: auto, HOST:PORT, ray://HOST:PORT, or local, which "
-            "starts one here. Its machines need this package, and see the files at the same "
-            "paths.",
-        ),
-    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes, one per device.")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=_RAY)] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of Ray workers; default: one per GPU of the cluster, else per machine.",
-        ),
+        int | None, typer.Option(min=1, help="Ray workers; default: one per GPU, else per machine.")
     ] = None,
 ) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
