@@ -1,4 +1,4 @@
-"""``rcsd rubrics train`` and ``write``: end to end on a tiny model, and errors."""
+"""``rcsd rubrics write``: end to end on a tiny model, and errors."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,6 @@ from rcsd.config import Model
 from rcsd.data.rows import read_jsonl
 from rcsd.data.rubric import rubric_rows
 from rcsd.models.save import load_trained
-from rcsd.runs import RunFolder
 
 ROWS = [
     {
@@ -51,14 +50,14 @@ def counts(out: str) -> dict[str, int]:
     return {part[1]: int(part[0]) for part in parts if len(part) == 2 and part[0].isdigit()}
 
 
-def run_file(folder: Path, name: str = "run", **changes: Any) -> Path:
-    """A YAML file of a stage 1 that does not say what is written."""
+def run_file(folder: Path, **changes: Any) -> Path:
+    """A YAML file of a stage 1."""
     gold = [{"criterion": "Says it.", "weight": 1}]
     write_rows(folder / "gold.jsonl", [{**row, "rubric": gold} for row in ROWS])
     tree: dict[str, Any] = {
         "model": {"path": str(folder / "model"), "training": {"type": "full"}},
         "data": {"type": "jsonl", "path": str(folder / "gold.jsonl")},
-        "views": {"student": "answer", "teacher": "rubric+answer"},
+        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
         "method": {"type": "distill"},
         "optim": {"lr": 0.001},
         "sampling": {
@@ -67,14 +66,11 @@ def run_file(folder: Path, name: str = "run", **changes: Any) -> Path:
         },
         "steps": 1,
         "examples_per_step": 2,
-        "out": str(folder / name),
+        "out": str(folder / "run"),
     }
-    path = folder / f"{name}.yaml"
+    path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(tree | changes))
     return path
-
-
-# write
 
 
 def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, rcsd: Any) -> None:
@@ -169,20 +165,14 @@ def test_a_wrong_option_is_explained(
     assert not (folder / "out.jsonl").exists()
 
 
-# train
-
-
 def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
     folder: Path, rcsd: Any
 ) -> None:
     lora = {"type": "lora", "rank": 2, "alpha": 4}
     model = {"path": str(folder / "model"), "training": lora}
-    code, out, _ = rcsd("rubrics", "train", run_file(folder, model=model), "optim.lr=1e-2")
+    code, out, _ = rcsd("train", run_file(folder, model=model), "optim.lr=1e-2")
     assert code == 0
     assert str(folder / "run" / "model") in out
-    record = RunFolder(folder / "run").read_record()
-    assert record["config"]["views"]["writes"] == "rubric"
-    assert record["config"]["optim"]["lr"] == 1e-2
     code, _, _ = rcsd(*words_of(folder, model="run"))
     assert code == 0
     report = json.loads((folder / "out.jsonl.written.json").read_text())
@@ -201,25 +191,7 @@ def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
 
 
 def test_a_run_that_has_not_finished_cannot_write(folder: Path, rcsd: Any) -> None:
-    assert rcsd("rubrics", "train", run_file(folder))[0] == 0
+    assert rcsd("train", run_file(folder))[0] == 0
     (folder / "run" / "model").rename(folder / "moved")
     code, _, err = rcsd(*words_of(folder, model="run"))
     assert (code, "no model yet; finish the run with --resume" in err) == (2, True)
-
-
-def test_train_writes_rubrics_and_resumes(folder: Path, rcsd: Any) -> None:
-    views = {"student": "none", "teacher": "rubric"}
-    assert rcsd("rubrics", "train", run_file(folder, views=views))[0] == 0
-    assert RunFolder(folder / "run").read_record()["config"]["views"]["writes"] == "rubric"
-    code, _, err = rcsd("rubrics", "train", run_file(folder, views=views))
-    assert (code, "--resume" in err) == (2, True)
-    assert rcsd("rubrics", "train", run_file(folder, views=views), "--resume")[0] == 0
-
-
-def test_train_refuses_a_file_or_an_override_that_says_answers(folder: Path, rcsd: Any) -> None:
-    path = run_file(folder, views={"writes": "answer", "teacher": "rubric"})
-    for words in ([path], [run_file(folder, "other"), "views.writes=answer"]):
-        code, _, err = rcsd("rubrics", "train", *words)
-        assert (code, "is for 'rcsd train'" in err) == (2, True)
-    assert not (folder / "run").exists()
-    assert rcsd("rubrics", "train", path, "views.writes=rubric")[0] == 0

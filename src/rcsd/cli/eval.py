@@ -14,9 +14,7 @@ from rcsd.evaluation.text import interval_text
 
 
 def evaluate(
-    target: Annotated[
-        str, typer.Argument(help="YAML file, run folder, or model as in model.path.")
-    ],
+    target: Annotated[str, typer.Argument(help="YAML file, run folder, or any model.")],
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,

@@ -1,4 +1,4 @@
-"""``rcsd rubrics``: check, score, train, write."""
+"""``rcsd rubrics``: check, score, write."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rcsd.cli.data import print_report
-from rcsd.cli.options import Force, Json, Overrides, Resume, Rows, RunFile, Strict
-from rcsd.cli.run import train_and_report
+from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, bars, console, say
-from rcsd.config import parse_config
-from rcsd.config.base import override, parse, read_tree
-from rcsd.errors import ConfigError, RunError
+from rcsd.config.base import override, parse
+from rcsd.errors import RunError
 from rcsd.evaluation.text import interval_text
 from rcsd.io import cache_folder, check_writable, make_folder, write_json
 
@@ -88,20 +86,6 @@ def score(
     console.print(f"{'; '.join(facts)}.")
     if json is not None:
         write_json(json, {"matcher": repr(matcher), **asdict(found)})
-
-
-@app.command()
-def train(file: RunFile, overrides: Overrides = None, resume: Resume = False) -> None:
-    """Train a rubric writer (stage 1): as 'rcsd train', with views.writes=rubric set."""
-    tree = read_tree(file, overrides or [])
-    views = tree.get("views") or {}
-    if isinstance(views, dict):
-        if views.get("writes") == "answer":
-            raise ConfigError(
-                f"{file}: views.writes: answer is for 'rcsd train'; leave it out, or set rubric"
-            )
-        tree["views"] = views | {"writes": "rubric"}
-    train_and_report(parse_config(tree, str(file)), resume)
 
 
 @app.command()

@@ -4,6 +4,7 @@ The one door to the terminal: all text passes `shown_text`, so what stands in da
 names and errors is looked at and never obeyed, and no string is read as rich's markup.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -114,25 +115,22 @@ class Lines:
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._write, self._clock, self._start = write, clock, clock()
-        self._began: dict[str, float] = {}
-        self._wrote: dict[str, float] = {}  # the last line of each stage that has not ended
+        self._stages: dict[str, tuple[float, float]] = {}  # seconds of its start and its last line
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Write a line where one is due."""
-        now = self._clock()
-        if stage not in self._began:
-            self._began[stage] = self._wrote[stage] = now
-            self._line(now, f"{stage}: {'begun' if done < total else note or 'done'}")
-        elif stage in self._wrote and done >= total:
-            self._line(now, f"{stage}: done in {now - self._began[stage]:.0f} s")
-        elif stage in self._wrote and now - self._wrote[stage] >= 60:
-            self._wrote[stage] = now
-            self._line(now, f"{stage}: {done} of {total}" + (f", {note}" if note else ""))
-        if done >= total:
-            self._wrote.pop(stage, None)
-
-    def _line(self, now: float, text: str) -> None:
-        self._write(f"[{now - self._start:5.0f} s] {text}")
+        now, is_done = self._clock(), done >= total
+        began, wrote = self._stages.get(stage, (now, -math.inf))
+        if stage not in self._stages:
+            text = (note or "done") if is_done else "begun"
+        elif is_done and wrote < math.inf:
+            text = f"done in {now - began:.0f} s"
+        elif now - wrote >= 60:
+            text = f"{done} of {total}" + (f", {note}" if note else "")
+        else:
+            return
+        self._stages[stage] = began, math.inf if is_done else now  # done: no further line
+        self._write(f"[{now - self._start:5.0f} s] {stage}: {text}")
 
 
 @contextmanager
