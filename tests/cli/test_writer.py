@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.cli.test_cli import run_file
 from tests.support.tiny import tiny_folder
 
 from rcsd.config import Model
@@ -14,12 +14,7 @@ from rcsd.data.rubric import rubric_rows
 from rcsd.models.save import load_trained
 
 ROWS = [
-    {
-        "id": f"q{n}",
-        "question": f"What is {n} + 2?",
-        "reference_answer": f"{n + 2}",
-        "tags": {"n": "a"},
-    }
+    {"id": f"q{n}", "question": f"{n} + 2?", "reference_answer": f"{n + 2}", "tags": {"n": "a"}}
     for n in range(5)
 ]
 SMALL = ["writing.max_tokens=100", "writing.grammar={max_criteria: 2, max_characters: 12}"]
@@ -29,7 +24,7 @@ SMALL = ["writing.max_tokens=100", "writing.grammar={max_criteria: 2, max_charac
 def folder(tmp_path: Path) -> Path:
     """A tiny model, and questions without rubrics."""
     tiny_folder(tmp_path / "model")
-    write_rows(tmp_path / "rows.jsonl", ROWS)
+    write_rows(tmp_path / "questions.jsonl", ROWS)
     return tmp_path
 
 
@@ -40,7 +35,7 @@ def write_rows(path: Path, rows: list[Any]) -> None:
 def words_of(
     folder: Path, *more: object, model: str = "model", out: str = "out.jsonl"
 ) -> list[Any]:
-    where = ["--model", folder / model, "--data", folder / "rows.jsonl", "--out", folder / out]
+    where = ["--model", folder / model, "--data", folder / "questions.jsonl", "--out", folder / out]
     return ["rubrics", "write", *where, *SMALL, *more]
 
 
@@ -50,27 +45,13 @@ def counts(out: str) -> dict[str, int]:
     return {part[1]: int(part[0]) for part in parts if len(part) == 2 and part[0].isdigit()}
 
 
-def run_file(folder: Path, **changes: Any) -> Path:
+def writer_file(folder: Path, **changes: Any) -> str:
     """A YAML file of a stage 1."""
-    gold = [{"criterion": "Says it.", "weight": 1}]
-    write_rows(folder / "gold.jsonl", [{**row, "rubric": gold} for row in ROWS])
-    tree: dict[str, Any] = {
-        "model": {"path": str(folder / "model"), "training": {"type": "full"}},
-        "data": {"type": "jsonl", "path": str(folder / "gold.jsonl")},
-        "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
-        "method": {"type": "distill"},
-        "optim": {"lr": 0.001},
-        "sampling": {
-            "max_tokens": 30,
-            "grammar": {"type": "rubric", "max_criteria": 2, "max_characters": 12},
-        },
-        "steps": 1,
-        "examples_per_step": 2,
-        "out": str(folder / "run"),
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(tree | changes))
-    return path
+    views = {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}
+    grammar = {"type": "rubric", "max_criteria": 2, "max_characters": 12}
+    rows = [{**row, "rubric": [{"criterion": "Says it.", "weight": 1}]} for row in ROWS]
+    sampling = {"max_tokens": 30, "grammar": grammar}
+    return run_file(folder, rows, views=views, sampling=sampling, **changes)
 
 
 def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, rcsd: Any) -> None:
@@ -92,10 +73,7 @@ def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, rcs
     assert [row.id for row in rows] == [row["id"] for row in ROWS]
     for row, given in zip(rows, ROWS, strict=True):
         assert row.rubric is not None
-        assert (row.question, row.reference_answer) == (
-            given["question"],
-            given["reference_answer"],
-        )
+        assert [row.question, row.reference_answer] == list(given.values())[1:3]
         assert row.tags["n"] == "a"
         assert row.tags["rubric_source"].startswith(str(folder / "model"))
     report = json.loads((folder / "out.jsonl.written.json").read_text())
@@ -108,17 +86,9 @@ def test_options_reach_the_decoding(folder: Path, rcsd: Any) -> None:
     words = words_of(folder, *(f"writing.{each}" for each in more), "engine.batch_size=2")
     assert rcsd(*words)[0] == 0
     settings = json.loads((folder / "out.jsonl.written.json").read_text())["settings"]
-    assert settings == {
-        "view": "answer",
-        "temperature": 1.2,
-        "top_p": 0.9,
-        "top_k": None,
-        "max_tokens": 100,
-        "max_prompt_tokens": 300,
-        "grammar": {"type": "rubric", "max_criteria": 2, "max_characters": 12},
-        "templates": None,
-        "seed": 7,
-    }
+    given = {"temperature": 1.2, "top_p": 0.9, "seed": 7, "view": "answer", "max_tokens": 100}
+    assert settings | given | {"max_prompt_tokens": 300} == settings
+    assert settings["grammar"] == {"type": "rubric", "max_criteria": 2, "max_characters": 12}
 
 
 def test_shards_share_the_rows_and_the_last_writes_the_file(folder: Path, rcsd: Any) -> None:
@@ -141,10 +111,10 @@ def test_an_existing_file_is_kept_unless_forced(folder: Path, rcsd: Any) -> None
     assert (folder / "out.jsonl").read_text() == "mine"
     assert rcsd(*words_of(folder, "--force"))[0] == 0
     assert len(read_jsonl(folder / "out.jsonl")) == 5
-    before = (folder / "rows.jsonl").read_text()
-    code, _, err = rcsd(*words_of(folder, "--force", out="rows.jsonl"))
+    before = (folder / "questions.jsonl").read_text()
+    code, _, err = rcsd(*words_of(folder, "--force", out="questions.jsonl"))
     assert (code, "would be overwritten" in err) == (2, True)
-    assert (folder / "rows.jsonl").read_text() == before
+    assert (folder / "questions.jsonl").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -170,7 +140,7 @@ def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
 ) -> None:
     lora = {"type": "lora", "rank": 2, "alpha": 4}
     model = {"path": str(folder / "model"), "training": lora}
-    code, out, _ = rcsd("train", run_file(folder, model=model), "optim.lr=1e-2")
+    code, out, _ = rcsd("train", writer_file(folder, model=model), "optim.lr=1e-2")
     assert code == 0
     assert str(folder / "run" / "model") in out
     code, _, _ = rcsd(*words_of(folder, model="run"))
@@ -191,7 +161,7 @@ def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
 
 
 def test_a_run_that_has_not_finished_cannot_write(folder: Path, rcsd: Any) -> None:
-    assert rcsd("train", run_file(folder))[0] == 0
+    assert rcsd("train", writer_file(folder))[0] == 0
     (folder / "run" / "model").rename(folder / "moved")
     code, _, err = rcsd(*words_of(folder, model="run"))
     assert (code, "no model yet; finish the run with --resume" in err) == (2, True)
