@@ -217,12 +217,6 @@ class Srpo(Section):
     """beta of exp(-beta H), the weight of a position whose teacher has the entropy H in nats; 0
     weighs all alike. Ours: the paper (arXiv 2604.02288) gives no value."""
 
-    @model_validator(mode="after")
-    def _learns_from_fresh_samples(self) -> "Srpo":
-        if self.reward.updates_per_batch > 1:
-            _refuse_stale(self.distill)
-        return self
-
 
 class Criterion(Section):
     """Distillation at those tokens alone that the failed criteria are about."""
@@ -257,21 +251,7 @@ class Sum(Section):
         kinds = [term.method.type for term in terms]
         if len(set(kinds)) < len(kinds):
             raise ValueError("an objective stands there twice; give it a larger weight")
-        methods = [term.method for term in terms]
-        if any(isinstance(method, Grpo) and method.updates_per_batch > 1 for method in methods):
-            for method in methods:
-                _refuse_stale(method.distill if isinstance(method, Criterion) else method)
         return terms
-
-
-def _refuse_stale(method: Section) -> None:
-    """Refuse what learns from the sampled tokens alone, and knows no ratio to their probability."""
-    sampled = isinstance(method, Distill) and method.divergence.type == "sampled_token"
-    if sampled or isinstance(method, Suppress):
-        raise ValueError(
-            f"{'sampled_token' if sampled else 'suppress'} needs fresh samples of the student, and "
-            "updates_per_batch learns from old ones; leave updates_per_batch out"
-        )
 
 
 PhaseMethod = Distill | Grpo | Srpo | Criterion | Suppress | Sum
@@ -284,7 +264,7 @@ class Phase(Section):
     method: Annotated[PhaseMethod, Field(discriminator="type")]
     """Method of the phase."""
     steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; None for the last phase, which goes on until the run ends."""
+    """Optimizer steps; None for the last phase, which ends with the run."""
     examples_per_step: int | None = Field(default=None, ge=1)
     """Examples of each step; None: the run's."""
     completions_per_example: int | None = Field(default=None, ge=1)

@@ -26,7 +26,14 @@ def check_stage(stage: "Stage") -> None:
     Raises:
         ValueError: Saying which, and the way out.
     """
-    _refuse(_preset(stage), _views(stage), _objectives(stage), _scorer(stage), _overlap(stage))
+    _refuse(
+        _preset(stage),
+        _views(stage),
+        _objectives(stage),
+        _stale(stage),
+        _scorer(stage),
+        _overlap(stage),
+    )
 
 
 def check_run(run: "Config") -> None:
@@ -104,6 +111,17 @@ def _objectives(stage: "Stage") -> Iterator[str]:
                 )
             if isinstance(method, Criterion):
                 yield from _criterion(stage)
+
+
+def _stale(stage: "Stage") -> Iterator[str]:
+    """Methods that learn from the sampled tokens alone know no ratio to their probability."""
+    for phase in stage.phases:
+        leaves = objectives(phase.method)
+        rewards = [leaf.reward if isinstance(leaf, Srpo) else leaf for leaf in leaves]
+        if any(isinstance(of, Grpo) and of.updates_per_batch > 1 for of in rewards):
+            names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
+            for name in names & {"sampled_token", "suppress"}:
+                yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
 
 
 def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:
