@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import FULL_STYLE, examples, redraw_draft, written_answer
 from rcsd.data.written import read_completions, written_rubrics
-from rcsd.errors import DataError
+from rcsd.errors import ConfigError, DataError
 from rcsd.evaluation.rubric_agreement import (
     compare_agreements,
     measure_agreement,
@@ -79,10 +80,17 @@ def test_text_matches_maximise_the_summed_similarity():
     assert Matcher(1.0).matches(gold, written) == []
 
 
-def test_the_matcher_follows_from_the_rows():
+def test_the_matcher_follows_from_the_rows_unless_it_is_named():
     world = examples("train", 3, 0)
-    assert build_matcher(world) == BY_CHECKS
-    assert build_matcher([*world, GOLD]) == BY_TEXT
+    assert build_matcher(world, None, None) == BY_CHECKS
+    assert build_matcher([*world, GOLD], None, None) == BY_TEXT
+    assert build_matcher(world, "text", 0.7) == Matcher(0.7)
+    assert build_matcher([GOLD], "checks", None) == BY_CHECKS
+    with pytest.raises(ConfigError, match="--threshold"):
+        build_matcher(world, None, 0.7)
+    for threshold in (0.0, 1.5, math.nan):
+        with pytest.raises(ConfigError, match="threshold"):
+            build_matcher(world, "text", threshold)
 
 
 # By hand

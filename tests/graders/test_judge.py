@@ -297,6 +297,19 @@ def test_keys_and_addresses_stand_in_no_cache(
     assert server.url.encode() not in content
 
 
+def test_a_forecast_counts_what_would_be_asked_and_asks_nothing(
+    judge: Made, server: JudgeServer
+) -> None:
+    made = judge(prices={"prompt": 1, "completion": 2}, max_tokens=100)
+    before = made.forecast([ANSWER, ANSWER, (EXAMPLE, "Tin.")])
+    assert (before.num_calls, before.num_cached) == (6, 0)
+    assert before.counting == "4 characters a token"
+    assert before.max_cost == pytest.approx((before.prompt_tokens + 2 * 600) / 1e6)
+    assert server.asked == []
+    made.judgements([ANSWER])
+    assert (made.forecast([ANSWER]).num_calls, made.forecast([ANSWER]).num_cached) == (0, 3)
+
+
 def write_replies(path: Path, first: int) -> None:
     cache = ReplyCache(path)
     for number in range(first, first + 100):
@@ -358,6 +371,7 @@ def test_a_local_model_judges_as_a_server_does(tmp_path: Path, server: JudgeServ
     judge = ModelJudge.from_config(chosen, made)
     assert judge.judgements([ANSWER])[0].verdicts == (True, False, False)
     assert judge.metrics()["judge/completion_tokens"] == 6
+    assert judge.forecast([ANSWER]).counting == "the model's tokenizer"
 
 
 def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_path: Path) -> None:

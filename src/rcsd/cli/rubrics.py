@@ -64,7 +64,10 @@ def score(
     if json is not None:
         check_writable(json, [gold, written, *(completions or [])])
     examples = read_jsonl(gold)
-    matcher, texts = build_matcher(examples), read_completions(completions or [], examples)
+    matcher, texts = (
+        build_matcher(examples, None, None),
+        read_completions(completions or [], examples),
+    )
     file = written_rubrics(examples, written, allow_missing)
     for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
         if number:

@@ -1,6 +1,5 @@
 """Combinations that a run cannot have, each refused with the way out."""
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,8 @@ def check_stage(stage: "Stage") -> None:
     Raises:
         ValueError: Saying which, and the way out.
     """
-    _refuse(
-        _preset(stage),
-        _views(stage),
-        _objectives(stage),
-        _stale(stage),
-        _scorer(stage),
-        _overlap(stage),
-    )
+    finders = (_preset, _views, _objectives, _stale, _scorer, _overlap)
+    _refuse(fault for find in finders for fault in find(stage))
 
 
 def check_run(run: "Config") -> None:
@@ -45,8 +38,8 @@ def check_run(run: "Config") -> None:
     _refuse(_run(run))
 
 
-def _refuse(*faults: Iterator[str]) -> None:
-    for fault in itertools.chain(*faults):
+def _refuse(faults: Iterator[str]) -> None:
+    for fault in faults:
         raise ValueError(fault)
 
 

@@ -1,9 +1,10 @@
-"""Judge the answers of an evaluation again."""
+"""Judge the answers of an evaluation again, and forecast what judging one takes."""
 
 from pathlib import Path
 from typing import Any
 
 from rcsd import config
+from rcsd.data.load import load_examples
 from rcsd.evaluation.record import (
     EvalRecord,
     SetAnswers,
@@ -15,6 +16,35 @@ from rcsd.evaluation.record import (
 )
 from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.grade import judge_rows
+from rcsd.types import Example
+
+
+def judged_texts(record: EvalRecord) -> list[tuple[Example, str]]:
+    """The texts of an evaluation that a judge reads: those whose example has a rubric."""
+    return [
+        (example, row.text)
+        for answers in record.sets.values()
+        for rows, number in ((answers.greedy, 1), (answers.sampled, answers.num_samples))
+        for place, row in enumerate(rows)
+        if (example := answers.examples[place // number]).rubric is not None
+    ]
+
+
+def placeholder_answers(settings: config.EvalConfig) -> dict[str, list[tuple[Example, str]]]:
+    """Examples of each set with a placeholder for each answer; placeholders differ, as answers do.
+
+    Raises:
+        DataError: If a set is malformed.
+        ConfigError: If it cannot be loaded.
+    """
+    return {
+        name: [
+            (example, f"({n})")
+            for example in load_examples(section)[0]
+            for n in range(sum(settings.num_answers))
+        ]
+        for name, section in settings.data.items()
+    }
 
 
 def rejudge(path: Path, section: config.Judge, judge: Judge, out: Path) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import optimize
 
 from rcsd.data.load import has_rubric_reader
 from rcsd.data.words import text_similarity
+from rcsd.errors import ConfigError
 from rcsd.types import Criterion, Example, Rubric
 
 Pairs = list[tuple[int, int]]
@@ -74,6 +76,20 @@ def _canonical(rubric: Rubric) -> list[int]:
     )
 
 
-def build_matcher(gold: Sequence[Example]) -> Matcher:
-    """Match by checks where the source of all rows can read criteria, else by text."""
-    return Matcher(None if gold and all(map(has_rubric_reader, gold)) else THRESHOLD)
+def build_matcher(
+    gold: Sequence[Example], name: Literal["checks", "text"] | None, threshold: float | None
+) -> Matcher:
+    """Matcher of a name; None matches by checks where the source can read criteria, else by text.
+
+    Raises:
+        ConfigError: If the matcher takes no threshold, or another.
+    """
+    if name is None:
+        name = "checks" if gold and all(map(has_rubric_reader, gold)) else "text"
+    if name == "checks" and threshold is not None:
+        raise ConfigError("--threshold is for matches by text; here criteria match by their checks")
+    if name == "text" and threshold is None:
+        threshold = THRESHOLD
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold:g}: expected a number in (0, 1]")
+    return Matcher(threshold)

@@ -181,7 +181,7 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
         clusters = None
         if name in artifacts.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        matcher = build_matcher(examples)
+        matcher = build_matcher(examples, None, None)
         measured.setdefault(writer, {})[name] = measure_agreement(
             examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
         )

@@ -70,7 +70,7 @@ class HeldOutRubrics(HeldOut):
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
             require_rubric(example)
-        self._matcher = build_matcher(self._examples)
+        self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""

@@ -61,12 +61,18 @@ class Chat(Protocol):
 
     max_tokens: int
     """Maximum tokens of a reply."""
+    counting: str
+    """How `num_tokens` counts, in words."""
 
     def about(self) -> Mapping[str, Any]:
         """Model and parameters that replies depend on, as plain values.
 
         The address of a server is not among them, so replies stay valid when it moves.
         """
+        ...
+
+    def num_tokens(self, conversation: Conversation) -> int:
+        """Tokens of a conversation; see ``counting``."""
         ...
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:

@@ -8,6 +8,27 @@ from rcsd import config
 from rcsd.graders.judge.chat import ChatReply
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """Calls, tokens and cost of judging, without second attempts.
+
+    Args:
+        num_calls: Calls to be made.
+        num_cached: Calls that the cache answers.
+        prompt_tokens: Tokens of the prompts of the calls to be made.
+        max_completion_tokens: Tokens of their replies, each as long as allowed.
+        max_cost: Cost with the longest replies; None without prices.
+        counting: How prompt tokens were counted.
+    """
+
+    num_calls: int
+    num_cached: int
+    prompt_tokens: int
+    max_completion_tokens: int
+    max_cost: float | None
+    counting: str
+
+
 @dataclass
 class CostTracker:
     """Calls, tokens and cost of one judge in one process; None: no prices, or no limit."""

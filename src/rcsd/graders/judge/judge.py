@@ -14,7 +14,7 @@ from rcsd.errors import ConfigError
 from rcsd.graders.base import Judgement, require_rubric
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.chat import Chat, ChatReply, Request
-from rcsd.graders.judge.cost import CostTracker
+from rcsd.graders.judge.cost import CostTracker, Forecast
 from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema, scale
 from rcsd.graders.judge.reading import Finding, read_score, read_verdicts
 from rcsd.io import cache_folder
@@ -113,6 +113,23 @@ class ModelJudge:
             finally:
                 self.costs.release()
                 self.costs.seconds += time.monotonic() - start
+
+    def forecast(self, answers: Answers, answer_tokens: int = 0) -> Forecast:
+        """Calls, tokens and cost of judging the answers; nothing is requested.
+
+        Args:
+            answers: Examples and texts.
+            answer_tokens: Tokens to add for each answer, where the texts are placeholders.
+
+        Raises:
+            DataError: If an example has no rubric.
+        """
+        _, cached, missing = self._look_up(self._calls(answers), answers)
+        requests = [self._request(call, answers) for call in missing.values()]
+        prompt = sum(self.chat.num_tokens(each.conversation) + answer_tokens for each in requests)
+        longest = len(requests) * self.chat.max_tokens
+        cost = None if self.costs.prices is None else self.costs.price(prompt, longest)
+        return Forecast(len(requests), len(cached), prompt, longest, cost, self.chat.counting)
 
     def about(self) -> dict[str, Any]:
         """Everything that judgements depend on, for records: model, parameters, templates."""

@@ -32,6 +32,8 @@ class LocalChat:
         temperature: Sampling temperature; 0 or None: greedy.
     """
 
+    counting = "the model's tokenizer"
+
     def __init__(
         self,
         model: Mapping[str, Any],
@@ -78,6 +80,10 @@ class LocalChat:
             "temperature": self._temperature,
             "max_tokens": self.max_tokens,
         }
+
+    def num_tokens(self, conversation: Conversation) -> int:
+        """Number of tokens of a request, exactly."""
+        return len(inert_ids(self._tokenizer, conversation))
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
         """Replies to all requests, many at a time."""

@@ -70,6 +70,8 @@ class ServerChat:
         ConfigError: If the key's variable is not set.
     """
 
+    counting = f"{CHARACTERS_PER_TOKEN:g} characters a token"
+
     def __init__(self, section: config.ModelJudge, first_pause: float = FIRST_PAUSE) -> None:
         self.max_tokens, self._section = section.max_tokens, section
         settings = ServerSettings(
@@ -91,6 +93,11 @@ class ServerChat:
         """The request as it is sent."""
         names = ("model", "temperature", "max_tokens", "response_format", "sends_seed", "extra")
         return {name: getattr(self._section, name) for name in names}
+
+    def num_tokens(self, conversation: Conversation) -> int:
+        """Estimated number of tokens of a request, by its characters."""
+        num = sum(len(message["content"]) for message in conversation)
+        return round(num / CHARACTERS_PER_TOKEN)
 
     def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
         """Replies; after a failure no request is begun, and those under way are awaited."""
@@ -121,7 +128,7 @@ class ServerChat:
             if ended.wait(seconds):
                 raise _EndedError
 
-        num_tokens = _num_tokens(request.conversation) + self.max_tokens
+        num_tokens = self.num_tokens(request.conversation) + self.max_tokens
         sleep(self._rate.wait_seconds(num_tokens, time.monotonic()))
         reply = self._sent(request, sleep)
         if reply.status == 200:
@@ -202,14 +209,9 @@ class ServerChat:
         choice = response.choices[0]
         text, refusal = choice.message.content or "", choice.message.refusal or ""
         if prompt is None or completion is None:  # estimated where the server does not count
-            prompt = _num_tokens(request.conversation)
+            prompt = self.num_tokens(request.conversation)
             completion = round(len(text) / CHARACTERS_PER_TOKEN)
         finish: Finish = "length" if choice.finish_reason == "length" else "stop"
         if refusal or choice.finish_reason == "content_filter":
             finish, text = "refused", refusal or text
         return ChatReply(text, finish, prompt, completion, reply.num_attempts)
-
-
-def _num_tokens(conversation: Conversation) -> int:
-    """Tokens of a request, estimated by its characters."""
-    return round(sum(len(turn["content"]) for turn in conversation) / CHARACTERS_PER_TOKEN)
