@@ -12,13 +12,14 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rcsd.errors import DataError
+from rcsd.errors import DataError, RunError
 from rcsd.types import Example
 
 _LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
@@ -92,6 +93,57 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def check_new(path: Path, remedy: str = "choose another name") -> None:
+    """Refuse a file or folder that exists.
+
+    Raises:
+        RunError: If it does, with what to do.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists; {remedy}")
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, which takes its name when the block ends: it is complete or not there.
+
+    Args:
+        path: Its name.
+        replace: Whether a folder of that name is replaced.
+
+    Raises:
+        RunError: If the name is taken.
+        OSError: If it cannot be made.
+    """
+    if not replace:
+        check_new(path)
+    unfinished, former = (path.with_name(f".{path.name}.{end}") for end in ("unfinished", "former"))
+    for left in (unfinished, former):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except Exception:
+        shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
+        raise
+    sync_folder(unfinished)
+    if replace and path.exists():
+        path.rename(former)  # half a folder must not have the name
+    unfinished.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:

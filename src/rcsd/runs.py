@@ -1,14 +1,20 @@
 """A run is a folder: its record, metrics, completions, checkpoints and model."""
 
-import contextlib
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rcsd.errors import DataError, RunError
-from rcsd.io import append_rows, read_json, read_rows, write_json, write_rows
+from rcsd.io import (
+    append_rows,
+    check_new,
+    new_folder,
+    read_json,
+    read_rows,
+    write_json,
+    write_rows,
+)
 from rcsd.types import Rollout
 
 
@@ -38,10 +44,7 @@ class RunFolder:
         Raises:
             RunError: If it does.
         """
-        if self.path.exists():
-            raise RunError(
-                f"{self.path} exists; go on with --resume, or choose another name with out=FOLDER"
-            )
+        check_new(self.path, "go on with --resume, or choose another name with out=FOLDER")
 
     def create(self, record: Mapping[str, Any]) -> None:
         """Make the folder with the run's record in it: no kill leaves one without the other.
@@ -49,12 +52,8 @@ class RunFolder:
         Raises:
             RunError: If the folder exists.
         """
-        self.check_new()
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        write_json(unfinished / self.record.name, record)
-        unfinished.rename(self.path)
+        with new_folder(self.path) as unfinished:
+            write_json(unfinished / self.record.name, record)
 
     def check_resumable(self) -> None:
         """Refuse to resume what is not a run.
@@ -102,15 +101,6 @@ class RunFolder:
     def evaluation(self, num_steps: int, held_out: str) -> Path:
         """File of what was sampled for a held-out set after a number of steps."""
         return self.path / "evaluations" / f"step-{num_steps:06d}-{held_out}.jsonl"
-
-    @contextlib.contextmanager
-    def new_model(self) -> Iterator[Path]:
-        """A folder that becomes ``model/`` once what is written in it is whole."""
-        unfinished = self.path / "model.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        yield unfinished
-        shutil.rmtree(self.model, ignore_errors=True)
-        unfinished.rename(self.model)
 
     def completions(self) -> list[dict[str, Any]]:
         """All rows of ``completions.jsonl``."""

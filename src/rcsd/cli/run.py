@@ -272,8 +272,9 @@ def probe(
     from rcsd.config import load_config  # noqa: PLC0415
 
     settings = load_config(file, overrides or [])
-    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415
+    from rcsd.io import check_new  # noqa: PLC0415
+    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.probe import write_probe  # noqa: PLC0415
 
     folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
     check_new(folder)

@@ -22,7 +22,7 @@ from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import TopKScorer, sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
-from rcsd.io import fingerprint
+from rcsd.io import fingerprint, new_folder
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
@@ -417,5 +417,5 @@ class Trainer:
             self.optimizer_step.load_weights(loaded[1])
         weights = None if self.sharding is None else self.sharding.gathered(self.policy)
         if self.ranks.is_main:
-            with self.folder.new_model() as unfinished:
+            with new_folder(self.folder.model, replace=True) as unfinished:
                 save_model(self.policy, unfinished, model_card(self.settings, self.step), weights)
