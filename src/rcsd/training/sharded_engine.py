@@ -47,20 +47,14 @@ class ShardedEngine:
         request = self.shard(prompts, decoding, seed, first)
 
         def sample_shard() -> list[Completion]:
-            if not request[0]:
-                return []
             with self._ranks.interrupts.interruptible():
-                return self._engine.sample(*request)
+                return self._engine.sample(*request) if request[0] else []
 
         with self._all_weights():
             shards = self._ranks.all_gather_results(sample_shard)
         return [completion for shard in shards for completion in shard]
 
     def sync(self, version: int) -> None:
-        """Sync the policy's weights on this rank alone; see `push_weights`."""
-        self._engine.sync(version)
-
-    def push_weights(self, version: int) -> None:
         """Push the policy's weights to engines that hold their own copy.
 
         A barrier before (no rank still samples with the old weights) and after (no rank samples

@@ -1,8 +1,7 @@
 """Validation: when held-out sets are measured as the run goes on."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from rcsd import config
 from rcsd.data.load import load_examples
@@ -12,16 +11,8 @@ from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding
 
-
-@runtime_checkable
-class HeldOutSet(Protocol):
-    """A set that is sampled and measured (`rcsd.training.held_out`)."""
-
-    name: str
-
-    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Sample and measure; samples are written to the file, if there is one."""
-        ...
+if TYPE_CHECKING:
+    from rcsd.training.held_out import HeldOutAnswers
 
 
 class Validation:
@@ -30,19 +21,16 @@ class Validation:
     Args:
         sets: The sets; metrics of the first are called ``eval/...``, of another ``eval-NAME/...``.
         folder: Gets the samples: one file for each evaluation and set; None writes nothing.
-        every_steps: Steps between evaluations, or None.
-        every_tokens: Completion tokens between evaluations, or None.
+        section: Steps or completion tokens between evaluations.
     """
 
     def __init__(
         self,
-        sets: Sequence[HeldOutSet],
+        sets: Sequence["HeldOutAnswers"],
         folder: RunFolder | None,
-        every_steps: int | None,
-        every_tokens: int | None,
+        section: config.Evaluation | None,
     ) -> None:
-        self._sets, self._folder = sets, folder
-        self._every_steps, self._every_tokens = every_steps, every_tokens
+        self._sets, self._folder, self._section = sets, folder, section
 
     def metrics_if_due(
         self, num_steps: int, tokens: tuple[int, int], last: bool
@@ -54,16 +42,14 @@ class Validation:
             tokens: Completion tokens learned from before the step, and after it.
             last: Whether the run ends with it; then an evaluation is always due.
         """
-        due = last
-        if self._every_steps is not None:
-            due |= num_steps % self._every_steps == 0
-        if self._every_tokens is not None:
-            due |= tokens[0] // self._every_tokens < tokens[1] // self._every_tokens
-        if not due:
-            return {}
-        metrics = {}
-        for index, held_out in enumerate(self._sets):
-            prefix = "eval" if index == 0 else f"eval-{held_out.name}"
+        section, metrics = self._section, {}
+        if section is None:
+            return metrics
+        by_steps = section.every_steps and num_steps % section.every_steps == 0
+        every = section.every_tokens
+        by_tokens = every is not None and tokens[0] // every < tokens[1] // every
+        for held_out in self._sets if last or by_steps or by_tokens else ():
+            prefix = "eval" if held_out is self._sets[0] else f"eval-{held_out.name}"
             folder = self._folder
             path = None if folder is None else folder.evaluation(num_steps, held_out.name)
             for name, value in held_out.metrics(path, num_steps).items():
@@ -87,7 +73,7 @@ def build_validation(
     """
     section = settings.evaluation
     if section is None:
-        return Validation([], folder, None, None)
+        return Validation([], folder, None)
     view = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**view, "analysis": False})
     max_prompt_tokens = limit_prompt_tokens(
@@ -104,4 +90,4 @@ def build_validation(
         examples, _ = load_examples(data)
         prompts = build_all_prompts(examples, views, policy.tokenizer, max_prompt_tokens, field)
         sets.append(kind(name, prompts, engine, decoding))
-    return Validation(sets, folder, section.every_steps, section.every_tokens)
+    return Validation(sets, folder, section)
