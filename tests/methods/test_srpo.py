@@ -23,7 +23,7 @@ from rcsd.methods.distill import Distill, TeacherTargets
 from rcsd.methods.grpo import Grpo, GrpoSignal
 from rcsd.methods.on_policy import BatchSignals, MonitorPositions, OnPolicy, StudentForward
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.methods.srpo import Srpo, SrpoSignal
+from rcsd.methods.srpo import Srpo
 from rcsd.models.logits import LogitPredictions
 from rcsd.models.teacher import LiveTeacher, Teacher
 from rcsd.training.trainer import run
@@ -67,10 +67,10 @@ def test_right_completions_are_reinforced_and_wrong_ones_distilled() -> None:
     student = student_of(["both", "no", "odd", "yes"], num=4, lengths=[2, 3, 1, 4])
     _, batch = collected(student, srpo(student), "a")
     signals = [rollout.signals[0] for rollout in batch.rollouts]
-    assert [signal.is_right for signal in signals] == [True, False, False, False]
+    assert [signal.weight > 0 for signal in signals] == [True, False, False, False]
     mean = (1 + 0 + 0.75) / 3  # without the unscored one
-    assert signals[0].policy.advantages == pytest.approx((1 - mean,) * 2)
-    assert [signal.policy.advantages for signal in signals[1:]] == [(0,) * 3, (0,), (0,) * 4]
+    assert signals[0].advantages == pytest.approx((1 - mean,) * 2)
+    assert [signal.advantages for signal in signals[1:]] == [(0,) * 3, (0,), (0,) * 4]
     rewards = [rollout.reward for rollout in batch.rollouts]
     assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75], nan_ok=True)
     assert batch.metrics["srpo/right_share"] == 0.25
@@ -80,7 +80,7 @@ def test_right_completions_are_reinforced_and_wrong_ones_distilled() -> None:
 def test_from_a_lower_share_of_the_highest_reward_on_more_is_right() -> None:
     student = student_of(["both", "no", "odd", "yes"], num=4)
     _, batch = collected(student, srpo(student, right_share=0.75), "a")
-    assert [r.signals[0].is_right for r in batch.rollouts] == [True, False, False, True]
+    assert [r.signals[0].weight > 0 for r in batch.rollouts] == [True, False, False, True]
     assert batch.metrics["srpo/right_share"] == 0.5
     _, batch = collected(student, srpo(student, right_share=0.76), "a")
     assert batch.metrics["srpo/right_share"] == 0.25
@@ -111,7 +111,7 @@ def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
         student = student_of(list(texts), num=3)
         ours = srpo(student, None, rewards, right_share=share, **section)
         _, batch = collected(student, ours, "a")
-        shares.append([r.signals[0].is_right for r in batch.rollouts])
+        shares.append([r.signals[0].weight > 0 for r in batch.rollouts])
     # 0.3, 0.2 and 0.15, of at most 0.3
     assert shares == [[True, False, False], [True, True, False], [True, True, True]]
 
@@ -191,7 +191,7 @@ def test_otherwise_it_is_grpo_on_the_right_ones_and_distillation_on_the_wrong_on
     method, batch = collected(student, ours, "a", "b")
     gradient = found(method, batch)[2]
     reinforced, marked = collected(student, ours.reward, "a", "b")
-    right = [rollout.signals[0].is_right for rollout in batch.rollouts]
+    right = [rollout.signals[0].weight > 0 for rollout in batch.rollouts]
     assert right == [True, False, True, False]
     silent = [
         replace(r, signals=r.signals if ok else (replace(r.signals[0], weight=0.0),))
@@ -235,10 +235,7 @@ def test_tokens_without_probability_make_no_nan() -> None:
         TeacherTargets(teacher, teacher),
         MonitorPositions(torch.tensor([0, 1]), 2, 1.0),
     )
-    signals = [
-        SrpoSignal(GrpoSignal((0.0,), 0.0), False),
-        SrpoSignal(GrpoSignal((0.5,), 1.0), True),
-    ]
+    signals = [GrpoSignal((0.0,), 0.0), GrpoSignal((0.5,), 1.0)]
     forward = StudentForward(LogitPredictions(logits), torch.tensor([1, 0]), positions)
     loss_T, shown = ours.terms(signals, targets, forward)
     loss_T.sum().backward()

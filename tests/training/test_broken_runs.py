@@ -196,7 +196,7 @@ SLOW_PLACES = [
     ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
     ("rcsd.runs:RunFolder.log", 3),
     ("rcsd.training.checkpoint:Checkpoints.save", 1),
-    ("rcsd.training.held_out:HeldOutAnswers.metrics", 1),
+    ("rcsd.training.validation:HeldOutAnswers.metrics", 1),
 ]
 
 

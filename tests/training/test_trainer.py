@@ -19,8 +19,8 @@ from rcsd.io import read_rows
 from rcsd.methods.sft import written_target
 from rcsd.runs import RunFolder
 from rcsd.training.batches import ShuffledBatches
-from rcsd.training.held_out import HeldOutRubrics
 from rcsd.training.trainer import run
+from rcsd.training.validation import HeldOutRubrics
 from rcsd.types import Completion, Decoding, Example
 
 FULL = {"type": "full"}

@@ -64,7 +64,7 @@ def clipped_surrogate(
     advantage_T: PerToken,
     clip_low: float,
     clip_high: float,
-) -> PerToken:
+) -> tuple[PerToken, Bool[Tensor, " T"]]:
     """PPO's surrogate for tokens that an earlier state of the student sampled.
 
         loss_t = -min(ratio_t a_t, clip(ratio_t, 1 - low, 1 + high) a_t),
@@ -81,25 +81,14 @@ def clipped_surrogate(
         clip_high: How far it may rise above 1, above 0.
 
     Returns:
-        One loss a position, of either sign, not reduced.
+        One loss a position, of either sign, not reduced; and a mask of those without gradient.
     """
     ratio_T = (log_q_T - sampled_log_q_T.detach()).exp()
     advantage_T = advantage_T.detach()
-    clipped_T = ratio_T.clamp(1 - clip_low, 1 + clip_high)
-    return -torch.minimum(ratio_T * advantage_T, clipped_T * advantage_T)
-
-
-def is_clipped(
-    log_q_T: PerToken,
-    sampled_log_q_T: PerToken,
-    advantage_T: PerToken,
-    clip_low: float,
-    clip_high: float,
-) -> Bool[Tensor, " T"]:
-    """Mask of tokens without gradient in `clipped_surrogate`: the ratio has moved far enough."""
-    ratio_T = (log_q_T - sampled_log_q_T).exp()
-    below_T = (ratio_T < 1 - clip_low) & (advantage_T < 0)
-    return below_T | ((ratio_T > 1 + clip_high) & (advantage_T > 0))
+    low, high = 1 - clip_low, 1 + clip_high
+    loss_T = -torch.minimum(ratio_T * advantage_T, ratio_T.clamp(low, high) * advantage_T)
+    below_T, above_T = (ratio_T < low) & (advantage_T < 0), (ratio_T > high) & (advantage_T > 0)
+    return loss_T, below_T | above_T
 
 
 def frozen_kl_terms(
@@ -147,9 +136,6 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
         lengths: Tokens of each completion of the whole step, at least 1 each.
         reduction: Which of the three.
         max_tokens: Longest completion that may be sampled.
-
-    Returns:
-        One weight, above 0, for each completion.
     """
     total, count = sum(lengths), len(lengths)
     if reduction == "sequence":

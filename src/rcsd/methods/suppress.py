@@ -31,10 +31,6 @@ class Suppress:
     3. Chosen: exactly round(share T) tokens, before the step, by the student's own log-probability
        at the temperature of sampling.
     4. Chosen: the mean is over all tokens of the step, suppressed or not; the penalty is 1.
-
-    Args:
-        section: Share and penalty.
-        worker: Scores completions.
     """
 
     name = "suppress"

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -45,7 +46,9 @@ from rcsd.training.stopping import (
     build_early_stopping,
     not_finite,
 )
-from rcsd.training.validation import Validation, build_validation
+
+if TYPE_CHECKING:
+    from rcsd.training.validation import Validation
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 OnWarning = Callable[[str], None]
@@ -168,7 +171,12 @@ def build_trainer(
     )
     resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
-    validation = build_validation(settings, policy, sampler, folder if ranks.is_main else None)
+    validation = None
+    if section := settings.evaluation:
+        from rcsd.training.validation import build_validation  # noqa: PLC0415 (imports graders)
+
+        written = folder if ranks.is_main else None
+        validation = build_validation(settings, section, policy, sampler, written)
 
     # The record, once nothing can fail any more, and the trackers.
     record = prompts_record | {
@@ -206,23 +214,9 @@ class Trainer:
     """The training loop over the parts that `build_trainer` built.
 
     Args:
-        settings: The run.
-        folder: Metrics, completions, checkpoints and the model.
-        accelerator: Logs to trackers.
-        ranks: The processes.
-        policy: The model that is trained.
-        sharding: Its FSDP2 shards; None: each process holds all weights.
-        teacher: The teacher's weights.
-        optimizer_step: Moves the policy's weights.
-        engine: Samples rollouts; each rank its shard.
+        sharding: FSDP2 shards of the policy; None: each process holds all weights.
         prefetch: Samples the next step's rollouts ahead; None: `engine` samples them when needed.
-        batches: Prompts of each step.
-        method_at: The method of each step.
-        validation: Measures held-out sets when due.
-        budget: Counts tokens and seconds.
-        early_stopping: Watches a validation metric; None: never stops early.
         limits: Sizes that are lowered where memory runs out.
-        checkpoints: All that resuming needs.
         best: The weights of the best validation, where the run may stop early.
         step: Number of steps done.
     """
@@ -239,7 +233,7 @@ class Trainer:
     prefetch: Prefetch | None
     batches: ShuffledBatches
     method_at: MethodAt
-    validation: Validation
+    validation: "Validation | None"
     budget: BudgetTracker
     early_stopping: EarlyStopping | None
     limits: tuple[AdaptiveLimit, ...]
@@ -282,8 +276,9 @@ class Trainer:
             metrics |= budget.add(batch.num_learned_tokens, seconds)
 
             # Validate when due, and always after the last step.
-            tokens = (tokens_before, budget.tokens)
-            validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
+            tokens, validation = (tokens_before, budget.tokens), dict[str, float]()
+            if self.validation is not None:
+                validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
             metrics |= validation
             for limit in self.limits:
                 metrics |= limit.metrics(ranks)
