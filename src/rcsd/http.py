@@ -43,8 +43,7 @@ class ServerSettings:
         connections: Maximum number of requests in flight.
         setting: Configuration section that these settings come from, such as ``engine``.
         kind: Kind of server expected there, such as ``a vLLM server``.
-        api_key_variable: Environment variable of the key for ``Authorization: Bearer``; None sends
-            none.
+        api_key_variable: Environment variable of the key for ``Authorization: Bearer``, or None.
         patience_seconds: Time within which a request is retried.
         connect_timeout_seconds: Maximum wait for a connection.
         read_timeout_seconds: Maximum silence while a request is answered.
@@ -64,15 +63,7 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class Reply:
-    """Response of a server.
-
-    Args:
-        status: HTTP status.
-        text: Body.
-        source: Address of the request, for errors.
-        kind: Kind of server expected there.
-        num_attempts: Number of requests until this response.
-    """
+    """Response to a request; its address and the kind of server expected there are for errors."""
 
     status: int
     text: str
@@ -119,12 +110,12 @@ class Server:
                     f"{settings.setting}.api_key_variable: {variable} is not set in the environment"
                 )
             headers = {"Authorization": f"Bearer {key}"}
-        timeout = httpx2.Timeout(
-            settings.read_timeout_seconds, connect=settings.connect_timeout_seconds, pool=None
-        )
-        limits = httpx2.Limits(max_connections=settings.connections)
+        read, connect = settings.read_timeout_seconds, settings.connect_timeout_seconds
         self._client = httpx2.Client(
-            base_url=self.url, headers=headers, timeout=timeout, limits=limits
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx2.Timeout(read, connect=connect, pool=None),
+            limits=httpx2.Limits(max_connections=settings.connections),
         )
         # Nobody closes a judge or an engine: the connections go with the last reference.
         weakref.finalize(self, self._client.close)
@@ -166,7 +157,12 @@ class Server:
             wait = max(backoff * self._random.uniform(0.5, 1.0), retry_after)
             passed = time.monotonic() - start
             if passed + wait > self._settings.patience_seconds:
-                raise self._gave_up(source, problem, num_attempts, passed)
+                setting = self._settings.setting
+                raise RunError(
+                    f"{source}: no answer after {num_attempts} attempts in {passed:.0f} seconds, "
+                    f"the last: {problem}. Check that the server runs and {setting}.url is right, "
+                    f"then {self._settings.remedy}; {setting}.patience_seconds waits longer"
+                )
             if passed > LONG_WAIT and not warned:
                 warned = True
                 warnings.warn(
@@ -175,14 +171,6 @@ class Server:
                     stacklevel=2,
                 )
             sleep(wait)
-
-    def _gave_up(self, source: str, problem: str, num_attempts: int, passed: float) -> RunError:
-        setting = self._settings.setting
-        return RunError(
-            f"{source}: no answer after {num_attempts} attempts in {passed:.0f} seconds, the "
-            f"last: {problem}. Check that the server runs and {setting}.url is right, then "
-            f"{self._settings.remedy}; {setting}.patience_seconds waits longer"
-        )
 
 
 def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:

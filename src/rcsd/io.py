@@ -175,18 +175,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """Rows of a file that others may be appending to, as `read_rows`, from a position on.
-
-    Args:
-        path: The file.
-        start: Bytes before the first row that is wanted.
-
-    Returns:
-        The rows that are whole, and the bytes before the next one.
-
-    Raises:
-        DataError: As `read_rows`.
-    """
+    """Whole rows from a byte position on, and the position after them; errors as `read_rows`."""
     if not path.is_file():
         return [], start
     with _named_errors(path, "read"), path.open("rb") as file:
@@ -281,10 +270,14 @@ def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
 def surroundings() -> dict[str, Any]:
     """Versions of libraries and the package's git revision, for a record."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {
-        "versions": versions | {"python": platform.python_version()},
-        "git_revision": _git_revision(),
-    }
+    checkout, revision = Path(__file__).parents[2], None
+    if (checkout / ".git").exists():  # else it is installed
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        with suppress(OSError):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            revision = done.stdout.strip() or None
+    versions["python"] = platform.python_version()
+    return {"versions": versions, "git_revision": revision}
 
 
 _TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
@@ -326,21 +319,5 @@ def digest(content: str | bytes) -> str:
 
 def fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256 of the examples' content, in order."""
-    digest = hashlib.sha256()
-    for example in examples:
-        row = dataclasses.asdict(example)
-        digest.update(json.dumps(row, sort_keys=True, default=dict).encode())
-    return digest.hexdigest()
-
-
-def _git_revision() -> str | None:
-    """Commit of the checkout that the package runs from, or None where it is installed."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    rows = map(dataclasses.asdict, examples)
+    return digest("".join(json.dumps(row, sort_keys=True, default=dict) for row in rows))

@@ -82,21 +82,21 @@ class RunFolder:
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""
         append_rows(self.path / "metrics.jsonl", [{"step": step, **metrics}])
-        append_rows(
-            self.path / "completions.jsonl",
-            [
-                {
-                    "step": step,
-                    "id": rollout.example.id,
-                    "question": rollout.example.question,
-                    "text": rollout.completion.text,
-                    "num_tokens": len(rollout.completion.token_ids),
-                    "finished": rollout.completion.finished,
-                }
-                | _reward(rollout)
-                for rollout in rollouts
-            ],
-        )
+        rows = []
+        for rollout in rollouts:
+            completion = rollout.completion
+            row = {
+                "step": step,
+                "id": rollout.example.id,
+                "question": rollout.example.question,
+                "text": completion.text,
+                "num_tokens": len(completion.token_ids),
+                "finished": completion.finished,
+            }
+            if rollout.reward is not None:  # null where unscored
+                row["reward"] = None if math.isnan(rollout.reward) else rollout.reward
+            rows.append(row)
+        append_rows(self.path / "completions.jsonl", rows)
 
     def evaluation(self, num_steps: int, held_out: str) -> Path:
         """File of what was sampled for a held-out set after a number of steps."""
@@ -119,10 +119,3 @@ class RunFolder:
         for name in ("metrics.jsonl", "completions.jsonl"):
             rows = [row for row in read_rows(self.path / name) if row["step"] <= step]
             write_rows(self.path / name, rows)
-
-
-def _reward(rollout: Rollout) -> dict[str, float | None]:
-    """The reward as a row's field: none where the method has no rewards, null where unscored."""
-    if rollout.reward is None:
-        return {}
-    return {"reward": None if math.isnan(rollout.reward) else rollout.reward}

@@ -128,10 +128,7 @@ class EarlyStopping:
     def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Take an evaluation into account; returns whether it is the best so far.
 
-        Args:
-            step: Number of steps done.
-            metrics: Of the evaluation. Without the metric, as where nothing could be graded, it
-                does not count.
+        One without the metric, as where nothing could be graded, does not count.
 
         Raises:
             RunError: If the first evaluation lacks the metric.
