@@ -10,7 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.methods.test_grpo import SEVERAL, simple_rows, student_of
+from tests.methods.test_grpo import (
+    SEVERAL,
+    WRITER,
+    reads_back,
+    simple_rows,
+    student_of,
+    tree_of,
+)
 from tests.methods.test_on_policy import distill, found, moved, near
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
@@ -249,35 +256,23 @@ def test_data_of_which_no_criterion_can_be_decided_is_refused(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+OPSD = {"type": "criterion", "distill": {"preset": "opsd"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"views": {"teacher": "solution"}}, "by the rubric that the teacher is shown"),
         ({"views": {"teacher": "none"}}, "by the rubric that the teacher is shown"),
-        (
-            {"views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}},
-            "criterion judges answers",
-        ),
+        ({"method": OPSD}, "by the rubric that the teacher is shown"),
+        ({"views": WRITER}, "criterion judges answers"),
         ({"views": {"analysis": True}}, "leave views.analysis out"),
         ({"method": {"type": "criterion", "min_nats": -1}}, "method.min_nats: "),
-        (
-            {"method": {"type": "criterion", "distill": {"preset": "opsd"}}},
-            "by the rubric that the teacher is shown",
-        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
-    tree: dict[str, Any] = {
-        "model": {"path": "some/model"},
-        "data": {"type": "world", "num_examples": 8},
-        "method": {"type": "criterion"},
-        "optim": {"lr": 1e-4},
-        "steps": 2,
-        "out": "runs/a",
-    }
-    parsed = config.parse_config(tree)
-    assert config.parse_config(parsed.model_dump(mode="json")) == parsed
+    parsed = reads_back(tree_of({"type": "criterion"}))
     assert parsed.has_teacher_view
     assert parsed.uses_rubrics
     with pytest.raises(ConfigError, match=said):
-        config.parse_config(tree | changes)
+        config.parse_config(tree_of({"type": "criterion"}) | changes)

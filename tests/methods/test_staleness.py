@@ -107,21 +107,13 @@ def test_the_loss_of_stale_tokens_is_weighted_by_their_ratio() -> None:
         factor * plain.loss([rollout], num)[0]
         for factor, rollout in zip(factors, batch.rollouts, strict=True)
     ]
-    assert float(loss.detach()) == pytest.approx(float(torch.stack(parts).sum().detach()), rel=1e-5)
+    split = [weighted.loss([rollout], num)[0] for rollout in batch.rollouts]
+    for several in (parts, split):
+        assert loss.item() == pytest.approx(torch.stack(several).sum().item(), rel=1e-5)
     lengths = [len(r.completion.token_ids) for r in batch.rollouts]
     mean = sum(f * n for f, n in zip(factors, lengths, strict=True)) / num
     assert float(shown["engine/importance_weight_mean"]) == pytest.approx(mean, rel=1e-5)
     assert float(shown["engine/log_q_gap_nats_mean"]) == pytest.approx(0.4, rel=1e-4)
-
-
-def test_a_step_in_parts_weighs_as_a_whole_one_does() -> None:
-    made = stale_student(version=1)
-    whole = method(made, Freshness(0, cap=1.3))
-    batch = whole.collect(asked("a", "b"), step=2)
-    num = batch.num_learned_tokens
-    loss, _ = whole.loss(batch.rollouts, num)
-    split = torch.stack([whole.loss([r], num)[0] for r in batch.rollouts]).sum()
-    assert float(split.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_weights_are_those_of_the_steps_first_update() -> None:

@@ -11,7 +11,14 @@ import pytest
 import torch
 from tests.methods.test_grpo import GRPO
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
+from tests.training.test_trainer import (
+    FULL,
+    LORA,
+    check_resumes_exactly,
+    settings,
+    trajectory,
+    weights,
+)
 
 from rcsd import config
 from rcsd.data.load import load_examples
@@ -56,16 +63,12 @@ def in_sequence(monkeypatch: pytest.MonkeyPatch, executor: AtOnce | None = None)
     return made
 
 
+# The first step moves the weights already.
+OVERLAP = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
+
+
 def overlapping(folder: Path, name: str, **changes: Any) -> config.Config:
-    """A run whose first step moves the weights already."""
-    defaults = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
-    return settings(folder, name, **(defaults | changes))
-
-
-def weights(folder: RunFolder) -> bytes:
-    """Of the trained model."""
-    [path] = folder.model.glob("*model.safetensors")
-    return path.read_bytes()
+    return settings(folder, name, **(OVERLAP | changes))
 
 
 def texts(folder: RunFolder, step: int) -> list[str]:
@@ -157,13 +160,8 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
         "model": {"path": str(tmp_path / "model"), "training": training},
         "teacher": {"type": teacher},
     }
-    whole = run(overlapping(tmp_path, "whole", **changes))
-    run_until_killed(overlapping(tmp_path, "broken", **changes))  # the checkpoint is after 2
+    check_resumes_exactly(tmp_path, **OVERLAP, **changes)
     assert running() == []
-    resumed = run(overlapping(tmp_path, "broken", **changes), resume=True)
-    assert trajectory(resumed) == trajectory(whole)
-    assert resumed.completions() == whole.completions()
-    assert weights(resumed) == weights(whole)
 
 
 def test_what_is_sampled_for_nothing_is_not_counted_and_no_thread_stays(tmp_path: Path) -> None:

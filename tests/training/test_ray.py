@@ -192,18 +192,6 @@ def test_a_run_whose_workers_are_killed_twice_ends_as_one_without(
 
 
 @needs_ray
-def test_a_folder_that_workers_do_not_see_ends_the_run_at_once(head: Head, place: Path) -> None:
-    process = started(place, "train", "run.yaml", "out=unseen", "--ray", head.address)
-    [file] = waited_for(lambda: list(place.glob(".unseen.ray-*/shared")), process)
-    file.unlink()
-    said = ended(process, 2)
-    assert "does not see the same" in said.replace("\n", " ")
-    assert "Traceback" not in said
-    assert "started again" not in said
-    assert not list(place.glob("*unseen*"))
-
-
-@needs_ray
 def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path) -> None:
     words = ("train", "run.yaml", "out=wrong", "data={type: jsonl, path: none.jsonl}")
     said = ended(started(place, *words, "--ray", head.address, "--workers", "2"), 2)
