@@ -418,17 +418,7 @@ def test_tags_that_make_objects_are_refused(tmp_path: Path, tag: str) -> None:
 @DEPTHS
 def test_a_broken_product_is_read_or_refused(num: int, tmp_path: Path) -> None:
     path = tmp_path / "graded.jsonl"
-    names = [
-        "id",
-        "question",
-        "text",
-        "num_tokens",
-        "finished",
-        "verdicts",
-        "score",
-        "right",
-        "tags",
-    ]
+    names = "id", "question", "text", "num_tokens", "finished", "verdicts", "score", "right", "tags"
     whole = dict.fromkeys(names, JSON)
 
     @bounded(num)
