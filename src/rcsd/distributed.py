@@ -102,8 +102,6 @@ class Ranks:
     process ends.
 
     Args:
-        rank: Of this process, counted from 0.
-        world_size: Number of processes.
         interrupts: A request to end in one process ends all.
         lockstep: Whether each pass of the model takes all processes, as over sharded weights.
     """

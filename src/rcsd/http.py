@@ -39,13 +39,11 @@ class ServerSettings:
     """Address of a server, and limits of requests to it.
 
     Args:
-        url: Prefix of all paths.
         connections: Maximum number of requests in flight.
         setting: Configuration section that these settings come from, such as ``engine``.
         kind: Kind of server expected there, such as ``a vLLM server``.
         api_key_variable: Environment variable of the key for ``Authorization: Bearer``, or None.
         patience_seconds: Time within which a request is retried.
-        connect_timeout_seconds: Maximum wait for a connection.
         read_timeout_seconds: Maximum silence while a request is answered.
         remedy: Advice for errors, for when the server is back.
     """
@@ -93,10 +91,6 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Args:
-        settings: Address and limits.
-        first_pause: Seconds before the second attempt.
-
     Raises:
         ConfigError: If the key's variable is not set.
     """
@@ -131,11 +125,8 @@ class Server:
     ) -> Reply:
         """Response to a request, after as many attempts as the deadline allows.
 
-        Args:
-            path: Such as ``/v1/models``.
-            body: Sent by POST as JSON; None: a GET.
-            retries_500: Whether a 500 is retried, which some routes answer for a bad request.
-            sleep: Waits between attempts; an exception of its ends them.
+        A body is sent by POST as JSON. Without ``retries_500`` a 500 is an answer, as on routes
+        that give it for bad requests. An exception of ``sleep`` ends the attempts.
 
         Raises:
             RunError: If the server is away for longer than ``patience_seconds``.

@@ -19,11 +19,7 @@ from rcsd.types import Rollout
 
 
 class RunFolder:
-    """Reads and writes the files of one run.
-
-    Args:
-        path: The folder.
-    """
+    """Reads and writes the files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -91,10 +91,7 @@ class Example:
 
     Args:
         id: Unique in its data set.
-        question: What the student is asked.
         reference_answer: The answer alone, or None.
-        solution: A worked solution, or None.
-        rubric: The criteria of a strong answer, or None.
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
         grading: How final answers are graded; None: by
             `rcsd.graders.answers.default_grading` of the reference.
@@ -140,7 +137,6 @@ class Decoding:
     """Decoding of completions.
 
     Args:
-        max_tokens: Longest completion.
         temperature: Above 0, or None for greedy decoding.
         top_p: Nucleus in (0, 1].
         top_k: Likeliest tokens kept, or None for all.
@@ -159,10 +155,7 @@ class Rollout:
     """A completion with the two prompts under which it is scored, as token ids.
 
     Args:
-        example: The question, and what an answer is graded by.
-        student_ids: The student's prompt, generation header included.
         teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
-        completion: The tokens that are learned from.
         index: Position among the rollouts of its optimizer step.
         num_tokens_before: Completion tokens of the rollouts before it in its step.
         signals: One value for each objective of the method, of a type of the objective's choice:
@@ -185,10 +178,6 @@ def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
 
     ``clip(sum_i w_i met_i / sum_i max(w_i, 0), 0, 1)``, as in HealthBench (arXiv 2505.08775). A met
     criterion of negative weight is a violation and costs its points.
-
-    Args:
-        rubric: The criteria.
-        verdicts: One for each criterion: met, not met, or None for unscored.
 
     Returns:
         The score, or NaN if any verdict is None: what was not judged is not called wrong.

@@ -37,12 +37,7 @@ class MethodParts:
 
     Args:
         examples: Training examples; rewards and judges are tried on them.
-        policy: The model.
-        scorer: Predicts completion tokens.
-        teacher: The teacher's weights.
-        engine: Samples.
         max_tokens_per_microbatch: Budget of one forward pass.
-        ranks: Processes that share the work.
         top_k_scorer: The engine, where it can score in the teacher's place.
     """
 

@@ -85,9 +85,6 @@ class Distill:
     4. The teacher sees the rubric alone, as the paper's text says, unless the views say otherwise.
 
     Args:
-        section: Divergence, support, clip and temperature.
-        worker: Scores completions.
-        teacher: The teacher's weights.
         scorer: An engine that gives the teacher's likeliest tokens in place of the model, by the
             same weights; None: the model does.
     """

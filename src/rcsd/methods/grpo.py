@@ -64,10 +64,8 @@ class Grpo:
        term), as in TRL, so the step's size does not depend on how many there are. Both are counted.
 
     Args:
-        section: Rewards, clip, normalisation, reduction and KL weight.
         worker: Its number of completions is the size of a group.
         teacher: The frozen weights, for the KL term.
-        rewards: One for each of the section's.
     """
 
     name = "grpo"

@@ -60,11 +60,6 @@ def jsd_terms(log_p_TK: Buckets, log_q_TK: Buckets, beta: float) -> Buckets:
 
     Bounded, so no single position dominates a step. RGSD (arXiv 2606.12507) takes beta 0.5.
 
-    Args:
-        log_p_TK: Teacher.
-        log_q_TK: Student.
-        beta: The teacher's weight, strictly between 0 and 1.
-
     Returns:
         One term an entry in nats, >= 0, not reduced; their sum is at most log 2.
 
@@ -106,12 +101,7 @@ def entropy(log_p_TK: Buckets) -> PerToken:
 
 
 def top_k_ids(log_p_TV: Float[Tensor, "T V"], k: int) -> Int[Tensor, "T K"]:
-    """Ids of the k most probable tokens, the most probable first.
-
-    Args:
-        log_p_TV: Log-probabilities or logits; the teacher's or the student's.
-        k: Size of the support, between 1 and V. With k = V nothing is left out.
-    """
+    """Ids of the k most probable tokens, the most probable first."""
     return log_p_TV.topk(k, dim=-1).indices
 
 
@@ -142,10 +132,7 @@ def restrict(
     The tail is summed over the rest of the vocabulary, so it keeps its precision and its gradient
     however small it is; 1 - sum is lost in float32 below about 1e-6.
 
-    Args:
-        log_p_TV: Teacher or student.
-        ids_TK: The support: K distinct tokens a position, the same ones for p and q.
-        outside: What becomes of the mass outside the support.
+    The support has K distinct tokens a position, the same ones for p and q.
 
     Returns:
         [T, K], or [T, K + 1] with the tail last.

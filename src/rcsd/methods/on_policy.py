@@ -120,7 +120,6 @@ class OnPolicy:
     forward pass of the student for all objectives.
 
     Args:
-        worker: Samples and scores.
         objectives: With their weights w_i; of different names.
         freshness: Limit on the lag of the weights that sampled; None: not checked.
     """

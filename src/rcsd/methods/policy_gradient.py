@@ -27,9 +27,7 @@ def group_advantages(
     deviation makes an example count more the more its completions agree; Dr. GRPO (arXiv
     2503.20783) leaves it out. The deviation has G - 1 in its denominator.
 
-    Args:
-        reward_NG: Rewards; NaN is unscored, and left out of its group's mean and deviation.
-        by_deviation: Whether to divide.
+    A reward of NaN is unscored, and left out of its group's mean and deviation.
 
     Returns:
         Advantages, exactly 0 where unscored and in groups without spread; and the deviation of each
@@ -73,12 +71,7 @@ def clipped_surrogate(
     Once a token's probability has moved far enough in the direction of its advantage it has no
     gradient any more (arXiv 1707.06347, equation 7; two bounds: DAPO, arXiv 2503.14476).
 
-    Args:
-        log_q_T: The student's present log-probability.
-        sampled_log_q_T: Its log-probability when the token was sampled; gets no gradient.
-        advantage_T: Of either sign; gets no gradient.
-        clip_low: How far the ratio may fall below 1, in (0, 1).
-        clip_high: How far it may rise above 1, above 0.
+    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient.
 
     Returns:
         One loss a position, of either sign, not reduced; and a mask of those without gradient.
@@ -103,11 +96,7 @@ def frozen_kl_terms(
     dependence on q is left out. The ratio puts it back (DeepSeek-V3.2, arXiv 2512.02556), where its
     value is 1 too: at one position the gradient is then (log q - log p) times that of log q.
 
-    Args:
-        log_p_T: Of the frozen weights; gets no gradient.
-        log_q_T: The student's.
-        sampled_log_q_T: The student's when the token was sampled, which gets no gradient; None
-            leaves the ratio out.
+    Without ``sampled_log_q_T`` the ratio is left out; ``log_q_T`` alone gets a gradient.
 
     Returns:
         One estimate a position in nats, >= 0, not reduced.
@@ -146,12 +135,7 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
 
 
 def least_likely(log_q_T: PerToken, share: float) -> Bool[Tensor, " T"]:
-    """The least likely tokens: exactly round(share T) of them, the earlier first among equals.
-
-    Args:
-        log_q_T: The student's log-probability of each sampled token.
-        share: In (0, 1].
-    """
+    """The least likely tokens: exactly round(share T) of them, the earlier first among equals."""
     chosen_T = torch.zeros_like(log_q_T, dtype=torch.bool)
     chosen_T[log_q_T.argsort(stable=True)[: round(share * len(log_q_T))]] = True
     return chosen_T

@@ -28,14 +28,10 @@ class RolloutWorker:
     """Samples completions in the student's view, and scores tokens in either view.
 
     Args:
-        policy: The model, its padding and end tokens.
         scorer: Predicts completion tokens, under the present weights of the policy.
-        engine: Samples.
         decoding: Sampling parameters; all probabilities here are at its temperature.
         num_completions: Completions of each example.
         max_tokens_per_microbatch: Budget of one forward pass; lowered where memory runs out.
-        seed: Of the run.
-        ranks: Processes that share the scoring.
     """
 
     policy: Policy
@@ -75,12 +71,7 @@ class RolloutWorker:
     def predictions(
         self, prompts: Sequence[Sequence[int]], microbatch: Sequence[Rollout]
     ) -> tuple[Predictions, Int[Tensor, " T"]]:
-        """Predictions at each completion position, and the sampled token there.
-
-        Args:
-            prompts: The student's or the teacher's, one for each rollout.
-            microbatch: The completions.
-        """
+        """Predictions at each completion position, and the sampled token there."""
         completions, policy = [r.completion.token_ids for r in microbatch], self.policy
         if policy.packs:
             rows = packed(prompts, completions, policy.device)

@@ -29,9 +29,6 @@ class Sft:
     none.
 
     Args:
-        section: The share of habits.
-        writes: Solutions (``answer``) or gold rubrics (``rubric``).
-        worker: Scores solutions, and samples habits.
         teacher: The frozen weights, which answer in the student's view.
     """
 

@@ -30,9 +30,7 @@ class Freshness:
     def metrics(self, rollouts: Sequence[Rollout], step: int) -> dict[str, float]:
         """Lag of the completions in steps; empty where no version is known, or none may lag.
 
-        Args:
-            rollouts: Of a step.
-            step: Version of the present weights.
+        ``step`` is the version of the present weights.
 
         Raises:
             RunError: If one lags too far, or comes from a later version.
@@ -79,11 +77,6 @@ def importance_weights(
     cap bounds the variance and leaves a bias towards the older ones. Truncated importance sampling,
     as in TRL (``vllm_importance_sampling_mode: token_truncate``); the behaviour policy's part of
     decoupled PPO in AReaL (arXiv 2505.24298).
-
-    Args:
-        log_q_T: Log-probabilities of the sampled tokens by the present weights, in nats.
-        sampled_log_q_T: By those that sampled, as the engine says.
-        cap: Above 0.
     """
     return (log_q_T - sampled_log_q_T).detach().exp().clamp(max=cap)
 

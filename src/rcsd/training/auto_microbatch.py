@@ -58,11 +58,7 @@ def largest_microbatch(
     are passed over instead of one each of the shortest two: they cost the most for each token.
     Weights, gradients and random numbers are left as they were.
 
-    Args:
-        settings: The run.
-        prompts: All of the run.
-        parts: Parts of the methods, which are built anew with random completions.
-        free_bytes: Memory for gradients, the optimizer's state and activations.
+    ``free_bytes`` are for gradients, the optimizer's state and activations.
 
     Returns:
         At least 1, and no more than a whole step of longest completions has.

@@ -18,13 +18,7 @@ from rcsd.types import Example
 
 
 class ShuffledBatches:
-    """Examples in a new random order each epoch; the same for the same seed and step.
-
-    Args:
-        prompts: All examples.
-        per_step: Number of examples of each step.
-        seed: Random seed of the order.
-    """
+    """Examples in a new random order each epoch; the same for the same seed and step."""
 
     def __init__(self, prompts: Sequence[PromptPair], per_step: Sequence[int], seed: int) -> None:
         self.prompts, self._seed = prompts, seed

@@ -28,9 +28,7 @@ class Prefetch:
     Args:
         engine: Samples what was not begun, by the policy's present weights: the first step.
         section: Engine of the copy; not `hf`, which draws from the process's random numbers.
-        policy: The student.
         executor: Runs what is begun; one that runs it at once gives the same completions.
-        precision: Context in which the model runs, as in training.
     """
 
     def __init__(

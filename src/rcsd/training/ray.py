@@ -44,13 +44,10 @@ class Task:
     """Arguments of a worker.
 
     Args:
-        settings: The run.
-        resume: Whether the command resumes a run.
         shared: A file beside the run's folder, written by the driver.
         messages: Actor that takes the main worker's messages.
         folder: Folder that the command was started in: the base of relative paths.
         cache: Value of `CACHE_VARIABLE`.
-        version: The package's version.
     """
 
     settings: config.Config
@@ -115,13 +112,9 @@ def train_on(
 ) -> RunFolder:
     """Train on a cluster, as `rcsd.training.trainer.run` does here.
 
-    Args:
-        address: ``local``, ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``.
-        num_workers: None: one per GPU of the cluster, or per machine if it has none.
-        settings: The run; all machines and this one must see its folder.
-        resume: Resume from the newest checkpoint.
-        on_step: Called with the number of steps done and the metrics, soon after each step.
-        on_warning: Called with warnings, and when workers are restarted.
+    The address is ``local``, ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``. Without a number there
+    is a worker per GPU of the cluster, or per machine if it has none. Steps and warnings are told
+    soon after they happen; a restart of the workers is a warning.
 
     Raises:
         ConfigError: If Ray is not installed.

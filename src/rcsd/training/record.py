@@ -27,12 +27,7 @@ def write_or_check_record(
 ) -> None:
     """Make a run's folder with its record, or compare with the record of the run that is resumed.
 
-    Args:
-        folder: Of the run.
-        settings: The run, as it is to start or go on.
-        examples: What is trained on.
-        facts: Further facts, such as what was left out; on resume they must be the same.
-        resume: Whether the run goes on.
+    On resume the facts, such as what was left out, must be the same too.
 
     Raises:
         RunError: If the folder exists, or there is no such run, or naming what differs.
@@ -66,12 +61,7 @@ def write_or_check_record(
 
 
 def model_card(settings: Config, num_steps: int) -> str:
-    """Markdown with the hub's front matter.
-
-    Args:
-        settings: The run.
-        num_steps: Steps taken; a budget may have ended the run before all of them.
-    """
+    """Markdown with the hub's front matter, after so many steps."""
     views = f"the model's view: {settings.learned_view}"
     if settings.has_teacher_view:
         student, teacher = settings.views.student, settings.views.teacher

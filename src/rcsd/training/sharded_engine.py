@@ -17,8 +17,6 @@ class ShardedEngine:
     depend on the number of ranks.
 
     Args:
-        engine: Of this rank.
-        ranks: All of them sample the same prompts in the same order.
         sharding: Gathers weights that FSDP2 has sharded; None: each rank holds all of them.
         holds_copy: Whether the engine holds its own copy of the weights.
     """
@@ -59,9 +57,6 @@ class ShardedEngine:
 
         A barrier before (no rank still samples with the old weights) and after (no rank samples
         until the new ones are loaded).
-
-        Args:
-            version: The optimizer step that the weights come from.
         """
         if isinstance(self._engine, Prefetch):
             self._ranks.all_gather_results(self._engine.finish)

@@ -72,11 +72,7 @@ class NanGuard:
 
 
 class BudgetTracker:
-    """Counts completion tokens and seconds, and compares them with a budget.
-
-    Args:
-        budget: The bounds, and the clock; None: no bound, by the wall's clock.
-    """
+    """Counts completion tokens and seconds, and compares them with a budget."""
 
     def __init__(self, budget: config.Budget | None) -> None:
         self._budget = budget

@@ -118,13 +118,6 @@ def build_trainer(
     In this order, so that a run that cannot start leaves no folder, and the frozen weights write
     the analyses also on resume.
 
-    Args:
-        settings: The run.
-        accelerator: Devices, precision, trackers.
-        ranks: The processes.
-        executor: Runs the prefetching thread.
-        resume: Whether ``run.json`` exists.
-
     Raises:
         UserError: If the data, the model or the record do not fit the configuration.
     """

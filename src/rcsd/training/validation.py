@@ -22,14 +22,7 @@ from rcsd.types import Decoding
 
 @dataclass(frozen=True)
 class HeldOutAnswers:
-    """Answers to held-out questions, graded by checks in code.
-
-    Args:
-        name: Of the set.
-        pairs: The held-out examples with their prompts.
-        engine: Samples.
-        decoding: Greedy.
-    """
+    """Answers to held-out questions, graded by checks in code."""
 
     name: str
     pairs: Sequence[PromptPair]
@@ -37,12 +30,7 @@ class HeldOutAnswers:
     decoding: Decoding
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Score, accuracy, and the share that neither checks nor references could grade.
-
-        Args:
-            path: File of the samples; None writes none.
-            num_steps: Number of steps done.
-        """
+        """Score, accuracy, and the share that neither checks nor references could grade."""
         examples = [pair.example for pair in self.pairs]
         prompts = [pair.student_ids for pair in self.pairs]
         rows = sample_and_grade(self.engine, examples, prompts, self.decoding, CodeJudge())
@@ -121,10 +109,8 @@ class Validation:
     ) -> dict[str, float]:
         """Metrics after a step; empty where no evaluation is due.
 
-        Args:
-            num_steps: Number of steps done.
-            tokens: Completion tokens learned from before the step, and after it.
-            last: Whether the run ends with it; then an evaluation is always due.
+        ``tokens`` are the completion tokens learned from before the step, and after it. After the
+        last step an evaluation is always due.
         """
         every_steps, every_tokens = self.section.every_steps, self.section.every_tokens
         by_steps = every_steps is not None and num_steps % every_steps == 0
