@@ -109,9 +109,7 @@ def check_new(path: Path, remedy: str = "choose another name") -> None:
 def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which takes its name when the block ends: it is complete or not there.
 
-    Args:
-        path: Its name.
-        replace: Whether a folder of that name is replaced.
+    With ``replace`` a folder of that name is replaced.
 
     Raises:
         RunError: If the name is taken.
@@ -149,9 +147,7 @@ def sync_folder(folder: Path) -> None:
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
     """Refuse a path that a command could not write to, before its work is done and lost.
 
-    Args:
-        path: Where the command will write.
-        read: Files that it reads: to write there would lose them.
+    Nor may it be one of the files that the command reads.
 
     Raises:
         DataError: If the path is a folder, its folder is not there, or it is one of those files.

@@ -42,7 +42,6 @@ class Grading:
     Args:
         kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
             ``text``: a few words.
-        options: Of a choice, in the order in which they are shown: A, B, C, ...
         unit: Of a number, as its benchmark writes it; empty: it has none.
         tolerance: Of a number: the relative error that is allowed, in [0, 1).
     """
@@ -58,9 +57,7 @@ class Criterion:
     """One demand on an answer, with the points that meeting it is worth.
 
     Args:
-        text: What is demanded, or for a negative weight what must not be done.
         weight: Points, not 0. Positive: met is good. Negative: a violation; met means points lost.
-        title: A short name for tables, or empty.
         check: How code decides whether it is met (see `rcsd.graders.checks`), or None: a judge
         must.
     """
@@ -112,7 +109,6 @@ class Completion:
 
     Args:
         token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
-        text: Their text without special tokens.
         finished: Whether the model ended by itself; False: cut off at the token limit.
         version: Steps that had made the weights which sampled it; None: nobody counts.
         log_q: Log-probability of each token, in nats, by the engine's own reckoning: at the

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,14 @@ from rcsd.errors import ConfigError
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
 from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
-from rcsd.methods.criterion import Criterion
-from rcsd.methods.distill import Distill, TeacherTargets
+from rcsd.methods.distill import TeacherTargets
 from rcsd.methods.grpo import Grpo, GrpoSignal
-from rcsd.methods.on_policy import BatchSignals, MonitorPositions, OnPolicy, StudentForward
+from rcsd.methods.on_policy import MonitorPositions, OnPolicy, StudentForward
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.srpo import Srpo
 from rcsd.models.logits import LogitPredictions
 from rcsd.models.teacher import LiveTeacher, Teacher
 from rcsd.training.trainer import run
-from rcsd.types import Rollout
 
 PLAIN = GRPO | {"normalise_by_deviation": False}
 
@@ -53,16 +50,6 @@ def srpo(
     reward = Grpo(made.reward, student, teacher or LiveTeacher(), rewards)
     own = made.distill.model_dump(exclude={"type"})
     return Srpo(made, reward, distill(student, teacher, **own))
-
-
-class Masked(Criterion):
-    """Distillation at the tokens whose signal is 1."""
-
-    def __init__(self, distill: Distill) -> None:
-        self.distill, self.reuses_targets = distill, distill.reuses_targets
-
-    def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
-        return BatchSignals([None] * len(rollouts), {})
 
 
 def collected(student: RolloutWorker, objective: Any, *questions: str) -> tuple[OnPolicy, Batch]:
@@ -184,28 +171,6 @@ def test_where_all_is_right_it_is_grpo(updates: int) -> None:
     alone, _, expected = found(*collected(student, ours.reward, "a", "b"))
     assert loss == pytest.approx(alone, rel=1e-5, abs=1e-7)
     near(gradient, expected)
-
-
-def test_otherwise_it_is_grpo_on_the_right_ones_and_distillation_on_the_wrong_ones() -> None:
-    student = student_of(["both", "no", "both", "yes"], num=2, lengths=[2, 5, 3, 4])
-    ours = srpo(student, moved(student), entropy_weight=0.0)
-    method, batch = collected(student, ours, "a", "b")
-    gradient = found(method, batch)[2]
-    reinforced, marked = collected(student, ours.reward, "a", "b")
-    right = [rollout.signals[0].weight > 0 for rollout in batch.rollouts]
-    assert right == [True, False, True, False]
-    silent = [
-        replace(r, signals=r.signals if ok else (replace(r.signals[0], weight=0.0),))
-        for r, ok in zip(marked.rollouts, right, strict=True)
-    ]
-    one = found(reinforced, replace(marked, rollouts=silent))[2]
-    distilled, marked = collected(student, Masked(ours.distill), "a", "b")
-    masked = [
-        replace(r, signals=((float(not ok),) * len(r.completion.token_ids),))
-        for r, ok in zip(marked.rollouts, right, strict=True)
-    ]
-    other = found(distilled, replace(marked, rollouts=masked))[2]
-    near(gradient, one + other)
 
 
 # Gradients

@@ -46,8 +46,6 @@ class MonitorPositions:
     that they are the same however it is split.
 
     Args:
-        index_W: Monitored ones of the T positions.
-        num_positions: T.
         weight: Tokens of the step for each monitored one.
     """
 

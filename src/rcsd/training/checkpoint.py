@@ -39,7 +39,6 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        folder: Folder of all of them; every rank sees it.
         keep: Number of the newest that stay.
         ranks: Where tensors are sharded, each rank writes its rows; else the main rank writes all.
     """

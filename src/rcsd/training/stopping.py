@@ -113,7 +113,6 @@ class EarlyStopping:
     Args:
         metric: Validation metric, such as ``eval/score_mean``; larger is better.
         patience: Evaluations after the best one, at least 1, with which the run stops.
-        min_gain: In the metric's unit, at least 0.
     """
 
     def __init__(self, metric: str, patience: int, min_gain: float = 0.0) -> None:

@@ -54,14 +54,10 @@ OnStep = Callable[[int, Mapping[str, float]], None]
 OnWarning = Callable[[str], None]
 
 
-def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
-    """Do nothing after a step."""
-
-
 def run(
     settings: config.Config,
     resume: bool = False,
-    on_step: OnStep = _ignore_step,
+    on_step: OnStep = lambda step, metrics: None,
     on_warning: OnWarning | None = None,
 ) -> RunFolder:
     """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
@@ -91,7 +87,7 @@ def run(
                     trainer.resume(on_warning or warnings.warn)
                 trainer.engine.sync(trainer.step)
             try:
-                trainer.train(on_step if ranks.is_main else _ignore_step)
+                trainer.train(on_step)
             except Terminated:
                 trainer.save_checkpoint_of_last_step()
                 raise
@@ -291,7 +287,8 @@ class Trainer:
             if self.step % settings.save_every_steps == 0 or self.is_done or is_asked_to_end:
                 guard.check(self.policy.trainable)
                 self.checkpoints.save(self.step, self.state())
-            on_step(self.step, metrics)
+            if ranks.is_main:
+                on_step(self.step, metrics)
             if is_asked_to_end and not self.is_done:
                 raise Terminated
 
@@ -334,12 +331,8 @@ class Trainer:
         if loaded is not None:
             self.step, state = loaded
             self._load_state(state)
-
-        def drop_later() -> None:
-            self.folder.go_back(self.step)
-            self.best.drop_from(self.step + 1)
-
-        self.ranks.on_main(drop_later)
+        self.ranks.on_main(lambda: self.folder.go_back(self.step))
+        self.ranks.on_main(lambda: self.best.drop_from(self.step + 1))
 
     def _load_state(self, state: State) -> None:
         values = state.values
