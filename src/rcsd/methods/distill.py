@@ -69,6 +69,7 @@ class TeacherTargets:
     monitored: Predictions | None
 
 
+@dataclass(eq=False)
 class Distill:
     """Rubric-conditioned self-distillation (RCSD, arXiv 2606.19327), and its relatives.
 
@@ -89,19 +90,16 @@ class Distill:
             same weights; None: the model does.
     """
 
+    section: config.Distill
+    worker: RolloutWorker
+    teacher: Teacher
+    scorer: TopKScorer | None = None
     name = "distill"
     has_teacher = True
 
-    def __init__(
-        self,
-        section: config.Distill,
-        worker: RolloutWorker,
-        teacher: Teacher,
-        scorer: TopKScorer | None = None,
-    ) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.scorer = scorer
-        self.reuses_targets = not teacher.moves_within_a_step
+    def __post_init__(self) -> None:
+        """Note whether targets hold for several updates."""
+        self.reuses_targets = not self.teacher.moves_within_a_step
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """None: every token counts alike."""

@@ -40,6 +40,7 @@ class GrpoSignal:
     frozen_log_q: tuple[float, ...] = ()
 
 
+@dataclass(eq=False)
 class Grpo:
     """Group-relative policy optimisation (GRPO, arXiv 2402.03300), and Dr. GRPO (arXiv 2503.20783).
 
@@ -68,19 +69,13 @@ class Grpo:
         teacher: The frozen weights, for the KL term.
     """
 
+    section: config.Grpo
+    worker: RolloutWorker
+    teacher: Teacher
+    rewards: Sequence[Reward]
     name = "grpo"
     has_teacher = False
     reuses_targets = True
-
-    def __init__(
-        self,
-        section: config.Grpo,
-        worker: RolloutWorker,
-        teacher: Teacher,
-        rewards: Sequence[Reward],
-    ) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.rewards = rewards
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """The reward of each completion, and its advantage over the others of its example."""

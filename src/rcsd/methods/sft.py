@@ -18,7 +18,7 @@ from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Sft:
     """Negative log-likelihood of the examples' solutions: ``-1/N sum_t log q(y_t | x, y_<t)``.
 

@@ -132,7 +132,7 @@ def build_trainer(
 
     # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
     # precision alone, since gradients are summed by the optimizer step.
-    longest, precision = longest_sequence(settings), accelerator.autocast
+    longest, precision = longest_sequence(settings), lambda: accelerator.autocast()
     engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy.model)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
