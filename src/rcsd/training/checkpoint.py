@@ -34,6 +34,11 @@ class State:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def part(self, owner: str) -> dict[str, Tensor]:
+        """The tensors called ``owner/...``, without their owner."""
+        places = {name.partition("/")[::2]: tensor for name, tensor in self.tensors.items()}
+        return {name: tensor for (first, name), tensor in places.items() if first == owner}
+
 
 class Checkpoints:
     """The checkpoints of a run.

@@ -143,8 +143,8 @@ class OptimizerStep:
 
     def load_weights(self, state: State) -> None:
         """Replace the trained weights."""
-        for name, parameter in self.policy.trainable.items():
-            local(parameter.data).copy_(state.tensors[f"weights/{name}"])
+        for name, value in state.part("weights").items():
+            local(self.policy.trainable[name].data).copy_(value)
 
     def state(self) -> State:
         """Weights, the optimizer's moments by parameter, and the position in the schedule."""
@@ -160,21 +160,15 @@ class OptimizerStep:
         """Load what `state` gave."""
         trainable = self.policy.trainable
         self.load_weights(state)
-        for place, value in state.tensors.items():
-            kind, _, rest = place.partition("/")
-            if kind == "optimizer":
-                key, _, name = rest.partition("/")
-                self.optimizer.state[trainable[name]][key] = _moment(value, trainable[name])
+        for place, value in state.part("optimizer").items():
+            key, _, name = place.partition("/")
+            parameter = trainable[name]
+            moment = value  # a count of steps
+            if value.dim() > 0:  # on the parameter's device, in its sharding
+                moment = torch.zeros_like(parameter, dtype=value.dtype)
+                local(moment).copy_(value)
+            self.optimizer.state[parameter][key] = moment
         schedule = state.values["schedule"]
         self.schedule.load_state_dict({**self.schedule.state_dict(), **schedule})
         for group, rate in zip(self.optimizer.param_groups, schedule["_last_lr"], strict=True):
             group["lr"] = rate
-
-
-def _moment(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A moment on its parameter's device, in its sharding; the count of steps stays a scalar."""
-    if value.dim() == 0:
-        return value
-    moment = torch.zeros_like(parameter, dtype=value.dtype)
-    local(moment).copy_(value)
-    return moment

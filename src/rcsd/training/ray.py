@@ -8,12 +8,13 @@ their machine, and read files at the same paths.
 import importlib
 import ipaddress
 import os
+import queue
 import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ LOCAL = "local"
 CONNECT_SECONDS = 10
 """Connection timeout of the cluster's address; Ray itself would try for two minutes."""
 POLL_SECONDS = 0.5
-"""Seconds between two looks at the main worker's messages."""
+"""Seconds in which the end of a run is noticed, once its messages have been read."""
 CACHE_VARIABLE = "RCSD_CACHE"
 """The only environment variable that workers get; others, secrets among them, stay here."""
 NUM_RESTARTS = 3
@@ -45,7 +46,7 @@ class Task:
 
     Args:
         shared: A file beside the run's folder, written by the driver.
-        messages: Actor that takes the main worker's messages.
+        messages: Queue of the main worker's messages.
         folder: Folder that the command was started in: the base of relative paths.
         cache: Value of `CACHE_VARIABLE`.
     """
@@ -83,23 +84,7 @@ class Task:
 
     def send(self, *message: object) -> None:
         """Send a message to the driver without waiting; if nobody listens, the run goes on."""
-        self.messages.send.remote(*message)
-
-
-class Messages:
-    """Messages of the main worker, until the driver takes them."""
-
-    def __init__(self) -> None:
-        self._queue: list[tuple[Any, ...]] = []
-
-    def send(self, *message: object) -> None:
-        """Append a message."""
-        self._queue.append(message)
-
-    def take(self) -> list[tuple[Any, ...]]:
-        """Remove and return all messages."""
-        taken, self._queue = self._queue, []
-        return taken
+        self.messages.actor.put_nowait.remote(message)
 
 
 def train_on(
@@ -126,7 +111,7 @@ def train_on(
     (folder.check_resumable if resume else folder.check_new)()
     with _connected(address) as ray, _shared_file(settings.out) as shared:
         scaling = _scaling(ray, num_workers, address)
-        messages = ray.remote(Messages).options(num_cpus=0).remote()
+        messages = importlib.import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
         here = (Path.cwd(), os.environ.get(CACHE_VARIABLE), version("rcsd"))
         task = Task(settings, resume, shared, messages, *here)
         with _forwarded(ray, messages, {"step": on_step, "warning": on_warning}):
@@ -283,15 +268,11 @@ def _forwarded(
     ended = threading.Event()
 
     def listen() -> None:
-        is_last = False
-        while not is_last:
-            is_last = ended.wait(POLL_SECONDS)
-            try:
-                taken = ray.get(messages.take.remote())
-            except ray.exceptions.RayError:
-                return  # its machine was lost; the run goes on without messages
-            for name, *content in taken:
-                listeners[name](*content)
+        with suppress(ray.exceptions.RayError):  # its machine was lost; the run goes on without
+            while not (ended.is_set() and messages.empty()):
+                with suppress(queue.Empty):
+                    name, *content = messages.get(timeout=POLL_SECONDS)
+                    listeners[name](*content)
 
     thread = threading.Thread(target=listen, name="rcsd-messages", daemon=True)
     thread.start()

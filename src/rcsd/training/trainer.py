@@ -337,11 +337,7 @@ class Trainer:
     def _load_state(self, state: State) -> None:
         values = state.values
         self.optimizer_step.load(state)
-        prefix = "teacher/"
-        teacher = {
-            n.removeprefix(prefix): t for n, t in state.tensors.items() if n.startswith(prefix)
-        }
-        self.teacher.load_state_dict(teacher)
+        self.teacher.load_state_dict(state.part("teacher"))
         self.budget.load_state_dict(values["budget"])
         if self.early_stopping is not None and values["early_stopping"] is not None:
             self.early_stopping.load_state_dict(values["early_stopping"])
