@@ -20,7 +20,7 @@ from rcsd.config import parse_config
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.io import read_rows, write_rows
 from rcsd.runs import RunFolder
-from rcsd.training.stopping import SECONDS, TOKENS, BudgetTracker, EarlyStopping
+from rcsd.training.stopping import TOKENS, BudgetTracker, EarlyStopping
 from rcsd.training.trainer import run
 
 WORLD = {"type": "world", "split": "new_numbers", "num_examples": 2}
@@ -128,22 +128,6 @@ def test_a_resumed_run_counts_on_from_its_checkpoint_and_reads_no_metrics(tmp_pa
     assert trajectory(resumed) == rows[:2] + trajectory(whole)[2:]
     name = "model.safetensors"
     assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
-
-
-@pytest.mark.usefixtures("ticking")
-@pytest.mark.parametrize("clock", ["wall", pytest.param("process", marks=pytest.mark.slow)])
-def test_seconds_keep_a_run_going_that_has_learned_from_enough(tmp_path: Path, clock: str) -> None:
-    free = run(settings(tmp_path, "free", budget={"tokens": 10**9, "clock": clock})).metrics()
-    seconds = [row[SECONDS] for row in free]
-    assert seconds == sorted(seconds)
-    assert all(row["time/step_seconds"] > row["time/sampling_seconds"] > 0 for row in free)
-    enough = (seconds[2] + seconds[3]) / 2  # by tokens it would end after its first step
-    spent = {"tokens": 1, "seconds": enough, "clock": clock}
-    held_out = {"data": WORLD, "max_tokens": 4}
-    rows = run(settings(tmp_path, "run", budget=spent, evaluation=held_out)).metrics()
-    assert len(rows) == 4
-    assert rows[-1][SECONDS] >= enough > rows[-2][SECONDS]
-    assert ["eval/unscored_share" in row for row in rows] == [False] * 3 + [True]
 
 
 def test_evaluations_are_due_at_each_multiple_of_the_tokens_and_at_the_end(tmp_path: Path) -> None:

@@ -140,13 +140,13 @@ def restrict(
     Raises:
         ValueError: ``renormalise`` on a support of a single token.
     """
-    log_p_TK = log_p_TV.gather(-1, ids_TK)
     if outside == "renormalise":
-        return renormalised_from_logits(log_p_TK)
+        return renormalised_from_logits(log_p_TV.gather(-1, ids_TK))
     # Not -inf: where all of the rest is masked, its logsumexp would have a NaN gradient.
     nothing = math.log(torch.finfo(log_p_TV.dtype).tiny)
     log_rest_T = log_p_TV.scatter(-1, ids_TK, nothing).logsumexp(-1)
-    return torch.cat([log_p_TK, log_rest_T.unsqueeze(-1)], dim=-1)
+    # Gathered last: its gradient, as wide as the vocabulary, is freed before the other is made.
+    return torch.cat([log_p_TV.gather(-1, ids_TK), log_rest_T.unsqueeze(-1)], dim=-1)
 
 
 def clip_tokens(divergence_T: PerToken, max_nats: float) -> PerToken:
