@@ -68,7 +68,7 @@ def test_world_writes_problems_that_can_be_read_back(tmp_path: Path, said: Said)
     assert said(*words)[0] == 0
     assert read_jsonl(out) == examples("new_numbers", 5, 3)
     code, text = said(*words)
-    assert (code, "exists already" in text) == (2, True)
+    assert (code, "exists; choose another name" in text) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import typer
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, say, styled
 from rcsd.config import WorldData
-from rcsd.errors import DataError
-from rcsd.io import check_writable, write_json
+from rcsd.io import check_new, check_writable, write_json
 
 if TYPE_CHECKING:
     from rcsd.data.check import Report
@@ -62,8 +61,8 @@ def import_(
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
     """Refuse a path that cannot be written to, or an existing file that would be lost."""
     check_writable(path, read)
-    if path.exists() and not force:
-        raise DataError("exists already; take another name, or --force", path)
+    if not force:
+        check_new(path, "choose another name, or overwrite it with --force")
 
 
 def _import_table(report: "ImportReport") -> Table:

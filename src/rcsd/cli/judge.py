@@ -8,9 +8,8 @@ import typer
 
 from rcsd.cli.terminal import Table, console, say
 from rcsd.config import WorldData, load_judging
-from rcsd.errors import DataError
 from rcsd.evaluation.text import interval_text
-from rcsd.io import write_json, write_rows
+from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_calibration import Accuracy, Agreement
@@ -51,8 +50,8 @@ def check(
     from rcsd.graders.base import judge_metrics
     from rcsd.graders.build import build_judge
 
-    if out is not None and out.exists():
-        raise DataError("exists already; take another folder", out)
+    if out is not None:
+        check_new(out)
     section = load_judging(file).judge
     if rows is None:
         data = WorldData(split="new_numbers", num_examples=num_problems)

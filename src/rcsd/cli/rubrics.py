@@ -9,9 +9,8 @@ from rcsd.cli.data import print_report
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config.base import override, parse
-from rcsd.errors import RunError
 from rcsd.evaluation.text import interval_text
-from rcsd.io import cache_folder, check_writable, make_folder, write_json
+from rcsd.io import cache_folder, check_new, check_writable, make_folder, write_json
 
 if TYPE_CHECKING:
     from rcsd.evaluation.statistics import Interval
@@ -118,8 +117,8 @@ def write(
     from rcsd.recipes import write_rubrics as recipe
     from rcsd.recipes.pipeline_config import WriterSettings
 
-    if out.exists() and not force:
-        raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
+    if not force:
+        check_new(out, "choose another name, or overwrite it with --force")
     part, rows = recipe.parse_shard(shard), read_jsonl(data)
     tree = {"model": {"path": model}, "writing": recipe.trained_to_write(model)}
     override(tree, overrides or [])

@@ -13,7 +13,7 @@ from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_li
 from rcsd.config import Config, load_config
 from rcsd.errors import ConfigError, UserError
 from rcsd.evaluation.text import interval_text
-from rcsd.io import write_json
+from rcsd.io import check_new, write_json
 
 if TYPE_CHECKING:
     from rcsd.evaluation.report import Outcome
@@ -43,12 +43,12 @@ def train(
     if ray is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.training.ray import RayOptions, train_on
+        from rcsd.training.ray import train_on
 
-        train_and_report(settings, resume, functools.partial(train_on, RayOptions(ray, workers)))
+        train_and_report(settings, resume, functools.partial(train_on, ray, workers))
         return
     if workers is not None:
-        raise ConfigError("--workers is for --ray ADDRESS")
+        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     if processes is None:
         train_and_report(settings, resume)
         return
@@ -210,8 +210,8 @@ def probe(
     Prints the number of answers and completions before it starts.
     """
     settings = load_config(file, overrides or [])
-    from rcsd.recipes.probe import check_new, write_probe
     from rcsd.recipes.probe import probe as measure
+    from rcsd.recipes.probe import write_probe
 
     folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
     check_new(folder)
