@@ -97,7 +97,6 @@ def test_check_counts_errors_in_its_exit_code(
     assert "malformed row" in text
     assert "did you mean 'question'?" in text
     assert said(monkeypatch, capsys, "check", tmp_path / "none.jsonl")[0] == 2
-    assert said(monkeypatch, capsys, "check", twice, "--near", "2")[0] == 2
 
 
 def test_show_prints_rows_as_they_are(

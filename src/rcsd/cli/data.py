@@ -9,7 +9,7 @@ from rich.panel import Panel
 
 from rcsd.cli.table import Table
 from rcsd.cli.terminal import console, labelled, say, styled
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import DataError
 
 if TYPE_CHECKING:
     from rcsd.data.check import Report
@@ -108,7 +108,6 @@ def world(
 def check(
     file: Annotated[Path, typer.Argument(help="JSONL file of rows.")],
     against: Annotated[list[Path] | None, typer.Option(help="Test file; may be repeated.")] = None,
-    near: Annotated[float, typer.Option(help="Jaccard similarity of near-duplicates.")] = 0.8,
     json: Annotated[Path | None, typer.Option(help="JSON file to write all findings to.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     num: Annotated[int, typer.Option(help="Number of findings to show.", min=0)] = 40,
@@ -119,9 +118,7 @@ def check(
 
     if json is not None:
         check_writable(json, [file, *(against or [])])
-    if not 0 < near <= 1:
-        raise ConfigError(f"--near {near:g}: expected a number above 0, up to 1")
-    report = check_file(file, against or [], near)
+    report = check_file(file, against or [])
     _print_report(report, num)
     if json is not None:
         write_json(json, report.json())

@@ -25,12 +25,6 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 def check(
     file: Annotated[Path, typer.Argument(help="JSONL file whose rows hold rubrics.")],
     json: Annotated[Path | None, typer.Option(help="JSON file to write every finding to.")] = None,
-    min_criteria: Annotated[
-        int, typer.Option(min=1, help="Number of criteria below which to warn.")
-    ] = 2,
-    max_criteria: Annotated[
-        int, typer.Option(min=1, help="Number of criteria above which to warn.")
-    ] = 20,
     fail_on: Annotated[
         Literal["error", "warning", "never"],
         typer.Option(help="Severity from which to exit with code 1."),
@@ -39,12 +33,11 @@ def check(
 ) -> None:
     """Check rubrics for likely mistakes. Exit code 1: errors."""
     from rcsd.data.check import check_rubrics  # noqa: PLC0415
-    from rcsd.data.lint_rules import Limits  # noqa: PLC0415
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
         check_writable(json, [file])
-    report = check_rubrics(file, Limits(min_criteria, max_criteria))
+    report = check_rubrics(file)
     if every:
         console.print(every_finding(report.findings))
     console.print(_findings_by_rule(report))
@@ -262,12 +255,12 @@ def _findings_by_rule(report: "Report") -> Table:
     from rcsd.data.lint_rules import RULES  # noqa: PLC0415
 
     rows = []
-    for name, rule in RULES.items():
+    for name, (severity, _) in RULES.items():
         findings = report.by_rule().get(name, [])
-        severity = styled(rule.severity, _COLOURS[rule.severity] if findings else "dim")
+        cell = styled(severity, _COLOURS[severity] if findings else "dim")
         num_rows = len({finding.line for finding in findings} - {None})
         example = f"{_place(findings[0])}: {findings[0].message}" if findings else ""
-        rows.append((name, severity, str(len(findings)), str(num_rows), example))
+        rows.append((name, cell, str(len(findings)), str(num_rows), example))
     return Table(("rule", "severity", "findings", "rows", "for example"), rows, num_names=5)
 
 

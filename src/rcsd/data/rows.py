@@ -16,7 +16,7 @@ from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
-from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
 
 # JSON
 
