@@ -14,10 +14,8 @@ from rcsd.data.rubric import rubric_json
 from rcsd.data.views import (
     PromptTemplates,
     ViewName,
-    analysis_conversation,
-    answer_conversation,
-    answer_now,
-    rubric_conversation,
+    build_conversation,
+    user_turn,
 )
 from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.following import (
@@ -137,7 +135,7 @@ class Corpus:
 
     def _answered(self, row: Example, draft: Draft, view: ViewName, plan: Plan) -> Conversation:
         text = written_answer(draft, self.drawn.decided(plan), plan.style)
-        return [*answer_conversation(row, view, self.words), _assistant(text)]
+        return [*build_conversation("answer", row, view, self.words), _assistant(text)]
 
     def _with_context(self, row: Example, draft: Draft) -> Conversation:
         """Answer or solution shown: the solution is copied, the answer may be pasted."""
@@ -152,7 +150,7 @@ class Corpus:
             plan.choices = [True] * len(draft.forks)
         choices = self.drawn.decided(plan)
         text = written_answer(draft, choices, plan.style, value=draft.right.value)
-        return [*answer_conversation(row, view, self.words), _assistant(text)]
+        return [*build_conversation("answer", row, view, self.words), _assistant(text)]
 
     def _analysed(
         self, row: Example, draft: Draft, shown: Sequence[Demand], plan: Plan
@@ -167,9 +165,9 @@ class Corpus:
         )
         text = written_answer(draft, self.drawn.decided(plan), plan.style)
         return [
-            *analysis_conversation(row, "rubric", self.words),
+            *build_conversation("analysis", row, "rubric", self.words),
             _assistant(analysis),
-            answer_now(self.words),
+            user_turn("answer_now", self.words),
             _assistant(text),
         ]
 
@@ -185,7 +183,7 @@ class Corpus:
         written = row.rubric if shows_gold else self._bad_rubric(draft)
         view = _WRITING_VIEWS[rng.random() < 0.5, shows_gold]
         return [
-            *rubric_conversation(row, view, self.words),
+            *build_conversation("write_rubric", row, view, self.words),
             _assistant(rubric_json(written)),
         ]
 

@@ -8,7 +8,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 
 from rcsd import config
 from rcsd.data.prompts import build_prompts
-from rcsd.data.views import PromptTemplates, analysis_conversation, answer_now
+from rcsd.data.views import PromptTemplates, build_conversation, user_turn
 from rcsd.data.world.problems import examples
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.hf import HfEngine
@@ -45,9 +45,9 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
     for row, prompt in zip(ROWS, done, strict=True):
         text = tokenizer.decode(prompt.teacher_ids)
         conversation = [
-            *analysis_conversation(row, "rubric", words),
+            *build_conversation("analysis", row, "rubric", words),
             {"role": "assistant", "content": tokenizer.decode(odd)},
-            answer_now(words),
+            user_turn("answer_now", words),
         ]
         expected = tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=True

@@ -11,16 +11,12 @@ from transformers import PreTrainedTokenizerFast
 from rcsd.data.views import (
     TEMPLATES,
     PromptTemplates,
-    analysis_conversation,
-    answer_conversation,
-    answer_now,
+    build_conversation,
     continued_ids,
     find_control_token,
     prompt_ids,
-    rubric_analysis_conversation,
-    rubric_conversation,
-    rubric_now,
     turn_end_id,
+    user_turn,
 )
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.types import Conversation, Criterion, Example, Rubric, ViewName
@@ -66,8 +62,8 @@ def reference_ids(tokenizer: PreTrainedTokenizerFast, conversation: Conversation
 
 def conversations(view: ViewName) -> list[Conversation]:
     return [
-        answer_conversation(EXAMPLE, view, WORDS),
-        analysis_conversation(EXAMPLE, view, WORDS),
+        build_conversation("answer", EXAMPLE, view, WORDS),
+        build_conversation("analysis", EXAMPLE, view, WORDS),
     ]
 
 
@@ -76,11 +72,11 @@ def conversations(view: ViewName) -> list[Conversation]:
 
 def test_the_view_without_guidance_is_the_question_alone():
     expected = [{"role": "user", "content": EXAMPLE.question}]
-    assert answer_conversation(EXAMPLE, "none", WORDS) == expected
+    assert build_conversation("answer", EXAMPLE, "none", WORDS) == expected
 
 
 def test_guidance_shows_points_and_asks_for_silence_about_it():
-    [turn] = answer_conversation(EXAMPLE, "rubric+answer", WORDS)
+    [turn] = build_conversation("answer", EXAMPLE, "rubric+answer", WORDS)
     assert turn["content"] == (
         "What is <b>2 & 2</b>?\n\nReference answer: 4\n\n"
         "Criteria of a strong answer, with points (negative points name a mistake):\n"
@@ -101,12 +97,12 @@ def test_a_view_shows_what_its_name_says_and_nothing_else(view: ViewName):
 
 @pytest.mark.parametrize("view", ["none", "answer", "rubric", "rubric+answer"])
 def test_the_rubric_writers_teacher_sees_the_gold_rubric(view: ViewName):
-    [asked] = rubric_conversation(EXAMPLE, view, WORDS)
-    [analysed] = rubric_analysis_conversation(EXAMPLE, view, WORDS)
+    [asked] = build_conversation("write_rubric", EXAMPLE, view, WORDS)
+    [analysed] = build_conversation("analyse_rubric", EXAMPLE, view, WORDS)
     for turn in (asked, analysed):
         assert ("Names light." in turn["content"]) == ("rubric" in view)
         assert ("Reference answer: 4" in turn["content"]) == ("answer" in view)
-    for turn in (asked, rubric_now(WORDS)):
+    for turn in (asked, user_turn("write_rubric_now", WORDS)):
         assert '"criterion" and "weight"' in turn["content"]
 
 
@@ -125,7 +121,11 @@ def test_a_rendered_view_equals_the_chat_template(
 
 
 def test_a_conversation_goes_on_as_the_chat_template_would(tokenizer: PreTrainedTokenizerFast):
-    before, text, after = conversations("rubric")[1], "A strong answer is long.", answer_now(WORDS)
+    before, text, after = (
+        conversations("rubric")[1],
+        "A strong answer is long.",
+        user_turn("answer_now", WORDS),
+    )
     turn_ids = token_ids(tokenizer, text)
     ids = continued_ids(tokenizer, before, turn_ids, after)
     whole: Conversation = [*before, {"role": "assistant", "content": text}, after]
@@ -138,14 +138,14 @@ def test_sampled_ids_stay_as_they_were_sampled(tokenizer: PreTrainedTokenizerFas
     assert len(token_ids(tokenizer, " answer")) < len(letters)
     before = conversations("rubric")[1]
     start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, letters, answer_now(WORDS))
+    ids = continued_ids(tokenizer, before, letters, user_turn("answer_now", WORDS))
     assert ids[: len(start) + len(letters)] == start + letters
 
 
 def test_a_question_may_hold_the_character_that_marks_the_cut(tokenizer: PreTrainedTokenizerFast):
     before: Conversation = [{"role": "user", "content": "What is \ue000?"}]
     start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, [7, 8, 9], answer_now(WORDS))
+    ids = continued_ids(tokenizer, before, [7, 8, 9], user_turn("answer_now", WORDS))
     assert ids[: len(start) + 3] == [*start, 7, 8, 9]
 
 
@@ -171,7 +171,7 @@ def test_hashes_tell_which_words_were_used(tmp_path: Path):
     own = b"Go on, answer.\n"
     (tmp_path / "answer_now.jinja").write_bytes(own)
     words = PromptTemplates(tmp_path)
-    assert answer_now(words)["content"] == "Go on, answer."
+    assert user_turn("answer_now", words)["content"] == "Go on, answer."
     assert words.hashes() == hashes | {"answer_now.jinja": hashlib.sha256(own).hexdigest()}
 
 
@@ -183,7 +183,7 @@ def test_a_view_of_what_an_example_lacks_is_an_error(view: ViewName):
     with pytest.raises(
         DataError, match=f"'bare' has none, but the view '{view}'".replace("+", ".")
     ):
-        answer_conversation(BARE, view, WORDS)
+        build_conversation("answer", BARE, view, WORDS)
 
 
 def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
@@ -193,7 +193,7 @@ def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
         prompt_ids(tokenizer, conversations("none")[0])
     tokenizer.chat_template = FORGETFUL
     with pytest.raises(ModelError, match="drops earlier assistant turns"):
-        continued_ids(tokenizer, conversations("rubric")[1], [5], answer_now(WORDS))
+        continued_ids(tokenizer, conversations("rubric")[1], [5], user_turn("answer_now", WORDS))
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(ModelError, match="chat template fails: no system turns"):
         prompt_ids(tokenizer, conversations("none")[0])
@@ -204,4 +204,4 @@ def test_templates_that_cannot_be_rendered_are_refused(tmp_path: Path):
         PromptTemplates(tmp_path / "none")
     (tmp_path / "answer.jinja").write_text("{{ qestion }}")
     with pytest.raises(ConfigError, match=r"template answer\.jinja: 'qestion' is undefined"):
-        answer_conversation(EXAMPLE, "none", PromptTemplates(tmp_path))
+        build_conversation("answer", EXAMPLE, "none", PromptTemplates(tmp_path))

@@ -83,19 +83,17 @@ def _finite(digits: str) -> float:
     return number
 
 
-def json_lines(
-    path: str | Path, content: bytes | None = None
-) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
     """Line numbers, from 1, and JSON objects of a file, or the error in place of a malformed one.
 
-    Blank lines are skipped. ``content`` is the file's, where it was unpacked before.
+    Blank lines are skipped.
 
     Raises:
         DataError: If the file cannot be read or holds no row.
     """
-    content = read_bytes(path) if content is None else content
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
     empty = True
-    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for line, raw in enumerate(content.split(b"\n"), start=1):
         if not raw.strip():
             continue
         empty = False
