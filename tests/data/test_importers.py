@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rcsd.data.importers import import_rows
-from rcsd.data.importers.notes import ImportReport, Options, reason_name
+from rcsd.data.importers import ImportReport, import_rows
+from rcsd.data.importers.notes import Turns, reason_name
 from rcsd.data.importers.polarity import polarity
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
@@ -15,11 +15,11 @@ RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 
 
 def imported(
-    folder: Path, format: str, *rows: object, options: Options | None = None
+    folder: Path, format: str, *rows: object, turns: Turns = "single"
 ) -> tuple[list[Example], ImportReport]:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    return import_rows(str(path), format, options)  # pyright: ignore[reportArgumentType]
+    return import_rows(str(path), format, turns)  # pyright: ignore[reportArgumentType]
 
 
 def criteria(example: Example) -> list[Criterion]:
@@ -40,7 +40,7 @@ def test_an_optional_criterion_of_negative_weight_is_no_silent_demand(tmp_path: 
         Criterion("Fails to see it.", -1, "Optional"),
     ]
     assert example.tags == {"rubric_source": "rar:GT"}
-    assert report.counts["Optional, violation: it fails, flags, omits ..."] == 1
+    assert report.counts["Optional, violation"] == 1
 
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
@@ -172,7 +172,7 @@ def test_several_turns_are_refused_or_joined_as_asked(tmp_path: Path):
     rows = [healthbench_row(), healthbench_row(*TURNS, prompt_id="def")]
     _, report = imported(tmp_path, "healthbench", *rows)
     assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
-    kept, report = imported(tmp_path, "healthbench", *rows, options=Options(turns="joined"))
+    kept, report = imported(tmp_path, "healthbench", *rows, turns="joined")
     assert kept[1].question == "user: I ache.\n\nassistant: Where?\n\nuser: Here."
     assert report.counts["prompt: several turns, joined into one text"] == 1
 

@@ -42,7 +42,7 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rcsd.data.importers import Options, import_rows  # noqa: PLC0415
+    from rcsd.data.importers import import_rows  # noqa: PLC0415
     from rcsd.data.rows import write_jsonl  # noqa: PLC0415
     from rcsd.data.sources import Hub  # noqa: PLC0415
     from rcsd.io import write_json  # noqa: PLC0415
@@ -50,9 +50,8 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
     _check_new(out, force, [Path(source)])
     listing = out.with_name(out.name + ".import.json")
     _check_new(listing, force, [Path(source)])
-    options = Options(turns)
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, options, hub)
+    examples, report = import_rows(source, format, turns, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))

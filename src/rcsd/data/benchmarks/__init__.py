@@ -10,8 +10,8 @@ from rcsd.config import TaskName
 from rcsd.data.benchmarks import choices
 from rcsd.data.benchmarks.base import Row, Task, UnusableError
 from rcsd.data.benchmarks.scibench import read_scibench
-from rcsd.data.importers.formats import rar_row, researchqa_row, rubrichub_row
-from rcsd.data.importers.notes import Notes, Options, Reader
+from rcsd.data.importers.formats import Reader, rar_row, researchqa_row, rubrichub_row
+from rcsd.data.importers.notes import Notes
 from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
@@ -23,7 +23,7 @@ __all__ = ["TASKS", "Task", "task_table"]
 def _import_with(reader: Reader) -> Callable[[Row, str, Notes], Example]:
     def read(row: Row, id: str, notes: Notes) -> Example:
         try:
-            return example_from_row({"id": id, **reader(row, Options(), notes)})
+            return example_from_row({"id": id, **reader(row, "single", notes)})
         except DataError as error:
             raise UnusableError(str(error)) from error
 
