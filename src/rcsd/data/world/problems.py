@@ -15,17 +15,9 @@ Split = Literal["train", "new_numbers", "new_templates"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal[
-    "method",
-    "mistake",
-    "value",
-    "formula",
-    "principle",
-    "unit",
-    "no unit",
-    "boxed",
-    "answer line",
+    "method", "mistake", "value", "formula", "principle", "unit", "no unit", "boxed", "answer line",
     "no working",
-]
+]  # fmt: skip
 """What a criterion is about; its title in a rubric."""
 
 # How each kind is put into words; one is drawn for each criterion. `rcsd.data.world.reading`
@@ -115,37 +107,38 @@ def drawn_problem(template: Template, rng: random.Random) -> Problem:
     return Problem(template, draft, tuple(draws.kept))
 
 
-BOXED = {"type": "boxed"}
-ANSWER_LINE = {"type": "matches", "pattern": r"(?m)^Answer:"}
-# Working shows in a number that is equated with a number, as in "4 * 180 = 720".
-NO_WORKING = {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
-
-
-def value_check(value: str) -> dict[str, Any]:
-    """An answer holds the number of a value such as ``180 s``.
+def build_check(kind: Kind, about: str) -> dict[str, Any]:
+    """Check of a criterion of any kind but method and mistake.
 
     Raises:
-        ValueError: If the value does not begin with a finite number.
+        ValueError: If the number of a value such as ``180 s`` is none, or is not finite.
     """
-    number = float(value.split()[0])
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not finite")
-    return {"type": "number", "value": number}
+    match kind:
+        case "value":
+            number = float(about.split()[0])
+            if not math.isfinite(number):
+                raise ValueError(f"{about!r} is not finite")
+            return {"type": "number", "value": number}
+        case "formula":  # before the first calculation
+            return {"type": "before", "first": about, "then": r"\d\s*[*/+-]|\d \w+ ="}
+        case "principle":
+            return {"type": "contains", "text": about}
+        case "unit":
+            return {"type": "unit", "unit": about}
+        case "no unit":
+            return {"type": "not", "check": {"type": "unit", "unit": about}}
+        case "boxed":
+            return {"type": "boxed"}
+        case "answer line":
+            return {"type": "matches", "pattern": r"(?m)^Answer:"}
+    # Working shows in a number that is equated with a number, as in "4 * 180 = 720".
+    return {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
 
 
-def formula_check(formula: str) -> dict[str, Any]:
-    """An answer states a formula before its first calculation."""
-    return {"type": "before", "first": formula, "then": r"\d\s*[*/+-]|\d \w+ ="}
-
-
-def principle_check(principle: str) -> dict[str, Any]:
-    """An answer says a principle, word for word."""
-    return {"type": "contains", "text": principle}
-
-
-def unit_check(unit: str) -> dict[str, Any]:
-    """An answer ends in a number with a unit."""
-    return {"type": "unit", "unit": unit}
+_POINTS: Mapping[Kind, int] = {
+    "value": 4, "formula": 3, "principle": 3, "unit": 2, "no unit": -2, "boxed": 2,
+    "answer line": 2, "no working": -3,
+}  # fmt: skip
 
 
 def demands(draft: Draft) -> dict[str, Demand]:
@@ -154,19 +147,17 @@ def demands(draft: Draft) -> dict[str, Demand]:
     for index, fork in enumerate(draft.forks):
         by_key[f"method {index}"] = Demand("method", fork.right, 6, fork.right_mark)
         by_key[f"mistake {index}"] = Demand("mistake", fork.habit, -4, fork.habit_mark)
-    key = draft.right.key
-    if key is not None:
-        by_key["value"] = Demand("value", key, 4, value_check(key))
-    unit = unit_check(draft.unit)
-    return by_key | {
-        "formula": Demand("formula", draft.formula, 3, formula_check(draft.formula)),
-        "principle": Demand("principle", draft.principle, 3, principle_check(draft.principle)),
-        "unit": Demand("unit", draft.unit, 2, unit),
-        "no unit": Demand("no unit", "", -2, {"type": "not", "check": unit}),
-        "boxed": Demand("boxed", "", 2, BOXED),
-        "answer line": Demand("answer line", "", 2, ANSWER_LINE),
-        "no working": Demand("no working", "", -3, NO_WORKING),
+    named = {
+        "value": draft.right.key,
+        "formula": draft.formula,
+        "principle": draft.principle,
+        "unit": draft.unit,
     }
+    for kind, points in _POINTS.items():
+        if (about := named.get(kind, "")) is not None:
+            check = build_check(kind, draft.unit if kind == "no unit" else about)
+            by_key[kind] = Demand(kind, about, points, check)
+    return by_key
 
 
 # Each optional criterion's chance to be in a gold rubric.
@@ -282,22 +273,16 @@ def redraw_draft(example: Example) -> Draft:
             f"{example.tags.get('template')!r}",
             field="tags.template",
         )
-    tag = example.tags.get("draws", "")
     try:
-        left = [int(bits) for bits in tag.split()]
+        left = [int(bits) for bits in example.tags.get("draws", "").split()]
         draft = template.draft(_Draws(lambda _: left.pop(0)))
-    except (ValueError, IndexError, ArithmeticError) as error:
-        raise _foreign_draws(example) from error
-    if left or draft.question != example.question:
-        raise _foreign_draws(example)
+    except (ValueError, IndexError, ArithmeticError):
+        left, draft = [], None
+    if draft is None or left or draft.question != example.question:
+        draws = example.tags.get("draws")
+        message = f"{draws!r} does not lead to the question of example {example.id!r}"
+        raise DataError(message, field="tags.draws")
     return draft
-
-
-def _foreign_draws(example: Example) -> DataError:
-    return DataError(
-        f"{example.tags.get('draws')!r} does not lead to the question of example {example.id!r}",
-        field="tags.draws",
-    )
 
 
 def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
