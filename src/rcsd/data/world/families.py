@@ -1,14 +1,11 @@
 """Families of problems: drafts drawn from a table of texts and numbers (``families.yaml``)."""
 
-import ast
 import functools
-import operator
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -17,8 +14,7 @@ Names = dict[str, Any]
 """Numbers and words of a problem by name."""
 
 
-@dataclass(frozen=True)
-class Fork:
+class Fork(NamedTuple):
     """A place where the right procedure and the model's bad habit part.
 
     Args:
@@ -34,9 +30,8 @@ class Fork:
     habit_mark: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Working:
-    """One way through a problem: steps in writing, and the value that they end in.
+class Working(NamedTuple):
+    """One way through a problem.
 
     Args:
         steps: Such as ``("3 min = 180 s", "4 * 180 = 720")``.
@@ -49,8 +44,7 @@ class Working:
     key: str | None = None
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(NamedTuple):
     """A problem before its rubric is written.
 
     Args:
@@ -75,8 +69,7 @@ class Draft:
         return self.workings[(True,) * len(self.forks)]
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A family of problems that differ in numbers and wording."""
 
     name: str
@@ -94,20 +87,15 @@ def _draft(table: Mapping[str, Any], rng: random.Random) -> Draft:
         table, names = _shape(table["shape"], names)
     key = table["key"].format(**names) if "key" in table else None
     forks = table["forks"] if "forks" in table else [table["fork"]]
-    workings = table.get("workings") or {side: table[side] for side in ("right", "habit")}
+    workings: dict[tuple[bool, ...], Working] = {}
+    sides = table.get("workings") or {side: table[side] for side in ("right", "habit")}
+    for side, texts in sides.items():
+        choices = tuple(one.strip() == "right" for one in side.split(","))
+        steps = tuple(step for text in texts for step in _steps(text.format(**names)))
+        value = steps[-1].partition(" = ")[2].split()[0]
+        workings[choices] = Working(steps, value, key if all(choices) else None)
     return Draft(
-        question,
-        formula,
-        principle,
-        unit,
-        tuple(_fork(fork, names) for fork in forks),
-        {
-            choices: _working(steps, names, key if all(choices) else None)
-            for choices, steps in (
-                (tuple(side.strip() == "right" for side in sides.split(",")), steps)
-                for sides, steps in workings.items()
-            )
-        },
+        question, formula, principle, unit, tuple(_fork(fork, names) for fork in forks), workings
     )
 
 
@@ -129,7 +117,7 @@ def _draws(specs: Mapping[str, Any], rng: random.Random) -> Iterator[tuple[str, 
 
 def _shape(call: str, names: Names) -> tuple[Mapping[str, Any], Names]:
     """The table of a shape, and its arguments by its own names; quoted ones are texts."""
-    name, arguments = re.fullmatch(r"(\w+)\((.*)\)", call).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    name, arguments = call.removesuffix(")").split("(")
     parameters, table = _shapes()[name]
     values = [text[1:-1] if text.startswith("'") else names[text] for text in arguments.split(", ")]
     inner = dict(zip(parameters, values, strict=True))
@@ -142,35 +130,14 @@ def _compute(let: Mapping[str, str], names: Names) -> None:
         names[name] = _value(expression, names)
 
 
-_OPERATORS: Mapping[type, Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-
-
 def _value(expression: str, names: Names) -> int:
-    """A whole number from an expression of names and numbers, such as ``18 * tens``."""
-    return _evaluate(_parsed(expression), names)
-
-
-def _evaluate(node: ast.expr, names: Names) -> int:
-    match node:
-        case ast.Constant(value=int(number)):
-            return number
-        case ast.Name(id=name):
-            return names[name]
-        case ast.BinOp(left=left, op=op, right=right):
-            return _OPERATORS[type(op)](_evaluate(left, names), _evaluate(right, names))
-    raise ValueError(f"{ast.unparse(node)!r} is no arithmetic")
+    """A whole number from an expression of the table, such as ``18 * tens``."""
+    return eval(_compiled(expression), {"__builtins__": {}}, names)
 
 
 @functools.cache
-def _parsed(expression: str) -> ast.expr:
-    return ast.parse(expression, mode="eval").body
+def _compiled(expression: str) -> Any:
+    return compile(expression, "families.yaml", "eval")
 
 
 def _fork(table: Mapping[str, Any], names: Names) -> Fork:
@@ -194,11 +161,6 @@ def _mark(mark: Any, names: Names) -> dict[str, Any]:
     return {"type": kind, "value": names[name]}
 
 
-def _working(texts: Sequence[str], names: Names, key: str | None) -> Working:
-    steps = [step for text in texts for step in _steps(text.format(**names))]
-    return Working(tuple(steps), steps[-1].partition(" = ")[2].split()[0], key)
-
-
 def _steps(text: str) -> Iterator[str]:
     """A step as it stands, worked out, or worked out again and again from its own result."""
     if "=" in text:
@@ -216,8 +178,7 @@ def _steps(text: str) -> Iterator[str]:
 
 @functools.cache
 def _tables() -> Mapping[str, Any]:
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 @functools.cache

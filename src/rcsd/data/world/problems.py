@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from rcsd.data.world.families import TEMPLATES, Draft, Template
 from rcsd.errors import DataError
@@ -69,15 +69,8 @@ class Demand:
         return Criterion(text, self.points, self.kind, self.check)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A draft, and what it was drawn from.
-
-    Args:
-        template: Its family.
-        draft: The problem itself.
-        draws: The random bits that the template asked for: they give the same draft again.
-    """
+class Problem(NamedTuple):
+    """A draft, its family, and the random bits that give the same draft again."""
 
     template: Template
     draft: Draft
@@ -217,46 +210,34 @@ def written_answer(
     return " ".join([*parts, f"The answer is {final}."])
 
 
-def assign_split(template: Template, draft: Draft) -> Split:
-    """The split that a problem belongs to, by its numbers alone: the same in every run.
-
-    An eighth of the number combinations of the known templates is held out from every training.
-    """
-    if template.held_out:
-        return "new_templates"
-    key = f"{template.name}: {draft.right.steps}"
-    return "new_numbers" if hashlib.sha256(key.encode()).digest()[0] % 8 == 0 else "train"
-
-
 def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
-    """Problems of a split without end.
+    """Problems of a split without end; the split follows from a problem's numbers alone.
 
-    In ``train`` and ``new_templates`` each template comes about as often as any other; in
+    An eighth of the number combinations of the known templates is held out from every training. In
+    ``train`` and ``new_templates`` each template comes about as often as any other; in
     ``new_numbers`` as often as its held-out numbers are many.
     """
     templates = [t for t in TEMPLATES.values() if t.held_out == (split == "new_templates")]
     while True:
         problem = drawn_problem(rng.choice(templates), rng)
-        if assign_split(problem.template, problem.draft) == split:
+        key = f"{problem.template.name}: {problem.draft.right.steps}"
+        is_held_out = hashlib.sha256(key.encode()).digest()[0] % 8 == 0
+        if split == "new_templates" or is_held_out == (split == "new_numbers"):
             yield problem
 
 
 def example(problem: Problem, rng: random.Random, id: str) -> Example:
     """The problem as a row of data, with a gold rubric; `redraw_draft` leads back to its draft."""
     template, draft = problem.template, problem.draft
-    right = (True,) * len(draft.forks)
     criteria = tuple(demand.criterion(rng) for demand in gold_demands(draft, rng))
     return Example(
         id=id,
         question=draft.question,
         reference_answer=f"{draft.right.value} {draft.unit}",
-        solution=written_answer(draft, right, FULL_STYLE),
+        solution=written_answer(draft, (True,) * len(draft.forks), FULL_STYLE),
         rubric=Rubric(criteria),
-        tags={
-            "template": template.name,
-            "field": template.field,
-            "draws": " ".join(map(str, problem.draws)),
-        },
+        tags={"template": template.name, "field": template.field}
+        | {"draws": " ".join(map(str, problem.draws))},
     )
 
 
