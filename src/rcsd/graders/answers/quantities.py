@@ -74,9 +74,10 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
         return None, expected
     text = _cut_to_claim(normalize_quantity(answer))
     claimed = _claimed_quantities(text)
-    if doubt := _find_doubt_in_answer(answer, text) or next(
-        filter(None, (_find_doubt(text, value, expected.unit) for value in claimed)), ""
-    ):
+    if len(answer) > MAX_CHARACTERS:
+        return None, f"it is longer than {MAX_CHARACTERS} characters"
+    doubts = (_find_doubt(text, value, expected.unit) for value in claimed)
+    if doubt := _find_several(answer, text) or next(filter(None, doubts), ""):
         return None, doubt
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
@@ -195,37 +196,30 @@ def _text_after(text: str, value: Quantity) -> str:
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
 
 
+def _find_several(answer: str, text: str) -> str:
+    """Why an answer is several cases, or a range such as "3-4 m"; empty: it is neither."""
+    if re.search(r"(?i)\b(?:else|otherwise)\b", answer):
+        return "gives several cases"
+    for low, high in itertools.pairwise(read_quantities(text)):
+        between = text[low.end : high.start].strip()
+        is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
+        if is_pair or between in ("-", "to", "~", "..."):
+            return "ambiguous: gives a range"
+    return ""
+
+
 # Doubts: numbers that an answer gives without claiming them.
 
-_BOUND = re.compile(
-    r"(?i)[<>≤≥≠±]|\\pm|\+/-|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
-    r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
-    r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
+_DOUBT = re.compile(  # a bound, a denial, a part or a multiple, a rate, or one case of several
+    r"(?i)[<>≤≥≠±?!]|\\pm|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never"
+    r"|neither|unlikely|wrong|incorrect|false|too|(?:less|more|greater|fewer|smaller|larger|higher"
+    r"|lower) than|or (?:more|less)|at (?:least|most)|below|above|under|over|exceed\w*|up to|max\w*"
+    r"|min(?:imum)|half|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
+    r"|square|cube|multiples?|choose|mod|remainder|each|every|anything but)\b"
+    r"|\bto the\b(?! (?:\w{2,}$|left|right))"
 )
-_DENIALS = (
-    (re.compile(r"\s*!\s*$"), "a factorial, or an exclamation"),
-    (re.compile(r"[^?]*\?"), "the number is asked, not said"),
-    (
-        re.compile(
-            r"(?i)[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false|too)\b"
-        ),
-        "the number is denied",
-    ),
-)
-_PART_OF = re.compile(
-    r"(?i)\b(?:half|thirds?|quarters?|twice|double|triple|thrice|negative|opposite|inverse|reciprocal"
-    r"|square|cube|multiples?)\s+(?:(?:of|the)\s+)*$|\bto the\s+$"
-)
-_GOES_ON = re.compile(
-    r"(?i)_|\s*(?:[<>≤≥]|(?:or|and) (?:more|less|fewer|greater|higher|lower|above|below|over"
-    r"|an? \w+)\b"
-    r"|(?:at (?:most|least)|max(?:imum)?|min(?:imum)|choose|mod(?:ulo)?|remainder|each|every"
-    r"|(?:less|more) than)\b|to the (?:(?:\w+ )?power|\w\b))"
-    r"|(?:(?!\b(?:or|and)\b)[^,;=≈\n\d])*\d"  # another number
-)
-_OTHER_UNIT = re.compile(
-    r"(?i)\s*(?!(?:in|on|is|to|approx\w*|exactly|rounded|total|overall|or|and)\b)[a-z]{2}"
-)
+_GOES_ON = re.compile(r"_|(?:(?!\b(?:or|and)\b)[^,;=≈\n\d])*\d")  # another number
+_OTHER_UNIT = re.compile(r"(?i)\s*(?!(?:in|on|is|to|approx\w*|exactly|total|or|and)\b)[a-z]{2}")
 _SURE_UNIT = re.compile(
     r"\d(?:[mckn]m|k[gJNWV]|eV|M(?:J|Pa|eV)|kPa|Pa|GHz|MHz|kHz|Hz|m[sLlVA]|min)$"
 )
@@ -236,55 +230,26 @@ _VARIABLE = re.compile(
 )
 
 
-def _find_doubt_in_answer(answer: str, text: str) -> str:
-    """Why an answer may claim no single value; empty: it does not say so.
-
-    Args:
-        answer: The answer.
-        text: Its claim, normalised.
-    """
-    if len(answer) > MAX_CHARACTERS:
-        return f"it is longer than {MAX_CHARACTERS} characters"
-    if re.search(r"(?i)\b(?:else|otherwise)\b", answer):
-        return "gives several cases"
-    if re.search(r"\d\s*-\s*\d*[a-z](?!\w)\s*$", text):
-        return ""  # "3 - x" is no range
-    for low, high in itertools.pairwise(read_quantities(text)):
-        between = text[low.end : high.start].strip()
-        is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
-        if is_pair or between in ("-", "to", "~", "..."):
-            return "ambiguous: gives a range"
-    return ""
-
-
 def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
     """Why a number may be no claim; empty: it is one.
 
     What stands beside a number does not matter where it is part of a formula: that is evaluated.
     """
-    before, rest = text[_side_start(text, value.start) : value.start], text[value.end :]
-    if bound := _BOUND.search(before):
-        return f"no single value is claimed: {bound[0]!r} stands before it"
-    for pattern, reason in _DENIALS:
-        if pattern.match(rest):
-            return reason
+    written, rest = text[value.start : value.end], text[value.end :]
+    before = text[_side_start(text, value.start) : value.start]
+    if doubt := _DOUBT.search(before) or _DOUBT.search(re.split("[,;]", rest)[0]):
+        return f"no single value is claimed: {doubt[0]!r} stands beside it"
     if _is_formula(text, value):
         return ""
-    if part := _PART_OF.search(before):
-        return f"a part or a multiple of the number: {part[0].strip()!r} stands before it"
     if _GOES_ON.match(rest):
         return f"no single value is claimed: {rest.strip()[:40]!r} follows it"
-    return _find_variable(text[value.start : value.end], rest, value.unit, requested)
-
-
-def _find_variable(written: str, rest: str, unit: Unit, requested: Unit) -> str:
-    """Why letters in or behind a number may be no unit; empty: they are one, or there are none."""
-    if re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written) or (unit.is_none and _VARIABLE.match(rest)):
+    is_variable = value.unit.is_none and _VARIABLE.match(rest)
+    if is_variable or re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written):
         return "an expression with a variable"
     if requested.is_none and _MAYBE_VARIABLE.search(written) and not _SURE_UNIT.search(written):
         return f"{written!r} may hold a variable, or a unit"
     can_convert = not requested.is_none and requested.readings
-    if unit.is_none and can_convert and _OTHER_UNIT.match(rest):
+    if value.unit.is_none and can_convert and _OTHER_UNIT.match(rest):
         return f"{rest.strip()[:40]!r} may be a unit that cannot be read"
     return ""
 
