@@ -244,12 +244,9 @@ def convert(value: float, source: Unit, target: Unit) -> list[float]:
     ]
 
 
-_KELVINS = {"kelvin": 1.0, "degree_Celsius": 1.0, "degree_Fahrenheit": 5 / 9}
-
-
-def degree_size(unit: Unit) -> float | None:
-    """Size of a unit of temperature in kelvin, by which differences convert; None: it is none."""
-    return next((_KELVINS[r] for r in unit.readings if r in _KELVINS), None)
+def is_temperature(unit: Unit) -> bool:
+    """True if a unit measures temperatures."""
+    return not {"kelvin", "degree_Celsius", "degree_Fahrenheit"}.isdisjoint(unit.readings)
 
 
 def is_dimensionless(unit: Unit) -> bool:
