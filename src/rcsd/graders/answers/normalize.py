@@ -170,11 +170,6 @@ def normalize_words(text: str) -> str:
     return " ".join(plain.split())
 
 
-def without_articles(words: str) -> str:
-    """Normalised words without a, an and the."""
-    return " ".join(word for word in words.split() if word not in ("a", "an", "the"))
-
-
 def holds_phrase(words: str, phrase: str) -> bool:
     """True if normalised words hold a phrase as whole words."""
     return f" {phrase} " in f" {words} "
