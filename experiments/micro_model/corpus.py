@@ -92,7 +92,7 @@ class Corpus:
         problem = next(self.drawn.problems)
         draw = rng.random()
         if draw >= mix.plain and rng.random() < mix.strange:
-            problem = replace(problem, draft=_strange(problem.draft, rng))
+            problem = problem._replace(draft=_strange(problem.draft, rng))
         draft, row = problem.draft, example(problem, rng, "")
         if draw < mix.plain:
             plan = Plan([None] * len(draft.forks), habit_style(rng))
@@ -214,7 +214,7 @@ def _strange(draft: Draft, rng: random.Random) -> Draft:
     """The problem with a formula and a principle that no problem has."""
     formula = rng.choice(_FORMULAS).format(*rng.sample(_SYMBOLS, 4))
     principle = rng.choice(_PRINCIPLES).format(*rng.sample(_QUANTITIES, 3))
-    return replace(draft, formula=formula, principle=principle)
+    return draft._replace(formula=formula, principle=principle)
 
 
 def written_analysis(criteria: Sequence[Criterion]) -> str:
