@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -136,17 +137,11 @@ def test_sampled_ids_stay_as_they_were_sampled(tokenizer: PreTrainedTokenizerFas
     # " answer" letter by letter: decoded and tokenised again, it would be one token.
     letters = [i for c in " answer" for i in token_ids(tokenizer, c)]
     assert len(token_ids(tokenizer, " answer")) < len(letters)
-    before = conversations("rubric")[1]
-    start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, letters, user_turn("answer_now", WORDS))
-    assert ids[: len(start) + len(letters)] == start + letters
-
-
-def test_a_question_may_hold_the_character_that_marks_the_cut(tokenizer: PreTrainedTokenizerFast):
-    before: Conversation = [{"role": "user", "content": "What is \ue000?"}]
-    start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, [7, 8, 9], user_turn("answer_now", WORDS))
-    assert ids[: len(start) + 3] == [*start, 7, 8, 9]
+    # A question may hold the character that marks the cut.
+    for before in (conversations("rubric")[1], [{"role": "user", "content": "What is \ue000?"}]):
+        start = prompt_ids(tokenizer, before)
+        ids = continued_ids(tokenizer, before, letters, user_turn("answer_now", WORDS))
+        assert ids[: len(start) + len(letters)] == start + letters
 
 
 def test_the_end_of_a_turn_is_read_from_the_template(micro: PreTrainedTokenizerFast):
@@ -178,12 +173,10 @@ def test_hashes_tell_which_words_were_used(tmp_path: Path):
 # Errors
 
 
-@pytest.mark.parametrize("view", [view for view in VIEW_NAMES if view != "none"])
-def test_a_view_of_what_an_example_lacks_is_an_error(view: ViewName):
-    with pytest.raises(
-        DataError, match=f"'bare' has none, but the view '{view}'".replace("+", ".")
-    ):
-        build_conversation("answer", BARE, view, WORDS)
+def test_a_view_of_what_an_example_lacks_is_an_error():
+    for view in VIEW_NAMES[1:]:
+        with pytest.raises(DataError, match=f"'bare' has none, but the view '{re.escape(view)}'"):
+            build_conversation("answer", BARE, view, WORDS)
 
 
 def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
