@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from datasketch import MinHash, MinHashLSH
 
-from rcsd.data.lint_rules import RULES, SEVERITIES, Severity, find_common_words
+from rcsd.data.lint_rules import RULES, SEVERITIES, Severity
 from rcsd.data.rows import FileRow, read_rows
 from rcsd.types import Example
 
@@ -141,12 +141,11 @@ def check_rubrics(path: str | Path) -> Report:
 
 def rubric_findings(examples: Numbered) -> Iterator[Finding]:
     """Findings of every rule in the rubrics of examples; those without a rubric are skipped."""
-    common_words = find_common_words([(e, e.rubric) for _, e in examples if e.rubric is not None])
     for line, example in examples:
         for name, (severity, find) in RULES.items():
             if example.rubric is None or find is None:
                 continue
-            for index, message in find(example, example.rubric, common_words):
+            for index, message in find(example, example.rubric):
                 field = None if index is None else f"rubric[{index}]"
                 yield Finding(severity, name, message, line, example.id, field)
 

@@ -6,13 +6,13 @@ criteria) and 389 rubrics that two models wrote for them.
 
 import itertools
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from rapidfuzz import utils
 
-from rcsd.data.words import PHRASING, content_words, runs, stems, text_similarity
+from rcsd.data.words import PHRASING, content_words, runs, text_similarity
 from rcsd.types import Example, Rubric
 
 Severity = Literal["error", "warning", "info"]
@@ -22,9 +22,6 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 REPEAT_SIMILARITY = 0.8
 """Criteria of one rubric that are as alike say one thing. None of gold's 6,349 pairs is; of the
 models' 9,302, some do that differ in a number or formula, and these are told apart."""
-
-COMMON_WORD_SHARE = 0.02
-"""A word in the rubrics of this share of the questions, or of 3, belongs to none of them."""
 
 MIN_ANSWER_CHARACTERS = 3
 """Shorter answers, such as "A", stand in texts by chance; a number of two digits seldom does."""
@@ -37,20 +34,19 @@ MIN_CRITERIA, MAX_CRITERIA = 2, 20
 Matches = Iterator[tuple[int | None, str]]
 """Index of the criterion, or None for the rubric, and the message."""
 
-Rule = Callable[[Example, Rubric, frozenset[str]], Matches]
-"""Finds its defect in a rubric. The last argument: stems of words that many questions' criteria
-share."""
+Rule = Callable[[Example, Rubric], Matches]
+"""Finds its defect in a rubric."""
 
 # The rules
 
 
-def _wordless(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
+def _wordless(example: Example, rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if not content_words(criterion.text):
             yield index, f"{criterion.text!r} holds no word"
 
 
-def _repeated(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
+def _repeated(example: Example, rubric: Rubric) -> Matches:
     for (i, one), (j, other) in itertools.combinations(enumerate(rubric.criteria), 2):
         is_same_sign = one.weight * other.weight > 0
         if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
@@ -64,7 +60,7 @@ def _figures(text: str) -> Counter[str]:
     return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
 
 
-def _answer_given(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
+def _answer_given(example: Example, rubric: Rubric) -> Matches:
     if example.reference_answer is None:
         return
     pattern = _answer_pattern(example.reference_answer, example.question)
@@ -97,14 +93,6 @@ def _runs(text: str) -> set[tuple[str, ...]]:
     return set(runs(re.findall(r"\w+", _unwrapped(text))))
 
 
-def _general(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
-    texts = (example.question, example.reference_answer, example.solution)
-    question_stems = stems(" ".join(text for text in texts if text is not None))
-    demands = [stems(criterion.text) for criterion in rubric.criteria if criterion.weight > 0]
-    if all(words <= common_words - question_stems for words in demands):
-        yield None, "every criterion with positive points could be asked of any question"
-
-
 _HEAD = r"(?i)^\W*(?:the )?(?:(?:answer|response|solution|explanation|student)s? )?(?:that )?"
 _AVOIDS = re.compile(
     _HEAD + r"(?:(?:must|should|may|can) ?not\b|(?:should |must )?(?:avoid|refrain)(?:s|ing)?\b"
@@ -117,7 +105,7 @@ _FAILS = re.compile(
 )
 
 
-def _unclear_polarity(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
+def _unclear_polarity(example: Example, rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.weight < 0 and _AVOIDS.search(criterion.text):
             yield index, f"costs points, but is worded as a merit: {_short(criterion.text)}"
@@ -125,7 +113,7 @@ def _unclear_polarity(example: Example, rubric: Rubric, common_words: frozenset[
             yield index, f"earns points, but is worded as a mistake: {_short(criterion.text)}"
 
 
-def _size(example: Example, rubric: Rubric, common_words: frozenset[str]) -> Matches:
+def _size(example: Example, rubric: Rubric) -> Matches:
     if not MIN_CRITERIA <= (size := len(rubric.criteria)) <= MAX_CRITERIA:
         yield None, f"criteria: {size}; expected {MIN_CRITERIA} to {MAX_CRITERIA}"
 
@@ -136,21 +124,10 @@ RULES: Mapping[str, tuple[Severity, Rule | None]] = {
     "wordless": ("error", _wordless),
     "repeated": ("warning", _repeated),
     "polarity": ("warning", _unclear_polarity),
-    "general": ("warning", _general),
     "size": ("warning", _size),
     "answer given": ("info", _answer_given),
 }
 """Severity and function of every rule by name; None for rules about rows and the file."""
-
-
-def find_common_words(pairs: Sequence[tuple[Example, Rubric]]) -> frozenset[str]:
-    """Stems of words that the rubrics of many questions share."""
-    questions: defaultdict[str, set[str]] = defaultdict(set)
-    for example, rubric in pairs:
-        for stem in {stem for criterion in rubric.criteria for stem in stems(criterion.text)}:
-            questions[stem].add(example.question)
-    many = max(3, COMMON_WORD_SHARE * len({example.question for example, _ in pairs}))
-    return frozenset(stem for stem, users in questions.items() if len(users) >= many)
 
 
 def _short(text: str) -> str:

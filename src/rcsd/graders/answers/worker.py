@@ -52,7 +52,19 @@ def compare(reference: str, answer: str) -> tuple[bool | None, str]:
     ]
     if has_i[0] != has_i[1]:
         return None, "i may be a variable, or the imaginary unit"
+    if any(map(_is_too_large, expected + actual)):
+        return None, "it is too large a number to work out"
     return False, "not equal"
+
+
+def _is_too_large(expression: Any) -> bool:
+    """True if math-verify, which passes over errors, cannot tell a number from others."""
+    if not getattr(expression, "is_number", False) or expression.is_infinite:
+        return False
+    try:
+        return not bool(abs(expression.evalf(15)) < 10**10_000)
+    except (TypeError, ValueError, OverflowError):
+        return True
 
 
 def evaluate(text: str) -> tuple[float | None, str]:
