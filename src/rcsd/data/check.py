@@ -27,15 +27,10 @@ _NUM_PERMUTATIONS = 128
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A defect of a file, or a fact worth a look.
+    """A defect of a file, or a fact worth a look, by the name of its rule.
 
-    Args:
-        severity: Error: the row, or its test, cannot be used. Warning: likely a mistake.
-        rule: Name of the rule, for counting.
-        message: What is wrong and what to do.
-        line: Line number, from 1; None for the whole file.
-        id: Id of the row, or None.
-        field: Field of the row, such as ``rubric[2]``, or None.
+    An error: the row, or its test, cannot be used. A warning: likely a mistake. The line counts
+    from 1; without one, the finding is about the whole file. A field is such as ``rubric[2]``.
     """
 
     severity: Severity
@@ -48,15 +43,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Findings in a file, and counts of its rows.
+    """Findings in a file, and counts.
 
-    Args:
-        path: The file.
-        num_rows: Rows, malformed ones included.
-        num_examples: Well-formed rows.
-        num_with: Number of well-formed rows with a rubric, a reference answer, a solution.
-        num_criteria: Criteria of the well-formed rows.
-        findings: Of the whole file first, then in the order of the checks or lines.
+    Of all rows, of well-formed ones (examples), of those with a rubric, a reference answer, a
+    solution, and of their criteria.
     """
 
     path: str

@@ -20,17 +20,9 @@ __all__ = ["Format", "ImportReport", "Notes", "import_rows", "load_rar", "reason
 class ImportReport:
     """Account of every row and criterion of a source.
 
-    Args:
-        num_rows: Rows in the source.
-        num_examples: Rows that became examples.
-        counts: Number of criteria and fields by the rule that decided them.
-        dropped_rows: Line and reason of each row that became no example.
-        dropped_criteria: Line and reason of each criterion that was left out of its rubric.
-        refusals: Number of refused rows by reason.
-        omissions: Number of criteria left out by reason.
-        unread_fields: Fields of the source that no example holds, and the number of rows with them.
-        source: File, folder or hub id.
-        format: Layout that it was read as.
+    Counts are of criteria and fields by the rule that decided them. What was dropped is listed with
+    line and reason; refusals (of rows) and omissions (of criteria) count it by reason. Unread
+    fields are those that no example holds, with the number of rows that have them.
     """
 
     num_rows: int

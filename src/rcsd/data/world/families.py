@@ -177,7 +177,8 @@ def _steps(text: str) -> Iterator[str]:
 
 
 @functools.cache
-def _tables() -> Mapping[str, Any]:
+def tables() -> Mapping[str, Any]:
+    """``families.yaml``."""
     return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
@@ -185,7 +186,7 @@ def _tables() -> Mapping[str, Any]:
 def _shapes() -> Mapping[str, tuple[list[str], Mapping[str, Any]]]:
     """Parameters and table of each shape by name."""
     signatures = {}
-    for signature, table in _tables()["shapes"].items():
+    for signature, table in tables()["shapes"].items():
         name, _, parameters = signature.removesuffix(")").partition("(")
         signatures[name] = parameters.split(", "), table
     return signatures
@@ -195,6 +196,6 @@ TEMPLATES: Mapping[str, Template] = {
     name: Template(
         name, table["field"], table.get("held_out", False), functools.partial(_draft, table)
     )
-    for name, table in _tables()["families"].items()
+    for name, table in tables()["families"].items()
 }
 """Every family by name."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from rcsd.data.world.families import TEMPLATES, Draft, Template
+from rcsd.data.world.families import TEMPLATES, Draft, Template, tables
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -20,42 +20,18 @@ Kind = Literal[
 ]  # fmt: skip
 """What a criterion is about; its title in a rubric."""
 
-# How each kind is put into words; one is drawn for each criterion. `rcsd.data.world.reading`
-# inverts it.
-WORDINGS: Mapping[Kind, tuple[str, ...]] = {
-    "method": ("The working {}.", "The answer {}.", "It {}."),
-    "mistake": ("The working {}.", "The answer {}.", "It {}."),
-    "value": ("Finds {} on the way.", "Reaches {} as a step."),
-    "formula": ("States {} before the numbers.", "Gives the formula {} first."),
-    "principle": ("Says that {}.", "Explains that {}."),
-    "unit": ("Gives the final answer in {}.", "Ends with the unit {}."),
-    "no unit": ("Leaves the final answer without a unit.", "Ends without a unit."),
-    "boxed": (r"Puts the final answer in \boxed{{}}.", r"Ends with a result in \boxed{{}}."),
-    "answer line": ("Ends with a line that begins with Answer:.",),
-    "no working": ("Gives only the answer, without working.", "Shows no working."),
-}
+WORDINGS: Mapping[Kind, Sequence[str]] = tables()["wordings"]
+"""Each kind in words; one is drawn for each criterion. `rcsd.data.world.reading` inverts it."""
 
-
-GENERALITIES = (
-    "Is clear and complete.",
-    "Shows the working.",
-    "Is right.",
-    "Answers the question.",
-    "Is easy to follow.",
-    "Uses correct terms.",
-)
+GENERALITIES: Sequence[str] = tables()["generalities"]
 """Criteria that could be asked of any question: what a bad rubric is padded with."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A criterion before it is put into words.
+    """A criterion before it is put into words; points below 0: doing it is a mistake.
 
-    Args:
-        kind: What it is about.
-        about: The phrase, formula, value or unit that it names; empty for pure form.
-        points: Positive: do it. Negative: doing it is a mistake.
-        check: Decides whether an answer does it.
+    It is about the phrase, formula, value or unit that it names; empty for pure form.
     """
 
     kind: Kind
@@ -187,13 +163,9 @@ FULL_STYLE = Style(True, True, True, True, False, False)
 def written_answer(
     draft: Draft, choices: Sequence[bool], style: Style, value: str | None = None
 ) -> str:
-    """An answer in writing.
+    """An answer in writing, by whether the right procedure is taken at each fork.
 
-    Args:
-        draft: The problem.
-        choices: At each fork, whether the right procedure is taken.
-        style: Its form.
-        value: Put in the place of the final number where given: an answer that does not follow.
+    A value takes the place of the final number: an answer that does not follow.
     """
     working = draft.workings[tuple(choices)]
     parts = []

@@ -84,14 +84,7 @@ class Extraction(NamedTuple):
 def extract_final_answer(
     text: str, finished: bool = True, kind: str = "text", options: Sequence[str] = ()
 ) -> Extraction:
-    """Final answer of a text; see the module for what counts.
-
-    Args:
-        text: A completion.
-        finished: Whether the model ended by itself.
-        kind: Kind of answer, as in `rcsd.types.Grading`.
-        options: Options of a choice.
-    """
+    """Final answer of a completion that ended by itself, or was cut off; see the module."""
     rest = after_thinking(text)
     if rest is None:
         return Extraction(None, "the thinking never ends, so there is no final answer")

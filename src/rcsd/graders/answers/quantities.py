@@ -46,13 +46,9 @@ class Expected(NamedTuple):
 
 
 def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) -> Verdict:
-    """Verdict on an answer that should be the number of a reference.
+    """Verdict on an answer that should be the number of a reference, with or without a unit.
 
-    Args:
-        answer: Final answer.
-        reference: A number, with or without a unit.
-        unit: Unit that is requested; empty: the reference's.
-        tolerance: Relative error that is allowed, at least 0.
+    An empty unit is the reference's; the tolerance is relative.
     """
     expected = _read_reference(reference, unit, tolerance)
     if isinstance(expected, str):
