@@ -138,7 +138,8 @@ def test_sampled_ids_stay_as_they_were_sampled(tokenizer: PreTrainedTokenizerFas
     letters = [i for c in " answer" for i in token_ids(tokenizer, c)]
     assert len(token_ids(tokenizer, " answer")) < len(letters)
     # A question may hold the character that marks the cut.
-    for before in (conversations("rubric")[1], [{"role": "user", "content": "What is \ue000?"}]):
+    marked: Conversation = [{"role": "user", "content": "What is \ue000?"}]
+    for before in (conversations("rubric")[1], marked):
         start = prompt_ids(tokenizer, before)
         ids = continued_ids(tokenizer, before, letters, user_turn("answer_now", WORDS))
         assert ids[: len(start) + len(letters)] == start + letters

@@ -204,9 +204,10 @@ class _Questions:
     def nearest(self, question: str) -> tuple[int, float] | None:
         """Line and similarity; a question that is the same is not near."""
         ours, text = shingles(question), _normalize(question)
+        candidates: Any = self._index.query(_minhash(ours))
         near = [
             (similarity, -line)
-            for line in self._index.query(_minhash(ours))  # pyright: ignore
+            for line in candidates
             if self._texts[line][0] != text
             and (similarity := jaccard(ours, self._texts[line][1])) >= NEAR
         ]

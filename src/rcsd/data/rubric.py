@@ -16,7 +16,7 @@ MAX_WEIGHT = 1e6
 """Largest size of a criterion's points."""
 
 
-def _check_weight(value: object) -> float:
+def _check_weight(value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) <= MAX_WEIGHT:
         raise ValueError(

@@ -1,6 +1,8 @@
 """Families of problems: drafts drawn from a table of texts and numbers (``families.yaml``)."""
 
+import ast
 import functools
+import operator
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -130,14 +132,31 @@ def _compute(let: Mapping[str, str], names: Names) -> None:
         names[name] = _value(expression, names)
 
 
+_OPERATORS: Mapping[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv, ast.Pow: operator.pow,
+}  # fmt: skip
+
+
 def _value(expression: str, names: Names) -> int:
-    """A whole number from an expression of the table, such as ``18 * tens``."""
-    return eval(_compiled(expression), {"__builtins__": {}}, names)
+    """A whole number from an expression of names and numbers, such as ``18 * tens``."""
+    return _evaluate(_parsed(expression), names)
+
+
+def _evaluate(node: ast.expr, names: Names) -> int:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return names[name]
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_evaluate(left, names), _evaluate(right, names))
+    raise ValueError(f"{ast.unparse(node)!r} is no arithmetic")
 
 
 @functools.cache
-def _compiled(expression: str) -> Any:
-    return compile(expression, "families.yaml", "eval")
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _fork(table: Mapping[str, Any], names: Names) -> Fork:
