@@ -44,7 +44,7 @@ def import_(
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from dataclasses import asdict
 
-    from rcsd.data.importers import Options, import_rows
+    from rcsd.data.importers import import_rows
     from rcsd.data.rows import write_jsonl
     from rcsd.data.sources import Hub
 
@@ -52,7 +52,7 @@ def import_(
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, Options(turns), hub)
+    examples, report = import_rows(source, format, turns, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
