@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tests.methods.test_on_policy import student
-from tests.support.tiny import tiny_folder, tiny_shape, tiny_tokenizer
+from tests.support.tiny import tiny_shape, tiny_tokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3Config
 
 from rcsd import config
@@ -32,17 +32,15 @@ from rcsd.recipes.plan import (
     build_lengths,
     build_plan,
     build_work,
-    this_device,
 )
 from rcsd.recipes.plan_passes import PlannedModel
-from rcsd.recipes.plan_seconds import measure_seconds
 from rcsd.types import Completion, Example, Rollout
 
 CPU = torch.device("cpu")
 LORA = config.Lora(rank=8, alpha=16)
 FULL = config.FullFineTuning()
 FSDP = {"processes": {"sharding": "fsdp"}}
-SHORT = Lengths(60, 90, 60, 90, 50, 50)
+SHORT = Lengths(60, 90, 50)
 GPU = Device("cuda", 80e9)
 
 
@@ -230,47 +228,32 @@ def test_processes_share_examples_and_the_largest_share_counts(tmp_path: Path) -
     assert (work.examples, work.completions) == (1, 2)
 
 
-def test_lengths_are_means_and_the_longest_and_hold_the_longest_analysis(tmp_path: Path) -> None:
-    run = settings(tmp_path)
-    assert build_lengths(run, [(10, 30), (20, 60)], 20) == Lengths(15, 45, 20, 60, 20, 50)
-    with pytest.raises(ConfigError, match=r"sampling\.max_tokens: 50"):
-        build_lengths(run, [(10, 30)], 51)
-    run = settings(tmp_path, views={"analysis": True, "max_analysis_tokens": 100})
-    assert build_lengths(run, [(10, 30)], None).longest_teacher == 130
-    run = settings(tmp_path, method={"type": "sft"})
-    assert build_lengths(run, [(10, 30)], None).longest_teacher == 10
+def test_a_teacher_prompt_holds_the_longest_analysis_and_is_the_students_without_a_view(
+    tmp_path: Path,
+) -> None:
+    views = {"analysis": True, "max_analysis_tokens": 100}
+    for changes, teacher in (({}, 30), ({"views": views}, 130), ({"method": {"type": "sft"}}, 10)):
+        assert build_lengths(settings(tmp_path, **changes), 10, 30) == (10, teacher, 50)
+
+
+ANSWER = {"rewards": [{"type": "answer"}]}
 
 
 @pytest.mark.parametrize(
-    ("method", "passes", "updates", "samples"),
+    ("method", "passes"),
     [
-        ({"type": "distill"}, (1, 0), 1, True),
-        ({"type": "criterion"}, (3, 0), 1, True),
-        (
-            {
-                "type": "grpo",
-                "rewards": [{"type": "answer"}],
-                "kl_weight": 0.04,
-                "updates_per_batch": 2,
-            },
-            (0, 2),
-            2,
-            True,
-        ),
-        ({"type": "srpo", "reward": {"rewards": [{"type": "answer"}]}}, (1, 0), 1, True),
-        ({"type": "sft"}, (0, 0), 1, False),
+        ({"type": "distill"}, 1),
+        ({"type": "criterion"}, 3),
+        ({"type": "grpo", "kl_weight": 0.04, "updates_per_batch": 2, **ANSWER}, 2),
+        ({"type": "srpo", "reward": ANSWER}, 1),
+        ({"type": "sft"}, 0),
     ],
 )
-def test_a_method_takes_its_passes(
-    method: dict[str, Any], passes: tuple[int, int], updates: int, samples: bool, tmp_path: Path
-) -> None:
-    run = settings(tmp_path, method=method)
-    work = build_work(run, 1)
-    assert (work.teacher_passes, work.frozen_passes) == passes
-    assert (work.updates, work.samples) == (updates, samples)
-    phases = planned(run).phases
-    assert ("sampling" in phases) == samples
-    assert ("teacher" in phases) == (sum(passes) > 0)
+def test_a_method_takes_its_passes(method: dict[str, Any], passes: int, tmp_path: Path) -> None:
+    plan = planned(settings(tmp_path, method=method))
+    assert plan.work.no_grad_passes == passes
+    assert ("sampling" in plan.phases) == (method["type"] != "sft")
+    assert ("teacher" in plan.phases) == (passes > 0)
 
 
 # Memory
@@ -325,24 +308,3 @@ def test_the_verdict_names_the_peak_and_what_saves_memory(tmp_path: Path) -> Non
     small = dataclasses.replace(plan, device=Device("cuda", 1e6))
     assert "does not fit" in small.verdict()[0]
     assert "model.activation_checkpointing" in small.verdict()[1]
-
-
-# Seconds
-
-
-@pytest.mark.slow  # fast: the command in tests/cli
-def test_a_step_is_timed_on_this_machine(tmp_path: Path) -> None:
-    tiny_folder(tmp_path)
-    hf_config = shape(num_hidden_layers=3)
-    run = settings(tmp_path, LORA, hf_config)
-    ticks = iter(range(10**6))
-    seconds = measure_seconds(planned(run, this_device()), lambda: float(next(ticks)))
-    # Each measurement takes one tick, however many layers; a decoded token takes none.
-    assert seconds == {"sampling": 1.0, "teacher": 1.0, "student": 1.0, "update": 1.0}
-    for changes, message in (
-        ({"engine": {"type": "vllm"}}, "engine"),
-        (FSDP, r"processes\.sharding"),
-    ):
-        other = settings(tmp_path, LORA, hf_config, **changes)
-        with pytest.raises(ConfigError, match=message):
-            measure_seconds(planned(other, Device("cuda", 80e9, 2)))

@@ -352,18 +352,13 @@ def plan(  # noqa: PLR0913 (each is an option)
         int | None,
         typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
     ] = None,
-    completion_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Mean completion length for --seconds; default: sampling.max_tokens."
-        ),
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of a few steps on this machine; adds its seconds."),
     ] = None,
-    seconds: Annotated[
-        bool, typer.Option("--seconds", help="Time a step of one process on this machine too.")
-    ] = False,
     json: Annotated[Path | None, typer.Option(help="JSON file for all numbers.")] = None,
 ) -> None:
-    """Plan a run: memory of a step per device, and with --seconds its time on this machine.
+    """Plan a run: memory of a step per device, and with --measured its seconds.
 
     Reads the model's configuration, not its weights, and the data to measure prompts.
     """
@@ -375,7 +370,7 @@ def plan(  # noqa: PLR0913 (each is an option)
     from rcsd.recipes import plan as planning  # noqa: PLC0415 (torch takes seconds)
 
     prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
-    lengths = planning.build_lengths(settings, prompts, completion_tokens)
+    lengths = planning.build_lengths(settings, *prompts)
     device = planning.this_device(devices)
     if memory_gib is not None:
         device = planning.Device("cuda", memory_gib * GIB, devices)
@@ -383,14 +378,13 @@ def plan(  # noqa: PLR0913 (each is an option)
     say(_plan_facts(made, source))
     console.print(_memory_table(made))
     record = made.record()
-    if seconds:
-        from rcsd.recipes.plan_seconds import measure_seconds  # noqa: PLC0415
-
-        record["seconds"] = timed = measure_seconds(made)
-        rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
-        rows.append(["step", f"{sum(timed.values()):.3g}"])
-        title = "Time of a step at mean lengths, measured"
-        console.print(Table(("phase", "seconds"), rows, title))
+    if measured is not None:
+        record["seconds"] = timed = planning.measured_seconds(measured)
+        phases = ", ".join(f"{name} {value:.3g}" for name, value in timed.items())
+        say(
+            f"Seconds of a step in {measured}: {phases}; all {settings.steps:,} steps: "
+            f"{settings.steps * timed['step'] / 3600:.3g} hours"
+        )
     for sentence in made.verdict():
         console.print(f"- {sentence}")
     if json is not None:
@@ -400,21 +394,20 @@ def plan(  # noqa: PLR0913 (each is an option)
 
 def _prompts(
     settings: "Config", student: int | None, teacher: int | None
-) -> tuple[list[tuple[int, int]], str]:
-    """Prompt lengths, and where they come from."""
+) -> tuple[tuple[int, int], str]:
+    """Longest prompts, and where they come from."""
     from rcsd.recipes.plan import measure_prompts  # noqa: PLC0415 (torch takes seconds)
 
     if student is not None:
-        return [(student, teacher or student)], "given"
+        return (student, teacher or student), "given"
     if teacher is not None:
         raise ConfigError("--teacher-tokens goes with --prompt-tokens")
     try:
-        prompts = measure_prompts(settings)
+        return measure_prompts(settings), "measured"
     except (UserError, OSError) as error:
         raise ConfigError(
             f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
         ) from error
-    return prompts, f"measured on {len(prompts)} examples"
 
 
 def _plan_facts(made: "Plan", source: str) -> str:
@@ -427,9 +420,8 @@ def _plan_facts(made: "Plan", source: str) -> str:
             f"engine: {made.settings.engine.type}",
             f"per process: {work.examples} examples x {work.completions} completions, "
             f"micro-batches of up to {work.max_tokens:,} tokens",
-            f"prompts, {source}: student {lengths.student:.0f} tokens, longest "
-            f"{lengths.longest_student}; teacher {lengths.teacher:.0f}, longest "
-            f"{lengths.longest_teacher}; completions: longest {lengths.longest_completion}",
+            f"longest prompts, {source}: student {lengths.student} tokens, teacher "
+            f"{lengths.teacher}; completions {lengths.completion}",
         ]
     )
 
