@@ -258,7 +258,7 @@ def probe(
     overrides: Overrides = None,
     num_examples: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 64,
     num_samples: Annotated[
-        int, typer.Option(min=2, help="Number of completions sampled per question.")
+        int, typer.Option(min=1, help="Number of completions sampled per question.")
     ] = 4,
     out: Annotated[
         Path | None,
@@ -295,22 +295,19 @@ def probe(
 
 
 def _probe_tables(measured: "Probe") -> Iterator[Table]:
-    headroom = measured.headroom
-    counts = "answers", "left out", "cut", "ungraded"
     rows = [
-        [of.context, interval_text(of.mean), interval_text(of.gain, "+.3f"), *map(str, of.counts)]
-        for of in headroom.contexts
-    ]
-    columns = ("context", headroom.metric or "score", "gain", *counts)
-    yield Table(columns, rows, "Headroom: greedy answers in each context")
-    if headroom.metric is not None:
-        rows = [
-            [of.teacher, str(of.num_pairs), interval_text(of.auc), interval_text(of.lead, "+.3f")]
-            for of in measured.rankings
+        [
+            of.context,
+            interval_text(of.mean),
+            interval_text(of.gain, "+.3f"),
+            interval_text(measured.divergences.get(of.context)),
+            *map(str, (of.num_answers, of.num_cut, of.num_ungraded)),
         ]
-        columns = ("teacher's context", "pairs", "AUC", "teacher's lead")
-        title = "Ranking: does log p - log q put a question's better completion first?"
-        yield Table(columns, rows, title)
+        for of in measured.contexts
+    ]
+    columns = ("context", measured.metric or "score", "gain", "KL(q || p), nats per token")
+    title = "Headroom of greedy answers, and divergence on the student's samples"
+    yield Table((*columns, "answers", "cut", "ungraded"), rows, title)
     if measured.sensitivities:
         rows = [
             [of.placebo, interval_text(of.gap, "+.3f"), interval_text(of.share), of.undefined]
@@ -324,13 +321,12 @@ def _probe_tables(measured: "Probe") -> Iterator[Table]:
 def _probe_facts(measured: "Probe") -> str:
     lines = [
         f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
-        "drawn ones do not fit.",
-        f"{measured.num_completions} completions, {measured.num_ungraded} of them without a grade.",
+        f"drawn ones do not fit. {measured.num_completions} completions."
     ]
-    if measured.headroom.metric is None:
+    if measured.metric is None:
         lines.append(
             "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom and ranking are missing."
+            "is a number. Headroom is missing."
         )
     lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
     return "\n".join(lines)
