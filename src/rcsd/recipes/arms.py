@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,19 +31,16 @@ from rcsd.types import Example
 METRICS = ("score", "accuracy")
 
 
-@dataclass(frozen=True)
-class ArmComparison:
-    """All arms on one held-out set by one metric.
-
-    Args:
-        held_out: The set.
-        metric: ``score`` or ``accuracy``.
-        compared: Means and paired differences.
-    """
+class ArmComparison(NamedTuple):
+    """Means and paired differences of all arms on one held-out set, by score or accuracy."""
 
     held_out: str
     metric: str
     compared: ArmsCompared
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self._asdict(), "compared": asdict(self.compared)}
 
 
 def compare_on_sets(
@@ -90,21 +87,19 @@ def metric_values(rows: Sequence[Graded], metric: str) -> FloatArray:
     return np.array(list(question_values(rows, metric).values()))
 
 
-def estimates(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[Estimate]:
-    """Means of all arms; ``suffix`` is added to the metrics' names."""
+def estimates(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
+    """Means of all arms."""
     return [
-        Estimate(mean.arm, of.held_out, of.metric + suffix, mean.interval)
+        Estimate(mean.arm, of.held_out, of.metric, mean.interval)
         for of in comparisons
         for mean in of.compared.means
     ]
 
 
-def differences(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[Estimate]:
-    """Paired differences of all pairs; ``suffix`` is added to the metrics' names."""
+def differences(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
+    """Paired differences of all pairs."""
     return [
-        Estimate(
-            f"{d.left} - {d.right}", of.held_out, of.metric + suffix, d.interval, d.holm_p_value
-        )
+        Estimate(f"{d.left} - {d.right}", of.held_out, of.metric, d.interval, d.holm_p_value)
         for of in comparisons
         for d in of.compared.differences
     ]
@@ -117,10 +112,7 @@ def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, 
     for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
         if rows:
             write_text(out / f"{figure}.svg", figure_svg(page, figure))
-    # Of a study the columns at equal tokens alone: those of both axes are wider than a terminal.
-    columns = tuple(row for row in page.estimates if row.metric in METRICS)
-    table = estimates_table(replace(page, estimates=columns))
-    return Outcome(summary, page.lead, table, out / "report.html")
+    return Outcome(summary, page.lead, estimates_table(page), out / "report.html")
 
 
 def place(name: str) -> str:

@@ -4,7 +4,7 @@ All runs are steps (`rcsd.recipes.workers`) in folders that are named after ever
 into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rcsd import config
@@ -17,27 +17,15 @@ from rcsd.recipes.pipeline_steps import answer, untaught
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
-from rcsd.training.stopping import SECONDS, TOKENS
+from rcsd.training.stopping import TOKENS
 from rcsd.types import Example, Progress
 
 QUICK_SHARE = 6
 """Divisor of a study's tokens in a quick study."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One evaluation of a run.
-
-    Args:
-        tokens: Completion tokens learned from.
-        seconds: Seconds of sampling and learning.
-        rows: Graded completions of each held-out set, without their texts: a study has hundreds of
-            thousands of them.
-    """
-
-    tokens: float
-    seconds: float
-    rows: Mapping[str, Sequence[Graded]]
+SetRows = Mapping[str, Sequence[Graded]]
+"""Graded completions of each held-out set."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +33,18 @@ class StudyResult:
     """Everything that a study makes.
 
     Args:
-        answers: Answers of the initial model by set: without a rubric (`BASE`), and in each
-            teacher's view.
+        answers: Answers of the initial model: without a rubric (`BASE`), and in each teacher's
+            view.
         taught_by: Teacher of each arm that has one, by the arm's label.
-        runs: Evaluations of each seed, in order of tokens, by the arm's label.
+        runs: Answers of each seed at the end of its budget, by the arm's label.
         folders: The runs, in the same order.
         held_out: Examples of each set.
         new_kinds: Sets that have no ``tags["template"]`` in common with the training questions.
     """
 
-    answers: Mapping[str, Mapping[str, Sequence[Graded]]]
+    answers: Mapping[str, SetRows]
     taught_by: Mapping[str, str]
-    runs: Mapping[str, Sequence[Sequence[Point]]]
+    runs: Mapping[str, Sequence[SetRows]]
     folders: Mapping[str, Sequence[RunFolder]]
     held_out: Mapping[str, Sequence[Example]]
     new_kinds: frozenset[str]
@@ -78,7 +66,7 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     run_steps(steps, settings.jobs, progress)
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     runs = {
-        label: [list(_read_points(folder, list(first.sets), settings.budget)) for folder in of]
+        label: [_read_end(folder, list(first.sets), settings.budget.tokens) for folder in of]
         for label, of in folders.items()
     }
     return StudyResult(first.rows, taught_by, runs, folders, first.sets, first.new_kinds)
@@ -129,28 +117,24 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
     return taught_by
 
 
-def _read_points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> Iterator[Point]:
-    """Evaluations of a run.
+def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
+    """Answers at the end of a run, without their texts: a study has hundreds of thousands.
 
     Raises:
         RunError: If it ended before its budget was used up.
     """
-    rows = folder.metrics()
-    tokens, seconds = rows[-1][TOKENS], rows[-1][SECONDS]
-    if tokens < budget.tokens or seconds < (budget.seconds or 0.0):
-        of = "" if budget.seconds is None else f", and {seconds:.1f} of {budget.seconds:g} seconds"
+    end = folder.metrics()[-1]
+    if end[TOKENS] < tokens:
         raise RunError(
-            f"{folder.path} ended after {tokens:.0f} of {budget.tokens} tokens{of}; raise the "
-            "arm's steps"
+            f"{folder.path} ended after {end[TOKENS]:.0f} of {tokens} tokens; raise the arm's steps"
         )
-    for row in rows:
-        paths = {name: folder.evaluation(int(row["step"]), name) for name in sets}
-        if all(path.is_file() for path in paths.values()):
-            graded = {
-                name: [replace(row, question="", text="") for row in read_graded(path)]
-                for name, path in paths.items()
-            }
-            yield Point(row[TOKENS], row[SECONDS], graded)
+    return {
+        name: [
+            replace(row, question="", text="")
+            for row in read_graded(folder.evaluation(int(end["step"]), name))
+        ]
+        for name in sets
+    }
 
 
 def quick(settings: Study) -> Study:
@@ -158,11 +142,11 @@ def quick(settings: Study) -> Study:
 
     Too small to show more than that everything runs, and the direction of large effects.
     """
-    tokens = -(-settings.budget.tokens // QUICK_SHARE)
-    changes: dict[str, object] = {
-        "evaluation": settings.evaluation.model_copy(update={"num_points": 1}),
-        "budget": config.Budget(tokens=tokens),
-        "seeds": settings.seeds[:1],
-        "out": settings.out.with_name(f"{settings.out.name}-quick"),
-    }
-    return settings.model_copy(update=changes)
+    return settings.model_copy(
+        update={
+            "evaluation": settings.evaluation.model_copy(update={"num_points": 1}),
+            "budget": config.Budget(tokens=-(-settings.budget.tokens // QUICK_SHARE)),
+            "seeds": settings.seeds[:1],
+            "out": settings.out.with_name(f"{settings.out.name}-quick"),
+        }
+    )

@@ -38,8 +38,8 @@ class StudyEvaluation(PipelineEvaluation):
     """Held-out sets that every arm answers during training and at the end."""
 
     num_points: int = Field(default=4, ge=1)
-    """Evaluations of an arm, evenly spaced over the budget's tokens, the end included. Scores at
-    equal time are interpolated between them."""
+    """Evaluations of an arm, evenly spaced over the budget's tokens, the end included. Arms are
+    compared at the end; each run's own report has all."""
 
 
 class Study(Section):
@@ -61,8 +61,7 @@ class Study(Section):
     evaluation: StudyEvaluation
     """Held-out sets that the arms are compared on."""
     budget: Budget
-    """Budget of every arm. Arms are compared at its tokens, and at its seconds where it has
-    them."""
+    """Budget of every arm, in completion tokens learned from."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
     """Random seeds; each arm is trained once with each."""
     out: Path
@@ -85,6 +84,8 @@ class Study(Section):
                 raise ValueError(f"arms.{name}: learned rubrics need the section writer")
         if self.against not in self.labels:
             raise ValueError(f"against: no arm {self.against!r}; there are {list(self.labels)}")
+        if self.budget.seconds is not None:
+            raise ValueError("budget.seconds: arms are compared at equal tokens; leave it out")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed is listed twice")
         return self
