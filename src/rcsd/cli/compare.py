@@ -268,7 +268,7 @@ def _published_table(table: "PaperTable") -> Table:
         ours = [of for of in means if published_row(of.arm) is row]
         cells.append(
             (
-                row.method + (" (placebo)" if row.is_placebo else ""),
+                row.method,
                 f"{POINTS * row.average:.1f}",
                 f"{POINTS * (row.average - base):+.1f}",
                 ", ".join(of.arm for of in ours) or NOTHING,
