@@ -88,7 +88,6 @@ def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, sai
         "drawn more than once": 0,
         "held to one short criterion": 0,
         "left out, since the prompt does not fit": 0,
-        "still to be written by other shards": 0,
     }
     assert f"Rubrics: {folder / 'out.jsonl'}" in out
     assert "write rubrics" in err
@@ -127,19 +126,6 @@ def test_options_reach_the_decoding(folder: Path, said: Any) -> None:
     }
 
 
-def test_shards_share_the_rows_and_the_last_writes_the_file(folder: Path, said: Any) -> None:
-    code, out, _ = said(*words_of(folder, "--shard", "2/2"))
-    assert code == 0
-    assert counts(out)["with a rubric"] == 2
-    assert counts(out)["still to be written by other shards"] == 3
-    assert "The last shard to finish" in out
-    assert not (folder / "out.jsonl").exists()
-    code, out, _ = said(*words_of(folder, "--shard", "1/2"))
-    assert code == 0
-    assert counts(out)["of these found in the cache"] == 2
-    assert len(read_jsonl(folder / "out.jsonl")) == 5
-
-
 def test_an_existing_file_is_kept_unless_forced(folder: Path, said: Any) -> None:
     (folder / "out.jsonl").write_text("mine")
     code, _, err = said(*words_of(folder))
@@ -156,7 +142,6 @@ def test_an_existing_file_is_kept_unless_forced(folder: Path, said: Any) -> None
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--shard", "2"], "expected a share such as 2/4"),
         (["--max-tokens", "10"], "max_tokens: Input should be greater than or equal to 64"),
         (
             ["--max-criteria", "300"],

@@ -30,7 +30,7 @@ from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_rows
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
 from rcsd.recipes.pipeline_steps import write
-from rcsd.recipes.write_rubrics import Shard, rubric_cache
+from rcsd.recipes.write_rubrics import rubric_cache
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -272,7 +272,7 @@ def test_a_broken_row_of_the_rubric_cache_is_read_or_named(tmp_path: Path, row: 
     path = tmp_path / "1-of-1.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=r"1-of-1\.jsonl.*delete"):
-        rubric_cache(tmp_path, Shard()).read()
+        rubric_cache(tmp_path).read()
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])

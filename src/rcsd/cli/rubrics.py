@@ -178,9 +178,6 @@ def write(  # noqa: PLR0913 (a command line)
         Literal["local", "hf", "vllm"] | None,
         typer.Option(help="Engine; default: local, or hf for models that it cannot run."),
     ] = None,
-    shard: Annotated[
-        str, typer.Option(help="This process's share of the rows, such as 2/4.")
-    ] = "1/1",
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -198,8 +195,8 @@ def write(  # noqa: PLR0913 (a command line)
     """Write a rubric for every row; a job that was stopped continues.
 
     Every rubric is valid: the decoding is held to a grammar. Several processes share the work by
-    --shard and a common --cache (of machines without one, copy the files together); the last one
-    writes the file of --out, and beside it FILE.written.json.
+    parts of the file and a common --cache; then this command on the complete file writes nothing
+    anew. Beside the file of --out stands FILE.written.json.
     """
     from rcsd.config import Model, engine_by_type  # noqa: PLC0415
     from rcsd.config.base import parse  # noqa: PLC0415
@@ -213,7 +210,7 @@ def write(  # noqa: PLR0913 (a command line)
 
     if out.exists() and not force:
         raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
-    part, rows = recipe.parse_shard(shard), read_jsonl(data)
+    rows = read_jsonl(data)
     chosen = {"view": view, "templates": templates}
     options = {
         **recipe.trained_to_write(model),
@@ -242,14 +239,10 @@ def write(  # noqa: PLR0913 (a command line)
             chosen_engine(section, policy, batch_size, longest),
             cache or cache_folder() / "rubrics",
             name,
-            part,
             batch_size,
             lambda done, total: progress("write rubrics", done, total, ""),
         )
     _print_counts(report)
-    if report.num_missing:
-        console.print("The last shard to finish, or this command without --shard, writes the file.")
-        return
     recipe.write_rows_and_report(written, report, out)
     say(f"Rubrics: {out}")
 
@@ -342,7 +335,6 @@ def _print_counts(report: "WritingReport") -> None:
         "drawn more than once": report.num_redrawn,
         "held to one short criterion": report.num_held_short,
         "left out, since the prompt does not fit": len(report.dropped),
-        "still to be written by other shards": report.num_missing,
     }
     for what, count in counts.items():
         console.print(f"{count:>8} {what}")
