@@ -16,12 +16,12 @@ from rcsd.recipes.arms import ArmComparison
 from rcsd.recipes.study import SetRows, StudyResult
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import (
-    TeacherWorth,
+    Prediction,
     compare,
     correlations,
     describe,
+    predict,
     solution_values,
-    teacher_worths,
 )
 from rcsd.types import Criterion, Example, Rubric
 
@@ -129,95 +129,41 @@ def test_new_templates_are_resampled_as_a_whole_and_known_ones_by_question() -> 
     assert new.compared.differences[0].p_value == 0.5
 
 
-# Teachers
+# Headroom and gain
 
 
-def taught() -> tuple[Study, dict[str, Any]]:
-    """Two arms with a teacher, one of them with shuffled rubrics too, and one without."""
+def test_headroom_and_gain_are_differences_to_the_base_of_the_arms_with_one_loss() -> None:
     arms = {
         "one": {"rubrics": ["gold", "shuffled"]},
         "two": {"run": {"method": {"type": "criterion"}}},
         "grpo": {"run": GROUPS},
     }
-    answers = {
-        "base": rows(0.2, 0.4),
-        "teachers": {"rubric": rows(0.8, 0.8), "shuffled": rows(0.2, 0.5)},
-        "taught_by": {"one": "rubric", "one, shuffled": "shuffled", "two": "rubric"},
-    }
-    return settings(arms, "one"), answers
-
-
-def worths(study: Study, runs: Any, answers: dict[str, Any]) -> dict[str, TeacherWorth]:
-    found = result(runs=runs, **answers)
-    comparisons = compare(study, found)
-    return {of.arm: of for of in teacher_worths(study, found, comparisons, "set")}
-
-
-def test_headroom_and_gain_are_paired_differences_to_the_base() -> None:
-    study, answers = taught()
     runs = {
         "one": run([0.6, 0.6], [0.8, 0.8]),
         "one, shuffled": run([0.2, 0.6], [0.2, 0.6]),
         "two": run([0.7, 0.7], [0.7, 0.7]),
         "grpo": run([1.0, 1.0], [1.0, 1.0]),
     }
-    found = worths(study, runs, answers)
-    assert {arm: of.headroom for arm, of in found.items()} == pytest.approx(
-        {"one": 0.5, "one, shuffled": 0.05, "two": 0.5}
-    )
-    assert {arm: of.gain for arm, of in found.items()} == pytest.approx(
-        {"one": 0.4, "one, shuffled": 0.1, "two": 0.4}
-    )
-    assert {arm: of.is_alike for arm, of in found.items()} == {
-        "one": True,
-        "one, shuffled": True,
-        "two": False,
-    }
+    teachers = {"rubric": rows(0.8, 0.8), "shuffled": rows(0.2, 0.5)}
+    taught_by = {"one": "rubric", "one, shuffled": "shuffled", "two": "rubric"}
+    study = settings(arms, "one")
+    compared = compare(study, result(rows(0.2, 0.4), runs, teachers, taught_by))
+    one, shuffled = predict(study, taught_by, compared)
+    assert (one.arm, shuffled.arm) == ("one", "one, shuffled")
+    assert (one.headroom, one.gain) == pytest.approx((0.5, 0.4))
+    assert (shuffled.headroom, shuffled.gain) == pytest.approx((0.05, 0.1))
+    assert predict(study, taught_by, [compared[0]._replace(metric="accuracy")]) == []
 
 
-@pytest.mark.parametrize("missing", [None, NAN])
-def test_a_set_without_scores_has_neither_headroom_nor_gain(missing: float | None) -> None:
-    study, answers = taught()
-    answers["base"] = rows(missing, missing)
-    found = worths(study, {label: run([0.6, 0.6], [0.6, 0.6]) for label in study.labels}, answers)
-    assert {(of.headroom, of.gain, of.sensitivity) for of in found.values()} == {(None,) * 3}
-
-
-@pytest.mark.parametrize("against", ["one", "one, shuffled"])
-def test_content_is_the_share_of_headroom_that_anothers_rubric_does_not_give(against: str) -> None:
-    study, answers = taught()
-    study = study.model_copy(update={"against": against})
-    runs = {label: run([0.6, 0.7], [0.6, 0.7]) for label in study.labels} | {
-        "one, shuffled": run([0.2, 0.5], [0.2, 0.5])
-    }
-    answers |= {"base": rows(0.2, 0.3)}
-    found = worths(study, runs, answers)
-    assert [arm for arm, of in found.items() if of.content_gain is not None] == ["one"]
-    one = found["one"]
-    # Teachers: 0.8 and 0.8 with the rubric, 0.2 and 0.5 with another's, 0.2 and 0.3 without.
-    assert one.sensitivity is not None
-    assert one.sensitivity.mean == pytest.approx((0.6 + 0.3) / (0.6 + 0.5))
-    assert one.content_gain is not None
-    assert one.content_gain.mean == pytest.approx(0.3)
-    assert one.content_gain.low <= 0.3 <= one.content_gain.high
-    answers["teachers"]["rubric"] = rows(0.2, 0.3)  # no headroom, no share of it
-    assert worths(study, runs, answers)["one"].sensitivity is None
-
-
-def worth(arm: str, headroom: float | None, gain: float, is_alike: bool = True) -> TeacherWorth:
-    return TeacherWorth("set", arm, headroom, gain, is_alike)
-
-
-def test_r_is_pearsons_over_three_arms_or_more_that_are_alike() -> None:
-    arms = [worth("a", 0.5, 0.4), worth("b", 0.05, 0.1), worth("c", 0.5, 0.1)]
-    others = [worth("d", 0.5, 0.0, is_alike=False), worth("e", None, 0.3)]
+def test_r_is_pearsons_over_three_arms_or_more() -> None:
     x, y = np.array([0.5, 0.05, 0.5]), np.array([0.4, 0.1, 0.1])
+    arms = [Prediction("set", "abc"[n], x[n], y[n]) for n in range(3)]
     dx, dy = x - x.mean(), y - y.mean()
-    r, alike = correlations([*arms, *others])["set"]
+    r, found = correlations([*arms, Prediction("other", "a", 1, 1)])["set"]
     assert r == pytest.approx(dx @ dy / np.sqrt(dx @ dx * (dy @ dy)))
-    assert alike == arms
+    assert found == arms
     assert correlations(arms[:2]) == {}
-    assert correlations([replace(of, gain=0.1) for of in arms]) == {}
+    assert correlations([of._replace(gain=0.1) for of in arms]) == {}
 
 
 def test_worked_solutions_are_graded_beside_the_arms() -> None:
@@ -248,22 +194,16 @@ def comparison() -> ArmComparison:
     return ArmComparison("new_numbers", "score", compared)
 
 
-def test_sentences_name_who_scores_less_who_more_who_cannot_be_told_apart_and_contents_worth() -> (
-    None
-):
+def test_sentences_name_who_scores_less_who_more_and_who_cannot_be_told_apart() -> None:
     arms = {"rcsd": {}, "low": {}, "near": {}, "high": {}}
     study = settings(arms, "rcsd", budget={"tokens": 48000})
-    content = replace(
-        worth("a", 0.0, 0.0),
-        sensitivity=Interval(0.8, 0.7, 0.9, 4),
-        content_gain=Interval(0.5, 0.4, 0.6, 4),
-    )
-    teachers = [content, worth("b", 0.5, 0.4), worth("c", 0.8, 0.9)]
-    assert describe(study, [comparison()], teachers) == [
+    arms = [
+        Prediction("set", f"arm {n}", *of)
+        for n, of in enumerate([(0.0, 0.0), (0.5, 0.4), (0.8, 0.9)])
+    ]
+    assert describe(study, [comparison()], arms) == [
         "After 48,000 tokens, on new numbers, rcsd scores 0.50 [0.45, 0.55]. More than: base "
         "0.10*; low 0.20. Less than: high 0.70*. Not clearly other than: near 0.45.",
         "Over the 3 arms that differ in the teacher's view alone, headroom before training and "
         "gain correlate with r = 0.98 on set.",
-        "On set, 0.80 [0.70, 0.90] of the headroom of a depends on the content of its rubrics; "
-        "it gains 0.50 [0.40, 0.60] more than with shuffled ones.",
     ]

@@ -8,6 +8,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -99,6 +100,7 @@ class Artifacts:
 
     Attributes:
         sets: Examples of each held-out set.
+        trained_on: Examples of the reasoner's data.
         model: Model that both stages start from.
         steps: Every step, after those that it needs.
         answers: Folder of each arm's answers.
@@ -115,8 +117,8 @@ class Artifacts:
         self.sets = {
             name: load_examples(data)[0] for name, data in self.settings.evaluation.data.items()
         }
-        self.questions_trained_on = load_examples(self.settings.reasoner.data)[0]
-        self.has_gold = all(row.rubric is not None for row in self.questions_trained_on)
+        self.trained_on = load_examples(self.settings.reasoner.data)[0]
+        self.has_gold = all(row.rubric is not None for row in self.trained_on)
         self.model = self.settings.model
         self.steps: list[Step] = []
         self.answers: dict[str, Path] = {}
@@ -128,24 +130,23 @@ class Artifacts:
         self._check_leaks()
 
     def _check_leaks(self) -> None:
-        sources = {"reasoner.data": self.questions_trained_on}
+        sources = {"reasoner.data": self.trained_on}
         if self.settings.writer is not None:
             sources["writer.data"] = load_examples(self.settings.writer.data)[0]
-        for source, examples in sources.items():
-            learned = {example.question for example in examples}
-            for name, rows in self.sets.items():
-                leaked = [example.id for example in rows if example.question in learned]
-                if leaked:
-                    raise DataError(
-                        f"{len(leaked)} of its questions stand in {source} too, the first: "
-                        f"{leaked[0]!r}; take them out of one of the two",
-                        field=f"evaluation.data.{name}",
-                    )
+        for (source, learned), (name, rows) in product(sources.items(), self.sets.items()):
+            questions = {example.question for example in learned}
+            leaked = [example.id for example in rows if example.question in questions]
+            if leaked:
+                raise DataError(
+                    f"{len(leaked)} of its questions stand in {source} too, the first: "
+                    f"{leaked[0]!r}; take them out of one of the two",
+                    field=f"evaluation.data.{name}",
+                )
 
     @property
     def new_kinds(self) -> frozenset[str]:
         """Sets that have no template in common with the training questions."""
-        trained = {example.tags.get("template") for example in self.questions_trained_on}
+        trained = {example.tags.get("template") for example in self.trained_on}
         kinds = {
             name: {row.tags.get("template") for row in rows} for name, rows in self.sets.items()
         }
@@ -184,20 +185,17 @@ class Artifacts:
             trained = self._add_run("writer", self._run("writer", settings.writer))
             model = config.Model(path=str(trained.path))
 
-        def path(name: str, data: config.Data) -> Path:
-            folder = self._artifact(f"rubrics-{writer}-{name}", model, settings.writing, data)
-            return folder / "rows.jsonl"
-
-        held_out = settings.evaluation.data
-        self.questions[writer] = path("questions", settings.reasoner.data)
-        self.written[writer] = {name: path(name, data) for name, data in held_out.items()}
-        files = {"questions": (settings.reasoner.data, self.questions[writer])}
-        for name, data in held_out.items():
-            files[f"held-out {name}"] = (data, self.written[writer][name])
-        cache = settings.out / "written"
-        makes = [path for _, path in files.values()]
-        how = (model, settings.writing, settings.reasoner.engine, cache)
-        self._add(f"write {writer} rubrics", makes, pipeline_steps.write, files, *how)
+        data = {"questions": settings.reasoner.data, **settings.evaluation.data}
+        inputs = model, settings.writing
+        paths = {
+            name: self._artifact(f"rubrics-{writer}-{name}", *inputs, of) / "rows.jsonl"
+            for name, of in data.items()
+        }
+        files = {name: (data[name], path) for name, path in paths.items()}
+        how = (*inputs, settings.reasoner.engine, settings.out / "written")
+        self._add(f"write {writer} rubrics", [*paths.values()], pipeline_steps.write, files, *how)
+        self.questions[writer] = paths.pop("questions")
+        self.written[writer] = paths
 
     def add_reasoner(self, arm: str, stage: config.Stage, rubrics: Arm) -> RunFolder:
         """Train a reasoner with these rubrics."""
@@ -240,11 +238,10 @@ class Artifacts:
             {} if writer is None else self.written[writer],
             placebo or config.NoPlacebo(),
         )
-        folder = self._artifact(f"answers-{_file_name(arm)}", job)
-        self.answers[arm] = folder
+        self.answers[arm] = folder = self._artifact(f"answers-{_file_name(arm)}", job)
         makes = [folder / f"{name}.jsonl" for name in self.sets]
-        engine = settings.reasoner.engine
-        self._add(f"evaluate {arm}", makes, pipeline_steps.answer, job, engine, folder)
+        how = job, settings.reasoner.engine, folder
+        self._add(f"evaluate {arm}", makes, pipeline_steps.answer, *how)
 
     def _run(self, name: str, stage: config.Stage, **changes: Any) -> config.Config:
         """Configuration of a run, in a folder that is named after everything that goes into it."""
@@ -253,8 +250,7 @@ class Artifacts:
         return settings.model_copy(update={"out": self._artifact(name, settings)})
 
     def _add_run(self, name: str, settings: config.Config, merged: Path | None = None) -> RunFolder:
-        folder = RunFolder(settings.out)
-        self.folders[name] = folder
+        self.folders[name] = folder = RunFolder(settings.out)
         makes = [folder.model] if merged is None else [folder.model, merged]
         self._add(f"train {name}", makes, pipeline_steps.train, settings, merged)
         return folder
@@ -272,8 +268,7 @@ class Artifacts:
 
     def _artifact(self, name: str, *inputs: object) -> Path:
         parts = (rcsd.__version__, self.settings.seed, self._content(inputs))
-        text = json.dumps(parts, sort_keys=True)
-        name = f"{name}-{digest(text)[:10]}"
+        name = f"{name}-{digest(json.dumps(parts, sort_keys=True))[:10]}"
         self._names.add(name)
         return self.settings.out / name
 

@@ -1,13 +1,13 @@
 """Report of a study, whose arms have learned from equal tokens: findings, figures, a page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from rcsd.evaluation.report import Arm, Outcome, Relation, ReportPage
 from rcsd.evaluation.run_report import facts
-from rcsd.evaluation.statistics import FloatArray, Interval, ratio_interval
+from rcsd.evaluation.statistics import FloatArray
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows
 from rcsd.recipes.arms import (
@@ -18,7 +18,6 @@ from rcsd.recipes.arms import (
     estimates,
     metric_values,
     place,
-    resampled_units,
     write_outcome,
 )
 from rcsd.recipes.study import StudyResult, run
@@ -30,31 +29,17 @@ SOLUTIONS = "worked solutions"
 """Arm of the examples' worked solutions, the score of copying them perfectly."""
 
 
-@dataclass(frozen=True)
-class TeacherWorth:
-    """Worth of a teacher before training beside the gain of its arm in training, by score.
+class Prediction(NamedTuple):
+    """Headroom of an arm before training, and its gain, by mean score on one set.
 
-    With s the teacher's score before training, shown these rubrics, shuffled ones or none:
-
-    Args:
-        held_out: The set.
-        arm: Label of the arm.
-        headroom: s(these) - s(none); None where nothing is graded.
-        gain: The arm's score minus the base's; None where nothing is graded.
-        is_alike: The arm has the loss and the sampling of the arm that all are compared with, so
-            that the teacher's view alone makes the difference.
-        sensitivity: (s(these) - s(shuffled)) / (s(these) - s(none)), how much depends on the
-            content; None without a sibling with shuffled rubrics or a clear headroom.
-        content_gain: The arm's score minus its sibling's.
+    ``headroom`` is the score of the initial model in the arm's teacher view minus that without,
+    ``gain`` the arm's score minus the base's.
     """
 
     held_out: str
     arm: str
-    headroom: float | None
-    gain: float | None
-    is_alike: bool
-    sensitivity: Interval | None = None
-    content_gain: Interval | None = None
+    headroom: float
+    gain: float
 
 
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
@@ -69,12 +54,8 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
 def report(settings: Study, title: str, result: StudyResult) -> Outcome:
     """Statistics, ``study.json``, figures and page of a finished study."""
     comparisons = compare(settings, result)
-    teachers = [
-        worth
-        for name in result.held_out
-        for worth in teacher_worths(settings, result, comparisons, name)
-    ]
-    findings = describe(settings, comparisons, teachers)
+    predictions = predict(settings, result.taught_by, comparisons)
+    findings = describe(settings, comparisons, predictions)
     ends = {label: [f.metrics()[-1] for f in of] for label, of in result.folders.items()}
     summary = {
         "config": settings.model_dump(mode="json"),
@@ -83,7 +64,7 @@ def report(settings: Study, title: str, result: StudyResult) -> Outcome:
             for label, of in ends.items()
         },
         "comparisons": [one.json() for one in comparisons],
-        "teachers": [asdict(worth) for worth in teachers],
+        "predictions": [one._asdict() for one in predictions],
         "findings": findings,
     }
     tokens, num_seeds = f"{settings.budget.tokens:,}", len(settings.seeds)
@@ -104,10 +85,10 @@ def report(settings: Study, title: str, result: StudyResult) -> Outcome:
                 place(name),
                 "headroom before training",
                 "gain",
-                tuple((of.arm, of.headroom or 0.0, of.gain or 0.0) for of in arms),
+                tuple((of.arm, of.headroom, of.gain) for of in arms),
                 f"r = {r:.2f} over {len(arms)} arms, the same loss",
             )
-            for name, (r, arms) in correlations(teachers).items()
+            for name, (r, arms) in correlations(predictions).items()
         ),
         facts=facts(next(iter(result.folders.values()))[0].read_record()),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "
@@ -121,15 +102,18 @@ def report(settings: Study, title: str, result: StudyResult) -> Outcome:
 
 
 def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
-    """All arms, for every set and metric that has values.
+    """All arms, the base and its teachers, for every set and metric that has values.
 
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
     """
 
     def values(name: str, metric: str) -> dict[str, FloatArray]:
-        by_arm = {BASE: metric_values(result.answers[BASE][name], metric)[None]}
-        for label, seeds in result.runs.items():
-            by_arm[label] = np.array([metric_values(rows[name], metric) for rows in seeds])
+        runs = {BASE: [result.answers[BASE]], **result.runs}
+        runs |= {arm: [rows] for arm, rows in result.answers.items() if arm != BASE}
+        by_arm = {
+            arm: np.array([metric_values(rows[name], metric) for rows in seeds])
+            for arm, seeds in runs.items()
+        }
         if (solutions := solution_values(result.held_out[name], metric)) is not None:
             by_arm[SOLUTIONS] = solutions[None]
         return by_arm
@@ -159,66 +143,39 @@ def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | No
     return metric_values(judge_rows(rows, examples, CodeJudge()), metric)
 
 
-def teacher_worths(
-    settings: Study, result: StudyResult, comparisons: Sequence[ArmComparison], name: str
-) -> list[TeacherWorth]:
-    """Worth of the teacher of every arm that has one, on one set."""
-    units = np.array(resampled_units(result.held_out[name], name in result.new_kinds))
-    scores = {arm: metric_values(rows[name], "score") for arm, rows in result.answers.items()}
+def predict(
+    settings: Study, taught_by: Mapping[str, str], comparisons: Sequence[ArmComparison]
+) -> list[Prediction]:
+    """Headroom and gain of the arms that differ in the teacher's view alone, on every set.
+
+    These have the loss and the sampling of the arm that all are compared with.
+    """
     stages = {label: settings.stage(arm) for label, (arm, _) in settings.labels.items()}
-    reference, base = stages[settings.against], scores[BASE]
-    gaps: dict[tuple[str, str], Interval] = {}
+    losses = {label: (stage.method, stage.sampling) for label, stage in stages.items()}
+    predictions = []
     for one in comparisons:
-        if (one.held_out, one.metric) == (name, "score"):
-            for of in one.compared.differences:
-                gaps[of.left, of.right] = i = of.interval
-                gaps[of.right, of.left] = Interval(-i.mean, -i.high, -i.low, i.n)
-    worths = []
-    for label, teacher in result.taught_by.items():
-        stage, sibling = stages[label], f"{label}, shuffled"
-        ends = [metric_values(rows[name], "score") for rows in result.runs[label]]
-        worth = TeacherWorth(
-            name,
-            label,
-            _mean(scores[teacher] - base),
-            _mean(np.mean(ends, axis=0) - base),
-            (stage.method, stage.sampling) == (reference.method, reference.sampling),
-        )
-        if (label, sibling) in gaps:
-            content = scores[teacher] - scores[result.taught_by[sibling]]
-            sensitivity = _share(content, scores[teacher] - base, units)
-            worth = replace(worth, sensitivity=sensitivity, content_gain=gaps[label, sibling])
-        worths.append(worth)
-    return worths
-
-
-def _share(content: FloatArray, headroom: FloatArray, units: np.ndarray) -> Interval | None:
-    """Share of the headroom that depends on the content, over what is graded in both."""
-    graded = np.isfinite(content + headroom)
-    try:
-        return ratio_interval(content[graded], headroom[graded], clusters=units[graded].tolist())
-    except ValueError:  # no headroom, or none that is clear
-        return None
-
-
-def _mean(values: FloatArray) -> float | None:
-    """Mean of the finite values; None where there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
+        score = {mean.arm: mean.interval.mean for mean in one.compared.means}
+        predictions += [
+            Prediction(
+                one.held_out, label, score[teacher] - score[BASE], score[label] - score[BASE]
+            )
+            for label, teacher in taught_by.items()
+            if one.metric == "score" and losses[label] == losses[settings.against]
+        ]
+    return predictions
 
 
 def correlations(
-    teachers: Sequence[TeacherWorth],
-) -> Mapping[str, tuple[float, list[TeacherWorth]]]:
-    """Pearson's r of headroom and gain over the arms that are alike, and these arms, by set.
+    predictions: Sequence[Prediction],
+) -> Mapping[str, tuple[float, list[Prediction]]]:
+    """Pearson's r of headroom and gain, and the arms, by set.
 
     A set with fewer than three arms, or where one of the two does not vary, has none.
     """
     by_set = {}
-    for name in dict.fromkeys(of.held_out for of in teachers):
-        arms = [of for of in teachers if (of.held_out, of.is_alike) == (name, True)]
-        arms = [of for of in arms if None not in (of.headroom, of.gain)]
-        pairs = np.array([(of.headroom, of.gain) for of in arms], dtype=np.float64)
+    for name in dict.fromkeys(of.held_out for of in predictions):
+        arms = [of for of in predictions if of.held_out == name]
+        pairs = np.array([(of.headroom, of.gain) for of in arms])
         if len(arms) >= 3 and np.ptp(pairs, axis=0).all():
             by_set[name] = float(np.corrcoef(pairs.T)[0, 1]), arms
     return by_set
@@ -228,7 +185,7 @@ def correlations(
 
 
 def describe(
-    settings: Study, comparisons: Sequence[ArmComparison], teachers: Sequence[TeacherWorth]
+    settings: Study, comparisons: Sequence[ArmComparison], predictions: Sequence[Prediction]
 ) -> list[str]:
     """Sentences on the numbers, favourable or not.
 
@@ -237,16 +194,10 @@ def describe(
     """
     sentences = [_describe_comparison(settings, one) for one in comparisons]
     sentences = sentences or ["No held-out question was graded in all arms."]
-    sentences += [
+    return sentences + [
         f"Over the {len(arms)} arms that differ in the teacher's view alone, headroom before "
         f"training and gain correlate with r = {r:.2f} on {place(name)}."
-        for name, (r, arms) in correlations(teachers).items()
-    ]
-    return sentences + [
-        f"On {place(of.held_out)}, {of.sensitivity:.2f} of the headroom of {of.arm} depends on the "
-        f"content of its rubrics; it gains {of.content_gain:.2f} more than with shuffled ones."
-        for of in teachers
-        if of.sensitivity is not None and of.content_gain is not None
+        for name, (r, arms) in correlations(predictions).items()
     ]
 
 
