@@ -29,7 +29,7 @@ def main(
                 if (one["held_out"], one["metric"]) != (held_out, "score"):
                     continue
                 score = {of["arm"]: of["interval"]["mean"] for of in one["compared"]["means"]}
-                gold, shuffled = score["teacher: rubric"], score["teacher: rubric, shuffled"]
+                gold, shuffled = score["teacher of rcsd"], score["teacher of rcsd, shuffled"]
                 sensitivity = (gold - shuffled) / (gold - score["base"])
                 gain = score["rcsd"] - score["rcsd, shuffled"]
                 typer.echo(

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from tests.support.tiny import tiny_folder
 
-from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import RunError
-from rcsd.recipes.study import add_teachers, plan_seed, quick, run
+from rcsd.recipes.study import add_teachers, plan_seed, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import run_and_report
 from rcsd.training.stopping import TOKENS
@@ -89,10 +88,7 @@ def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_trainin
             assert len(rows["new_templates"]) == 2
             assert not any(graded.text for graded in rows["new_numbers"])
     assert set(found.answers[BASE]) == set(found.held_out) == {"new_numbers", "new_templates"}
-    assert found.taught_by == {
-        "rcsd": "teacher: rubric",
-        "rcsd, shuffled": "teacher: rubric, shuffled",
-    }
+    assert found.taught_by == {n: f"teacher of {n}" for n in ("rcsd", "rcsd, shuffled")}
     assert set(found.answers) == {BASE, *found.taught_by.values()}
     assert "new_templates" in found.new_kinds
     placebos = [f.read_record()["config"]["rubrics"] for f in found.folders["rcsd, shuffled"]]
@@ -102,7 +98,7 @@ def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_trainin
     run(study, lambda stage, done, total, note: again.update({stage: note}))
     assert made(tmp_path / "out") == before
     assert set(again.values()) == {"done before"}
-    before_training = ["base", "teacher: rubric", "teacher: rubric, shuffled"]
+    before_training = ["base", "teacher of rcsd", "teacher of rcsd, shuffled"]
     assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
 
 
@@ -129,11 +125,11 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
         },
     )
     assert found == {
-        "one": "teacher: rubric",
-        "two": "teacher: rubric",
-        "words": "teacher: rubric (of words)",
-        "words, generic": "teacher: rubric, generic",
-        "answer": "teacher: answer",
+        "one": "teacher of one",
+        "two": "teacher of one",
+        "words": "teacher of words",
+        "words, generic": "teacher of words, generic",
+        "answer": "teacher of answer",
     }
 
 
@@ -158,19 +154,3 @@ def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> Non
     assert list(outcome.findings) == ["No held-out question was graded in all arms."]
     assert outcome.report.is_file()
     assert "NaN" not in (tmp_path / "out" / "study.json").read_text()
-
-
-# Quick
-
-
-def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
-    tmp_path: Path,
-) -> None:
-    study = settings(tmp_path, budget={"tokens": 100}, seeds=[5, 6])
-    small = quick(study)
-    assert (small.arms, small.run, small.against) == (study.arms, study.run, study.against)
-    assert small.budget == config.Budget(tokens=17)
-    assert small.stage("rcsd").budget == small.budget
-    assert (small.seeds, small.evaluation.num_points) == ([5], 1)
-    assert small.out == tmp_path / "out-quick"
-    assert parse(Study, small.model_dump(mode="json"), "again") == small

@@ -12,8 +12,8 @@ from rcsd.config.base import parse
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
-from rcsd.recipes.arms import ArmComparison
-from rcsd.recipes.study import SetRows, StudyResult
+from rcsd.recipes.arms import ArmComparison, SetRows
+from rcsd.recipes.study import StudyResult
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.study_report import (
     Prediction,
@@ -21,7 +21,7 @@ from rcsd.recipes.study_report import (
     correlations,
     describe,
     predict,
-    solution_values,
+    solution_rows,
 )
 from rcsd.types import Criterion, Example, Rubric
 
@@ -170,11 +170,9 @@ def test_worked_solutions_are_graded_beside_the_arms() -> None:
     check = Criterion("Boxed.", 1.0, check={"type": "boxed"})
     step = Criterion("Adds.", 3.0, check={"type": "contains", "text": "1 + 1"})
     example = Example("q", "?", "2", "1 + 1 = 2\nAnswer: 2", Rubric((step, check)))
-    score, accuracy = (solution_values([example], metric) for metric in ("score", "accuracy"))
-    assert score is not None
-    assert accuracy is not None
-    assert (score.tolist(), accuracy.tolist()) == ([0.75], [1.0])
-    assert solution_values([example, replace(example, solution=None)], "score") is None
+    rows = solution_rows({"all": [example], "some": [example, replace(example, solution=None)]})
+    assert [(row.score, row.right) for row in rows["all"]] == [(0.75, True)]
+    assert "some" not in rows
 
 
 # Sentences

@@ -224,7 +224,6 @@ def pipeline(
 def study(
     file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
     overrides: Overrides = None,
-    quick: Quick = False,
 ) -> None:
     """Train every method with every kind of rubrics and seed on one budget, and compare them.
 
@@ -233,12 +232,11 @@ def study(
     from rcsd.recipes.study_config import load_study  # noqa: PLC0415
 
     settings = load_study(file, overrides or [])
-    from rcsd.recipes.study import quick as quickened  # noqa: PLC0415
     from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as progress:
-        outcome = run_and_report(quickened(settings) if quick else settings, file.stem, progress)
+        outcome = run_and_report(settings, file.stem, progress)
     _print_outcome(outcome)
 
 

@@ -1,34 +1,25 @@
 """Arms compared on every held-out set, by score and accuracy, and their rows of a report."""
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rcsd.evaluation.bounds import Pairs, question_values
-from rcsd.evaluation.compare import (
-    ArmsCompared,
-    adjust_p_values,
-    compare_columns,
-    resampled_unit,
-)
+from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_columns, resampled_unit
 from rcsd.evaluation.plots import figure_svg
-from rcsd.evaluation.report import (
-    Estimate,
-    Outcome,
-    ReportPage,
-    estimates_table,
-    write_report,
-)
-from rcsd.evaluation.statistics import FloatArray
+from rcsd.evaluation.report import Estimate, Outcome, ReportPage, estimates_table, write_report
 from rcsd.graders.grade import Graded
 from rcsd.io import write_json, write_text
 from rcsd.types import Example
 
 METRICS = ("score", "accuracy")
+
+SetRows = Mapping[str, Sequence[Graded]]
+"""Graded completions of each held-out set."""
 
 
 class ArmComparison(NamedTuple):
@@ -46,7 +37,7 @@ class ArmComparison(NamedTuple):
 def compare_on_sets(
     held_out: Mapping[str, Sequence[Example]],
     new_kinds: frozenset[str],
-    values: Callable[[str, str], Mapping[str, FloatArray]],
+    arms: Mapping[str, Sequence[SetRows]],
     pairs: Pairs,
     seed: int = 0,
     num_resamples: int = 10_000,
@@ -55,36 +46,24 @@ def compare_on_sets(
 
     Args:
         held_out: Examples of each set.
-        new_kinds: Sets whose claim is about new kinds of questions: kinds are resampled.
-        values: Arm -> [seeds, questions] of a set and a metric; NaN: ungraded in all arms.
+        new_kinds: Sets whose claim is about new kinds of questions: templates are resampled.
+        arms: Graded completions of each seed of each arm.
         pairs: As in `rcsd.evaluation.compare.compare_columns`.
         seed: Random seed of resampling.
         num_resamples: As in `rcsd.evaluation.compare.compare_columns`.
     """
-    keys = list(itertools.product(held_out, METRICS))
-    compared = [
-        compare_columns(
-            values(name, metric),
-            resampled_units(held_out[name], name in new_kinds),
-            pairs,
-            seed,
-            num_resamples,
-        )
-        for name, metric in keys
-    ]
+    keys, compared = list(product(held_out, METRICS)), []
+    for name, metric in keys:
+        values = {
+            arm: np.array([[*question_values(rows[name], metric).values()] for rows in seeds])
+            for arm, seeds in arms.items()
+            if name in seeds[0]
+        }
+        tag = "template" if name in new_kinds else None
+        units = [resampled_unit(example.id, example.tags, tag) for example in held_out[name]]
+        compared.append(compare_columns(values, units, pairs, seed, num_resamples))
     adjusted = adjust_p_values(compared)
     return [ArmComparison(*key, of) for key, of in zip(keys, adjusted, strict=True)]
-
-
-def resampled_units(examples: Sequence[Example], is_new_kind: bool) -> list[str]:
-    """Resampling unit of each question: itself, or of new kinds its template."""
-    cluster_by = "template" if is_new_kind else None
-    return [resampled_unit(example.id, example.tags, cluster_by) for example in examples]
-
-
-def metric_values(rows: Sequence[Graded], metric: str) -> FloatArray:
-    """Value of each question; NaN: ungraded."""
-    return np.array(list(question_values(rows, metric).values()))
 
 
 def estimates(comparisons: Sequence[ArmComparison]) -> list[Estimate]:

@@ -16,14 +16,7 @@ from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.code import CodeJudge
-from rcsd.recipes.arms import (
-    compare_on_sets,
-    differences,
-    estimates,
-    metric_values,
-    place,
-    write_outcome,
-)
+from rcsd.recipes.arms import compare_on_sets, differences, estimates, place, write_outcome
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -95,9 +88,7 @@ def run_and_report(
     comparisons = compare_on_sets(
         artifacts.sets,
         artifacts.new_kinds,
-        lambda name, metric: {
-            arm: metric_values(of[name], metric)[None] for arm, of in rows.items()
-        },
+        {arm: [of] for arm, of in rows.items()},
         [pair for pair in _PAIRS if set(pair) <= set(rows)],
         settings.seed,
     )

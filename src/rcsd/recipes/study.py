@@ -7,10 +7,10 @@ into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rcsd import config
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.graders.grade import Graded, read_graded
+from rcsd.graders.grade import read_graded
+from rcsd.recipes.arms import SetRows
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import answer, untaught
@@ -19,13 +19,6 @@ from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
 from rcsd.training.stopping import TOKENS
 from rcsd.types import Example, Progress
-
-QUICK_SHARE = 6
-"""Divisor of a study's tokens in a quick study."""
-
-
-SetRows = Mapping[str, Sequence[Graded]]
-"""Graded completions of each held-out set."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +88,20 @@ def plan_seed(settings: Study, seed: int) -> Artifacts:
 
 
 def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
-    """Add the answers of the base and of every teacher; returns the teacher of each label."""
+    """Add the answers of the base and of every teacher; returns the teacher of each label.
+
+    Arms that show the same in the same words share a teacher, named after the first of them.
+    """
     plan.add_answers(BASE, untaught(settings.stage(next(iter(settings.arms))).views))
     taught_by: dict[str, str] = {}
-    prompts: dict[str, dict[str, object]] = {}
+    by_prompt: dict[str, str] = {}
     for label, (arm, rubrics) in settings.labels.items():
         stage = settings.stage(arm)
         if not stage.has_teacher_view:
             continue
         views = stage.views
-        name = f"teacher: {views.teacher}" + (" after analysis" if views.analysis else "")
-        name += f", {rubrics}" if rubrics != "gold" else ""
-        prompt = views.model_dump(exclude=set() if views.analysis else {"max_analysis_tokens"})
-        if prompts.setdefault(name, prompt) != prompt:
-            name += f" (of {arm})"
-        taught_by[label] = name
+        prompt = views.model_dump_json(exclude=set() if views.analysis else {"max_analysis_tokens"})
+        taught_by[label] = name = by_prompt.setdefault(prompt + rubrics, f"teacher of {label}")
         if name not in plan.answers:
             writer = rubrics if rubrics in ("direct", "learned") else None
             placebo = PLACEBOS[rubrics](settings.seeds[0]) if rubrics in PLACEBOS else None
@@ -128,25 +120,5 @@ def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
         raise RunError(
             f"{folder.path} ended after {end[TOKENS]:.0f} of {tokens} tokens; raise the arm's steps"
         )
-    return {
-        name: [
-            replace(row, question="", text="")
-            for row in read_graded(folder.evaluation(int(end["step"]), name))
-        ]
-        for name in sets
-    }
-
-
-def quick(settings: Study) -> Study:
-    """The same arms within minutes: one seed, a sixth of the tokens, one evaluation.
-
-    Too small to show more than that everything runs, and the direction of large effects.
-    """
-    return settings.model_copy(
-        update={
-            "evaluation": settings.evaluation.model_copy(update={"num_points": 1}),
-            "budget": config.Budget(tokens=-(-settings.budget.tokens // QUICK_SHARE)),
-            "seeds": settings.seeds[:1],
-            "out": settings.out.with_name(f"{settings.out.name}-quick"),
-        }
-    )
+    graded = {name: read_graded(folder.evaluation(int(end["step"]), name)) for name in sets}
+    return {n: [replace(row, question="", text="") for row in rows] for n, rows in graded.items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import Arm
@@ -23,10 +23,20 @@ MAX_STEPS = 1_000_000
 """Steps of a run that its budget ends."""
 
 
+def _check_keys(run: dict[str, Any]) -> dict[str, Any]:
+    for key in ("budget", "evaluation"):
+        if key in run:
+            raise ValueError(f"{key}: all arms have the study's; set it there")
+    return run
+
+
+RunKeys = Annotated[dict[str, Any], AfterValidator(_check_keys)]
+
+
 class StudyArm(Section):
     """One method of a study, trained once with each kind of rubrics."""
 
-    run: dict[str, Any] = Field(default_factory=dict)
+    run: RunKeys = Field(default_factory=dict)
     """Keys of a run (`rcsd.config.Stage`) that differ from the keys that all arms share. Sections
     without a ``type`` are merged key by key; everything else is replaced."""
     rubrics: list[Arm] = Field(default=["gold"], min_length=1)
@@ -47,7 +57,7 @@ class Study(Section):
 
     model: Model
     """Initial model of every arm."""
-    run: dict[str, Any]
+    run: RunKeys
     """Keys of a run that all arms share, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
     """The methods by name. All learn from the same data."""
@@ -71,7 +81,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Study":
-        self._check_names()
+        if BASE in self.arms:
+            raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
         if self.writer is not None:
             check_writer(self.writer, self.writing)
         first = self.stage(next(iter(self.arms)))
@@ -89,22 +100,6 @@ class Study(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed is listed twice")
         return self
-
-    def _check_names(self) -> None:
-        if BASE in self.arms:
-            raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
-        by_folder: dict[str, str] = {}
-        for name, arm in self.arms.items():
-            other = by_folder.setdefault(name.replace(" ", "-"), name)
-            if other != name:
-                raise ValueError(f"arms.{name}: has the folder of {other!r}; rename one of them")
-            if len(set(arm.rubrics)) < len(arm.rubrics):
-                raise ValueError(f"arms.{name}.rubrics: a kind is listed twice")
-        trees = {"run": self.run} | {f"arms.{name}.run": arm.run for name, arm in self.arms.items()}
-        for where, tree in trees.items():
-            for key in ("budget", "evaluation"):
-                if key in tree:
-                    raise ValueError(f"{where}.{key}: all arms have the study's; set {key}")
 
     def stage(self, arm: str) -> Stage:
         """Configuration of an arm's runs.
@@ -132,27 +127,24 @@ class Study(Section):
 
 
 def _check_comparable(name: str, stage: Stage, first: Stage) -> None:
-    """Refuse an arm whose scores cannot be compared with the first arm's.
-
-    Raises:
-        ValueError: Naming the arm and the key.
-    """
+    """Refuse an arm whose scores cannot be compared with the first arm's, naming the key."""
     if stage.data != first.data:
-        raise ValueError(
-            f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
-        )
-    if stage.views.writes != "answer":
-        raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave it out")
-    if stage.learned_view != first.learned_view:
-        raise ValueError(
-            f"arms.{name}: answers in the view '{stage.learned_view}' and the first arm in "
+        wrong = "run.data: the arms learn from the same questions; set run.data"
+    elif stage.views.writes != "answer":
+        wrong = "run.views.writes: an arm writes answers; leave it out"
+    elif stage.learned_view != first.learned_view:
+        wrong = (
+            f"run: answers in the view '{stage.learned_view}' and the first arm in "
             f"'{first.learned_view}'; scores compare only in one view"
         )
-    if stage.optim.schedule != "constant":
-        raise ValueError(
-            f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and here a "
-            "budget ends the run; take constant"
+    elif stage.optim.schedule != "constant":
+        wrong = (
+            f"run.optim.schedule: {stage.optim.schedule} falls with the steps, and here a budget "
+            "ends the run; take constant"
         )
+    else:
+        return
+    raise ValueError(f"arms.{name}.{wrong}")
 
 
 def merged(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,16 +7,15 @@ import numpy as np
 
 from rcsd.evaluation.report import Arm, Outcome, Relation, ReportPage
 from rcsd.evaluation.run_report import facts
-from rcsd.evaluation.statistics import FloatArray
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
+    SetRows,
     compare_on_sets,
     differences,
     estimates,
-    metric_values,
     place,
     write_outcome,
 )
@@ -106,18 +105,6 @@ def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
 
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
     """
-
-    def values(name: str, metric: str) -> dict[str, FloatArray]:
-        runs = {BASE: [result.answers[BASE]], **result.runs}
-        runs |= {arm: [rows] for arm, rows in result.answers.items() if arm != BASE}
-        by_arm = {
-            arm: np.array([metric_values(rows[name], metric) for rows in seeds])
-            for arm, seeds in runs.items()
-        }
-        if (solutions := solution_values(result.held_out[name], metric)) is not None:
-            by_arm[SOLUTIONS] = solutions[None]
-        return by_arm
-
     labels, against = settings.labels, settings.against
     pairs = [(label, BASE) for label in labels]
     pairs += [(against, label) for label in labels if label != against]
@@ -128,19 +115,24 @@ def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
     ]
     # Even adjusted for this many tests, the smallest possible p-value must be significant.
     num_resamples = max(10_000, 100 * len(pairs) * len(result.held_out) * len(METRICS))
+    arms = {arm: [rows] for arm, rows in result.answers.items()}
+    arms = {BASE: arms.pop(BASE), **result.runs, **arms}
+    if solutions := solution_rows(result.held_out):
+        arms[SOLUTIONS] = [solutions]
     compared = compare_on_sets(
-        result.held_out, result.new_kinds, values, pairs, num_resamples=num_resamples
+        result.held_out, result.new_kinds, arms, pairs, num_resamples=num_resamples
     )
     return [one for one in compared if one.compared.means]
 
 
-def solution_values(examples: Sequence[Example], metric: str) -> FloatArray | None:
-    """Value of each example's worked solution; None where an example has none."""
-    texts = [example.solution for example in examples if example.solution is not None]
-    if len(texts) < len(examples):
-        return None
-    rows = [grade_text(example, text) for example, text in zip(examples, texts, strict=True)]
-    return metric_values(judge_rows(rows, examples, CodeJudge()), metric)
+def solution_rows(held_out: Mapping[str, Sequence[Example]]) -> SetRows:
+    """Graded worked solutions of the sets where each example has one."""
+    graded = {}
+    for name, examples in held_out.items():
+        rows = [grade_text(e, e.solution) for e in examples if e.solution is not None]
+        if len(rows) == len(examples):
+            graded[name] = judge_rows(rows, examples, CodeJudge())
+    return graded
 
 
 def predict(
