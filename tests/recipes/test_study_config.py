@@ -140,8 +140,8 @@ def arm(**changes: Any) -> dict[str, Any]:
         (arm(rubric=["gold"]), "arms.other.rubric: unknown key; did you mean 'rubrics'"),
         (arm(run={"optim": {"schedule": "cosine"}}), "arms.other.run.optim.schedule: cosine falls"),
         (arm(run={"optim": {"lrr": 1}}), "arms.other.run: optim.lrr: unknown key; did you mean 'l"),
-        (arm(run={"budget": {"tokens": 1}}), "arms.other.run: budget: all arms have the study's"),
-        (arm(run={"evaluation": None}), "arms.other.run: evaluation: all arms have the study's"),
+        (arm(run={"budget": {"tokens": 1}}), "arms.other.run: all arms have the study's budget"),
+        (arm(run={"evaluation": None}), "arms.other.run: all arms have the study's evaluation"),
         (arm(run={"data": {"type": "world", "num_examples": 7}}), "arms.other.run.data: "),
         (
             arm(run={"views": {"writes": "rubric", "student": "answer"}}),
@@ -156,7 +156,10 @@ def arm(**changes: Any) -> dict[str, Any]:
             "arms.other.rubrics: nothing in this arm uses rubrics",
         ),
         (arm(rubrics=["learned"]), "arms.other: learned rubrics need the section writer"),
-        ({"run": {**tree()["run"], "budget": {"tokens": 1}}}, "run: budget: all arms have"),
+        (
+            {"run": {**tree()["run"], "budget": {"tokens": 1}}},
+            "arms.rcsd.run: all arms have the study's budget",
+        ),
         (
             {"arms": {"rcsd": {}, "base": {}}},
             "arms.base: reserved for the model that all start from",

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load, parse
 from rcsd.config.data import Arm
 from rcsd.config.evaluation import Evaluation
 from rcsd.config.model import Model
 from rcsd.config.run import Budget, Stage
+from rcsd.errors import ConfigError
 from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
@@ -23,20 +24,10 @@ MAX_STEPS = 1_000_000
 """Steps of a run that its budget ends."""
 
 
-def _check_keys(run: dict[str, Any]) -> dict[str, Any]:
-    for key in ("budget", "evaluation"):
-        if key in run:
-            raise ValueError(f"{key}: all arms have the study's; set it there")
-    return run
-
-
-RunKeys = Annotated[dict[str, Any], AfterValidator(_check_keys)]
-
-
 class StudyArm(Section):
     """One method of a study, trained once with each kind of rubrics."""
 
-    run: RunKeys = Field(default_factory=dict)
+    run: dict[str, Any] = Field(default_factory=dict)
     """Keys of a run (`rcsd.config.Stage`) that differ from the keys that all arms share. Sections
     without a ``type`` are merged key by key; everything else is replaced."""
     rubrics: list[Arm] = Field(default=["gold"], min_length=1)
@@ -57,7 +48,7 @@ class Study(Section):
 
     model: Model
     """Initial model of every arm."""
-    run: RunKeys
+    run: dict[str, Any]
     """Keys of a run that all arms share, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
     """The methods by name. All learn from the same data."""
@@ -108,6 +99,8 @@ class Study(Section):
             ConfigError: Naming the key that is wrong.
         """
         tree = merged(self.run, self.arms[arm].run)
+        if shared := {"budget", "evaluation"} & set(tree):
+            raise ConfigError(f"arms.{arm}.run: all arms have the study's {', '.join(shared)}")
         evaluation = Evaluation(
             sets=self.evaluation.data,
             every_tokens=-(-self.budget.tokens // self.evaluation.num_points),
