@@ -7,7 +7,7 @@ import pytest
 
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
-from rcsd.recipes.probe_numbers import (
+from rcsd.recipes.probe import (
     MAX_CUT_SHARE,
     MIN_QUESTIONS,
     MIN_SENSITIVITY,

@@ -11,9 +11,8 @@ from tests.support.tiny import tiny_folder
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import RunError
-from rcsd.recipes.study import add_teachers, plan_seed, run
+from rcsd.recipes.study import add_teachers, plan_seed, run, run_and_report
 from rcsd.recipes.study_config import BASE, Study
-from rcsd.recipes.study_report import run_and_report
 from rcsd.training.stopping import TOKENS
 
 GROUPS = {

@@ -13,16 +13,16 @@ from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
 from rcsd.recipes.arms import ArmComparison, SetRows
-from rcsd.recipes.study import StudyResult
-from rcsd.recipes.study_config import BASE, Study
-from rcsd.recipes.study_report import (
+from rcsd.recipes.study import (
     Prediction,
+    StudyResult,
     compare,
     correlations,
     describe,
     predict,
     solution_rows,
 )
+from rcsd.recipes.study_config import BASE, Study
 from rcsd.types import Criterion, Example, Rubric
 
 NAN = math.nan

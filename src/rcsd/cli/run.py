@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -232,7 +233,7 @@ def study(
     from rcsd.recipes.study_config import load_study  # noqa: PLC0415
 
     settings = load_study(file, overrides or [])
-    from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.study import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
     with bars() as progress:
@@ -270,15 +271,17 @@ def probe(
     from rcsd.config import load_config  # noqa: PLC0415
 
     settings = load_config(file, overrides or [])
-    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415
+    from rcsd.io import make_folder, write_json  # noqa: PLC0415
+    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415 (torch takes seconds)
 
-    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
-    check_new(folder)
+    path = (out or settings.out.with_name(f"{settings.out.name}-probe")) / "probe.json"
+    if path.parent.exists():
+        raise ConfigError(f"{path.parent} exists; choose another folder with --out")
     quieten_libraries()
     with bars() as progress:
         measured = measure(settings, num_examples, num_samples, progress, errors.print)
-    path = write_probe(measured, settings, folder)
+    make_folder(path)
+    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
     console.print(_probe_facts(measured))
@@ -330,7 +333,7 @@ def _probe_facts(measured: "Probe") -> str:
     return "\n".join(lines)
 
 
-def plan(  # noqa: PLR0913 (each is an option)
+def plan(
     file: RunFile,
     overrides: Overrides = None,
     memory_gib: Annotated[
@@ -350,7 +353,6 @@ def plan(  # noqa: PLR0913 (each is an option)
         Path | None,
         typer.Option(help="Run folder of a few steps on this machine; adds its seconds."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="JSON file for all numbers.")] = None,
 ) -> None:
     """Plan a run: memory of a step per device, and with --measured its seconds.
 
@@ -360,7 +362,6 @@ def plan(  # noqa: PLR0913 (each is an option)
 
     settings = load_config(file, overrides or [])
     quieten_libraries()
-    from rcsd.io import write_json  # noqa: PLC0415
     from rcsd.recipes import plan as planning  # noqa: PLC0415 (torch takes seconds)
 
     prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
@@ -371,9 +372,8 @@ def plan(  # noqa: PLR0913 (each is an option)
     made = planning.build_plan(settings, lengths, device)
     say(_plan_facts(made, source))
     console.print(_memory_table(made))
-    record = made.record()
     if measured is not None:
-        record["seconds"] = timed = planning.measured_seconds(measured)
+        timed = planning.measured_seconds(measured)
         phases = ", ".join(f"{name} {value:.3g}" for name, value in timed.items())
         say(
             f"Seconds of a step in {measured}: {phases}; all {settings.steps:,} steps: "
@@ -381,9 +381,6 @@ def plan(  # noqa: PLR0913 (each is an option)
         )
     for sentence in made.verdict():
         console.print(f"- {sentence}")
-    if json is not None:
-        write_json(json, record)
-        say(f"\nNumbers: {json}")
 
 
 def _prompts(

@@ -76,9 +76,8 @@ class PaperTable:
     Args:
         arms: Names, in their order.
         rows: The benchmarks that any arm has, in the paper's order; p-values adjusted over all.
-        average: Average over the science benchmarks that all arms have, all of the same weight;
-            None where there is none.
-        benchmarks: Names of those benchmarks.
+        average: Average over `benchmarks`, each of the same weight; None without any.
+        benchmarks: The science benchmarks that all arms have.
         notes: Sentences on what is left out, and on what the published figures are over.
     """
 

@@ -16,13 +16,12 @@ With FSDP2 the first four are divided by the number of devices; all weights are 
 two layers and the embeddings in a pass. K is the width of a layer's keys, c the bytes of a number.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import psutil
 import torch
@@ -141,7 +140,7 @@ class Work:
         examples: Examples of the process.
         completions: Completions per example.
         samples: Whether the student samples them; supervised fine-tuning does not.
-        no_grad_passes: Forward passes without gradient, in the teacher's or the student's view.
+        no_grad_passes: Forward passes without gradient, of teachers and of the student.
         support: Size of the teacher's top k; 0 for losses over the vocabulary.
         copies: Chunks of logits that the loss holds at once.
         is_sparse: Whether only monitors look at the whole vocabulary.
@@ -225,14 +224,7 @@ def _loss_copies(method: object) -> float:
 class Plan:
     """Memory of an optimizer step on one device.
 
-    Args:
-        settings: The run.
-        model: Sizes of its model.
-        work: Work of the process.
-        lengths: Of prompts and completions.
-        device: The device.
-        held_bytes: Bytes that are held all the time, by name.
-        phases: Bytes that are held in one phase, by phase and name.
+    ``held_bytes`` are held all the time, those of ``phases`` in one phase; both by name.
     """
 
     settings: config.Config
@@ -249,38 +241,23 @@ class Plan:
         return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
 
     @property
-    def at_peak(self) -> dict[str, float]:
-        """Bytes of that phase, by name."""
-        return {**self.held_bytes, **self.phases[self.peak_phase]}
+    def peak_bytes(self) -> float:
+        """Bytes that are held in it."""
+        return sum(self.held_bytes.values()) + sum(self.phases[self.peak_phase].values())
 
     @property
     def fits(self) -> bool:
         """True if the peak is within the usable memory."""
-        return sum(self.at_peak.values()) <= self.device.usable_bytes
-
-    def record(self) -> dict[str, Any]:
-        """All numbers, for JSON."""
-        return {
-            "config": self.settings.model_dump(mode="json"),
-            "parameters": self.model.parameters,
-            "trained": self.model.trained,
-            "work": dataclasses.asdict(self.work),
-            "lengths": self.lengths._asdict(),
-            "device": self.device._asdict(),
-            "memory_bytes": {"held": self.held_bytes, **self.phases},
-            "peak_bytes": sum(self.at_peak.values()),
-            "peak_phase": self.peak_phase,
-            "fits": self.fits,
-        }
+        return self.peak_bytes <= self.device.usable_bytes
 
     def verdict(self) -> list[str]:
         """Sentences: whether it fits, which part is largest, what makes it fit."""
-        device, peak = self.device, self.at_peak
+        device, at_peak = self.device, {**self.held_bytes, **self.phases[self.peak_phase]}
         sentences = [
-            f"It {'fits' if self.fits else 'does not fit'}: peak {sum(peak.values()) / GIB:.1f} "
-            f"GiB per device ({self.peak_phase}); {device.usable_bytes / GIB:.1f} of "
+            f"It {'fits' if self.fits else 'does not fit'}: peak {self.peak_bytes / GIB:.1f} GiB "
+            f"per device ({self.peak_phase}); {device.usable_bytes / GIB:.1f} of "
             f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: "
-            f"{max(peak, key=lambda name: peak[name])}."
+            f"{max(at_peak, key=lambda name: at_peak[name])}."
         ]
         if not self.fits:
             sentences.append(
@@ -297,8 +274,7 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
 
     Raises:
         ConfigError: If weights are sharded among one device.
-        ModelError: If the model's configuration is missing, or its code does not run on tensors
-            without memory.
+        ModelError: If the model's configuration is missing, or its passes cannot be counted.
     """
     shards = device.num_devices if settings.processes.sharding == "fsdp" else 1
     if settings.processes.sharding == "fsdp" and shards == 1:

@@ -26,14 +26,10 @@ from rcsd.types import Rollout
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """Sizes of a model that is not loaded; no weights are read.
+    """Sizes of a model that is not loaded, in numbers of weights.
 
-    Args:
-        section: Its section in the configuration.
-        hf_config: Its configuration in transformers.
-        parameters: Weights without adapters; a tied head counts once.
-        adapters: Adapter weights; 0 for full fine-tuning.
-        embeddings: Weights of embeddings and head.
+    ``parameters`` leaves adapters out and counts a tied head once; ``adapters`` is 0 for full
+    fine-tuning; ``embeddings`` are those of embeddings and head.
     """
 
     section: config.Model
@@ -96,8 +92,8 @@ class PlannedModel:
 class PassBytes(NamedTuple):
     """Bytes of the passes over one micro-batch, and its number of completion tokens.
 
-    ``teacher`` is the peak of a forward pass without gradient, ``held`` what the student's
-    forward pass leaves for its backward pass, ``backward`` the peak of that.
+    ``teacher`` is the peak without gradient, ``held`` what the student's forward pass leaves for
+    its backward pass, ``backward`` the peak of that.
     """
 
     teacher: float

@@ -5,10 +5,11 @@ student's and in the teacher's view, with the own rubrics and with placebos, by 
 Divergence is that of the student from the teacher on completions that the student samples.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -26,37 +27,101 @@ from rcsd.data.prompts import (
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.build import build_engine
-from rcsd.errors import ConfigError, DataError, ModelError, RunError
-from rcsd.evaluation.statistics import Interval, bootstrap_interval
+from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    ratio_interval,
+)
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import Graded, sample_and_grade
-from rcsd.io import cache_folder, make_folder, write_json
+from rcsd.io import cache_folder
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import load_policy
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import Teacher, build_teacher
-from rcsd.recipes.probe_numbers import (
-    STUDENT,
-    TEACHER,
-    Advice,
-    ContextHeadroom,
-    Metric,
-    Sensitivity,
-    advise,
-    choose_metric,
-    graded_values,
-    measure_headroom,
-    measure_sensitivity,
-)
 from rcsd.types import Decoding, Example, Progress, Rollout
+
+STUDENT, TEACHER = "student", "teacher"
+"""Contexts of the student's view, which all others are compared with, and of the teacher's."""
+
+Metric = Literal["score", "accuracy"]
+"""Share of the example's own rubric points; or whether the final answer is the reference's."""
+METRICS: tuple[Metric, ...] = ("score", "accuracy")
+
+Verdict = Literal["train", "fix the rubrics", "don't", "cannot tell"]
+
+Values = Mapping[str, float]
+"""Value of each graded question by its id."""
+
+MIN_QUESTIONS = 8
+"""Graded questions that a verdict needs: a bootstrap of fewer is far too sure of itself. A
+convention of ours, as all that follow."""
+MIN_SENSITIVITY = 0.5
+"""Content sensitivity below which, surely, rubrics are to be fixed."""
+MAX_CUT_SHARE = 0.1
+"""Share of answers cut off at the token limit above which scores measure the limit."""
+SOLVED = 0.95
+"""Mean without help above which little is left to gain."""
+
 
 Prompts = Mapping[str, tuple[int, ...]]
 """Token ids by the example's id."""
 
 BuildPairs = Callable[[Sequence[Example]], tuple[list[PromptPair], list[SkippedExample]]]
-"""Prompts of the run for examples."""
+
+
+@dataclass(frozen=True)
+class ContextHeadroom:
+    """Answers in one context, and what they gain over those in the student's view.
+
+    Args:
+        context: Its name.
+        num_answers: Answers; a question has none if its prompt is too long.
+        num_cut: Answers cut off at the token limit.
+        num_ungraded: Answers without a grade.
+        mean: Mean over the graded answers.
+        gain: Mean of the paired differences to the student's view; None for itself.
+    """
+
+    context: str
+    num_answers: int
+    num_cut: int
+    num_ungraded: int
+    mean: Interval | None
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Content sensitivity: share of the headroom that depends on the rubric's content.
+
+    ``share = (headroom of gold - headroom of the placebo) / headroom of gold``. 0: the model reacts
+    to the presence of a rubric; 1: it reads it.
+
+    Args:
+        placebo: Placebo that is compared.
+        gap: Paired difference, own rubric - placebo.
+        share: A ratio of means; below 0 if the placebo helps more, above 1 if it hurts.
+        undefined: Reason why there is no share.
+    """
+
+    placebo: str
+    gap: Interval
+    share: Interval | None
+    undefined: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A verdict, its reasons with their numbers, and warnings."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +135,7 @@ class Probe:
         impossible: Placebos that the data does not allow, with the reason.
         metric: Metric of the headroom; None: nothing can be graded.
         contexts: Gains of all contexts; the student's first, then the teacher's.
-        sensitivities: By placebo.
+        sensitivities: Content sensitivity against each placebo.
         num_completions: Sampled completions.
         divergences: Divergence of the student from each context's teacher (`divergence`).
         advice: Verdict.
@@ -98,9 +163,8 @@ def probe(
     """Measure whether a run has anything to learn. No weight changes.
 
     Args:
-        settings: The run. Questions are its held-out examples, else those that it trains on, with
-            their own rubrics and with every empty placebo, whatever ``rubrics.placebo``.
-        num_examples: Questions drawn from these; at least 1.
+        settings: The run. Questions are its held-out examples, else those that it trains on.
+        num_examples: Questions drawn from these.
         num_samples: Completions per question, sampled as in training.
         progress: Callback.
         on_cost: Called with the number of answers and completions, before sampling.
@@ -183,14 +247,8 @@ def build_contexts(
 ) -> tuple[dict[str, Prompts], dict[str, str]]:
     """Prompts of the student's view, of the teacher's, and of it with each empty placebo.
 
-    Args:
-        pairs: Prompts of the questions with their own rubrics.
-        population: Data set that they were drawn from; placebos take criteria from all of it.
-        settings: The run; its placebo's share and seed hold for the placebo of its type.
-        build_pairs: Builds prompts of examples.
-
-    Returns:
-        Prompts by context, and by placebo the reason why there is none.
+    Placebos take criteria from the population that the questions were drawn from. Also returns, by
+    placebo, the reason why there is none.
     """
     prompts: dict[str, Prompts] = {
         STUDENT: {pair.example.id: pair.student_ids for pair in pairs},
@@ -244,24 +302,6 @@ def divergence(
     return bootstrap_interval(values, [rollout.example.id for rollout in chosen], seed)
 
 
-def write_probe(measured: Probe, settings: config.Config, folder: Path) -> Path:
-    """Write ``probe.json``, with the run's configuration; returns its path."""
-    path = folder / "probe.json"
-    make_folder(path)
-    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
-    return path
-
-
-def check_new(folder: Path) -> None:
-    """Refuse a folder that exists, before anything is measured.
-
-    Raises:
-        RunError: If it does.
-    """
-    if folder.exists():
-        raise RunError(f"{folder} exists; choose another folder with --out")
-
-
 def _load(
     settings: config.Config, section: config.Distill, num_samples: int
 ) -> tuple[RolloutWorker, Teacher]:
@@ -293,3 +333,127 @@ def _pair_builder(settings: config.Config, worker: RolloutWorker, num_answer: in
         return pairs, skipped
 
     return build
+
+
+# Numbers, paired by question: one counts if it is graded in all that is compared
+
+
+def graded_values(rows: Sequence[Graded], metric: Metric) -> dict[str, float]:
+    """Score in [0, 1], or 1 for right and 0 for wrong, of each row that has a grade."""
+    if metric == "accuracy":
+        return {row.id: float(row.right) for row in rows if row.right is not None}
+    return {r.id: r.score for r in rows if r.score is not None and not math.isnan(r.score)}
+
+
+def choose_metric(rows: Sequence[Graded]) -> Metric | None:
+    """The score; the accuracy if under `MIN_QUESTIONS` scores and more accuracies; else None."""
+    counts = {name: min(len(graded_values(rows, name)), MIN_QUESTIONS) for name in METRICS}
+    return max(METRICS, key=lambda name: counts[name]) if any(counts.values()) else None
+
+
+def measure_headroom(
+    context: str, rows: Sequence[Graded], student: Values, metric: Metric, seed: int = 0
+) -> ContextHeadroom:
+    """Headroom of a context over the student's view, whose values are ``student``."""
+    values = graded_values(rows, metric)
+    ids = [] if context == STUDENT else [id for id in student if id in values]
+    gain = None
+    if ids:
+        gain = paired_difference([values[i] for i in ids], [student[i] for i in ids], seed, ids)
+    mean = bootstrap_interval([*values.values()], seed=seed) if values else None
+    num_cut = sum(not row.finished for row in rows)
+    return ContextHeadroom(context, len(rows), num_cut, len(rows) - len(values), mean, gain)
+
+
+def measure_sensitivity(
+    student: Values, teacher: Values, placebo: str, other: Values, seed: int = 0
+) -> Sensitivity | None:
+    """Content sensitivity over the questions graded in all three; None if there are none.
+
+    Undefined where the interval of gold's headroom reaches 0: a share of nothing is no number.
+    ``other`` are the values in the teacher's view with the placebo.
+    """
+    ids = [id for id in student if id in teacher and id in other]
+    if not ids:
+        return None
+    gaps = [teacher[i] - other[i] for i in ids]
+    gains = [teacher[i] - student[i] for i in ids]
+    gap, gain = bootstrap_interval(gaps, seed=seed), bootstrap_interval(gains, seed=seed)
+    if gain.low <= 0:
+        reason = f"the rubric's own headroom may be 0: {gain:.2f}"
+        return Sensitivity(placebo, gap, None, reason)
+    return Sensitivity(placebo, gap, ratio_interval(gaps, gains, seed), "")
+
+
+def advise(
+    metric: Metric | None,
+    student: ContextHeadroom,
+    teacher: ContextHeadroom,
+    sensitivities: Sequence[Sensitivity],
+) -> Advice:
+    """The verdict of the first rule that holds. Thresholds are conventions, not estimates.
+
+    1. Fewer than `MIN_QUESTIONS` questions are graded: cannot tell.
+    2. The interval of the teacher view's headroom reaches 0: don't.
+    3. The headroom is not above an empty placebo's, or less than `MIN_SENSITIVITY` of it, surely,
+       depends on the content: fix the rubrics.
+    4. Else: train.
+    """
+    verdict, reasons = _verdict(metric, student, teacher, sensitivities)
+    warnings = (
+        f"In the {of.context}'s view {of.num_cut} of {of.num_answers} answers are cut off at the "
+        "token limit: raise max_tokens."
+        for of in (student, teacher)
+        if of.num_cut > MAX_CUT_SHARE * of.num_answers
+    )
+    return Advice(verdict, tuple(reasons), tuple(warnings))
+
+
+def _verdict(
+    metric: Metric | None,
+    student: ContextHeadroom,
+    teacher: ContextHeadroom,
+    sensitivities: Sequence[Sensitivity],
+) -> tuple[Verdict, list[str]]:
+    gain, mean = teacher.gain, student.mean
+    num = 0 if gain is None or metric is None else gain.n
+    if gain is None or mean is None or num < MIN_QUESTIONS:
+        return "cannot tell", [
+            f"Questions graded with and without the teacher's view: {num}; a verdict needs "
+            f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
+            "--num-examples."
+        ]
+    reasons = [
+        f"Headroom {gain:.2f} over {num} questions: the {metric} is {mean:.2f} in the student's "
+        f"view, {teacher.mean:.2f} in the teacher's."
+    ]
+    if gain.low <= 0:
+        harm = "the teacher's view makes answers worse" if gain.high < 0 else "its interval has 0"
+        remedy = (
+            "The model already answers well: little is left to gain."
+            if mean.mean >= SOLVED
+            else "Probe another view (views.teacher=solution), train the model to follow rubrics "
+            "first (method: {type: sft, view: rubric}), or take a stronger one."
+        )
+        return "don't", [*reasons, f"No headroom to learn from: {harm}.", remedy]
+    unread = [
+        f"The own rubrics do not help more than {of.placebo} ones: difference {of.gap:.2f}."
+        for of in sensitivities
+        if of.gap.low <= 0
+    ]
+    for of in sensitivities:
+        if of.placebo == "shuffled" and of.share is not None:
+            share = f"{of.share:.2f} of the headroom is lost with shuffled rubrics"
+            if of.share.high < MIN_SENSITIVITY:
+                unread.append(f"Only {share}.")
+            else:
+                reasons.append(f"{share}.")
+    if unread:
+        return "fix the rubrics", [
+            *reasons,
+            *unread,
+            "The model reacts to the presence of a rubric more than to its content. Measure more "
+            "questions (--num-examples), write criteria that name what each question demands, or "
+            "train the model to follow rubrics first (method: {type: sft, view: rubric}).",
+        ]
+    return "train", reasons

@@ -1,4 +1,4 @@
-"""A study: every method, kind of rubrics and seed once, on one budget.
+"""A study: every method, kind of rubrics and seed once, on one budget, and its report.
 
 All runs are steps (`rcsd.recipes.workers`) in folders that are named after everything that goes
 into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
@@ -6,19 +6,37 @@ into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.graders.grade import read_graded
-from rcsd.recipes.arms import SetRows
+from rcsd.evaluation.report import Arm, Outcome, Relation, ReportPage
+from rcsd.evaluation.run_report import facts
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.grade import grade_text, judge_rows, read_graded
+from rcsd.recipes.arms import (
+    METRICS,
+    ArmComparison,
+    SetRows,
+    compare_on_sets,
+    differences,
+    estimates,
+    place,
+    write_outcome,
+)
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import answer, untaught
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
-from rcsd.training.stopping import TOKENS
+from rcsd.training.stopping import SECONDS, TOKENS
 from rcsd.types import Example, Progress
+
+SOLUTIONS = "worked solutions"
+"""Arm of the examples' worked solutions, the score of copying them perfectly."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +140,194 @@ def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
         )
     graded = {name: read_graded(folder.evaluation(int(end["step"]), name)) for name in sets}
     return {n: [replace(row, question="", text="") for row in rows] for n, rows in graded.items()}
+
+
+# The report
+
+
+class Prediction(NamedTuple):
+    """Headroom of an arm before training, and its gain, by mean score on one set.
+
+    ``headroom`` is the score of the initial model in the arm's teacher view minus that without,
+    ``gain`` the arm's score minus the base's.
+    """
+
+    held_out: str
+    arm: str
+    headroom: float
+    gain: float
+
+
+def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
+    """Run a study and write its report.
+
+    Raises:
+        UserError: As `rcsd.recipes.study.run`.
+    """
+    return report(settings, title, run(settings, progress))
+
+
+def report(settings: Study, title: str, result: StudyResult) -> Outcome:
+    """Statistics, ``study.json``, figures and page of a finished study."""
+    comparisons = compare(settings, result)
+    predictions = predict(settings, result.taught_by, comparisons)
+    findings = describe(settings, comparisons, predictions)
+    ends = {label: [f.metrics()[-1] for f in of] for label, of in result.folders.items()}
+    summary = {
+        "config": settings.model_dump(mode="json"),
+        "spent": {
+            label: {"tokens": [row[TOKENS] for row in of], "seconds": [row[SECONDS] for row in of]}
+            for label, of in ends.items()
+        },
+        "comparisons": [one.json() for one in comparisons],
+        "predictions": [one._asdict() for one in predictions],
+        "findings": findings,
+    }
+    tokens, num_seeds = f"{settings.budget.tokens:,}", len(settings.seeds)
+    page = ReportPage(
+        title=title,
+        subtitle=f"{settings.model.path}, seeds: {num_seeds}, {tokens} tokens an arm",
+        lead=tuple(findings),
+        arms=tuple(
+            Arm(label, highlight=label == settings.against)
+            for label in (BASE, *settings.labels, SOLUTIONS)
+        ),
+        estimates=tuple(estimates(comparisons)),
+        differences=tuple(
+            row for row in differences(comparisons) if not row.arm.endswith(f" - {BASE}")
+        ),
+        relations=tuple(
+            Relation(
+                place(name),
+                "headroom before training",
+                "gain",
+                tuple((of.arm, of.headroom, of.gain) for of in arms),
+                f"r = {r:.2f} over {len(arms)} arms, the same loss",
+            )
+            for name, (r, arms) in correlations(predictions).items()
+        ),
+        facts=facts(next(iter(result.folders.values()))[0].read_record()),
+        interval_note="95% intervals, seeds and questions (of new templates their families) both "
+        f"resampled; at equal tokens ({tokens}); few seeds make intervals too narrow where seeds "
+        "differ much, and no seed draws other training problems",
+    )
+    return write_outcome(page, settings.out, "study.json", summary)
+
+
+# Numbers
+
+
+def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
+    """All arms, the base and its teachers, for every set and metric that has values.
+
+    Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
+    """
+    labels, against = settings.labels, settings.against
+    pairs = [(label, BASE) for label in labels]
+    pairs += [(against, label) for label in labels if label != against]
+    pairs += [
+        (arm, label)
+        for label, (arm, rubrics) in labels.items()
+        if rubrics != "gold" and arm in labels and against not in (arm, label)
+    ]
+    # Even adjusted for this many tests, the smallest possible p-value must be significant.
+    num_resamples = max(10_000, 100 * len(pairs) * len(result.held_out) * len(METRICS))
+    arms = {arm: [rows] for arm, rows in result.answers.items()}
+    arms = {BASE: arms.pop(BASE), **result.runs, **arms}
+    if solutions := solution_rows(result.held_out):
+        arms[SOLUTIONS] = [solutions]
+    compared = compare_on_sets(
+        result.held_out, result.new_kinds, arms, pairs, num_resamples=num_resamples
+    )
+    return [one for one in compared if one.compared.means]
+
+
+def solution_rows(held_out: Mapping[str, Sequence[Example]]) -> SetRows:
+    """Graded worked solutions of the sets where each example has one."""
+    graded = {}
+    for name, examples in held_out.items():
+        rows = [grade_text(e, e.solution) for e in examples if e.solution is not None]
+        if len(rows) == len(examples):
+            graded[name] = judge_rows(rows, examples, CodeJudge())
+    return graded
+
+
+def predict(
+    settings: Study, taught_by: Mapping[str, str], comparisons: Sequence[ArmComparison]
+) -> list[Prediction]:
+    """Headroom and gain of the arms that differ in the teacher's view alone, on every set.
+
+    These have the loss and the sampling of the arm that all are compared with.
+    """
+    stages = {label: settings.stage(arm) for label, (arm, _) in settings.labels.items()}
+    losses = {label: (stage.method, stage.sampling) for label, stage in stages.items()}
+    predictions = []
+    for one in comparisons:
+        score = {mean.arm: mean.interval.mean for mean in one.compared.means}
+        predictions += [
+            Prediction(
+                one.held_out, label, score[teacher] - score[BASE], score[label] - score[BASE]
+            )
+            for label, teacher in taught_by.items()
+            if one.metric == "score" and losses[label] == losses[settings.against]
+        ]
+    return predictions
+
+
+def correlations(
+    predictions: Sequence[Prediction],
+) -> Mapping[str, tuple[float, list[Prediction]]]:
+    """Pearson's r of headroom and gain, and the arms, by set.
+
+    A set with fewer than three arms, or where one of the two does not vary, has none.
+    """
+    by_set = {}
+    for name in dict.fromkeys(of.held_out for of in predictions):
+        arms = [of for of in predictions if of.held_out == name]
+        pairs = np.array([(of.headroom, of.gain) for of in arms])
+        if len(arms) >= 3 and np.ptp(pairs, axis=0).all():
+            by_set[name] = float(np.corrcoef(pairs.T)[0, 1]), arms
+    return by_set
+
+
+# Findings
+
+
+def describe(
+    settings: Study, comparisons: Sequence[ArmComparison], predictions: Sequence[Prediction]
+) -> list[str]:
+    """Sentences on the numbers, favourable or not.
+
+    Two arms differ where the interval of their paired difference excludes 0; a star marks an
+    adjusted p-value below 0.05. With few families of new templates no test can reach it.
+    """
+    sentences = [_describe_comparison(settings, one) for one in comparisons]
+    sentences = sentences or ["No held-out question was graded in all arms."]
+    return sentences + [
+        f"Over the {len(arms)} arms that differ in the teacher's view alone, headroom before "
+        f"training and gain correlate with r = {r:.2f} on {place(name)}."
+        for name, (r, arms) in correlations(predictions).items()
+    ]
+
+
+def _describe_comparison(settings: Study, one: ArmComparison) -> str:
+    against = settings.against
+    means = {mean.arm: mean.interval for mean in one.compared.means}
+    sides: dict[str, list[str]] = {"More than": [], "Less than": [], "Not clearly other than": []}
+    for difference in one.compared.differences:
+        if difference.left != against:
+            continue
+        low, high = difference.interval.low, difference.interval.high
+        side = "More than" if low > 0 else "Less than" if high < 0 else "Not clearly other than"
+        star = "*" if difference.holm_p_value is not None and difference.holm_p_value < 0.05 else ""
+        sides[side].append(f"{difference.right} {means[difference.right].mean:.2f}{star}")
+    # Names of arms may hold commas.
+    others = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
+    verb = "scores" if one.metric == "score" else "is right in"
+    sentence = (
+        f"After {settings.budget.tokens:,} tokens, on {place(one.held_out)}, {against} {verb} "
+        f"{means[against]:.2f}.{others}"
+    )
+    if num_left_out := one.compared.num_left_out:
+        sentence += f" Left out: {num_left_out} questions, where not every arm could be graded."
+    return sentence
