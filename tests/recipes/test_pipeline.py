@@ -373,7 +373,7 @@ def test_a_held_out_prompt_that_does_not_fit_is_an_error(build: Build) -> None:
         ({"writing": {"view": "none"}}, "set writing.view to the writer's"),
         ({"arms": []}, "at least 1 item"),
         ({"arms": ["god"]}, "arms.0"),
-        ({"reasoner": {"views": {"teacher": "answer"}}}, "so the arm 'shuffled' replaces nothing"),
+        ({"reasoner": {"views": {"teacher": "answer"}}}, "a placebo replaces nothing"),
         ({"reasoner": {"views": {"writes": "rubric", "student": "answer"}}}, "the reasoner writes"),
     ],
 )

@@ -170,10 +170,9 @@ class Artifacts:
 
     def add_warm_start(self, stage: config.Stage) -> None:
         """Train the model that everything after starts from."""
-        settings = self._run("warm-start", stage)
-        merged = settings.out / "merged" if self.model.training.type == "lora" else None
-        self._add_run(WARM_START, settings, merged)
-        path = merged or RunFolder(settings.out).model
+        merges = self.model.training.type == "lora"
+        folder = self._train(WARM_START, "warm-start", stage, merges)
+        path = folder.path / "merged" if merges else folder.model
         self.model = self.model.model_copy(update={"path": str(path), "revision": None})
 
     def add_writer(self, writer: Writer) -> None:
@@ -182,7 +181,7 @@ class Artifacts:
         if writer == "learned":
             if settings.writer is None:
                 raise ConfigError("arms: without gold rubrics the placebo needs a writer")
-            trained = self._add_run("writer", self._run("writer", settings.writer))
+            trained = self._train("writer", "writer", settings.writer)
             model = config.Model(path=str(trained.path))
 
         data = {"questions": settings.reasoner.data, **settings.evaluation.data}
@@ -204,7 +203,7 @@ class Artifacts:
             changes["data"] = config.JsonlData(path=self.questions[source])
         if rubrics in PLACEBOS:
             changes["rubrics"] = config.Rubrics(placebo=PLACEBOS[rubrics](self.settings.seed))
-        return self._add_run(arm, self._run(f"reasoner-{_file_name(arm)}", stage, **changes))
+        return self._train(arm, f"reasoner-{_file_name(arm)}", stage, **changes)
 
     def add_answers(
         self,
@@ -215,12 +214,12 @@ class Artifacts:
         placebo: config.Placebo | None = None,
         num_samples: int | None = None,
     ) -> None:
-        """Answer the held-out sets.
+        """Answer the held-out sets, shown the teacher's view.
 
         Args:
             arm: Name of the arm.
-            views: Its teacher view is the prompt.
-            model: Its ``path`` is a run's folder; None: the model that the stages start from.
+            views: Views.
+            model: Model; None is the one that the stages start from.
             writer: Writer of the rubrics in the prompt; None: the rows' rubrics.
             placebo: Replacement of the rows' rubrics in the prompt.
             num_samples: Completions of each question at temperature 1; None: a greedy one.
@@ -243,17 +242,18 @@ class Artifacts:
         how = job, settings.reasoner.engine, folder
         self._add(f"evaluate {arm}", makes, pipeline_steps.answer, *how)
 
-    def _run(self, name: str, stage: config.Stage, **changes: Any) -> config.Config:
-        """Configuration of a run, in a folder that is named after everything that goes into it."""
+    def _train(
+        self, name: str, folder: str, stage: config.Stage, merges: bool = False, **changes: Any
+    ) -> RunFolder:
+        """Train a run in a folder that is named after everything that goes into it."""
         values = {**dict(pinned(stage)), **changes, "model": self.model, "seed": self.settings.seed}
-        settings = config.Config(**values, out=Path(name))
-        return settings.model_copy(update={"out": self._artifact(name, settings)})
-
-    def _add_run(self, name: str, settings: config.Config, merged: Path | None = None) -> RunFolder:
-        self.folders[name] = folder = RunFolder(settings.out)
-        makes = [folder.model] if merged is None else [folder.model, merged]
+        settings = config.Config(**values, out=Path(folder))
+        settings = settings.model_copy(update={"out": self._artifact(folder, settings)})
+        self.folders[name] = run = RunFolder(settings.out)
+        merged = run.path / "merged" if merges else None
+        makes = [run.model] if merged is None else [run.model, merged]
         self._add(f"train {name}", makes, pipeline_steps.train, settings, merged)
-        return folder
+        return run
 
     def _add(self, name: str, makes: Sequence[Path], call: Any, *arguments: Any) -> None:
         inputs = json.dumps(self._content(arguments))
@@ -267,7 +267,7 @@ class Artifacts:
     # Names
 
     def _artifact(self, name: str, *inputs: object) -> Path:
-        parts = (rcsd.__version__, self.settings.seed, self._content(inputs))
+        parts = rcsd.__version__, self.settings.seed, self._content(inputs)
         name = f"{name}-{digest(json.dumps(parts, sort_keys=True))[:10]}"
         self._names.add(name)
         return self.settings.out / name

@@ -60,15 +60,10 @@ def write(
     section: config.AnyEngine,
     cache: Path,
 ) -> None:
-    """Write rubrics for several data sets.
+    """Write rubrics for several data sets, whose files that exist stay.
 
-    Args:
-        progress: Callback.
-        files: Data and output file of each set; files that exist stay.
-        model: Its ``path`` is a run's folder or a model.
-        writing: View and decoding.
-        section: Sampling engine, which sets the batch size.
-        cache: Folder of rubrics that were written before the step was cut off.
+    ``files`` are data and output file of each set; ``cache`` has rubrics that were written before
+    the step was cut off.
     """
     missing = {name: file for name, file in files.items() if not file[1].is_file()}
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
@@ -93,17 +88,8 @@ def write(
 class EvalJob:
     """A model answers held-out sets, shown the teacher view.
 
-    Args:
-        arm: Name of the arm.
-        model: Its ``path`` is a run's folder or a model.
-        views: Its teacher view is the prompt.
-        sets: Data of each held-out set.
-        decoding: Greedy or sampled.
-        max_prompt_tokens: Longest prompt.
-        num_samples: Completions of each question.
-        seed: Random seed of sampling.
-        rubrics: Written rubrics that replace the rows' rubrics in the prompt, a file for each set.
-        placebo: Replacement of the rows' rubrics in the prompt.
+    The rows' rubrics in the prompt are replaced by those of ``rubrics``, a file for each set, or by
+    the placebo.
     """
 
     arm: str

@@ -25,11 +25,10 @@ class Step(NamedTuple):
     """A call whose results are on disk.
 
     Args:
-        name: Shown in the progress.
+        name: Unique.
         needs: Names of the steps that must be done before.
         makes: Files and folders that it leaves, each atomically. Where all exist, it is skipped.
-        call: A module-level function, so that another process can import it. Called with a
-            `StepProgress` and the arguments.
+        call: A module-level function of a `StepProgress` and the arguments.
         arguments: Further arguments.
     """
 

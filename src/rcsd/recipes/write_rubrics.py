@@ -40,12 +40,7 @@ _FRAME = 40
 
 
 class WrittenRubric(NamedTuple):
-    """A rubric that a model wrote, valid and in the model's words.
-
-    ``num_attempts`` counts how often it was drawn, ``cut`` says that the token limit cut it off, so
-    that it holds its whole criteria, ``held_short`` that it was held to one short criterion after
-    other attempts failed.
-    """
+    """A rubric that a model wrote, and whether it was cut off or held to one short criterion."""
 
     rubric: Rubric
     num_attempts: int
@@ -63,7 +58,7 @@ class WritingReport:
         template_sha256: Digests of the templates.
         settings: The section ``writing``.
         num_rows: Rows of the data.
-        num_written: Rows with a rubric, those from the cache included.
+        num_written: Rows with a rubric.
         num_cached: Of these, rows whose rubric was there before.
         num_cut: Rows whose rubric the token limit cut off; it holds its whole criteria.
         num_redrawn: Rows whose rubric was drawn more than once.
@@ -186,11 +181,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
 
 
 def trained_to_write(model: str) -> dict[str, Any]:
-    """View and words with which a run's model was trained to write rubrics; empty for others.
-
-    Args:
-        model: As in `rcsd.models.save.load_trained`.
-    """
+    """View and templates with which a run's model was trained to write; empty for others."""
     folder = RunFolder(Path(model))
     if not folder.record.is_file():
         return {}
