@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recipes.test_study_config import study, tree
 from tests.support.tiny import tiny_folder
 
-from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.data.world.problems import examples
 from rcsd.errors import RunError
 from rcsd.recipes.study import add_teachers, plan_seed, run, run_and_report
 from rcsd.recipes.study_config import BASE, Study
@@ -21,37 +22,29 @@ GROUPS = {
     "completions_per_example": 2,
 }
 ARMS = {"rcsd": {"rubrics": ["gold", "shuffled"]}, "grpo": {"run": GROUPS}}
+SETS = {
+    name: {"type": "world", "split": name, "num_examples": num}
+    for name, num in (("new_numbers", 3), ("new_templates", 2))
+}
 
 
 def settings(folder: Path, **changes: Any) -> Study:
     """Two methods, one with a placebo, with two seeds and a few steps each."""
     if not (model := folder / "model").exists():
         tiny_folder(model)
-    tree: dict[str, Any] = {
-        "model": {"path": str(model), "training": {"type": "full"}},
-        "run": {
-            "data": {"type": "world", "num_examples": 6},
-            "method": {"type": "distill"},
-            "optim": {"lr": 1e-2},
-            "sampling": {"max_tokens": 8},
-            "examples_per_step": 2,
-            "save_every_steps": 1,
-        },
-        "arms": ARMS,
-        "against": "rcsd",
-        "evaluation": {
-            "data": {
-                "new_numbers": {"type": "world", "split": "new_numbers", "num_examples": 3},
-                "new_templates": {"type": "world", "split": "new_templates", "num_examples": 2},
-            },
-            "max_tokens": 6,
-            "num_points": 2,
-        },
-        "budget": {"tokens": 50},
-        "seeds": [0, 1],
-        "out": str(folder / "out"),
-    }
-    return parse(Study, tree | changes, "test")
+    few = {"optim": {"lr": 1e-2}, "examples_per_step": 2, "save_every_steps": 1}
+    return study(
+        **{
+            "model": {"path": str(model), "training": {"type": "full"}},
+            "run": tree()["run"] | few,
+            "arms": ARMS,
+            "evaluation": {"data": SETS, "max_tokens": 6, "num_points": 2},
+            "budget": {"tokens": 50},
+            "seeds": [0, 1],
+            "out": str(folder / "out"),
+        }
+        | changes
+    )
 
 
 def quietly(stage: str, done: int, total: int, note: str) -> None:
@@ -74,8 +67,8 @@ def made(folder: Path) -> dict[str, int]:
 def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_training(
     tmp_path: Path,
 ) -> None:
-    study = settings(tmp_path)
-    found = run(study, quietly)
+    small = settings(tmp_path)
+    found = run(small, quietly)
     assert list(found.runs) == list(found.folders) == ["rcsd", "rcsd, shuffled", "grpo"]
     for label, seeds in found.runs.items():
         assert [f.read_record()["config"]["seed"] for f in found.folders[label]] == [0, 1]
@@ -94,7 +87,7 @@ def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_trainin
     assert [p["placebo"] for p in placebos] == [{"type": "shuffled", "seed": s} for s in (0, 1)]
     again: dict[str, str] = {}
     before = made(tmp_path / "out")
-    run(study, lambda stage, done, total, note: again.update({stage: note}))
+    run(small, lambda stage, done, total, note: again.update({stage: note}))
     assert made(tmp_path / "out") == before
     assert set(again.values()) == {"done before"}
     before_training = ["base", "teacher of rcsd", "teacher of rcsd, shuffled"]
@@ -105,8 +98,8 @@ def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_trainin
 
 
 def teachers(folder: Path, arms: Mapping[str, Any]) -> dict[str, str]:
-    study = settings(folder, arms=arms, seeds=[0], against="one")
-    return add_teachers(study, plan_seed(study, 0))
+    small = settings(folder, arms=arms, seeds=[0], against="one")
+    return add_teachers(small, plan_seed(small, 0))
 
 
 def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path: Path) -> None:
@@ -139,17 +132,15 @@ def test_a_run_that_ends_before_its_budget_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
-    study = settings(tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1})
     path = tmp_path / "rows.jsonl"
-    write_jsonl(run(study, quietly).held_out["new_numbers"], path)
+    write_jsonl(examples("new_numbers", 3, 0), path)
     kind = [{"criterion": "Is kind.", "weight": 1}]
     bare = [json.dumps({"question": row.question, "rubric": kind}) for row in read_jsonl(path)]
     path.write_text("\n".join(bare) + "\n")
     evaluation = {"data": {"kind": {"type": "jsonl", "path": str(path)}}, "max_tokens": 6}
-    study = settings(
-        tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1}, evaluation=evaluation
-    )
-    outcome = run_and_report(study, "Test", quietly)
+    changes = {"arms": {"rcsd": {}}, "seeds": [0], "budget": {"tokens": 1}}
+    small = settings(tmp_path, evaluation=evaluation, **changes)
+    outcome = run_and_report(small, "Test", quietly)
     assert list(outcome.findings) == ["No held-out question was graded in all arms."]
     assert outcome.report.is_file()
     assert "NaN" not in (tmp_path / "out" / "study.json").read_text()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.recipes.test_study_config import study
 
-from rcsd.config.base import parse
 from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
@@ -29,24 +29,8 @@ NAN = math.nan
 GROUPS = {"method": {"type": "grpo", "rewards": [{"type": "answer"}]}, "completions_per_example": 2}
 
 
-def settings(arms: Mapping[str, Any], against: str, out: str = "out", **more: Any) -> Study:
-    world = {"type": "world", "num_examples": 4, "split": "new_numbers"}
-    run = {
-        "data": {"type": "world", "num_examples": 6},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-    }
-    tree = {
-        "model": {"path": "some/model"},
-        "run": run,
-        "arms": arms,
-        "against": against,
-        "evaluation": {"data": {"new_numbers": world}},
-        "budget": {"tokens": 100},
-        "seeds": [0, 1],
-        "out": out,
-    }
-    return parse(Study, tree | more, "test")
+def settings(arms: Mapping[str, Any], against: str, **more: Any) -> Study:
+    return study(arms=arms, against=against, seeds=[0, 1], **more)
 
 
 def rows(*scores: float | None) -> list[Graded]:
@@ -82,9 +66,9 @@ def result(
 # Differences
 
 
-def pairs_of(study: Study) -> list[tuple[str, str]]:
-    found = result(rows(0.1, 0.2), {label: run([0.3, 0.4], [0.3, 0.4]) for label in study.labels})
-    [one] = compare(study, found)
+def pairs_of(planned: Study) -> list[tuple[str, str]]:
+    found = result(rows(0.1, 0.2), {label: run([0.3, 0.4], [0.3, 0.4]) for label in planned.labels})
+    [one] = compare(planned, found)
     return [(d.left, d.right) for d in one.compared.differences]
 
 
@@ -106,24 +90,24 @@ def test_differences_are_to_the_base_to_one_arm_and_to_the_own_placebos() -> Non
 
 
 def test_a_question_that_one_seed_of_one_arm_cannot_be_graded_on_is_left_out_of_all() -> None:
-    study = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
+    planned = settings({"rcsd": {"rubrics": ["gold", "shuffled"]}}, "rcsd")
     runs = {
         "rcsd": run([0.5, 1.0], [0.5, NAN]),
         "rcsd, shuffled": run([0.1, 0.9], [0.1, 0.9]),
     }
-    [one] = compare(study, result(rows(0.0, 0.0), runs))
+    [one] = compare(planned, result(rows(0.0, 0.0), runs))
     means = {mean.arm: mean.interval.mean for mean in one.compared.means}
     assert means == {"base": 0.0, "rcsd": 0.5, "rcsd, shuffled": 0.1}
-    [sentence] = describe(study, [one], [])
+    [sentence] = describe(planned, [one], [])
     assert sentence.endswith(" Left out: 1 questions, where not every arm could be graded.")
 
 
 def test_new_templates_are_resampled_as_a_whole_and_known_ones_by_question() -> None:
-    study = settings({"rcsd": {}}, "rcsd")
+    planned = settings({"rcsd": {}}, "rcsd")
     runs = {"rcsd": run([0.9, 0.8, 0.1, 0.3], [0.9, 0.8, 0.1, 0.3])}
     base = rows(0.0, 0.0, 0.0, 0.0)
-    [known] = compare(study, result(base, runs))
-    [new] = compare(study, result(base, runs, templates=["a", "a", "b", "b"]))
+    [known] = compare(planned, result(base, runs))
+    [new] = compare(planned, result(base, runs, templates=["a", "a", "b", "b"]))
     assert [s.compared.means[1].interval.n for s in (known, new)] == [4, 2]
     # Two families: no p-value can be below one half.
     assert new.compared.differences[0].p_value == 0.5
@@ -146,13 +130,13 @@ def test_headroom_and_gain_are_differences_to_the_base_of_the_arms_with_one_loss
     }
     teachers = {"rubric": rows(0.8, 0.8), "shuffled": rows(0.2, 0.5)}
     taught_by = {"one": "rubric", "one, shuffled": "shuffled", "two": "rubric"}
-    study = settings(arms, "one")
-    compared = compare(study, result(rows(0.2, 0.4), runs, teachers, taught_by))
-    one, shuffled = predict(study, taught_by, compared)
+    planned = settings(arms, "one")
+    compared = compare(planned, result(rows(0.2, 0.4), runs, teachers, taught_by))
+    one, shuffled = predict(planned, taught_by, compared)
     assert (one.arm, shuffled.arm) == ("one", "one, shuffled")
     assert (one.headroom, one.gain) == pytest.approx((0.5, 0.4))
     assert (shuffled.headroom, shuffled.gain) == pytest.approx((0.05, 0.1))
-    assert predict(study, taught_by, [compared[0]._replace(metric="accuracy")]) == []
+    assert predict(planned, taught_by, [compared[0]._replace(metric="accuracy")]) == []
 
 
 def test_r_is_pearsons_over_three_arms_or_more() -> None:
@@ -194,12 +178,12 @@ def comparison() -> ArmComparison:
 
 def test_sentences_name_who_scores_less_who_more_and_who_cannot_be_told_apart() -> None:
     arms = {"rcsd": {}, "low": {}, "near": {}, "high": {}}
-    study = settings(arms, "rcsd", budget={"tokens": 48000})
+    planned = settings(arms, "rcsd", budget={"tokens": 48000})
     arms = [
         Prediction("set", f"arm {n}", *of)
         for n, of in enumerate([(0.0, 0.0), (0.5, 0.4), (0.8, 0.9)])
     ]
-    assert describe(study, [comparison()], arms) == [
+    assert describe(planned, [comparison()], arms) == [
         "After 48,000 tokens, on new numbers, rcsd scores 0.50 [0.45, 0.55]. More than: base "
         "0.10*; low 0.20. Less than: high 0.70*. Not clearly other than: near 0.45.",
         "Over the 3 arms that differ in the teacher's view alone, headroom before training and "

@@ -19,7 +19,7 @@ from rcsd.data.rows import read_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.errors import DataError, ModelError, RunError
 from rcsd.io import read_rows
 from rcsd.models.policy import Policy, build_policy
 from rcsd.recipes.pipeline_config import Writing
@@ -198,37 +198,19 @@ def test_rows_whose_prompt_does_not_fit_are_left_out_counted_and_listed(
     assert "tokens" in report.dropped[0].reason
     with pytest.raises(DataError, match="no example is left"):
         written(policy, tmp_path, rows=[long])
-    narrow = WRITING.model_copy(update={"max_prompt_tokens": 5})
-    with pytest.raises(DataError, match="room for 5"):
-        written(policy, tmp_path, writing=narrow)
-    whole = WRITING.model_copy(update={"max_tokens": 1024})
-    with pytest.raises(ConfigError, match="leaves no room for a prompt"):
-        written(policy, tmp_path, writing=whole)
-
-
-def test_a_view_that_shows_what_a_row_lacks_is_an_error(policy: Policy, tmp_path: Path) -> None:
-    rows = [ROWS[0], replace(ROWS[1], reference_answer=None)]
     view = WRITING.model_copy(update={"view": "answer"})
-    with pytest.raises(DataError, match="'row 1' has none"):
-        written(policy, tmp_path, rows=rows, writing=view)
+    with pytest.raises(DataError, match="'bare' has none"):
+        written(policy, tmp_path, writing=view, rows=[ROWS[0], Example("bare", "Why?")])
 
 
 # At the token limit
 
 
-@pytest.mark.parametrize(
-    ("end", "kept"),
-    [
-        ("", "A"),
-        (', {"criterion": "B", "weight": 2', "A"),
-        (', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"', "AB"),
-        (", \ufffd", "A"),
-    ],
-)
-def test_of_a_rubric_that_was_cut_off_complete_criteria_are_kept(end: str, kept: str) -> None:
+def test_of_a_rubric_that_was_cut_off_complete_criteria_are_kept() -> None:
+    end = ', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"'
     rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
     assert rubric is not None
-    assert "".join(c.text[0] for c in rubric.criteria) == kept
+    assert [c.text for c in rubric.criteria] == ["A", 'B " {}, \\']
     negative = '[{"criterion": "A", "weight": -1}, {"crit'
     assert parse_completion(negative, finished=False) is None
 

@@ -211,9 +211,10 @@ def pipeline(
 
     Finished steps are skipped.
     """
-    from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
+    from rcsd.config.base import load  # noqa: PLC0415
+    from rcsd.recipes.pipeline_config import Pipeline  # noqa: PLC0415
 
-    settings = load_pipeline(file, overrides or [])
+    settings = load(Pipeline, file, overrides or [])
     from rcsd.recipes.pipeline_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
@@ -230,9 +231,10 @@ def study(
 
     Finished steps are skipped, so a study that was cut off continues.
     """
-    from rcsd.recipes.study_config import load_study  # noqa: PLC0415
+    from rcsd.config.base import load  # noqa: PLC0415
+    from rcsd.recipes.study_config import Study  # noqa: PLC0415
 
-    settings = load_study(file, overrides or [])
+    settings = load(Study, file, overrides or [])
     from rcsd.recipes.study import run_and_report  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()

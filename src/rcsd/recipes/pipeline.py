@@ -88,15 +88,11 @@ def plan_pipeline(settings: Pipeline) -> "Artifacts":
 
 
 class Artifacts:
-    """Steps of one seed, and the artifacts that they make.
+    """Steps of one seed of a pipeline or a study, and the artifacts that they make.
 
     An artifact's name holds a digest of the version, the seed and its inputs: of data, templates
     and models the content, of another artifact its name. A step needs the steps that make the
-    artifacts among its inputs.
-
-    Args:
-        settings: The pipeline, or one seed of a study.
-        label: Prefix of the steps' names.
+    artifacts among its inputs. ``label`` is the prefix of the steps' names.
 
     Attributes:
         sets: Examples of each held-out set.
@@ -214,15 +210,10 @@ class Artifacts:
         placebo: config.Placebo | None = None,
         num_samples: int | None = None,
     ) -> None:
-        """Answer the held-out sets, shown the teacher's view.
+        """Answer the held-out sets, shown the teacher's view, with rubrics of the rows by default.
 
-        Args:
-            arm: Name of the arm.
-            views: Views.
-            model: Model; None is the one that the stages start from.
-            writer: Writer of the rubrics in the prompt; None: the rows' rubrics.
-            placebo: Replacement of the rows' rubrics in the prompt.
-            num_samples: Completions of each question at temperature 1; None: a greedy one.
+        Without a model, that which the stages start from answers; without ``num_samples``, which
+        are at temperature 1, each question has a greedy answer.
         """
         settings = self.settings
         job = EvalJob(

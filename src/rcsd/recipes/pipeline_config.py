@@ -1,12 +1,11 @@
 """Sections of a pipeline: train a rubric writer, write rubrics, train reasoners, evaluate."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rcsd.config.base import Section, load
+from rcsd.config.base import Section
 from rcsd.config.data import Arm, Data, PlaceboArm, SetName
 from rcsd.config.model import Model
 from rcsd.config.run import RubricGrammar, Stage
@@ -108,12 +107,3 @@ class Pipeline(Section):
                 "reasoner.views.teacher"
             )
         return self
-
-
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Pipeline from a YAML file and ``key=value`` overrides such as ``writer.steps=20``.
-
-    Raises:
-        ConfigError: As `rcsd.config.load_config`.
-    """
-    return load(Pipeline, path, overrides)

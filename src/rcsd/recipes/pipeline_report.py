@@ -69,14 +69,7 @@ def run_and_report(
     further: Mapping[str, object],
     progress: Progress,
 ) -> Outcome:
-    """Run a pipeline and write its report.
-
-    Args:
-        settings: The pipeline.
-        title: Title of the page.
-        model: Name of the model.
-        further: Further entries of the summary.
-        progress: Callback of every step.
+    """Run a pipeline and write its report; ``further`` are further entries of the summary.
 
     Raises:
         UserError: As `rcsd.recipes.pipeline.run`.

@@ -120,8 +120,8 @@ class Advice:
     """A verdict, its reasons with their numbers, and warnings."""
 
     verdict: Verdict
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
+    reasons: Sequence[str]
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -399,30 +399,21 @@ def advise(
        depends on the content: fix the rubrics.
     4. Else: train.
     """
-    verdict, reasons = _verdict(metric, student, teacher, sensitivities)
-    warnings = (
+    warnings = tuple(
         f"In the {of.context}'s view {of.num_cut} of {of.num_answers} answers are cut off at the "
         "token limit: raise max_tokens."
         for of in (student, teacher)
         if of.num_cut > MAX_CUT_SHARE * of.num_answers
     )
-    return Advice(verdict, tuple(reasons), tuple(warnings))
-
-
-def _verdict(
-    metric: Metric | None,
-    student: ContextHeadroom,
-    teacher: ContextHeadroom,
-    sensitivities: Sequence[Sensitivity],
-) -> tuple[Verdict, list[str]]:
     gain, mean = teacher.gain, student.mean
     num = 0 if gain is None or metric is None else gain.n
     if gain is None or mean is None or num < MIN_QUESTIONS:
-        return "cannot tell", [
+        reasons = [
             f"Questions graded with and without the teacher's view: {num}; a verdict needs "
             f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
             "--num-examples."
         ]
+        return Advice("cannot tell", reasons, warnings)
     reasons = [
         f"Headroom {gain:.2f} over {num} questions: the {metric} is {mean:.2f} in the student's "
         f"view, {teacher.mean:.2f} in the teacher's."
@@ -435,7 +426,8 @@ def _verdict(
             else "Probe another view (views.teacher=solution), train the model to follow rubrics "
             "first (method: {type: sft, view: rubric}), or take a stronger one."
         )
-        return "don't", [*reasons, f"No headroom to learn from: {harm}.", remedy]
+        reasons += [f"No headroom to learn from: {harm}.", remedy]
+        return Advice("don't", reasons, warnings)
     unread = [
         f"The own rubrics do not help more than {of.placebo} ones: difference {of.gap:.2f}."
         for of in sensitivities
@@ -448,12 +440,11 @@ def _verdict(
                 unread.append(f"Only {share}.")
             else:
                 reasons.append(f"{share}.")
-    if unread:
-        return "fix the rubrics", [
-            *reasons,
-            *unread,
-            "The model reacts to the presence of a rubric more than to its content. Measure more "
-            "questions (--num-examples), write criteria that name what each question demands, or "
-            "train the model to follow rubrics first (method: {type: sft, view: rubric}).",
-        ]
-    return "train", reasons
+    if not unread:
+        return Advice("train", reasons, warnings)
+    unread.append(
+        "The model reacts to the presence of a rubric more than to its content. Measure more "
+        "questions (--num-examples), write criteria that name what each question demands, or "
+        "train the model to follow rubrics first (method: {type: sft, view: rubric})."
+    )
+    return Advice("fix the rubrics", reasons + unread, warnings)

@@ -44,8 +44,7 @@ class StudyResult:
     """Everything that a study makes.
 
     Args:
-        answers: Answers of the initial model: without a rubric (`BASE`), and in each teacher's
-            view.
+        answers: Answers of the initial model: without a rubric (`BASE`), and as each teacher.
         taught_by: Teacher of each arm that has one, by the arm's label.
         runs: Answers of each seed at the end of its budget, by the arm's label.
         folders: The runs, in the same order.
@@ -159,16 +158,12 @@ class Prediction(NamedTuple):
 
 
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
-    """Run a study and write its report.
+    """Run a study and write its statistics, ``study.json``, figures and page.
 
     Raises:
-        UserError: As `rcsd.recipes.study.run`.
+        UserError: As `run`.
     """
-    return report(settings, title, run(settings, progress))
-
-
-def report(settings: Study, title: str, result: StudyResult) -> Outcome:
-    """Statistics, ``study.json``, figures and page of a finished study."""
+    result = run(settings, progress)
     comparisons = compare(settings, result)
     predictions = predict(settings, result.taught_by, comparisons)
     findings = describe(settings, comparisons, predictions)

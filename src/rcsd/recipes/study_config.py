@@ -1,12 +1,12 @@
 """Sections of a study: many methods and placebos, each with several seeds, on one budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from rcsd.config.base import Section, load, parse
+from rcsd.config.base import Section, parse
 from rcsd.config.data import Arm
 from rcsd.config.evaluation import Evaluation
 from rcsd.config.model import Model
@@ -150,12 +150,3 @@ def merged(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         else:
             tree[key] = value
     return tree
-
-
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Study from a YAML file and ``key=value`` overrides such as ``budget.tokens=20000``.
-
-    Raises:
-        ConfigError: As `rcsd.config.load_config`.
-    """
-    return load(Study, path, overrides)

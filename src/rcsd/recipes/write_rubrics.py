@@ -52,18 +52,9 @@ class WrittenRubric(NamedTuple):
 class WritingReport:
     """Counts and origin of written rubrics; ``FILE.written.json`` holds them.
 
-    Args:
-        writer: Name of the model.
-        weights_sha256: Digest of its weights.
-        template_sha256: Digests of the templates.
-        settings: The section ``writing``.
-        num_rows: Rows of the data.
-        num_written: Rows with a rubric.
-        num_cached: Of these, rows whose rubric was there before.
-        num_cut: Rows whose rubric the token limit cut off; it holds its whole criteria.
-        num_redrawn: Rows whose rubric was drawn more than once.
-        num_held_short: Rows whose rubric was held to one short criterion.
-        dropped: Rows whose prompt does not fit, and why; they have no rubric.
+    Of the rows with a rubric ``num_cached`` had one before, ``num_cut`` have one that the token
+    limit cut off, ``num_redrawn`` one that was drawn more than once, and ``num_held_short`` one
+    that was held to one short criterion. The prompts of ``dropped`` do not fit.
     """
 
     writer: str
@@ -110,7 +101,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
     decoding, which would repeat itself, is held to it at once.
 
     Args:
-        examples: Their own rubrics are not shown.
+        examples: Their own rubrics are not shown; those whose prompt does not fit are left out.
         writing: View, decoding, bounds.
         policy: Without adapters: the cache knows it by its own weights.
         engine: Samples from it.
@@ -118,9 +109,6 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
         writer: Name of the model, for ``tags["rubric_source"]`` of the rows.
         batch_size: Rows sampled together; what a kill can lose.
         progress: Callback.
-
-    Returns:
-        The examples whose prompt fits, in order, with their rubrics, and the report.
 
     Raises:
         DataError: If a view shows what an example lacks, no prompt fits, or the cache is broken.
