@@ -47,10 +47,10 @@ def relative(paths: Any) -> list[str]:
 @pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
 def test_every_config_in_the_repository_loads(name: str) -> None:
     if name.startswith("configs/studies/"):
-        study = load(Study, ROOT / name)
+        study = load(Study, ROOT / name, [])
         assert all(study.stage(arm).budget == study.budget for arm in study.arms)
     elif "pipeline" in Path(name).stem:
-        assert load(Pipeline, ROOT / name).reasoner.steps >= 1
+        assert load(Pipeline, ROOT / name, []).reasoner.steps >= 1
     elif "judge" in Path(name).stem:
         assert config.load_judging(ROOT / name).judge.type == "model"
     elif "eval" in Path(name).stem:

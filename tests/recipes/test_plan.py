@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3C
 
 from rcsd import config
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.errors import ConfigError, ModelError
+from rcsd.errors import ConfigError
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
@@ -107,12 +107,6 @@ def test_sizes_are_those_of_the_model_with_weights(
     assert made.trained == sum(p.numel() for p in policy.trainable.values())
 
 
-def test_a_model_without_a_configuration_is_an_error_that_names_its_key(tmp_path: Path) -> None:
-    section = config.Model(path=str(tmp_path / "none"))
-    with pytest.raises(ModelError, match=r"model\.path: no configuration"):
-        PlannedModel.from_config(section)
-
-
 # Passes
 
 
@@ -157,22 +151,15 @@ def measured_bytes(run: config.Config, policy: Policy) -> int:
     return peak
 
 
-SLOW_PASSES: list[tuple[Any, Any, dict[str, Any], bool]] = [
-    (LlamaConfig, LORA, {}, False),
-    (Qwen3Config, FULL, {"precision": "bf16"}, False),
-    (Qwen3Config, LORA, {"model": {"dtype": "bfloat16"}}, False),
-    (Qwen3Config, LORA, {"model": {"dtype": "bfloat16"}}, True),
-    (LlamaConfig, FULL, {"method": {"type": "distill", "support": {"type": "full"}}}, True),
-]
-
-
 @pytest.mark.parametrize(
     ("kind", "training", "changes", "checkpointing"),
     [
         (LlamaConfig, LORA, {}, True),
         (LlamaConfig, FULL, {"method": {"type": "distill", "support": {"type": "full"}}}, False),
         (Qwen3Config, FULL, {"precision": "bf16"}, True),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW_PASSES),
+        pytest.param(
+            Qwen3Config, LORA, {"model": {"dtype": "bfloat16"}}, False, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_bytes_of_a_pass_are_planned_within_15_percent(
@@ -303,7 +290,6 @@ def test_vllm_holds_weights_and_a_cache_of_its_own(tmp_path: Path) -> None:
 
 def test_the_verdict_names_the_peak_and_what_saves_memory(tmp_path: Path) -> None:
     plan = planned(settings(tmp_path, FULL))
-    assert plan.fits
     assert plan.verdict()[0].startswith("It fits: peak ")
     small = dataclasses.replace(plan, device=Device("cuda", 1e6))
     assert "does not fit" in small.verdict()[0]

@@ -12,7 +12,6 @@ from tests.cli.test_cli import said as run_rcsd
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd import config
-from rcsd.data.placebos import EMPTY
 from rcsd.data.prompts import PromptPair, SkippedExample, build_prompts
 from rcsd.data.world.problems import examples
 from rcsd.engines.hf import HfEngine
@@ -97,33 +96,6 @@ def test_divergence_is_the_mean_of_log_q_minus_log_p_of_the_complete_models_logi
 # End to end, and errors
 
 
-@pytest.mark.slow  # fast: the two below
-def test_the_command_measures_the_micro_model_and_advises_to_train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = run_file(
-        tmp_path,
-        model={"path": "builtin:micro", "training": {"type": "full"}},
-        data={"type": "world", "num_examples": 12},
-        sampling={"max_tokens": 80},
-        examples_per_step=4,
-    )
-    words = ("probe", path, "--num-examples", "8", "--num-samples", "2")
-    code, out, err = run_rcsd(monkeypatch, capsys, *words)
-    assert code == 0
-    assert "train" in out
-    found = json.loads((tmp_path / "run-probe" / "probe.json").read_text())
-    gains = {row["context"]: row["gain"]["mean"] for row in found["contexts"][1:]}
-    assert gains["teacher"] > 0.8 > 0.4 > max(gains[name] for name in EMPTY)
-    assert found["divergences"]["teacher"]["low"] > 0
-    assert found["num_completions"] == 16
-    assert found["advice"]["verdict"] == "train"
-    assert not (tmp_path / "run").exists()
-
-    code, _, err = run_rcsd(monkeypatch, capsys, *words)
-    assert (code, "--out" in err) == (2, True)
-
-
 def test_without_grades_the_other_parts_are_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,10 +104,11 @@ def test_without_grades_the_other_parts_are_given(
         for n in range(3)
     ]
     out_folder = tmp_path / "elsewhere" / "deep"
-    code, out, _ = run_rcsd(
-        monkeypatch, capsys, "probe", run_file(tmp_path, rows), "--out", str(out_folder)
-    )
+    words = "probe", run_file(tmp_path, rows), "--out", str(out_folder)
+    code, out, _ = run_rcsd(monkeypatch, capsys, *words)
     assert code == 0
+    code, _, err = run_rcsd(monkeypatch, capsys, *words)
+    assert (code, "exists; choose another folder with --out" in err) == (2, True)
     assert "No answer can be graded" in out
     assert "cannot tell" in out
     found = json.loads((out_folder / "probe.json").read_text())

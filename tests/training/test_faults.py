@@ -327,7 +327,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
         "out": str(tmp_path / "out"),
     }
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(tree))
-    return load(Pipeline, tmp_path / "pipeline.yaml")
+    return load(Pipeline, tmp_path / "pipeline.yaml", [])
 
 
 def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path: Path) -> None:
