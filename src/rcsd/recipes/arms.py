@@ -88,9 +88,8 @@ def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, 
     """Write the summary, the page and its figures into a folder."""
     write_json(out / file, summary)
     write_report(page, out / "report.html")
-    for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
-        if rows:
-            write_text(out / f"{figure}.svg", figure_svg(page, figure))
+    if page.estimates:
+        write_text(out / "scores.svg", figure_svg(page, "scores"))
     return Outcome(summary, page.lead, estimates_table(page), out / "report.html")
 
 

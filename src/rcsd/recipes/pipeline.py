@@ -180,17 +180,18 @@ class Artifacts:
             trained = self._train("writer", "writer", settings.writer)
             model = config.Model(path=str(trained.path))
 
-        data = {"questions": settings.reasoner.data, **settings.evaluation.data}
-        inputs = model, settings.writing
-        paths = {
-            name: self._artifact(f"rubrics-{writer}-{name}", *inputs, of) / "rows.jsonl"
-            for name, of in data.items()
-        }
-        files = {name: (data[name], path) for name, path in paths.items()}
-        how = (*inputs, settings.reasoner.engine, settings.out / "written")
-        self._add(f"write {writer} rubrics", [*paths.values()], pipeline_steps.write, files, *how)
-        self.questions[writer] = paths.pop("questions")
-        self.written[writer] = paths
+        def path(name: str, data: config.Data) -> Path:
+            folder = self._artifact(f"rubrics-{writer}-{name}", model, settings.writing, data)
+            return folder / "rows.jsonl"
+
+        data, held_out = settings.reasoner.data, settings.evaluation.data
+        self.questions[writer] = path("questions", data)
+        self.written[writer] = {name: path(name, of) for name, of in held_out.items()}
+        files = {"questions": (data, self.questions[writer])}
+        files |= {f"held-out {n}": (of, self.written[writer][n]) for n, of in held_out.items()}
+        makes = [file for _, file in files.values()]
+        how = model, settings.writing, settings.reasoner.engine, settings.out / "written"
+        self._add(f"write {writer} rubrics", makes, pipeline_steps.write, files, *how)
 
     def add_reasoner(self, arm: str, stage: config.Stage, rubrics: Arm) -> RunFolder:
         """Train a reasoner with these rubrics."""

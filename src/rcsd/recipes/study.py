@@ -6,13 +6,10 @@ into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-import numpy as np
 
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.evaluation.report import Arm, Outcome, Relation, ReportPage
+from rcsd.evaluation.report import Arm, Outcome, ReportPage
 from rcsd.evaluation.run_report import facts
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, read_graded
@@ -144,19 +141,6 @@ def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
 # The report
 
 
-class Prediction(NamedTuple):
-    """Headroom of an arm before training, and its gain, by mean score on one set.
-
-    ``headroom`` is the score of the initial model in the arm's teacher view minus that without,
-    ``gain`` the arm's score minus the base's.
-    """
-
-    held_out: str
-    arm: str
-    headroom: float
-    gain: float
-
-
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
     """Run a study and write its statistics, ``study.json``, figures and page.
 
@@ -165,8 +149,7 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
     """
     result = run(settings, progress)
     comparisons = compare(settings, result)
-    predictions = predict(settings, result.taught_by, comparisons)
-    findings = describe(settings, comparisons, predictions)
+    findings = describe(settings, comparisons)
     ends = {label: [f.metrics()[-1] for f in of] for label, of in result.folders.items()}
     summary = {
         "config": settings.model_dump(mode="json"),
@@ -175,7 +158,7 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
             for label, of in ends.items()
         },
         "comparisons": [one.json() for one in comparisons],
-        "predictions": [one._asdict() for one in predictions],
+        "taught_by": result.taught_by,
         "findings": findings,
     }
     tokens, num_seeds = f"{settings.budget.tokens:,}", len(settings.seeds)
@@ -190,16 +173,6 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
         estimates=tuple(estimates(comparisons)),
         differences=tuple(
             row for row in differences(comparisons) if not row.arm.endswith(f" - {BASE}")
-        ),
-        relations=tuple(
-            Relation(
-                place(name),
-                "headroom before training",
-                "gain",
-                tuple((of.arm, of.headroom, of.gain) for of in arms),
-                f"r = {r:.2f} over {len(arms)} arms, the same loss",
-            )
-            for name, (r, arms) in correlations(predictions).items()
         ),
         facts=facts(next(iter(result.folders.values()))[0].read_record()),
         interval_note="95% intervals, seeds and questions (of new templates their families) both "
@@ -247,62 +220,17 @@ def solution_rows(held_out: Mapping[str, Sequence[Example]]) -> SetRows:
     return graded
 
 
-def predict(
-    settings: Study, taught_by: Mapping[str, str], comparisons: Sequence[ArmComparison]
-) -> list[Prediction]:
-    """Headroom and gain of the arms that differ in the teacher's view alone, on every set.
-
-    These have the loss and the sampling of the arm that all are compared with.
-    """
-    stages = {label: settings.stage(arm) for label, (arm, _) in settings.labels.items()}
-    losses = {label: (stage.method, stage.sampling) for label, stage in stages.items()}
-    predictions = []
-    for one in comparisons:
-        score = {mean.arm: mean.interval.mean for mean in one.compared.means}
-        predictions += [
-            Prediction(
-                one.held_out, label, score[teacher] - score[BASE], score[label] - score[BASE]
-            )
-            for label, teacher in taught_by.items()
-            if one.metric == "score" and losses[label] == losses[settings.against]
-        ]
-    return predictions
-
-
-def correlations(
-    predictions: Sequence[Prediction],
-) -> Mapping[str, tuple[float, list[Prediction]]]:
-    """Pearson's r of headroom and gain, and the arms, by set.
-
-    A set with fewer than three arms, or where one of the two does not vary, has none.
-    """
-    by_set = {}
-    for name in dict.fromkeys(of.held_out for of in predictions):
-        arms = [of for of in predictions if of.held_out == name]
-        pairs = np.array([(of.headroom, of.gain) for of in arms])
-        if len(arms) >= 3 and np.ptp(pairs, axis=0).all():
-            by_set[name] = float(np.corrcoef(pairs.T)[0, 1]), arms
-    return by_set
-
-
 # Findings
 
 
-def describe(
-    settings: Study, comparisons: Sequence[ArmComparison], predictions: Sequence[Prediction]
-) -> list[str]:
+def describe(settings: Study, comparisons: Sequence[ArmComparison]) -> list[str]:
     """Sentences on the numbers, favourable or not.
 
     Two arms differ where the interval of their paired difference excludes 0; a star marks an
     adjusted p-value below 0.05. With few families of new templates no test can reach it.
     """
     sentences = [_describe_comparison(settings, one) for one in comparisons]
-    sentences = sentences or ["No held-out question was graded in all arms."]
-    return sentences + [
-        f"Over the {len(arms)} arms that differ in the teacher's view alone, headroom before "
-        f"training and gain correlate with r = {r:.2f} on {place(name)}."
-        for name, (r, arms) in correlations(predictions).items()
-    ]
+    return sentences or ["No held-out question was graded in all arms."]
 
 
 def _describe_comparison(settings: Study, one: ArmComparison) -> str:
