@@ -266,10 +266,7 @@ def probe(
         typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
     ] = None,
 ) -> None:
-    """Measure before training how much a run can learn from its rubrics.
-
-    Prints the number of answers and completions before it starts.
-    """
+    """Measure before training how much a run can learn from its rubrics."""
     from rcsd.config import load_config  # noqa: PLC0415
 
     settings = load_config(file, overrides or [])
@@ -281,7 +278,7 @@ def probe(
         raise ConfigError(f"{path.parent} exists; choose another folder with --out")
     quieten_libraries()
     with bars() as progress:
-        measured = measure(settings, num_examples, num_samples, progress, errors.print)
+        measured = measure(settings, num_examples, num_samples, progress)
     make_folder(path)
     write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):

@@ -98,8 +98,7 @@ def build_lengths(settings: config.Config, student: int, teacher: int) -> Length
 def measure_prompts(settings: config.Config) -> tuple[int, int]:
     """Tokens of the longest student and teacher prompt, of examples spread over the run's data.
 
-    Prompts that the run would drop are left out. A prompt with an analysis ends where it asks for
-    one.
+    Prompts that the run would drop are left out, and so are analyses.
 
     Raises:
         UserError: If data, configuration or tokenizer are missing, or no example fits.

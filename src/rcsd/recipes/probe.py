@@ -158,7 +158,6 @@ def probe(
     num_examples: int = 64,
     num_samples: int = 4,
     progress: Progress = lambda stage, done, total, note: None,
-    on_cost: Callable[[str], None] = lambda cost: None,
 ) -> Probe:
     """Measure whether a run has anything to learn. No weight changes.
 
@@ -167,7 +166,6 @@ def probe(
         num_examples: Questions drawn from these.
         num_samples: Completions per question, sampled as in training.
         progress: Callback.
-        on_cost: Called with the number of answers and completions, before sampling.
 
     Raises:
         UserError: If the run could not start, or does not distil answers.
@@ -188,11 +186,6 @@ def probe(
     pairs, skipped = build_pairs([population[place] for place in sorted(places)])
     examples = [pair.example for pair in pairs]
     prompts, impossible = build_contexts(pairs, population, settings, build_pairs)
-    on_cost(
-        f"{sum(map(len, prompts.values()))} answers (contexts: {', '.join(prompts)}; questions: "
-        f"{len(pairs)}) of up to {num_answer} tokens; {num_samples * len(pairs)} completions of "
-        f"up to {settings.sampling.max_tokens}, scored {len(prompts)} times"
-    )
     rows: dict[str, list[Graded]] = {}
     try:
         for done, (name, ids) in enumerate(prompts.items()):
