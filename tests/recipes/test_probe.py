@@ -108,7 +108,7 @@ def test_without_grades_the_other_parts_are_given(
     code, out, _ = run_rcsd(monkeypatch, capsys, *words)
     assert code == 0
     code, _, err = run_rcsd(monkeypatch, capsys, *words)
-    assert (code, "exists; choose another folder with --out" in err) == (2, True)
+    assert (code, "exists; choose another" in err) == (2, True)
     assert "No answer can be graded" in out
     assert "cannot tell" in out
     found = json.loads((out_folder / "probe.json").read_text())

@@ -1,6 +1,5 @@
 """Steps of a pipeline. Each writes artifacts to disk and continues where it was cut off."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,10 +45,7 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
         progress(0, total, "")
         run(settings, resume=folder.record.is_file(), on_step=on_step)
     if merged is not None:
-        unfinished = merged.with_name(f"{merged.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        export_merged(settings.model, folder.model, unfinished)
-        unfinished.rename(merged)
+        export_merged(settings.model, folder.model, merged)
 
 
 def write(

@@ -7,8 +7,9 @@ from itertools import count
 from pathlib import Path
 
 from rcsd.config.base import parse, read_tree
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import ConfigError
 from rcsd.evaluation.report import Outcome
+from rcsd.io import check_new
 from rcsd.models.hub import fetch_model
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_report import run_and_report
@@ -33,8 +34,7 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
         name = f"quickstart-{Path(model).name}"
         names = (name if number == 1 else f"{name}-{number}" for number in count(1))
         out = next(path for path in map(Path("runs").joinpath, names) if not path.exists())
-    if out.exists():
-        raise RunError(f"{out} exists; choose another folder with --out")
+    check_new(out)
     if model in MODELS:
         fetch_model(model)
     pipeline = build_pipeline(out, seed, model, quick)
