@@ -3,22 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rcsd.cli.run import Overrides
 from rcsd.cli.table import Table
 from rcsd.cli.terminal import bars, console, quieten_libraries, say
-from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text
-
-if TYPE_CHECKING:
-    from rcsd.config import EvalConfig
-
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print calls and cost of judging; call no judge.")
-]
 
 
 def evaluate(  # noqa: PLR0913 (a command line)
@@ -45,7 +37,6 @@ def evaluate(  # noqa: PLR0913 (a command line)
     judge: Annotated[
         Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
     ] = None,
-    dry_run: DryRun = False,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 
@@ -58,9 +49,6 @@ def evaluate(  # noqa: PLR0913 (a command line)
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
     options = EvalOptions(names, samples, limit, engine, preset, judge)
     settings = build_eval_config(target, overrides or [], options)
-    if dry_run:
-        _print_forecast(settings)
-        return
     from rcsd.evaluation.run import run_eval  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
@@ -72,29 +60,16 @@ def evaluate(  # noqa: PLR0913 (a command line)
 def rejudge(
     folder: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
     judge: Annotated[Path, typer.Option(help="YAML file with a section judge.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new evaluation; must not exist.")
-    ] = None,
-    dry_run: DryRun = False,
+    out: Annotated[Path, typer.Option(help="Folder of the new evaluation; must not exist.")],
 ) -> None:
     """Judge the answers of an evaluation again: by another judge, or what stayed unscored.
 
     Replies in the judge's cache are not requested again.
     """
-    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
     from rcsd.config import load_judging  # noqa: PLC0415
-    from rcsd.evaluation import rejudge as rejudging  # noqa: PLC0415
-    from rcsd.evaluation.record import read_record  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
+    from rcsd.evaluation import record  # noqa: PLC0415
 
-    section = load_judging(judge).judge
-    chosen = build_judge(section)
-    if dry_run:
-        console.print(forecast_table(chosen, rejudging.judged_texts(read_record(folder))))
-        return
-    if out is None:
-        raise ConfigError("name the folder of the new evaluation with --out")
-    _print_summary(rejudging.rejudge(folder, section, chosen, out), out)
+    _print_summary(record.rejudge(folder, load_judging(judge).judge, out), out)
 
 
 def tasks() -> None:
@@ -118,27 +93,15 @@ def grade(
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
     and reason; other keys stay as they are.
     """
-    from rcsd.graders.grade_file import count_reasons, grade_file  # noqa: PLC0415
+    from rcsd.graders.grade import grade_file  # noqa: PLC0415
 
     grades = grade_file(file, out)
     counts = Counter(of.verdict for of in grades)
     console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
-    for reason, count in count_reasons(grades).items():
+    reasons = Counter(of.reason.partition(":")[0] for of in grades if of.verdict is None)
+    for reason, count in reasons.most_common():
         console.print(f"  ungraded {count}: {reason}", markup=False, soft_wrap=True)
     say(f"Grades: {out}")
-
-
-def _print_forecast(settings: "EvalConfig") -> None:
-    """Print the number of answers, and what judging them takes."""
-    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
-    from rcsd.evaluation.rejudge import placeholder_answers  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
-
-    answers = placeholder_answers(settings)
-    for name, rows in answers.items():
-        say(f"{name}: {len(rows)} completions of up to {settings.max_tokens} tokens")
-    judged = [row for rows in answers.values() for row in rows if row[0].rubric is not None]
-    console.print(forecast_table(build_judge(settings.judge), judged, settings.max_tokens))
 
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:

@@ -1,6 +1,6 @@
 """``rcsd judge``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +13,6 @@ from rcsd.evaluation.text import interval_text
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_calibration import Accuracy, Agreement
     from rcsd.evaluation.judge_stability import Stability
-    from rcsd.graders.base import Judge
-    from rcsd.types import Example
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -39,9 +37,6 @@ def check(
         Path | None, typer.Option(help="Folder of check.json and wrong.jsonl; must not exist.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of problems and intervals.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast calls and cost of one judgement a text.")
-    ] = False,
 ) -> None:
     """Measure accuracy, stability and resistance to prompt injection of a judge.
 
@@ -54,8 +49,7 @@ def check(
     from rcsd.data.load import load_answers  # noqa: PLC0415
     from rcsd.errors import DataError  # noqa: PLC0415
     from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
-    from rcsd.graders.base import judge_metrics  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
+    from rcsd.graders.base import build_judge  # noqa: PLC0415
     from rcsd.io import write_json, write_rows  # noqa: PLC0415
 
     if out is not None and out.exists():
@@ -67,13 +61,10 @@ def check(
     else:
         cases = judge_calibration.read_cases(rows)
     judge = build_judge(section)
-    if dry_run:
-        console.print(forecast_table(judge, [(case.example, case.text) for case in cases]))
-        return
     judgements = judge_stability.judge_cases(judge, cases)
     accuracy = judge_calibration.measure_accuracy(cases, judgements, seed)
     stability = judge_stability.measure_stability(judge, cases, judgements, repeats, seed)
-    metrics = judge_metrics(judge)
+    metrics = judge.metrics()
     _print_accuracy(accuracy)
     _print_stability(stability)
     for line in _metric_lines(metrics):
@@ -84,28 +75,6 @@ def check(
         parts = {"stability": stability and asdict(stability), "metrics": metrics}
         write_json(out / "check.json", about | accuracy.json() | parts)
         say(f"Numbers and wrong verdicts: {out}")
-
-
-def forecast_table(
-    judge: "Judge", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
-) -> Table:
-    """Calls, tokens and cost of judging the texts once; see `ModelJudge.forecast`."""
-    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415
-
-    columns = ("calls", "in the cache", "prompt tokens", "reply tokens", "cost")
-    length = f" of {answer_tokens} tokens" if answer_tokens else ""
-    title = f"Judging {len(answers)} texts{length} once; replies and cost at most"
-    if not isinstance(judge, ModelJudge):
-        return Table(columns, [["0"] * 5], title, num_names=0)
-    forecast = judge.forecast(answers, answer_tokens)
-    row = [
-        str(forecast.num_calls),
-        str(forecast.num_cached),
-        f"{forecast.prompt_tokens} ({forecast.counting})",
-        str(forecast.max_completion_tokens),
-        "no prices" if forecast.max_cost is None else f"{forecast.max_cost:.2f}",
-    ]
-    return Table(columns, [row], title, num_names=0)
 
 
 def _print_accuracy(accuracy: "Accuracy") -> None:
@@ -168,5 +137,4 @@ def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
         names = ("calls", "cached", "retried")
         numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
         tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
-        cost = f", cost {metrics['judge/cost']:.4f}" if "judge/cost" in metrics else ""
-        yield f"Requests: {numbers}; {tokens} tokens{cost}."
+        yield f"Requests: {numbers}; {tokens} tokens."

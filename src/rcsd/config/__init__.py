@@ -42,9 +42,7 @@ from rcsd.config.graders import (
     CodeJudge,
     Judge,
     Judging,
-    LocalJudge,
     ModelJudge,
-    Prices,
 )
 from rcsd.config.methods import (
     JSD,

@@ -26,8 +26,7 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import judge_metrics
-from rcsd.graders.build import build_judge
+from rcsd.graders.base import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import linear_backend
@@ -119,7 +118,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
             for name, examples in sets.items()
         }
-        about |= {"judging": judge_metrics(judge)}
+        about |= {"judging": judge.metrics()}
         summary = summarize(answers, settings.seed)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
