@@ -226,12 +226,12 @@ MATRICES = st.integers(1, 5).flatmap(
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(MATRICES, st.integers(0, 5))
 def test_interval_stays_inside_the_range_of_the_values(matrix: list[list[float]], seed: int):
-    interval = bootstrap_interval(matrix, seed=seed, num_resamples=200)
+    interval = bootstrap_interval(matrix, seed=seed)
     flat = [value for row in matrix for value in row]
     assert min(flat) - 1e-12 <= interval.low <= interval.high <= max(flat) + 1e-12
     assert interval.mean == pytest.approx(float(np.mean(matrix)))
     assert interval.n == len(matrix[0])
-    joint = averages([Stratum([np.array(matrix)])], seed, num_resamples=200).interval(0)
+    joint = averages([Stratum([np.array(matrix)])], seed).interval(0)
     assert [joint.low, joint.high] == pytest.approx([interval.low, interval.high])
 
 

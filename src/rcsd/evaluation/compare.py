@@ -41,9 +41,8 @@ class ArmDifference:
         left: Name of the one; above 0: it has more.
         right: Name of the other.
         interval: As of `paired_difference`, over seeds and questions.
-        p_value: P-value of a permutation test over questions, all seeds of a question under one
-            sign: it tests whether these trained models differ on other questions, not what other
-            seeds give.
+        p_value: Of `permutation_p_value`: it tests whether these trained models differ on other
+            questions, not what other seeds give.
         holm_p_value: The same adjusted for all differences of its family, or None: not yet.
     """
 
@@ -85,11 +84,11 @@ def compare_arms(
         seed: Seed of the resampling.
 
     Raises:
-        ValueError: If arms differ in their questions, or in their numbers of seeds.
-        DataError: If a question has no such tag.
+        ValueError: If arms differ in their questions.
+        DataError: If a question has no such tag, or the arms of a pair have several seeds each, and
+            not as many.
     """
-    values, units = metric_columns(arms, metric, cluster_by)
-    return compare_columns(values, units, pairs, seed)
+    return compare_columns(*metric_columns(arms, metric, cluster_by), pairs, seed)
 
 
 def metric_columns(
@@ -112,11 +111,7 @@ def metric_columns(
 
 
 def resampled_unit(id: str, tags: Mapping[str, str], cluster_by: str | None) -> str:
-    """Cluster that a question is resampled with: its id, or its value of a tag.
-
-    Raises:
-        DataError: If it has no such tag.
-    """
+    """Cluster that a question is resampled with: its id, or its value of a tag; it must have it."""
     if cluster_by is None:
         return id
     if cluster_by not in tags:
@@ -151,8 +146,15 @@ def compare_columns(
         num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
 
     Raises:
-        ValueError: If the arms of a pair have several seeds each, and not as many.
+        DataError: If the arms of a pair have several seeds each, and not as many.
     """
+    for left, right in pairs:
+        num_left, num_right = len(values[left]), len(values[right])
+        if num_left != num_right and 1 not in (num_left, num_right):
+            raise DataError(
+                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
+                "one of them a single one"
+            )
     common, clusters = common_columns(values, units)
     num_left_out = len(units) - len(clusters)
     if not clusters:
@@ -186,10 +188,8 @@ def adjust_p_values(compared: Sequence[ArmsCompared]) -> list[ArmsCompared]:
 class CriterionVerdicts:
     """Criteria of one kind, the columns, of all questions.
 
-    Args:
-        values: Arm -> S x N shares of a question's completions that meet a criterion; NaN where a
-            verdict is missing.
-        places: Index of each column's example.
+    `values` are, arm -> S x N, the shares of a question's completions that meet a criterion; NaN
+    where a verdict is missing. `places` are the indices of the columns' examples.
     """
 
     values: Mapping[str, FloatArray]
@@ -335,14 +335,13 @@ def compare_sets(
 
     Args:
         sets: The answers.
-        pairs: As in `compare_arms`.
+        pairs: As in `compare_arms`, as `cluster_by` and `seed`.
         metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: As there.
-        seed: As there.
+        cluster_by: See `pairs`.
+        seed: See `pairs`.
 
     Raises:
-        DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
-            several seeds each, and not as many.
+        DataError: As `compare_arms`, or if no set has a metric.
     """
     there = list(dict.fromkeys(metric for graded in sets for metric in graded.metrics))
     for metric in metrics:
@@ -352,7 +351,6 @@ def compare_sets(
     by_criterion: list[CriterionCompared] = []
     num_untitled: dict[str, int] = {}
     for graded in sets:
-        check_seeds(graded, pairs)
         by_metric += [
             compare_metric(graded, metric, pairs, cluster_by, seed)
             for metric in graded.metrics
@@ -367,11 +365,11 @@ def compare_sets(
             clusters = [units[place] for place in kind.places]
             compared = compare_columns(kind.values, clusters, pairs, seed)
             by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
-    metric_rows = adjust_p_values([row.compared for row in by_metric])
-    criterion_rows = adjust_p_values([row.compared for row in by_criterion])
+    metrics_adjusted = adjust_p_values([row.compared for row in by_metric])
+    criteria_adjusted = adjust_p_values([row.compared for row in by_criterion])
     return SetsCompared(
-        tuple(replace(a, compared=b) for a, b in zip(by_metric, metric_rows, strict=True)),
-        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criterion_rows, strict=True)),
+        tuple(replace(a, compared=b) for a, b in zip(by_metric, metrics_adjusted, strict=True)),
+        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criteria_adjusted, strict=True)),
         num_untitled,
     )
 
@@ -384,19 +382,3 @@ def compare_metric(
     compared = compare_arms(arms, metric, pairs, cluster_by, seed)
     bounds = arm_bounds(arms, metric, graded.examples, pairs)
     return MetricCompared(graded.name, metric, compared, bounds)
-
-
-def check_seeds(graded: GradedSet, pairs: Pairs) -> None:
-    """Refuse pairs of arms that have several seeds each, and not as many.
-
-    Raises:
-        DataError: If there is such a pair.
-    """
-    arms = graded.greedy or graded.sampled
-    for left, right in pairs:
-        num_left, num_right = len(arms[left]), len(arms[right])
-        if num_left != num_right and 1 not in (num_left, num_right):
-            raise DataError(
-                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
-                "one of them a single one"
-            )
