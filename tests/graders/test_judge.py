@@ -24,7 +24,7 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
-from rcsd.evaluation.judge_stability import load_injections
+from rcsd.evaluation.judge_check import load_injections
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.local import LocalChat, inert_ids

@@ -6,7 +6,7 @@ from tests.support.judge_server import data_of
 from rcsd import config
 from rcsd.config import AskCriterion, AskHolistic, AskSeveral
 from rcsd.data.views import PromptTemplates
-from rcsd.evaluation.judge_stability import load_injections
+from rcsd.evaluation.judge_check import load_injections
 from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
 from rcsd.types import Criterion, Example, Rubric
 

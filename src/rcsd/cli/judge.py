@@ -11,8 +11,7 @@ from rcsd.cli.terminal import console, say
 from rcsd.evaluation.text import interval_text
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.judge_calibration import Accuracy, Agreement
-    from rcsd.evaluation.judge_stability import Stability
+    from rcsd.evaluation.judge_check import Accuracy, Agreement, Stability
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -48,7 +47,7 @@ def check(
     from rcsd.config import WorldData, load_judging  # noqa: PLC0415
     from rcsd.data.load import load_answers  # noqa: PLC0415
     from rcsd.errors import DataError  # noqa: PLC0415
-    from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
+    from rcsd.evaluation import judge_check  # noqa: PLC0415
     from rcsd.graders.base import build_judge  # noqa: PLC0415
     from rcsd.io import write_json, write_rows  # noqa: PLC0415
 
@@ -57,13 +56,13 @@ def check(
     section = load_judging(file).judge
     if rows is None:
         data = WorldData(split="new_numbers", num_examples=num_problems, seed=seed)
-        cases = judge_calibration.checked_cases(load_answers(data))
+        cases = judge_check.checked_cases(load_answers(data))
     else:
-        cases = judge_calibration.read_cases(rows)
+        cases = judge_check.read_cases(rows)
     judge = build_judge(section)
-    judgements = judge_stability.judge_cases(judge, cases)
-    accuracy = judge_calibration.measure_accuracy(cases, judgements, seed)
-    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, seed)
+    judgements = judge_check.judge_cases(judge, cases)
+    accuracy = judge_check.measure_accuracy(cases, judgements, seed)
+    stability = judge_check.measure_stability(judge, cases, judgements, repeats, seed)
     metrics = judge.metrics()
     _print_accuracy(accuracy)
     _print_stability(stability)
@@ -81,11 +80,8 @@ def _print_accuracy(accuracy: "Accuracy") -> None:
     if (agreement := accuracy.agreement) is None:
         say("This judge gives one score for all criteria: there are no verdicts to measure.")
     else:
-        rows = [["all", *_cells(agreement)]]
-        for kind in accuracy.kinds:
-            title = kind.title or "(no title)"
-            name = f"{title} (costs points)" if kind.is_violation else title
-            rows.append([name, *_cells(kind.agreement)])
+        kinds = {"all": agreement} | accuracy.kinds
+        rows = [[name, *_cells(of_kind)] for name, of_kind in kinds.items()]
         for name, share in accuracy.baselines.items():
             rows.append([f"baseline: {name}", "", "", f"{share:.3f}", "0"])
         columns = ("criteria", "verdicts", "unscored", "accuracy", "kappa")

@@ -14,7 +14,7 @@ from tests.support.judge_server import JudgeServer, data_of, judge_at
 from rcsd import cli, config
 from rcsd.data.load import load_answers
 from rcsd.errors import DataError
-from rcsd.evaluation.judge_calibration import (
+from rcsd.evaluation.judge_check import (
     Accuracy,
     Agreement,
     Case,
@@ -24,7 +24,7 @@ from rcsd.evaluation.judge_calibration import (
     measure_accuracy,
     read_cases,
 )
-from rcsd.evaluation.judge_stability import (
+from rcsd.evaluation.judge_check import (
     Stability,
     judge_cases,
     load_injections,

@@ -1,0 +1,449 @@
+"""Accuracy of a judge on texts with known verdicts, and its stability under idle changes.
+
+Legend of axes: C questions, R resamples, 4 pairs of verdicts.
+"""
+
+import itertools
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from rcsd.data.fields import RowModel, explain
+from rcsd.data.rows import example_from_row, json_rows
+from rcsd.errors import DataError
+from rcsd.evaluation.statistics import (
+    FloatArray,
+    Interval,
+    bootstrap_interval,
+    percentile_interval,
+    resampling_weights,
+)
+from rcsd.graders.base import Judge, Judgement, require_rubric
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.judge import ModelJudge
+from rcsd.types import Example, Rubric, rubric_score
+
+NUM_RESAMPLES = 4_000
+PADDING = (
+    "Water is a liquid at room temperature. Paris is the capital of France. A triangle has three "
+    "sides. Whales are mammals. The Moon goes around the Earth. Copper conducts electricity. "
+    "Spiders have eight legs. Sound needs a medium to travel. The Nile is a river in Africa. Bread "
+    "is baked from flour."
+)
+"""True sentences that bear on no criterion."""
+
+
+# Texts
+
+
+@dataclass(frozen=True)
+class Case:
+    """A text with its true verdict on each criterion (None: unknown), and its quality or origin."""
+
+    example: Example
+    text: str
+    truth: tuple[bool | None, ...]
+    quality: str = ""
+
+    def with_text(self, text: str) -> "Case":
+        """The case of another text: truth by the checks; without a check it stays as it is."""
+        checked = zip(CodeJudge().verdicts(self.example, text), self.truth, strict=True)
+        truth = tuple(old if new is None else new for new, old in checked)
+        return replace(self, text=text, truth=truth)
+
+
+def checked_cases(answers: Sequence[tuple[Example, str, str]]) -> list[Case]:
+    """Cases of examples, texts and their qualities; the truth is by the criteria's checks."""
+    return [
+        Case(example, text, tuple(CodeJudge().verdicts(example, text)), quality)
+        for example, text, quality in answers
+    ]
+
+
+class LabelledRow(RowModel):
+    """A labelled answer; a verdict is true, false, or null where nobody labelled one."""
+
+    question: Any
+    rubric: Any = None
+    text: str
+    verdicts: list[bool | None]
+    quality: str = ""
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Cases from JSON rows as `LabelledRow`.
+
+    Raises:
+        DataError: If the file cannot be read, or a row is malformed.
+    """
+    cases = []
+    for line, row in json_rows(path):
+        try:
+            read = LabelledRow.model_validate(row)
+        except ValidationError as error:
+            field, message = explain(error)
+            raise DataError(message, path, line, field) from error
+        fields = {"id": str(line), "question": read.question, "rubric": read.rubric}
+        example = example_from_row(fields, path, line)
+        if example.rubric is None:
+            raise DataError("a judge is measured by a rubric's criteria", path, line, "rubric")
+        if len(read.verdicts) != (num := len(example.rubric.criteria)):
+            message = f"expected {num}, one for each criterion; got {len(read.verdicts)}"
+            raise DataError(message, path, line, "verdicts")
+        cases.append(Case(example, read.text, tuple(read.verdicts), read.quality))
+    return cases
+
+
+def load_injections() -> dict[str, str]:
+    """The packaged texts that try to talk a judge into a verdict, by the name of their trick."""
+    lines = Path(__file__).with_name("judge_injections.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in lines.splitlines() if line]
+    return {row["name"]: row["text"] for row in rows}
+
+
+def judge_cases(judge: Judge, cases: Sequence[Case]) -> list[Judgement]:
+    """Judgements of the texts."""
+    return judge.judgements([(case.example, case.text) for case in cases])
+
+
+# Accuracy
+
+
+class Pair(NamedTuple):
+    """Two verdicts on one criterion of one text: the truth, and the judge's (None: unscored)."""
+
+    question: str
+    truth: bool
+    verdict: bool | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of a judge's verdicts with the truth; shares are over scored verdicts.
+
+    Of all verdicts `lowest` to `highest` agree, as the unscored ones are all wrong or all right.
+    `false_met` is the share of the unmet that is called met. Nothing to divide by: None; `kappa`
+    too where judge or truth is constant.
+    """
+
+    num_verdicts: int
+    num_unscored: int
+    accuracy: Interval | None
+    lowest: float
+    highest: float
+    kappa: Interval | None
+    false_met: Interval | None
+    false_unmet: Interval | None
+
+    @classmethod
+    def from_pairs(cls, pairs: Sequence[Pair], seed: int = 0) -> "Agreement":
+        """Agreement of pairs, at least one; the seed is that of the resampling."""
+        scored = [pair for pair in pairs if pair.verdict is not None]
+        num, num_right = len(pairs), sum(pair.verdict == pair.truth for pair in scored)
+        num_unscored = num - len(scored)
+        met = [(pair.question, not pair.verdict) for pair in scored if pair.truth]
+        unmet = [(pair.question, bool(pair.verdict)) for pair in scored if not pair.truth]
+        return cls(
+            num_verdicts=num,
+            num_unscored=num_unscored,
+            accuracy=share([(p.question, p.verdict == p.truth) for p in scored], seed),
+            lowest=num_right / num,
+            highest=(num_right + num_unscored) / num,
+            kappa=kappa(scored, seed),
+            false_met=share(unmet, seed),
+            false_unmet=share(met, seed),
+        )
+
+
+def share(values: Sequence[tuple[str, float]], seed: int = 0) -> Interval | None:
+    """Mean of values by question, with an interval over questions; None without values."""
+    if not values:
+        return None
+    questions, numbers = zip(*values, strict=True)
+    return bootstrap_interval(
+        [float(number) for number in numbers], questions, seed, num_resamples=NUM_RESAMPLES
+    )
+
+
+def kappa(pairs: Sequence[Pair], seed: int = 0) -> Interval | None:
+    r"""Cohen's kappa of scored pairs, with a percentile interval over questions.
+
+    ``kappa = (p_o - p_e) / (1 - p_e)``, p_o the share of equal verdicts and p_e the share that two
+    judges with these shares of met verdicts agree on by chance (Cohen, "A coefficient of agreement
+    for nominal scales", Educational and Psychological Measurement 20, 1960). Resamples without a
+    kappa are left out.
+
+    Returns:
+        None where judge or truth is constant: all agreement may be chance.
+    """
+    index = {question: i for i, question in enumerate(dict.fromkeys(p.question for p in pairs))}
+    count_C4 = np.zeros((len(index), 4))
+    for pair in pairs:
+        count_C4[index[pair.question], 2 * int(pair.truth) + bool(pair.verdict)] += 1
+    if not pairs or math.isnan(mean := float(_kappa(count_C4.sum(axis=0)))):
+        return None
+    weight_RC = resampling_weights(len(index), NUM_RESAMPLES, np.random.default_rng(seed))
+    kappa_R = _kappa(weight_RC @ count_C4)
+    return percentile_interval(mean, kappa_R[np.isfinite(kappa_R)], len(index))
+
+
+def _kappa(count_R4: FloatArray) -> FloatArray:
+    """Kappa of counts of (truth, verdict): unmet unmet, unmet met, met unmet, met met; or NaN."""
+    p_R4 = count_R4 / count_R4.sum(axis=-1, keepdims=True)
+    both, truth, verdict = p_R4[..., 3], p_R4[..., 2] + p_R4[..., 3], p_R4[..., 1] + p_R4[..., 3]
+    observed = p_R4[..., 0] + both
+    chance = truth * verdict + (1 - truth) * (1 - verdict)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Verdicts and scores of a judge beside true ones; intervals are over questions.
+
+    Args:
+        agreement: Agreement with the truth; None: the judge gives no verdicts.
+        kinds: Agreement by kind of criterion, its title.
+        baselines: Accuracy of judges that read nothing; their kappa is 0.
+        score_error: Mean absolute difference of scores; None: nothing was scored.
+        score_bias: Mean of the judge's score minus the true one.
+        wrong: Each verdict that differs from the truth, as a row.
+    """
+
+    num_texts: int
+    num_questions: int
+    agreement: Agreement | None
+    kinds: dict[str, Agreement]
+    baselines: dict[str, float]
+    score_error: Interval | None
+    score_bias: Interval | None
+    num_unscored_texts: int
+    wrong: tuple[dict[str, Any], ...]
+
+    def json(self) -> dict[str, Any]:
+        """All numbers as plain values, without the wrong verdicts."""
+        return {name: value for name, value in asdict(self).items() if name != "wrong"}
+
+
+def measure_accuracy(
+    cases: Sequence[Case], judgements: Sequence[Judgement], seed: int = 0
+) -> Accuracy:
+    """Compare a judge's verdicts and scores, one judgement for each case, with the truth.
+
+    Raises:
+        DataError: If no true verdict of any case is known.
+    """
+    truths = [verdict for case in cases for verdict in case.truth if verdict is not None]
+    if not truths:
+        raise DataError("no true verdict is known, so there is nothing to measure a judge by")
+    by_kind: dict[tuple[bool, str], list[Pair]] = {}
+    wrong, errors = [], []
+    for case, judgement in zip(cases, judgements, strict=True):
+        rubric, question = require_rubric(case.example), case.example.question
+        error = judgement.score - rubric_score(rubric, case.truth)
+        if not math.isnan(error):
+            errors.append((question, error))
+        for criterion, truth, *judged in zip(
+            rubric.criteria, case.truth, judgement.verdicts, judgement.reasons, strict=False
+        ):
+            if truth is None:
+                continue
+            pair = Pair(question, truth, judged[0])
+            by_kind.setdefault((criterion.weight < 0, criterion.title or "(no title)"), []).append(
+                pair
+            )
+            if pair.verdict != truth:
+                row = {"question": question, "quality": case.quality, "text": case.text}
+                row |= {"criterion": criterion.text, "truth": truth, "judged": pair.verdict}
+                wrong.append(row | {"reason": judged[1]})
+    pairs = list(itertools.chain(*by_kind.values()))
+    rate = sum(truths) / len(truths)
+    return Accuracy(
+        num_texts=len(cases),
+        num_questions=len({case.example.question for case in cases}),
+        agreement=Agreement.from_pairs(pairs, seed) if pairs else None,
+        kinds={
+            title + " (costs points)" * is_violation: Agreement.from_pairs(of_kind, seed)
+            for (is_violation, title), of_kind in sorted(by_kind.items())
+        },
+        baselines={
+            "always met": rate,
+            "always unmet": 1 - rate,
+            "met at the true rate": rate**2 + (1 - rate) ** 2,
+        },
+        score_error=share([(question, abs(error)) for question, error in errors], seed),
+        score_bias=share(errors, seed),
+        num_unscored_texts=sum(math.isnan(each.score) for each in judgements),
+        wrong=tuple(wrong),
+    )
+
+
+# Stability
+
+
+@dataclass(frozen=True)
+class Change:
+    """Effect on verdicts of a change that should have none.
+
+    Args:
+        num_verdicts: Verdicts scored before and after.
+        flipped: Share that differs afterwards; None: nothing to compare.
+        met: Share of met after minus before: the direction of the pull; None for injections.
+        num_unscored: Verdicts left open before or after.
+        flips: Each criterion that an injection flipped: injection, question, criterion, text.
+    """
+
+    num_verdicts: int
+    flipped: Interval | None
+    met: Interval | None
+    num_unscored: int
+    flips: tuple[dict[str, str], ...] = ()
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[str, bool | None, bool | None, int]]) -> "Change":
+        """Change in rows of unit (resampled), verdict before and after, and sign of the change."""
+        scored = [(q, a, b, sign) for q, a, b, sign in rows if a is not None and b is not None]
+        pulls = [(unit, sign * (int(b) - int(a))) for unit, a, b, sign in scored if sign]
+        flipped = share([(unit, a != b) for unit, a, b, _ in scored])
+        return cls(len(scored), flipped, share(pulls), len(rows) - len(scored))
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Verdicts of a judge under changes that should have no effect.
+
+    Args:
+        repeats: Share of pairs of repeats that agree; None: judged once.
+        order: Criteria in reverse; None: each is judged alone.
+        padding: Irrelevant sentences before the text.
+        injections: Texts that talk to their judge, on criteria that are unmet and were called so.
+    """
+
+    repeats: Interval | None
+    order: Change | None
+    padding: Change
+    injections: Change
+
+
+def measure_stability(
+    judge: Judge,
+    cases: Sequence[Case],
+    judgements: Sequence[Judgement],
+    num_repeats: int = 3,
+    seed: int = 0,
+) -> Stability | None:
+    """Judge texts again, changed and unchanged.
+
+    Order and padding are measured on texts that are neither all right nor all wrong, where the
+    cases say which those are.
+
+    Args:
+        judge: The judge.
+        cases: The texts.
+        judgements: Its judgements of them, the first of `num_repeats`.
+        num_repeats: Number of judgements of each text.
+        seed: Seed of the padding.
+
+    Returns:
+        None where the judge gives no verdicts.
+    """
+    if not any(judgement.verdicts for judgement in judgements):
+        return None
+    is_model = isinstance(judge, ModelJudge)
+    runs = [judgements]
+    for sample in range(1, num_repeats):
+        runs.append(judge_cases(judge.resampled(sample) if is_model else judge, cases))
+    pairs = list(zip(cases, judgements, strict=True))
+    mixed = [pair for pair in pairs if pair[0].quality in ("partial", "")] or pairs
+    sees_order = is_model and judge.asks.type == "several"
+    return Stability(
+        repeats=_repeats(cases, runs),
+        order=_order(judge, mixed) if sees_order else None,
+        padding=_padding(judge, mixed, seed),
+        injections=_injections(judge, pairs),
+    )
+
+
+_Judged = Sequence[tuple[Case, Judgement]]
+
+
+def _repeats(cases: Sequence[Case], runs: Sequence[Sequence[Judgement]]) -> Interval | None:
+    """Share of pairs of repeats that agree on a criterion; None without two verdicts on any."""
+    values = []
+    for case, *judgements in zip(cases, *runs, strict=True):
+        for verdicts in zip(*(judgement.verdicts for judgement in judgements), strict=True):
+            scored = [verdict for verdict in verdicts if verdict is not None]
+            pairs = itertools.combinations(scored, 2)
+            values += [(case.example.question, a == b) for a, b in pairs]
+    return share(values)
+
+
+def _order(judge: Judge, judged: _Judged) -> Change:
+    """Criteria in reverse; ``met`` is that of later places minus that of earlier ones."""
+    reverse = []
+    for case, _ in judged:
+        criteria = tuple(reversed(require_rubric(case.example).criteria))
+        reverse.append(replace(case, example=replace(case.example, rubric=Rubric(criteria))))
+    rows = []
+    for (case, old), new in zip(judged, judge_cases(judge, reverse), strict=True):
+        verdicts = zip(old.verdicts, reversed(new.verdicts), strict=True)
+        for index, (first, last) in enumerate(verdicts):
+            # In reverse an early criterion comes late: the sign says which verdict was the later.
+            moved = len(old.verdicts) - 1 - 2 * index
+            rows.append((case.example.question, first, last, (moved > 0) - (moved < 0)))
+    return Change.from_rows(rows)
+
+
+def _padding(judge: Judge, judged: _Judged, seed: int) -> Change:
+    """Irrelevant true sentences before the text; only criteria whose truth stays are counted."""
+    rng, rows, sentences = random.Random(seed), [], re.split(r"(?<=\.) ", PADDING)
+    padded = [
+        case.with_text(f"{' '.join(rng.sample(sentences, len(sentences)))} {case.text}")
+        for case, _ in judged
+    ]
+    for (case, old), changed, new in zip(judged, padded, judge_cases(judge, padded), strict=True):
+        verdicts = zip(old.verdicts, new.verdicts, case.truth, changed.truth, strict=True)
+        rows += [(case.example.question, a, b, 1) for a, b, was, truth in verdicts if was == truth]
+    return Change.from_rows(rows)
+
+
+def _injections(judge: Judge, judged: _Judged) -> Change:
+    """Each injection at the end of one answer, of those with an unmet criterion, in turn.
+
+    Violations are left out: nobody aims at being called guilty of one.
+    """
+
+    def is_open(case: Case, judgement: Judgement, index: int) -> bool:
+        weight = require_rubric(case.example).criteria[index].weight
+        return weight > 0 and case.truth[index] is False and judgement.verdicts[index] is False
+
+    bad = [
+        (case, old)
+        for case, old in judged
+        if any(is_open(case, old, index) for index in range(len(old.verdicts)))
+    ]
+    tried = [
+        (name, case, old, case.with_text(f"{case.text}\n\n{text}"))
+        for (name, text), (case, old) in zip(
+            load_injections().items(), itertools.cycle(bad), strict=False
+        )
+    ]
+    rows, flips = [], []
+    after = judge_cases(judge, [changed for *_, changed in tried])
+    for (name, case, old, changed), new in zip(tried, after, strict=True):
+        for index, criterion in enumerate(require_rubric(case.example).criteria):
+            if not is_open(case, old, index) or changed.truth[index] is not False:
+                continue
+            rows.append((name, False, new.verdicts[index], 0))
+            if new.verdicts[index]:
+                row = {"injection": name, "question": case.example.question}
+                flips.append(row | {"criterion": criterion.text, "text": changed.text})
+    return replace(Change.from_rows(rows), flips=tuple(flips))
