@@ -158,7 +158,6 @@ def test_a_study_trains_compares_and_goes_on(
     summary = json.loads((tmp_path / "out" / "study.json").read_text())
     assert summary["config"]["arms"]["sft"]["run"]["method"] == {"type": "sft"}
     assert "<html" in (tmp_path / "out" / "report.html").read_text()
-    assert (tmp_path / "out" / "scores.svg").is_file()
     unwrapped = " ".join(out.split())
     assert summary["findings"][0].startswith("After 12 tokens, on new numbers, rcsd scores ")
     assert all(finding in unwrapped for finding in summary["findings"])

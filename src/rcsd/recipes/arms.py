@@ -15,7 +15,6 @@ from rcsd.evaluation.compare import (
     compare_columns,
     resampled_unit,
 )
-from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import (
     Estimate,
     Outcome,
@@ -25,7 +24,7 @@ from rcsd.evaluation.report import (
 )
 from rcsd.evaluation.statistics import FloatArray
 from rcsd.graders.grade import Graded
-from rcsd.io import write_json, write_text
+from rcsd.io import write_json
 from rcsd.types import Example
 
 METRICS = ("score", "accuracy")
@@ -111,12 +110,9 @@ def differences(comparisons: Sequence[ArmComparison], suffix: str = "") -> list[
 
 
 def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, Any]) -> Outcome:
-    """Write the summary, the page and its figures into a folder."""
+    """Write the summary and the page into a folder."""
     write_json(out / file, summary)
     write_report(page, out / "report.html")
-    for figure, rows in (("scores", page.estimates), ("relations", page.relations)):
-        if rows:
-            write_text(out / f"{figure}.svg", figure_svg(page, figure))
     # Of a study the columns at equal tokens alone: those of both axes are wider than a terminal.
     columns = tuple(row for row in page.estimates if row.metric in METRICS)
     table = estimates_table(replace(page, estimates=columns))
