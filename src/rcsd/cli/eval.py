@@ -13,7 +13,7 @@ from rcsd.cli.terminal import bars, console, quieten_libraries, say
 from rcsd.evaluation.text import interval_text
 
 
-def evaluate(  # noqa: PLR0913 (a command line)
+def evaluate(
     target: Annotated[
         str,
         typer.Argument(help="YAML file, a run's folder, or a model: hub id, folder, builtin:X."),
@@ -28,12 +28,6 @@ def evaluate(  # noqa: PLR0913 (a command line)
     limit: Annotated[
         int | None, typer.Option(min=1, help="Number of problems taken of each task.")
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Engine: local, hf, vllm or vllm_server.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
-    ] = None,
     judge: Annotated[
         Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
     ] = None,
@@ -44,11 +38,10 @@ def evaluate(  # noqa: PLR0913 (a command line)
     --tasks, into evals/MODEL. OUT gets completions.jsonl, summary.json, eval.json (configuration,
     versions, fingerprints) and the questions in examples/. An interrupted evaluation resumes.
     """
-    from rcsd.evaluation.targets import EvalOptions, build_eval_config  # noqa: PLC0415
+    from rcsd.evaluation.targets import build_eval_config  # noqa: PLC0415
 
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
-    options = EvalOptions(names, samples, limit, engine, preset, judge)
-    settings = build_eval_config(target, overrides or [], options)
+    settings = build_eval_config(target, overrides or [], names, samples, limit, judge)
     from rcsd.evaluation.run import run_eval  # noqa: PLC0415 (torch takes seconds)
 
     quieten_libraries()
