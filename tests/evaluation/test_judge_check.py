@@ -19,16 +19,14 @@ from rcsd.evaluation.judge_check import (
     Agreement,
     Case,
     Pair,
-    checked_cases,
-    kappa,
-    measure_accuracy,
-    read_cases,
-)
-from rcsd.evaluation.judge_check import (
     Stability,
+    checked_cases,
     judge_cases,
+    kappa,
     load_injections,
+    measure_accuracy,
     measure_stability,
+    read_cases,
 )
 from rcsd.graders.base import Judge, require_rubric
 from rcsd.graders.code import CodeJudge

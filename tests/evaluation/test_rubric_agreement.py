@@ -12,14 +12,15 @@ from rcsd.data.world.problems import FULL_STYLE, examples, redraw_draft, written
 from rcsd.data.written import read_completions, written_rubrics
 from rcsd.errors import ConfigError, DataError
 from rcsd.evaluation.rubric_agreement import (
+    THRESHOLD,
+    Matcher,
+    build_matcher,
     compare_agreements,
     measure_agreement,
     order_agreement,
     rank_correlation,
 )
-from rcsd.evaluation.rubric_matchers import THRESHOLD, Matcher, build_matcher
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
 
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
@@ -98,7 +99,7 @@ def test_the_matcher_follows_from_the_rows_unless_it_is_named():
 
 def test_precision_and_recall_are_shares_of_points():
     written = rubric(says("scattering", 2), says("scattering", 1), says("sky", -5))
-    found = measure_agreement([GOLD], {"a": written}, BY_CHECKS, NONE, CodeJudge())
+    found = measure_agreement([GOLD], {"a": written}, BY_CHECKS, NONE)
     row = found.rows[0]
     assert row.pairs == ((6, 2),)
     assert row.precision == pytest.approx(2 / 8)  # said twice: the second time is in vain
@@ -132,7 +133,7 @@ def test_answers_are_ordered_by_points_that_are_not_clipped():
     gold = example(says("good", 1), says("bad", -2), says("worse", -3))
     texts = {"a": ["bad", "worse"]}  # both score 0
     written = {"a": rubric(says("good", 1), says("bad", -1), says("worse", -2))}
-    found = measure_agreement([gold], written, BY_CHECKS, texts, CodeJudge())
+    found = measure_agreement([gold], written, BY_CHECKS, texts)
     assert found.verdict_agreement is not None
     assert found.verdict_agreement.mean == 1.0
 
@@ -140,7 +141,7 @@ def test_answers_are_ordered_by_points_that_are_not_clipped():
 def test_criteria_without_a_verdict_order_nothing_and_are_counted():
     written = {"a": rubric(says("scattering", 1), Criterion("Is deep.", 9))}
     texts = {"a": ["scattering", "nothing", "wavelength"]}
-    found = measure_agreement([GOLD], written, BY_CHECKS, texts, CodeJudge())
+    found = measure_agreement([GOLD], written, BY_CHECKS, texts)
     assert found.rows[0].num_unscored == found.num_unscored == 1
     # Gold: 6, 0, 3; written: 1, 0, 0; so two pairs alike and one tie.
     assert found.rows[0].verdict_agreement == pytest.approx(2.5 / 3)
@@ -150,8 +151,8 @@ def test_a_missing_rubric_is_an_error_or_counts_as_one_that_says_nothing():
     other = example(says("sky", 1), id="b")
     written, texts = {"b": rubric(says("sky", 1))}, {"a": ["scattering", "no"], "b": ["sky", "no"]}
     with pytest.raises(DataError, match=r"no written rubric for 1 of 2 gold ids: 'a'"):
-        measure_agreement([GOLD, other], written, BY_CHECKS, texts, CodeJudge())
-    found = measure_agreement([GOLD, other], written, BY_CHECKS, texts, CodeJudge(), True)
+        measure_agreement([GOLD, other], written, BY_CHECKS, texts)
+    found = measure_agreement([GOLD, other], written, BY_CHECKS, texts, True)
     assert found.missing == ("a",)
     assert [(row.precision, row.recall, row.f1) for row in found.rows] == [(0, 0, 0), (1, 1, 1)]
     assert [row.verdict_agreement for row in found.rows] == [0.5, 1.0]
@@ -176,13 +177,13 @@ def test_a_comparison_is_paired_by_row():
     def measured(written: Rubric):
         texts = {"0": ["sky", "sea and sky"]}
         rubrics = {e.id: written for e in gold}
-        return measure_agreement(gold, rubrics, BY_CHECKS, texts, CodeJudge())
+        return measure_agreement(gold, rubrics, BY_CHECKS, texts)
 
     change = compare_agreements(measured(whole), measured(half))
     assert change["precision"] == Interval(0, 0, 0, 4)
     assert change["recall"] == Interval(0.5, 0.5, 0.5, 4)
     assert change["verdict_agreement"] == Interval(0.5, 0.5, 0.5, 1)
-    first = measure_agreement(gold[:1], {"0": half}, BY_CHECKS, NONE, CodeJudge())
+    first = measure_agreement(gold[:1], {"0": half}, BY_CHECKS, NONE)
     with pytest.raises(ValueError, match="same gold rows"):
         compare_agreements(measured(whole), first)
 
@@ -206,7 +207,7 @@ def test_a_rubric_agrees_with_itself(
 ):
     gold = rubric_from(drawn)
     rows = [Example("a", "Why?", rubric=gold)]
-    found = measure_agreement(rows, {"a": gold}, matcher, {"a": texts}, CodeJudge())
+    found = measure_agreement(rows, {"a": gold}, matcher, {"a": texts})
     row = found.rows[0]
     assert (row.precision, row.recall, row.f1) == (1, 1, 1)
     assert row.verdict_agreement in (None, 1.0)
@@ -230,7 +231,7 @@ def test_gold_of_the_world_written_in_plain_words_agrees_with_itself():
         ]
         for row in gold
     }
-    found = measure_agreement(gold, read_rubrics(gold, bare), BY_CHECKS, texts, CodeJudge())
+    found = measure_agreement(gold, read_rubrics(gold, bare), BY_CHECKS, texts)
     assert found.f1.mean == 1.0
     assert found.weight_correlation is not None
     assert found.weight_correlation.mean == pytest.approx(1.0)
@@ -296,8 +297,6 @@ def test_completions_need_gold_that_code_can_check(tmp_path: Path):
 
 def test_no_gold_and_gold_without_a_rubric_are_errors():
     with pytest.raises(DataError, match="no gold row"):
-        measure_agreement([], {}, BY_CHECKS, NONE, CodeJudge())
+        measure_agreement([], {}, BY_CHECKS, NONE)
     with pytest.raises(DataError, match="has no rubric"):
-        measure_agreement(
-            [Example("a", "Why?")], {"a": rubric(says("x", 1))}, BY_CHECKS, NONE, CodeJudge()
-        )
+        measure_agreement([Example("a", "Why?")], {"a": rubric(says("x", 1))}, BY_CHECKS, NONE)

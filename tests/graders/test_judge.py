@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rcsd.graders.judge.local import LocalChat, inert_ids
 from tests.support.judge_server import (
     JudgeServer,
     chat,
@@ -27,7 +28,6 @@ from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.judge_check import load_injections
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.local import LocalChat, inert_ids
 from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
 from rcsd.training.record import check_same_run, create_run

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rcsd.graders.judge.cost import RateLimiter
 from tests.support.judge_server import JudgeServer, judge_at, names
 
 from rcsd.errors import RunError
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.cost import RateLimiter
 from rcsd.types import Criterion, Example, Rubric
 
 RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))

@@ -91,9 +91,11 @@ def score(  # noqa: PLR0913 (each is an option)
     from rcsd.data.load import read_rubrics  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.data.written import read_completions, written_rubrics  # noqa: PLC0415
-    from rcsd.evaluation.rubric_agreement import compare_agreements, measure_agreement  # noqa: PLC0415
-    from rcsd.evaluation.rubric_matchers import build_matcher  # noqa: PLC0415
-    from rcsd.graders.code import CodeJudge  # noqa: PLC0415
+    from rcsd.evaluation.rubric_agreement import (  # noqa: PLC0415
+        build_matcher,
+        compare_agreements,
+        measure_agreement,
+    )
     from rcsd.io import check_writable, write_json  # noqa: PLC0415
 
     if json is not None:
@@ -109,9 +111,7 @@ def score(  # noqa: PLR0913 (each is an option)
             if number:
                 console.print(f"{path}: rows that are {what}: {number}")
         rubrics = read_rubrics(examples, file.rubrics)
-        return measure_agreement(
-            examples, rubrics, matcher, texts, CodeJudge(), allow_missing, seed
-        )
+        return measure_agreement(examples, rubrics, matcher, texts, allow_missing, seed)
 
     after, earlier = measured(written), None if before is None else measured(before)
     difference = None if earlier is None else compare_agreements(after, earlier, seed)

@@ -11,11 +11,14 @@ from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
 from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
-from rcsd.evaluation.rubric_matchers import build_matcher
+from rcsd.evaluation.rubric_agreement import (
+    Agreement,
+    build_matcher,
+    compare_agreements,
+    measure_agreement,
+)
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.code import CodeJudge
 from rcsd.recipes.arms import (
     compare_on_sets,
     differences,
@@ -183,7 +186,7 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
             clusters = {example.id: example.tags["template"] for example in examples}
         matcher = build_matcher(examples, None, None)
         measured.setdefault(writer, {})[name] = measure_agreement(
-            examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
+            examples, rubrics, matcher, texts, seed=seed, clusters=clusters
         )
     return measured
 
