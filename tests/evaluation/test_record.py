@@ -79,8 +79,6 @@ def test_a_summary_has_means_intervals_and_counts():
     score = found["metrics"]["score"]
     assert score["num_left_out"] == 1
     assert score["by_question"] == {"mean": pytest.approx(2 / 3), "low": 0.0, "high": 1.0, "n": 3}
-    # Templates (1, 0) and (1): resampled means 1/2, 2/3, 1.
-    assert score["by_template"] == {"mean": pytest.approx(2 / 3), "low": 0.5, "high": 1.0, "n": 2}
     assert found["greedy"] == {
         "num_completions": 4,
         "num_unscored": 1,
@@ -91,7 +89,7 @@ def test_a_summary_has_means_intervals_and_counts():
     }
     assert "sampled" not in found
     ungraded = summarize({"own": SetAnswers(asked[3:], rows[3:], ())}, seed=0)["sets"]["own"]
-    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
+    empty = {"by_question": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
     assert ungraded["metrics"]["score"] == empty
 
 
@@ -102,7 +100,6 @@ def test_a_summary_of_samples_has_one_value_a_question():
     means = {name: of["by_question"]["mean"] for name, of in found["metrics"].items()}
     assert means == {"score_avg@2": 0.75, "accuracy_avg@2": 0.75, "pass@1": 0.75, "pass@2": 1.0}
     assert all(of["by_question"]["n"] == 2 for of in found["metrics"].values())
-    assert all("by_template" not in of for of in found["metrics"].values())
 
 
 def test_words_of_the_command_name_arms_and_their_seeds():

@@ -123,10 +123,10 @@ def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table
         return interval_text(interval), "" if interval is None else str(interval.n)
 
     rows = [
-        (metric, *cells(of["by_question"]), *cells(of.get("by_template")), str(of["num_left_out"]))
+        (metric, *cells(of["by_question"]), str(of["num_left_out"]))
         for metric, of in metrics.items()
     ]
-    columns = ("metric", "by question", "n", "by template", "n", "left out")
+    columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 
 

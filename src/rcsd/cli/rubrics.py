@@ -296,7 +296,6 @@ _MEASURES = {
     "precision": "criteria: precision, by points",
     "recall": "criteria: recall, by points",
     "f1": "criteria: F1",
-    "weight_correlation": "points: rank correlation",
     "verdict_agreement": "answers: order as gold's",
 }
 

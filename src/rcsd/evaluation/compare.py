@@ -35,15 +35,11 @@ class ArmMean:
 
 @dataclass(frozen=True, slots=True)
 class ArmDifference:
-    """Paired difference of two arms.
+    """Paired difference of two arms, left minus right, over seeds and questions.
 
-    Args:
-        left: Name of the one; above 0: it has more.
-        right: Name of the other.
-        interval: As of `paired_difference`, over seeds and questions.
-        p_value: Of `permutation_p_value`: it tests whether these trained models differ on other
-            questions, not what other seeds give.
-        holm_p_value: The same adjusted for all differences of its family, or None: not yet.
+    Its p-value, of `permutation_p_value`, tests whether these trained models differ on other
+    questions, not what other seeds give. `holm_p_value` is the same adjusted for all differences of
+    its family; None: not yet.
     """
 
     left: str
@@ -55,13 +51,10 @@ class ArmDifference:
 
 @dataclass(frozen=True, slots=True)
 class ArmsCompared:
-    """Means and differences of arms in one metric.
+    """Means and differences of arms in one metric; no means where nothing is compared.
 
-    Args:
-        means: One for each arm; empty where nothing is compared.
-        differences: One for each pair.
-        num_compared: Number of columns that every seed of every arm has a value for.
-        num_left_out: Number of the other columns, which are left out of all arms.
+    `num_compared` columns have a value in every seed of every arm; the other `num_left_out` are
+    left out of all arms.
     """
 
     means: tuple[ArmMean, ...]
@@ -85,8 +78,8 @@ def compare_arms(
 
     Raises:
         ValueError: If arms differ in their questions.
-        DataError: If a question has no such tag, or the arms of a pair have several seeds each, and
-            not as many.
+        DataError: If a question lacks the tag, or both arms of a pair have several seeds, and not
+            as many.
     """
     return compare_columns(*metric_columns(arms, metric, cluster_by), pairs, seed)
 
@@ -94,12 +87,7 @@ def compare_arms(
 def metric_columns(
     arms: Arms, metric: str, cluster_by: str | None
 ) -> tuple[dict[str, FloatArray], list[str]]:
-    """Values of each arm (S x N questions; NaN: not graded), and the cluster of each question.
-
-    Raises:
-        ValueError: If arms differ in their questions.
-        DataError: If a question has no such tag.
-    """
+    """Values of each arm (S x N questions; NaN: not graded), and the cluster of each question."""
     tags = {row.id: row.tags for row in next(iter(arms.values()))[0]}
     values = {}
     for arm, seeds in arms.items():
@@ -141,12 +129,9 @@ def compare_columns(
     Args:
         values: Arm -> S x N; NaN: no value.
         units: Cluster of each column.
-        pairs: As in `compare_arms`.
-        seed: As there.
+        pairs: As in `compare_arms`, as the seed and what is raised.
+        seed: See `pairs`.
         num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
-
-    Raises:
-        DataError: If the arms of a pair have several seeds each, and not as many.
     """
     for left, right in pairs:
         num_left, num_right = len(values[left]), len(values[right])
@@ -256,10 +241,7 @@ class GradedSet:
 def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) -> list[str]:
     """Metrics of a set: scores where there are rubrics, accuracies where there are references.
 
-    Args:
-        examples: The set.
-        greedy: Whether there are greedy answers.
-        num_samples: Samples of each question: avg@k, and pass@k for powers of two up to that.
+    With samples also avg@k, and pass@k for powers of two up to their number.
     """
     has_references = any(example.reference_answer is not None for example in examples)
     measures = ["score"] if any(example.rubric is not None for example in examples) else []
@@ -294,12 +276,9 @@ class CriterionCompared:
 
 @dataclass(frozen=True)
 class SetsCompared:
-    """Comparison of several sets.
+    """Comparison of sets by metrics, one family of Holm's adjustment, and by criteria, another.
 
-    Args:
-        metrics: Sets x metrics; their differences are one family of Holm's adjustment.
-        criteria: Sets x kinds of criteria; their differences are another.
-        num_untitled: Set -> number of criteria without a title, which are left out.
+    `num_untitled` criteria of each set have no title and are left out.
     """
 
     metrics: tuple[MetricCompared, ...]
@@ -335,7 +314,7 @@ def compare_sets(
 
     Args:
         sets: The answers.
-        pairs: As in `compare_arms`, as `cluster_by` and `seed`.
+        pairs: As in `compare_arms`, as all but `metrics`.
         metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
         cluster_by: See `pairs`.
         seed: See `pairs`.
@@ -347,8 +326,7 @@ def compare_sets(
     for metric in metrics:
         if metric not in there:
             raise DataError(f"no set has the metric '{metric}'; there are {', '.join(there)}")
-    by_metric: list[MetricCompared] = []
-    by_criterion: list[CriterionCompared] = []
+    by_metric, by_criterion = list[MetricCompared](), list[CriterionCompared]()
     num_untitled: dict[str, int] = {}
     for graded in sets:
         by_metric += [

@@ -40,12 +40,10 @@ _NO_SETTINGS = {"model", "data", "out", "templates", "max_prompt_tokens", "batch
 
 @dataclass(frozen=True)
 class SetAnswers:
-    """Graded answers of a model to one set.
+    """Graded answers of a model to one set, by whose rubrics they are graded.
 
-    Args:
-        examples: The set, with the rubrics that the answers are graded by.
-        greedy: One for each example, or none.
-        sampled: As many for each example, one example after the other; or none.
+    Greedy ones, one for each example, or none; and as many samples of each, one example after the
+    other, or none.
     """
 
     examples: Sequence[Example]
@@ -60,12 +58,9 @@ class SetAnswers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """The model that gave the answers.
+    """The model that gave the answers: path as configured, SHA-256 of the weights.
 
-    Args:
-        path: Its path in the configuration.
-        digest: SHA-256 of its weights.
-        training_seed: Seed of the run that trained it, or None: it is no run.
+    The seed is of the run that trained it; None: it is no run.
     """
 
     path: str
@@ -144,12 +139,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def write_record(record: EvalRecord, summary: Mapping[str, Any], folder: Path) -> None:
-    """Write a new evaluation into its `unfinished_folder`, which is then renamed.
-
-    Raises:
-        RunError: If it exists.
-        DataError: If it cannot be written.
-    """
+    """Write a new evaluation into its `unfinished_folder`, which is then renamed."""
     check_new(record.path)
     rows: list[dict[str, Any]] = []
     for name, answers in record.sets.items():
@@ -210,11 +200,6 @@ def read_record(path: Path) -> EvalRecord:
 def rejudge(path: Path, section: config.Judge, out: Path) -> dict[str, Any]:
     """Write an evaluation with the same answers, and the verdicts of another judge.
 
-    Args:
-        path: Folder of the evaluation.
-        section: Configuration of the judge.
-        out: New folder; must not exist.
-
     Returns:
         The summary.
 
@@ -246,45 +231,35 @@ def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
     """Estimates and counts of each set.
 
     A metric has ``by_question``: its interval resampled by question, or null where nothing could
-    be graded; ``by_template``: resampled by template, where every example has that tag;
-    ``num_left_out``: questions with a completion that could not be graded, which the estimate
+    be graded; ``num_left_out``: questions with a completion that could not be graded, which it
     leaves out; and then ``bounds``: lower and upper bound of the mean over all questions and all
     values of the missing verdicts. ``greedy`` and ``sampled`` count completions: ``num_unscored``
     lack a verdict on a criterion, ``unscored_reasons`` count such criteria, ``num_ungraded`` could
-    not be compared with their reference. ``baseline_accuracies`` are what guessing gives where all
-    questions have options.
+    not be compared with their reference. ``baseline_accuracies`` are what guessing gives.
     """
-    by_set = {}
-    for name, answers in sets.items():
-        kinds = {"greedy": answers.greedy, "sampled": answers.sampled}
-        by_set[name] = {
-            "num_questions": len(answers.examples),
-            "num_samples": answers.num_samples,
-            "metrics": {
-                metric: _estimate(answers, metric, seed)
-                for metric in metric_names(
-                    answers.examples, bool(answers.greedy), answers.num_samples
-                )
-            },
-            "baseline_accuracies": baseline_accuracies(answers.examples),
-            **{kind: _counts(rows, answers.examples) for kind, rows in kinds.items() if rows},
+    summary = {}
+    for name, of in sets.items():
+        metrics = metric_names(of.examples, bool(of.greedy), of.num_samples)
+        kinds = {"greedy": of.greedy, "sampled": of.sampled}
+        summary[name] = {
+            "num_questions": len(of.examples),
+            "num_samples": of.num_samples,
+            "metrics": {metric: _estimate(of, metric, seed) for metric in metrics},
+            "baseline_accuracies": baseline_accuracies(of.examples),
+            **{kind: _counts(rows, of.examples) for kind, rows in kinds.items() if rows},
         }
-    return {"sets": by_set}
+    return {"sets": summary}
 
 
 def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
     rows = answers.sampled if "@" in metric else answers.greedy
     values = question_values(rows, metric)
     graded = {id: value for id, value in values.items() if not math.isnan(value)}
-    templates = {example.id: example.tags.get("template") for example in answers.examples}
-    units: dict[str, list[str | None]] = {"by_question": [*graded]}
-    if None not in templates.values():
-        units["by_template"] = [templates[id] for id in graded]
+    interval = bootstrap_interval([*graded.values()], [*graded], seed) if graded else None
     estimate: dict[str, Any] = {
-        unit: asdict(bootstrap_interval([*graded.values()], clusters, seed)) if graded else None
-        for unit, clusters in units.items()
+        "by_question": interval and asdict(interval),
+        "num_left_out": len(values) - len(graded),
     }
-    estimate["num_left_out"] = len(values) - len(graded)
     if (bounds := arm_bounds({"": [rows]}, metric, answers.examples)) is not None:
         estimate["bounds"] = [bounds.means[0].low, bounds.means[0].high]
     return estimate

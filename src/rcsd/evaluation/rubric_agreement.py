@@ -1,4 +1,4 @@
-"""Agreement of written rubrics with gold: criteria, points, and the order they give to answers."""
+"""Agreement of written rubrics with gold: their criteria, and the order they give to answers."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from rcsd.data.load import has_rubric_reader
 from rcsd.data.words import text_similarity
@@ -16,17 +15,11 @@ from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
     paired_difference,
-    percentile_interval,
-    resampling_weights,
 )
 from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
 
-MIN_PAIRS = 3
-"""Least number of matched criteria that have a rank correlation."""
-NUM_RESAMPLES = 2_000
-"""Resamples of the rank correlation, each of which is ranked anew."""
 THRESHOLD = 0.55
 """Least similarity of a match by text."""
 
@@ -105,7 +98,7 @@ class RowAgreement:
         precision: Share of the written points that a gold criterion matches; 0 without a rubric.
         recall: Share of the gold points that are matched.
         f1: Their harmonic mean; 0 if nothing is matched.
-        pairs: Points of each matched criterion, signs aside: in gold, and as written.
+        num_pairs: Matched criteria.
         verdict_agreement: As `order_agreement`; None where there is nothing to order.
         num_written: Criteria that were written; 0: no rubric.
         num_unscored: Of them, those left out of the order since the judge gave no verdict.
@@ -115,7 +108,7 @@ class RowAgreement:
     precision: float
     recall: float
     f1: float
-    pairs: tuple[tuple[float, float], ...]
+    num_pairs: int
     verdict_agreement: float | None
     num_written: int
     num_unscored: int
@@ -127,7 +120,6 @@ class Agreement:
 
     Args:
         precision: See `RowAgreement`; so recall, f1 and num_unscored.
-        weight_correlation: See `rank_correlation`; None where it is not defined.
         verdict_agreement: Over the rows whose completions gold orders; None if there are none.
         missing: Gold ids without a written rubric; they count 0, and 1/2 in the order.
         num_pairs: Matched criteria.
@@ -138,7 +130,6 @@ class Agreement:
     precision: Interval
     recall: Interval
     f1: Interval
-    weight_correlation: Interval | None
     verdict_agreement: Interval | None
     num_rows: int
     missing: tuple[str, ...]
@@ -173,7 +164,7 @@ def measure_agreement(
             precision, recall and F1, 1/2 for the order) instead of refusing it.
         seed: Of the intervals.
         clusters: What each id belongs to where rows are not independent, as families of problems;
-            resampled as a whole. The rank correlation is resampled by row all the same.
+            resampled as a whole.
 
     Raises:
         DataError: If gold is empty, an example has no gold rubric, or a written one is missing.
@@ -199,12 +190,11 @@ def measure_agreement(
         precision=interval("precision", rows),
         recall=interval("recall", rows),
         f1=interval("f1", rows),
-        weight_correlation=rank_correlation([row.pairs for row in rows], seed),
         verdict_agreement=interval("verdict_agreement", ordered) if ordered else None,
         num_rows=len(rows),
         missing=missing,
         num_written=sum(row.num_written for row in rows),
-        num_pairs=sum(len(row.pairs) for row in rows),
+        num_pairs=sum(row.num_pairs for row in rows),
         num_unscored=sum(row.num_unscored for row in rows),
         num_unordered=num_answered - len(ordered),
         rows=rows,
@@ -245,7 +235,7 @@ def measure_rows(
         if (own := written.get(example.id)) is None:
             # No rubric puts no two answers into an order: every pair is a tie.
             order = order_agreement(gold_points, [0.0] * len(texts)) if gold_points else None
-            rows.append(RowAgreement(example.id, 0.0, 0.0, 0.0, (), order, 0, 0))
+            rows.append(RowAgreement(example.id, 0.0, 0.0, 0.0, 0, order, 0, 0))
             continue
         points, num_unscored = _points(example, own, texts)
         order = order_agreement(gold_points, points) if gold_points and points else None
@@ -258,10 +248,8 @@ def measure_rows(
             for side, of in enumerate((rubric, own))
         )
         f1 = 2 * precision * recall / (precision + recall) if pairs else 0.0
-        num_written = len(own.criteria)
-        rows.append(
-            RowAgreement(example.id, precision, recall, f1, pairs, order, num_written, num_unscored)
-        )
+        counts = len(own.criteria), num_unscored
+        rows.append(RowAgreement(example.id, precision, recall, f1, len(pairs), order, *counts))
     return tuple(rows)
 
 
@@ -305,43 +293,3 @@ def order_agreement(gold: Sequence[float], written: Sequence[float]) -> float | 
         return None
     credit = (w[:, None] > w) + 0.5 * (w[:, None] == w)
     return float(credit[better].mean())
-
-
-def rank_correlation(
-    rows: Sequence[Sequence[tuple[float, float]]], seed: int = 0
-) -> Interval | None:
-    """Spearman's rho of gold and written points over the matched criteria of all rows together.
-
-    The correlation of the ranks (ties share their mean rank), with a percentile bootstrap interval
-    that draws whole rows. It takes points to mean the same in every row.
-
-    Args:
-        rows: For each row its matched criteria: points in gold, points as written, signs aside.
-        seed: Of the resampling.
-
-    Returns:
-        The estimate in [-1, 1], its interval over the resamples in which it is defined, over the
-        rows with a match; None if there are fewer than `MIN_PAIRS` pairs, or gold's or the written
-        points are all equal.
-    """
-    matched = [np.asarray(pairs, dtype=np.float64) for pairs in rows if pairs]
-    if sum(map(len, matched)) < MIN_PAIRS or (estimate := _rho(np.concatenate(matched))) is None:
-        return None
-    if len(matched) == 1:  # one row drawn from one is that row
-        return Interval(estimate, estimate, estimate, 1)
-    weights_RN = resampling_weights(len(matched), NUM_RESAMPLES, np.random.default_rng(seed))
-    pairs_P2, sizes_N = np.concatenate(matched), [len(pairs) for pairs in matched]
-    resampled = (
-        _rho(np.repeat(pairs_P2, np.repeat(weights_N.astype(int), sizes_N), axis=0))
-        for weights_N in weights_RN
-    )
-    defined = [rho for rho in resampled if rho is not None]
-    return percentile_interval(estimate, defined, len(matched))
-
-
-def _rho(pairs_P2: NDArray[np.float64]) -> float | None:
-    """Spearman's rho, or None where one side is constant."""
-    if (np.ptp(pairs_P2, axis=0) == 0).any():
-        return None
-    ranks_P2 = stats.rankdata(pairs_P2, axis=0)
-    return float(np.clip(np.corrcoef(ranks_P2.T)[0, 1], -1.0, 1.0))

@@ -43,7 +43,7 @@ class Interval:
         return f"{mean} [{low}, {high}]"
 
     def scaled(self, factor: float) -> "Interval":
-        """The interval in another unit, such as points of 100."""
+        """In another unit, such as points of 100."""
         return Interval(factor * self.mean, factor * self.low, factor * self.high, self.n)
 
 
@@ -84,12 +84,10 @@ def bootstrap_interval(
 
     Several completions of one question share its difficulty; taken as independent they make the
     interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). The percentile
-    method (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13) stays inside
-    the range of the values and has no degenerate case, which BCa has.
-
-    Seeds crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics
-    1(2), 2007, arXiv 0712.1111), which counts what neither seed nor question explains about three
-    times. It sees only the seeds at hand: few that differ much give too narrow an interval.
+    method stays inside the range of the values and has no degenerate case, which BCa has. Seeds
+    crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1(2),
+    2007, arXiv 0712.1111), which counts what neither explains about three times. It sees only the
+    seeds at hand: few that differ much give too narrow an interval.
 
     Args:
         values: Finite numbers, at least one: one for each question or completion (1-D), or for each
@@ -129,10 +127,9 @@ def paired_difference(
 ) -> Interval:
     """Interval of the mean of ``a - b`` on the same questions, resampled as `bootstrap_interval`.
 
-    Pairing takes the difficulty of the questions out of the difference (Miller, arXiv 2411.00640).
-    Both sides have the same questions in the same order; row s of a and b shares the training seed.
-    A side of one row is a model without training seed, such as the base: it is paired with every
-    row of the other side, and adds no spread of seeds.
+    Pairing takes the difficulty of the questions out of the difference. Both sides have the same
+    questions in the same order; row s of a and b shares the training seed. A side of one row, such
+    as the base, has no training seed: it is paired with every row of the other side.
 
     Returns:
         Positive: a is larger.
@@ -182,13 +179,7 @@ class Stratum:
 
 @dataclass(frozen=True)
 class JointMeans:
-    """A mean of each arm with its resamples; resample r is the same draw for all arms.
-
-    Args:
-        means: The estimates.
-        resampled: For each arm R means.
-        n: Number of clusters of questions.
-    """
+    """For each arm a mean and R resamples, drawn alike for all, over n clusters of questions."""
 
     means: tuple[float, ...]
     resampled: tuple[FloatArray, ...]

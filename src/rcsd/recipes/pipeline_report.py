@@ -74,7 +74,7 @@ _PAIRS = (
     ("gold", "learned"),
     *((placebo, "base") for placebo in _PLACEBOS),
 )
-_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement", "weight_correlation")
+_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement")
 _COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short")
 
 
