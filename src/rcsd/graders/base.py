@@ -25,8 +25,7 @@ class Judgement:
             gives one score for the text.
         score: In [0, 1]; NaN where a verdict is missing.
         bounds: The lowest and the highest score that missing verdicts leave possible.
-        reasons: Why a verdict is missing, one for each criterion, or one for the text; empty
-            where it is not.
+        reasons: Why a verdict is missing, for each criterion or the text; empty where it is not.
     """
 
     verdicts: tuple[bool | None, ...]
@@ -48,12 +47,9 @@ class Judge(ABC):
 
     @abstractmethod
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
-        """One for each example and text, in order.
+        """One for each example and text, in order; without a rubric a DataError.
 
         All at once, so that a judge behind a network is called in parallel.
-
-        Raises:
-            DataError: If an example has no rubric.
         """
 
     def metrics(self) -> dict[str, float]:
@@ -82,12 +78,7 @@ class TextJudge(Judge):
 
 
 def build_judge(section: config.Judge) -> Judge:
-    """The judge of a section. The client of a server is imported only where it is needed.
-
-    Raises:
-        ConfigError: If a variable or folder is missing.
-        DataError: If the cache of replies cannot be opened.
-    """
+    """The judge of a section. The client of a server is imported only where it is needed."""
     if isinstance(section, config.CodeJudge):
         from rcsd.graders.code import CodeJudge  # noqa: PLC0415 (it derives from the above)
 
@@ -98,11 +89,7 @@ def build_judge(section: config.Judge) -> Judge:
 
 
 def require_rubric(example: Example) -> Rubric:
-    """The rubric of an example.
-
-    Raises:
-        DataError: If it has none.
-    """
+    """The rubric of an example; a DataError if it has none."""
     if example.rubric is None:
         raise DataError(f"example {example.id!r} has no rubric to judge by", field="rubric")
     return example.rubric

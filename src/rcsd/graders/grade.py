@@ -22,20 +22,14 @@ class Graded:
     """One completion and its grades.
 
     Args:
-        id: Id of the example.
-        question: Text of the question.
-        text: Text of the completion.
-        num_tokens: Length of the completion.
         finished: Whether it ended by itself.
         verdicts: One for each criterion; None is unscored.
         score: In [0, 1]; NaN where a verdict is missing; None without a rubric.
         right: Whether the final answer is the reference's; None: ungraded, as always where code
             cannot tell a wrong one.
-        tags: Tags of the example.
         extracted: The final answer in the text; None: there is none, or it was not graded.
         reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
-        bounds: The lowest and the highest score that missing verdicts leave possible; None without
-            a rubric.
+        bounds: Lowest and highest score that missing verdicts leave possible; None: no rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
         prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
@@ -62,11 +56,7 @@ class Graded:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
-        """Inverse of `row`; labels are left out.
-
-        Raises:
-            KeyError: If a field is missing.
-        """
+        """Inverse of `row`; labels are left out. A missing field is a KeyError."""
         values = {field.name: row[field.name] for field in fields(cls)}
         values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
         if values["bounds"] is not None:  # there is a rubric
@@ -95,11 +85,7 @@ class Journal:
     def sample(
         self, engine: Engine, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
     ) -> list[Completion]:
-        """One completion of each prompt, from the file or from the engine.
-
-        Raises:
-            DataError: If the file is broken or cannot be written.
-        """
+        """One completion of each prompt, from the file or from the engine."""
         drop_cut_row(self.path)
         try:
             completions = [completion_from_row(row) for row in read_rows(self.path)]
@@ -130,8 +116,6 @@ def sample_and_grade(
     journal: Journal | None = None,
 ) -> list[Graded]:
     """Sample an answer to each prompt and grade it by its example's reference and rubric.
-
-    The one way to do so; `write_graded` writes the rows.
 
     Args:
         engine: Samples completions.
@@ -205,17 +189,12 @@ def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
 
 
 def read_graded(path: Path) -> list[Graded]:
-    """Rows that `write_graded` wrote, without the labels.
-
-    Raises:
-        DataError: If a field of a row is missing.
-    """
+    """Rows that `write_graded` wrote, without the labels; a broken one is a DataError."""
     try:
         return [Graded.from_row(row) for row in read_rows(path)]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"a graded completion is broken ({error}); delete the file", path
-        ) from error
+        message = f"a graded completion is broken ({error}); delete the file"
+        raise DataError(message, path) from error
 
 
 def grade_file(path: Path, out: Path) -> list[Grade]:
@@ -225,9 +204,7 @@ def grade_file(path: Path, out: Path) -> list[Grade]:
     ``tolerance`` (`rcsd.types.Grading`) and ``finished``; other keys stay as they are.
 
     Raises:
-        DataError: If a row is malformed, naming file, line and field, or a file cannot be read or
-            written.
-        RunError: If the process that does mathematics cannot be started.
+        DataError: If a row is malformed, naming file, line and field.
     """
     check_writable(out, [path])
     numbered = list(json_rows(path))

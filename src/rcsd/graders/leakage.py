@@ -88,9 +88,8 @@ def text_metrics(pairs: Sequence[tuple[Example, str]]) -> dict[str, float]:
     """Leaks, copies and markers of style in (example, completion text) pairs in any order.
 
     - ``completion/leak_phrase_share``: of all completions, those that speak of a rubric, reference
-      or guidance ("according to the rubric", "the reference answer"), or in the words of our
-      templates. Phrases about what the question itself speaks of ("which criteria must be met?")
-      do not count.
+      or guidance ("according to the rubric"), or in the words of our templates. Phrases about what
+      the question itself speaks of do not count.
     - ``completion/copied_reference_share``: of the completions whose example has something to
       copy, those that hold `QUOTED_WORDS` consecutive words of its reference answer or worked
       solution that are not the question's. Letter case, spacing and punctuation aside.

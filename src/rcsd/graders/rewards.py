@@ -34,11 +34,7 @@ class AnswerReward:
     """
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
-        """Scores; see the class.
-
-        Raises:
-            DataError: If an example has no reference answer.
-        """
+        """Scores; an example without a reference answer is a DataError."""
         scores = []
         for example, completion in answers:
             if example.reference_answer is None:
@@ -58,12 +54,7 @@ class RubricReward:
         self.judge = judge
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
-        """Scores; see the class.
-
-        Raises:
-            DataError: If an example has no rubric.
-            RunError: If the judge's budget is spent.
-        """
+        """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
         texts = [(example, completion.text) for example, completion in answers]
         judgements = self.judge.judgements(texts)
         if any("budget" in judgement.reasons for judgement in judgements):
@@ -93,21 +84,15 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
             for example in examples:
                 require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):
-            why = {
-                "rubric": "every rubric has a criterion without a check",
-                "answer": "no reference answer is a number",
-            }[section.type]
+            why = "every rubric has a criterion without a check"
+            if section.type == "answer":
+                why = "no reference answer is a number"
             raise DataError(f"the reward '{section.type}' cannot tell a wrong completion: {why}")
     return rewards
 
 
 def weighted_sums(weights: Sequence[float], scores: Sequence[Sequence[float]]) -> list[float]:
-    """``sum_i w_i s_i`` of each completion; NaN where any of its scores is.
-
-    Args:
-        weights: One for each reward.
-        scores: For each reward one score for each completion.
-    """
+    """``sum_i w_i s_i`` of each completion, i a reward; NaN where any of its scores is."""
     return [
         sum(weight * score for weight, score in zip(weights, column, strict=True))
         for column in zip(*scores, strict=True)

@@ -32,12 +32,9 @@ Answers = Sequence[tuple[Example, str]]
 
 @dataclass(frozen=True)
 class Call:
-    """One conversation with the judge.
+    """One conversation: on some criteria of an answer by their numbers, or (none) for one score.
 
-    Args:
-        index: Index of the answer among those that are judged together.
-        numbers: Numbers of the criteria; empty: all, for one score.
-        attempt: Number of earlier requests for the same.
+    `attempt` is the number of earlier requests for the same.
     """
 
     index: int

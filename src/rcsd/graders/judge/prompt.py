@@ -67,15 +67,7 @@ def build_conversation(
 ) -> Conversation:
     """The prompt of a call: one turn, since not every chat format has a system turn.
 
-    Args:
-        example: Question and rubric.
-        text: The answer.
-        numbers: Numbers of the criteria, counted from 1; empty: all, for one score.
-        asks: Form of the reply.
-        templates: Prompt templates.
-
-    Raises:
-        DataError: If the example has no rubric.
+    The numbers are those of criteria, counted from 1; none: all of them, for one score.
     """
     numbered: list[dict[str, Any]] = [
         {"number": number, "text": defused(criterion.text), "weight": criterion.weight}

@@ -34,14 +34,10 @@ _FILTER = re.compile(r"(?i)content.?(?:filter|policy|management)|responsible ?ai
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation that needs a reply.
+    """One conversation that needs a reply of a JSON schema.
 
-    Args:
-        conversation: Messages.
-        schema: JSON schema of the reply.
-        seed: Seed of the sampling.
-        sample: Index among repeated judgements of the same text.
-        attempt: Number of earlier requests whose reply was of no use.
+    `sample` is the index among repeated judgements of the same text, `attempt` the number of
+    earlier requests whose reply was of no use.
     """
 
     conversation: Conversation
@@ -93,10 +89,6 @@ class _EndedError(Exception):
 
 class ServerChat:
     """Sends requests to a server's ``/chat/completions``, several at a time.
-
-    Args:
-        section: Server, model and parameters.
-        first_pause: Seconds before a request is retried.
 
     Raises:
         ConfigError: If the key's variable is not set.
