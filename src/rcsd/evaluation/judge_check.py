@@ -251,19 +251,18 @@ def measure_accuracy(
         error = judgement.score - rubric_score(rubric, case.truth)
         if not math.isnan(error):
             errors.append((question, error))
-        for criterion, truth, *judged in zip(
-            rubric.criteria, case.truth, judgement.verdicts, judgement.reasons, strict=False
+        judged = zip(judgement.verdicts, judgement.reasons, strict=False)  # one score: no verdicts
+        for criterion, truth, (verdict, reason) in zip(
+            rubric.criteria, case.truth, judged, strict=False
         ):
             if truth is None:
                 continue
-            pair = Pair(question, truth, judged[0])
-            by_kind.setdefault((criterion.weight < 0, criterion.title or "(no title)"), []).append(
-                pair
-            )
-            if pair.verdict != truth:
+            kind = criterion.weight < 0, criterion.title or "(no title)"
+            by_kind.setdefault(kind, []).append(Pair(question, truth, verdict))
+            if verdict != truth:
                 row = {"question": question, "quality": case.quality, "text": case.text}
-                row |= {"criterion": criterion.text, "truth": truth, "judged": pair.verdict}
-                wrong.append(row | {"reason": judged[1]})
+                row |= {"criterion": criterion.text, "truth": truth, "judged": verdict}
+                wrong.append(row | {"reason": reason})
     pairs = list(itertools.chain(*by_kind.values()))
     rate = sum(truths) / len(truths)
     return Accuracy(

@@ -217,7 +217,9 @@ def compare_agreements(
             [getattr(of, name) for of in pair] for pair in zip(after.rows, before.rows, strict=True)
         ]
         both = [pair for pair in values if None not in pair]
-        differences[name] = paired_difference(*np.array(both).T, seed) if both else None
+        differences[name] = (
+            paired_difference([a for a, _ in both], [b for _, b in both], seed) if both else None
+        )
     return differences
 
 

@@ -1,13 +1,15 @@
+"""Grading of a file of answers."""
+
 import json
 from pathlib import Path
 
 import pytest
 import typer
-from rcsd.graders.grade_file import grade_file
 from typer.testing import CliRunner
 
 from rcsd.cli import eval
 from rcsd.errors import DataError
+from rcsd.graders.grade import grade_file
 
 ROWS = [
     {"completion": "0.5 km", "reference": "500", "unit": "m", "kind": "number", "id": 7},
