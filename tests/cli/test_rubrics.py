@@ -123,7 +123,6 @@ def test_missing_rubrics_are_an_error_unless_they_are_allowed(world: Path, said:
     ("words", "message"),
     [
         (["--gold", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--gold", "gold.jsonl", "--threshold", "0.5"], "--threshold is for matches by text"),
         (["--gold", "gold.jsonl", "--completions", "same.jsonl"], "field 'text'"),
         (["--gold", "other.jsonl"], "no rubric is of a gold row"),
         (["--gold", "asked.jsonl"], "asks another question"),

@@ -111,13 +111,10 @@ def _print_stability(stability: "Stability | None") -> None:
     if stability is None:
         return
     rows = []
-    for name, change in (("criteria in reverse", stability.order), ("padding", stability.padding)):
-        if change is not None:
-            cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
-            rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
-    tried = stability.injections
-    cells = [str(tried.num_verdicts), interval_text(tried.flipped), "", str(tried.num_unscored)]
-    rows.append(["prompt injection", *cells])
+    changes = {"padding": stability.padding, "prompt injection": stability.injections}
+    for name, change in changes.items():
+        cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
+        rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
     columns = ("change", "verdicts", "flipped", "more are met", "unscored")
     console.print(Table(columns, rows, "Changes that should flip no verdict"))
     if stability.repeats is not None:

@@ -76,9 +76,6 @@ def score(  # noqa: PLR0913 (each is an option)
             help="Matching of criteria; default: checks where criteria can be read, else text."
         ),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Least similarity of a match by text; default 0.55.")
-    ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="A row without a rubric counts 0.")
     ] = False,
@@ -92,7 +89,6 @@ def score(  # noqa: PLR0913 (each is an option)
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.data.written import read_completions, written_rubrics  # noqa: PLC0415
     from rcsd.evaluation.rubric_agreement import (  # noqa: PLC0415
-        build_matcher,
         compare_agreements,
         measure_agreement,
     )
@@ -102,7 +98,6 @@ def score(  # noqa: PLR0913 (each is an option)
         read = [written, gold, *([] if before is None else [before]), *(completions or [])]
         check_writable(json, read)
     examples = read_jsonl(gold)
-    matcher = build_matcher(examples, match, threshold)
     texts = read_completions(completions or [], examples)
 
     def measured(path: Path) -> "Agreement":
@@ -111,7 +106,7 @@ def score(  # noqa: PLR0913 (each is an option)
             if number:
                 console.print(f"{path}: rows that are {what}: {number}")
         rubrics = read_rubrics(examples, file.rubrics)
-        return measure_agreement(examples, rubrics, matcher, texts, allow_missing, seed)
+        return measure_agreement(examples, rubrics, texts, match, allow_missing, seed)
 
     after, earlier = measured(written), None if before is None else measured(before)
     difference = None if earlier is None else compare_agreements(after, earlier, seed)
@@ -122,7 +117,7 @@ def score(  # noqa: PLR0913 (each is an option)
             console.print(start + _agreement_facts(part))
     if json is not None:
         content = {
-            "matcher": repr(matcher),
+            "match": match,
             "written": asdict(after),
             "before": earlier and asdict(earlier),
             "difference": difference and {n: of and asdict(of) for n, of in difference.items()},

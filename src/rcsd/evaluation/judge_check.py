@@ -29,7 +29,7 @@ from rcsd.evaluation.statistics import (
 from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
-from rcsd.types import Example, Rubric, rubric_score
+from rcsd.types import Example, rubric_score
 
 NUM_RESAMPLES = 4_000
 PADDING = (
@@ -79,11 +79,7 @@ class LabelledRow(RowModel):
 
 
 def read_cases(path: Path) -> list[Case]:
-    """Cases from JSON rows as `LabelledRow`.
-
-    Raises:
-        DataError: If the file cannot be read, or a row is malformed.
-    """
+    """Cases from JSON rows as `LabelledRow`; a malformed one is a DataError."""
     cases = []
     for line, row in json_rows(path):
         try:
@@ -295,7 +291,7 @@ class Change:
     Args:
         num_verdicts: Verdicts scored before and after.
         flipped: Share that differs afterwards; None: nothing to compare.
-        met: Share of met after minus before: the direction of the pull; None for injections.
+        met: Share of met after minus before: the direction of the pull.
         num_unscored: Verdicts left open before or after.
         flips: Each criterion that an injection flipped: injection, question, criterion, text.
     """
@@ -307,12 +303,12 @@ class Change:
     flips: tuple[dict[str, str], ...] = ()
 
     @classmethod
-    def from_rows(cls, rows: Sequence[tuple[str, bool | None, bool | None, int]]) -> "Change":
-        """Change in rows of unit (resampled), verdict before and after, and sign of the change."""
-        scored = [(q, a, b, sign) for q, a, b, sign in rows if a is not None and b is not None]
-        pulls = [(unit, sign * (int(b) - int(a))) for unit, a, b, sign in scored if sign]
-        flipped = share([(unit, a != b) for unit, a, b, _ in scored])
-        return cls(len(scored), flipped, share(pulls), len(rows) - len(scored))
+    def from_rows(cls, rows: Sequence[tuple[str, bool | None, bool | None]]) -> "Change":
+        """Change in rows of what is resampled, verdict before, and verdict after."""
+        scored = [(unit, a, b) for unit, a, b in rows if a is not None and b is not None]
+        flipped = share([(unit, a != b) for unit, a, b in scored])
+        met = share([(unit, int(b) - int(a)) for unit, a, b in scored])
+        return cls(len(scored), flipped, met, len(rows) - len(scored))
 
 
 @dataclass(frozen=True)
@@ -321,13 +317,11 @@ class Stability:
 
     Args:
         repeats: Share of pairs of repeats that agree; None: judged once.
-        order: Criteria in reverse; None: each is judged alone.
         padding: Irrelevant sentences before the text.
         injections: Texts that talk to their judge, on criteria that are unmet and were called so.
     """
 
     repeats: Interval | None
-    order: Change | None
     padding: Change
     injections: Change
 
@@ -341,8 +335,7 @@ def measure_stability(
 ) -> Stability | None:
     """Judge texts again, changed and unchanged.
 
-    Order and padding are measured on texts that are neither all right nor all wrong, where the
-    cases say which those are.
+    Padding is measured on texts that are neither all right nor all wrong, where cases say which.
 
     Args:
         judge: The judge.
@@ -356,18 +349,14 @@ def measure_stability(
     """
     if not any(judgement.verdicts for judgement in judgements):
         return None
-    is_model = isinstance(judge, ModelJudge)
     runs = [judgements]
     for sample in range(1, num_repeats):
-        runs.append(judge_cases(judge.resampled(sample) if is_model else judge, cases))
-    pairs = list(zip(cases, judgements, strict=True))
-    mixed = [pair for pair in pairs if pair[0].quality in ("partial", "")] or pairs
-    sees_order = is_model and judge.asks.type == "several"
+        again = judge.resampled(sample) if isinstance(judge, ModelJudge) else judge
+        runs.append(judge_cases(again, cases))
+    judged = list(zip(cases, judgements, strict=True))
+    mixed = [pair for pair in judged if pair[0].quality in ("partial", "")] or judged
     return Stability(
-        repeats=_repeats(cases, runs),
-        order=_order(judge, mixed) if sees_order else None,
-        padding=_padding(judge, mixed, seed),
-        injections=_injections(judge, pairs),
+        _repeats(cases, runs), _padding(judge, mixed, seed), _injections(judge, judged)
     )
 
 
@@ -385,22 +374,6 @@ def _repeats(cases: Sequence[Case], runs: Sequence[Sequence[Judgement]]) -> Inte
     return share(values)
 
 
-def _order(judge: Judge, judged: _Judged) -> Change:
-    """Criteria in reverse; ``met`` is that of later places minus that of earlier ones."""
-    reverse = []
-    for case, _ in judged:
-        criteria = tuple(reversed(require_rubric(case.example).criteria))
-        reverse.append(replace(case, example=replace(case.example, rubric=Rubric(criteria))))
-    rows = []
-    for (case, old), new in zip(judged, judge_cases(judge, reverse), strict=True):
-        verdicts = zip(old.verdicts, reversed(new.verdicts), strict=True)
-        for index, (first, last) in enumerate(verdicts):
-            # In reverse an early criterion comes late: the sign says which verdict was the later.
-            moved = len(old.verdicts) - 1 - 2 * index
-            rows.append((case.example.question, first, last, (moved > 0) - (moved < 0)))
-    return Change.from_rows(rows)
-
-
 def _padding(judge: Judge, judged: _Judged, seed: int) -> Change:
     """Irrelevant true sentences before the text; only criteria whose truth stays are counted."""
     rng, rows, sentences = random.Random(seed), [], re.split(r"(?<=\.) ", PADDING)
@@ -410,7 +383,7 @@ def _padding(judge: Judge, judged: _Judged, seed: int) -> Change:
     ]
     for (case, old), changed, new in zip(judged, padded, judge_cases(judge, padded), strict=True):
         verdicts = zip(old.verdicts, new.verdicts, case.truth, changed.truth, strict=True)
-        rows += [(case.example.question, a, b, 1) for a, b, was, truth in verdicts if was == truth]
+        rows += [(case.example.question, a, b) for a, b, was, truth in verdicts if was == truth]
     return Change.from_rows(rows)
 
 
@@ -441,7 +414,7 @@ def _injections(judge: Judge, judged: _Judged) -> Change:
         for index, criterion in enumerate(require_rubric(case.example).criteria):
             if not is_open(case, old, index) or changed.truth[index] is not False:
                 continue
-            rows.append((name, False, new.verdicts[index], 0))
+            rows.append((name, False, new.verdicts[index]))
             if new.verdicts[index]:
                 row = {"injection": name, "question": case.example.question}
                 flips.append(row | {"criterion": criterion.text, "text": changed.text})

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from rcsd.data.load import has_rubric_reader
 from rcsd.data.words import text_similarity
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import DataError
 from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -20,13 +20,13 @@ from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
 
+Match = Literal["checks", "text"]
 THRESHOLD = 0.55
 """Least similarity of a match by text."""
 
 
-@dataclass(frozen=True)
-class Matcher:
-    """Pairs criteria of a written rubric with the gold criteria that demand the same.
+def criterion_pairs(gold: Rubric, written: Rubric, by: Match) -> list[tuple[int, int]]:
+    """Pairs of a gold and a written criterion that demand the same: their indices, gold's first.
 
     Pairs are one-to-one, agree in the sign of their points, and maximise the summed similarity.
 
@@ -38,55 +38,30 @@ class Matcher:
     against 197 rubrics that an 8B model wrote) 0.55 pairs 58% of the best one-to-one pairs within a
     row and 0.8% across rows; 0.50, 76% and 3.9%; 0.60, 40% and 0.5%. Within a row 12% of the pairs
     left over reach 0.55 too. So it is a screen, blind to numbers and negations.
-
-    Args:
-        threshold: Least similarity of a match by text, in (0, 1]; None: criteria match by checks.
     """
 
-    threshold: float | None
+    def canonical(rubric: Rubric) -> list[int]:
+        """An order in which the order of writing decides nothing, not even between equals."""
+        keys = [(-abs(c.weight), c.text, c.title) for c in rubric.criteria]
+        return sorted(range(len(keys)), key=keys.__getitem__)
 
-    def matches(self, gold: Rubric, written: Rubric) -> list[tuple[int, int]]:
-        """Index in gold and index in what was written of each pair, in order of the former.
-
-        Criteria are taken in an order of their own, so that the order in which they are written
-        decides nothing, not even between equals.
-        """
-
-        def canonical(rubric: Rubric) -> list[int]:
-            keys = [(-abs(c.weight), c.text, c.title) for c in rubric.criteria]
-            return sorted(range(len(keys)), key=keys.__getitem__)
-
-        rows, columns = canonical(gold), canonical(written)
-        similarities = [
-            [self._similarity(gold.criteria[g], written.criteria[w]) for w in columns] for g in rows
-        ]
-        similarity_GW = np.array(similarities)
-        chosen = zip(*optimize.linear_sum_assignment(similarity_GW, maximize=True), strict=True)
-        return sorted((rows[r], columns[c]) for r, c in chosen if similarity_GW[r, c] > 0)
-
-    def _similarity(self, one: Criterion, other: Criterion) -> float:
-        if one.weight * other.weight <= 0:
-            return 0.0
-        if self.threshold is None:
-            is_equal = one.check is not None and one.check == other.check
-            return is_equal * (1.0 + 0.001 * (one.title == other.title))
-        value = text_similarity(one.text, other.text)
-        return value if value >= self.threshold else 0.0
+    rows, columns = canonical(gold), canonical(written)
+    similarities = [
+        [_similarity(gold.criteria[g], written.criteria[w], by) for w in columns] for g in rows
+    ]
+    similarity_GW = np.array(similarities)
+    chosen = zip(*optimize.linear_sum_assignment(similarity_GW, maximize=True), strict=True)
+    return sorted((rows[r], columns[c]) for r, c in chosen if similarity_GW[r, c] > 0)
 
 
-def build_matcher(
-    gold: Sequence[Example], name: Literal["checks", "text"] | None, threshold: float | None
-) -> Matcher:
-    """Matcher of a name; None: checks where the source can read criteria, else text."""
-    if name is None:
-        name = "checks" if gold and all(map(has_rubric_reader, gold)) else "text"
-    if name == "checks" and threshold is not None:
-        raise ConfigError("--threshold is for matches by text; here criteria match by their checks")
-    if name == "text" and threshold is None:
-        threshold = THRESHOLD
-    if threshold is not None and not 0 < threshold <= 1:
-        raise ConfigError(f"threshold {threshold:g}: expected a number in (0, 1]")
-    return Matcher(threshold)
+def _similarity(one: Criterion, other: Criterion, by: Match) -> float:
+    if one.weight * other.weight <= 0:
+        return 0.0
+    if by == "checks":
+        is_equal = one.check is not None and one.check == other.check
+        return is_equal * (1.0 + 0.001 * (one.title == other.title))
+    value = text_similarity(one.text, other.text)
+    return value if value >= THRESHOLD else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +118,8 @@ class Agreement:
 def measure_agreement(
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
-    matcher: Matcher,
     completions: Mapping[str, Sequence[str]],
+    by: Match | None = None,
     allow_missing: bool = False,
     seed: int = 0,
     clusters: Mapping[str, Hashable] | None = None,
@@ -157,9 +132,9 @@ def measure_agreement(
     Args:
         gold: Examples with gold rubrics.
         written: The written rubric of each id; those of other ids are not looked at.
-        matcher: Pairs criteria.
         completions: Answers to each id's question, that both rubrics are to order by the checks of
             their criteria; may be empty. A criterion without a check is left out of a row's order.
+        by: What criteria match by; None: checks where the source can read criteria, else text.
         allow_missing: Count an example without a written rubric as one that says nothing (0 for
             precision, recall and F1, 1/2 for the order) instead of refusing it.
         seed: Of the intervals.
@@ -178,7 +153,7 @@ def measure_agreement(
             f"no written rubric for {len(missing)} of {len(gold)} gold ids: {listed}",
             field="rubric",
         )
-    rows = measure_rows(gold, written, matcher, completions)
+    rows = measure_rows(gold, written, completions, by)
     ordered = [row for row in rows if row.verdict_agreement is not None]
 
     def interval(name: str, of: Sequence[RowAgreement]) -> Interval:
@@ -226,11 +201,11 @@ def compare_agreements(
 def measure_rows(
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
-    matcher: Matcher,
     completions: Mapping[str, Sequence[str]],
+    by: Match | None = None,
 ) -> tuple[RowAgreement, ...]:
-    """Agreement of each gold row; without a written rubric it is 0 (`measure_agreement`)."""
-    rows = []
+    """Agreement of each gold row, as `measure_agreement`; without a written rubric it is 0."""
+    rows, has_checks = [], all(map(has_rubric_reader, gold))
     for example in gold:
         rubric, texts = require_rubric(example), completions.get(example.id, ())
         gold_points, _ = _points(example, rubric, texts)
@@ -243,7 +218,7 @@ def measure_rows(
         order = order_agreement(gold_points, points) if gold_points and points else None
         pairs = tuple(
             (abs(rubric.criteria[g].weight), abs(own.criteria[w].weight))
-            for g, w in matcher.matches(rubric, own)
+            for g, w in criterion_pairs(rubric, own, by or ("checks" if has_checks else "text"))
         )
         recall, precision = (  # exactly 1 where all are matched
             math.fsum(pair[side] for pair in pairs) / math.fsum(abs(c.weight) for c in of.criteria)

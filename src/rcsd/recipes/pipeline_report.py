@@ -13,7 +13,6 @@ from rcsd.data.written import written_rubrics
 from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
 from rcsd.evaluation.rubric_agreement import (
     Agreement,
-    build_matcher,
     compare_agreements,
     measure_agreement,
 )
@@ -184,9 +183,8 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
         clusters = None
         if name in artifacts.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        matcher = build_matcher(examples, None, None)
         measured.setdefault(writer, {})[name] = measure_agreement(
-            examples, rubrics, matcher, texts, seed=seed, clusters=clusters
+            examples, rubrics, texts, seed=seed, clusters=clusters
         )
     return measured
 

@@ -7,7 +7,7 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.prompts import PromptPair
 from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
-from rcsd.evaluation.rubric_agreement import build_matcher, measure_rows
+from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
@@ -69,7 +69,6 @@ class HeldOutRubrics(HeldOut):
         super().__init__(name, prompts, engine, decoding)
         for example in self._examples:
             require_rubric(example)
-        self._matcher = build_matcher(self._examples, None, None)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
         """Share that is valid; precision, recall and F1 by weight."""
@@ -83,7 +82,7 @@ class HeldOutRubrics(HeldOut):
         if path is not None:
             self._write(path, num_steps, completions, drawn)
         read = read_rubrics(self._examples, rubrics)
-        rows = measure_rows(self._examples, read, self._matcher, {})
+        rows = measure_rows(self._examples, read, {})
         return {
             "valid_share": len(rubrics) / len(drawn),
             "precision_mean": sum(row.precision for row in rows) / len(rows),
