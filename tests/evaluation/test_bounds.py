@@ -63,13 +63,14 @@ def test_the_command_prints_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     base = made(tmp_path / "base", [0, math.nan, 0, 1])
-    new = made(tmp_path / "new", [1, 1, 0, 1], "other")
-    words = ["compare", str(base), str(new)]
+    new = [made(tmp_path / f"s{n}", [1, 1, 0, n], f"s{n}", seed=n) for n in (0, 1)]
+    words = ["compare", f"base={base}", f"new={new[0]},{new[1]}"]
     code, out, _ = said(monkeypatch, capsys, *words)
     assert code == 0
     out = " ".join(out.split())
+    assert "metric base new (2 seeds) compared left out" in out
     assert "completions without a value: base: 1. Over all 4 questions" in out
-    assert "base between 0.250 and 0.500; new - base between +0.250 and +0.500" in out
+    assert "base between 0.250 and 0.500; new - base between +0.125 and +0.375" in out
     code, out, _ = said(monkeypatch, capsys, *words, "--format", "json")
     metrics = {row["metric"]: row for row in json.loads(out)["metrics"]}
     bounds = {"arm": "base", "low": 0.25, "high": 0.5, "num_unscored": 1}

@@ -184,31 +184,13 @@ def test_pass_at_k_is_compared_only_where_it_is_asked_for():
         compare_sets(sets, [], ["f1"])
 
 
-def test_json_holds_every_interval_beside_its_names():
-    plain = compare_sets([answered(a=[BAD, BAD], b=[GOOD, GOOD])], [("b", "a")]).json()
-    assert list(plain) == ["metrics", "criteria", "num_untitled_criteria"]
-    first = plain["metrics"][0]
-    interval = {"mean": 1, "low": 1, "high": 1, "n": 2}
-    assert (first["set"], first["metric"]) == ("own", "score")
-    assert first["means"][1] == {"arm": "b", "num_seeds": 1, **interval}
-    assert first["differences"] == [
-        {"left": "b", "right": "a", "p_value": 0.5, "holm_p_value": 1.0, **interval}
-    ]
-    assert (first["num_compared"], first["num_left_out"]) == (2, 0)
-    assert plain["criteria"][0]["criterion"] == "value"
-    assert plain["criteria"][0]["violation"] is False
-
-
 # Errors
 
 
-def test_other_questions_are_refused():
+def test_other_questions_and_tags_that_a_question_lacks_are_refused():
     for other in (scored(1), [*reversed(scored(1, 1))]):
         with pytest.raises(ValueError, match="'b' has other questions, or another order"):
             compare_arms({"a": [scored(1, 1)], "b": [other]}, "score")
-
-
-def test_a_tag_that_a_question_lacks_is_named():
     with pytest.raises(DataError, match=r"tags\.topic.*example 'q0'.*it has template"):
         compare_arms({"a": [scored(1)]}, "score", cluster_by="topic")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_cli import said
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -93,9 +92,9 @@ def test_a_summary_has_means_intervals_and_counts():
 
 
 def test_a_summary_of_samples_has_one_value_a_question():
-    asked = [question("a1", tags={}), question("b1")]
     rows = [answer("a1", 1, True), answer("a1", 0, False), *[answer("b1", 1, True)] * 2]
-    found = summarize({"own": SetAnswers(asked, (), rows)}, seed=0)["sets"]["own"]
+    answers = SetAnswers([question("a1"), question("b1")], (), rows)
+    found = summarize({"own": answers}, seed=0)["sets"]["own"]
     means = {name: of["by_question"]["mean"] for name, of in found["metrics"].items()}
     assert means == {"score_avg@2": 0.75, "accuracy_avg@2": 0.75, "pass@1": 0.75, "pass@2": 1.0}
     assert all(of["by_question"]["n"] == 2 for of in found["metrics"].values())
@@ -146,22 +145,6 @@ def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp
     read = read_arms(folders)
     _, notes = common_sets(read)
     assert 'The arms differ in judge.model: a: "m", b: "n".' in notes
-
-
-def test_seeds_and_what_is_left_out_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    base = made(tmp_path / "base", [0, math.nan, 0])
-    new = [made(tmp_path / f"s{n}", [1, 1, n], f"s{n}", seed=n) for n in (0, 1)]
-    words = [f"base={base}", f"new={new[0]},{new[1]}"]
-    code, out, _ = said(monkeypatch, capsys, "compare", *words)
-    assert code == 0
-    out = " ".join(out.split())
-    assert "metric base new (2 seeds) compared left out" in out
-    # Question 1 is left out of score; the seeds' means are 1/2 and 1.
-    assert "score 0.000 0.750 2 1 [0.000, 0.000] [0.000, 1.000]" in out
-    assert "score new - base +0.750 [+0.000, +1.000] 0.500" in out
-    assert "by training seed where an arm has several" in out
 
 
 # Errors

@@ -191,15 +191,6 @@ def test_a_run_is_resumed_with_a_larger_budget_of_its_judge_and_not_with_another
         check_same_run(folder, run_with(**changes), [EXAMPLE], {})
 
 
-def test_the_same_is_asked_once_also_at_the_same_time(judge: Made, server: JudgeServer) -> None:
-    server.delay_seconds = 0.02
-    made = judge()
-    assert [each.score for each in made.judgements([ANSWER] * 5)] == [0.75] * 5
-    assert len(server.asked) == 3
-    assert made.judgements([ANSWER])[0].score == 0.75
-    assert made.metrics()["judge/num_cached"] == 3
-
-
 def test_another_sample_is_another_judgement_on_the_same_account(
     judge: Made, server: JudgeServer
 ) -> None:
@@ -218,7 +209,7 @@ def test_another_sample_is_another_judgement_on_the_same_account(
 def test_a_changed_parameter_is_asked_anew_and_a_changed_address_is_not(
     judge: Made, server: JudgeServer, change: dict[str, Any]
 ) -> None:
-    judge().judgements([ANSWER])
+    assert [each.score for each in judge().judgements([ANSWER] * 5)] == [0.75] * 5
     judge(url=server.url.replace("127.0.0.1", "localhost")).judgements([ANSWER])
     assert len(server.asked) == 3
     judge(**change).judgements([ANSWER])

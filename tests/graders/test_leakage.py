@@ -99,20 +99,15 @@ def test_eight_words_of_prose_in_a_row_are_a_copy_where_there_is_something_to_co
         assert text_metrics([(example, text), (ICE, SOLUTION)])[REFERENCE] == 1
 
 
-def test_duplicates_are_counted_within_an_example() -> None:
+def test_duplicates_are_counted_within_an_example_and_texts_without_words_divide_by_nothing() -> (
+    None
+):
     assert DUPLICATES not in text_metrics([(ICE, "Same."), (PLAIN, "Same.")])
     assert text_metrics([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
     assert text_metrics([(ICE, "Same."), (ICE, "Same."), (PLAIN, "x")])[DUPLICATES] == 1
-
-
-def test_texts_without_words_divide_by_nothing() -> None:
     assert text_metrics([]) == {}
-    assert text_metrics([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == {
-        LEAK: 0,
-        REFERENCE: 0,
-        RUBRIC: 0,
-        DUPLICATES: 0,
-    }
+    none = {LEAK: 0, REFERENCE: 0, RUBRIC: 0, DUPLICATES: 0}
+    assert text_metrics([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == none
 
 
 # Phrases

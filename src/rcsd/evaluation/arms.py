@@ -14,9 +14,6 @@ def parse_arms(words: Sequence[str]) -> dict[str, list[Path]]:
 
     Folders of one name are seeds of one arm, in one word or in several. A folder without a name
     takes its basename, or that of the run that holds it as ``eval``.
-
-    Raises:
-        DataError: If a name or a folder is missing, or two words without a name take the same one.
     """
     arms: dict[str, list[Path]] = {}
     unnamed: set[str] = set()
@@ -47,7 +44,12 @@ def read_arms(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[EvalRecor
         records = [read_record(path) for path in paths]
         digests: dict[str, Path] = {}
         for one in records:
-            _check_settings(arm, records[0], one)
+            a, b = records[0].settings, one.settings
+            if differing := [name for name in {**a, **b} if a.get(name) != b.get(name)]:
+                raise DataError(
+                    f"arm '{arm}': {one.path} and {records[0].path} are no seeds of one arm, they "
+                    f"differ in {', '.join(differing)}; give them two names"
+                )
             if (twin := digests.setdefault(one.model.digest, one.path)) is not one.path:
                 raise DataError(
                     f"arm '{arm}': {one.path} and {twin} have the same weights and are no two "
@@ -57,15 +59,6 @@ def read_arms(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[EvalRecor
             records.sort(key=lambda one: one.model.training_seed or 0)
         arms[arm] = records
     return arms
-
-
-def _check_settings(arm: str, first: EvalRecord, one: EvalRecord) -> None:
-    a, b = first.settings, one.settings
-    if differing := [name for name in {**a, **b} if a.get(name) != b.get(name)]:
-        raise DataError(
-            f"arm '{arm}': {one.path} and {first.path} are no seeds of one arm, they differ in "
-            f"{', '.join(differing)}; give them two names"
-        )
 
 
 def common_sets(arms: Mapping[str, Sequence[EvalRecord]]) -> tuple[list[GradedSet], list[str]]:

@@ -43,15 +43,11 @@ def _by_question(values: Sequence[tuple[str, float]], metric: str) -> dict[str, 
     by_question: dict[str, list[float]] = {}
     for id, value in values:
         by_question.setdefault(id, []).append(value)
-    means = {id: sum(of_one) / len(of_one) for id, of_one in by_question.items()}
-    if name != "pass":
-        return means
-    return {
-        id: float(pass_at_k(len(of_one), round(sum(of_one)), int(k)))
-        if math.isfinite(means[id])
-        else math.nan
-        for id, of_one in by_question.items()
-    }
+    reduced = {id: sum(of_one) / len(of_one) for id, of_one in by_question.items()}
+    for id, of_one in by_question.items() if name == "pass" else ():
+        if math.isfinite(reduced[id]):
+            reduced[id] = float(pass_at_k(len(of_one), round(sum(of_one)), int(k)))
+    return reduced
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +122,10 @@ def arm_bounds(
 
 
 def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:
-    """Chance and majority-letter baselines of a multiple-choice set.
+    """Chance and majority-letter baselines of a multiple-choice set; empty if one has no options.
 
-    ``chance`` is the expected accuracy of options drawn at random, the mean of 1 / number of
-    options. ``majority`` is the share of questions that their most frequent right letter answers,
-    and ``majority_letter`` that letter (the first of equals). Shuffled options bring the latter
-    down to the former, up to sampling.
-
-    Returns:
-        Empty if a question has no options.
+    ``chance`` is the mean of 1 / number of options; ``majority`` the share of questions that their
+    most frequent right letter, ``majority_letter`` (the first of equals), answers.
     """
     choices = [(e.grading.options, e.reference_answer) for e in examples if e.grading is not None]
     if not choices or len(choices) < len(examples) or not all(options for options, _ in choices):

@@ -109,18 +109,11 @@ class ReportPage:
     """Everything that one report shows; rows of one arm, split and metric occur once.
 
     Args:
-        title: The headline.
         subtitle: One line, such as model, seed and seconds.
         lead: Findings in plain sentences, most important first.
         arms: In the order of tables and legends; arms that only rows name come after them.
-        estimates: Arms x splits x metrics.
-        differences: Paired differences.
         rubrics: Written rubrics against gold: writers x sets x metrics.
         headroom: View -> score before any training, such as under the teacher's view.
-        curves: Training metrics.
-        relations: Two numbers of each arm, one panel each.
-        criteria: Share met by criterion kind.
-        samples: Answers side by side.
         facts: The run: resolved config values, versions, seeds, seconds, dropped counts.
         interval_note: The kind of the intervals, for captions.
     """

@@ -69,14 +69,13 @@ class RowAgreement:
     """One row of gold.
 
     Args:
-        id: Of the gold example.
         precision: Share of the written points that a gold criterion matches; 0 without a rubric.
         recall: Share of the gold points that are matched.
         f1: Their harmonic mean; 0 if nothing is matched.
         num_pairs: Matched criteria.
         verdict_agreement: As `order_agreement`; None where there is nothing to order.
         num_written: Criteria that were written; 0: no rubric.
-        num_unscored: Of them, those left out of the order since the judge gave no verdict.
+        num_unscored: Of them, those left out of the order for want of a check.
     """
 
     id: str
@@ -91,15 +90,13 @@ class RowAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Written rubrics against gold: means over the rows, with 95% bootstrap intervals.
+    """Written rubrics against gold: means over the rows, as `RowAgreement`, with 95% intervals.
 
     Args:
-        precision: See `RowAgreement`; so recall, f1 and num_unscored.
         verdict_agreement: Over the rows whose completions gold orders; None if there are none.
         missing: Gold ids without a written rubric; they count 0, and 1/2 in the order.
-        num_pairs: Matched criteria.
         num_unordered: Rows with two completions or more that are not in `verdict_agreement`: gold
-            or what was written has no criterion with a verdict, or gold orders no two of them.
+            or what was written has no criterion with a check, or gold orders no two of them.
     """
 
     precision: Interval

@@ -70,10 +70,8 @@ class Panel:
     """One pair of axes.
 
     Args:
-        title: Above the axes.
         note: Quiet words below the title, or empty.
         description: The numbers in words, for those who cannot see them.
-        width: Width of the panel.
         height: Height of the axes.
         margins: Space left of, right of and below the axes.
         draw: Draws on the axes, whose y is in pixels from their upper end unless it sets a scale.
@@ -151,12 +149,9 @@ def key_svg(key: Key, ident: str) -> Markup:
 def _svg(
     size: tuple[float, float], draw: Callable[[Figure], object], name: str
 ) -> ElementTree.Element:
-    """Draw, and clean what matplotlib has written.
+    """Draw on a figure with a pixel a point, and clean what matplotlib has written.
 
-    Args:
-        size: Width and height.
-        draw: Draws on the figure, which has a pixel a point.
-        name: Makes the ids of shapes unique in a page, and the same each time.
+    The name makes the ids of shapes unique in a page, and the same each time.
     """
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
