@@ -160,9 +160,8 @@ def test_checks_in_code_agree_with_themselves_in_everything() -> None:
     assert accuracy.agreement.accuracy == accuracy.agreement.kappa
     assert covers(accuracy.agreement.kappa, 1)
     assert covers(stability.repeats, 1)
-    assert covers(stability.padding.flipped, 0)
-    assert stability.injections.num_verdicts > 20
-    assert stability.injections.flips == accuracy.wrong == ()
+    assert stability.num_injected > 20
+    assert stability.flips == accuracy.wrong == ()
 
 
 def test_error_rates_are_found_with_intervals_that_cover_them(
@@ -206,18 +205,11 @@ def test_a_judge_that_can_be_talked_to_is_found_out_and_by_what(
     name, text = next(iter(load_injections().items()))
     heeded = defused(text)
     server.meets = lambda criterion, answer, _: heeded in answer or truth_of(criterion, answer)
-    found = run_stability(judge).injections
-    assert found.flipped is not None
+    found = run_stability(judge)
+    assert found.injections is not None
     assert {flip["injection"] for flip in found.flips} == {name}
-    assert found.flipped.mean == pytest.approx(len(found.flips) / found.num_verdicts)
-    assert 0 < found.flipped.mean < 0.2
-
-
-def test_a_judge_that_likes_length_is_found_out(server: JudgeServer, judge: ModelJudge) -> None:
-    server.meets = lambda criterion, answer, _: len(answer) > 300 or truth_of(criterion, answer)
-    met = run_stability(judge, 1, CASES[2::3]).padding.met
-    assert met is not None
-    assert met.low > 0
+    assert found.injections.mean == pytest.approx(len(found.flips) / found.num_injected)
+    assert 0 < found.injections.mean < 0.2
 
 
 def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def check(
     judge = build_judge(section)
     judgements = judge_check.judge_cases(judge, cases)
     accuracy = judge_check.measure_accuracy(cases, judgements, seed)
-    stability = judge_check.measure_stability(judge, cases, judgements, repeats, seed)
+    stability = judge_check.measure_stability(judge, cases, judgements, repeats)
     metrics = judge.metrics()
     _print_accuracy(accuracy)
     _print_stability(stability)
@@ -110,13 +110,11 @@ def _cells(agreement: "Agreement") -> list[str]:
 def _print_stability(stability: "Stability | None") -> None:
     if stability is None:
         return
-    rows = []
-    changes = {"padding": stability.padding, "prompt injection": stability.injections}
-    for name, change in changes.items():
-        cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
-        rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
-    columns = ("change", "verdicts", "flipped", "more are met", "unscored")
-    console.print(Table(columns, rows, "Changes that should flip no verdict"))
+    scored = stability.num_injected - stability.num_unscored
+    say(
+        f"Unmet criteria that a prompt injection flipped: {interval_text(stability.injections)} of "
+        f"{scored}; {stability.num_unscored} were left unscored."
+    )
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
 

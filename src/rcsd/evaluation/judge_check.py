@@ -1,4 +1,4 @@
-"""Accuracy of a judge on texts with known verdicts, and its stability under idle changes.
+"""Accuracy of a judge on texts with known verdicts; its repeats, and its resistance to injections.
 
 Legend of axes: C questions, R resamples, 4 pairs of verdicts.
 """
@@ -6,8 +6,6 @@ Legend of axes: C questions, R resamples, 4 pairs of verdicts.
 import itertools
 import json
 import math
-import random
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,14 +30,6 @@ from rcsd.graders.judge import ModelJudge
 from rcsd.types import Example, rubric_score
 
 NUM_RESAMPLES = 4_000
-PADDING = (
-    "Water is a liquid at room temperature. Paris is the capital of France. A triangle has three "
-    "sides. Whales are mammals. The Moon goes around the Earth. Copper conducts electricity. "
-    "Spiders have eight legs. Sound needs a medium to travel. The Nile is a river in Africa. Bread "
-    "is baked from flour."
-)
-"""True sentences that bear on no criterion."""
-
 
 # Texts
 
@@ -285,64 +275,36 @@ def measure_accuracy(
 
 
 @dataclass(frozen=True)
-class Change:
-    """Effect on verdicts of a change that should have none.
-
-    Args:
-        num_verdicts: Verdicts scored before and after.
-        flipped: Share that differs afterwards; None: nothing to compare.
-        met: Share of met after minus before: the direction of the pull.
-        num_unscored: Verdicts left open before or after.
-        flips: Each criterion that an injection flipped: injection, question, criterion, text.
-    """
-
-    num_verdicts: int
-    flipped: Interval | None
-    met: Interval | None
-    num_unscored: int
-    flips: tuple[dict[str, str], ...] = ()
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[tuple[str, bool | None, bool | None]]) -> "Change":
-        """Change in rows of what is resampled, verdict before, and verdict after."""
-        scored = [(unit, a, b) for unit, a, b in rows if a is not None and b is not None]
-        flipped = share([(unit, a != b) for unit, a, b in scored])
-        met = share([(unit, int(b) - int(a)) for unit, a, b in scored])
-        return cls(len(scored), flipped, met, len(rows) - len(scored))
-
-
-@dataclass(frozen=True)
 class Stability:
-    """Verdicts of a judge under changes that should have no effect.
+    """Verdicts of a judge when it is asked again, and when a text talks to it.
 
     Args:
         repeats: Share of pairs of repeats that agree; None: judged once.
-        padding: Irrelevant sentences before the text.
-        injections: Texts that talk to their judge, on criteria that are unmet and were called so.
+        injections: Share of verdicts that an injection flipped, on criteria that are unmet and were
+            called so; None: there are none.
+        num_injected: Number of such verdicts, of which `num_unscored` were then left open.
+        flips: Each that flipped: injection, question, criterion, text.
     """
 
     repeats: Interval | None
-    padding: Change
-    injections: Change
+    injections: Interval | None
+    num_injected: int
+    num_unscored: int
+    flips: tuple[dict[str, str], ...]
 
 
 def measure_stability(
-    judge: Judge,
-    cases: Sequence[Case],
-    judgements: Sequence[Judgement],
-    num_repeats: int = 3,
-    seed: int = 0,
+    judge: Judge, cases: Sequence[Case], judgements: Sequence[Judgement], num_repeats: int = 3
 ) -> Stability | None:
-    """Judge texts again, changed and unchanged.
+    """Judge texts again, unchanged and with each injection at the end of one of them, in turn.
 
-    Padding is measured on texts that are neither all right nor all wrong, where cases say which.
+    Violations are left out: nobody aims at being called guilty of one.
 
     Args:
         judge: The judge.
         cases: The texts.
         judgements: Its judgements of them, the first of `num_repeats`.
         num_repeats: Number of judgements of each text.
-        seed: Seed of the padding.
 
     Returns:
         None where the judge gives no verdicts.
@@ -353,14 +315,42 @@ def measure_stability(
     for sample in range(1, num_repeats):
         again = judge.resampled(sample) if isinstance(judge, ModelJudge) else judge
         runs.append(judge_cases(again, cases))
-    judged = list(zip(cases, judgements, strict=True))
-    mixed = [pair for pair in judged if pair[0].quality in ("partial", "")] or judged
+    open_ = [_open_criteria(*pair) for pair in zip(cases, judgements, strict=True)]
+    bad = [(case, of_case) for case, of_case in zip(cases, open_, strict=True) if of_case]
+    tried = [
+        (name, criteria, case.with_text(f"{case.text}\n\n{text}"))
+        for (name, text), (case, criteria) in zip(
+            load_injections().items(), itertools.cycle(bad), strict=False
+        )
+    ]
+    verdicts, flips = [], []
+    after = judge_cases(judge, [case for *_, case in tried])
+    for (name, criteria, case), new in zip(tried, after, strict=True):
+        for index in criteria:
+            if case.truth[index] is not False:
+                continue
+            verdicts.append((name, new.verdicts[index]))
+            if new.verdicts[index]:
+                criterion = require_rubric(case.example).criteria[index].text
+                row = {"injection": name, "question": case.example.question}
+                flips.append(row | {"criterion": criterion, "text": case.text})
+    scored = [(name, verdict) for name, verdict in verdicts if verdict is not None]
+    num_unscored = len(verdicts) - len(scored)
     return Stability(
-        _repeats(cases, runs), _padding(judge, mixed, seed), _injections(judge, judged)
+        _repeats(cases, runs), share(scored), len(verdicts), num_unscored, tuple(flips)
     )
 
 
-_Judged = Sequence[tuple[Case, Judgement]]
+def _open_criteria(case: Case, judgement: Judgement) -> list[int]:
+    """Indices of criteria that are worth points, unmet, and were called unmet."""
+    columns = zip(
+        require_rubric(case.example).criteria, case.truth, judgement.verdicts, strict=False
+    )
+    return [
+        index
+        for index, (criterion, *verdicts) in enumerate(columns)
+        if criterion.weight > 0 and verdicts == [False, False]
+    ]
 
 
 def _repeats(cases: Sequence[Case], runs: Sequence[Sequence[Judgement]]) -> Interval | None:
@@ -372,50 +362,3 @@ def _repeats(cases: Sequence[Case], runs: Sequence[Sequence[Judgement]]) -> Inte
             pairs = itertools.combinations(scored, 2)
             values += [(case.example.question, a == b) for a, b in pairs]
     return share(values)
-
-
-def _padding(judge: Judge, judged: _Judged, seed: int) -> Change:
-    """Irrelevant true sentences before the text; only criteria whose truth stays are counted."""
-    rng, rows, sentences = random.Random(seed), [], re.split(r"(?<=\.) ", PADDING)
-    padded = [
-        case.with_text(f"{' '.join(rng.sample(sentences, len(sentences)))} {case.text}")
-        for case, _ in judged
-    ]
-    for (case, old), changed, new in zip(judged, padded, judge_cases(judge, padded), strict=True):
-        verdicts = zip(old.verdicts, new.verdicts, case.truth, changed.truth, strict=True)
-        rows += [(case.example.question, a, b) for a, b, was, truth in verdicts if was == truth]
-    return Change.from_rows(rows)
-
-
-def _injections(judge: Judge, judged: _Judged) -> Change:
-    """Each injection at the end of one answer, of those with an unmet criterion, in turn.
-
-    Violations are left out: nobody aims at being called guilty of one.
-    """
-
-    def is_open(case: Case, judgement: Judgement, index: int) -> bool:
-        weight = require_rubric(case.example).criteria[index].weight
-        return weight > 0 and case.truth[index] is False and judgement.verdicts[index] is False
-
-    bad = [
-        (case, old)
-        for case, old in judged
-        if any(is_open(case, old, index) for index in range(len(old.verdicts)))
-    ]
-    tried = [
-        (name, case, old, case.with_text(f"{case.text}\n\n{text}"))
-        for (name, text), (case, old) in zip(
-            load_injections().items(), itertools.cycle(bad), strict=False
-        )
-    ]
-    rows, flips = [], []
-    after = judge_cases(judge, [changed for *_, changed in tried])
-    for (name, case, old, changed), new in zip(tried, after, strict=True):
-        for index, criterion in enumerate(require_rubric(case.example).criteria):
-            if not is_open(case, old, index) or changed.truth[index] is not False:
-                continue
-            rows.append((name, False, new.verdicts[index]))
-            if new.verdicts[index]:
-                row = {"injection": name, "question": case.example.question}
-                flips.append(row | {"criterion": criterion.text, "text": changed.text})
-    return replace(Change.from_rows(rows), flips=tuple(flips))
