@@ -110,10 +110,9 @@ def _cells(agreement: "Agreement") -> list[str]:
 def _print_stability(stability: "Stability | None") -> None:
     if stability is None:
         return
-    scored = stability.num_injected - stability.num_unscored
     say(
         f"Unmet criteria that a prompt injection flipped: {interval_text(stability.injections)} of "
-        f"{scored}; {stability.num_unscored} were left unscored."
+        f"{stability.num_injected}; {stability.num_unscored} were left unscored."
     )
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")

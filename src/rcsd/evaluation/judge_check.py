@@ -282,7 +282,7 @@ class Stability:
         repeats: Share of pairs of repeats that agree; None: judged once.
         injections: Share of verdicts that an injection flipped, on criteria that are unmet and were
             called so; None: there are none.
-        num_injected: Number of such verdicts, of which `num_unscored` were then left open.
+        num_injected: Number of such verdicts; `num_unscored` more were then left open.
         flips: Each that flipped: injection, question, criterion, text.
     """
 
@@ -336,9 +336,7 @@ def measure_stability(
                 flips.append(row | {"criterion": criterion, "text": case.text})
     scored = [(name, verdict) for name, verdict in verdicts if verdict is not None]
     num_unscored = len(verdicts) - len(scored)
-    return Stability(
-        _repeats(cases, runs), share(scored), len(verdicts), num_unscored, tuple(flips)
-    )
+    return Stability(_repeats(cases, runs), share(scored), len(scored), num_unscored, tuple(flips))
 
 
 def _open_criteria(case: Case, judgement: Judgement) -> list[int]:
