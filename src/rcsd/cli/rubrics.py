@@ -117,7 +117,6 @@ def score(  # noqa: PLR0913 (each is an option)
             console.print(start + _agreement_facts(part))
     if json is not None:
         content = {
-            "match": match,
             "written": asdict(after),
             "before": earlier and asdict(earlier),
             "difference": difference and {n: of and asdict(of) for n, of in difference.items()},

@@ -109,6 +109,7 @@ class Agreement:
     num_pairs: int
     num_unscored: int
     num_unordered: int
+    matched_by: Match
     rows: tuple[RowAgreement, ...]
 
 
@@ -150,6 +151,7 @@ def measure_agreement(
             f"no written rubric for {len(missing)} of {len(gold)} gold ids: {listed}",
             field="rubric",
         )
+    by = by or _readable_by(gold)
     rows = measure_rows(gold, written, completions, by)
     ordered = [row for row in rows if row.verdict_agreement is not None]
 
@@ -169,6 +171,7 @@ def measure_agreement(
         num_pairs=sum(row.num_pairs for row in rows),
         num_unscored=sum(row.num_unscored for row in rows),
         num_unordered=num_answered - len(ordered),
+        matched_by=by,
         rows=rows,
     )
 
@@ -202,7 +205,7 @@ def measure_rows(
     by: Match | None = None,
 ) -> tuple[RowAgreement, ...]:
     """Agreement of each gold row, as `measure_agreement`; without a written rubric it is 0."""
-    rows, has_checks = [], all(map(has_rubric_reader, gold))
+    rows, by = [], by or _readable_by(gold)
     for example in gold:
         rubric, texts = require_rubric(example), completions.get(example.id, ())
         gold_points, _ = _points(example, rubric, texts)
@@ -215,7 +218,7 @@ def measure_rows(
         order = order_agreement(gold_points, points) if gold_points and points else None
         pairs = tuple(
             (abs(rubric.criteria[g].weight), abs(own.criteria[w].weight))
-            for g, w in criterion_pairs(rubric, own, by or ("checks" if has_checks else "text"))
+            for g, w in criterion_pairs(rubric, own, by)
         )
         recall, precision = (  # exactly 1 where all are matched
             math.fsum(pair[side] for pair in pairs) / math.fsum(abs(c.weight) for c in of.criteria)
@@ -225,6 +228,10 @@ def measure_rows(
         counts = len(own.criteria), num_unscored
         rows.append(RowAgreement(example.id, precision, recall, f1, len(pairs), order, *counts))
     return tuple(rows)
+
+
+def _readable_by(gold: Sequence[Example]) -> Match:
+    return "checks" if all(map(has_rubric_reader, gold)) else "text"
 
 
 def _points(example: Example, rubric: Rubric, texts: Sequence[str]) -> tuple[list[float], int]:
