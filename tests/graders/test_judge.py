@@ -18,7 +18,7 @@ from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.runs import RunFolder
-from rcsd.training.record import check_same_run, create_run
+from rcsd.training.record import write_or_check_record
 
 GOOD = '{"criterion": 1, "explanation": "yes", "met": true}'
 Made = Callable[..., ModelJudge]
@@ -186,9 +186,9 @@ def test_a_run_is_resumed_with_a_larger_budget_of_its_judge_and_not_with_another
         return parse(config.Config, tree, "run.yaml")
 
     folder = RunFolder(tmp_path / "run")
-    create_run(folder, run_with(), [EXAMPLE], {})
+    write_or_check_record(folder, run_with(), [EXAMPLE], {}, resume=False)
     with nullcontext() if goes_on else pytest.raises(RunError, match="another method"):
-        check_same_run(folder, run_with(**changes), [EXAMPLE], {})
+        write_or_check_record(folder, run_with(**changes), [EXAMPLE], {}, resume=True)
 
 
 def test_another_sample_is_another_judgement_on_the_same_account(

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from tests.methods.test_grpo import asked
 from tests.methods.test_on_policy import distill, student
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, GRPO, LORA, run_until_killed, settings, trajectory
+from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -47,6 +47,7 @@ from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding, Example, Rollout
 
 CPU = torch.device("cpu")
+ANSWERS = {"type": "grpo", "rewards": [{"type": "answer"}]}
 
 
 @contextlib.contextmanager
@@ -290,7 +291,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"training": LORA},
     "sft": {"method": {"type": "sft", "view": "rubric", "habit_share": 0.5}},
     "grpo": {
-        "method": {**GRPO["method"], "kl_weight": 0.1, "updates_per_batch": 2},
+        "method": {**ANSWERS, "kl_weight": 0.1, "updates_per_batch": 2},
         "completions_per_example": 2,
     },
     "criterion": {"method": {"type": "criterion"}},

@@ -25,7 +25,7 @@ from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.base import build_judge, verdict_settings
 from rcsd.graders.grade import Graded, judge_rows
-from rcsd.io import digest, make_folder, read_json, read_rows, write_json, write_rows
+from rcsd.io import check_new, digest, make_folder, read_json, read_rows, write_json, write_rows
 from rcsd.types import Example
 
 RECORD = "eval.json"
@@ -99,12 +99,6 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values[name] = value
     return values
-
-
-def check_new(path: Path) -> None:
-    """Refuse, with a RunError, a folder that exists."""
-    if path.exists():
-        raise RunError(f"{path} exists; choose another folder")
 
 
 @contextmanager

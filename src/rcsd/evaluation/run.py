@@ -21,14 +21,13 @@ from rcsd.evaluation.record import (
     EvalRecord,
     EvaluatedModel,
     SetAnswers,
-    check_new,
     summarize,
     unfinished_folder,
     write_record,
 )
 from rcsd.graders.base import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
-from rcsd.io import fingerprint, make_folder, surroundings
+from rcsd.io import check_new, fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.policy import Policy
 from rcsd.models.save import load_trained

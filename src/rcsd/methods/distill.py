@@ -42,12 +42,7 @@ OVERLAP_K = 20
 
 @dataclass(frozen=True)
 class TeacherTopK:
-    """The teacher's distribution on its own support.
-
-    Args:
-        log_p_TL: Log-probabilities of its K likeliest tokens, and of the tail if the loss has one.
-        ids_TK: Those tokens.
-    """
+    """The teacher's K likeliest tokens, their log-probabilities, and the tail's if there is one."""
 
     log_p_TL: Float[Tensor, "T L"]
     ids_TK: Int[Tensor, "T K"]
@@ -55,12 +50,7 @@ class TeacherTopK:
 
 @dataclass(frozen=True)
 class TeacherLogprobs:
-    """The teacher's log-probabilities of the sampled tokens.
-
-    Args:
-        log_p_T: Over the whole vocabulary, in nats.
-        entropy_T: Of the whole distribution, in nats.
-    """
+    """Log-probability of each sampled token, and entropy of the whole distribution, in nats."""
 
     log_p_T: Float[Tensor, " T"]
     entropy_T: Float[Tensor, " T"]
@@ -72,14 +62,14 @@ class TeacherTargets:
 
     Args:
         distribution: As much of it as the loss needs: its support, the sampled tokens, or all.
-        monitored: All of it at the monitored positions; None where an engine scores, which gives
-            the likeliest tokens alone.
+        monitored: All of it at the monitored positions; None where an engine scores.
     """
 
     distribution: TeacherTopK | TeacherLogprobs | Predictions
     monitored: Predictions | None
 
 
+@dataclass(eq=False)
 class Distill:
     """Rubric-conditioned self-distillation (RCSD, arXiv 2606.19327), and its relatives.
 
@@ -96,26 +86,20 @@ class Distill:
     4. The teacher sees the rubric alone, as the paper's text says, unless the views say otherwise.
 
     Args:
-        section: Divergence, support, clip and temperature.
-        worker: Scores completions.
-        teacher: The teacher's weights.
         scorer: An engine that gives the teacher's likeliest tokens in place of the model, by the
             same weights; None: the model does.
     """
 
+    section: config.Distill
+    worker: RolloutWorker
+    teacher: Teacher
+    scorer: TopKScorer | None = None
     name = "distill"
     has_teacher = True
 
-    def __init__(
-        self,
-        section: config.Distill,
-        worker: RolloutWorker,
-        teacher: Teacher,
-        scorer: TopKScorer | None = None,
-    ) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.scorer = scorer
-        self.reuses_targets = not teacher.moves_within_a_step
+    def __post_init__(self) -> None:
+        """Note whether targets hold for several updates."""
+        self.reuses_targets = not self.teacher.moves_within_a_step
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """None: every token counts alike."""
@@ -123,40 +107,45 @@ class Distill:
 
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The teacher's distributions, reduced to its top k unless the student chooses."""
-        if self.scorer is not None:
-            return TeacherTargets(self._top_k_by_engine(self.scorer, microbatch), None)
         prompts = [rollout.teacher_ids for rollout in microbatch]
-        with self.teacher.weights(), evaluating(self.worker.scorer):
-            teacher, target_T = self.worker.predictions(prompts, microbatch)
-            return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
-
-    def _top_k_by_engine(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TeacherTopK:
-        """The teacher's top k from an engine.
-
-        Its log-probabilities differ from logits by a constant at each position, which a softmax
-        over k of them does not see: so they are exact at any temperature of the loss.
-        """
+        if self.scorer is None:
+            with self.teacher.weights(), evaluating(self.worker.scorer):
+                teacher, target_T = self.worker.predictions(prompts, microbatch)
+                return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
+        # An engine's log-probabilities differ from logits by a constant at each position, which a
+        # softmax over k of them does not see: so they are exact at any temperature of the loss.
         support = self.section.support
         assert support.type == "teacher_top_k"  # see `rcsd.config.rules`
-        prompts = [rollout.teacher_ids for rollout in microbatch]
         completions = [rollout.completion.token_ids for rollout in microbatch]
-        places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]
+        places = [p for row in self.scorer.top_k(prompts, completions, support.k) for p in row]
         device = self.worker.policy.device
         ids_TK = torch.tensor([ids for ids, _ in places], device=device)
         log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
-        return TeacherTopK(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
+        log_p_TK = renormalised_from_logits(log_p_TK / self.section.temperature)
+        return TeacherTargets(TeacherTopK(log_p_TK, ids_TK), None)
 
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
     ) -> TeacherTopK | TeacherLogprobs | Predictions:
-        """Teacher targets, reduced to what the loss needs."""
+        """As much of the teacher's distributions as the loss needs."""
         support, temperature = self.section.support, self.section.temperature
+
+        def sampled_tokens(logits_TV: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:
+            log_p_TV = (logits_TV / temperature).log_softmax(-1)
+            entropy_T = torch.special.entr(log_p_TV.exp()).sum(-1)
+            return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy_T
+
+        def with_tail(logits_TV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            log_p_TV = (logits_TV / temperature).log_softmax(-1)
+            ids_TK = top_k_ids(log_p_TV, k)
+            return restrict(log_p_TV, ids_TK, "tail"), ids_TK
+
         if self.section.divergence.type == "sampled_token":
-            return TeacherLogprobs(*teacher.mapped(self._of_token, target_T))
+            return TeacherLogprobs(*teacher.mapped(sampled_tokens, target_T))
         if support.type != "teacher_top_k":
             return teacher
         if support.outside == "tail":
-            return TeacherTopK(*teacher.mapped(partial(self._with_tail, support.k)))
+            return TeacherTopK(*teacher.mapped(partial(with_tail, k=support.k)))
         ids_TK = teacher.mapped(partial(top_k_ids, k=support.k))
         # Not the logits that chose: the student's are summed as these are, also in bfloat16.
         log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK) / temperature)
@@ -190,32 +179,18 @@ class Distill:
 
     def _monitor(self, targets: TeacherTargets, forward: StudentForward) -> Shown:
         """Overlap of the likeliest tokens of teacher and student at the monitored positions."""
-        positions = forward.positions
+        positions, monitored = forward.positions, targets.monitored
         student = forward.predictions[positions.index_W]
-        if targets.monitored is None:
-            assert isinstance(targets.distribution, TeacherTopK)
-            ids_WM = targets.distribution.ids_TK[positions.index_W, :OVERLAP_K]
-            share_W = student.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
-            return {"teacher/top_k_overlap_share": positions.spread(share_W)}
-        share_W, end_W = student.mapped(self._overlap_and_end, targets.monitored)
-        return {
-            "teacher/top_k_overlap_share": positions.spread(share_W),
-            "teacher/end_probability_mean": positions.spread(end_W),
-        }
-
-    def _of_token(
-        self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]
-    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
-        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-        entropy_T = torch.special.entr(log_p_TV.exp()).sum(-1)
-        return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy_T
-
-    def _with_tail(
-        self, k: int, logits_TV: Float[Tensor, "T V"]
-    ) -> tuple[Float[Tensor, "T L"], Int[Tensor, "T K"]]:
-        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-        ids_TK = top_k_ids(log_p_TV, k)
-        return restrict(log_p_TV, ids_TK, "tail"), ids_TK
+        if monitored is not None:
+            share_W, end_W = student.mapped(self._overlap_and_end, monitored)
+            return {
+                "teacher/top_k_overlap_share": positions.spread(share_W),
+                "teacher/end_probability_mean": positions.spread(end_W),
+            }
+        assert isinstance(targets.distribution, TeacherTopK)
+        ids_WM = targets.distribution.ids_TK[positions.index_W, :OVERLAP_K]
+        share_W = student.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
+        return {"teacher/top_k_overlap_share": positions.spread(share_W)}
 
     def _on_support(
         self,
@@ -237,10 +212,10 @@ class Distill:
             return self._divergence(log_p_TV, (logits_TV / temperature).log_softmax(-1))
         ids_TK = top_k_ids(logits_TV.detach(), support.k)
         log_p_TL = restrict(log_p_TV, ids_TK, support.outside)
-        if support.outside == "renormalise":
-            log_q_TK = renormalised_from_logits(logits_TV.gather(-1, ids_TK) / temperature)
-            return self._divergence(log_p_TL, log_q_TK)
-        return self._on_support(logits_TV, log_p_TL, ids_TK)
+        if support.outside == "tail":
+            return self._on_support(logits_TV, log_p_TL, ids_TK)
+        log_q_TK = renormalised_from_logits(logits_TV.gather(-1, ids_TK) / temperature)
+        return self._divergence(log_p_TL, log_q_TK)
 
     def _overlap_and_end(
         self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]
