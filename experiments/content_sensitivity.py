@@ -10,13 +10,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from rcsd.evaluation.plots import figure_svg
-from rcsd.evaluation.report import Relation, ReportPage
+from rcsd.evaluation.report import Relation, ReportPage, write_report
 
 
 def main(
     studies: Annotated[list[Path], typer.Argument(help="Folders of 'rcsd study'.")],
-    out: Annotated[Path, typer.Option(help="The figure.")] = Path("content-sensitivity.svg"),
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("content-sensitivity.html"),
 ) -> None:
     """Print sensitivity and gain of each study's arms, their correlation, and draw them."""
     relations = []
@@ -43,8 +42,7 @@ def main(
             typer.echo(f"{held_out}: {note} over {len(points)} models")
         labels = ("content sensitivity", "gain over shuffled rubrics")
         relations.append(Relation(held_out.replace("_", " "), *labels, tuple(points), note))
-    page = ReportPage("content sensitivity", relations=tuple(relations))
-    out.write_text(figure_svg(page, "relations"), encoding="utf-8")
+    write_report(ReportPage("content sensitivity", relations=tuple(relations)), out)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,6 @@ def test_a_study_trains_compares_and_goes_on(tmp_path: Path, rcsd: Any) -> None:
     summary = json.loads((tmp_path / "out" / "study.json").read_text())
     assert summary["config"]["arms"]["sft"]["run"]["method"] == {"type": "sft"}
     assert "<html" in (tmp_path / "out" / "report.html").read_text()
-    assert (tmp_path / "out" / "scores.svg").is_file()
     assert summary["findings"][0].startswith("After 12 tokens, on new numbers, rcsd scores ")
     assert all(finding in " ".join(out.split()) for finding in summary["findings"])
     assert "rcsd, shuffled" in out

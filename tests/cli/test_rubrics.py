@@ -70,10 +70,10 @@ def test_gold_in_bare_words_scores_one(world: Path, rcsd: Any):
         "--completions", world / "completions.jsonl", "--json", world / "score.json",
     )  # fmt: skip
     assert code == 0
-    assert out.count("1.000 [1.000, 1.000]") == 5
+    assert out.count("1.000 [1.000, 1.000]") == 4
     assert "20 of 20 gold rows have a rubric" in out
     value = json.loads((world / "score.json").read_text())
-    assert value["matcher"] == "Matcher(threshold=None)"
+    assert value["matched_by"] == "checks"
     assert value["f1"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 20}
     assert len(value["rows"]) == 20
 

@@ -18,7 +18,7 @@ from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.arms import parse_arms
 from rcsd.evaluation.record import read_record, unfinished_folder
 from rcsd.evaluation.run import run_eval
-from rcsd.evaluation.targets import EvalOptions, build_eval_config
+from rcsd.evaluation.targets import build_eval_config
 from rcsd.io import write_rows
 from rcsd.types import Criterion, Example, Rubric
 
@@ -68,7 +68,6 @@ def test_an_evaluation_holds_completions_record_and_summary(world: dict[str, Pat
     assert list(summary["metrics"]) == [
         *("score", "accuracy", "score_avg@2", "accuracy_avg@2", "pass@1", "pass@2")
     ]
-    assert "by_template" in summary["metrics"]["score"]
     assert summary["sampled"]["num_completions"] == 24
 
 
@@ -181,8 +180,7 @@ def test_an_example_that_does_not_fit_is_an_error_and_leaves_no_folder(tmp_path:
 @pytest.mark.parametrize(
     ("tasks", "overrides", "message"),
     [
-        (["sciq", "piqua"], [], "no benchmark 'piqua', did you mean 'piqa'?"),
-        (["sciq", ""], [], "no benchmark ''; 'rcsd tasks' lists them"),
+        (["sciq", "piqua"], [], r"data\.piqua\.name: .*'piqa'.*got 'piqua'"),
         (["sciq"], ["data.piqa.path=x"], r"data\.piqa: --tasks does not name it, only sciq"),
     ],
 )
@@ -190,7 +188,7 @@ def test_a_task_that_is_not_there_or_not_asked_is_named(
     tasks: list[str], overrides: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_eval_config("builtin:micro", overrides, EvalOptions(tasks))
+        build_eval_config("builtin:micro", overrides, tasks)
 
 
 def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
@@ -220,7 +218,6 @@ def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
     [
         ({"greedy": False}, "nothing is answered"),
         ({"rubrics": {"placebo": "random"}}, "the view 'none' shows no rubric"),
-        ({"rubrics": {"placebo": "random"}, "view": "answer"}, "replaces nothing"),
         ({"data": {}}, "at least 1"),
         ({"data": {"a/b": {"type": "world", "num_examples": 1}}}, "pattern"),
     ],
@@ -290,17 +287,12 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(
         run_eval(cut.model_copy(update={"max_tokens": 3}), quietly)
     run_eval(cut, quietly)
     assert calls[1].left == 9 - 2  # two of the four calls had been kept
-    files = ("completions.jsonl", "summary.json")
-    for name in files:
+    for name in ("completions.jsonl", "summary.json"):
         assert (cut.out / name).read_bytes() == (whole.out / name).read_bytes()
-    assert sorted(path.name for path in cut.out.iterdir()) == [
-        *("completions.jsonl", "eval.json", "examples", "summary.json")
-    ]
-    for row in map(json.loads, (cut.out / "completions.jsonl").read_text().splitlines()):
-        assert len(row["prompt_sha256"]) == 64
-        assert row["num_tokens"] > 0
-        if row["id"] == "a":
-            assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])
+    assert not (cut.out / "request.json").exists()
+    [row, *_] = map(json.loads, (cut.out / "completions.jsonl").read_text().splitlines())
+    assert (row["bounds"], row["unscored"]) == ([0.0, 1.0], ["the criterion has no check"])
+    assert len(row["prompt_sha256"]) == 64
     with pytest.raises(RunError, match="out exists"):
         run_eval(cut, quietly)
 

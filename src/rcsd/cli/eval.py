@@ -18,9 +18,6 @@ def evaluate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
-    ] = None,
     judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
@@ -29,11 +26,10 @@ def evaluate(
     --tasks, into evals/MODEL. OUT gets completions.jsonl, summary.json, eval.json (configuration,
     versions, fingerprints) and the questions in examples/. An interrupted evaluation resumes.
     """
-    from rcsd.evaluation.targets import EvalOptions, build_eval_config
+    from rcsd.evaluation.targets import build_eval_config
 
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
-    options = EvalOptions(names, limit, preset, judge)
-    settings = build_eval_config(target, overrides or [], options)
+    settings = build_eval_config(target, overrides or [], names, limit, judge)
     from rcsd.evaluation.run import run_eval
 
     with bars() as progress:
@@ -50,11 +46,9 @@ def rejudge(
 
     Replies in the judge's cache are not requested again.
     """
-    from rcsd.evaluation import rejudge as rejudging
-    from rcsd.graders.build import build_judge
+    from rcsd.evaluation import record
 
-    section = load_judging(judge).judge
-    _print_summary(rejudging.rejudge(folder, section, build_judge(section), out), out)
+    _print_summary(record.rejudge(folder, load_judging(judge).judge, out), out)
 
 
 def tasks() -> None:
@@ -78,12 +72,13 @@ def grade(
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
     and reason; other keys stay as they are.
     """
-    from rcsd.graders.grade_file import count_reasons, grade_file
+    from rcsd.graders.grade import grade_file
 
     grades = grade_file(file, out)
     counts = Counter(of.verdict for of in grades)
     console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
-    for reason, count in count_reasons(grades).items():
+    reasons = Counter(of.reason.partition(":")[0] for of in grades if of.verdict is None)
+    for reason, count in reasons.most_common():
         say(f"  ungraded {count}: {reason}")
     say(f"Grades: {out}")
 
@@ -112,10 +107,10 @@ def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table
         return interval_text(interval), "" if interval is None else str(interval.n)
 
     rows = [
-        (metric, *cells(of["by_question"]), *cells(of.get("by_template")), str(of["num_left_out"]))
+        (metric, *cells(of["by_question"]), str(of["num_left_out"]))
         for metric, of in metrics.items()
     ]
-    columns = ("metric", "by question", "n", "by template", "n", "left out")
+    columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 
 

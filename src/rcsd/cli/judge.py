@@ -12,8 +12,7 @@ from rcsd.evaluation.text import interval_text
 from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.judge_calibration import Accuracy, Agreement
-    from rcsd.evaluation.judge_stability import Stability
+    from rcsd.evaluation.judge_check import Accuracy, Agreement, Stability
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -46,23 +45,22 @@ def check(
     from dataclasses import asdict
 
     from rcsd.data.load import load_answers
-    from rcsd.evaluation import judge_calibration, judge_stability
-    from rcsd.graders.base import judge_metrics
-    from rcsd.graders.build import build_judge
+    from rcsd.evaluation import judge_check
+    from rcsd.graders.base import build_judge
 
     if out is not None:
         check_new(out)
     section = load_judging(file).judge
     if rows is None:
         data = WorldData(split="new_numbers", num_examples=num_problems)
-        cases = judge_calibration.checked_cases(load_answers(data))
+        cases = judge_check.checked_cases(load_answers(data))
     else:
-        cases = judge_calibration.read_cases(rows)
+        cases = judge_check.read_cases(rows)
     judge = build_judge(section)
-    judgements = judge_stability.judge_cases(judge, cases)
-    accuracy = judge_calibration.measure_accuracy(cases, judgements, 0)
-    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, 0)
-    metrics = judge_metrics(judge)
+    judgements = judge_check.judge_cases(judge, cases)
+    accuracy = judge_check.measure_accuracy(cases, judgements)
+    stability = judge_check.measure_stability(judge, cases, judgements, repeats)
+    metrics = judge.metrics()
     _print_accuracy(accuracy)
     if stability is not None:
         _print_stability(stability)
@@ -80,11 +78,8 @@ def _print_accuracy(accuracy: "Accuracy") -> None:
     if (agreement := accuracy.agreement) is None:
         say("This judge gives one score for all criteria: there are no verdicts to measure.")
     else:
-        rows = [["all", *_cells(agreement)]]
-        for kind in accuracy.kinds:
-            title = kind.title or "(no title)"
-            name = f"{title} (costs points)" if kind.is_violation else title
-            rows.append([name, *_cells(kind.agreement)])
+        kinds = {"all": agreement} | accuracy.kinds
+        rows = [[name, *_cells(of_kind)] for name, of_kind in kinds.items()]
         for name, share in accuracy.baselines.items():
             rows.append([f"baseline: {name}", "", "", f"{share:.3f}", "0"])
         columns = ("criteria", "verdicts", "unscored", "accuracy", "kappa")
@@ -111,16 +106,10 @@ def _cells(agreement: "Agreement") -> list[str]:
 
 
 def _print_stability(stability: "Stability") -> None:
-    rows = []
-    for name, change in (("criteria in reverse", stability.order), ("padding", stability.padding)):
-        if change is not None:
-            cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
-            rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
-    tried = stability.injections
-    cells = [str(tried.num_verdicts), interval_text(tried.flipped), "", str(tried.num_unscored)]
-    rows.append(["prompt injection", *cells])
-    columns = ("change", "verdicts", "flipped", "more are met", "unscored")
-    console.print(Table(columns, rows, "Changes that should flip no verdict"))
+    say(
+        f"Unmet criteria that a prompt injection flipped: {interval_text(stability.injections)} of "
+        f"{stability.num_injected}; {stability.num_unscored} were left unscored."
+    )
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
 
@@ -134,5 +123,4 @@ def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
         names = ("calls", "cached", "retried")
         numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
         tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
-        cost = f", cost {metrics['judge/cost']:.4f}" if "judge/cost" in metrics else ""
-        yield f"Requests: {numbers}; {tokens} tokens{cost}."
+        yield f"Requests: {numbers}; {tokens} tokens."

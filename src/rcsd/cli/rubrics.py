@@ -33,7 +33,6 @@ _MEASURES = {
     "precision": "criteria: precision, by points",
     "recall": "criteria: recall, by points",
     "f1": "criteria: F1",
-    "weight_correlation": "points: rank correlation",
     "verdict_agreement": "answers: order as gold's",
 }
 
@@ -57,22 +56,17 @@ def score(
     from rcsd.data.rows import read_jsonl
     from rcsd.data.written import read_completions, written_rubrics
     from rcsd.evaluation.rubric_agreement import measure_agreement
-    from rcsd.evaluation.rubric_matchers import build_matcher
-    from rcsd.graders.code import CodeJudge
 
     if json is not None:
         check_writable(json, [gold, written, *(completions or [])])
     examples = read_jsonl(gold)
-    matcher, texts = (
-        build_matcher(examples, None, None),
-        read_completions(completions or [], examples),
-    )
+    texts = read_completions(completions or [], examples)
     file = written_rubrics(examples, written, allow_missing)
     for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
         if number:
             console.print(f"{written}: rows that are {what}: {number}")
     rubrics = read_rubrics(examples, file.rubrics)
-    found = measure_agreement(examples, rubrics, matcher, texts, CodeJudge(), allow_missing)
+    found = measure_agreement(examples, rubrics, texts, allow_missing=allow_missing)
     rows = []
     for name, words in _MEASURES.items():
         interval: Interval | None = getattr(found, name)
@@ -87,7 +81,7 @@ def score(
         facts.append(f"{found.num_unordered} rows with answers could not be ordered")
     console.print(f"{'; '.join(facts)}.")
     if json is not None:
-        write_json(json, {"matcher": repr(matcher), **asdict(found)})
+        write_json(json, asdict(found))
 
 
 @app.command()

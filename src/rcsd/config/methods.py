@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rcsd.config.base import Section
-from rcsd.config.graders import CodeJudge, RunJudge
+from rcsd.config.graders import CodeJudge, Judge
 from rcsd.config.presets import PRESETS, PresetName, filled
 from rcsd.types import ViewName
 
@@ -150,7 +150,7 @@ class RubricReward(Section):
     """Score in [0, 1] by the example's own rubric; unscored where a verdict is missing."""
 
     type: Literal["rubric"] = "rubric"
-    judge: RunJudge = CodeJudge()
+    judge: Judge = CodeJudge()
     """Judge of the criteria: their checks in code, or a model."""
     weight: float = Field(default=1.0, gt=0)
     """Factor of this reward in the sum of all."""

@@ -10,10 +10,9 @@ import numpy as np
 
 from rcsd.evaluation.bounds import Pairs, question_values
 from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_columns, resampled_unit
-from rcsd.evaluation.plots import figure_svg
 from rcsd.evaluation.report import Estimate, Outcome, ReportPage, estimates_table, write_report
 from rcsd.graders.grade import Graded
-from rcsd.io import write_json, write_text
+from rcsd.io import write_json
 from rcsd.types import Example
 
 METRICS = ("score", "accuracy")
@@ -85,11 +84,9 @@ def differences(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
 
 
 def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, Any]) -> Outcome:
-    """Write the summary, the page and its figures into a folder."""
+    """Write the summary and the page into a folder."""
     write_json(out / file, summary)
     write_report(page, out / "report.html")
-    if page.estimates:
-        write_text(out / "scores.svg", figure_svg(page, "scores"))
     return Outcome(summary, page.lead, estimates_table(page), out / "report.html")
 
 

@@ -19,7 +19,6 @@ from rcsd.evaluation.compare import (
     GradedSet,
     MetricCompared,
     adjust_p_values,
-    check_seeds,
     common_columns,
     compare_metric,
     metric_columns,
@@ -165,7 +164,6 @@ def build_paper_table(
             continue
         answers = graded.sampled or graded.greedy
         pairs = [(arm, against) for arm in answers if arm != against and against in answers]
-        check_seeds(graded, pairs)
         rows.append(compare_metric(graded, metric, pairs, cluster_by, seed))
         lacking = [arm for arm in arms if arm not in answers]
         if name in TRANSFER:

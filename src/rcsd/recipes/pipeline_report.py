@@ -11,11 +11,13 @@ from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
 from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
-from rcsd.evaluation.rubric_matchers import build_matcher
+from rcsd.evaluation.rubric_agreement import (
+    Agreement,
+    compare_agreements,
+    measure_agreement,
+)
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.code import CodeJudge
 from rcsd.recipes.arms import compare_on_sets, differences, estimates, place, write_outcome
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
@@ -58,7 +60,7 @@ _PAIRS = (
     ("gold", "learned"),
     ("teacher", "gold"),
 )
-_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement", "weight_correlation")
+_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement")
 _COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short")
 
 
@@ -159,9 +161,8 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
         clusters = None
         if name in artifacts.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        matcher = build_matcher(examples, None, None)
         measured.setdefault(writer, {})[name] = measure_agreement(
-            examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
+            examples, rubrics, texts, seed=seed, clusters=clusters
         )
     return measured
 
