@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def prompts(policy: Policy) -> list[list[int]]:
 
 def assert_by_present_weights(policy: Policy, said: list[Completion], temperature: float) -> None:
     for prompt, completion in zip(prompts(policy), said, strict=True):
-        own = policy_log_q(policy, prompt, completion.token_ids, temperature, nullcontext)
+        own = policy_log_q(policy, prompt, completion.token_ids, temperature)
         assert completion.log_q == pytest.approx(own, abs=1e-4)
 
 
@@ -131,7 +130,7 @@ def test_cached_keys_and_values_of_an_older_adapter_are_not_taken_for_the_newers
         moved(policy, version)
         engine.sync(version)
         [said] = engine.sample(long, Decoding(4), seed=0)
-        own = policy_log_q(policy, long[0], said.token_ids, 1.0, nullcontext)
+        own = policy_log_q(policy, long[0], said.token_ids, 1.0)
         assert said.log_q == pytest.approx(own, abs=1e-4)
 
 
@@ -250,7 +249,8 @@ def url() -> Iterator[str]:
         port = free.getsockname()[1]
     words = f"--host 127.0.0.1 --port {port} --dtype float32 --max-model-len 512 --enforce-eager "
     words += "--kv-cache-memory-bytes 268435456 --enable-lora --max-lora-rank 8 --max-logprobs 20 "
-    words += "--lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
+    words += "--lora-target-modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj "
+    words += "--logprobs-mode processed_logprobs"
     surroundings = os.environ | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -283,7 +283,6 @@ def test_a_server_samples_scores_and_follows_adapters_as_the_process_does(
     policy = build_policy("lora")
     chosen = config.VllmServer.model_validate(server_section(url, tmp_path))
     engine = VllmServer(policy, chosen, longest=512)
-    assert engine._mode == "raw_logprobs"
     asked, said = prompts(policy), list[Completion]()
     for version in range(3):
         moved(policy, version)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from peft import PeftModel
 from tests.support.faulty_server import FaultyServer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-NAME, MAX_LOGPROBS = "base", 20
+NAME = "base"
 
 
 class ScriptedServer(FaultyServer):
@@ -21,22 +21,12 @@ class ScriptedServer(FaultyServer):
 
     Args:
         folder: Of the base model.
-        mode: ``logprobs_mode``.
-        max_model_len: Room for a prompt with its completion.
         is_dev: Whether weights may be replaced.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        mode: str = "raw_logprobs",
-        max_model_len: int = 1024,
-        is_dev: bool = False,
-    ) -> None:
-        self.folder, self.mode, self.is_dev = folder, mode, is_dev
-        self.max_model_len = max_model_len
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.device = "cuda"
+    def __init__(self, folder: str, is_dev: bool = False) -> None:
+        self.folder, self.is_dev = folder, is_dev
+        self.mode, self.max_model_len = "processed_logprobs", 1024
         self._models_lock = threading.Lock()
         self.restart()
         super().__init__()
@@ -60,9 +50,6 @@ class ScriptedServer(FaultyServer):
                     base = {"id": NAME, "parent": None, "max_model_len": self.max_model_len}
                     others = [{"id": name, "parent": NAME} for name in self.adapters]
                     return 200, {"data": [base, *others]}
-                case "/tokenize":
-                    ids = self.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
-                    return 200, {"tokens": ids, "count": len(ids)}
                 case "/v1/completions":
                     return self._completion(body)
                 case "/v1/load_lora_adapter" | "/v1/unload_lora_adapter":
@@ -90,8 +77,6 @@ class ScriptedServer(FaultyServer):
                 self.base.load_state_dict(read.state_dict())
             case "/update_weight_version":
                 self.weight_version = body["new_version"]
-            case "/server_info":
-                return 200, {"vllm_config": f"seed=0, device_config={self.device}, dtype=float32"}
             case "/weight_info":
                 return 200, {"weight_version": self.weight_version}
         return 200, {"success": True}
@@ -100,8 +85,6 @@ class ScriptedServer(FaultyServer):
         name, prompt = body["model"], body["prompt"]
         if name != NAME and name not in self.adapters:
             return 404, {"error": {"message": f"The model `{name}` does not exist."}}
-        if body.get("prompt_logprobs", 0) > MAX_LOGPROBS:
-            return 400, {"error": {"message": "greater than max allowed: 20"}}
         model = self.adapters.get(name, self.base)
         ids, log_probs = self._sampled(model, body)
         choice: dict[str, Any] = {"index": 0, "token_ids": ids}
