@@ -130,7 +130,6 @@ def test_the_mask_leaves_allowed_scores_as_they_are_and_gives_the_others_no_prob
     judged = [n for n, text in enumerate(texts) if "\ufffd" not in text and n not in special]
     written = ids_of('[{"criterion": "Adds.", "weight": -3}, {"criterion": "')
     mask = RegexMask(tokenizer, len(tokenizer), policy.end_ids, SMALL)
-    mask.start(1)
     num_free = 0
     for length in range(len(written) + 1):
         ids_BL = torch.tensor([[5, 6, 7, *written[:length]]])
@@ -185,7 +184,6 @@ def test_draws_have_the_models_own_probabilities_renormalised_over_what_is_allow
 def test_greedy_takes_the_likeliest_allowed_token(policy: Policy) -> None:
     (completion,) = HfEngine(policy, 1).sample([[5, 6, 7]], Decoding(200, regex=SMALL), seed=0)
     mask = RegexMask(policy.tokenizer, len(policy.tokenizer), policy.end_ids, SMALL)
-    mask.start(1)
     ids = [5, 6, 7]
     for token in completion.token_ids:
         ids_BL = torch.tensor([ids])
@@ -250,7 +248,6 @@ def test_a_language_that_cannot_be_followed_is_refused_at_once(expression: str) 
 def test_the_most_criteria_that_the_documentation_promises_can_be_followed() -> None:
     tokenizer = tiny_tokenizer()
     mask = RegexMask(tokenizer, len(tokenizer), [1], rubric_regex(80, 300))
-    mask.start(1)
     allowed = mask(torch.tensor([[5]]), torch.zeros(1, len(tokenizer))) == 0
     shown = [tokenizer.decode([token]) for token in allowed.nonzero()[:, 1].tolist()]
     assert shown
@@ -260,14 +257,13 @@ def test_the_most_criteria_that_the_documentation_promises_can_be_followed() -> 
 def test_a_token_that_was_drawn_past_the_mask_is_an_error_not_an_end() -> None:
     tokenizer = tiny_tokenizer()
     mask = RegexMask(tokenizer, len(tokenizer), [1], "ab")
-    mask.start(1)
     scores = torch.zeros(1, len(tokenizer))
     mask(torch.tensor([[5]]), scores)
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
     mask(torch.tensor([[5, a]]), scores)
     with pytest.raises(ModelError, match="which the grammar refuses"):
         mask(torch.tensor([[5, a, a]]), scores)
-    mask.start(1)
+    mask = mask.fresh(1)
     mask(torch.tensor([[5]]), scores)
     mask(torch.tensor([[5, a]]), scores)
     assert mask(torch.tensor([[5, a, b]]), scores)[0].isfinite().nonzero().tolist() == [[1]]
