@@ -18,7 +18,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from rcsd import config
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.engines import local
-from rcsd.engines.build import build_engine, default_engine
+from rcsd.engines.build import build_engine, chosen_engine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.kv_cache import RoomyCache, RoomyLayer
 from rcsd.engines.local import LocalEngine
@@ -352,8 +352,8 @@ def test_a_model_that_cannot_go_on_from_a_cache_is_refused_with_what_to_do(kind:
     policy = policy_whose_decoder_is(kind)
     with pytest.raises(ModelError, match=r"set engine: \{type: hf\}"):
         LocalEngine(policy, 8)
-    assert isinstance(default_engine(policy, 8), HfEngine)
-    assert isinstance(default_engine(tiny_policy(), 8), LocalEngine)
+    assert isinstance(chosen_engine(None, policy, 8, 100), HfEngine)
+    assert isinstance(chosen_engine(None, tiny_policy(), 8, 100), LocalEngine)
 
 
 def test_the_engine_is_the_one_that_the_section_names() -> None:

@@ -5,6 +5,9 @@ from typing import Protocol, runtime_checkable
 
 from rcsd.types import Completion, Decoding
 
+TopK = tuple[tuple[int, ...], tuple[float, ...]]
+"""Tokens, the likeliest first, and their log-probabilities in nats at temperature 1."""
+
 
 @runtime_checkable
 class Engine(Protocol):
@@ -15,12 +18,8 @@ class Engine(Protocol):
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
-        Args:
-            prompts: Token ids.
-            decoding: Sampling parameters.
-            seed: Random seed.
-            first: Index of the first prompt among all that are sampled with the seed, by other
-                engines too: each prompt's draws depend on the seed and its own index.
+        ``first`` is the index of the first prompt among all that are sampled with the seed, by
+        other engines too: each prompt's draws depend on the seed and its own index.
         """
         ...
 
@@ -32,15 +31,9 @@ class PolicyEngine(Engine, Protocol):
     def sync(self, version: int) -> None:
         """Sample from the policy's present weights from now on.
 
-        Args:
-            version: Weight version, the optimizer step that the weights come from; completions
-                carry it.
+        Completions carry the version: the optimizer step that the weights come from.
         """
         ...
-
-
-TopK = tuple[tuple[int, ...], tuple[float, ...]]
-"""Tokens, the likeliest first, and their log-probabilities in nats at temperature 1."""
 
 
 @runtime_checkable

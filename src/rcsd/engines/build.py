@@ -1,8 +1,7 @@
 """Engines built from their configuration."""
 
-import contextlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from rcsd import config
@@ -23,7 +22,7 @@ class BuiltEngine(PolicyEngine, Protocol):
 def build_engine(
     section: config.AnyEngine,
     policy: Policy,
-    precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     longest: int | None = None,
     is_main: bool = True,
 ) -> BuiltEngine:
@@ -61,21 +60,9 @@ def build_engine(
 def chosen_engine(
     section: config.AnyEngine | None, policy: Policy, batch_size: int, longest: int
 ) -> BuiltEngine:
-    """The engine of a section; without one, `default_engine`.
-
-    Args:
-        section: The section, or None.
-        policy: The policy that it samples from.
-        batch_size: Batch size of the default engine.
-        longest: As `build_engine`.
-    """
-    if section is None:
-        return default_engine(policy, batch_size)
-    return build_engine(section, policy, longest=longest)
-
-
-def default_engine(policy: Policy, batch_size: int) -> BuiltEngine:
-    """The local engine, or transformers' `generate` for models that it cannot run."""
+    """The engine of a section; None: local, or `generate` for models that local cannot run."""
+    if section is not None:
+        return build_engine(section, policy, longest=longest)
     try:
         return LocalEngine(policy, batch_size)
     except ModelError:

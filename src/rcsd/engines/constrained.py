@@ -23,11 +23,8 @@ class RegexMask(LogitsProcessor):
     the text can go on in one way alone, it goes on in the tokens that the tokenizer would take.
     Control tokens other than the end are never allowed. For one batch; each row's state is its own.
 
-    Args:
-        tokenizer: Of transformers, a fast one.
-        vocab_size: Width of the logits, which may exceed the tokenizer's.
-        end_ids: Tokens that end a completion; allowed where the text matches as a whole.
-        regex: The language.
+    The logits may be wider than the tokenizer's vocabulary; end tokens are allowed where the text
+    matches as a whole.
 
     Raises:
         ModelError: If the tokenizer is not a fast one, or the language is too large.

@@ -23,11 +23,6 @@ class InProcessEngine(ABC):
     itself, completions do not depend on the batches; where it draws batch by batch they are other
     samples of the same policy. Prompts of one call are never drawn with two seeds, or one seed
     twice, which would make copies of completions.
-
-    Args:
-        policy: The policy.
-        batch_size: Prompts in a batch, at most; `batch_size.value` is lowered if memory runs out.
-        precision: Context of the model's passes, as in training.
     """
 
     def __init__(

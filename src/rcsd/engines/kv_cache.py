@@ -51,9 +51,7 @@ class RoomyLayer(DynamicLayer):
     def join(self, other: "RoomyLayer", num_columns: int) -> None:
         """Add another layer's rows after the own ones, both to end in the same column.
 
-        Args:
-            other: A layer that has read its prompts.
-            num_columns: How many of the last columns stay of both; what one lacks is zero.
+        The last ``num_columns`` stay of both; what one lacks is zero.
         """
         buffers = []
         for first, last in zip(self._used(), other._used(), strict=True):

@@ -1,13 +1,12 @@
 """vLLM in the process that trains."""
 
-import contextlib
 import gc
 import importlib
 import os
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,7 @@ class VllmEngine(VllmBase):
     vLLM's ``reload_weights``, and the prefix cache is emptied. The process's random numbers stay as
     they were: vLLM seeds them, and draws from them even where requests have seeds.
 
-    Args:
-        policy: The policy; its weights must come from a folder or the hub.
-        section: Settings of vLLM.
-        longest: Tokens of the longest prompt with its completion; None: the model's limit.
-        precision: Context of the policy's passes, as in training.
+    The weights must come from a folder or the hub.
 
     Raises:
         ConfigError: If vLLM is not installed.
@@ -54,7 +49,7 @@ class VllmEngine(VllmBase):
         policy: Policy,
         section: config.VllmEngine,
         longest: int | None = None,
-        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__(policy, section, longest, precision)
         self._adapter: Any = None
@@ -192,8 +187,13 @@ def _adapter_options(policy: Policy) -> dict[str, Any]:
     # The last names of the layers that have adapters, and no others: on processors vLLM 0.32 cannot
     # score prompts by a head that could have one.
     targets = sorted({name.rsplit(".", 1)[-1] for name in adapter.target_modules})
-    options = {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 2}
-    return {**options, "max_lora_rank": max_rank, "lora_target_modules": targets}
+    return {
+        "enable_lora": True,
+        "max_loras": 1,
+        "max_cpu_loras": 2,
+        "max_lora_rank": max_rank,
+        "lora_target_modules": targets,
+    }
 
 
 def _end(llm: Any) -> None:

@@ -1,10 +1,9 @@
 """What both vLLM engines share: requests, checked responses, and the check after a weight sync."""
 
-import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -38,13 +37,6 @@ class VllmBase(ABC):
     Each prompt draws by the seed and its own index; the draws differ from the local engine's. After
     a sync, log-probabilities of a few tokens are compared with the policy's: of an adapter once (if
     it is read wrongly, then from the start), of all weights each time (some may be left out).
-
-    Args:
-        policy: The policy.
-        section: Batch size and ``max_gap_nats``.
-        longest: Tokens of the longest prompt with its completion; None: the model's limit.
-        precision: Context of the policy's passes, as in training.
-        is_main: Whether this process checks the weights.
     """
 
     def __init__(
@@ -82,7 +74,7 @@ class VllmBase(ABC):
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
-        """One completion for each prompt, in the same order; the same for the same seed.
+        """One completion for each prompt; see `rcsd.engines.base.Engine`.
 
         Raises:
             ConfigError: If vLLM would draw in another way.
@@ -193,12 +185,7 @@ def checked_completion(
 ) -> Completion:
     """A completion from vLLM's tokens, after a check that they answer the request.
 
-    Args:
-        token_ids: Sampled tokens.
-        log_q: Their log-probabilities; empty if vLLM returns others than ours.
-        decoding: Sampling parameters of the request.
-        policy: Tokenizer and end tokens.
-        version: Weight version.
+    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`.
 
     Raises:
         FloatingPointError: If a log-probability is not a number.
@@ -232,11 +219,6 @@ def top_k_tokens(logprobs: Mapping[int, float], actual: int, k: int) -> TopK:
     vLLM returns the actual token's too: k + 1 in all if it is not among the k. An actual token as
     likely as the last of them may be dropped.
 
-    Args:
-        logprobs: Log-probabilities by token.
-        actual: The token at the position.
-        k: Number of tokens requested.
-
     Raises:
         FloatingPointError: If a log-probability is not a number.
         RunError: If vLLM returned other tokens.
@@ -259,7 +241,7 @@ def policy_log_q(
     prompt: Sequence[int],
     token_ids: Sequence[int],
     temperature: float,
-    precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> list[float]:
     """The trainer's log-probabilities of tokens after a prompt, by the present weights, in nats."""
     rows = padded([prompt], [token_ids], policy.pad_id, policy.device)

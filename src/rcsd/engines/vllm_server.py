@@ -1,11 +1,10 @@
 """A vLLM server over HTTP."""
 
-import contextlib
 import copy
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -56,14 +55,6 @@ class VllmServer(VllmBase):
     others must not sample from a version before its `sync` has returned there. A server that has
     lost its weights, as one that was started again, ends the run; a resumed run pushes them again.
 
-    Args:
-        policy: The policy.
-        section: The server.
-        longest: Tokens of the longest prompt with its completion; None: the model's limit.
-        precision: Context of the policy's passes, as in training.
-        is_main: Whether this process pushes the weights.
-        first_pause: Seconds before a request is tried again.
-
     Raises:
         ConfigError: If the key's variable is not set.
         RunError: If the server stays away, or serves something else than the policy's base.
@@ -74,7 +65,7 @@ class VllmServer(VllmBase):
         policy: Policy,
         section: config.VllmServer,
         longest: int | None = None,
-        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
         is_main: bool = True,
         first_pause: float = FIRST_PAUSE,
     ) -> None:

@@ -60,12 +60,7 @@ class WeightSync:
     weights are replaced by vLLM's ``reload_weights``, with the server's weight version. Names of
     versions are the same in all processes of a run.
 
-    Args:
-        server: The server.
-        policy: The weights.
-        folder: Shared folder; one run at a time has it.
-        base: Name of the base model on the server.
-        is_main: Whether this process writes there.
+    One run at a time has the folder; the main process writes there.
 
     Raises:
         RunError: If another run has the folder.
