@@ -17,14 +17,13 @@ from rcsd.models.cpu_linear import linear
 PerToken = Float[Tensor, " T"]
 Shown = Mapping[str, PerToken]
 Along = Union[Tensor, "Predictions"]
-"""What goes along the positions: a tensor with a row for each, or another model's predictions."""
+"""An extra argument sliced with the logits: a [T, ...] tensor, or another model's predictions."""
 
 LossOf = Callable[..., tuple[Float[Tensor, " t"], Mapping[str, Float[Tensor, " t"]]]]
-"""From logits [t, V], and what goes along, to a loss of each position and what is shown of it."""
+"""From logits [t, V], and what goes along, to a loss of each position and metrics of it."""
 
 CHUNK_ENTRIES = {"cpu": 2**24, "cuda": 2**26}
-"""Logits that exist at once, whatever T and V are: 64 MiB of float32 on a processor, 256 MiB on a
-GPU, which needs more rows to be busy."""
+"""Logits that exist at once, whatever T and V: 64 MiB of float32 on a CPU, 256 MiB on a GPU."""
 
 
 @runtime_checkable
@@ -48,14 +47,11 @@ class Predictions(Protocol):
         ...
 
     def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
-        """``fn(logits, *along)``, a tensor or a tuple of them with a row for each position.
-
-        Without gradient.
-        """
+        """``fn(logits, *along)``: a tensor or a tuple, with a row a position, without gradient."""
         ...
 
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
-        """``fn(logits, *along)``: a loss for each position, with gradient, and what is shown."""
+        """``fn(logits, *along)``: a loss for each position, with gradient, and its metrics."""
         ...
 
 
@@ -64,10 +60,10 @@ class HeadPredictions:
     """Hidden states and a linear output head: ``logits_TV = hidden_TH weight_VH^T + bias_V``.
 
     Nothing of size [T, V] ever exists: `logits_at` multiplies with the K rows of the head that are
-    asked for, the other two go over the positions in chunks of `CHUNK_ENTRIES` logits. Where the
-    head is frozen, as for LoRA, `losses` takes the gradient of the hidden states while a chunk's
-    logits are there, so that no product is done twice; a head that is trained needs the loss's
-    weight first, so its chunks are computed once more in the backward pass.
+    needed, the others go over the positions in chunks of `CHUNK_ENTRIES` logits. With a frozen
+    head, as for LoRA, `losses` takes the gradient of the hidden states while a chunk's logits are
+    there; a head that is trained needs the loss's weight first, so its chunks are computed once
+    more in the backward pass.
     """
 
     hidden_TH: Float[Tensor, "T H"]
@@ -85,11 +81,7 @@ class HeadPredictions:
         return _wide(linear(self.hidden_TH, self.weight_VH, self.bias_V))
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-        """T K products of H numbers instead of T V.
-
-        Products are summed in float32 or wider, also where the head is bfloat16; so they are closer
-        to the exact logits than a column of `logits` is.
-        """
+        """T K products of H numbers instead of T V, summed in float32 or wider."""
         return _SparseHead.apply(self.hidden_TH, self.weight_VH, self.bias_V, ids_TK)
 
     @torch.no_grad()
@@ -103,10 +95,8 @@ class HeadPredictions:
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
         """In chunks, each with its gradient."""
         metrics: dict[str, PerToken] = {}
-        loss_T = _ChunkedLoss.apply(
-            self.hidden_TH, self.weight_VH, self.bias_V, _Chunked(fn, along, metrics)
-        )
-        return loss_T, metrics
+        head = self.hidden_TH, self.weight_VH, self.bias_V
+        return _ChunkedLoss.apply(*head, fn, along, metrics), metrics
 
     def _chunks(self) -> Iterator[slice]:
         return _slices(len(self), self.weight_VH.shape[0], self.hidden_TH.device)
@@ -149,10 +139,7 @@ class LogitPredictions:
 def target_log_q(
     predictions: Predictions, target_T: Int[Tensor, " T"], temperature: float
 ) -> Float[Tensor, " T"]:
-    """Log-probability of one token a position, ``log softmax(logits / temperature)[target]``.
-
-    In nats, with gradient, over the whole vocabulary.
-    """
+    """``log softmax(logits / temperature)[target]`` in nats, with gradient, over all of V."""
     return predictions.losses(
         lambda logits_tV, target_t: (gathered(logits_tV / temperature, target_t), {}), target_T
     )[0]
@@ -228,15 +215,6 @@ class _SparseHead(torch.autograd.Function):
         return _slices(len(hidden_TH), ids_TK.shape[1] * hidden_TH.shape[1], hidden_TH.device)
 
 
-@dataclass
-class _Chunked:
-    """A loss to be taken chunk by chunk, and the metrics it adds to."""
-
-    fn: LossOf
-    along: Sequence[Along]
-    metrics: dict[str, Tensor]
-
-
 class _ChunkedLoss(torch.autograd.Function):
     """A loss of each position from logits that never exist all at once.
 
@@ -246,24 +224,30 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden_TH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, chunked: _Chunked
+    def forward(  # adds to the metrics
+        ctx: Any,
+        hidden_TH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        fn: LossOf,
+        along: Sequence[Along],
+        metrics: dict[str, Tensor],
     ) -> Tensor:
-        ctx.chunked, ctx.is_frozen = chunked, not any(ctx.needs_input_grad[1:3])
+        ctx.fn, ctx.along, ctx.is_frozen = fn, along, not any(ctx.needs_input_grad[1:3])
         predictions = HeadPredictions(hidden_TH, weight_VH, bias_V)
         is_ready = ctx.is_frozen and ctx.needs_input_grad[0]
         losses, columns, grads = [], {}, []
         for rows in predictions._chunks():
             logits_tV = predictions[rows].logits().requires_grad_(is_ready)
             with torch.set_grad_enabled(is_ready):
-                loss_t, metrics = chunked.fn(logits_tV, *_rows(chunked.along, rows))
+                loss_t, metrics_t = fn(logits_tV, *_rows(along, rows))
             if is_ready:
                 (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, torch.ones_like(loss_t))
                 grads.append(linear(grad_tV.to(weight_VH.dtype), weight_VH.T))
             losses.append(loss_t.detach())
-            for name, value_t in metrics.items():
+            for name, value_t in metrics_t.items():
                 columns.setdefault(name, []).append(value_t.detach())
-        chunked.metrics.update({name: torch.cat(column) for name, column in columns.items()})
+        metrics.update({name: torch.cat(column) for name, column in columns.items()})
         if is_ready:
             ctx.save_for_backward(torch.cat(grads))
         else:
@@ -277,7 +261,7 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if ctx.is_frozen:
             (grad_TH,) = ctx.saved_tensors
-            return (grad_T[:, None] * grad_TH).to(grad_TH.dtype), None, None, None
+            return (grad_T[:, None] * grad_TH).to(grad_TH.dtype), *[None] * 5
         hidden_TH, weight_VH, bias_V = ctx.saved_tensors
         predictions = HeadPredictions(hidden_TH, weight_VH, bias_V)
         grad_hidden = torch.empty_like(hidden_TH)
@@ -286,11 +270,11 @@ class _ChunkedLoss(torch.autograd.Function):
         for rows in predictions._chunks():
             logits_tV = predictions[rows].logits().requires_grad_()
             with torch.enable_grad():
-                loss_t, _ = ctx.chunked.fn(logits_tV, *_rows(ctx.chunked.along, rows))
+                loss_t, _ = ctx.fn(logits_tV, *_rows(ctx.along, rows))
             (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, grad_T[rows])
             grad_tV = grad_tV.to(weight_VH.dtype)
             grad_hidden[rows] = linear(grad_tV, weight_VH.T)
             grad_weight += linear(grad_tV.T, hidden_TH[rows].T)
             if grad_bias is not None:
                 grad_bias += grad_tV.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None

@@ -27,12 +27,7 @@ PACKED = "rcsd_packed"
 
 @dataclass(frozen=True)
 class Branch:
-    """A prompt and what follows it, as places in a row.
-
-    Args:
-        prompt: First token and end of the prompt.
-        completions: The same of each completion; each sees the prompt and itself.
-    """
+    """A prompt and its completions: first token and end of each in a row."""
 
     prompt: tuple[int, int]
     completions: tuple[tuple[int, int], ...]
@@ -55,14 +50,8 @@ def packed_attention(
 
         softmax(q [k_prompt; k_own]^T scale) [v_prompt; v_own]
 
-    Args:
-        module: The model's attention.
-        query: Of all tokens.
-        key: Likewise, with as many heads or fewer.
-        value: Likewise.
-        attention_mask: For transformers' sdpa alone.
-        layout: Where branches stand; None: the row is not packed, and transformers' sdpa attends.
-        **options: ``dropout``, ``scaling`` and ``sliding_window`` of transformers.
+    Keys and values may have fewer heads. Without a layout the row is not packed, and transformers'
+    sdpa attends; ``options`` are its ``dropout``, ``scaling`` and ``sliding_window``.
     """
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)

@@ -40,11 +40,7 @@ class Scorer(nn.Module):
     If the model's head is a plain linear layer on the decoder's hidden states, only these are
     stored, and `rcsd.models.logits` applies the head. Otherwise (a soft cap or a scale on the
     logits) the whole model runs and the logits of the positions are selected afterwards: slower,
-    the same numbers. Tried on construction.
-
-    Args:
-        model: Of transformers, with adapters around it for LoRA.
-        head: ``plain`` or ``whole`` without a try.
+    the same numbers. Tried on construction, unless ``head`` says which.
     """
 
     def __init__(self, model: Any, head: Literal["plain", "whole"] | None = None) -> None:

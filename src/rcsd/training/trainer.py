@@ -156,8 +156,8 @@ def build_trainer(
 
     # The optimizer, the teacher, and a copy of the policy that samples ahead.
     optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
-    settle = [] if sharding is None else [sharding.settle]
-    teacher = build_teacher(settings.teacher, policy, *settle)
+    reshard = None if sharding is None else sharding.reshard
+    teacher = build_teacher(settings.teacher, policy, reshard)
     prefetch, rollout_engine = None, sampler
     if settings.overlap:
         prefetch = Prefetch(engine, settings.engine, policy, executor, precision)
@@ -335,7 +335,7 @@ class Trainer:
     def state(self) -> State:
         """All that resuming needs."""
         if self.sharding is not None:
-            self.sharding.settle()
+            self.sharding.reshard()
         learned, teacher = self.optimizer_step.state(), self.teacher.state_dict()
         stopping = self.early_stopping
         return State(
