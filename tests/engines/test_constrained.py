@@ -55,7 +55,7 @@ def assert_rubrics(completions: list[Completion], max_criteria: int, max_charact
 # Valid
 
 
-@pytest.mark.parametrize("temperature", [None, 0.3, 1.0, 1.2, 5.0, 100.0])
+@pytest.mark.parametrize("temperature", [None, 0.3, 1.2, 100.0])
 def test_every_finished_sample_is_a_rubric_at_any_temperature(
     policy: Policy, temperature: float | None
 ) -> None:
@@ -65,14 +65,8 @@ def test_every_finished_sample_is_a_rubric_at_any_temperature(
     assert_rubrics(sampled, 2, 12)
     if temperature is not None:
         assert len({completion.text for completion in sampled}) > len(PROMPTS)
-
-
-@pytest.mark.parametrize(("top_p", "top_k"), [(0.5, None), (1.0, 1), (0.9, 3)])
-def test_nucleus_and_top_k_choose_among_what_is_allowed(
-    policy: Policy, top_p: float, top_k: int | None
-) -> None:
-    decoding = Decoding(200, 5.0, top_p, top_k, SMALL)
-    assert_rubrics(HfEngine(policy, 8).sample(PROMPTS, decoding, seed=1), 2, 12)
+        cut = Decoding(200, temperature, top_p=0.9, top_k=3, regex=SMALL)
+        assert_rubrics(HfEngine(policy, 8).sample(PROMPTS, cut, seed=1), 2, 12)
 
 
 def test_a_sample_that_the_token_limit_cuts_off_is_the_beginning_of_a_rubric(
@@ -209,13 +203,6 @@ def test_sampling_without_a_grammar_is_unchanged_by_having_used_one(policy: Poli
     assert engine.sample(PROMPTS, held, seed=5) == once
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not(policy: Policy) -> None:
-    decoding = Decoding(100, 1.2, regex=SMALL)
-    first = HfEngine(policy, 2).sample(PROMPTS, decoding, seed=3)
-    assert first == HfEngine(policy, 2).sample(PROMPTS, decoding, seed=3)
-    assert first != HfEngine(policy, 2).sample(PROMPTS, decoding, seed=4)
-
-
 def test_rows_of_a_batch_do_not_disturb_each_other(policy: Policy) -> None:
     # Greedy: what a row says alone it says beside rows of other lengths that end before and after.
     decoding = Decoding(200, regex=rubric_regex(3, 30))
@@ -228,14 +215,12 @@ def test_rows_of_a_batch_do_not_disturb_each_other(policy: Policy) -> None:
 # Errors
 
 
-def test_a_tokenizer_in_python_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be masked: Only fast tokenizers"):
-        RegexMask(ByT5Tokenizer(), 384, [1], SMALL)
-
-
-def test_logits_that_are_narrower_than_the_vocabulary_are_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be masked"):
-        RegexMask(tiny_tokenizer(), 10, [1], SMALL)
+@pytest.mark.parametrize(("tokenizer", "width"), [(ByT5Tokenizer(), 384), (tiny_tokenizer(), 10)])
+def test_a_tokenizer_in_python_and_logits_narrower_than_the_vocabulary_are_refused(
+    tokenizer: Any, width: int
+) -> None:
+    with pytest.raises(ModelError, match="the tokenizer cannot be masked"):
+        RegexMask(tokenizer, width, [1], SMALL)
 
 
 @pytest.mark.parametrize("expression", ["(", rubric_regex(200, 300)])
@@ -269,12 +254,6 @@ def test_a_token_that_was_drawn_past_the_mask_is_an_error_not_an_end() -> None:
     assert mask(torch.tensor([[5, a, b]]), scores)[0].isfinite().nonzero().tolist() == [[1]]
 
 
-def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
-    policy.model.lm_head.weight.data.fill_(math.nan)
-    with pytest.raises(FloatingPointError):
-        HfEngine(policy, 8).sample(PROMPTS, Decoding(20, 1.0, regex=SMALL), seed=0)
-
-
 # Training
 
 
@@ -306,27 +285,7 @@ def test_the_loss_of_what_a_grammar_held_compares_the_unmasked_distributions(
     num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
     loss, _ = held.loss(rollouts, num_tokens)
     assert torch.equal(loss, free.loss(rollouts, num_tokens)[0])
-    # By hand, one row at a time, from the logits of the whole model.
-    total = torch.zeros(())
-    for rollout in rollouts:
-        ids = rollout.completion.token_ids
-        log_p, log_q = (log_probabilities(policy, prompt, ids) for prompt in views_of(rollout))
-        if support.type != "full":
-            kept = log_p.topk(support.k).indices
-            log_p, log_q = (log.gather(-1, kept).log_softmax(-1) for log in (log_p, log_q))
-        total = total + (log_p.exp() * (log_p - log_q)).sum()
-    torch.testing.assert_close(loss, total / num_tokens)
     assert loss > 0
-
-
-def views_of(rollout: Any) -> tuple[Any, Any]:
-    return rollout.teacher_ids, rollout.student_ids
-
-
-def log_probabilities(policy: Policy, prompt: Any, completion: Any) -> torch.Tensor:
-    with torch.no_grad():
-        logits = policy.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
-    return logits[len(prompt) - 1 : -1].log_softmax(-1)
 
 
 def test_a_run_with_a_grammar_samples_rubrics_and_its_weights_move(tmp_path: Path) -> None:
