@@ -29,7 +29,6 @@ from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import RunError
 from rcsd.models.hub import model_folder
 from rcsd.models.policy import Policy, load_policy
-from rcsd.models.teacher import AdaptersOffTeacher
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
 
@@ -105,7 +104,7 @@ def test_the_base_is_the_same_bit_for_bit_after_fifty_versions_and_samples_follo
     policy, engine = adapters
     asked = prompts(policy)
     engine.sync(0)
-    weights, of_base = weights_hash(engine), engine.top_k(asked, [[5, 6, 7]] * 3, 20)
+    weights = weights_hash(engine)
     texts = set()
     for version in range(1, 51):
         moved(policy, version, by=0.01)
@@ -117,7 +116,6 @@ def test_the_base_is_the_same_bit_for_bit_after_fifty_versions_and_samples_follo
             texts.add(tuple(completion.text for completion in said))
     assert len(texts) > 1
     assert weights_hash(engine) == weights
-    assert engine.top_k(asked, [[5, 6, 7]] * 3, 20) == of_base
     assert len(engine._llm.llm_engine.list_loras()) == 1
 
 
@@ -132,30 +130,6 @@ def test_cached_keys_and_values_of_an_older_adapter_are_not_taken_for_the_newers
         [said] = engine.sample(long, Decoding(4), seed=0)
         own = policy_log_q(policy, long[0], said.token_ids, 1.0)
         assert said.log_q == pytest.approx(own, abs=1e-4)
-
-
-def test_the_engines_likeliest_tokens_are_the_frozen_teachers(
-    adapters: tuple[Policy, VllmEngine],
-) -> None:
-    policy, engine = adapters
-    asked = prompts(policy)
-    completions = [list(c.token_ids) for c in engine.sample(asked, SAMPLED, seed=4)]
-    # Twice: what a cache holds by then must not be missing from the second answer.
-    for _ in range(2):
-        said = engine.top_k(asked, completions, 20)
-        for prompt, completion, places in zip(asked, completions, said, strict=True):
-            with torch.no_grad(), AdaptersOffTeacher(policy).weights():
-                ids_1L = torch.tensor([prompt + completion])
-                logits_TV = policy.model.eval()(input_ids=ids_1L).logits[0, len(prompt) - 1 : -1]
-            for temperature in (1.0, 0.6):
-                ids_TK = torch.tensor([ids for ids, _ in places])
-                theirs_TK = torch.tensor([log_p for _, log_p in places]) / temperature
-                own_TK = logits_TV.gather(-1, ids_TK) / temperature
-                gap = theirs_TK.log_softmax(-1) - own_TK.log_softmax(-1)
-                assert gap.abs().max() < 1e-3
-            # Those whose rank rounding could turn are as likely as the last one.
-            last_T = logits_TV.topk(20).values[:, -1:]
-            assert bool((logits_TV.gather(-1, ids_TK) >= last_T - 1e-4).all())
 
 
 # All weights
@@ -277,7 +251,7 @@ def server_section(url: str, tmp_path: Path) -> dict[str, Any]:
     return {"type": "vllm_server", "url": url, "shared_folder": str(tmp_path / "shared")}
 
 
-def test_a_server_samples_scores_and_follows_adapters_as_the_process_does(
+def test_a_server_samples_and_follows_adapters_as_the_process_does(
     url: str, tmp_path: Path
 ) -> None:
     policy = build_policy("lora")
@@ -293,24 +267,12 @@ def test_a_server_samples_scores_and_follows_adapters_as_the_process_does(
     shared = engine.sample(asked[:1], Decoding(24, 1.0), seed=3)
     shared += engine.sample(asked[1:], Decoding(24, 1.0), seed=3, first=1)
     assert [c.token_ids for c in shared] == [c.token_ids for c in said]
-    completions = [list(c.token_ids) for c in said]
-    for _ in range(2):
-        places = engine.top_k(asked, completions, 20)
-        for prompt, completion, row in zip(asked, completions, places, strict=True):
-            with torch.no_grad(), AdaptersOffTeacher(policy).weights():
-                ids_1L = torch.tensor([prompt + completion])
-                logits_TV = policy.model.eval()(input_ids=ids_1L).logits[0, len(prompt) - 1 : -1]
-            theirs_TK = torch.tensor([log_p for _, log_p in row]).log_softmax(-1)
-            own_TK = logits_TV.gather(-1, torch.tensor([ids for ids, _ in row])).log_softmax(-1)
-            assert (theirs_TK - own_TK).abs().max() < 1e-3
     regex = rubric_regex(2, 30)
     for completion in engine.sample(asked, Decoding(160, 1.0, regex=regex), seed=1):
         assert parse_rubric(json.loads(completion.text))
 
 
-def test_a_run_learns_from_a_servers_samples_with_the_teacher_scored_there(
-    url: str, tmp_path: Path
-) -> None:
+def test_a_run_learns_from_a_servers_samples(url: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "model": {"path": MICRO, "training": LORA},
         "engine": server_section(url, tmp_path),
@@ -320,11 +282,5 @@ def test_a_run_learns_from_a_servers_samples_with_the_teacher_scored_there(
         "overlap": True,
     }
     own = trajectory(run(settings(tmp_path, "own", **changes)))
-    teacher = {"type": "frozen", "scored_by": "engine"}
-    theirs = trajectory(run(settings(tmp_path, "theirs", teacher=teacher, **changes)))
     assert [row["completion/lag_steps_max"] for row in own] == [0, 1, 1]
     assert own[0]["engine/log_q_gap_nats_mean"] < 1e-4
-    # Later a rounding may draw another token.
-    for rel, a, b in zip((1e-4, 0.1, 0.1), own, theirs, strict=True):
-        name = "loss/divergence_nats_mean"
-        assert b[name] == pytest.approx(a[name], rel=rel)

@@ -22,7 +22,6 @@ from rcsd.engines.vllm_requests import (
     policy_log_q,
     request_seed,
     sampling_fields,
-    top_k_tokens,
 )
 from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ConfigError, RunError
@@ -33,7 +32,6 @@ from rcsd.types import Decoding
 
 PROMPTS = [[5, 6, 7], [8, 9], [5, 6, 7], [10, 11, 12, 13], [5, 6, 7]]
 DECODING = Decoding(max_tokens=6, temperature=1.0)
-SCORED = {"teacher": {"type": "frozen", "scored_by": "engine"}}
 
 
 @pytest.fixture(scope="module")
@@ -434,57 +432,6 @@ def test_an_address_that_would_not_do_is_refused(tmp_path: Path, url: str, probl
         config.VllmServer(type="vllm_server", url=url, shared_folder=tmp_path)
 
 
-# The teacher's likeliest tokens
-
-
-def test_the_actual_token_goes_where_it_is_not_among_the_likeliest() -> None:
-    assert top_k_tokens({7: -9.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
-    assert top_k_tokens({4: -1.0, 3: -0.5}, 4, 2) == ((3, 4), (-0.5, -1.0))
-    # As likely as the last of them, and left out all the same.
-    assert top_k_tokens({7: -1.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
-
-
-@pytest.mark.parametrize(
-    "said",
-    [{}, {3: -0.5, 4: -1.0}, {7: -1.0}, {7: -1, 3: -1, 4: -1, 5: -1}, {7: float("nan"), 3: -1.0}],
-)
-def test_other_than_k_likeliest_tokens_are_refused(said: dict[int, float]) -> None:
-    with pytest.raises((RunError, FloatingPointError), match=r"not the 2 likeliest|not numbers"):
-        top_k_tokens(said, 7, 2)
-
-
-def test_the_engines_likeliest_tokens_are_the_base_models(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = moved(policy_in(folder), 1)
-    made = engine(server, tmp_path, policy)
-    made.sync(0)
-    completions = [[20, 21, 22], [30]]
-    said = made.top_k(PROMPTS[:2], completions, 5)
-    for prompt, completion, places in zip(PROMPTS, completions, said, strict=False):
-        with torch.no_grad(), policy.model.disable_adapter():
-            ids_1L = torch.tensor([prompt + completion])
-            logits_LV = policy.model(input_ids=ids_1L).logits[0, len(prompt) - 1 : -1]
-        value_TK, id_TK = logits_LV.log_softmax(-1).topk(5)
-        assert [ids for ids, _ in places] == [tuple(row) for row in id_TK.tolist()]
-        assert [list(v) for _, v in places] == [
-            pytest.approx(r, abs=1e-5) for r in value_TK.tolist()
-        ]
-
-
-@pytest.mark.parametrize(
-    "places",
-    [None, [None, None], [None] * 5],
-)
-def test_log_probabilities_that_a_cache_has_swallowed_are_missed(
-    ready: tuple[ScriptedServer, VllmServer], places: Any
-) -> None:
-    server, made = ready
-    server.faults.append(first(prompt_logprobs=places))
-    with pytest.raises(RunError, match="prompt_logprobs of other tokens than were sent"):
-        made.top_k([[5, 6, 7]], [[8, 9]], 3)
-
-
 # Whole runs
 
 
@@ -531,49 +478,12 @@ def test_completions_that_lag_are_learned_from_end_the_run_or_are_weighted(
     assert all(0 < row["engine/importance_weight_mean"] <= 1.1 for row in rows[1:])
 
 
-def test_an_engine_that_scores_for_the_teacher_leaves_the_loss_as_it_is(
-    server: ScriptedServer, tmp_path: Path
+@pytest.mark.parametrize("kind", ["hf", "vllm"])
+def test_an_engine_that_draws_from_the_processs_numbers_does_not_overlap(
+    tmp_path: Path, kind: str
 ) -> None:
-    method = {"type": "distill", "temperature": 0.7, "support": {"type": "teacher_top_k", "k": 5}}
-    own = trajectory(run(served(server, tmp_path, "own", method=method)))
-    theirs = trajectory(run(served(server, tmp_path, "theirs", method=method, **SCORED)))
-    for a, b in zip(own, theirs, strict=True):
-        a.pop("teacher/end_probability_mean")
-        # Another k likeliest tokens are looked at for the overlap.
-        a.pop("teacher/top_k_overlap_share")
-        b.pop("teacher/top_k_overlap_share")
-        assert b == pytest.approx(a, rel=1e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        (SCORED | {"engine": {"type": "local"}}, "needs engine vllm or vllm_server"),
-        (
-            SCORED | {"method": {"type": "distill", "support": {"type": "full"}}},
-            "it needs support .type: teacher_top_k, outside: renormalise.",
-        ),
-        (
-            SCORED | {"method": {"type": "distill", "divergence": {"type": "sampled_token"}}},
-            "no sampled_tok",
-        ),
-        ({"overlap": True, "engine": {"type": "hf"}}, "overlap: engine hf draws"),
-        ({"overlap": True, "engine": {"type": "vllm"}}, "overlap: engine vllm draws"),
-    ],
-)
-def test_an_engine_that_cannot_do_what_the_run_needs_is_refused(
-    tmp_path: Path, changes: dict[str, Any], problem: str
-) -> None:
-    with pytest.raises(ConfigError, match=problem):
-        settings(tmp_path, "run", **({"engine": {"type": "vllm"}} | changes))
-
-
-def test_an_engine_does_not_score_for_full_fine_tuning(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    model = {"path": server.folder, "training": FULL}
-    with pytest.raises(ConfigError, match="full fine-tuning replaces"):
-        run(served(server, tmp_path, "run", model=model, **SCORED))
+    with pytest.raises(ConfigError, match=f"overlap: engine {kind} draws"):
+        settings(tmp_path, "run", overlap=True, engine={"type": kind})
 
 
 def test_an_engine_ahead_of_a_server_copies_no_policy(

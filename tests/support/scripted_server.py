@@ -82,15 +82,13 @@ class ScriptedServer(FaultyServer):
         return 200, {"success": True}
 
     def _completion(self, body: Any) -> tuple[int, Any]:
-        name, prompt = body["model"], body["prompt"]
+        name = body["model"]
         if name != NAME and name not in self.adapters:
             return 404, {"error": {"message": f"The model `{name}` does not exist."}}
         model = self.adapters.get(name, self.base)
         ids, log_probs = self._sampled(model, body)
         choice: dict[str, Any] = {"index": 0, "token_ids": ids}
         choice["logprobs"] = {"token_logprobs": log_probs} if "logprobs" in body else None
-        if "prompt_logprobs" in body:
-            choice["prompt_logprobs"] = self._of_prompt(model, prompt, body["prompt_logprobs"])
         return 200, {"model": name, "choices": [choice]}
 
     @torch.no_grad()
@@ -111,15 +109,3 @@ class ScriptedServer(FaultyServer):
             if ids[-1] in body.get("stop_token_ids", []):
                 break
         return ids, said
-
-    @torch.no_grad()
-    def _of_prompt(self, model: Any, prompt: list[int], k: int) -> list[Any]:
-        log_p_LV = model(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
-        places: list[Any] = [None]
-        for token, log_p_V in zip(prompt[1:], log_p_LV, strict=False):
-            value_K, id_K = log_p_V.topk(k)
-            # The actual token first, then the likeliest; twice the same is said once.
-            said = {str(token): float(log_p_V[token])}
-            said |= {str(int(i)): float(v) for i, v in zip(id_K, value_K, strict=True)}
-            places.append({i: {"logprob": v, "rank": 1} for i, v in said.items()})
-        return places

@@ -91,10 +91,9 @@ class VllmServer(_Vllm):
     """A vLLM server over HTTP, on this machine or another; all processes of a run share it.
 
     Start it with ``--logprobs-mode processed_logprobs``. LoRA: with ``--enable-lora --max-lora-rank
-    R --lora-target-modules q_proj ...`` (the layers that have adapters; without them vLLM 0.32 ends
-    on processors when it scores for a teacher) and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its
-    environment. Full fine-tuning: with VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust,
-    and on a GPU: on processors vLLM 0.32 keeps the old head of models with tied embeddings.
+    R`` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment. Full fine-tuning: with
+    VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust, and on a GPU: on processors vLLM
+    0.32 keeps the old head of models with tied embeddings.
     """
 
     type: Literal["vllm_server"]

@@ -36,8 +36,6 @@ def check_stage(stage: "Stage") -> None:
             num = phase.completions_per_example or stage.completions_per_example
             _reward_what_can_be_compared(stage, method, num)
             _take_criteria_out(stage, method)
-    if stage.teacher.type == "frozen" and stage.teacher.scored_by == "engine":
-        _score_with_the_engine(stage.engine, stage.method)
     if stage.overlap:
         _overlap(stage.engine, stage.method)
 
@@ -162,28 +160,6 @@ def _take_criteria_out(stage: "Stage", method: PhaseMethod | Sft) -> None:
             "criterion takes criteria out of the teacher's view, whose analysis would "
             "still tell of them; leave views.analysis out"
         )
-
-
-def _score_with_the_engine(engine: AnyEngine, method: AnyMethod) -> None:
-    """Refuse an engine as the teacher where it does not return what a divergence needs.
-
-    Its log-probabilities are at temperature 1, of the most likely tokens alone: at any temperature
-    they give the teacher's distribution renormalised on these, but neither the mass of the rest nor
-    other tokens'.
-    """
-    if engine.type not in ("vllm", "vllm_server"):
-        raise ValueError("teacher.scored_by: engine needs engine vllm or vllm_server")
-    for each in distillations(method):
-        support = each.support
-        if (
-            support.type != "teacher_top_k"
-            or support.outside != "renormalise"
-            or _is_sampled_token(each)
-        ):
-            raise ValueError(
-                "teacher.scored_by: engine says the teacher's likeliest tokens alone: it needs "
-                "support {type: teacher_top_k, outside: renormalise} and no sampled_token"
-            )
 
 
 def _overlap(engine: AnyEngine, method: AnyMethod) -> None:

@@ -50,11 +50,6 @@ class FrozenTeacher(Section):
 
     type: Literal["frozen"] = "frozen"
     """Selects the frozen teacher."""
-    scored_by: Literal["trainer", "engine"] = "trainer"
-    """Who scores completions in the teacher's view: the model that is trained, adapters off; or an
-    engine of vLLM, by its base, which says the likeliest k tokens alone: for LoRA and ``support:
-    {type: teacher_top_k, outside: renormalise}``. ``teacher/end_probability_mean`` is then not
-    shown."""
 
 
 class EmaTeacher(Section):

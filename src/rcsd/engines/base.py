@@ -5,9 +5,6 @@ from typing import Protocol, runtime_checkable
 
 from rcsd.types import Completion, Decoding
 
-TopK = tuple[tuple[int, ...], tuple[float, ...]]
-"""Tokens, the likeliest first, and their log-probabilities in nats at temperature 1."""
-
 
 @runtime_checkable
 class Engine(Protocol):
@@ -32,21 +29,6 @@ class PolicyEngine(Engine, Protocol):
         """Sample from the policy's present weights from now on.
 
         Completions carry the version: the optimizer step that the weights come from.
-        """
-        ...
-
-
-@runtime_checkable
-class TopKScorer(Protocol):
-    """An engine that scores given tokens."""
-
-    def top_k(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[TopK]]:
-        """The k likeliest tokens at each position of each completion, by the base without adapters.
-
-        Raises:
-            RunError: If the engine returns other tokens.
         """
         ...
 

@@ -102,40 +102,21 @@ class VllmEngine(VllmBase):
             )
             for seed in seeds
         ]
-        completions = [output.outputs[0] for output in self._run(prompts, requests, self._adapter)]
+        if not prompts:
+            return []
+        inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        try:
+            with self._keep_random_state():
+                outputs = self._llm.generate(
+                    inputs, requests, lora_request=self._adapter, use_tqdm=False
+                )
+        except self._vllm.exceptions.VLLMClientError as error:  # such as a language that is refused
+            raise RunError(f"engine vllm: {error}") from error
+        completions = [output.outputs[0] for output in outputs]
         return [
             (c.token_ids, [p[i].logprob for p, i in zip(c.logprobs, c.token_ids, strict=True)])
             for c in completions
         ]
-
-    def _prompt_log_p(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[dict[int, float]]]:
-        request = self._vllm.SamplingParams(
-            max_tokens=1, temperature=0.0, prompt_logprobs=k, detokenize=False
-        )
-        rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-        return [
-            [
-                {token: entry.logprob for token, entry in place.items()}
-                for place in output.prompt_logprobs[len(prompt) :]
-            ]
-            for prompt, output in zip(
-                prompts, self._run(rows, [request] * len(rows), None), strict=True
-            )
-        ]
-
-    def _run(
-        self, rows: Sequence[Sequence[int]], requests: Sequence[Any], adapter: Any
-    ) -> list[Any]:
-        if not rows:
-            return []
-        inputs = [{"prompt_token_ids": list(row)} for row in rows]
-        try:
-            with self._keep_random_state():
-                return self._llm.generate(inputs, requests, lora_request=adapter, use_tqdm=False)
-        except self._vllm.exceptions.VLLMClientError as error:  # such as a language that is refused
-            raise RunError(f"engine vllm: {error}") from error
 
 
 def _start(policy: Policy, section: config.VllmEngine, max_tokens: int | None) -> tuple[Any, Any]:
@@ -168,7 +149,6 @@ def _start(policy: Policy, section: config.VllmEngine, max_tokens: int | None) -
             enforce_eager=not section.compiled,
             generation_config="vllm",
             logprobs_mode=LOG_Q_MODE,
-            max_logprobs=-1,
             disable_log_stats=True,
             **options,
         )
@@ -184,8 +164,7 @@ def _adapter_options(policy: Policy) -> dict[str, Any]:
     max_rank = next((rank for rank in MAX_RANKS if rank >= adapter.r), None)
     if max_rank is None:
         raise ConfigError(f"model.training.rank: {adapter.r}: vLLM takes up to {MAX_RANKS[-1]}")
-    # The last names of the layers that have adapters, and no others: on processors vLLM 0.32 cannot
-    # score prompts by a head that could have one.
+    # The last names of the layers that have adapters, and no others.
     targets = sorted({name.rsplit(".", 1)[-1] for name in adapter.target_modules})
     return {
         "enable_lora": True,

@@ -2,14 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from rcsd import config
-from rcsd.engines.base import TopK
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.logits import target_log_q
 from rcsd.models.memory import batch_limit
@@ -90,17 +89,6 @@ class VllmBase(ABC):
             for ids, log_q in self._generate(prompts, decoding, seeds)
         ]
 
-    def top_k(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[TopK]]:
-        """Top-k log-probabilities of the base weights (`rcsd.engines.base.TopKScorer`)."""
-        return [
-            [top_k_tokens(*place, k) for place in zip(places, completion, strict=True)]
-            for places, completion in zip(
-                self._prompt_log_p(prompts, completions, k), completions, strict=True
-            )
-        ]
-
     @abstractmethod
     def _push(self, version: int | None) -> None:
         """Replace vLLM's weights by the policy's."""
@@ -110,12 +98,6 @@ class VllmBase(ABC):
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seeds: Sequence[int]
     ) -> list[Sampled]:
         """Sample by the weights pushed last."""
-
-    @abstractmethod
-    def _prompt_log_p(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[dict[int, float]]]:
-        """Log-probabilities of the k likeliest and the actual token, per completion position."""
 
     def _check_weights(self) -> None:
         """Raise RunError if vLLM computes something else than the policy."""
@@ -211,29 +193,6 @@ def checked_completion(
         raise RunError(f"vLLM returned {len(log_q)} log-probabilities of {len(token_ids)} tokens")
     text = policy.tokenizer.decode(list(token_ids), skip_special_tokens=True)
     return Completion(tuple(token_ids), text, bool(ends), version, tuple(log_q))
-
-
-def top_k_tokens(logprobs: Mapping[int, float], actual: int, k: int) -> TopK:
-    """The k likeliest tokens at one position, the likeliest first, and their log-probabilities.
-
-    vLLM returns the actual token's too: k + 1 in all if it is not among the k. An actual token as
-    likely as the last of them may be dropped.
-
-    Raises:
-        FloatingPointError: If a log-probability is not a number.
-        RunError: If vLLM returned other tokens.
-    """
-    if actual not in logprobs or not k <= len(logprobs) <= k + 1:
-        raise RunError(
-            f"vLLM returned {len(logprobs)} tokens at a prompt's position, not the {k} likeliest "
-            "and the actual one"
-        )
-    if len(logprobs) > k:
-        logprobs = {i: value for i, value in logprobs.items() if i != actual}
-    ids, log_p = zip(*sorted(logprobs.items(), key=lambda item: (-item[1], item[0])), strict=True)
-    if not all(math.isfinite(value) for value in log_p):
-        raise FloatingPointError("the teacher's log-probabilities are not numbers")
-    return ids, log_p
 
 
 def policy_log_q(

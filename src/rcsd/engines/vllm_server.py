@@ -2,21 +2,18 @@
 
 import copy
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from rcsd import config
 from rcsd.engines.vllm_requests import Sampled, VllmBase, sampling_fields
 from rcsd.engines.weight_sync import Models, WeightSync
 from rcsd.errors import RunError
-from rcsd.http import FIRST_PAUSE, ResponseModel, Server, ServerSettings
+from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
 from rcsd.models.policy import Policy
 from rcsd.types import Decoding
-
-Output = TypeVar("Output")
 
 
 class TokenLogProbs(ResponseModel):
@@ -25,18 +22,11 @@ class TokenLogProbs(ResponseModel):
     token_logprobs: list[float]
 
 
-class TokenLogProb(ResponseModel):
-    """Log-probability of one token."""
-
-    logprob: float
-
-
 class Choice(ResponseModel):
     """One completion."""
 
     token_ids: list[int]
     logprobs: TokenLogProbs | None = None
-    prompt_logprobs: list[dict[int, TokenLogProb] | None] | None = None
 
 
 class Choices(ResponseModel):
@@ -109,61 +99,18 @@ class VllmServer(VllmBase):
             body = sampling_fields(decoding, seeds[index], self.policy.end_ids)
             if decoding.regex is not None:
                 body["structured_outputs"] = {"regex": decoding.regex}
-            choice, source = self._complete(model, prompts[index], body)
-            if choice.logprobs is None:
-                raise RunError(f"{source}: log-probabilities were requested, and none returned")
-            return choice.token_ids, choice.logprobs.token_logprobs
+            body |= {"model": model, "prompt": list(prompts[index]), "return_token_ids": True}
+            body["cache_salt"] = self._salt
+            return _read(self._server.request("/v1/completions", body), model)
 
-        sampled = self._in_threads(sample_one, len(prompts))
+        executor = ThreadPoolExecutor(self.batch_size.value, "rcsd-request")
+        try:
+            sampled = list(executor.map(sample_one, range(len(prompts))))
+        finally:  # after a failure what has not begun need not
+            executor.shutdown(cancel_futures=True)
         if self._num_loads > 0:
             self._weights.check(version)
         return sampled
-
-    def _prompt_log_p(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[dict[int, float]]]:
-        body = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": k}
-
-        def score_one(index: int) -> list[dict[int, float]]:
-            prompt, completion = prompts[index], completions[index]
-            choice, source = self._complete(self._base, [*prompt, *completion], body)
-            places = choice.prompt_logprobs or []
-            positions = [
-                {token: entry.logprob for token, entry in place.items()}
-                for place in places[len(prompt) :]
-                if place is not None
-            ]
-            if len(places) != len(prompt) + len(completion) or len(positions) != len(completion):
-                raise RunError(f"{source}: prompt_logprobs of other tokens than were sent")
-            return positions
-
-        return self._in_threads(score_one, len(prompts))
-
-    def _in_threads(self, fn: Callable[[int], Output], num: int) -> list[Output]:
-        executor = ThreadPoolExecutor(self.batch_size.value, "rcsd-request")
-        try:
-            return list(executor.map(fn, range(num)))
-        finally:  # after a failure what has not begun need not
-            executor.shutdown(cancel_futures=True)
-
-    def _complete(
-        self, model: str, ids: Sequence[int], body: Mapping[str, Any]
-    ) -> tuple[Choice, str]:
-        """One completion, and its source for errors."""
-        common = {"model": model, "prompt": list(ids), "return_token_ids": True}
-        common["cache_salt"] = self._salt
-        reply = self._server.request("/v1/completions", {**common, **body})
-        if reply.status == 404:
-            raise RunError(
-                f"{reply.source}: the server does not have {model} (404: {reply.text[:300]}); if "
-                "it was started again, go on with --resume, which pushes the weights again"
-            )
-        answer = reply.read(Choices)
-        if answer.model != model:
-            raise RunError(f"{reply.source}: model {answer.model} answered a request to {model}")
-        if len(answer.choices) != 1:
-            raise RunError(f"{reply.source}: {len(answer.choices)} completions in place of one")
-        return answer.choices[0], reply.source
 
     def _checked_base(self) -> str:
         """Name of the first base model that the server lists, if it has room."""
@@ -179,3 +126,21 @@ class VllmServer(VllmBase):
                 "sampling.max_prompt_tokens or max_tokens"
             )
         return base.id
+
+
+def _read(reply: Reply, model: str) -> Sampled:
+    """The one completion of a request, by the model that was asked."""
+    if reply.status == 404:
+        raise RunError(
+            f"{reply.source}: the server does not have {model} (404: {reply.text[:300]}); if it "
+            "was started again, go on with --resume, which pushes the weights again"
+        )
+    answer = reply.read(Choices)
+    if answer.model != model:
+        raise RunError(f"{reply.source}: model {answer.model} answered a request to {model}")
+    if len(answer.choices) != 1:
+        raise RunError(f"{reply.source}: {len(answer.choices)} completions in place of one")
+    [choice] = answer.choices
+    if choice.logprobs is None:
+        raise RunError(f"{reply.source}: log-probabilities were requested, and none returned")
+    return choice.token_ids, choice.logprobs.token_logprobs

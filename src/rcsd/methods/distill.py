@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.engines.base import TopKScorer
 from rcsd.errors import ConfigError
 from rcsd.methods.losses import (
     clip_entries,
@@ -72,12 +71,11 @@ class TeacherTargets:
 
     Args:
         distribution: As much of it as the loss needs: its support, the sampled tokens, or all.
-        monitored: All of it at the monitored positions; None where an engine scores, which gives
-            the likeliest tokens alone.
+        monitored: All of it at the monitored positions.
     """
 
     distribution: TeacherTopK | TeacherLogprobs | Predictions
-    monitored: Predictions | None
+    monitored: Predictions
 
 
 class Distill:
@@ -99,22 +97,13 @@ class Distill:
         section: Divergence, support, clip and temperature.
         worker: Scores completions.
         teacher: The teacher's weights.
-        scorer: An engine that gives the teacher's likeliest tokens in place of the model, by the
-            same weights; None: the model does.
     """
 
     name = "distill"
     has_teacher = True
 
-    def __init__(
-        self,
-        section: config.Distill,
-        worker: RolloutWorker,
-        teacher: Teacher,
-        scorer: TopKScorer | None = None,
-    ) -> None:
+    def __init__(self, section: config.Distill, worker: RolloutWorker, teacher: Teacher) -> None:
         self.section, self.worker, self.teacher = section, worker, teacher
-        self.scorer = scorer
         self.reuses_targets = not teacher.moves_within_a_step
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
@@ -123,28 +112,10 @@ class Distill:
 
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The teacher's distributions, reduced to its top k unless the student chooses."""
-        if self.scorer is not None:
-            return TeacherTargets(self._top_k_by_engine(self.scorer, microbatch), None)
         prompts = [rollout.teacher_ids for rollout in microbatch]
         with self.teacher.weights(), evaluating(self.worker.scorer):
             teacher, target_T = self.worker.predictions(prompts, microbatch)
             return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
-
-    def _top_k_by_engine(self, scorer: TopKScorer, microbatch: Sequence[Rollout]) -> TeacherTopK:
-        """The teacher's top k from an engine.
-
-        Its log-probabilities differ from logits by a constant at each position, which a softmax
-        over k of them does not see: so they are exact at any temperature of the loss.
-        """
-        support = self.section.support
-        assert support.type == "teacher_top_k"  # see `rcsd.config.rules`
-        prompts = [rollout.teacher_ids for rollout in microbatch]
-        completions = [rollout.completion.token_ids for rollout in microbatch]
-        places = [p for row in scorer.top_k(prompts, completions, support.k) for p in row]
-        device = self.worker.policy.device
-        ids_TK = torch.tensor([ids for ids, _ in places], device=device)
-        log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
-        return TeacherTopK(renormalised_from_logits(log_p_TK / self.section.temperature), ids_TK)
 
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
@@ -192,11 +163,6 @@ class Distill:
         """Overlap of the likeliest tokens of teacher and student at the monitored positions."""
         positions = forward.positions
         student = forward.predictions[positions.index_W]
-        if targets.monitored is None:
-            assert isinstance(targets.distribution, TeacherTopK)
-            ids_WM = targets.distribution.ids_TK[positions.index_W, :OVERLAP_K]
-            share_W = student.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
-            return {"teacher/top_k_overlap_share": positions.spread(share_W)}
         share_W, end_W = student.mapped(self._overlap_and_end, targets.monitored)
         return {
             "teacher/top_k_overlap_share": positions.spread(share_W),

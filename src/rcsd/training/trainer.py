@@ -19,7 +19,7 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
-from rcsd.engines.base import TopKScorer, sampling_seed
+from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint
@@ -175,7 +175,6 @@ def build_trainer(
         rollout_engine,
         optimizer_step.max_tokens_per_microbatch,
         ranks,
-        engine if isinstance(engine, TopKScorer) else None,
     )
     max_tokens = resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
