@@ -1,7 +1,6 @@
 """Engines built from their configuration."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Protocol
 
 from rcsd import config
@@ -11,6 +10,7 @@ from rcsd.engines.local import LocalEngine
 from rcsd.errors import ModelError
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
+from rcsd.models.scorer import Precision
 
 
 class BuiltEngine(PolicyEngine, Protocol):
@@ -22,15 +22,15 @@ class BuiltEngine(PolicyEngine, Protocol):
 def build_engine(
     section: config.AnyEngine,
     policy: Policy,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    precision: Precision = nullcontext,
     longest: int | None = None,
     is_main: bool = True,
 ) -> BuiltEngine:
-    """The engine of a section.
+    """The engine of a section, which samples from the policy.
 
     Args:
         section: Type and batch size.
-        policy: The policy that it samples from.
+        policy: The policy.
         precision: Context of the model's passes, as in training.
         longest: Tokens of the longest prompt with its completion, for engines that reserve memory;
             None: the model's longest sequence.

@@ -1,9 +1,8 @@
 """Engines that sample from the policy's own weights: out-of-memory back-off, grammars, versions."""
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 from jaxtyping import Int
 from torch import Tensor
@@ -13,6 +12,7 @@ from rcsd.errors import RunError
 from rcsd.models.memory import batch_limit, free_memory, is_out_of_memory
 from rcsd.models.packing import through_end
 from rcsd.models.policy import Policy
+from rcsd.models.scorer import Precision
 from rcsd.types import Completion, Decoding
 
 
@@ -25,12 +25,7 @@ class InProcessEngine(ABC):
     twice, which would make copies of completions.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        batch_size: int,
-        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-    ) -> None:
+    def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
         self.policy, self.precision = policy, precision
         self.batch_size = batch_limit(batch_size)
         self._masks: dict[str, RegexMask] = {}

@@ -10,8 +10,8 @@ V vocabulary, E end tokens.
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
 from rcsd.models.packing import last_columns, left_padded, positions
 from rcsd.models.policy import Policy
-from rcsd.models.scorer import causal_lm, evaluating, has_plain_head
+from rcsd.models.scorer import Precision, causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
 
 # Rows that have ended leave once they are this share of the batch, and prompts enter once this
@@ -46,12 +46,7 @@ class LocalEngine(InProcessEngine):
         ModelError: If the model's decoder cannot go on from a cache.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        batch_size: int,
-        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> None:
+    def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
         super().__init__(policy, batch_size, precision)
         self._decoder = _Decoder(policy)
 

@@ -17,7 +17,7 @@ from rcsd.engines.vllm_requests import LOG_Q_MODE, Sampled, VllmBase, sampling_f
 from rcsd.engines.weight_sync import all_weights, save_adapter
 from rcsd.errors import ConfigError, ModelError, RunError
 from rcsd.models.policy import Policy
-from rcsd.models.scorer import causal_lm
+from rcsd.models.scorer import Precision, causal_lm
 from rcsd.types import Decoding
 
 # Ranks that vLLM makes room for; others take the next larger one.
@@ -49,7 +49,7 @@ class VllmEngine(VllmBase):
         policy: Policy,
         section: config.VllmEngine,
         longest: int | None = None,
-        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        precision: Precision = nullcontext,
     ) -> None:
         super().__init__(policy, section, longest, precision)
         self._adapter: Any = None

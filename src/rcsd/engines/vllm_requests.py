@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from rcsd.models.logits import target_log_q
 from rcsd.models.memory import batch_limit
 from rcsd.models.packing import padded
 from rcsd.models.policy import Policy
-from rcsd.models.scorer import Scorer, evaluating
+from rcsd.models.scorer import Precision, Scorer, evaluating
 from rcsd.types import Completion, Decoding
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0
@@ -43,7 +43,7 @@ class VllmBase(ABC):
         policy: Policy,
         section: config.VllmEngine | config.VllmServer,
         longest: int | None,
-        precision: Callable[[], AbstractContextManager[object]],
+        precision: Precision,
         is_main: bool = True,
     ) -> None:
         self.policy, self.batch_size = policy, batch_limit(section.batch_size)
@@ -56,15 +56,12 @@ class VllmBase(ABC):
         # How errors name the engine, or the server and its model.
         self._name = "engine vllm"
 
-    def sync(self, version: int) -> None:
+    def sync(self, version: int | None) -> None:
         """Push the policy's present weights; all processes call it, at the same place.
 
         Raises:
             RunError: If vLLM cannot load them, or samples from something else afterwards.
         """
-        self._sync(version)
-
-    def _sync(self, version: int | None) -> None:
         self._push(version)
         self._version, self._num_loads = version, self._num_loads + 1
         if self._is_main and (self._num_loads == 1 or not self.policy.has_adapters):
@@ -81,7 +78,7 @@ class VllmBase(ABC):
             RunError: If vLLM refuses a prompt, answers with something else, or lost its weights.
         """
         if self._num_loads == 0:
-            self._sync(None)
+            self.sync(None)
         version, reports = self._version, has_log_q(decoding)
         seeds = [request_seed(seed, first + index) for index in range(len(prompts))]
         return [
@@ -200,7 +197,7 @@ def policy_log_q(
     prompt: Sequence[int],
     token_ids: Sequence[int],
     temperature: float,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    precision: Precision = nullcontext,
 ) -> list[float]:
     """The trainer's log-probabilities of tokens after a prompt, by the present weights, in nats."""
     rows = padded([prompt], [token_ids], policy.pad_id, policy.device)

@@ -2,9 +2,9 @@
 
 import copy
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 
 from rcsd import config
@@ -13,6 +13,7 @@ from rcsd.engines.weight_sync import Models, WeightSync
 from rcsd.errors import RunError
 from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
 from rcsd.models.policy import Policy
+from rcsd.models.scorer import Precision
 from rcsd.types import Decoding
 
 
@@ -55,7 +56,7 @@ class VllmServer(VllmBase):
         policy: Policy,
         section: config.VllmServer,
         longest: int | None = None,
-        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        precision: Precision = nullcontext,
         is_main: bool = True,
         first_pause: float = FIRST_PAUSE,
     ) -> None:

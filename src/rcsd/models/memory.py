@@ -3,6 +3,7 @@
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,35 +22,36 @@ from rcsd.types import Rollout
 Result = TypeVar("Result")
 
 
+@dataclass
 class AdaptiveLimit:
     """A size that is lowered where memory runs out, and never raised again.
 
-    All who go by it share the object; a checkpoint keeps its value. Metrics have the two names: of
-    the size, and of how often memory ran out.
+    All who go by it share the object; a checkpoint keeps its value. The names are of metrics.
     """
 
-    def __init__(self, value: int, name: str, failures_name: str) -> None:
-        self.value, self.name, self._failures_name = value, name, failures_name
-        self._num_failures = 0
+    value: int
+    name: str
+    failures_name: str
+    num_failures: int = 0
 
     def lower(self, value: int) -> None:
         """Count a failure, and go on with a smaller size."""
         self.value = value
-        self._num_failures += 1
+        self.num_failures += 1
 
     def follow(self, other: "AdaptiveLimit") -> None:
         """Take over the value and the failures of a limit of the same kind, which forgets them."""
         self.value = min(self.value, other.value)
-        self._num_failures += other._num_failures
-        other._num_failures = 0
+        self.num_failures += other.num_failures
+        other.num_failures = 0
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
         """Smallest size and all failures of the ranks since the last call; empty without any."""
-        failures, self._num_failures = self._num_failures, 0
+        failures, self.num_failures = self.num_failures, 0
         values, counts = zip(*ranks.all_gather((self.value, failures)), strict=True)
         if sum(counts) == 0:
             return {}
-        return {self.name: float(min(values)), self._failures_name: float(sum(counts))}
+        return {self.name: float(min(values)), self.failures_name: float(sum(counts))}
 
 
 def microbatch_limit(max_tokens_per_microbatch: int) -> AdaptiveLimit:
@@ -225,5 +227,7 @@ def free_bytes(device: torch.device) -> float:
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # no such files, or the limit is "max"
         used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text().split()
+        used -= int(stat[stat.index("inactive_file") + 1])  # pages of files are given back
         free = min(free, int((group / "memory.max").read_text()) - used)
     return max(0.0, free)

@@ -4,7 +4,8 @@ Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,9 @@ from rcsd.models.cpu_linear import linear
 from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
 from rcsd.models.packed_attention import PACKED
 from rcsd.models.packing import Packed, Padded, packed, padded
+
+Precision = Callable[[], AbstractContextManager[object]]
+"""Context of a model's passes: mixed precision, as in training, or none."""
 
 
 def causal_lm(model: Any) -> Any:
