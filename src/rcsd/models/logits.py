@@ -5,7 +5,7 @@ Axes: T positions, t positions of one chunk, V vocabulary, H hidden, K chosen to
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Union, runtime_checkable
+from typing import Any, Union
 
 import torch
 from jaxtyping import Float, Int
@@ -24,35 +24,6 @@ LossOf = Callable[..., tuple[Float[Tensor, " t"], Mapping[str, Float[Tensor, " t
 
 CHUNK_ENTRIES = {"cpu": 2**24, "cuda": 2**26}
 """Logits that exist at once, whatever T and V: 64 MiB of float32 on a CPU, 256 MiB on a GPU."""
-
-
-@runtime_checkable
-class Predictions(Protocol):
-    """The next-token logits of a model at T positions, at temperature 1, as float32 or wider."""
-
-    def __len__(self) -> int:
-        """The number of positions T."""
-        ...
-
-    def __getitem__(self, positions: slice | Int[Tensor, " W"]) -> "Predictions":
-        """The predictions at some of the positions."""
-        ...
-
-    def logits(self) -> Float[Tensor, "T V"]:
-        """All of them at once: only for few positions."""
-        ...
-
-    def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-        """Those of K tokens a position, with gradient."""
-        ...
-
-    def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
-        """``fn(logits, *along)``: a tensor or a tuple, with a row a position, without gradient."""
-        ...
-
-    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
-        """``fn(logits, *along)``: a loss for each position, with gradient, and its metrics."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,23 +48,23 @@ class HeadPredictions:
         return HeadPredictions(self.hidden_TH[positions], self.weight_VH, self.bias_V)
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """Logits, computed by the head."""
+        """All logits at once, as float32 or wider: only for few positions."""
         return _wide(linear(self.hidden_TH, self.weight_VH, self.bias_V))
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-        """T K products of H numbers instead of T V, summed in float32 or wider."""
+        """Logits of K tokens a position, with gradient: T K products of H numbers, not T V."""
         return _SparseHead.apply(self.hidden_TH, self.weight_VH, self.bias_V, ids_TK)
 
     @torch.no_grad()
     def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
-        """In chunks."""
+        """``fn(logits, *along)``: a tensor or a tuple, with a row a position, without gradient."""
         chunks = [fn(self[rows].logits(), *_rows(along, rows)) for rows in self._chunks()]
         if isinstance(chunks[0], Tensor):
             return torch.cat(chunks)
         return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
-        """In chunks, each with its gradient."""
+        """``fn(logits, *along)``: a loss for each position, with gradient, and its metrics."""
         metrics: dict[str, PerToken] = {}
         head = self.hidden_TH, self.weight_VH, self.bias_V
         return _ChunkedLoss.apply(*head, fn, along, metrics), metrics
@@ -118,7 +89,7 @@ class LogitPredictions:
         return LogitPredictions(self.logits_TV[positions])
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """Logits."""
+        """As they are held."""
         return _wide(self.logits_TV)
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
@@ -134,6 +105,10 @@ class LogitPredictions:
         """In one call."""
         loss_T, metrics = fn(self.logits(), *_rows(along, slice(None)))
         return loss_T, {name: value_T.detach() for name, value_T in metrics.items()}
+
+
+Predictions = HeadPredictions | LogitPredictions
+"""The next-token logits of a model at T positions, at temperature 1."""
 
 
 def target_log_q(

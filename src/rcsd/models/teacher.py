@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,48 +14,25 @@ from rcsd.distributed import local
 from rcsd.models.policy import Policy
 
 
-@runtime_checkable
-class Teacher(Protocol):
-    """The teacher's weights."""
+class LiveTeacher:
+    """The student's present weights."""
 
-    moves_within_a_step: bool
-    """True if it says something else after each update of the student, not only after `update`."""
+    moves_within_a_step = True
+    """True if targets change after each update of the student, not only after `update`."""
 
     def weights(self) -> AbstractContextManager[None]:
         """Inside, the policy's model has the teacher's weights."""
-        ...
-
-    def update(self) -> None:
-        """Follow the student after an optimizer step."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors for a checkpoint."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept."""
-        ...
-
-
-class LiveTeacher:
-    """The student's present weights; has no state of its own."""
-
-    moves_within_a_step = True
-
-    def weights(self) -> AbstractContextManager[None]:
-        """The model as it is."""
         return contextlib.nullcontext()
 
     def update(self) -> None:
-        """Teacher and student share their weights."""
+        """Follow the student after an optimizer step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty."""
+        """Tensors for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """No state."""
+        """Load what a checkpoint kept."""
 
 
 class AdaptersOffTeacher(LiveTeacher):
@@ -131,6 +108,9 @@ class ShadowTeacher:
         """Take up a copy."""
         for name, value in state.items():
             local(self._copy[name]).copy_(value)
+
+
+Teacher = LiveTeacher | ShadowTeacher
 
 
 def build_teacher(
