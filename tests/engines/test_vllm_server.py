@@ -28,10 +28,11 @@ from rcsd.errors import ConfigError, RunError
 from rcsd.models.policy import Policy, load_policy
 from rcsd.training.prefetch import Prefetch
 from rcsd.training.trainer import run
-from rcsd.types import Decoding
+from rcsd.types import Completion, Decoding
 
 PROMPTS = [[5, 6, 7], [8, 9], [5, 6, 7], [10, 11, 12, 13], [5, 6, 7]]
 DECODING = Decoding(max_tokens=6, temperature=1.0)
+Make = Callable[..., VllmServer]
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,25 @@ def server(folder: str) -> Iterator[ScriptedServer]:
     served.close()
 
 
+@pytest.fixture
+def make(server: ScriptedServer, folder: str, tmp_path: Path) -> Make:
+    """Builds engines of the server, each with a policy of its own that has moved by a seed."""
+
+    def build(seed: int = 1, training: dict[str, Any] = LORA, **changes: Any) -> VllmServer:
+        policy = moved(policy_in(folder, training), seed)
+        return VllmServer(policy, section(server, tmp_path, **changes), first_pause=0.01)
+
+    return build
+
+
 @pytest.fixture(scope="module")
 def ready(
     folder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ScriptedServer, VllmServer]]:
     """A server and an engine that is at its first version, for tests that change neither."""
     served = ScriptedServer(folder)
-    made = engine(served, tmp_path_factory.mktemp("ready"), policy_in(folder), batch_size=1)
+    chosen = section(served, tmp_path_factory.mktemp("ready"), batch_size=1)
+    made = VllmServer(policy_in(folder), chosen, first_pause=0.01)
     made.sync(0)
     yield served, made
     served.close()
@@ -75,13 +88,9 @@ def section(server: ScriptedServer, tmp_path: Path, **changes: Any) -> config.Vl
     return config.VllmServer.model_validate({**tree, "patience_seconds": 5, **changes})
 
 
-def engine(
-    server: ScriptedServer,
-    tmp_path: Path,
-    policy: Policy,
-    **changes: Any,
-) -> VllmServer:
-    return VllmServer(policy, section(server, tmp_path, **changes), first_pause=0.01)
+def assert_by_present_weights(made: VllmServer, said: Completion) -> None:
+    own = policy_log_q(made.policy, PROMPTS[0], said.token_ids, 1.0)
+    assert said.log_q == pytest.approx(own, abs=1e-5)
 
 
 # What is asked for
@@ -124,10 +133,9 @@ def test_log_probabilities_are_kept_only_where_they_are_those_of_the_whole_vocab
 
 
 def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    policy = moved(policy_in(folder), 1)
-    made = engine(server, tmp_path, policy)
+    made = make()
     made.sync(3)
     server.asked.clear()
     completions = made.sample(PROMPTS, DECODING, seed=7)
@@ -135,38 +143,37 @@ def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
     assert sorted(body["prompt"] for body in sent) == sorted(PROMPTS)
     assert {body["seed"] for body in sent} == {request_seed(7, n) for n in range(5)}
     assert len({body["cache_salt"] for body in sent}) == 1
-    assert len(server.adapters) == 1
     assert {body["model"] for body in sent} == set(server.adapters)
-    for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.text == policy.tokenizer.decode(
-            list(completion.token_ids), skip_special_tokens=True
-        )
+    decode = made.policy.tokenizer.decode
+    for completion in completions:
+        ids = list(completion.token_ids)
+        assert completion.text == decode(ids, skip_special_tokens=True)
         assert completion.version == 3
-        own = policy_log_q(policy, prompt, completion.token_ids, 1.0)
-        assert completion.log_q == pytest.approx(own, abs=1e-5)
+    assert_by_present_weights(made, completions[0])
 
 
 def test_sharing_prompts_out_among_engines_and_batches_changes_no_draw(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make, tmp_path: Path
 ) -> None:
-    policy = moved(policy_in(folder), 1)
-    whole = engine(server, tmp_path, policy)
-    other = engine(server, tmp_path, policy, batch_size=1)
-    whole.sync(0)
-    other.sync(0)
+    whole = make()
+    policy, chosen = whole.policy, section(server, tmp_path, batch_size=1)
+    other = VllmServer(policy, chosen, is_main=False, first_pause=0.01)
+    whole.sync(5)
+    loads = len(server.bodies("/v1/load_lora_adapter"))
+    other.sync(5)  # another process knows the version's name, and writes nothing
+    assert len(server.bodies("/v1/load_lora_adapter")) == loads
     all_of_them = whole.sample(PROMPTS, DECODING, seed=7)
     assert len({c.token_ids for c in (all_of_them[0], all_of_them[2], all_of_them[4])}) > 1
     shared = other.sample(PROMPTS[:2], DECODING, seed=7)
     shared += other.sample(PROMPTS[2:], DECODING, seed=7, first=2)
-    assert [c.token_ids for c in shared] == [c.token_ids for c in all_of_them]
+    assert shared == all_of_them
     assert whole.sample(PROMPTS, DECODING, seed=8) != all_of_them
 
 
 def test_a_language_is_sent_as_it_is_and_a_server_that_refuses_it_is_quoted(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    ready: tuple[ScriptedServer, VllmServer],
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
-    made.sync(0)
+    server, made = ready
     [said] = made.sample(PROMPTS[:1], Decoding(4, 1.0, regex="[a-c]+"), seed=0)
     assert server.bodies("/v1/completions")[-1]["structured_outputs"] == {"regex": "[a-c]+"}
     assert said.log_q == ()
@@ -178,44 +185,31 @@ def test_a_language_is_sent_as_it_is_and_a_server_that_refuses_it_is_quoted(
 # Versions
 
 
-def test_each_version_of_an_adapter_has_its_own_name_and_older_ones_go(
-    server: ScriptedServer, folder: str, tmp_path: Path
+@pytest.mark.parametrize("training", [LORA, FULL])
+def test_samples_follow_each_version_and_older_ones_go(
+    server: ScriptedServer, make: Make, tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    policy = policy_in(folder)
     before = {name: value.clone() for name, value in server.base.state_dict().items()}
-    made = engine(server, tmp_path, policy)
+    made = make(training=training)
     for version in range(4):
         made.sync(version)
         [said] = made.sample(PROMPTS[:1], Decoding(6), seed=0)
-        own = policy_log_q(policy, PROMPTS[0], said.token_ids, 1.0)
+        assert_by_present_weights(made, said)
         assert said.version == version
-        assert said.log_q == pytest.approx(own, abs=1e-5)
-        moved(policy, version)
-    assert [name.rsplit("-", 1)[1] for name in server.adapters] == ["2", "3"]
-    assert sorted(p.name for p in (tmp_path / "shared").glob("rcsd-*")) == sorted(server.adapters)
-    assert all(torch.equal(v, before[n]) for n, v in server.base.state_dict().items())
-    assert server.bodies("/collective_rpc") == []
-
-
-def test_another_process_knows_the_versions_name_and_writes_nothing(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = moved(policy_in(folder), 1)
-    main = engine(server, tmp_path, policy)
-    other = VllmServer(policy, section(server, tmp_path), is_main=False, first_pause=0.01)
-    main.sync(5)
-    loads = len(server.bodies("/v1/load_lora_adapter"))
-    other.sync(5)
-    assert len(server.bodies("/v1/load_lora_adapter")) == loads
-    shared = other.sample(PROMPTS[2:], DECODING, seed=7, first=2)
-    assert shared == main.sample(PROMPTS, DECODING, seed=7)[2:]
+        moved(made.policy, version)
+    kept = sorted(path.name for path in (tmp_path / "shared").glob("rcsd-*"))
+    assert [name.rsplit("-", 1)[1] for name in kept] == ["2", "3"]
+    if training is LORA:
+        assert sorted(server.adapters) == kept
+        assert all(torch.equal(v, before[n]) for n, v in server.base.state_dict().items())
+        assert server.bodies("/collective_rpc") == []
 
 
 @pytest.mark.parametrize("training", [LORA, FULL])
 def test_a_server_that_was_started_again_ends_the_run_until_weights_are_pushed_again(
-    server: ScriptedServer, folder: str, tmp_path: Path, training: dict[str, Any]
+    server: ScriptedServer, make: Make, training: dict[str, Any]
 ) -> None:
-    made = engine(server, tmp_path, moved(policy_in(folder, training), 1), batch_size=1)
+    made = make(training=training, batch_size=1)
     made.sync(1)
     said = made.sample(PROMPTS, DECODING, seed=7)
 
@@ -232,101 +226,44 @@ def test_a_server_that_was_started_again_ends_the_run_until_weights_are_pushed_a
 
 
 def test_what_an_earlier_run_left_is_not_taken_for_this_ones(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    first = engine(server, tmp_path, moved(policy_in(folder), 1))
-    first.sync(0)
-    [old] = first.sample(PROMPTS[:1], Decoding(6), seed=0)
-    policy = moved(policy_in(folder), 2)
-    second = engine(server, tmp_path, policy)
+    make(seed=1).sync(0)
+    second = make(seed=2)
     second.sync(0)
     [said] = second.sample(PROMPTS[:1], Decoding(6), seed=0)
-    assert said.log_q == pytest.approx(
-        policy_log_q(policy, PROMPTS[0], said.token_ids, 1.0), abs=1e-5
-    )
-    assert said.log_q != old.log_q
+    assert_by_present_weights(second, said)
     salts = {body["cache_salt"] for body in server.bodies("/v1/completions")}
     assert len(salts) == 2
 
 
-def test_an_adapter_that_the_server_refuses_is_an_error_that_says_how_to_start_it(
-    server: ScriptedServer, folder: str, tmp_path: Path
+def test_a_server_that_does_not_take_weights_is_refused_with_what_it_needs(
+    server: ScriptedServer, make: Make
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
-    listed = (200, json.dumps({"data": []}))
+    made, listed = make(), (200, json.dumps({"data": []}))
     server.faults.extend([listed, (500, "LoRA rank 4 is greater than max_lora_rank 2"), listed])
     with pytest.raises(RunError, match=r"max_lora_rank 2.*Start the server with --enable-lora"):
         made.sync(0)
-
-
-def test_all_weights_are_pushed_and_older_versions_go(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = policy_in(folder, FULL)
-    made = engine(server, tmp_path, policy)
-    for version in range(4):
-        made.sync(version)
-        moved(policy, version)
-    made.sync(4)
-    [said] = made.sample(PROMPTS[:1], DECODING, seed=7)
-    own = policy_log_q(policy, PROMPTS[0], said.token_ids, 1.0)
-    assert said.log_q == pytest.approx(own, abs=1e-5)
-    assert len(list((tmp_path / "shared").glob("rcsd-*"))) == 2
-
-
-def test_a_server_that_does_not_take_weights_is_refused_with_what_it_needs(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
     server.is_dev = False
-    made = engine(server, tmp_path, policy_in(folder, FULL))
     with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
-        made.sync(0)
+        make(training=FULL).sync(0)
 
 
 def test_weights_that_arrive_wrongly_are_refused_at_every_step(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    policy = policy_in(folder, FULL)
-    made = engine(server, tmp_path, policy)
+    made = make(training=FULL)
     made.sync(0)
-    moved(policy, 1)
+    moved(made.policy, 1)
     server.faults.append((200, '{"results": [null]}'))  # of /collective_rpc: says yes, does nothing
     with pytest.raises(RunError, match=r"differ by .* nats per token .*above engine.max_gap_nats"):
         made.sync(1)
 
 
-def test_a_folder_belongs_to_one_run(server: ScriptedServer, folder: str, tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run(make: Make, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
-    with (
-        FileLock(tmp_path / "shared" / ".lock"),
-        pytest.raises(RunError, match="another run has"),
-    ):
-        engine(server, tmp_path, policy_in(folder))
-
-
-# A server that is away
-
-
-def test_a_server_that_is_away_for_a_while_is_asked_again(
-    ready: tuple[ScriptedServer, VllmServer],
-) -> None:
-    server, made = ready
-    said = made.sample(PROMPTS[:2], DECODING, seed=7)
-    server.faults.extend([(503, "starting"), (500, "oops"), "drop"])
-    assert made.sample(PROMPTS[:2], DECODING, seed=7) == said
-
-
-def test_a_server_that_stays_away_ends_the_run_with_what_was_tried(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    made = engine(server, tmp_path, policy_in(folder), patience_seconds=0.2)
-    made.sync(0)
-    server.faults.extend([(503, "starting")] * 50)
-    expected = (
-        r"/v1/completions: no answer after \d+ attempts in 0 seconds, the last: 503: starting"
-    )
-    with pytest.raises(RunError, match=expected):
-        made.sample(PROMPTS[:1], DECODING, seed=7)
+    with FileLock(tmp_path / "shared" / ".lock"), pytest.raises(RunError, match="another run has"):
+        make()
 
 
 # A server that answers garbage
@@ -376,21 +313,30 @@ def test_completions_that_cannot_have_been_sampled_so_are_refused(
         checked_completion([5, 6], [-1.0], Decoding(2), policy, 0)
 
 
+def test_a_server_that_is_away_for_a_while_is_asked_again(
+    ready: tuple[ScriptedServer, VllmServer],
+) -> None:
+    server, made = ready
+    said = made.sample(PROMPTS[:2], DECODING, seed=7)
+    server.faults.extend([(503, "starting"), (500, "oops"), "drop"])
+    assert made.sample(PROMPTS[:2], DECODING, seed=7) == said
+
+
 # At the start
 
 
 def test_a_server_of_other_weights_or_other_log_probabilities_is_refused(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make, tmp_path: Path
 ) -> None:
-    other = tiny_folder(tmp_path / "other", seed=1)
+    other = policy_in(tiny_folder(tmp_path / "other", seed=1))
     with pytest.raises(RunError, match="it has other weights, another tokenizer or another prec"):
-        engine(server, tmp_path, policy_in(other))
+        VllmServer(other, section(server, tmp_path), first_pause=0.01)
     server.mode = "raw_logprobs"
     with pytest.raises(RunError, match="without --logprobs-mode processed_logprobs"):
-        engine(server, tmp_path, policy_in(folder))
+        make()
     server.faults.append((200, '{"data": []}'))
     with pytest.raises(RunError, match="serves no base model"):
-        engine(server, tmp_path, policy_in(folder))
+        make()
 
 
 def test_a_server_with_too_little_room_is_refused_before_the_run(
@@ -405,11 +351,11 @@ def test_a_server_with_too_little_room_is_refused_before_the_run(
 
 
 def test_the_key_is_sent_and_written_nowhere(
-    server: ScriptedServer, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"api_key_variable": "SERVER_KEY"}
     monkeypatch.setenv("SERVER_KEY", "sesame")
-    made = engine(server, tmp_path, policy_in(folder), patience_seconds=0.1, **changes)
+    made = make(patience_seconds=0.1, **changes)
     assert {key for _, _, key in server.asked} == {"Bearer sesame"}
     assert "sesame" not in section(server, tmp_path, **changes).model_dump_json()
     server.faults.extend([(503, "")] * 50)
