@@ -189,9 +189,7 @@ def rollouts(*lengths: int) -> list[Rollout]:
     return [Rollout(Example(str(n), "q"), (1,), (1,), c) for n, c in enumerate(said)]
 
 
-def test_the_limit_is_halved_until_the_failed_part_is_divided_and_each_failure_counts_once() -> (
-    None
-):
+def test_the_limit_is_halved_until_the_failed_part_is_divided_and_failures_count_once() -> None:
     batch, limit = Batch(rollouts(*[9] * 8)), microbatch_limit(4000)
     begun: list[int] = []
 
@@ -203,10 +201,8 @@ def test_the_limit_is_halved_until_the_failed_part_is_divided_and_each_failure_c
     found = in_microbatches(batch.split, limit, visit, lambda: begun.append(limit.value))
     assert found == [3, 3, 2]
     assert begun == [4000, 125, 62]  # 8 rows of 20 tokens, 6 of them, 3 of them
-    assert limit.metrics(Ranks()) == {
-        "memory/max_tokens_per_microbatch": 62,
-        "memory/out_of_memory_count": 2,
-    }
+    names = "memory/max_tokens_per_microbatch", "memory/out_of_memory_count"
+    assert limit.metrics(Ranks()) == dict(zip(names, (62, 2), strict=True))
     assert limit.metrics(Ranks()) == {}
 
 
@@ -258,22 +254,14 @@ def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> 
 
 # max_tokens_per_microbatch: auto
 
+GRPO_TWICE = {**GRPO["method"], "kl_weight": 0.1, "updates_per_batch": 2}
+PHASES = [{"steps": 2, "method": {"type": "suppress"}}, {"method": {"type": "distill"}}]
+FULL_SUPPORT = {"type": "distill", "support": {"type": "full"}}
 METHODS: dict[str, dict[str, Any]] = {
     "distill": {},
-    "full": {"method": {"type": "distill", "support": {"type": "full"}}, "training": LORA},
-    "grpo": {
-        "method": {**GRPO["method"], "kl_weight": 0.1, "updates_per_batch": 2},
-        "completions_per_example": 2,
-    },
-    "schedule": {
-        "method": {
-            "type": "schedule",
-            "phases": [
-                {"steps": 2, "method": {"type": "suppress"}},
-                {"method": {"type": "distill"}},
-            ],
-        }
-    },
+    "full": {"method": FULL_SUPPORT, "training": LORA},
+    "grpo": {"method": GRPO_TWICE, "completions_per_example": 2},
+    "schedule": {"method": {"type": "schedule", "phases": PHASES}},
 }
 
 
@@ -294,12 +282,9 @@ def trial_of(
     examples = load_examples(one.data)[0]
     engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
     prompts = build_batches(one, examples, policy, engine, Ranks())[0].prompts
-    teacher = build_teacher(one.teacher, policy)
-    return (
-        one,
-        list(prompts),
-        MethodParts(examples, policy, Scorer(policy.model), teacher, engine, microbatch_limit(1)),
-    )
+    teacher, limit = build_teacher(one.teacher, policy), microbatch_limit(1)
+    parts = MethodParts(examples, policy, Scorer(policy.model), teacher, engine, limit)
+    return one, list(prompts), parts
 
 
 def peak_of(method: Method, microbatch: list[Rollout], policy: Policy) -> int:
@@ -321,11 +306,8 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
     method = build_methods(one, parts)(one.steps - 1)
     batch = method.collect(prompts, one.steps - 1)
 
-    def largest(max_tokens_per_microbatch: int) -> list[Rollout]:
-        return max(
-            batch.split(max_tokens_per_microbatch),
-            key=lambda microbatch: microbatch_tokens(microbatch, packs=True),
-        )
+    def largest(max_tokens: int) -> list[Rollout]:
+        return max(batch.split(max_tokens), key=lambda part: microbatch_tokens(part, packs=True))
 
     assert len(largest(tokens)) > 1
     assert peak_of(method, largest(tokens), parts.policy) <= room
@@ -333,21 +315,16 @@ def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
         assert peak_of(method, largest(2 * tokens), parts.policy) > room
 
 
-def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
+def test_the_trial_leaves_no_trace_and_no_part_is_larger_than_a_step(tmp_path: Path) -> None:
     one, prompts, parts = trial_of(tmp_path, training=LORA | {"dropout": 0.5})
     weights = {name: p.clone() for name, p in parts.policy.model.named_parameters()}
     state = torch.get_rng_state()
-    largest_microbatch(one, prompts, parts, 1e9)
+    tokens = largest_microbatch(one, prompts, parts, 1e15)
     assert torch.equal(torch.get_rng_state(), state)
     for name, parameter in parts.policy.model.named_parameters():
         assert parameter.grad is None
         assert torch.equal(parameter, weights[name])
-
-
-def test_no_part_is_larger_than_a_step_and_the_smallest_is_one_completion(tmp_path: Path) -> None:
-    one, prompts, parts = trial_of(tmp_path)
     batch = build_methods(one, parts)(0).collect(prompts, 0)
-    tokens = largest_microbatch(one, prompts, parts, 1e15)
     longest = max(microbatch_tokens([rollout], packs=True) for rollout in batch.rollouts)
     assert tokens == 24 * longest
     assert len(batch.split(tokens)) == 1
