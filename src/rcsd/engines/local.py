@@ -10,7 +10,7 @@ V vocabulary, E end tokens.
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -62,7 +62,9 @@ class LocalEngine(InProcessEngine):
                 room = self.batch_size.value - (0 if rows is None else len(rows.indices))
                 if waiting and (rows is None or rows.admits(room)):
                     entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                    fresh = self._prefilled(entering, prompts, decoding, (seed, first))
+                    fresh = self._prefilled(
+                        {index: prompts[index] for index in entering}, decoding, seed, first
+                    )
                     rows = fresh if rows is None else rows.joined(fresh)
                 elif rows is not None:
                     rows.step(self._decoder)
@@ -73,15 +75,11 @@ class LocalEngine(InProcessEngine):
         return [sampled[index] for index in range(len(prompts))]
 
     def _prefilled(
-        self,
-        indices: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        drawn_by: tuple[int, int],
+        self, prompts: Mapping[int, Sequence[int]], decoding: Decoding, seed: int, first: int
     ) -> "_Rows":
-        """Rows of some prompts with their first token; equal prompts are run once."""
+        """Rows of prompts by their index, with their first token; equal prompts are run once."""
         policy, device = self.policy, self.policy.device
-        ids = [tuple(prompts[index]) for index in indices]
+        ids = [tuple(prompt) for prompt in prompts.values()]
         place = {prompt: place for place, prompt in enumerate(dict.fromkeys(ids))}
         ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
         cache = RoomyCache(causal_lm(policy.model).config)
@@ -93,16 +91,15 @@ class LocalEngine(InProcessEngine):
             logits_BV = logits_BV[place_B]
         # Greedy decoding draws nothing.
         num_drawn = 0 if decoding.temperature is None else decoding.max_tokens
-        seed, first = drawn_by
         rows = _Rows(
             decoding,
-            list(indices),
+            list(prompts),
             cache,
             ids_UL.shape[1],
             self._mask(decoding, len(ids)),
             end_E=torch.tensor(policy.end_ids, device=device),
             ids_BT=torch.full((len(ids), decoding.max_tokens), policy.pad_id, device=device),
-            uniform_BT=uniforms(seed, [first + index for index in indices], num_drawn).to(device),
+            uniform_BT=uniforms(seed, [first + index for index in prompts], num_drawn).to(device),
             length_B=torch.tensor([len(prompt) for prompt in ids], device=device),
             num_B=torch.zeros(len(ids), dtype=torch.long, device=device),
             has_ended_B=torch.zeros(len(ids), dtype=torch.bool, device=device),

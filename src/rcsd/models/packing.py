@@ -12,6 +12,7 @@ from itertools import accumulate
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rcsd.models.packed_attention import Branch, Layout
 from rcsd.types import Rollout
@@ -105,25 +106,23 @@ def right_padded(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
     """Rows padded on the right, for scoring, and the mask of their tokens."""
-    spare = _spare_columns(rows)
-    ids = [[*row, *[pad_id] * num] for row, num in spare]
-    mask = [[1] * len(row) + [0] * num for row, num in spare]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    return _padded(rows, pad_id, "right", device)
 
 
 def left_padded(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
     """Rows padded on the left, for generation, and the mask of their tokens."""
-    spare = _spare_columns(rows)
-    ids = [[*[pad_id] * num, *row] for row, num in spare]
-    mask = [[0] * num + [1] * len(row) for row, num in spare]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    return _padded(rows, pad_id, "left", device)
 
 
-def _spare_columns(rows: Sequence[Sequence[int]]) -> list[tuple[Sequence[int], int]]:
-    longest = max(map(len, rows))
-    return [(row, longest - len(row)) for row in rows]
+def _padded(
+    rows: Sequence[Sequence[int]], pad_id: int, side: str, device: torch.device | str
+) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    ids_BL = pad_sequence(ids, True, pad_id, side)
+    mask_BL = pad_sequence([torch.ones_like(row) for row in ids], True, 0, side)
+    return ids_BL.to(device), mask_BL.to(device)
 
 
 def positions(mask_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
@@ -150,19 +149,13 @@ def split_microbatches(
     if not packs:
         rollouts = sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout)))
     divided: list[list[Rollout]] = []
-    num_tokens = 0
     for rollout in rollouts:
-        last = divided[-1] if divided else []
-        # Packed rows add up token by token; padded ones are counted anew.
-        if packs:
-            num_tokens += _packed_tokens(last[-1] if last else None, rollout)
-        else:
-            num_tokens = microbatch_tokens([*last, rollout], packs)
-        if last and num_tokens <= max_tokens_per_microbatch:
-            last.append(rollout)
+        if divided and (
+            microbatch_tokens([*divided[-1], rollout], packs) <= max_tokens_per_microbatch
+        ):
+            divided[-1].append(rollout)
         else:
             divided.append([rollout])
-            num_tokens = _packed_tokens(None, rollout)
     return divided
 
 

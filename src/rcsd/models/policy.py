@@ -26,26 +26,18 @@ from rcsd.models.scorer import causal_lm, enable_packing
 class Policy:
     """A model that is trained, and what goes with it.
 
-    Args:
-        model: A causal language model of transformers, with adapters around it for LoRA.
-        tokenizer: Of transformers, with a chat template.
-        end_ids: Tokens that end a completion.
-        turn_end_id: The one with which the chat template ends an assistant's turn.
-        pad_id: Fills padding; may be an end token.
-        generation_config: The model's own, for saving; the model in memory has a bare one, since
-            penalties and the like would make samples that are not the policy's.
-        packs: Whether the model takes packed rows (`rcsd.models.packed_attention`).
-        trained: Names of the parameters that are trained, also while adapters are switched off.
+    The model in memory has a bare generation config, since penalties and the like would make
+    samples that are not the policy's; its own is kept here, for saving.
     """
 
-    model: Any
-    tokenizer: Any
-    end_ids: tuple[int, ...]
-    turn_end_id: int
-    pad_id: int
+    model: Any  # a causal language model of transformers, with adapters around it for LoRA
+    tokenizer: Any  # of transformers, with a chat template
+    end_ids: tuple[int, ...]  # tokens that end a completion
+    turn_end_id: int  # the one with which the chat template ends an assistant's turn
+    pad_id: int  # may be an end token
     generation_config: GenerationConfig
-    packs: bool
-    trained: frozenset[str]
+    packs: bool  # whether the model takes packed rows (`rcsd.models.packed_attention`)
+    trained: frozenset[str]  # names of the trained parameters, also with adapters switched off
 
     @property
     def max_positions(self) -> int | None:
