@@ -152,29 +152,6 @@ def ids_of(text: str) -> list[int]:
     return tiny_tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_draws_have_the_models_own_probabilities_renormalised_over_what_is_allowed(
-    policy: Policy, temperature: float
-) -> None:
-    tokenizer = tiny_tokenizer()
-    with torch.no_grad():
-        logits_V = policy.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1]
-    ids = tokenizer.convert_tokens_to_ids(list("abcdefgh"))
-    exact = (logits_V[ids] / temperature).softmax(-1)
-    assert exact.max() / exact.min() > 1.5
-    num_draws = 1000
-    decoding = Decoding(1, temperature, regex="[abcdefgh]")
-    drawn = HfEngine(policy, 500).sample([[5, 6, 7]] * num_draws, decoding, seed=0)
-    counts = torch.tensor([sum(c.token_ids == (n,) for c in drawn) for n in ids])
-    assert counts.sum() == num_draws
-    errors = (exact * (1 - exact) / num_draws).sqrt()
-    assert ((counts / num_draws - exact).abs() < 4 * errors).all()
-    likeliest = {ids[n] for n in exact.topk(2).indices.tolist()}
-    decoding = Decoding(1, temperature, top_k=2, regex="[abcdefgh]")
-    drawn = HfEngine(policy, 200).sample([[5, 6, 7]] * 100, decoding, seed=0)
-    assert {c.token_ids[0] for c in drawn} == likeliest
-
-
 def test_greedy_takes_the_likeliest_allowed_token(policy: Policy) -> None:
     (completion,) = HfEngine(policy, 1).sample([[5, 6, 7]], Decoding(200, regex=SMALL), seed=0)
     mask = RegexMask(policy.tokenizer, len(policy.tokenizer), policy.end_ids, SMALL)
