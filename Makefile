@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A process of tests for each CPU; each has one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
-.PHONY: quickstart test test-all lint check format audit
+.PHONY: quickstart test test-all test-newest test-oldest lint check format audit
 
 quickstart: $(VENV)/runs
 	$(BIN)/rcsd quickstart
@@ -17,6 +17,20 @@ test: $(VENV)/tests
 # Also what takes long; tests that need a GPU, a network or an extra skip.
 test-all: $(VENV)/tests
 	$(PYTEST) -m "not gpu and not network"
+
+# The newest releases, as `pip install .` takes them, and the oldest that pyproject.toml allows (there PYTHON=python3.10
+# is meant), each in an environment made anew: the quick quickstart, then the tests of what uses these libraries.
+test-newest: RESOLUTION := highest
+test-oldest: RESOLUTION := lowest-direct
+test-newest test-oldest:
+	rm -rf $(VENV)-$@
+	$(PYTHON) -m venv $(VENV)-$@
+	$(VENV)-$@/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python --resolution $(RESOLUTION) -e .
+	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python beartype hypothesis pytest pytest-xdist
+	$(VENV)-$@/bin/uv pip freeze --quiet --python $(VENV)-$@/bin/python > $(VENV)-$@/versions.txt
+	$(VENV)-$@/bin/rcsd quickstart --quick --out $(VENV)-$@/quickstart
+	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto tests/engines tests/models tests/training
 
 lint: $(VENV)/tests
 	$(BIN)/ruff format --check

@@ -40,10 +40,10 @@ class Interval:
         """
         if not spec:
             return str(self)
-        sign, digits = ("+", spec[1:]) if spec.startswith("+") else ("", spec)
+        texts = (f"{end:{spec}}" for end in (self.mean, self.low, self.high))
         mean, low, high = (
-            f"{end:{sign}z{digits}}".replace("-", "\N{MINUS SIGN}")
-            for end in (self.mean, self.low, self.high)
+            (text if text.strip("+-0.%") else f"{0.0:{spec}}").replace("-", "\N{MINUS SIGN}")
+            for text in texts
         )
         return f"{mean} [{low}, {high}]"
 
