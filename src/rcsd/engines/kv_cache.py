@@ -56,9 +56,14 @@ class RoomyLayer(DynamicLayer):
         buffers = []
         for first, last in zip(self._used(), other._used(), strict=True):
             buffer = _buffer(first, len(first) + len(last), num_columns)
-            room = buffer.narrow(2, 0, num_columns)
-            _write_last(room.narrow(0, 0, len(first)), first)
-            _write_last(room.narrow(0, len(first), len(last)), last)
+            rooms = buffer.narrow(2, 0, num_columns).split([len(first), len(last)])
+            for room, used in zip(rooms, (first, last), strict=True):
+                num = min(num_columns, used.shape[2])
+                # What is masked is multiplied by 0, which of a NaN in fresh memory makes a NaN.
+                room.narrow(2, 0, num_columns - num).zero_()
+                room.narrow(2, num_columns - num, num).copy_(
+                    used.narrow(2, used.shape[2] - num, num)
+                )
             buffers.append(buffer)
         self._use(tuple(buffers), num_columns)
 
@@ -105,17 +110,6 @@ def _with_room(used_BhCd: Float[Tensor, "B h C d"]) -> Float[Tensor, "B h room d
     buffer = _buffer(used_BhCd, len(used_BhCd), used_BhCd.shape[2])
     buffer.narrow(2, 0, used_BhCd.shape[2]).copy_(used_BhCd)
     return buffer
-
-
-def _write_last(room_BhCd: Float[Tensor, "B h room d"], used_BhCd: Tensor) -> None:
-    """Write the last columns, as many as there is room for; zeros before them where they are few.
-
-    What is masked is multiplied by 0, which of a NaN in fresh memory would make a NaN.
-    """
-    room, num = room_BhCd.shape[2], used_BhCd.shape[2]
-    both = min(room, num)
-    room_BhCd.narrow(2, 0, room - both).zero_()
-    room_BhCd.narrow(2, room - both, both).copy_(used_BhCd.narrow(2, num - both, both))
 
 
 def _buffer(like_BhCd: Float[Tensor, "B h C d"], num_rows: int, num_columns: int) -> Tensor:
