@@ -12,20 +12,13 @@ from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from transformers import ByT5Tokenizer
 
 from rcsd import config
-from rcsd.data.prompts import build_prompts, grammar_regex
+from rcsd.data.prompts import grammar_regex
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.rubric_grammar import rubric_regex
-from rcsd.data.world.problems import examples
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
-from rcsd.methods.distill import Distill
-from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, build_policy
-from rcsd.models.scorer import Scorer
-from rcsd.models.teacher import build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
@@ -232,37 +225,6 @@ def test_a_token_that_was_drawn_past_the_mask_is_an_error_not_an_end() -> None:
 
 
 # Training
-
-
-def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
-    section = config.Distill(divergence=divergence, support=support)
-    student = RolloutWorker(
-        policy,
-        Scorer(policy.model),
-        HfEngine(policy, 8),
-        decoding,
-        2,
-        microbatch_limit(10_000),
-        seed=0,
-    )
-    teacher = build_teacher(config.FrozenTeacher(), policy)
-    return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
-
-
-@pytest.mark.parametrize("support", [config.FullSupport(), config.TopK(k=20)])
-def test_the_loss_of_what_a_grammar_held_compares_the_unmasked_distributions(
-    policy: Policy, support: config.FullSupport | config.TopK
-) -> None:
-    views = config.Views(writes="rubric", student="none", teacher="rubric")
-    prompts, _ = build_prompts(examples("train", 2, seed=0), views, policy.tokenizer, 1000)
-    forward = config.ForwardKL()
-    held = distill(policy, Decoding(60, 1.2, regex=SMALL), forward, support)
-    free = distill(policy, Decoding(60, 1.2), forward, support)
-    rollouts = held.collect(prompts, step=0).rollouts
-    num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
-    loss, _ = held.loss(rollouts, num_tokens)
-    assert torch.equal(loss, free.loss(rollouts, num_tokens)[0])
-    assert loss > 0
 
 
 def test_a_run_with_a_grammar_samples_rubrics_and_its_weights_move(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from scipy.stats import chisquare
 from tests.support.tiny import tiny_model, tiny_shape, tiny_tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
@@ -20,6 +18,7 @@ from rcsd.engines.build import chosen_engine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.kv_cache import RoomyCache, RoomyLayer
 from rcsd.engines.local import LocalEngine
+from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
 from rcsd.models.policy import Policy, build_policy
 from rcsd.models.scorer import has_plain_head
@@ -155,33 +154,17 @@ def test_bfloat16_is_used_where_training_uses_it() -> None:
     ("temperature", "top_k", "top_p"),
     [(1.0, None, 1.0), (2.0, None, 1.0), (1.0, 4, 1.0), (1.5, None, 0.8), (2.0, 12, 0.7)],
 )
-def test_samples_have_the_models_probabilities(
+def test_samples_are_drawn_from_the_models_probabilities(
     temperature: float, top_k: int | None, top_p: float
 ) -> None:
-    policy = tiny_policy()
+    policy, num = tiny_policy(), 500
     with torch.no_grad():
-        logits = policy.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].double()
-    probabilities = (logits / temperature).softmax(-1)
-    kept = probabilities.sort(descending=True)
-    num = len(logits) if top_k is None else top_k
-    mass = kept.values[:num] / kept.values[:num].sum()
-    num = int((mass.cumsum(0) - mass < top_p).sum())
-    expected = torch.zeros_like(probabilities)
-    expected[kept.indices[:num]] = kept.values[:num] / kept.values[:num].sum()
-
-    num_draws = 4000
+        logits_V = policy.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1]
+    numbers = uniforms(1, range(num), 1)[:, 0]
+    expected = drawn(logits_V.expand(num, -1), numbers, temperature, top_k, top_p)
     decoding = Decoding(1, temperature, top_p, top_k)
-    completions = LocalEngine(policy, num_draws).sample([[5, 6, 7]] * num_draws, decoding, seed=1)
-    counts = Counter(completion.token_ids[0] for completion in completions)
-    assert set(counts) <= set(expected.nonzero()[:, 0].tolist())
-    # Entries that are expected fewer than five times count together.
-    often = [n for n in range(len(expected)) if expected[n] * num_draws >= 5]
-    observed = [counts[n] for n in often]
-    predicted = [expected[n].item() * num_draws for n in often]
-    if len(often) < len(expected.nonzero()):
-        observed.append(num_draws - sum(observed))
-        predicted.append(num_draws - sum(predicted))
-    assert chisquare(observed, predicted).pvalue > 1e-3
+    sampled = LocalEngine(policy, num).sample([[5, 6, 7]] * num, decoding, seed=1)
+    assert [completion.token_ids[0] for completion in sampled] == expected.tolist()
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:

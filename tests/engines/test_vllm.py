@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.stats import chisquare
-from tests.training.test_trainer import LORA, settings, trajectory
+from tests.training.test_trainer import LORA
 
 from rcsd import config
 from rcsd.data.rubric import parse_rubric
@@ -29,7 +28,6 @@ from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import RunError
 from rcsd.models.hub import model_folder
 from rcsd.models.policy import Policy, load_policy
-from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
 
 pytestmark = [
@@ -180,22 +178,6 @@ def test_draws_hang_on_seed_and_index_and_leave_the_processs_numbers_alone(
         assert completion.text == text
 
 
-def test_first_tokens_are_drawn_from_the_policys_own_distribution(
-    whole: tuple[Policy, VllmEngine],
-) -> None:
-    policy, engine = whole
-    prompt, num = prompts(policy)[0], 3000
-    said = engine.sample([prompt] * num, Decoding(1, 1.0, top_k=5), seed=11)
-    assert all(completion.log_q == () for completion in said)
-    with torch.no_grad():
-        logits_V = policy.model.eval()(input_ids=torch.tensor([prompt])).logits[0, -1]
-    value_K, id_K = logits_V.topk(5)
-    drawn = [completion.token_ids[0] for completion in said]
-    seen = [drawn.count(token) for token in id_K.tolist()]
-    assert sum(seen) == num
-    assert chisquare(seen, value_K.double().softmax(-1).numpy() * num).pvalue > 1e-3
-
-
 def test_a_grammar_holds_and_tells_no_log_probabilities(whole: tuple[Policy, VllmEngine]) -> None:
     policy, engine = whole
     regex = rubric_regex(3, 40)
@@ -270,17 +252,3 @@ def test_a_server_samples_and_follows_adapters_as_the_process_does(
     regex = rubric_regex(2, 30)
     for completion in engine.sample(asked, Decoding(160, 1.0, regex=regex), seed=1):
         assert parse_rubric(json.loads(completion.text))
-
-
-def test_a_run_learns_from_a_servers_samples(url: str, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {
-        "model": {"path": MICRO, "training": LORA},
-        "engine": server_section(url, tmp_path),
-        "optim": {"lr": 3e-3, "warmup_steps": 0},
-        "sampling": {"max_tokens": 16, "max_prompt_tokens": 480},
-        "steps": 3,
-        "overlap": True,
-    }
-    own = trajectory(run(settings(tmp_path, "own", **changes)))
-    assert [row["completion/lag_steps_max"] for row in own] == [0, 1, 1]
-    assert own[0]["engine/log_q_gap_nats_mean"] < 1e-4
