@@ -120,22 +120,6 @@ def test_models_with_sliding_windows_say_what_they_say_with_transformers(
     assert LocalEngine(policy, batch_size).sample(PADDED, decoding, seed=0) == expected
 
 
-def test_a_head_that_is_not_plain_is_respected() -> None:
-    model = tiny_model()
-    forward = model.forward
-
-    def capped(*args: Any, **kwargs: Any) -> Any:
-        output = forward(*args, **kwargs)
-        output.logits = -output.logits
-        return output
-
-    model.forward = capped
-    policy, decoding = build_policy(model, tiny_tokenizer(), FULL), Decoding(20)
-    expected = HfEngine(policy, 6).sample(PADDED, decoding, seed=0)
-    assert LocalEngine(policy, 6).sample(PADDED, decoding, seed=0) == expected
-    assert expected != HfEngine(tiny_policy(), 6).sample(PADDED, decoding, seed=0)
-
-
 def test_bfloat16_is_used_where_training_uses_it() -> None:
     policy, decoding = tiny_policy(many_ends=True), Decoding(20)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,14 +35,10 @@ def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def made(
-    trained: bool, bias: bool = True, dtype: torch.dtype = torch.float64
+    trained: bool, bias: bool = True
 ) -> tuple[HeadPredictions, LogitPredictions, list[Tensor]]:
     """The same predictions both ways, and what they have gradients for."""
-    generator = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
+    random = partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     hidden = random(NUM, H).requires_grad_()
     weight, shift = random(V, H).requires_grad_(trained), random(V).requires_grad_(trained)
     head = HeadPredictions(hidden, weight, shift if bias else None)
@@ -50,9 +47,8 @@ def made(
 
 
 def teacher() -> HeadPredictions:
-    generator = torch.Generator().manual_seed(1)
-    hidden = torch.randn(NUM, H, generator=generator, dtype=torch.float64)
-    return HeadPredictions(hidden, torch.randn(V, H, generator=generator, dtype=torch.float64))
+    random = partial(torch.randn, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return HeadPredictions(random(NUM, H), random(V, H))
 
 
 def tail_divergence(logits: Tensor, other: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,7 +1,8 @@
 """Packed rows: prompts that are read once give what each sequence by itself would give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -74,40 +75,42 @@ def both(
 # By hand
 
 
-def test_completions_see_their_prompt_and_themselves_and_no_other() -> None:
+@pytest.mark.parametrize(
+    ("layout", "window", "seen"),
+    [
+        ((Branch((0, 2), ((2, 4), (4, 5))), Branch((5, 6), ())), None, "0 01 012 0123 014 5"),
+        ((Branch((0, 3), ((3, 4), (4, 6))),), 2, "0 01 12 23 24 45"),
+    ],
+    ids=["completions see their prompt and themselves", "a window goes back into the prompt"],
+)
+def test_tokens_see_what_the_layout_says_and_no_other(
+    layout: Any, window: int | None, seen: str
+) -> None:
     # Keys are all alike, so a token sees the mean of the values that it may see.
     value = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]).view(1, 1, 6, 1)
-    layout = (Branch((0, 2), ((2, 4), (4, 5))), Branch((5, 6), ()))
-    key = torch.zeros_like(value)
-    mean, _ = packed_attention(torch.nn.Identity(), key, key, value, None, layout)
-    expected = [1, 3 / 2, 7 / 3, 15 / 4, 19 / 3, 32]
+    key, module = torch.zeros_like(value), torch.nn.Identity()
+    mean, _ = packed_attention(module, key, key, value, None, layout, sliding_window=window)
+    expected = [sum(2.0 ** int(n) for n in places) / len(places) for places in seen.split()]
     assert mean.flatten().tolist() == pytest.approx(expected)
-
-
-def test_a_sliding_window_goes_back_into_the_prompt_and_no_further() -> None:
-    value = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]).view(1, 1, 5, 1)
-    layout = (Branch((0, 3), ((3, 4), (4, 5))),)
-    key = torch.zeros_like(value)
-    mean, _ = packed_attention(torch.nn.Identity(), key, key, value, None, layout, sliding_window=2)
-    assert mean.flatten().tolist() == pytest.approx([1, 3 / 2, 6 / 2, 12 / 2, 20 / 2])
 
 
 # Fast equals slow
 
 
+MODELS: list[Callable[[], Any]] = [
+    tiny_model,
+    lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
+    lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)),
+]
+
+
 @pytest.mark.parametrize(
-    "model",
-    [
-        tiny_model,
-        lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
-        lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)),
-        lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
-    ],
-    ids=["llama", "qwen3", "mistral with a window of 4", "gpt2 with learned positions"],
+    ("model", "training"),
+    # GPT-2 has learned positions.
+    [*product(MODELS, (FULL, LORA)), (lambda: GPT2LMHeadModel(GPT2Config(**GPT2)), FULL)],
 )
-@pytest.mark.parametrize("training", [FULL, LORA])
 def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
-    model: Any, training: config.Lora | config.FullFineTuning
+    model: Callable[[], Any], training: config.Lora | config.FullFineTuning
 ) -> None:
     torch.manual_seed(0)
     ours = policy(model(), training)

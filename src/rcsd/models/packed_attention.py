@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -91,19 +91,13 @@ def _causal(
         # Not a mask of numbers: the fused kernels of GPUs take none.
         mask = causal_lower_right(num_queries, num_keys)
     else:
-        mask = _seen(num_queries, num_keys, window, query.device)
+        # The keys that each of the last tokens sees.
+        offset = num_keys - num_queries
+        seen = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device).tril(offset)
+        mask = seen if window is None else seen.triu(offset - window + 1)
     return nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, **options
     )
-
-
-def _seen(
-    num_queries: int, num_keys: int, window: int | None, device: torch.device
-) -> Bool[Tensor, "Q S"]:
-    """Mask of the keys that each of the last tokens sees."""
-    offset = num_keys - num_queries
-    seen = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(offset)
-    return seen if window is None else seen.triu(offset - window + 1)
 
 
 AttentionInterface.register(PACKED, packed_attention)
