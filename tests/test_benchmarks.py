@@ -63,14 +63,6 @@ def test_a_step_is_compared_with_trls_and_the_released_codes(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_step_that_fails_says_whose_and_why() -> None:
-    done = ran("step.py", *SMALL, "--peers", "published", "--set", "method.support.k=1")
-    assert done.returncode == 1
-    assert "ours: " in done.stdout
-    assert "the loss is always zero" in " ".join(done.stdout.split())
-
-
-@pytest.mark.slow
 def test_growth_has_an_exponent_for_every_quantity(tmp_path: Path) -> None:
     record = record_of(tmp_path, "scaling.py", "--quick", "--grow", "completions,top_k")
     assert list(record["growth"]) == ["completions", "top_k"]
@@ -167,11 +159,6 @@ def test_the_micro_models_weights_are_counted_from_its_configuration(
     assert shape.body == sum(p.numel() for p in model.parameters()) - shape.head - norms
 
 
-def test_everybody_takes_turns_at_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = imported("measuring", monkeypatch)
-    assert list(measuring.alternating(["a", "b"], 3)) == ["a", "b", "b", "a", "a", "b"]
-
-
 def test_memory_is_what_was_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     measuring = imported("measuring", monkeypatch)
@@ -184,14 +171,6 @@ def test_memory_is_what_was_held_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
     held = measuring.allocated_peak_mib(two_at_once, torch.device("cpu"))
     assert held == pytest.approx(2, abs=0.01)
-
-
-def test_a_text_has_the_tokens_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    workload = imported("workload", monkeypatch)
-    tokenizer = workload.number_tokenizer(1200, end_id=1200)
-    ids = [1, 10, 100, 1000, 1199, 120]
-    assert tokenizer(workload.text_of(ids))["input_ids"] == ids
-    assert tokenizer.eos_token_id == 1200
 
 
 @pytest.mark.slow

@@ -17,26 +17,12 @@ from rcsd.recipes.study_config import load_study
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
 # pyproject.toml's contract "Text and numbers need no torch", as it is at run time.
-TORCH_FREE = [
-    "errors",
-    "types",
-    "redact",
-    "io",
-    "runs",
-    "http",
-    "config",
-    "data.load",
-    "data.prompts",
-]
-TORCH_FREE += ["data.check", "data.placebos", "data.benchmarks.load", "data.importers"]
-TORCH_FREE += [
-    "evaluation.statistics",
-    "evaluation.compare",
-    "evaluation.record",
-    "evaluation.report",
-    "evaluation.plots",
-]
-TORCH_FREE += ["graders.answers", "graders.checks", "graders.judge", "graders.leakage"]
+TORCH_FREE = """
+errors types redact io runs http config cli
+data.load data.prompts data.check data.placebos data.benchmarks.load data.importers
+evaluation.statistics evaluation.compare evaluation.record evaluation.report evaluation.plots
+graders.answers graders.checks graders.judge graders.leakage
+"""
 
 
 def relative(paths: Any) -> list[str]:
@@ -56,10 +42,6 @@ def test_every_config_in_the_repository_loads(name: str) -> None:
         assert config.load_eval_config(ROOT / name).data
     else:
         assert config.load_config(ROOT / name).steps >= 1
-
-
-def test_there_are_configs() -> None:
-    assert relative((ROOT / "configs").rglob("*.yaml"))
 
 
 def listed_in_readme() -> list[str]:
@@ -118,8 +100,7 @@ def test_the_method_page_names_every_divergence_and_policy_gradient() -> None:
         and getattr(value, "__module__", "") == module.__name__
         and not name.startswith("_")
     }
-    unnamed = public - set(named_in(ROOT / "docs" / "method.md"))
-    assert unnamed <= {"rcsd.methods.losses.entropy", "rcsd.methods.losses.token_clip_weights"}
+    assert public - set(named_in(ROOT / "docs" / "method.md")) <= {"rcsd.methods.losses.entropy"}
 
 
 @pytest.mark.parametrize("page", relative((ROOT / "docs" / "decisions").glob("*.md")))
@@ -130,7 +111,7 @@ def test_a_decision_has_context_decision_and_consequences(page: str) -> None:
 
 
 def test_text_and_numbers_are_imported_without_torch() -> None:
-    modules = ", ".join(f"rcsd.{name}" for name in TORCH_FREE)
+    modules = ", ".join(f"rcsd.{name}" for name in TORCH_FREE.split())
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -144,11 +125,6 @@ def test_the_trainer_imports_neither_judge_nor_benchmark_nor_world_nor_server() 
     )
     assert [name for name in names if re.match(others, name)] == []
     assert len(names) < 80
-
-
-def test_the_command_line_answers_without_torch() -> None:
-    code = "import sys, rcsd.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_promise_of_security_names_tests_that_exist() -> None:

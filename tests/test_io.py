@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rcsd.errors import DataError
-from rcsd.io import append_rows, check_writable, read_rows, write_json, write_rows
+from rcsd.errors import DataError, RunError
+from rcsd.io import append_rows, check_writable, new_folder, read_rows, write_json, write_rows
 
 
 def test_rows_come_back_even_with_every_kind_of_line_separator_inside(tmp_path: Path) -> None:
@@ -86,3 +86,17 @@ def test_a_file_that_is_read_is_not_written(tmp_path: Path) -> None:
     check_writable(path, [tmp_path / "none.jsonl"])
     with pytest.raises(DataError, match="is read too"):
         check_writable(tmp_path / "." / "rows.jsonl", [tmp_path / "none.jsonl", path])
+
+
+def test_a_new_folder_is_whole_or_not_there_and_replaces_none_unless_it_may(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(FileNotFoundError), new_folder(path) as unfinished:
+        (unfinished / "none" / "a").touch()
+    assert list(tmp_path.iterdir()) == []
+    for name, replace in (("a", False), ("b", True)):
+        with new_folder(path, replace) as unfinished:
+            (unfinished / name).touch()
+        assert [file.name for file in path.iterdir()] == [name]
+    with pytest.raises(RunError, match="new exists; choose another name"), new_folder(path):
+        pass
+    assert list(tmp_path.iterdir()) == [path]

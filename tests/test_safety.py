@@ -123,12 +123,6 @@ def test_a_template_that_leaves_its_sandbox_is_refused_by_name(text: str, tmp_pa
     assert not Path("pwned").exists()
 
 
-def test_a_template_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "answer.jinja").write_bytes(b"\xff\xfe{{")
-    with pytest.raises(ConfigError, match=r"template answer\.jinja: UnicodeDecodeError"):
-        PromptTemplates(tmp_path).hashes()
-
-
 @pytest.mark.parametrize(
     "text",
     [text for text in EVIL_TEMPLATES if "question" not in text and "nothing" not in text]
@@ -275,11 +269,3 @@ def test_names_of_sets_that_would_leave_their_folder_are_refused(name: str, tmp_
     write_json(tmp_path / "eval.json", record)
     with pytest.raises(DataError, match="the evaluation is broken"):
         read_record(tmp_path)
-
-
-def test_what_these_tests_forbid_would_be_found() -> None:
-    tree = ast.parse("import pickle, time\ntime.time()\neval('1')\n")
-    assert imported(tree) & FORBIDDEN_IMPORTS == {"pickle"}
-    names = {ast.unparse(call.func) for call in called(tree)}
-    assert names & FORBIDDEN_CALLS == {"eval"}
-    assert names & CLOCKS == {"time.time"}

@@ -79,9 +79,6 @@ class Interrupts:
     def check(self, at_collective: bool = False) -> None:
         """Act on a request, where it is safe to stop.
 
-        Args:
-            at_collective: Whether all processes meet here.
-
         Raises:
             Terminated: If a request was made.
         """
@@ -105,8 +102,6 @@ class Ranks:
     process ends.
 
     Args:
-        rank: Of this process, counted from 0.
-        world_size: Number of processes.
         interrupts: A request to end in one process ends all.
         lockstep: Whether each pass of the model takes all processes, as over sharded weights.
     """
@@ -131,8 +126,7 @@ class Ranks:
 
     def share(self, num_items: int) -> slice:
         """This rank's items: consecutive, of sizes that differ by one at most."""
-        start, end = (num_items * r // self.world_size for r in (self.rank, self.rank + 1))
-        return slice(start, end)
+        return slice(*(num_items * r // self.world_size for r in (self.rank, self.rank + 1)))
 
     def padded(self, items: Sequence[Result], filler: Result) -> list[tuple[Result, bool]]:
         """Items padded to the largest number on any rank, and a flag for those that count.
@@ -140,8 +134,7 @@ class Ranks:
         For passes in which all ranks take part.
         """
         num = max(self.all_gather(len(items)))
-        fillers = [(filler, False)] * (num - len(items))
-        return [*((item, True) for item in items), *fillers]
+        return [*((item, True) for item in items), *[(filler, False)] * (num - len(items))]
 
     def all_gather_results(
         self, work: Callable[[], Result], has_collectives: bool = False
@@ -151,8 +144,7 @@ class Ranks:
         Args:
             work: Run on every rank.
             has_collectives: Whether the work has collectives of its own, as passes over sharded
-                weights do. A failure then cannot be sent to the others, which learn of it by the
-                process's end.
+                weights do. A failure then cannot be sent: others learn of it by the process's end.
 
         Raises:
             OtherRankError: If another rank failed. An error of this rank is raised as it is.
@@ -181,7 +173,9 @@ class Ranks:
         if not failed:
             return [value for value, _ in answers]
         if failure is None or (self.rank > 0 and failed.get(0) == _message(failure)):
-            self._announced = _other_failure(failed)
+            rank, message = next(((r, m) for r, m in failed.items() if m), (0, ""))
+            said = f"process {rank} failed, so this one ends too: {message}"
+            self._announced = OtherRankError(said) if message else Terminated()
             raise self._announced from failure
         self._announced = failure
         raise failure
@@ -241,23 +235,16 @@ class Ranks:
 
 
 def _message(failure: BaseException | None) -> str | None:
+    """What other ranks are told: None of no failure, nothing of a request to end."""
     if failure is None or isinstance(failure, Terminated):
         return None if failure is None else ""
     return f"{type(failure).__name__}: {failure}"
 
 
-def _other_failure(failed: Mapping[int, str]) -> BaseException:
-    rank, message = next(((r, m) for r, m in failed.items() if m), (0, ""))
-    if not message:
-        return Terminated()
-    return OtherRankError(f"process {rank} failed, so this one ends too: {message}")
-
-
 def _is_lost(error: BaseException) -> bool:
     """True if a process went away: NCCL's errors have a type, gloo's a word."""
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    )
+    is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    return is_gloo or isinstance(error, dist.DistError)
 
 
 def _lost(error: BaseException) -> LostRankError:

@@ -6,11 +6,7 @@ from rcsd.redact import redacted
 
 
 class UserError(Exception):
-    """An error that the user can mend; the command line prints it without a traceback (exit 2).
-
-    Args:
-        message: What is wrong, where, and what to do; secrets in it are blotted out.
-    """
+    """An error that the user can mend; the command line prints it without a traceback (exit 2)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
@@ -41,14 +37,7 @@ class RubricError(UserError):
 
 
 class DataError(UserError):
-    """A malformed row of data.
-
-    Args:
-        message: What is wrong and what is allowed.
-        path: The file, where there is one.
-        line: The line in it, counted from 1.
-        field: The field of the row, such as ``rubric[2].weight``.
-    """
+    """A malformed row of data."""
 
     def __init__(
         self,

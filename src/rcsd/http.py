@@ -39,14 +39,11 @@ class ServerSettings:
     """Address of a server, and limits of requests to it.
 
     Args:
-        url: Prefix of all paths.
         connections: Maximum number of requests in flight.
         setting: Configuration section that these settings come from, such as ``engine``.
         kind: Kind of server expected there, such as ``a vLLM server``.
-        api_key_variable: Environment variable of the key for ``Authorization: Bearer``; None sends
-            none.
+        api_key_variable: Environment variable of the key for ``Authorization: Bearer``, or None.
         patience_seconds: Time within which a request is retried.
-        connect_timeout_seconds: Maximum wait for a connection.
         read_timeout_seconds: Maximum silence while a request is answered.
         remedy: Advice for errors, for when the server is back.
     """
@@ -64,15 +61,7 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class Reply:
-    """Response of a server.
-
-    Args:
-        status: HTTP status.
-        text: Body.
-        source: Address of the request, for errors.
-        kind: Kind of server expected there.
-        num_attempts: Number of requests until this response.
-    """
+    """Response to a request; its address and the kind of server expected there are for errors."""
 
     status: int
     text: str
@@ -102,10 +91,6 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Args:
-        settings: Address and limits.
-        first_pause: Seconds before the second attempt.
-
     Raises:
         ConfigError: If the key's variable is not set.
     """
@@ -119,12 +104,12 @@ class Server:
                     f"{settings.setting}.api_key_variable: {variable} is not set in the environment"
                 )
             headers = {"Authorization": f"Bearer {key}"}
-        timeout = httpx2.Timeout(
-            settings.read_timeout_seconds, connect=settings.connect_timeout_seconds, pool=None
-        )
-        limits = httpx2.Limits(max_connections=settings.connections)
+        read, connect = settings.read_timeout_seconds, settings.connect_timeout_seconds
         self._client = httpx2.Client(
-            base_url=self.url, headers=headers, timeout=timeout, limits=limits
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx2.Timeout(read, connect=connect, pool=None),
+            limits=httpx2.Limits(max_connections=settings.connections),
         )
         # Nobody closes a judge or an engine: the connections go with the last reference.
         weakref.finalize(self, self._client.close)
@@ -140,11 +125,8 @@ class Server:
     ) -> Reply:
         """Response to a request, after as many attempts as the deadline allows.
 
-        Args:
-            path: Such as ``/v1/models``.
-            body: Sent by POST as JSON; None: a GET.
-            retries_500: Whether a 500 is retried, which some routes answer for a bad request.
-            sleep: Waits between attempts; an exception of its ends them.
+        A body is sent by POST as JSON. Without ``retries_500`` a 500 is an answer, as on routes
+        that give it for bad requests. An exception of ``sleep`` ends the attempts.
 
         Raises:
             RunError: If the server is away for longer than ``patience_seconds``.
@@ -166,7 +148,12 @@ class Server:
             wait = max(backoff * self._random.uniform(0.5, 1.0), retry_after)
             passed = time.monotonic() - start
             if passed + wait > self._settings.patience_seconds:
-                raise self._gave_up(source, problem, num_attempts, passed)
+                setting = self._settings.setting
+                raise RunError(
+                    f"{source}: no answer after {num_attempts} attempts in {passed:.0f} seconds, "
+                    f"the last: {problem}. Check that the server runs and {setting}.url is right, "
+                    f"then {self._settings.remedy}; {setting}.patience_seconds waits longer"
+                )
             if passed > LONG_WAIT and not warned:
                 warned = True
                 warnings.warn(
@@ -175,14 +162,6 @@ class Server:
                     stacklevel=2,
                 )
             sleep(wait)
-
-    def _gave_up(self, source: str, problem: str, num_attempts: int, passed: float) -> RunError:
-        setting = self._settings.setting
-        return RunError(
-            f"{source}: no answer after {num_attempts} attempts in {passed:.0f} seconds, the "
-            f"last: {problem}. Check that the server runs and {setting}.url is right, then "
-            f"{self._settings.remedy}; {setting}.patience_seconds waits longer"
-        )
 
 
 def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:

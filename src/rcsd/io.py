@@ -12,13 +12,14 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rcsd.errors import DataError
+from rcsd.errors import DataError, RunError
 from rcsd.types import Example
 
 _LIBRARIES = ("rcsd", "torch", "transformers", "peft", "accelerate", "numpy")
@@ -94,12 +95,59 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             raise
 
 
+def check_new(path: Path, remedy: str = "choose another name") -> None:
+    """Refuse a file or folder that exists.
+
+    Raises:
+        RunError: If it does, with what to do.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists; {remedy}")
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, which takes its name when the block ends: it is complete or not there.
+
+    With ``replace`` a folder of that name is replaced.
+
+    Raises:
+        RunError: If the name is taken.
+        OSError: If it cannot be made.
+    """
+    if not replace:
+        check_new(path)
+    unfinished, former = (path.with_name(f".{path.name}.{end}") for end in ("unfinished", "former"))
+    for left in (unfinished, former):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except Exception:
+        shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
+        raise
+    sync_folder(unfinished)
+    if replace and path.exists():
+        path.rename(former)  # half a folder must not have the name
+    unfinished.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
     """Refuse a path that a command could not write to, before its work is done and lost.
 
-    Args:
-        path: Where the command will write.
-        read: Files that it reads: to write there would lose them.
+    Nor may it be one of the files that the command reads.
 
     Raises:
         DataError: If the path is a folder, its folder is not there, or it is one of those files.
@@ -123,18 +171,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """Rows of a file that others may be appending to, as `read_rows`, from a position on.
-
-    Args:
-        path: The file.
-        start: Bytes before the first row that is wanted.
-
-    Returns:
-        The rows that are whole, and the bytes before the next one.
-
-    Raises:
-        DataError: As `read_rows`.
-    """
+    """Whole rows from a byte position on, and the position after them; errors as `read_rows`."""
     if not path.is_file():
         return [], start
     with _named_errors(path, "read"), path.open("rb") as file:
@@ -229,10 +266,14 @@ def _named_errors(path: Path, what: str = "written") -> Iterator[None]:
 def surroundings() -> dict[str, Any]:
     """Versions of libraries and the package's git revision, for a record."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {
-        "versions": versions | {"python": platform.python_version()},
-        "git_revision": _git_revision(),
-    }
+    checkout, revision = Path(__file__).parents[2], None
+    if (checkout / ".git").exists():  # else it is installed
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        with suppress(OSError):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            revision = done.stdout.strip() or None
+    versions["python"] = platform.python_version()
+    return {"versions": versions, "git_revision": revision}
 
 
 _TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
@@ -274,21 +315,5 @@ def digest(content: str | bytes) -> str:
 
 def fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256 of the examples' content, in order."""
-    digest = hashlib.sha256()
-    for example in examples:
-        row = dataclasses.asdict(example)
-        digest.update(json.dumps(row, sort_keys=True, default=dict).encode())
-    return digest.hexdigest()
-
-
-def _git_revision() -> str | None:
-    """Commit of the checkout that the package runs from, or None where it is installed."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    rows = map(dataclasses.asdict, examples)
+    return digest("".join(json.dumps(row, sort_keys=True, default=dict) for row in rows))

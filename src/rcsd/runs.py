@@ -1,23 +1,25 @@
 """A run is a folder: its record, metrics, completions, checkpoints and model."""
 
-import contextlib
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rcsd.errors import DataError, RunError
-from rcsd.io import append_rows, read_json, read_rows, write_json, write_rows
+from rcsd.io import (
+    append_rows,
+    check_new,
+    new_folder,
+    read_json,
+    read_rows,
+    write_json,
+    write_rows,
+)
 from rcsd.types import Rollout
 
 
 class RunFolder:
-    """Reads and writes the files of one run.
-
-    Args:
-        path: The folder.
-    """
+    """Reads and writes the files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,10 +40,7 @@ class RunFolder:
         Raises:
             RunError: If it does.
         """
-        if self.path.exists():
-            raise RunError(
-                f"{self.path} exists; go on with --resume, or choose another name with out=FOLDER"
-            )
+        check_new(self.path, "go on with --resume, or choose another name with out=FOLDER")
 
     def create(self, record: Mapping[str, Any]) -> None:
         """Make the folder with the run's record in it: no kill leaves one without the other.
@@ -49,12 +48,8 @@ class RunFolder:
         Raises:
             RunError: If the folder exists.
         """
-        self.check_new()
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        write_json(unfinished / self.record.name, record)
-        unfinished.rename(self.path)
+        with new_folder(self.path) as unfinished:
+            write_json(unfinished / self.record.name, record)
 
     def check_resumable(self) -> None:
         """Refuse to resume what is not a run.
@@ -83,34 +78,25 @@ class RunFolder:
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""
         append_rows(self.path / "metrics.jsonl", [{"step": step, **metrics}])
-        append_rows(
-            self.path / "completions.jsonl",
-            [
-                {
-                    "step": step,
-                    "id": rollout.example.id,
-                    "question": rollout.example.question,
-                    "text": rollout.completion.text,
-                    "num_tokens": len(rollout.completion.token_ids),
-                    "finished": rollout.completion.finished,
-                }
-                | _reward(rollout)
-                for rollout in rollouts
-            ],
-        )
+        rows = []
+        for rollout in rollouts:
+            completion = rollout.completion
+            row = {
+                "step": step,
+                "id": rollout.example.id,
+                "question": rollout.example.question,
+                "text": completion.text,
+                "num_tokens": len(completion.token_ids),
+                "finished": completion.finished,
+            }
+            if rollout.reward is not None:  # null where unscored
+                row["reward"] = None if math.isnan(rollout.reward) else rollout.reward
+            rows.append(row)
+        append_rows(self.path / "completions.jsonl", rows)
 
     def evaluation(self, num_steps: int, held_out: str) -> Path:
         """File of what was sampled for a held-out set after a number of steps."""
         return self.path / "evaluations" / f"step-{num_steps:06d}-{held_out}.jsonl"
-
-    @contextlib.contextmanager
-    def new_model(self) -> Iterator[Path]:
-        """A folder that becomes ``model/`` once what is written in it is whole."""
-        unfinished = self.path / "model.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        yield unfinished
-        shutil.rmtree(self.model, ignore_errors=True)
-        unfinished.rename(self.model)
 
     def completions(self) -> list[dict[str, Any]]:
         """All rows of ``completions.jsonl``."""
@@ -129,10 +115,3 @@ class RunFolder:
         for name in ("metrics.jsonl", "completions.jsonl"):
             rows = [row for row in read_rows(self.path / name) if row["step"] <= step]
             write_rows(self.path / name, rows)
-
-
-def _reward(rollout: Rollout) -> dict[str, float | None]:
-    """The reward as a row's field: none where the method has no rewards, null where unscored."""
-    if rollout.reward is None:
-        return {}
-    return {"reward": None if math.isnan(rollout.reward) else rollout.reward}

@@ -42,7 +42,6 @@ class Grading:
     Args:
         kind: ``choice``: one of the options; ``number``: a quantity; ``math``: an expression;
             ``text``: a few words.
-        options: Of a choice, in the order in which they are shown: A, B, C, ...
         unit: Of a number, as its benchmark writes it; empty: it has none.
         tolerance: Of a number: the relative error that is allowed, in [0, 1).
     """
@@ -58,9 +57,7 @@ class Criterion:
     """One demand on an answer, with the points that meeting it is worth.
 
     Args:
-        text: What is demanded, or for a negative weight what must not be done.
         weight: Points, not 0. Positive: met is good. Negative: a violation; met means points lost.
-        title: A short name for tables, or empty.
         check: How code decides whether it is met (see `rcsd.graders.checks`), or None: a judge
         must.
     """
@@ -91,10 +88,7 @@ class Example:
 
     Args:
         id: Unique in its data set.
-        question: What the student is asked.
         reference_answer: The answer alone, or None.
-        solution: A worked solution, or None.
-        rubric: The criteria of a strong answer, or None.
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
         grading: How final answers are graded; None: by
             `rcsd.graders.answers.default_grading` of the reference.
@@ -115,7 +109,6 @@ class Completion:
 
     Args:
         token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
-        text: Their text without special tokens.
         finished: Whether the model ended by itself; False: cut off at the token limit.
         version: Steps that had made the weights which sampled it; None: nobody counts.
         log_q: Log-probability of each token, in nats, by the engine's own reckoning: at the
@@ -140,7 +133,6 @@ class Decoding:
     """Decoding of completions.
 
     Args:
-        max_tokens: Longest completion.
         temperature: Above 0, or None for greedy decoding.
         top_p: Nucleus in (0, 1].
         top_k: Likeliest tokens kept, or None for all.
@@ -159,10 +151,7 @@ class Rollout:
     """A completion with the two prompts under which it is scored, as token ids.
 
     Args:
-        example: The question, and what an answer is graded by.
-        student_ids: The student's prompt, generation header included.
         teacher_ids: The teacher's prompt; equal to the student's where a method has no teacher.
-        completion: The tokens that are learned from.
         index: Position among the rollouts of its optimizer step.
         num_tokens_before: Completion tokens of the rollouts before it in its step.
         signals: One value for each objective of the method, of a type of the objective's choice:
@@ -185,10 +174,6 @@ def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
 
     ``clip(sum_i w_i met_i / sum_i max(w_i, 0), 0, 1)``, as in HealthBench (arXiv 2505.08775). A met
     criterion of negative weight is a violation and costs its points.
-
-    Args:
-        rubric: The criteria.
-        verdicts: One for each criterion: met, not met, or None for unscored.
 
     Returns:
         The score, or NaN if any verdict is None: what was not judged is not called wrong.

@@ -138,7 +138,7 @@ def test_world_writes_problems_that_can_be_read_back(
     assert read_jsonl(out) == examples("new_numbers", 5, 3)
     code, text = said(monkeypatch, capsys, *words)
     assert code == 2
-    assert "exists already" in text
+    assert "exists; choose another name" in text.replace("\n", " ")
     code, text = said(monkeypatch, capsys, "world", "--split", "test", "--out", out)
     assert (code, "'test' is not one of" in text) == (2, True)
 

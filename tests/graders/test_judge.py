@@ -30,7 +30,7 @@ from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.local import LocalChat, inert_ids
 from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
-from rcsd.training.record import check_same_run, create_run
+from rcsd.training.record import write_or_check_record
 from rcsd.types import Completion, Conversation, Criterion, Example, Rubric
 
 GOOD = '{"criterion": 1, "explanation": "yes", "met": true}'
@@ -247,9 +247,9 @@ def test_a_run_is_resumed_with_a_larger_budget_of_its_judge_and_not_with_another
         return parse(config.Config, tree, "run.yaml")
 
     folder = RunFolder(tmp_path / "run")
-    create_run(folder, run_with(), [EXAMPLE], {})
+    write_or_check_record(folder, run_with(), [EXAMPLE], {}, resume=False)
     with nullcontext() if goes_on else pytest.raises(RunError, match="another method"):
-        check_same_run(folder, run_with(**changes), [EXAMPLE], {})
+        write_or_check_record(folder, run_with(**changes), [EXAMPLE], {}, resume=True)
 
 
 def test_the_same_is_asked_once_also_at_the_same_time(judge: Made, server: JudgeServer) -> None:

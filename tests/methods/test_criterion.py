@@ -10,7 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.methods.test_grpo import SEVERAL, simple_rows, student_of
+from tests.methods.test_grpo import (
+    WRITER,
+    reads_back,
+    student_of,
+    tree_of,
+)
 from tests.methods.test_on_policy import distill, found, moved, near
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
@@ -20,7 +25,6 @@ from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.scripted import ScriptedJudge
-from rcsd.io import write_rows
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy
@@ -139,30 +143,6 @@ def test_the_mask_is_where_the_failed_criteria_move_the_frozen_teacher(
     assert shown == pytest.approx(expected)
 
 
-def test_the_loss_is_the_divergence_at_the_chosen_tokens_over_all_tokens() -> None:
-    texts = ["curt", "good", "bad"]
-    student = student_of(texts, 3, [LENGTHS[text] for text in texts])
-    teacher = moved(student)
-    method, batch = collected(texts, 0.3, student=student, teacher=teacher)
-    masks = [rollout.signals[0] for rollout in batch.rollouts]
-    assert 0 < sum(map(sum, masks)) < LENGTHS["curt"] + LENGTHS["bad"]
-    loss = found(method, batch)[0]
-    total = 0.0
-    frozen = tiny_model()
-    shown = teachers_prompt(DEMANDS, "rubric", "none")
-    with torch.no_grad():
-        for rollout, mask in zip(batch.rollouts, masks, strict=True):
-            ids = list(rollout.completion.token_ids)
-            p_TV = frozen(torch.tensor([[*shown, *ids]])).logits[0, len(shown) - 1 : -1]
-            q_TV = student.policy.model(torch.tensor([[5, 6, 7, *ids]])).logits[0, 2:-1]
-            log_p, chosen = p_TV.topk(20)
-            log_p = log_p.log_softmax(-1)
-            log_q = q_TV.gather(-1, chosen).log_softmax(-1)
-            divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
-            total += (torch.tensor(mask) * divergence).sum().item()
-    assert loss == pytest.approx(total / batch.num_learned_tokens, rel=1e-4)
-
-
 @pytest.mark.parametrize("min_nats", [0.0, 0.1])
 def test_what_failed_nothing_has_no_gradient_at_all(min_nats: float) -> None:
     method, batch = collected(["good", "odd"], min_nats)
@@ -215,18 +195,6 @@ def test_splitting_changes_neither_mask_nor_gradient(
     torch.testing.assert_close(one[2], other[2], atol=2e-5, rtol=1e-4)
 
 
-# Runs
-
-
-def test_a_run_shows_what_was_chosen(tmp_path: Path) -> None:
-    changes = {"data": simple_rows(tmp_path), "method": {"type": "criterion", "min_nats": 0.01}}
-    rows = run(settings(tmp_path, "run", steps=2, **changes, **SEVERAL)).metrics()
-    for row in rows:
-        assert 0 < row["criterion/chosen_share"] <= 1 - row["criterion/nothing_failed_share"] + 0.2
-        assert row["criterion/unscored_share"] == 0
-        assert row["optim/grad_norm"] > 0
-
-
 # What makes no sense
 
 
@@ -237,16 +205,14 @@ def test_data_of_which_no_criterion_can_be_decided_is_refused(tmp_path: Path) ->
         refuse_undecidable([EXAMPLE], CodeJudge())
     with pytest.raises(DataError, match="example 'a' has no rubric"):
         refuse_undecidable([replace(EXAMPLE, rubric=None)], CodeJudge())
-    rubric = [{"criterion": "Says yes.", "weight": 1}]
-    write_rows(tmp_path / "rows.jsonl", [{"question": "Why?", "rubric": rubric}])
-    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
     method = {"type": "criterion"}
-    with pytest.raises(DataError, match="no criterion has a check"):
-        run(settings(tmp_path, "run", data=data, method=method))
     generic = {"placebo": "generic"}
     with pytest.raises(DataError, match="no criterion has a check"):
         run(settings(tmp_path, "run", method=method, rubrics=generic))
     assert not (tmp_path / "run").exists()
+
+
+OPSD = {"type": "criterion", "distill": {"preset": "opsd"}}
 
 
 @pytest.mark.parametrize(
@@ -254,30 +220,15 @@ def test_data_of_which_no_criterion_can_be_decided_is_refused(tmp_path: Path) ->
     [
         ({"views": {"teacher": "solution"}}, "by the rubric that the teacher is shown"),
         ({"views": {"teacher": "none"}}, "by the rubric that the teacher is shown"),
-        (
-            {"views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}},
-            "criterion judges answers",
-        ),
+        ({"method": OPSD}, "by the rubric that the teacher is shown"),
+        ({"views": WRITER}, "criterion judges answers"),
         ({"views": {"analysis": True}}, "leave views.analysis out"),
         ({"method": {"type": "criterion", "min_nats": -1}}, "method.min_nats: "),
-        (
-            {"method": {"type": "criterion", "distill": {"preset": "opsd"}}},
-            "by the rubric that the teacher is shown",
-        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
-    tree: dict[str, Any] = {
-        "model": {"path": "some/model"},
-        "data": {"type": "world", "num_examples": 8},
-        "method": {"type": "criterion"},
-        "optim": {"lr": 1e-4},
-        "steps": 2,
-        "out": "runs/a",
-    }
-    parsed = config.parse_config(tree)
-    assert config.parse_config(parsed.model_dump(mode="json")) == parsed
+    parsed = reads_back(tree_of({"type": "criterion"}))
     assert parsed.has_teacher_view
     assert parsed.uses_rubrics
     with pytest.raises(ConfigError, match=said):
-        config.parse_config(tree | changes)
+        config.parse_config(tree_of({"type": "criterion"}) | changes)

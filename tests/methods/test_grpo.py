@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.support.judge_server import JudgeServer
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, LORA, KilledError, settings, trajectory
+from tests.training.test_trainer import FULL, LORA, check_resumes_exactly, settings
 
 from rcsd import config
 from rcsd.data.prompts import PromptPair
@@ -182,17 +182,6 @@ def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() ->
     assert found == pytest.approx(expected)
 
 
-def test_groups_without_spread_have_no_gradient() -> None:
-    student = student_of(["yes"] * 4, num=2)
-    section = config.Grpo(rewards=[config.RubricReward()])
-    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
-    batch = method.collect(asked("a", "b"), 0)
-    method.loss(batch.rollouts, batch.num_learned_tokens)[0].backward()
-    gradients = [p.grad for p in student.policy.model.parameters() if p.grad is not None]
-    assert gradients
-    assert not any(gradient.any() for gradient in gradients)
-
-
 def test_several_rewards_are_shown_one_by_one() -> None:
     texts = {"Answer: 360 J": [True, True], "Answer: 3 J": [False, False]}
     student = student_of(list(texts), num=2)
@@ -203,40 +192,6 @@ def test_several_rewards_are_shown_one_by_one() -> None:
     assert metrics["reward/score_mean"] == 1.5
 
 
-@pytest.mark.parametrize("reduction", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("method", ["grpo", "suppress"])
-def test_splitting_changes_neither_loss_nor_gradient(method: str, reduction: Any) -> None:
-    student = student_of(["both", "no", "yes", "no"], num=2, lengths=[2, 8, 5, 1])
-    made = OnPolicy(student, [(1.0, Suppress(config.Suppress(share=0.4), student))])
-    if method == "grpo":
-        section = config.Grpo(
-            rewards=[config.RubricReward()],
-            reduction=reduction,
-            updates_per_batch=2,
-            kl_weight=0.1,
-        )
-        rewards = [RubricReward(ScriptedJudge(VERDICTS))]
-        made = grpo(section, student, rewards)
-    batch = made.collect(asked("a", "b"), 0)
-    model = student.policy.model
-
-    def found(max_tokens_per_microbatch: int) -> tuple[dict[str, float], torch.Tensor]:
-        model.zero_grad()
-        sums: dict[str, float] = {}
-        for microbatch in batch.split(max_tokens_per_microbatch):
-            loss, shares = made.loss(microbatch, batch.num_learned_tokens)
-            loss.backward()
-            for name, share in shares.items():
-                sums[name] = sums.get(name, 0.0) + share.item()
-        return sums, torch.cat([p.grad.flatten() for p in model.parameters()])
-
-    (whole, whole_gradient), (split, split_gradient) = found(10_000), found(1)
-    assert len(batch.split(1)) == 4
-    assert split == pytest.approx(whole, abs=1e-6)
-    assert whole_gradient.abs().max() > 1e-3
-    torch.testing.assert_close(split_gradient, whole_gradient, atol=1e-6, rtol=1e-4)
-
-
 def test_rows_without_rubrics_are_learned_from_by_their_answers(tmp_path: Path) -> None:
     rows = [{"question": f"How much is {n} + 1?", "reference_answer": str(n + 1)} for n in range(4)]
     write_rows(tmp_path / "rows.jsonl", rows)
@@ -245,9 +200,6 @@ def test_rows_without_rubrics_are_learned_from_by_their_answers(tmp_path: Path) 
     folder = run(settings(tmp_path, "run", data=data, method=method, steps=1, **SEVERAL))
     assert folder.metrics()[0]["reward/score_mean"] == 0
     assert {row["reward"] for row in folder.completions()} == {0.0}
-    with pytest.raises(DataError, match=r"'rubric': example .* has no"):
-        run(settings(tmp_path, "no", data=data, method=GRPO, steps=1, **SEVERAL))
-    assert not (tmp_path / "no").exists()
 
 
 SEVERAL = {"completions_per_example": 4}
@@ -298,20 +250,8 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
 ) -> None:
     model = {"path": str(tmp_path / "model"), "training": training}
     changes = {"data": simple_rows(tmp_path), "method": method, "model": model, **SEVERAL}
-    whole = run(settings(tmp_path, "whole", **changes))
+    whole = check_resumes_exactly(tmp_path, **changes)
     assert all(row["optim/grad_norm"] > 0 for row in whole.metrics())
-
-    def kill(step: int, metrics: object) -> None:
-        if step == 3:
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        run(settings(tmp_path, "broken", **changes), on_step=kill)
-    resumed = run(settings(tmp_path, "broken", **changes), resume=True)
-    assert trajectory(resumed) == trajectory(whole)
-    assert resumed.completions() == whole.completions()
-    name = "adapter_model.safetensors" if training is LORA else "model.safetensors"
-    assert (resumed.model / name).read_bytes() == (whole.model / name).read_bytes()
 
 
 @pytest.mark.parametrize("updates", [2, pytest.param(1, marks=pytest.mark.slow)])
@@ -386,38 +326,46 @@ def test_suppression_needs_neither_rubric_nor_teacher_and_lowers_the_entropy(
 # What makes no sense
 
 
+def tree_of(method: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A run's configuration; no model or data is read."""
+    return {
+        "model": {"path": "some/model"},
+        "data": {"type": "world", "num_examples": 8},
+        "method": method,
+        "optim": {"lr": 1e-4},
+        "steps": 3,
+        "out": "runs/a",
+        "completions_per_example": 4,
+    } | more
+
+
+def reads_back(tree: dict[str, Any]) -> config.Config:
+    """The configuration, which is the same from its record."""
+    parsed = config.parse_config(tree)
+    assert config.parse_config(parsed.model_dump(mode="json")) == parsed
+    return parsed
+
+
+WRITER = {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}
+MASKED = {"views": WRITER, "sampling": {"grammar": {"type": "rubric"}}}
+ANSWERS = [{"type": "answer"}]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"completions_per_example": 1}, "2 or more"),
-        ({"views": {"writes": "rubric", "student": "answer"}}, "grpo rewards answers"),
+        ({"views": WRITER}, "grpo rewards answers"),
         ({"views": {"analysis": True}}, "leave views.analysis"),
-        (
-            {
-                "views": {"writes": "rubric"},
-                "sampling": {"grammar": {"type": "rubric"}},
-                "method": {"type": "suppress"},
-            },
-            "suppress needs samples of the student itself",
-        ),
+        (MASKED | {"method": {"type": "suppress"}}, "suppress needs samples of the student itself"),
         ({"teacher": {"type": "ema"}}, "leave views.analysis and teacher out"),
         ({"method": {"type": "grpo", "rewards": []}}, "at least 1 item"),
         ({"method": {"type": "grpo"}}, "method.rewards"),
-        ({"method": {"type": "grpo", "rewards": [{"type": "answer"}] * 2}}, "stands there twice"),
+        ({"method": {"type": "grpo", "rewards": ANSWERS * 2}}, "stands there twice"),
         ({"method": GRPO | {"clip_low": 1.0}}, "method.clip_low"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], said: str) -> None:
-    tree: dict[str, Any] = {
-        "model": {"path": "some/model"},
-        "data": {"type": "world", "num_examples": 8},
-        "method": GRPO,
-        "optim": {"lr": 1e-4},
-        "steps": 2,
-        "out": "runs/a",
-        "completions_per_example": 4,
-    }
-    parsed = config.parse_config(tree)
-    assert config.parse_config(parsed.model_dump(mode="json")) == parsed
+    reads_back(tree_of(GRPO))
     with pytest.raises(ConfigError, match=said):
-        config.parse_config(tree | changes)
+        config.parse_config(tree_of(GRPO) | changes)

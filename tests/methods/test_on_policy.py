@@ -11,7 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.methods.test_grpo import GRPO, SEVERAL, VERDICTS, asked, simple_rows, student_of
+from tests.methods.test_grpo import (
+    GRPO,
+    MASKED,
+    SEVERAL,
+    VERDICTS,
+    WRITER,
+    asked,
+    reads_back,
+    simple_rows,
+    student_of,
+    tree_of,
+)
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 from torch import nn
@@ -221,12 +232,6 @@ def test_without_a_teacher_completions_are_scored_in_the_students_view_alone() -
     assert {rollout.teacher_ids for rollout in batch.rollouts} == {(8,)}
 
 
-def test_a_sum_learns_as_often_as_its_most_eager_objective_asks() -> None:
-    ours = student()
-    terms = [(1.0, distill(ours)), (1.0, grpo(ours, updates_per_batch=3))]
-    assert OnPolicy(ours, terms).collect(asked("a", "b"), 0).num_updates == 3
-
-
 # Fast equals slow
 
 
@@ -298,73 +303,38 @@ def test_a_run_of_a_sum_records_the_reward_whatever_stands_before_it(tmp_path: P
 # What makes no sense
 
 SAMPLED = {"type": "distill", "divergence": {"type": "sampled_token"}}
+DISTILL, SUPPRESS, TWICE = {"type": "distill"}, {"type": "suppress"}, {"updates_per_batch": 2}
+
+
+def sum_of(*terms: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return tree_of({"type": "sum", "terms": [{"method": term} for term in terms]}, **more)
 
 
 @pytest.mark.parametrize(
-    ("terms", "said"),
+    ("tree", "said"),
     [
-        ([{"type": "distill"}], "at least 2 items"),
-        ([{"type": "distill"}, {"type": "distill"}], "stands there twice"),
-        ([{"type": "distill"}, {"type": "srpo"}], "does not match any of the expected tags"),
-        ([SAMPLED, GRPO | {"updates_per_batch": 2}], "sampled_token needs fresh samples"),
-        ([{"type": "suppress"}, GRPO | {"updates_per_batch": 2}], "suppress needs fresh samples"),
+        (sum_of(DISTILL), "at least 2 items"),
+        (sum_of(DISTILL, DISTILL), "stands there twice"),
+        (sum_of(DISTILL, {"type": "srpo"}), "does not match any of the expected tags"),
+        (sum_of(SAMPLED, GRPO | TWICE), "sampled_token needs fresh samples"),
+        (sum_of(SUPPRESS, GRPO | TWICE), "suppress needs fresh samples"),
+        (sum_of({"type": "criterion", "distill": SAMPLED}, GRPO | TWICE), "sampled_token needs"),
+        (sum_of(DISTILL, GRPO | {"kl_weight": 0.1}, teacher={"type": "ema"}), "kl_weight holds"),
+        (sum_of(DISTILL, GRPO, views=WRITER), "grpo rewards answers"),
+        (sum_of(DISTILL, SUPPRESS, **MASKED), "suppress needs samples of the student itself"),
         (
-            [{"type": "criterion", "distill": SAMPLED}, GRPO | {"updates_per_batch": 2}],
-            "sampled_token needs fresh samples",
+            sum_of(DISTILL, GRPO, completions_per_example=1),
+            "^config: Value error, grpo compares the completions of an example: set "
+            "completions_per_example to 2 or more$",
         ),
     ],
 )
-def test_sums_that_make_no_sense_are_refused(terms: list[dict[str, Any]], said: str) -> None:
-    tree = parsed_tree(terms)
+def test_sums_that_make_no_sense_are_refused(tree: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.parse_config(tree)
 
 
-def parsed_tree(terms: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {
-        "model": {"path": "some/model"},
-        "data": {"type": "world", "num_examples": 8},
-        "method": {"type": "sum", "terms": [{"method": term} for term in terms]},
-        "optim": {"lr": 1e-4},
-        "steps": 2,
-        "out": "runs/a",
-        "completions_per_example": 4,
-    } | more
-
-
 def test_a_sum_reads_back_from_its_record() -> None:
-    for terms in ([{"type": "distill"}, GRPO], [SAMPLED, {"type": "suppress"}]):
-        parsed = config.parse_config(parsed_tree(terms))
-        assert config.parse_config(parsed.model_dump(mode="json")) == parsed
-
-
-@pytest.mark.parametrize("teacher", ["ema", "live"])
-def test_the_kl_term_of_a_sum_is_to_the_frozen_weights_or_refused(teacher: str) -> None:
-    held = parsed_tree([{"type": "distill"}, GRPO | {"kl_weight": 0.1}])
-    assert config.parse_config(held).teacher.type == "frozen"
-    with pytest.raises(ConfigError, match=f"kl_weight holds .* {teacher}"):
-        config.parse_config(held | {"teacher": {"type": teacher}})
-
-
-@pytest.mark.parametrize("num", [None, 1])
-def test_a_sum_with_grpo_needs_a_group_and_the_error_shows_no_tree(num: int | None) -> None:
-    tree = parsed_tree([{"type": "distill"}, GRPO])
-    tree |= {"completions_per_example": 1} if num else {}
-    if num is None:
-        del tree["completions_per_example"]
-    with pytest.raises(ConfigError) as error:
-        config.parse_config(tree)
-    assert str(error.value) == (
-        "config: Value error, grpo compares the completions of an example: set "
-        "completions_per_example to 2 or more"
-    )
-
-
-def test_rubrics_are_not_rewarded_nor_suppressed_in_a_grammar_by_a_term_either() -> None:
-    writer = {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}
-    with pytest.raises(ConfigError, match="grpo rewards answers"):
-        config.parse_config(parsed_tree([{"type": "distill"}, GRPO], views=writer))
-    masked = {"grammar": {"type": "rubric"}}
-    tree = parsed_tree([{"type": "distill"}, {"type": "suppress"}], views=writer, sampling=masked)
-    with pytest.raises(ConfigError, match="suppress needs samples of the student itself"):
-        config.parse_config(tree)
+    reads_back(sum_of(SAMPLED, SUPPRESS))
+    held = reads_back(sum_of(DISTILL, GRPO | {"kl_weight": 0.1}))
+    assert held.teacher.type == "frozen"

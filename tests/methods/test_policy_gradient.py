@@ -66,9 +66,8 @@ def test_the_clipped_surrogate_by_hand() -> None:
     log_q_T = tensor(0.75, 0.75, 0.25, 0.25, 0.55).log()
     sampled_T = tensor(0.5, 0.5, 0.5, 0.5, 0.5).log()
     advantage_T = tensor(2.0, -2.0, 2.0, -2.0, 2.0)
-    loss_T = pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3)
+    loss_T, clipped_T = pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3)
     torch.testing.assert_close(loss_T, tensor(-2.6, 3.0, -1.0, 1.6, -2.2))
-    clipped_T = pg.is_clipped(log_q_T, sampled_T, advantage_T, 0.2, 0.3)
     assert clipped_T.tolist() == [True, False, False, True, False]
 
 
@@ -76,7 +75,7 @@ def test_what_is_clipped_has_no_gradient_and_nothing_else_has_none() -> None:
     log_q_T = tensor(0.75, 0.75, 0.25, 0.25, 0.55).log().requires_grad_()
     sampled_T = torch.full_like(log_q_T, math.log(0.5))
     advantage_T = tensor(2.0, -2.0, 2.0, -2.0, 2.0)
-    pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3).sum().backward()
+    pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3)[0].sum().backward()
     assert log_q_T.grad is not None
     torch.testing.assert_close(log_q_T.grad, tensor(0.0, 3.0, -1.0, 0.0, -2.2))
 
@@ -84,7 +83,7 @@ def test_what_is_clipped_has_no_gradient_and_nothing_else_has_none() -> None:
 def test_where_nothing_has_moved_the_surrogate_has_the_plain_gradient() -> None:
     log_q_T = tensor(-0.1, -2.0, -0.7).requires_grad_()
     advantage_T = tensor(1.5, -0.5, 0.0)
-    loss = pg.clipped_surrogate(log_q_T, log_q_T.detach(), advantage_T, 0.2, 0.2).sum()
+    loss = pg.clipped_surrogate(log_q_T, log_q_T.detach(), advantage_T, 0.2, 0.2)[0].sum()
     plain = pg.policy_gradient_terms(log_q_T, advantage_T).sum()
     (one,) = torch.autograd.grad(loss, log_q_T)
     (other,) = torch.autograd.grad(plain, log_q_T)
@@ -122,7 +121,7 @@ def test_gradients_are_those_of_the_formulas() -> None:
     other_T, advantage_T = tensor(-0.4, -1.0, -2.0), tensor(1.0, -2.0, 0.5)
 
     def surrogate(x: torch.Tensor) -> torch.Tensor:
-        return pg.clipped_surrogate(x, other_T, advantage_T, 0.3, 0.3)
+        return pg.clipped_surrogate(x, other_T, advantage_T, 0.3, 0.3)[0]
 
     assert torch.autograd.gradcheck(surrogate, log_q_T)
     assert torch.autograd.gradcheck(lambda x: pg.frozen_kl_terms(other_T, x), log_q_T)

@@ -107,21 +107,13 @@ def test_the_loss_of_stale_tokens_is_weighted_by_their_ratio() -> None:
         factor * plain.loss([rollout], num)[0]
         for factor, rollout in zip(factors, batch.rollouts, strict=True)
     ]
-    assert float(loss.detach()) == pytest.approx(float(torch.stack(parts).sum().detach()), rel=1e-5)
+    split = [weighted.loss([rollout], num)[0] for rollout in batch.rollouts]
+    for several in (parts, split):
+        assert loss.item() == pytest.approx(torch.stack(several).sum().item(), rel=1e-5)
     lengths = [len(r.completion.token_ids) for r in batch.rollouts]
     mean = sum(f * n for f, n in zip(factors, lengths, strict=True)) / num
     assert float(shown["engine/importance_weight_mean"]) == pytest.approx(mean, rel=1e-5)
     assert float(shown["engine/log_q_gap_nats_mean"]) == pytest.approx(0.4, rel=1e-4)
-
-
-def test_a_step_in_parts_weighs_as_a_whole_one_does() -> None:
-    made = stale_student(version=1)
-    whole = method(made, Freshness(0, cap=1.3))
-    batch = whole.collect(asked("a", "b"), step=2)
-    num = batch.num_learned_tokens
-    loss, _ = whole.loss(batch.rollouts, num)
-    split = torch.stack([whole.loss([r], num)[0] for r in batch.rollouts]).sum()
-    assert float(split.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_weights_are_those_of_the_steps_first_update() -> None:
@@ -166,40 +158,29 @@ def test_the_gap_is_zero_where_the_engine_says_what_the_trainer_says() -> None:
 # Errors
 
 
-def test_too_great_a_lag_is_refused_by_the_versions_names() -> None:
-    with pytest.raises(RunError, match=r"step 5: .* weights of step 2, and those of step 4 learn"):
-        Freshness(1).metrics([rollout(4), rollout(2)], step=4)
-
-
-def test_completions_of_weights_that_are_still_to_be_made_are_refused() -> None:
-    with pytest.raises(RunError, match="sampled by the weights of step 6"):
-        Freshness(1, cap=2.0).metrics([rollout(6)], step=4)
-
-
-def test_what_has_no_log_probabilities_cannot_be_weighted() -> None:
-    with pytest.raises(RunError, match="have no log-probabilities to weight them by"):
-        Freshness(1, cap=2.0).metrics([rollout(1, log_q=())], step=4)
-
-
 @pytest.mark.parametrize(
-    ("engine", "overlap", "expected"),
+    ("freshness", "rollouts", "said"),
     [
-        ({"type": "local"}, False, Freshness(0)),
-        ({"type": "local"}, True, Freshness(1)),
-        ({"type": "vllm"}, False, Freshness(0)),
-        (
-            {"type": "vllm", "max_lag_steps": 3, "stale": {"type": "weight"}},
-            False,
-            Freshness(3, 3.0),
-        ),
+        (Freshness(1), [rollout(4), rollout(2)], "step 5: .* step 2, and those of step 4 learn"),
+        (Freshness(1, cap=2.0), [rollout(6)], "sampled by the weights of step 6"),
+        (Freshness(1, cap=2.0), [rollout(1, log_q=())], "have no log-probabilities to weight them"),
     ],
 )
-def test_the_engines_section_says_how_far_completions_may_lag(
-    engine: dict[str, object], overlap: bool, expected: Freshness
+def test_completions_that_cannot_be_learned_from_are_refused(
+    freshness: Freshness, rollouts: list[Rollout], said: str
 ) -> None:
-    kinds = {"local": config.LocalEngine, "vllm": config.VllmEngine}
-    made = kinds[str(engine["type"])].model_validate(engine)
-    assert build_freshness(made, overlap) == expected
+    with pytest.raises(RunError, match=said):
+        freshness.metrics(rollouts, step=4)
+
+
+def test_the_engines_section_says_how_far_completions_may_lag() -> None:
+    weighted = config.VllmEngine.model_validate(
+        {"type": "vllm", "max_lag_steps": 3, "stale": {"type": "weight"}}
+    )
+    assert build_freshness(config.LocalEngine(), False) == Freshness(0)
+    assert build_freshness(config.LocalEngine(), True) == Freshness(1)
+    assert build_freshness(config.VllmEngine(type="vllm"), False) == Freshness(0)
+    assert build_freshness(weighted, False) == Freshness(3, 3.0)
 
 
 def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from tests.methods.test_grpo import asked
 from tests.methods.test_on_policy import distill, student
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, GRPO, LORA, run_until_killed, settings, trajectory
+from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -46,6 +46,7 @@ from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding, Example, Rollout
 
 CPU = torch.device("cpu")
+ANSWERS = {"type": "grpo", "rewards": [{"type": "answer"}]}
 
 
 @contextlib.contextmanager
@@ -230,7 +231,7 @@ def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> 
 
 # max_tokens_per_microbatch: auto
 
-GRPO_TWICE = {**GRPO["method"], "kl_weight": 0.1, "updates_per_batch": 2}
+GRPO_TWICE = {**ANSWERS, "kl_weight": 0.1, "updates_per_batch": 2}
 PHASES = [{"steps": 2, "method": {"type": "suppress"}}, {"method": {"type": "distill"}}]
 FULL_SUPPORT = {"type": "distill", "support": {"type": "full"}}
 METHODS: dict[str, dict[str, Any]] = {

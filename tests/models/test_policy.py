@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from rcsd import config
 from rcsd.engines.hf import HfEngine
-from rcsd.errors import ModelError
+from rcsd.errors import ModelError, RunError
 from rcsd.models.logits import HeadPredictions, target_log_q
 from rcsd.models.packing import packed, padded
 from rcsd.models.policy import build_policy, load_policy
@@ -153,7 +153,7 @@ def test_a_merged_adapter_scores_like_the_adapted_model(tmp_path: Path) -> None:
         load_policy(config.Model(path=str(tmp_path / "adapter")))
     section = config.Model(path=base, training=LORA)
     export_merged(section, tmp_path / "adapter", tmp_path / "merged")
-    with pytest.raises(ModelError, match="exists"):
+    with pytest.raises(RunError, match="exists"):
         export_merged(section, tmp_path / "adapter", tmp_path / "merged")
     merged = load_policy(config.Model(path=str(tmp_path / "merged"), training=FULL))
     policy.model.eval()

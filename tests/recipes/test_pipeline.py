@@ -204,8 +204,8 @@ def test_a_merge_that_was_cut_off_is_made_again(tmp_path: Path, build: Build, mo
     merged = tmp_path / "run" / "merged"
     pipeline_steps.train(lambda *_: None, settings, merged)
     files = {path.name for path in merged.iterdir()}
-    merged.rename(tmp_path / "run" / "merged.unfinished")
-    (tmp_path / "run" / "merged.unfinished" / "config.json").unlink()
+    merged.rename(tmp_path / "run" / ".merged.unfinished")
+    (tmp_path / "run" / ".merged.unfinished" / "config.json").unlink()
     pipeline_steps.train(lambda *_: None, settings, merged)
     assert {path.name for path in merged.iterdir()} == files
 

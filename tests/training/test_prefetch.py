@@ -11,7 +11,14 @@ import pytest
 import torch
 from tests.methods.test_grpo import GRPO
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
+from tests.training.test_trainer import (
+    FULL,
+    LORA,
+    check_resumes_exactly,
+    settings,
+    trajectory,
+    weights,
+)
 
 from rcsd import config
 from rcsd.data.load import load_examples
@@ -27,8 +34,6 @@ from rcsd.training.batches import ShuffledBatches, examples_per_step
 from rcsd.training.prefetch import Prefetch
 from rcsd.training.trainer import run
 from rcsd.types import Decoding
-
-CRITERION = {"method": {"type": "criterion"}, "data": {"type": "world", "num_examples": 12}}
 
 
 class AtOnce(Executor):
@@ -58,16 +63,12 @@ def in_sequence(monkeypatch: pytest.MonkeyPatch, executor: AtOnce | None = None)
     return made
 
 
+# The first step moves the weights already.
+OVERLAP = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
+
+
 def overlapping(folder: Path, name: str, **changes: Any) -> config.Config:
-    """A run whose first step moves the weights already."""
-    defaults = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
-    return settings(folder, name, **(defaults | changes))
-
-
-def weights(folder: RunFolder) -> bytes:
-    """Of the trained model."""
-    [path] = folder.model.glob("*model.safetensors")
-    return path.read_bytes()
+    return settings(folder, name, **(OVERLAP | changes))
 
 
 def texts(folder: RunFolder, step: int) -> list[str]:
@@ -145,40 +146,6 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
     assert weights(fast) == weights(slow)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "changes",
-    [
-        CRITERION,
-        {"max_tokens_per_microbatch": "auto"},
-        {
-            "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
-            "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},
-        },
-    ],
-)
-def test_they_do_so_too_with_criteria_with_found_parts_and_for_rubrics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
-) -> None:
-    fast = run(overlapping(tmp_path, "fast", steps=3, **changes))
-    in_sequence(monkeypatch)
-    slow = run(overlapping(tmp_path, "slow", steps=3, **changes))
-    assert trajectory(fast) == trajectory(slow)
-    assert weights(fast) == weights(slow)
-
-
-def test_each_phase_of_a_schedule_is_sampled_as_often_as_it_says(tmp_path: Path) -> None:
-    phases = [
-        {"method": {"type": "distill"}, "steps": 2, "completions_per_example": 1},
-        {"method": {"type": "distill"}, "examples_per_step": 2, "completions_per_example": 3},
-    ]
-    method = {"type": "schedule", "phases": phases}
-    folder = run(overlapping(tmp_path, "run", method=method, completions_per_example=2))
-    assert [len(texts(folder, step)) for step in range(1, 6)] == [4, 4, 6, 6, 6]
-    by_id = {row["id"] for row in folder.completions() if row["step"] == 3}
-    assert len(by_id) == 2
-
-
 # Going on, and ending
 
 
@@ -193,20 +160,8 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
         "model": {"path": str(tmp_path / "model"), "training": training},
         "teacher": {"type": teacher},
     }
-    whole = run(overlapping(tmp_path, "whole", **changes))
-    run_until_killed(overlapping(tmp_path, "broken", **changes))  # the checkpoint is after 2
+    check_resumes_exactly(tmp_path, **OVERLAP, **changes)
     assert running() == []
-    resumed = run(overlapping(tmp_path, "broken", **changes), resume=True)
-    assert trajectory(resumed) == trajectory(whole)
-    assert resumed.completions() == whole.completions()
-    assert weights(resumed) == weights(whole)
-
-
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
-    whole = run(overlapping(tmp_path, "whole", save_every_steps=4))
-    run_until_killed(overlapping(tmp_path, "broken", save_every_steps=4))
-    resumed = run(overlapping(tmp_path, "broken", save_every_steps=4), resume=True)
-    assert trajectory(resumed) == trajectory(whole)
 
 
 def test_what_is_sampled_for_nothing_is_not_counted_and_no_thread_stays(tmp_path: Path) -> None:
@@ -219,15 +174,6 @@ def test_what_is_sampled_for_nothing_is_not_counted_and_no_thread_stays(tmp_path
     assert {row["step"] for row in folder.completions()} == set(range(1, len(rows) + 1))
     again = run(overlapping(tmp_path, "spent", budget=budget), resume=True)
     assert len(again.metrics()) == len(rows)
-    assert running() == []
-
-
-def test_a_run_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
-    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
-    stop = {"metric": "eval/score_mean", "patience": 2}
-    evaluation = {"data": held_out, "every_steps": 1, "max_tokens": 8, "early_stop": stop}
-    folder = run(overlapping(tmp_path, "stopped", steps=5, evaluation=evaluation))
-    assert len(folder.metrics()) == 3
     assert running() == []
 
 
@@ -342,37 +288,34 @@ def test_batches_that_did_not_fit_ahead_are_smaller_everywhere_and_counted_once(
 # What makes no sense
 
 SAMPLED = {"type": "distill", "divergence": {"type": "sampled_token"}}
-DISTILL = {"type": "distill"}
-SUPPRESS = {"type": "suppress"}
+DISTILL, SUPPRESS = {"type": "distill"}, {"type": "suppress"}
 
 
 @pytest.mark.parametrize(
-    ("method", "name"),
+    ("method", "said"),
     [
-        (SAMPLED, "sampled_token"),
-        ({"type": "criterion", "distill": SAMPLED}, "sampled_token"),
-        (SUPPRESS, "suppress"),
-        (GRPO, "grpo"),
-        ({"type": "srpo", "reward": GRPO}, "srpo"),
-        ({"type": "sum", "terms": [{"method": DISTILL}, {"method": GRPO}]}, "grpo"),
-        ({"type": "sum", "terms": [{"method": SAMPLED}, {"method": SUPPRESS}]}, "sampled_token"),
+        (SAMPLED, "sampled_token needs fresh samples"),
+        ({"type": "criterion", "distill": SAMPLED}, "sampled_token needs fresh samples"),
+        (SUPPRESS, "suppress needs fresh samples"),
+        (GRPO, "grpo needs fresh samples"),
+        ({"type": "srpo", "reward": GRPO}, "srpo needs fresh samples"),
+        ({"type": "sum", "terms": [{"method": DISTILL}, {"method": GRPO}]}, "grpo needs fresh"),
         (
             {"type": "schedule", "phases": [{"method": DISTILL, "steps": 1}, {"method": SUPPRESS}]},
-            "suppress",
+            "suppress needs fresh samples",
         ),
+        ({"type": "sft"}, "sft learns from no samples"),
     ],
 )
-def test_what_needs_fresh_samples_is_refused(
-    tmp_path: Path, method: dict[str, Any], name: str
+def test_what_needs_fresh_samples_or_none_is_refused(
+    tmp_path: Path, method: dict[str, Any], said: str
 ) -> None:
-    changes = {"method": method, "completions_per_example": 2}
-    with pytest.raises(ConfigError, match=f"overlap: {name} needs fresh samples"):
+    changes = {"method": method, "completions_per_example": 1 if method["type"] == "sft" else 2}
+    with pytest.raises(ConfigError, match=f"overlap: {said}"):
         overlapping(tmp_path, "run", **changes)
     overlapping(tmp_path, "run", overlap=False, **changes)
 
 
-def test_what_samples_nothing_and_what_draws_from_the_process_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="overlap: sft learns from no samples"):
-        overlapping(tmp_path, "run", method={"type": "sft"})
+def test_an_engine_that_draws_from_the_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="overlap: engine hf draws from the process's"):
         overlapping(tmp_path, "run", engine={"type": "hf"})

@@ -62,11 +62,11 @@ def import_(  # noqa: PLR0913 (each is an option of the command)
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
     """Refuse a path that cannot be written to, or an existing file that would be lost."""
-    from rcsd.io import check_writable  # noqa: PLC0415
+    from rcsd.io import check_new, check_writable  # noqa: PLC0415
 
     check_writable(path, read)
-    if path.exists() and not force:
-        raise DataError("exists already; take another name, or --force", path)
+    if not force:
+        check_new(path, "choose another name, or overwrite it with --force")
 
 
 def _import_table(report: "ImportReport") -> Table:

@@ -52,14 +52,13 @@ def check(
 
     from rcsd.config import WorldData, load_judging  # noqa: PLC0415
     from rcsd.data.load import load_answers  # noqa: PLC0415
-    from rcsd.errors import DataError  # noqa: PLC0415
     from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
     from rcsd.graders.base import judge_metrics  # noqa: PLC0415
     from rcsd.graders.build import build_judge  # noqa: PLC0415
-    from rcsd.io import write_json, write_rows  # noqa: PLC0415
+    from rcsd.io import check_new, write_json, write_rows  # noqa: PLC0415
 
-    if out is not None and out.exists():
-        raise DataError("exists already; take another folder", out)
+    if out is not None:
+        check_new(out)
     section = load_judging(file).judge
     if rows is None:
         data = WorldData(split="new_numbers", num_examples=num_problems, seed=seed)

@@ -205,14 +205,13 @@ def write(  # noqa: PLR0913 (a command line)
     from rcsd.config.base import parse  # noqa: PLC0415
     from rcsd.data.rows import read_jsonl  # noqa: PLC0415
     from rcsd.engines.build import chosen_engine  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.errors import RunError  # noqa: PLC0415
-    from rcsd.io import cache_folder, check_writable, make_folder  # noqa: PLC0415
+    from rcsd.io import cache_folder, check_new, check_writable, make_folder  # noqa: PLC0415
     from rcsd.models.save import load_trained  # noqa: PLC0415
     from rcsd.recipes import write_rubrics as recipe  # noqa: PLC0415
     from rcsd.recipes.pipeline_config import Writing  # noqa: PLC0415
 
-    if out.exists() and not force:
-        raise RunError(f"{out} exists; choose another name, or overwrite it with --force")
+    if not force:
+        check_new(out, "choose another name, or overwrite it with --force")
     part, rows = recipe.parse_shard(shard), read_jsonl(data)
     chosen = {"view": view, "templates": templates}
     options = {

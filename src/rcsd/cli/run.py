@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rcsd.recipes.plan import Plan
     from rcsd.recipes.probe import Probe
     from rcsd.runs import RunFolder
-    from rcsd.training.ray import RayOptions
 
 RunFile = Annotated[Path, typer.Argument(help="YAML file of the run.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5.")]
@@ -28,7 +27,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.
 GIB = 2**30
 
 
-def train(  # noqa: PLR0913 (a command line)
+def train(
     file: RunFile,
     overrides: Overrides = None,
     resume: Resume = False,
@@ -51,29 +50,19 @@ def train(  # noqa: PLR0913 (a command line)
             help="Number of Ray workers; default: one per GPU of the cluster, else per machine.",
         ),
     ] = None,
-    worker_resources: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=NUMBER,...",
-            help="Resources of a Ray worker, such as CPU=8,GPU=1; default: one CPU, and one GPU if "
-            "there are any.",
-        ),
-    ] = None,
-    restarts: Annotated[
-        int, typer.Option(min=0, help="Number of times that lost Ray workers are restarted.")
-    ] = 3,
 ) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
     from rcsd.config import load_config  # noqa: PLC0415
 
-    options = parse_ray_options(ray, workers, worker_resources, restarts)
+    if ray is None and workers is not None:
+        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     settings = load_config(file, overrides or [])
-    if options is not None:
+    if ray is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
         from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
 
-        train_and_report(settings, resume, functools.partial(train_on, options))
+        train_and_report(settings, resume, functools.partial(train_on, ray, workers))
         return
     if processes is None:
         train_and_report(settings, resume)
@@ -83,35 +72,6 @@ def train(  # noqa: PLR0913 (a command line)
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
         sys.exit(code)
-
-
-def parse_ray_options(
-    ray: str | None, workers: int | None, worker_resources: str | None, restarts: int
-) -> "RayOptions | None":
-    """The options of a cluster, or None without one.
-
-    Raises:
-        ConfigError: If they are malformed, or need ``--ray``.
-    """
-    if ray is None:
-        if workers is not None or worker_resources is not None:
-            raise ConfigError("--workers and --worker-resources are for --ray ADDRESS")
-        return None
-    from rcsd.training.ray import RayOptions  # noqa: PLC0415 (torch takes seconds)
-
-    resources: dict[str, float] = {}
-    for pair in [] if worker_resources is None else worker_resources.split(","):
-        name, _, number = (part.strip() for part in pair.partition("="))
-        try:
-            resources[name] = float(number)
-        except ValueError:
-            resources[name] = 0
-        if not (name and 0 < resources[name] < float("inf")):
-            raise ConfigError(
-                f"--worker-resources: {pair!r}: expected NAME=NUMBER with a number above 0, such "
-                "as CPU=8,GPU=1"
-            )
-    return RayOptions(ray, workers, resources or None, restarts)
 
 
 def train_and_report(
@@ -272,8 +232,9 @@ def probe(
     from rcsd.config import load_config  # noqa: PLC0415
 
     settings = load_config(file, overrides or [])
-    from rcsd.recipes.probe import check_new, write_probe  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415
+    from rcsd.io import check_new  # noqa: PLC0415
+    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.probe import write_probe  # noqa: PLC0415
 
     folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
     check_new(folder)

@@ -25,7 +25,7 @@ from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.base import verdict_settings
 from rcsd.graders.grade import Graded
-from rcsd.io import digest, make_folder, read_json, read_rows, write_json, write_rows
+from rcsd.io import check_new, digest, make_folder, read_json, read_rows, write_json, write_rows
 from rcsd.types import Example
 
 RECORD = "eval.json"
@@ -103,16 +103,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def check_new(path: Path) -> None:
-    """Refuse a folder that exists.
-
-    Raises:
-        RunError: If it does.
-    """
-    if path.exists():
-        raise RunError(f"{path} exists; choose another folder")
 
 
 @contextmanager

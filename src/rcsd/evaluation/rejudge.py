@@ -8,7 +8,6 @@ from rcsd.data.load import load_examples
 from rcsd.evaluation.record import (
     EvalRecord,
     SetAnswers,
-    check_new,
     read_record,
     summarize,
     unfinished_folder,
@@ -16,6 +15,7 @@ from rcsd.evaluation.record import (
 )
 from rcsd.graders.base import Judge, judge_metrics
 from rcsd.graders.grade import judge_rows
+from rcsd.io import check_new
 from rcsd.types import Example
 
 

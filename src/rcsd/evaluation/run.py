@@ -21,7 +21,6 @@ from rcsd.evaluation.record import (
     EvalRecord,
     EvaluatedModel,
     SetAnswers,
-    check_new,
     summarize,
     unfinished_folder,
     write_record,
@@ -29,7 +28,7 @@ from rcsd.evaluation.record import (
 from rcsd.graders.base import judge_metrics
 from rcsd.graders.build import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
-from rcsd.io import fingerprint, make_folder, surroundings
+from rcsd.io import check_new, fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.policy import Policy
 from rcsd.models.save import load_trained

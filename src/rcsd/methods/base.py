@@ -18,10 +18,7 @@ class Batch:
     """The rollouts of one optimizer step.
 
     Args:
-        rollouts: Completions with their prompts.
-        metrics: By name; those that are measured before the loss.
         num_updates: Number of optimizer updates, each from all rollouts.
-        packs: Whether rows are packed.
     """
 
     rollouts: Sequence[Rollout]

@@ -36,12 +36,7 @@ class MethodParts:
 
     Args:
         examples: Training examples; rewards and judges are tried on them.
-        policy: The model.
-        scorer: Predicts completion tokens.
-        teacher: The teacher's weights.
-        engine: Samples.
         max_tokens_per_microbatch: Budget of one forward pass.
-        ranks: Processes that share the work.
     """
 
     examples: Sequence[Example]
@@ -77,7 +72,10 @@ def build_methods(settings: config.Config, parts: MethodParts) -> MethodAt:
     for phase in settings.phases:
         num = phase.completions_per_example or settings.completions_per_example
         builder = _Builder(settings, parts, replace(worker, num_completions=num))
-        objectives = builder.weighted_objectives(phase.method)
+        sections = [(1.0, phase.method)]
+        if isinstance(phase.method, config.Sum):
+            sections = [(term.weight, term.method) for term in phase.method.terms]
+        objectives = [(weight, builder.objective(section)) for weight, section in sections]
         methods.append(OnPolicy(builder.worker, objectives, freshness))
     ends = list(accumulate(phase.steps or 0 for phase in settings.phases[:-1]))
     return lambda step: methods[sum(step >= end for end in ends)]
@@ -91,16 +89,10 @@ class _Builder:
     parts: MethodParts
     worker: RolloutWorker
 
-    def weighted_objectives(self, section: config.PhaseMethod) -> list[tuple[float, Objective]]:
-        """The terms of a sum; any other method is one term of weight 1."""
-        if isinstance(section, config.Sum):
-            return [(term.weight, self._objective(term.method)) for term in section.terms]
-        return [(1.0, self._objective(section))]
-
     # Objectives with graders are imported where a run has them: other runs do without judges and
     # checks.
 
-    def _objective(self, section: config.PhaseMethod) -> Objective:
+    def objective(self, section: config.PhaseMethod) -> Objective:
         match section:
             case config.Distill():
                 return self._distill(section)
@@ -111,7 +103,13 @@ class _Builder:
 
                 return Srpo(section, self._grpo(section.reward), self._distill(section.distill))
             case config.Criterion():
-                return self._criterion(section)
+                from rcsd.graders.code import CodeJudge  # noqa: PLC0415
+                from rcsd.methods.criterion import Criterion, refuse_undecidable  # noqa: PLC0415
+
+                judge = CodeJudge()
+                refuse_undecidable(self.parts.examples, judge)
+                prompts = TeacherPrompts(self.settings.views, self.parts.policy.tokenizer)
+                return Criterion(section, self._distill(section.distill), judge, prompts)
             case config.Suppress():
                 return Suppress(section, self.worker)
         raise AssertionError(f"no objective: {section}")
@@ -122,15 +120,6 @@ class _Builder:
 
         rewards = build_rewards(section.rewards, self.parts.examples)
         return Grpo(section, self.worker, self.parts.teacher, rewards)
-
-    def _criterion(self, section: config.Criterion) -> Objective:
-        from rcsd.graders.code import CodeJudge  # noqa: PLC0415
-        from rcsd.methods.criterion import Criterion, refuse_undecidable  # noqa: PLC0415
-
-        judge = CodeJudge()
-        refuse_undecidable(self.parts.examples, judge)
-        prompts = TeacherPrompts(self.settings.views, self.parts.policy.tokenizer)
-        return Criterion(section, self._distill(section.distill), judge, prompts)
 
     def _distill(self, section: config.Distill) -> Distill:
         check_support(section, self.parts.policy)

@@ -34,23 +34,13 @@ class Criterion:
        teaches nothing.
     5. Where every criterion with positive points was failed, the teacher without them sees no
        rubric.
-
-    Args:
-        section: The threshold.
-        distill: The divergence.
-        judge: Decides which criteria were met.
-        prompts: Builds the prompts of teachers who see fewer criteria.
     """
 
     name = "criterion"
     has_teacher = True
 
     def __init__(
-        self,
-        section: config.Criterion,
-        distill: Distill,
-        judge: Judge,
-        prompts: TeacherPrompts,
+        self, section: config.Criterion, distill: Distill, judge: Judge, prompts: TeacherPrompts
     ) -> None:
         self.section, self.distill = section, distill
         self.reuses_targets = distill.reuses_targets
@@ -59,37 +49,33 @@ class Criterion:
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """A mask for each rollout: 1 at tokens that a failed criterion moves, 0 elsewhere."""
         judged = self.judge.judgements([(r.example, r.completion.text) for r in rollouts])
-        verdicts = [judgement.verdicts for judgement in judged]
         passed = [
-            _without_failed(rollout.example, row)
-            for rollout, row in zip(rollouts, verdicts, strict=True)
+            _without_failed(rollout.example, judgement.verdicts)
+            for rollout, judgement in zip(rollouts, judged, strict=True)
         ]
         prompts = [self.prompts.build(example) for example in passed]
-        # Only where something failed: the same prompt scored twice differs by rounding.
-        failed = [n for n, ids in enumerate(prompts) if ids != rollouts[n].teacher_ids]
-        masks = [(0.0,) * len(rollout.completion.token_ids) for rollout in rollouts]
-        for n, gaps in zip(failed, self._gaps(rollouts, prompts, failed), strict=True):
-            masks[n] = tuple(float(gap > self.section.min_nats) for gap in gaps)
-        tokens = [value for mask in masks for value in mask]
-        criteria = [verdict for row in verdicts for verdict in row]
-        metrics = {
-            "criterion/chosen_share": sum(tokens) / len(tokens),
-            "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
-            "criterion/all_failed_share": sum(e.rubric is None for e in passed) / len(passed),
-            "criterion/unscored_share": sum(v is None for v in criteria) / len(criteria),
-        }
-        return BatchSignals(masks, metrics)
 
-    def _gaps(
-        self, rollouts: Sequence[Rollout], prompts: Sequence[tuple[int, ...]], failed: Sequence[int]
-    ) -> list[list[float]]:
-        """Nats by which the failed criteria move each token of the completions that failed any."""
+        # Nats by which the failed criteria move each token, in two passes of the teacher. Only
+        # where something failed: the same prompt scored twice differs by rounding.
+        failed = [n for n, ids in enumerate(prompts) if ids != rollouts[n].teacher_ids]
         rows, worker = [rollouts[n] for n in failed], self.distill.worker
         with self.distill.teacher.weights():
             full = worker.sampled_log_q(rows, [rollout.teacher_ids for rollout in rows])
             partial = worker.sampled_log_q(rows, [prompts[n] for n in failed])
-        pairs = zip(full, partial, strict=True)
-        return [[abs(a - b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+        masks = [(0.0,) * len(rollout.completion.token_ids) for rollout in rollouts]
+        for n, with_all, with_passed in zip(failed, full, partial, strict=True):
+            pairs = zip(with_all, with_passed, strict=True)
+            masks[n] = tuple(float(abs(a - b) > self.section.min_nats) for a, b in pairs)
+
+        tokens = [value for mask in masks for value in mask]
+        verdicts = [verdict for judgement in judged for verdict in judgement.verdicts]
+        metrics = {
+            "criterion/chosen_share": sum(tokens) / len(tokens),
+            "criterion/nothing_failed_share": 1 - len(failed) / len(rollouts),
+            "criterion/all_failed_share": sum(e.rubric is None for e in passed) / len(passed),
+            "criterion/unscored_share": sum(v is None for v in verdicts) / len(verdicts),
+        }
+        return BatchSignals(masks, metrics)
 
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The distributions of the teacher who sees the whole rubric."""

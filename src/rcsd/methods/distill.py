@@ -41,12 +41,7 @@ OVERLAP_K = 20
 
 @dataclass(frozen=True)
 class TeacherTopK:
-    """The teacher's distribution on its own support.
-
-    Args:
-        log_p_TL: Log-probabilities of its K likeliest tokens, and of the tail if the loss has one.
-        ids_TK: Those tokens.
-    """
+    """The teacher's K likeliest tokens, their log-probabilities, and the tail's if there is one."""
 
     log_p_TL: Float[Tensor, "T L"]
     ids_TK: Int[Tensor, "T K"]
@@ -54,12 +49,7 @@ class TeacherTopK:
 
 @dataclass(frozen=True)
 class TeacherLogprobs:
-    """The teacher's log-probabilities of the sampled tokens.
-
-    Args:
-        log_p_T: Over the whole vocabulary, in nats.
-        entropy_T: Of the whole distribution, in nats.
-    """
+    """Log-probability of each sampled token, and entropy of the whole distribution, in nats."""
 
     log_p_T: Float[Tensor, " T"]
     entropy_T: Float[Tensor, " T"]
@@ -78,6 +68,7 @@ class TeacherTargets:
     monitored: Predictions
 
 
+@dataclass(eq=False)
 class Distill:
     """Rubric-conditioned self-distillation (RCSD, arXiv 2606.19327), and its relatives.
 
@@ -92,19 +83,17 @@ class Distill:
     2. The mean is over all tokens of the step, not a mean of micro-batch means.
     3. The end token is learned even where it is the pad token.
     4. The teacher sees the rubric alone, as the paper's text says, unless the views say otherwise.
-
-    Args:
-        section: Divergence, support, clip and temperature.
-        worker: Scores completions.
-        teacher: The teacher's weights.
     """
 
+    section: config.Distill
+    worker: RolloutWorker
+    teacher: Teacher
     name = "distill"
     has_teacher = True
 
-    def __init__(self, section: config.Distill, worker: RolloutWorker, teacher: Teacher) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.reuses_targets = not teacher.moves_within_a_step
+    def __post_init__(self) -> None:
+        """Note whether targets hold for several updates."""
+        self.reuses_targets = not self.teacher.moves_within_a_step
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """None: every token counts alike."""
@@ -120,14 +109,25 @@ class Distill:
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
     ) -> TeacherTopK | TeacherLogprobs | Predictions:
-        """Teacher targets, reduced to what the loss needs."""
+        """As much of the teacher's distributions as the loss needs."""
         support, temperature = self.section.support, self.section.temperature
+
+        def sampled_tokens(logits_TV: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:
+            log_p_TV = (logits_TV / temperature).log_softmax(-1)
+            entropy_T = torch.special.entr(log_p_TV.exp()).sum(-1)
+            return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy_T
+
+        def with_tail(logits_TV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            log_p_TV = (logits_TV / temperature).log_softmax(-1)
+            ids_TK = top_k_ids(log_p_TV, k)
+            return restrict(log_p_TV, ids_TK, "tail"), ids_TK
+
         if self.section.divergence.type == "sampled_token":
-            return TeacherLogprobs(*teacher.mapped(self._of_token, target_T))
+            return TeacherLogprobs(*teacher.mapped(sampled_tokens, target_T))
         if support.type != "teacher_top_k":
             return teacher
         if support.outside == "tail":
-            return TeacherTopK(*teacher.mapped(partial(self._with_tail, support.k)))
+            return TeacherTopK(*teacher.mapped(partial(with_tail, k=support.k)))
         ids_TK = teacher.mapped(partial(top_k_ids, k=support.k))
         # Not the logits that chose: the student's are summed as these are, also in bfloat16.
         log_p_TK = renormalised_from_logits(teacher.logits_at(ids_TK) / temperature)
@@ -169,20 +169,6 @@ class Distill:
             "teacher/end_probability_mean": positions.spread(end_W),
         }
 
-    def _of_token(
-        self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]
-    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
-        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-        entropy_T = torch.special.entr(log_p_TV.exp()).sum(-1)
-        return log_p_TV.gather(-1, target_T[:, None])[:, 0], entropy_T
-
-    def _with_tail(
-        self, k: int, logits_TV: Float[Tensor, "T V"]
-    ) -> tuple[Float[Tensor, "T L"], Int[Tensor, "T K"]]:
-        log_p_TV = (logits_TV / self.section.temperature).log_softmax(-1)
-        ids_TK = top_k_ids(log_p_TV, k)
-        return restrict(log_p_TV, ids_TK, "tail"), ids_TK
-
     def _on_support(
         self,
         logits_TV: Float[Tensor, "T V"],
@@ -203,10 +189,10 @@ class Distill:
             return self._divergence(log_p_TV, (logits_TV / temperature).log_softmax(-1))
         ids_TK = top_k_ids(logits_TV.detach(), support.k)
         log_p_TL = restrict(log_p_TV, ids_TK, support.outside)
-        if support.outside == "renormalise":
-            log_q_TK = renormalised_from_logits(logits_TV.gather(-1, ids_TK) / temperature)
-            return self._divergence(log_p_TL, log_q_TK)
-        return self._on_support(logits_TV, log_p_TL, ids_TK)
+        if support.outside == "tail":
+            return self._on_support(logits_TV, log_p_TL, ids_TK)
+        log_q_TK = renormalised_from_logits(logits_TV.gather(-1, ids_TK) / temperature)
+        return self._divergence(log_p_TL, log_q_TK)
 
     def _overlap_and_end(
         self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]

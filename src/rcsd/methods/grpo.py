@@ -14,7 +14,6 @@ from rcsd.methods.policy_gradient import (
     clipped_surrogate,
     frozen_kl_terms,
     group_advantages,
-    is_clipped,
     reduction_weights,
 )
 from rcsd.methods.rollouts import RolloutWorker
@@ -41,6 +40,7 @@ class GrpoSignal:
     frozen_log_q: tuple[float, ...] = ()
 
 
+@dataclass(eq=False)
 class Grpo:
     """Group-relative policy optimisation (GRPO, arXiv 2402.03300), and Dr. GRPO (arXiv 2503.20783).
 
@@ -65,38 +65,54 @@ class Grpo:
        term), as in TRL, so the step's size does not depend on how many there are. Both are counted.
 
     Args:
-        section: Rewards, clip, normalisation, reduction and KL weight.
-        worker: Scores completions; its number of completions is the size of a group.
+        worker: Its number of completions is the size of a group.
         teacher: The frozen weights, for the KL term.
-        rewards: One for each of the section's.
     """
 
+    section: config.Grpo
+    worker: RolloutWorker
+    teacher: Teacher
+    rewards: Sequence[Reward]
     name = "grpo"
     has_teacher = False
     reuses_targets = True
 
-    def __init__(
-        self,
-        section: config.Grpo,
-        worker: RolloutWorker,
-        teacher: Teacher,
-        rewards: Sequence[Reward],
-    ) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.rewards = rewards
-
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """The reward of each completion, and its advantage over the others of its example."""
+        section, worker = self.section, self.worker
         scores, cost = self._scores([(r.example, r.completion) for r in rollouts])
-        totals = weighted_sums([reward.weight for reward in self.section.rewards], scores)
-        reward_NG = torch.tensor(totals, dtype=torch.float64)
-        reward_NG = reward_NG.view(-1, self.worker.num_completions)
-        advantage_NG, deviation_N = group_advantages(reward_NG, self.section.normalise_by_deviation)
-        metrics = self._reward_metrics(scores, totals) | cost
+        totals = weighted_sums([reward.weight for reward in section.rewards], scores)
+        reward_NG = torch.tensor(totals, dtype=torch.float64).view(-1, worker.num_completions)
+        advantage_NG, deviation_N = group_advantages(reward_NG, section.normalise_by_deviation)
+
+        # Means of the scored completions, and the share of the unscored.
+        columns = {"score": totals}
+        if len(scores) > 1:
+            columns |= dict(zip((each.type for each in section.rewards), scores, strict=True))
+        metrics = {"reward/unscored_share": sum(map(math.isnan, totals)) / len(totals), **cost}
+        for name, values in columns.items():
+            scored = [value for value in values if not math.isnan(value)]
+            if scored:
+                metrics[f"reward/{name}_mean"] = sum(scored) / len(scored)
         metrics["reward/std_mean"] = deviation_N.mean().item()
         metrics["reward/no_spread_share"] = (deviation_N == 0).double().mean().item()
-        signals = self._signals(rollouts, advantage_NG.flatten().tolist())
-        return BatchSignals(signals, metrics, self.section.updates_per_batch, totals)
+
+        # What the loss needs of each completion.
+        lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+        weights = reduction_weights(lengths, section.reduction, worker.decoding.max_tokens)
+        sampled = frozen = [()] * len(rollouts)
+        if section.updates_per_batch > 1:
+            sampled = worker.sampled_log_q(rollouts)
+        if section.kl_weight > 0:
+            with self.teacher.weights():
+                frozen = worker.sampled_log_q(rollouts)
+        advantages = advantage_NG.flatten().tolist()
+        rows = zip(advantages, lengths, weights, sampled, frozen, strict=True)
+        signals = [
+            GrpoSignal((advantage,) * length, weight, *log_q)
+            for advantage, length, weight, *log_q in rows
+        ]
+        return BatchSignals(signals, metrics, section.updates_per_batch, totals)
 
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> None:
         """None: the frozen weights have scored in `batch_signals`."""
@@ -113,9 +129,9 @@ class Grpo:
         if section.updates_per_batch > 1:
             sampled_T = per_token([s.sampled_log_q for s in signals])
         bounds = (section.clip_low, section.clip_high)
-        loss_T = weight_T * clipped_surrogate(log_q_T, sampled_T, advantage_T, *bounds)
-        clipped_T = is_clipped(log_q_T, sampled_T, advantage_T, *bounds).float()
-        metrics = {"loss/policy_mean": loss_T, "loss/ratio_clipped_share": clipped_T}
+        surrogate_T, clipped_T = clipped_surrogate(log_q_T, sampled_T, advantage_T, *bounds)
+        loss_T = weight_T * surrogate_T
+        metrics = {"loss/policy_mean": loss_T, "loss/ratio_clipped_share": clipped_T.float()}
         if section.kl_weight > 0:
             log_p_T = per_token([s.frozen_log_q for s in signals])
             kl_T = frozen_kl_terms(log_p_T, log_q_T, sampled_T if section.kl_by_ratio else None)
@@ -142,36 +158,3 @@ class Grpo:
         for metrics in (each for _, share in shares for each in share):
             cost.update(metrics)
         return [[s for share in column for s in share] for column in columns], dict(cost)
-
-    def _reward_metrics(
-        self, scores: Sequence[Sequence[float]], totals: Sequence[float]
-    ) -> dict[str, float]:
-        """Means of the scored completions, and the share of the unscored."""
-        columns = {"score": totals}
-        if len(scores) > 1:
-            types = [reward.type for reward in self.section.rewards]
-            columns |= dict(zip(types, scores, strict=True))
-        metrics = {"reward/unscored_share": sum(map(math.isnan, totals)) / len(totals)}
-        for name, values in columns.items():
-            scored = [value for value in values if not math.isnan(value)]
-            if scored:
-                metrics[f"reward/{name}_mean"] = sum(scored) / len(scored)
-        return metrics
-
-    def _signals(
-        self, rollouts: Sequence[Rollout], advantages: Sequence[float]
-    ) -> list[GrpoSignal]:
-        section, worker = self.section, self.worker
-        lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
-        weights = reduction_weights(lengths, section.reduction, worker.decoding.max_tokens)
-        sampled = frozen = [()] * len(rollouts)
-        if section.updates_per_batch > 1:
-            sampled = worker.sampled_log_q(rollouts)
-        if section.kl_weight > 0:
-            with self.teacher.weights():
-                frozen = worker.sampled_log_q(rollouts)
-        columns = zip(advantages, lengths, weights, sampled, frozen, strict=True)
-        return [
-            GrpoSignal((advantage,) * length, weight, *log_q)
-            for advantage, length, weight, *log_q in columns
-        ]

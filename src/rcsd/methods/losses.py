@@ -60,11 +60,6 @@ def jsd_terms(log_p_TK: Buckets, log_q_TK: Buckets, beta: float) -> Buckets:
 
     Bounded, so no single position dominates a step. RGSD (arXiv 2606.12507) takes beta 0.5.
 
-    Args:
-        log_p_TK: Teacher.
-        log_q_TK: Student.
-        beta: The teacher's weight, strictly between 0 and 1.
-
     Returns:
         One term an entry in nats, >= 0, not reduced; their sum is at most log 2.
 
@@ -106,18 +101,7 @@ def entropy(log_p_TK: Buckets) -> PerToken:
 
 
 def top_k_ids(log_p_TV: Float[Tensor, "T V"], k: int) -> Int[Tensor, "T K"]:
-    """Ids of the k most probable tokens, the most probable first.
-
-    Args:
-        log_p_TV: Log-probabilities or logits; the teacher's or the student's.
-        k: Size of the support, between 1 and V. With k = V nothing is left out.
-
-    Raises:
-        ValueError: k is less than 1 or more than V.
-    """
-    vocabulary = log_p_TV.shape[-1]
-    if not 1 <= k <= vocabulary:
-        raise ValueError(f"k must lie between 1 and the vocabulary's size {vocabulary}, not {k}.")
+    """Ids of the k most probable tokens, the most probable first."""
     return log_p_TV.topk(k, dim=-1).indices
 
 
@@ -138,20 +122,17 @@ def renormalised_from_logits(logits_TK: Float[Tensor, "T K"]) -> Float[Tensor, "
     return logits_TK.log_softmax(-1)
 
 
-def restrict_gathered(
-    log_p_TK: Float[Tensor, "T K"], outside: Outside, log_rest_T: PerToken | None = None
+def restrict(
+    log_p_TV: Float[Tensor, "T V"], ids_TK: Int[Tensor, "T K"], outside: Outside
 ) -> Buckets:
-    """Distribution on a support, from log-probabilities that were gathered already.
+    """Distribution on a support, from the full one.
 
     ``renormalise`` scales the support's mass to 1 (RCSD, arXiv 2606.19327). ``tail`` keeps it and
     adds one more bucket, log(1 - sum_k p_k): the divergence is then a lower bound of the full one.
+    The tail is summed over the rest of the vocabulary, so it keeps its precision and its gradient
+    however small it is; 1 - sum is lost in float32 below about 1e-6.
 
-    Args:
-        log_p_TK: Normalised over the full vocabulary, then gathered on K distinct tokens.
-        outside: What becomes of the mass outside the support.
-        log_rest_T: The log of that mass, for the tail, where the caller has it exactly, from a
-            logsumexp over the rest of the vocabulary. Without it the tail is 1 - sum, which float32
-            does not resolve below about 1e-6: a smaller one stays there, without gradient.
+    The support has K distinct tokens a position, the same ones for p and q.
 
     Returns:
         [T, K], or [T, K + 1] with the tail last.
@@ -160,58 +141,22 @@ def restrict_gathered(
         ValueError: ``renormalise`` on a support of a single token.
     """
     if outside == "renormalise":
-        return renormalised_from_logits(log_p_TK)
-    if log_rest_T is None:
-        finfo = torch.finfo(log_p_TK.dtype)
-        # The sum may round to 1 or more. A tail of a few eps is rounding noise, and the gradient
-        # of its logarithm, 1 / tail, would make the noise large.
-        log_kept_T = log_p_TK.clamp(min=finfo.min).logsumexp(-1).clamp(max=-8 * finfo.eps)
-        log_rest_T = (-log_kept_T.expm1()).log()
-    return torch.cat([log_p_TK, log_rest_T.unsqueeze(-1)], dim=-1)
-
-
-def restrict(
-    log_p_TV: Float[Tensor, "T V"], ids_TK: Int[Tensor, "T K"], outside: Outside
-) -> Buckets:
-    """Distribution on a support, from the full one: gather, then ``restrict_gathered``.
-
-    The slow, exact sibling: its tail is summed over the rest of the vocabulary, so it keeps its
-    precision and its gradient however small it is. Returns and errors as there.
-
-    Args:
-        log_p_TV: Teacher or student.
-        ids_TK: The support: K distinct tokens a position, the same ones for p and q.
-        outside: What becomes of the mass outside the support.
-    """
-    log_rest_T = None
-    if outside == "tail":
-        # Not -inf: where all of the rest is masked, its logsumexp would have a NaN gradient.
-        nothing = math.log(torch.finfo(log_p_TV.dtype).tiny)
-        log_rest_T = log_p_TV.scatter(-1, ids_TK, nothing).logsumexp(-1)
-    return restrict_gathered(log_p_TV.gather(-1, ids_TK), outside, log_rest_T)
-
-
-def token_clip_weights(divergence_T: PerToken, max_nats: float) -> PerToken:
-    """Weights of positions, min(1, c / d_t), detached.
-
-    Args:
-        divergence_T: Divergence d_t of each position in nats, finite.
-        max_nats: The cap c, above 0.
-
-    Returns:
-        One weight a position in (0, 1]; exactly 1 where d_t <= c.
-    """
-    divergence_T = divergence_T.detach()
-    return torch.where(divergence_T > max_nats, max_nats / divergence_T, 1.0)
+        return renormalised_from_logits(log_p_TV.gather(-1, ids_TK))
+    # Not -inf: where all of the rest is masked, its logsumexp would have a NaN gradient.
+    nothing = math.log(torch.finfo(log_p_TV.dtype).tiny)
+    log_rest_T = log_p_TV.scatter(-1, ids_TK, nothing).logsumexp(-1)
+    # Gathered last: its gradient, as wide as the vocabulary, is freed before the other is made.
+    return torch.cat([log_p_TV.gather(-1, ids_TK), log_rest_T.unsqueeze(-1)], dim=-1)
 
 
 def clip_tokens(divergence_T: PerToken, max_nats: float) -> PerToken:
-    """Divergences of positions, capped by their ``token_clip_weights``: min(1, c / d_t) d_t.
+    """Divergences of positions, capped by a detached weight: min(1, c / d_t) d_t.
 
     A position above the cap keeps its gradient's direction; the length is scaled by c / d_t.
     Every other position is untouched. In nats, at most c, not reduced.
     """
-    return token_clip_weights(divergence_T, max_nats) * divergence_T
+    fixed_T = divergence_T.detach()
+    return torch.where(fixed_T > max_nats, max_nats / fixed_T, 1.0) * divergence_T
 
 
 def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:

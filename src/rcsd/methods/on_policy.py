@@ -27,11 +27,8 @@ MIN_MONITORED_TOKENS, MIN_MONITORED_SHARE = 256, 1 / 8
 class BatchSignals:
     """Per-rollout rewards, advantages and masks, computed once per step before the loss.
 
-    Args:
-        signals: One for each rollout, of the objective's own type.
-        metrics: By name.
-        num_updates: Number of optimizer updates from the batch.
-        rewards: One for each rollout, NaN where unscored; None: the objective has no rewards.
+    Signals are of the objective's own type; rewards are NaN where unscored, and None where the
+    objective has none.
     """
 
     signals: Sequence[Any]
@@ -49,8 +46,6 @@ class MonitorPositions:
     that they are the same however it is split.
 
     Args:
-        index_W: Monitored ones of the T positions.
-        num_positions: T.
         weight: Tokens of the step for each monitored one.
     """
 
@@ -67,13 +62,7 @@ class MonitorPositions:
 def monitor_positions(
     microbatch: Sequence[Rollout], num_tokens: int, device: torch.device
 ) -> MonitorPositions:
-    """Every n-th token of the step.
-
-    Args:
-        microbatch: Some of the step's rollouts.
-        num_tokens: Of the whole step.
-        device: Device of the index.
-    """
+    """Every n-th of the step's ``num_tokens`` tokens."""
     stride = min(round(1 / MIN_MONITORED_SHARE), max(1, num_tokens // MIN_MONITORED_TOKENS))
     index: list[int] = []
     start = 0
@@ -87,13 +76,7 @@ def monitor_positions(
 
 @dataclass(frozen=True)
 class StudentForward:
-    """The student's forward pass over a micro-batch.
-
-    Args:
-        predictions: Next-token predictions at the T completion positions, with gradient.
-        target_T: The sampled tokens.
-        positions: Positions at which monitors may look at the whole vocabulary.
-    """
+    """The student's next-token predictions, with gradient, and the tokens that were sampled."""
 
     predictions: Predictions
     target_T: Int[Tensor, " T"]
@@ -124,13 +107,7 @@ class Objective(Protocol):
         ...
 
     def terms(self, signals: Sequence[Any], targets: Any, forward: StudentForward) -> LossTerms:
-        """The loss at each position, and metrics.
-
-        Args:
-            signals: Of the micro-batch's rollouts, as `batch_signals` gave them.
-            targets: As `targets` gave them.
-            forward: The student's pass.
-        """
+        """The loss at each position, and metrics; from what `batch_signals` and `targets` gave."""
         ...
 
 
@@ -141,10 +118,8 @@ class OnPolicy:
     forward pass of the student for all objectives.
 
     Args:
-        worker: Samples and scores.
         objectives: With their weights w_i; of different names.
-        freshness: Limit on the lag between the weights that sampled and those that learn; None: not
-            checked.
+        freshness: Limit on the lag of the weights that sampled; None: not checked.
     """
 
     def __init__(
@@ -180,12 +155,12 @@ class OnPolicy:
         self._targets.clear()
 
         columns = zip(*(signals.signals for signals in computed), strict=True)
-        rollouts = [replace(r, signals=s) for r, s in zip(rollouts, columns, strict=True)]
-        rewards = next(
-            (signals.rewards for signals in computed if signals.rewards is not None), None
-        )
-        if rewards is not None:
-            rollouts = [replace(r, reward=x) for r, x in zip(rollouts, rewards, strict=True)]
+        rewards = next((each.rewards for each in computed if each.rewards is not None), None)
+        rewards = [None] * len(rollouts) if rewards is None else rewards
+        rollouts = [
+            replace(rollout, signals=signals, reward=reward)
+            for rollout, signals, reward in zip(rollouts, columns, rewards, strict=True)
+        ]
         return Batch(rollouts, metrics, self._num_updates, self.worker.policy.packs)
 
     def loss(
@@ -219,9 +194,8 @@ class OnPolicy:
             loss_T = loss_T if importance_T is None else loss_T * importance_T
             losses.append(weight * token_mean(loss_T, num_tokens))
             for name, value_T in terms.items():
-                is_taken = name in metrics
-                unique = name.replace("/", f"-{objective.name}/", 1) if is_taken else name
-                metrics[unique] = value_T
+                own = name.replace("/", f"-{objective.name}/", 1)
+                metrics[own if name in metrics else name] = value_T
         loss = torch.stack(losses).sum()
         shares = {name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()}
         if len(losses) > 1:
@@ -268,21 +242,18 @@ class OnPolicy:
         """
         if self.freshness is None or self.freshness.cap is None or not self._stale:
             return None
-        stale = [r for r in microbatch if r.index in self._stale]
+        with torch.no_grad():
+            log_q_T = target_log_q(forward.predictions, forward.target_T, self.worker.temperature)
+        weights = []
         lengths = [len(rollout.completion.token_ids) for rollout in microbatch]
-        if any(rollout.index not in self._importance for rollout in stale):
-            with torch.no_grad():
-                log_q_T = target_log_q(
-                    forward.predictions, forward.target_T, self.worker.temperature
-                )
-            for rollout, log_q_t in zip(microbatch, log_q_T.split(lengths), strict=True):
-                if rollout.index in self._stale:
-                    sampled_t = self.worker.per_token([rollout.completion.log_q])
-                    weight_t = importance_weights(log_q_t, sampled_t, self.freshness.cap)
-                    self._importance[rollout.index] = weight_t
-        fresh = (torch.ones(length, device=forward.target_T.device) for length in lengths)
-        rows = zip(microbatch, fresh, strict=True)
-        return torch.cat([self._importance.get(r.index, ones_t) for r, ones_t in rows])
+        for rollout, log_q_t in zip(microbatch, log_q_T.split(lengths), strict=True):
+            weight_t = torch.ones_like(log_q_t)
+            if rollout.index in self._stale:
+                sampled_t = self.worker.per_token([rollout.completion.log_q])
+                now_t = importance_weights(log_q_t, sampled_t, self.freshness.cap)
+                weight_t = self._importance.setdefault(rollout.index, now_t)
+            weights.append(weight_t)
+        return torch.cat(weights)
 
     def _entropy_and_end(
         self, logits_TV: Float[Tensor, "T V"]

@@ -27,9 +27,7 @@ def group_advantages(
     deviation makes an example count more the more its completions agree; Dr. GRPO (arXiv
     2503.20783) leaves it out. The deviation has G - 1 in its denominator.
 
-    Args:
-        reward_NG: Rewards; NaN is unscored, and left out of its group's mean and deviation.
-        by_deviation: Whether to divide.
+    A reward of NaN is unscored, and left out of its group's mean and deviation.
 
     Returns:
         Advantages, exactly 0 where unscored and in groups without spread; and the deviation of each
@@ -64,7 +62,7 @@ def clipped_surrogate(
     advantage_T: PerToken,
     clip_low: float,
     clip_high: float,
-) -> PerToken:
+) -> tuple[PerToken, Bool[Tensor, " T"]]:
     """PPO's surrogate for tokens that an earlier state of the student sampled.
 
         loss_t = -min(ratio_t a_t, clip(ratio_t, 1 - low, 1 + high) a_t),
@@ -73,33 +71,17 @@ def clipped_surrogate(
     Once a token's probability has moved far enough in the direction of its advantage it has no
     gradient any more (arXiv 1707.06347, equation 7; two bounds: DAPO, arXiv 2503.14476).
 
-    Args:
-        log_q_T: The student's present log-probability.
-        sampled_log_q_T: Its log-probability when the token was sampled; gets no gradient.
-        advantage_T: Of either sign; gets no gradient.
-        clip_low: How far the ratio may fall below 1, in (0, 1).
-        clip_high: How far it may rise above 1, above 0.
+    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient.
 
     Returns:
-        One loss a position, of either sign, not reduced.
+        One loss a position, of either sign, not reduced; and a mask of those without gradient.
     """
     ratio_T = (log_q_T - sampled_log_q_T.detach()).exp()
     advantage_T = advantage_T.detach()
-    clipped_T = ratio_T.clamp(1 - clip_low, 1 + clip_high)
-    return -torch.minimum(ratio_T * advantage_T, clipped_T * advantage_T)
-
-
-def is_clipped(
-    log_q_T: PerToken,
-    sampled_log_q_T: PerToken,
-    advantage_T: PerToken,
-    clip_low: float,
-    clip_high: float,
-) -> Bool[Tensor, " T"]:
-    """Mask of tokens without gradient in `clipped_surrogate`: the ratio has moved far enough."""
-    ratio_T = (log_q_T - sampled_log_q_T).exp()
-    below_T = (ratio_T < 1 - clip_low) & (advantage_T < 0)
-    return below_T | ((ratio_T > 1 + clip_high) & (advantage_T > 0))
+    low, high = 1 - clip_low, 1 + clip_high
+    loss_T = -torch.minimum(ratio_T * advantage_T, ratio_T.clamp(low, high) * advantage_T)
+    below_T, above_T = (ratio_T < low) & (advantage_T < 0), (ratio_T > high) & (advantage_T > 0)
+    return loss_T, below_T | above_T
 
 
 def frozen_kl_terms(
@@ -114,11 +96,7 @@ def frozen_kl_terms(
     dependence on q is left out. The ratio puts it back (DeepSeek-V3.2, arXiv 2512.02556), where its
     value is 1 too: at one position the gradient is then (log q - log p) times that of log q.
 
-    Args:
-        log_p_T: Of the frozen weights; gets no gradient.
-        log_q_T: The student's.
-        sampled_log_q_T: The student's when the token was sampled, which gets no gradient; None
-            leaves the ratio out.
+    Without ``sampled_log_q_T`` the ratio is left out; ``log_q_T`` alone gets a gradient.
 
     Returns:
         One estimate a position in nats, >= 0, not reduced.
@@ -147,9 +125,6 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
         lengths: Tokens of each completion of the whole step, at least 1 each.
         reduction: Which of the three.
         max_tokens: Longest completion that may be sampled.
-
-    Returns:
-        One weight, above 0, for each completion.
     """
     total, count = sum(lengths), len(lengths)
     if reduction == "sequence":
@@ -160,12 +135,7 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
 
 
 def least_likely(log_q_T: PerToken, share: float) -> Bool[Tensor, " T"]:
-    """The least likely tokens: exactly round(share T) of them, the earlier first among equals.
-
-    Args:
-        log_q_T: The student's log-probability of each sampled token.
-        share: In (0, 1].
-    """
+    """The least likely tokens: exactly round(share T) of them, the earlier first among equals."""
     chosen_T = torch.zeros_like(log_q_T, dtype=torch.bool)
     chosen_T[log_q_T.argsort(stable=True)[: round(share * len(log_q_T))]] = True
     return chosen_T

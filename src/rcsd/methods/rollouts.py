@@ -28,14 +28,10 @@ class RolloutWorker:
     """Samples completions in the student's view, and scores tokens in either view.
 
     Args:
-        policy: The model, its padding and end tokens.
         scorer: Predicts completion tokens, under the present weights of the policy.
-        engine: Samples.
         decoding: Sampling parameters; all probabilities here are at its temperature.
         num_completions: Completions of each example.
         max_tokens_per_microbatch: Budget of one forward pass; lowered where memory runs out.
-        seed: Of the run.
-        ranks: Processes that share the scoring.
     """
 
     policy: Policy
@@ -53,12 +49,7 @@ class RolloutWorker:
         return self.decoding.temperature or 1.0
 
     def rollouts(self, prompts: Sequence[PromptPair], step: int) -> list[Rollout]:
-        """Sample completions of all prompts; those of one prompt stand together.
-
-        Args:
-            prompts: One for each example.
-            step: Counted from 0.
-        """
+        """Sample completions of all prompts; those of one prompt stand together."""
         completions = self.engine.sample(*self.sampling_request(prompts, step))
         starts = list(accumulate((len(c.token_ids) for c in completions), initial=0))
         rows = zip(self._repeated(prompts), completions, strict=True)
@@ -80,17 +71,8 @@ class RolloutWorker:
     def predictions(
         self, prompts: Sequence[Sequence[int]], microbatch: Sequence[Rollout]
     ) -> tuple[Predictions, Int[Tensor, " T"]]:
-        """Run the model on prompts with their completions.
-
-        Args:
-            prompts: The student's or the teacher's, one for each rollout.
-            microbatch: The completions.
-
-        Returns:
-            Predictions at each completion position, and the sampled token there.
-        """
-        completions = [rollout.completion.token_ids for rollout in microbatch]
-        policy = self.policy
+        """Predictions at each completion position, and the sampled token there."""
+        completions, policy = [r.completion.token_ids for r in microbatch], self.policy
         if policy.packs:
             rows = packed(prompts, completions, policy.device)
         else:
@@ -98,25 +80,19 @@ class RolloutWorker:
         return self.scorer(rows), rows.target_T
 
     def sampled_log_q(
-        self,
-        rollouts: Sequence[Rollout],
-        prompts: Sequence[Sequence[int]] | None = None,
+        self, rollouts: Sequence[Rollout], prompts: Sequence[Sequence[int]] | None = None
     ) -> list[tuple[float, ...]]:
         """Log-probabilities of the sampled tokens of each completion, in nats, without gradient.
 
         Under the policy's present weights, so inside ``teacher.weights()`` under the teacher's.
-        Each rank scores its share; all ranks get all.
-
-        Args:
-            rollouts: The completions.
-            prompts: Prompt under which each is scored; None takes the student's.
+        Each rank scores its share; all ranks get all. Prompts are the student's unless given.
         """
         if prompts is None:
             prompts = [rollout.student_ids for rollout in rollouts]
         rows = [replace(rollout, index=n) for n, rollout in enumerate(rollouts)]
         local_rollouts = rows[self.ranks.share(len(rows))]
 
-        def score(microbatch: list[Rollout]) -> dict[int, tuple[float, ...]]:
+        def score(microbatch: list[Rollout], _: bool = True) -> dict[int, tuple[float, ...]]:
             self.ranks.interrupts.check()
             with evaluating(self.scorer):
                 shared = [prompts[rollout.index] for rollout in microbatch]
@@ -129,12 +105,10 @@ class RolloutWorker:
             split = partial(split_microbatches, local_rollouts, packs=self.policy.packs)
             if self.ranks.lockstep and rows:
                 microbatches = split(self.max_tokens_per_microbatch.value)
-                scored = in_lockstep(
-                    microbatches, shortest(rows), self.ranks, lambda rollouts, _: score(rollouts)
-                )
+                scored = in_lockstep(microbatches, shortest(rows), self.ranks, score)
             else:
                 scored = in_microbatches(split, self.max_tokens_per_microbatch, score)
-            by_index = {index: row for part in scored for index, row in part.items()}
+            by_index = {index: row for microbatch in scored for index, row in microbatch.items()}
             return [by_index[rollout.index] for rollout in local_rollouts]
 
         shares = self.ranks.all_gather_results(score_share, has_collectives=self.ranks.lockstep)

@@ -1,7 +1,7 @@
 """Supervised fine-tuning on solutions or gold rubrics, and on the model's own habits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from rcsd.models.teacher import Teacher
 from rcsd.types import Completion, Example, Rollout
 
 
+@dataclass(eq=False)
 class Sft:
     """Negative log-likelihood of the examples' solutions: ``-1/N sum_t log q(y_t | x, y_<t)``.
 
@@ -28,21 +29,13 @@ class Sft:
     none.
 
     Args:
-        section: The share of habits.
-        writes: Solutions (``answer``) or gold rubrics (``rubric``).
-        worker: Scores solutions, and samples habits.
         teacher: The frozen weights, which answer in the student's view.
     """
 
-    def __init__(
-        self,
-        section: config.Sft,
-        writes: Literal["answer", "rubric"],
-        worker: RolloutWorker,
-        teacher: Teacher,
-    ) -> None:
-        self.section, self.worker, self.teacher = section, worker, teacher
-        self.writes: Literal["answer", "rubric"] = writes
+    section: config.Sft
+    writes: Literal["answer", "rubric"]
+    worker: RolloutWorker
+    teacher: Teacher
 
     def collect(self, prompts: Sequence[PromptPair], step: int) -> Batch:
         """Solutions, and the frozen weights' answers."""
@@ -81,10 +74,8 @@ def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str
     Raises:
         DataError: If it has none.
     """
-    if writes == "rubric":
-        if example.rubric is None:
-            raise DataError(f"example {example.id!r} has none, but sft learns it", field="rubric")
-        return rubric_json(example.rubric)
-    if example.solution is None:
-        raise DataError(f"example {example.id!r} has none, but sft learns it", field="solution")
-    return example.solution
+    value = example.rubric if writes == "rubric" else example.solution
+    if value is None:
+        field = "rubric" if writes == "rubric" else "solution"
+        raise DataError(f"example {example.id!r} has none, but sft learns it", field=field)
+    return value if isinstance(value, str) else rubric_json(value)

@@ -1,7 +1,7 @@
 """Reward for right completions, distillation for wrong ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -13,19 +13,6 @@ from rcsd.types import Rollout
 
 ROUNDING = 1e-9
 """A weighted sum of rewards may fall short of its highest value by rounding alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class SrpoSignal:
-    """The route of one completion.
-
-    Args:
-        policy: GRPO's signal; without effect where the completion is wrong.
-        is_right: Whether it goes to GRPO; else, or unscored, to the teacher.
-    """
-
-    policy: GrpoSignal
-    is_right: bool
 
 
 class Srpo:
@@ -48,11 +35,6 @@ class Srpo:
     4. The advantages of right completions are over all completions of the group, wrong ones
        included; a group that is all right has none.
     5. A completion that could not be scored is distilled.
-
-    Args:
-        section: The least reward of a right completion, and beta.
-        reward: Objective of the right ones.
-        distill: Objective of the wrong ones.
     """
 
     name = "srpo"
@@ -64,13 +46,18 @@ class Srpo:
         self._highest = sum(reward.weight for reward in section.reward.rewards)
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
-        """Advantages of the right completions; which ones are distilled."""
+        """Advantages of the right completions; a weight of 0 means that the teacher takes it."""
         rewarded = self.reward.batch_signals(rollouts)
         assert rewarded.rewards is not None
         least = self.section.right_share * self._highest - ROUNDING
-        pairs = zip(rewarded.signals, rewarded.rewards, strict=True)
-        signals = [_routed(policy, is_right=reward >= least) for policy, reward in pairs]
-        share = sum(signal.is_right for signal in signals) / len(signals)
+        # A wrong completion has no policy gradient: no advantage, and no KL term, which is GRPO's.
+        signals = [
+            signal
+            if reward >= least
+            else replace(signal, advantages=(0.0,) * len(signal.advantages), weight=0.0)
+            for signal, reward in zip(rewarded.signals, rewarded.rewards, strict=True)
+        ]
+        share = sum(signal.weight > 0 for signal in signals) / len(signals)
         metrics = {**rewarded.metrics, "srpo/right_share": share}
         return replace(rewarded, signals=signals, metrics=metrics)
 
@@ -79,22 +66,14 @@ class Srpo:
         return self.distill.targets(microbatch, positions)
 
     def terms(
-        self, signals: Sequence[SrpoSignal], targets: TeacherTargets, forward: StudentForward
+        self, signals: Sequence[GrpoSignal], targets: TeacherTargets, forward: StudentForward
     ) -> LossTerms:
         """GRPO's terms where completions are right, weighted divergences where they are wrong."""
-        policy = [signal.policy for signal in signals]
-        policy_T, metrics = self.reward.terms(policy, None, forward)
+        policy_T, metrics = self.reward.terms(signals, None, forward)
         divergence_T, distilled = self.distill.terms([None] * len(signals), targets, forward)
-        wrong = [[float(not s.is_right)] * len(s.policy.advantages) for s in signals]
+        wrong = [[float(signal.weight == 0)] * len(signal.advantages) for signal in signals]
         divergence_T = divergence_T * self.distill.worker.per_token(wrong)
         entropy_T = distilled["teacher/support_entropy_nats_mean"]
         sure_T = torch.exp(-self.section.entropy_weight * entropy_T)
         loss_T = policy_T + sure_T * divergence_T
         return loss_T, {**metrics, **distilled, "srpo/sureness_mean": sure_T}
-
-
-def _routed(policy: GrpoSignal, is_right: bool) -> SrpoSignal:
-    """A wrong completion has no policy gradient: no advantage, and no KL term, which is GRPO's."""
-    if not is_right:
-        policy = replace(policy, advantages=(0.0,) * len(policy.advantages), weight=0.0)
-    return SrpoSignal(policy, is_right)

@@ -30,14 +30,12 @@ class Freshness:
     def metrics(self, rollouts: Sequence[Rollout], step: int) -> dict[str, float]:
         """Lag of the completions in steps; empty where no version is known, or none may lag.
 
-        Args:
-            rollouts: Of a step.
-            step: Version of the present weights.
+        ``step`` is the version of the present weights.
 
         Raises:
             RunError: If one lags too far, or comes from a later version.
         """
-        lags = [lag for rollout in rollouts if (lag := _lag(rollout, step)) is not None]
+        lags = [step - v for r in rollouts if (v := r.completion.version) is not None]
         if not lags or max(lags) == min(lags) == self.max_lag_steps == 0:
             return {}
         is_far = max(lags) > self.max_lag_steps
@@ -48,7 +46,9 @@ class Freshness:
                 f"of step {step} learn; engine.max_lag_steps allows {self.max_lag_steps} between "
                 "them. A larger one, or engine.stale {type: weight}, lets them be learned from"
             )
-        if is_far and not all(_has_log_q(r) for r in rollouts if self._is_stale(r, step)):
+        stale = self.stale(rollouts, step)
+        completions = [rollout.completion for rollout in rollouts if rollout.index in stale]
+        if any(len(each.log_q) != len(each.token_ids) for each in completions):
             raise RunError(
                 f"step {step + 1}: completions lag by {max(lags)} steps and have no "
                 "log-probabilities to weight them by, since top_p, top_k or a grammar cut what was "
@@ -61,10 +61,10 @@ class Freshness:
 
     def stale(self, rollouts: Sequence[Rollout], step: int) -> frozenset[int]:
         """Indices of the rollouts that need importance weights."""
-        return frozenset(r.index for r in rollouts if self._is_stale(r, step))
-
-    def _is_stale(self, rollout: Rollout, step: int) -> bool:
-        return self.cap is not None and (_lag(rollout, step) or 0) > self.max_lag_steps
+        latest = step - self.max_lag_steps
+        versions = ((rollout.index, rollout.completion.version) for rollout in rollouts)
+        far = (index for index, version in versions if version is not None and version < latest)
+        return frozenset(far if self.cap is not None else ())
 
 
 def importance_weights(
@@ -77,11 +77,6 @@ def importance_weights(
     cap bounds the variance and leaves a bias towards the older ones. Truncated importance sampling,
     as in TRL (``vllm_importance_sampling_mode: token_truncate``); the behaviour policy's part of
     decoupled PPO in AReaL (arXiv 2505.24298).
-
-    Args:
-        log_q_T: Log-probabilities of the sampled tokens by the present weights, in nats.
-        sampled_log_q_T: By those that sampled, as the engine says.
-        cap: Above 0.
     """
     return (log_q_T - sampled_log_q_T).detach().exp().clamp(max=cap)
 
@@ -107,12 +102,3 @@ def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
     stale = getattr(engine, "stale", None)
     cap = stale.cap if isinstance(stale, config.WeightStale) else None
     return Freshness(config.max_lag_steps(engine, overlap), cap)
-
-
-def _lag(rollout: Rollout, step: int) -> int | None:
-    version = rollout.completion.version
-    return None if version is None else step - version
-
-
-def _has_log_q(rollout: Rollout) -> bool:
-    return len(rollout.completion.log_q) == len(rollout.completion.token_ids)

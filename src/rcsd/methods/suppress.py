@@ -1,6 +1,7 @@
 """The teacher-free control: the student's least likely tokens are made less likely still."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,6 +13,7 @@ from rcsd.models.logits import target_log_q
 from rcsd.types import Rollout
 
 
+@dataclass(eq=False)
 class Suppress:
     """A fixed negative advantage on the least likely sampled tokens, none on the others.
 
@@ -31,18 +33,13 @@ class Suppress:
     3. Chosen: exactly round(share T) tokens, before the step, by the student's own log-probability
        at the temperature of sampling.
     4. Chosen: the mean is over all tokens of the step, suppressed or not; the penalty is 1.
-
-    Args:
-        section: Share and penalty.
-        worker: Scores completions.
     """
 
+    section: config.Suppress
+    worker: RolloutWorker
     name = "suppress"
     has_teacher = False
     reuses_targets = True
-
-    def __init__(self, section: config.Suppress, worker: RolloutWorker) -> None:
-        self.section, self.worker = section, worker
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """An advantage for each token: the penalty at the least likely ones of the step."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.errors import ModelError, RunError
+from rcsd.io import new_folder
 from rcsd.models.hub import hub_name
 from rcsd.models.policy import Policy, load_policy, refuse_pickles
 from rcsd.models.scorer import causal_lm
@@ -50,13 +51,12 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
 
 
 def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
-    """Write a plain model, the result of `load_merged`; ModelError if ``out`` exists."""
-    if out.exists():
-        raise ModelError(f"{out} exists; choose another folder")
-    merged = load_merged(section, adapter)
-    merged.model.generation_config = merged.generation_config
-    merged.model.save_pretrained(out)
-    merged.tokenizer.save_pretrained(out)
+    """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
+    with new_folder(out) as unfinished:
+        merged = load_merged(section, adapter)
+        merged.model.generation_config = merged.generation_config
+        merged.model.save_pretrained(unfinished)
+        merged.tokenizer.save_pretrained(unfinished)
 
 
 def load_trained(section: config.Model) -> tuple[Policy, str]:

@@ -1,6 +1,5 @@
 """Steps of a pipeline. Each writes artifacts to disk and continues where it was cut off."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,10 +47,7 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
         progress(0, settings.steps if settings.budget is None else settings.budget.tokens, "")
         run(settings, resume=folder.record.is_file(), on_step=on_step)
     if merged is not None:
-        unfinished = merged.with_name(f"{merged.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        export_merged(settings.model, folder.model, unfinished)
-        unfinished.rename(merged)
+        export_merged(settings.model, folder.model, merged)
 
 
 def write(

@@ -28,7 +28,7 @@ from rcsd.data.views import PromptTemplates, missing_parts
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.engines.build import build_engine
-from rcsd.errors import ConfigError, DataError, ModelError, RunError
+from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, sample_and_grade
 from rcsd.io import cache_folder, make_folder, write_json
@@ -293,16 +293,6 @@ def write_probe(measured: Probe, settings: config.Config, folder: Path) -> Path:
     make_folder(path)
     write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     return path
-
-
-def check_new(folder: Path) -> None:
-    """Refuse a folder that exists, before anything is measured.
-
-    Raises:
-        RunError: If it does.
-    """
-    if folder.exists():
-        raise RunError(f"{folder} exists; choose another folder with --out")
 
 
 def _load(

@@ -7,8 +7,9 @@ from itertools import count
 from pathlib import Path
 
 from rcsd.config.base import parse, read_tree
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import ConfigError
 from rcsd.evaluation.report import Outcome
+from rcsd.io import check_new
 from rcsd.models.hub import fetch_model
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_report import run_and_report
@@ -30,8 +31,7 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
     if model not in MODELS and not Path(model).is_dir():
         raise ConfigError(f"--model: no model or folder {model!r}; there are {', '.join(MODELS)}")
     out = out or _new_folder(Path("runs"), f"quickstart-{Path(model).name}")
-    if out.exists():
-        raise RunError(f"{out} exists; choose another folder with --out")
+    check_new(out)
     if model in MODELS:
         fetch_model(model)
     pipeline = build_pipeline(out, seed, model, quick)

@@ -4,7 +4,6 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,9 +18,6 @@ from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Completion, Rollout
 
-if TYPE_CHECKING:
-    from rcsd.engines.scripted import ScriptedEngine
-
 USED_SHARE = {"cuda": 0.85, "cpu": 0.6}
 """Share of the free memory that is used, by device; the allocator wastes some of the rest. On CPUs
 glibc held up to 1.47 times the bytes of the tensors (SmolLM2-135M with LoRA; 1.14 with full
@@ -32,25 +28,20 @@ COMING_COPIES = 3
 
 def resolve_max_tokens(
     settings: config.Config, folder: RunFolder, prompts: Sequence[PromptPair], parts: MethodParts
-) -> int:
-    """Set the limit of ``auto``: measured, the least over all ranks; on resume the record's.
-
-    Returns:
-        The limit, also where the configuration gives it.
-    """
-    limit, ranks = parts.max_tokens_per_microbatch, parts.ranks
-    if settings.max_tokens_per_microbatch == "auto":
-        recorded = ranks.on_main(folder.max_tokens_per_microbatch)
-        if recorded is None:
-            free = free_bytes(parts.policy.device)
-            if parts.policy.device.type == "cpu":  # all processes share a machine's memory
-                free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            measured = ranks.all_gather_results(
-                lambda: largest_microbatch(settings, prompts, parts, free)
-            )
-            recorded = min(measured)
-        limit.value = recorded
-    return limit.value
+) -> None:
+    """Set the limit of ``auto``: measured, the least over all ranks; on resume the record's."""
+    if settings.max_tokens_per_microbatch != "auto":
+        return
+    ranks, device = parts.ranks, parts.policy.device
+    limit = ranks.on_main(folder.max_tokens_per_microbatch)
+    if limit is None:
+        free = free_bytes(device)
+        if device.type == "cpu":  # all processes share a machine's memory
+            free /= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        limit = min(
+            ranks.all_gather_results(lambda: largest_microbatch(settings, prompts, parts, free))
+        )
+    parts.max_tokens_per_microbatch.value = limit
 
 
 def largest_microbatch(
@@ -67,11 +58,7 @@ def largest_microbatch(
     are passed over instead of one each of the shortest two: they cost the most for each token.
     Weights, gradients and random numbers are left as they were.
 
-    Args:
-        settings: The run.
-        prompts: All of the run.
-        parts: Parts of the methods, which are built anew with random completions.
-        free_bytes: Memory for gradients, the optimizer's state and activations.
+    ``free_bytes`` are for gradients, the optimizer's state and activations.
 
     Returns:
         At least 1, and no more than a whole step of longest completions has.
@@ -79,15 +66,17 @@ def largest_microbatch(
     Raises:
         RunError: If the longest completion alone does not fit.
     """
-    policy = parts.policy
-    trial = replace(
-        parts,
-        engine=_random_engine(policy, settings.sampling.max_tokens),
-        max_tokens_per_microbatch=microbatch_limit(1),
-        ranks=Ranks(),
-    )
+    from rcsd.engines.scripted import ScriptedEngine  # noqa: PLC0415 (for auto alone)
+
+    # Methods whose completions are random tokens, as many as allowed.
+    policy, num_tokens = parts.policy, settings.sampling.max_tokens
+    ids = tuple(random.Random(0).choices(range(policy.vocab_size), k=num_tokens))
+    engine = ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
+    limit = microbatch_limit(1)
+    trial = replace(parts, engine=engine, max_tokens_per_microbatch=limit, ranks=Ranks())
     method_at = build_methods(settings, trial)
     methods = {id(method): method for method in map(method_at, range(settings.steps))}.values()
+
     trained = policy.trainable.values()
     share = USED_SHARE.get(policy.device.type, USED_SHARE["cpu"])
     for_activations = share * (free_bytes - COMING_COPIES * sum(p.nbytes for p in trained))
@@ -104,16 +93,15 @@ def largest_microbatch(
     finally:
         for parameter in trained:
             parameter.grad = None
+
     longest = max(microbatch_tokens([rollouts[-1]], policy.packs) for rollouts in rows)
-    return min(*fitting, longest * _max_rollouts_per_step(settings))
-
-
-def _random_engine(policy: Policy, num_tokens: int) -> "ScriptedEngine":
-    """An engine whose completions are random tokens, as many as allowed."""
-    ids = tuple(random.Random(0).choices(range(policy.vocab_size), k=num_tokens))
-    from rcsd.engines.scripted import ScriptedEngine  # noqa: PLC0415 (for auto alone)
-
-    return ScriptedEngine([Completion(ids, policy.tokenizer.decode(ids), finished=False)])
+    num_examples, num_completions = settings.examples_per_step, settings.completions_per_example
+    per_step = [
+        (phase.examples_per_step or num_examples)
+        * (phase.completions_per_example or num_completions)
+        for phase in settings.phases
+    ]
+    return min(*fitting, longest * max(per_step, default=num_examples))
 
 
 def _trial_rollouts(method: Method, prompts: Sequence[PromptPair]) -> list[Rollout]:
@@ -134,33 +122,19 @@ def _fitting_tokens(
         loss, _ = method.loss(microbatch, sum(len(r.completion.token_ids) for r in microbatch))
         loss.backward()
 
-    def peak(microbatch: list[Rollout]) -> int:
+    def peak(microbatch: list[Rollout]) -> tuple[int, int]:
         def run() -> None:
             in_microbatches(lambda _: [microbatch], microbatch_limit(1), backward)
 
-        return peak_bytes(run, policy.device)
-
-    def num_tokens(microbatch: list[Rollout]) -> int:
-        return microbatch_tokens(microbatch, policy.packs)
+        return peak_bytes(run, policy.device), microbatch_tokens(microbatch, policy.packs)
 
     # The longest first: it shows whether all fit, and its pass makes what is made only once.
-    longest, num_longest = peak([rows[-1]]), num_tokens([rows[-1]])
+    longest, num_longest = peak([rows[-1]])
     if 2 * longest > for_activations:
         return num_longest
     pair = [rows[0], rows[min(1, len(rows) - 1)]]
-    one, both = peak(pair[:1]), peak(pair)
-    num_one, num_both = num_tokens(pair[:1]), num_tokens(pair)
+    (one, num_one), (both, num_both) = peak(pair[:1]), peak(pair)
     per_token = (both - one) / (num_both - num_one)
     fixed = max(0.0, one - per_token * num_one)
     per_token = max(per_token, (longest - fixed) / num_longest)
     return int((for_activations - fixed) / per_token)
-
-
-def _max_rollouts_per_step(settings: config.Config) -> int:
-    """The most completions of any step."""
-    per_phase = [
-        (phase.examples_per_step or settings.examples_per_step)
-        * (phase.completions_per_example or settings.completions_per_example)
-        for phase in settings.phases
-    ]
-    return max(per_phase, default=settings.examples_per_step)

@@ -18,13 +18,7 @@ from rcsd.types import Example
 
 
 class ShuffledBatches:
-    """Examples in a new random order each epoch; the same for the same seed and step.
-
-    Args:
-        prompts: All examples.
-        per_step: Number of examples of each step.
-        seed: Random seed of the order.
-    """
+    """Examples in a new random order each epoch; the same for the same seed and step."""
 
     def __init__(self, prompts: Sequence[PromptPair], per_step: Sequence[int], seed: int) -> None:
         self.prompts, self._seed = prompts, seed
@@ -32,19 +26,13 @@ class ShuffledBatches:
 
     def take(self, step: int) -> list[PromptPair]:
         """The step's examples."""
-        return [self.prompts[index] for index in self._indices(step)]
+        places, size = range(self._ends[step], self._ends[step + 1]), len(self.prompts)
+        return [self.prompts[self._order(place // size)[place % size]] for place in places]
 
     def used(self, num_steps: int) -> list[int]:
         """Indices of the examples that the first steps take."""
         num_taken = self._ends[num_steps]
-        if num_taken >= len(self.prompts):
-            return list(range(len(self.prompts)))
         return sorted(self._order(0)[:num_taken])
-
-    def _indices(self, step: int) -> list[int]:
-        size = len(self.prompts)
-        places = range(self._ends[step], self._ends[step + 1])
-        return [self._order(place // size)[place % size] for place in places]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (lives as long as its run)
     def _order(self, epoch: int) -> list[int]:
@@ -81,8 +69,7 @@ def build_batches(
     num_cut = 0
     if views.analysis:
         used = batches.used(settings.steps)
-        cache = cache_folder() / "analyses"
-        chosen = [prompts[index] for index in used]
+        chosen, cache = [prompts[index] for index in used], cache_folder() / "analyses"
         continued, num_cut = with_analyses(
             chosen, views, policy, engine, cache, max_prompt_tokens, ranks
         )

@@ -1,17 +1,17 @@
 """Checkpoints: all that resuming needs; a damaged or unfinished one is never loaded.
 
 A checkpoint is a folder ``step-000050`` of safetensors files and one ``state.json``, which holds
-plain values, the rows of each tensor in each file, and size and SHA-256 of each file. It takes its
-name only once all of it is on the disk, so a kill leaves at most a folder of another name.
+plain values, the rows of each tensor in each file, and size and SHA-256 of each file.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,27 +24,26 @@ from torch.distributed.tensor import DTensor
 
 from rcsd.distributed import Ranks, local
 from rcsd.errors import DataError, RunError
-from rcsd.io import write_json
+from rcsd.io import digest, new_folder, write_json
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of a run.
-
-    Args:
-        tensors: By name. A sharded one has this rank's rows.
-        values: Plain values, as JSON has them.
-    """
+    """The state of a run: tensors by name, a sharded one with this rank's rows; plain values."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, owner: str) -> dict[str, Tensor]:
+        """The tensors called ``owner/...``, without their owner."""
+        places = {name.partition("/")[::2]: tensor for name, tensor in self.tensors.items()}
+        return {name: tensor for (first, name), tensor in places.items() if first == owner}
 
 
 class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        folder: Folder of all of them; every rank sees it.
         keep: Number of the newest that stay.
         ranks: Where tensors are sharded, each rank writes its rows; else the main rank writes all.
     """
@@ -68,23 +67,22 @@ class Checkpoints:
             RunError: If it cannot be written; those before it are as they were.
         """
         is_sharded = any(isinstance(tensor, DTensor) for tensor in state.tensors.values())
-        if not is_sharded and not self._ranks.is_main:
+        ranks = self._ranks if is_sharded else Ranks()
+        if not (is_sharded or self._ranks.is_main):
             return
-        unfinished = self._folder / "unfinished"
-        with self._reported(unfinished):
-            if self._ranks.is_main:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                unfinished.mkdir(parents=True)
-            if is_sharded:
-                self._ranks.all_gather(None)  # the folder is there
-            shard = _write_shard(unfinished, self._ranks, is_sharded, state.tensors)
-            shards = self._ranks.all_gather(shard) if is_sharded else [shard]
-            if self._ranks.is_main:
-                content = {"step": step, "values": dict(state.values), "shards": shards}
-                write_json(unfinished / "state.json", _sealed(content))
-                self._take_name(unfinished, step)
-            if is_sharded:
-                self._ranks.all_gather(None)  # it has its name
+        new = new_folder(self.path(step), replace=True) if ranks.is_main else nullcontext(None)
+        with self._named_errors():
+            self.drop_from(step + 1)
+            with new as made:
+                unfinished = ranks.all_gather(made)[0]
+                assert unfinished is not None
+                shards = ranks.all_gather(_write_shard(unfinished, ranks, state.tensors))
+                if ranks.is_main:
+                    content = {"step": step, "values": dict(state.values), "shards": shards}
+                    sealed = {"sha256": _digest(content), "content": content}
+                    write_json(unfinished / "state.json", sealed)
+            self._remove(self.steps()[: -self._keep])
+            ranks.all_gather(None)  # it has its name
 
     def load(
         self, like: Mapping[str, Tensor], on_warning: Callable[[str], object] = warnings.warn
@@ -104,7 +102,14 @@ class Checkpoints:
         step, content = self._ranks.on_main(lambda: self._newest_undamaged(on_warning))
         if content is None:
             return None
-        tensors = _read_shards(self.path(step), content["shards"], like)
+        pieces: dict[str, list[tuple[int, Path]]] = {}
+        for shard in content["shards"]:
+            for name, row in shard["rows"].items():
+                pieces.setdefault(name, []).append((row, self.path(step) / shard["file"]))
+        tensors = {
+            name: _read_rows(name, sorted(files), like.get(name.rpartition("/")[2]))
+            for name, files in pieces.items()
+        }
         return step, State(tensors, content["values"])
 
     def _newest_undamaged(
@@ -114,8 +119,8 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 content = _read_state(self.path(step), step)
-            except _DamagedError as error:
-                damages[step] = str(error)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                damages[step] = f"{self.path(step)}: {error}"
                 continue
             for damaged, why in damages.items():
                 path = self.path(damaged)
@@ -134,32 +139,23 @@ class Checkpoints:
             )
         return 0, None
 
-    def _take_name(self, unfinished: Path, step: int) -> None:
-        """Make the folder a checkpoint; remove later ones, and those that are too many."""
-        sync_folder(unfinished)
-        self.drop_from(step)
-        unfinished.rename(self.path(step))
-        sync_folder(self._folder)
-        self._remove(self.steps()[: -self._keep])
-
     def drop_from(self, step: int) -> None:
-        """Remove the checkpoints of this step and later ones."""
+        """Remove the checkpoints of this step and later ones, on the main rank."""
         self._remove([later for later in self.steps() if later >= step])
 
     def _remove(self, steps: Sequence[int]) -> None:
         removed = self._folder / "removed"
-        for step in steps:
+        for step in steps if self._ranks.is_main else ():
             shutil.rmtree(removed, ignore_errors=True)
             self.path(step).rename(removed)  # half a checkpoint must not have its name
             shutil.rmtree(removed, ignore_errors=True)
 
     @contextmanager
-    def _reported(self, unfinished: Path) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         """Turn an error of the disk into one that names the last checkpoint."""
         try:
             yield
         except (OSError, SafetensorError, DataError) as error:
-            shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
             steps = self.steps()
             last = f"the last one is {self.path(steps[-1])}" if steps else "there is none yet"
             raise RunError(
@@ -168,45 +164,18 @@ class Checkpoints:
             ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def sync_file(path: Path) -> None:
-    """Flush a file to the disk."""
+def _write_shard(folder: Path, ranks: Ranks, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write this rank's rows, on the main rank unsharded tensors too; returns the file's entry."""
+    rows = {
+        name: first_row(tensor) if isinstance(tensor, DTensor) else 0
+        for name, tensor in tensors.items()
+        if (ranks.is_main or isinstance(tensor, DTensor)) and local(tensor).numel()
+    }
+    path = folder / f"shard-{ranks.rank:05d}-of-{ranks.world_size:05d}.safetensors"
+    save_file({name: local(tensors[name]).detach().cpu().contiguous() for name in rows}, path)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-class _DamagedError(Exception):
-    """A checkpoint that is not as it was written."""
-
-
-def _write_shard(
-    folder: Path, ranks: Ranks, is_sharded: bool, tensors: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    """Write this rank's rows, on the main rank unsharded tensors too; returns the file's entry."""
-    rows: dict[str, int] = {}
-    values: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if isinstance(tensor, DTensor):
-            rows[name] = first_row(tensor)
-        elif ranks.is_main:
-            rows[name] = 0
-        if name in rows and local(tensor).numel():
-            values[name] = local(tensor).detach().cpu().contiguous()
-    num = ranks.world_size if is_sharded else 1
-    path = folder / f"shard-{ranks.rank:05d}-of-{num:05d}.safetensors"
-    save_file(values, path)
-    sync_file(path)
-    first = {name: rows[name] for name in values}
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path), "rows": first}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path), "rows": rows}
 
 
 def first_row(tensor: DTensor) -> int:
@@ -216,27 +185,20 @@ def first_row(tensor: DTensor) -> int:
     return min(shape[0], rank * -(-shape[0] // num))
 
 
-def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sha256": _digest(content), "content": content}
-
-
 def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(content, sort_keys=True))
 
 
 def _read_state(path: Path, step: int) -> dict[str, Any]:
-    """The content of ``state.json``, after all files of the checkpoint were verified."""
-    try:
-        sealed = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        content = sealed["content"]
-        if _digest(content) != sealed["sha256"] or content["step"] != step:
-            raise _DamagedError(f"{path / 'state.json'} was changed")
-        for shard in content["shards"]:
-            file = path / shard["file"]
-            if file.stat().st_size != shard["bytes"] or _sha256(file) != shard["sha256"]:
-                raise _DamagedError(f"{file} is not as it was written")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(f"{path}: {error}") from error
+    """The content of ``state.json``; refuses a checkpoint that is not as it was written."""
+    sealed = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    content = sealed["content"]
+    if _digest(content) != sealed["sha256"] or content["step"] != step:
+        raise ValueError("state.json was changed")
+    for shard in content["shards"]:
+        file = path / shard["file"]
+        if file.stat().st_size != shard["bytes"] or _sha256(file) != shard["sha256"]:
+            raise ValueError(f"{file.name} is not as it was written")
     return content
 
 
@@ -248,39 +210,22 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_shards(
-    path: Path, shards: list[dict[str, Any]], like: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Tensors by name, of sharded ones this rank's rows, from any number of files."""
-    pieces: dict[str, list[tuple[int, Path]]] = {}
-    for shard in shards:
-        for name, row in shard["rows"].items():
-            pieces.setdefault(name, []).append((row, path / shard["file"]))
-    return {
-        name: _read_rows(name, sorted(files), like.get(name.rpartition("/")[2]))
-        for name, files in pieces.items()
-    }
-
-
 def _read_rows(name: str, pieces: list[tuple[int, Path]], like: Tensor | None) -> Tensor:
-    if not isinstance(like, DTensor):
-        all_rows = [_read_tensor(path, name) for _, path in pieces]
-        return torch.cat(all_rows) if len(all_rows) > 1 else all_rows[0]
-    start = first_row(like)
-    end = start + like.to_local().shape[0]
+    """A tensor from any number of files; this rank's rows, where ``like`` is sharded."""
+    start, end = 0, sys.maxsize
+    if isinstance(like, DTensor):
+        start = first_row(like)
+        end = start + like.to_local().shape[0]
     blocks = []
     for row, path in pieces:
         with safe_open(path, "pt") as file:
             piece = file.get_slice(name)
             if not piece.get_shape():
                 return file.get_tensor(name)  # a count of steps
-            num = piece.get_shape()[0]
-            low, high = max(start, row), min(end, row + num)
+            low, high = max(start, row), min(end, row + piece.get_shape()[0])
             if low < high:
                 blocks.append(piece[low - row : high - row])
-    return torch.cat(blocks) if blocks else like.to_local().detach().cpu()
-
-
-def _read_tensor(path: Path, name: str) -> Tensor:
-    with safe_open(path, "pt") as file:
-        return file.get_tensor(name)
+    if not blocks:
+        assert like is not None  # a rank without rows
+        return local(like).detach().cpu()
+    return torch.cat(blocks) if len(blocks) > 1 else blocks[0]

@@ -34,7 +34,6 @@ class Sharding:
     from the head after the forward pass (`rcsd.models.logits`). Gradients are summed, not averaged.
 
     Args:
-        scorer: Has the policy's model, and is the root of all passes.
         policy: The model; its parameters are replaced, so an optimizer must be made afterwards.
         precision: Type in which weights are gathered and multiplied, or None for their own.
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 from rcsd import config
@@ -23,10 +23,6 @@ GRACE_SECONDS = 600
 
 def launch(num: int, arguments: Sequence[str]) -> int:
     """Run the command line in several processes of this machine, by torchrun.
-
-    Args:
-        num: Number of processes.
-        arguments: Arguments of the command line.
 
     Returns:
         The exit code of the first process that failed, or 0. One that exits with an error comes
@@ -43,7 +39,7 @@ def launch(num: int, arguments: Sequence[str]) -> int:
         options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
         run(parse_args([*options, "-m", "rcsd", *arguments]))
     except ChildFailedError as error:
-        rank, first = min(error.failures.items(), key=lambda item: _order(item[1]))
+        rank, first = min(error.failures.items(), key=lambda f: (f[1].exitcode < 0, f[1].timestamp))
         if first.exitcode < 0:
             raise RunError(
                 f"process {rank} was ended by signal {-first.exitcode} ({first.signal_name()}), "
@@ -55,33 +51,20 @@ def launch(num: int, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _order(failure: ProcessFailure) -> tuple[bool, int]:
-    return failure.exitcode < 0, failure.timestamp
-
-
 def is_main() -> bool:
     """True on the main process, by the launcher's variables."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_trackers(settings: config.Config) -> None:
-    """Refuse trackers that are not installed.
-
-    Raises:
-        ConfigError: Naming one.
-    """
-    missing = [name for name in settings.trackers if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"trackers: {missing[0]} is not installed; pip install {missing[0]}")
-
-
 def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
-    """Devices, precision and ranks, from the configuration and torchrun's variables.
+    """Devices, precision, trackers and ranks, from the configuration and torchrun's variables.
 
     Raises:
-        ConfigError: If the launcher asks for another kind of sharding.
+        ConfigError: If a tracker is not installed, or the launcher asks for another sharding.
     """
-    timeout = timedelta(seconds=settings.processes.timeout_seconds)
+    for name in settings.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"trackers: {name} is not installed; pip install {name}")
     accelerator = Accelerator(
         mixed_precision=settings.precision or "no",
         log_with=list(settings.trackers) or None,
@@ -89,15 +72,17 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
         step_scheduler_with_optimizer=False,
         # Without a device accelerate overlooks the other processes unless it is told.
         cpu=not torch.accelerator.is_available() and "WORLD_SIZE" in os.environ,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(seconds=settings.processes.timeout_seconds))
+        ],
     )
     refuse_other_sharding(accelerator.distributed_type)
-    if settings.processes.sharding == "fsdp" and accelerator.num_processes == 1:
+    lockstep = settings.processes.sharding == "fsdp"
+    if lockstep and accelerator.num_processes == 1:
         raise ConfigError(
             "processes.sharding: fsdp shards weights among processes, and there is one; start more "
             "with --processes N, or leave it out"
         )
-    lockstep = settings.processes.sharding == "fsdp"
     places = accelerator.process_index, accelerator.num_processes
     return accelerator, Ranks(*places, Interrupts(only_at_collectives=lockstep), lockstep)
 
@@ -105,17 +90,15 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
 def refuse_other_sharding(kind: DistributedType) -> None:
     """Refuse sharding that a launcher configures and the loop does not support.
 
+    DeepSpeed runs backward passes and steps itself, and a step here has any number of
+    micro-batches, repeated where memory runs out.
+
     Raises:
         ConfigError: Saying what to do instead.
     """
-    if kind == DistributedType.DEEPSPEED:
-        raise ConfigError(
-            "DeepSpeed runs backward passes and steps itself, and a step here has any number of "
-            "micro-batches, repeated where memory runs out; for sharded weights set "
-            "processes.sharding: fsdp, and launch without DeepSpeed"
-        )
-    if kind in (DistributedType.FSDP, DistributedType.MEGATRON_LM):
+    if kind in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
         raise ConfigError(
             f"the launcher asks for {kind.value}; launch plain processes (accelerate launch "
-            "--multi_gpu, or torchrun) and set processes.sharding: fsdp in the run's file"
+            "--multi_gpu, or torchrun), and for sharded weights set processes.sharding: fsdp in "
+            "the run's file"
         )

@@ -11,7 +11,6 @@ from transformers import get_scheduler
 
 from rcsd import config
 from rcsd.distributed import Ranks, local
-from rcsd.errors import RunError
 from rcsd.methods.base import Batch, Method
 from rcsd.models.memory import (
     AdaptiveLimit,
@@ -60,13 +59,9 @@ class OptimizerStep:
     share contributes a gradient of zero.
 
     Args:
-        accelerator: Runs the backward pass.
-        policy: The weights.
-        optimizer: Of the weights.
         schedule: Learning rate; advances once a batch.
         max_grad_norm: Norm to which a larger gradient is scaled down; None: no limit.
         max_tokens_per_microbatch: Tokens of one pass; lowered where memory runs out.
-        ranks: The processes.
     """
 
     accelerator: Accelerator
@@ -103,7 +98,10 @@ class OptimizerStep:
             if not self.ranks.lockstep:
                 gradients = [p.grad for p in self.policy.trainable.values() if p.grad is not None]
                 self.ranks.all_reduce_sum(gradients)
-            add({"optim/grad_norm": self._clip_grad_norm()})
+            limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
+            norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+            add({"optim/grad_norm": float(norm)})
             self.optimizer.step()
             self.optimizer.zero_grad()
         metrics["optim/lr"] = float(self.schedule.get_last_lr()[0])
@@ -134,14 +132,10 @@ class OptimizerStep:
                 local_batch.split, self.max_tokens_per_microbatch, backward, begin
             )
             for parameter in self.policy.trainable.values():
-                parameter.grad = _summable_gradient(parameter)
+                # Contiguous, to be summed; zero where this rank has learned nothing.
+                given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = given.contiguous()
         return [{name: float(share) for name, share in each.items()} for each in shares]
-
-    def _clip_grad_norm(self) -> float:
-        """Scale a gradient down whose norm is too large; returns the norm before."""
-        limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights, as `load_weights` takes them."""
@@ -149,11 +143,8 @@ class OptimizerStep:
 
     def load_weights(self, state: State) -> None:
         """Replace the trained weights."""
-        trainable = self.policy.trainable
-        for place, value in state.tensors.items():
-            kind, _, name = place.partition("/")
-            if kind == "weights":
-                local(trainable[name].data).copy_(value)
+        for name, value in state.part("weights").items():
+            local(self.policy.trainable[name].data).copy_(value)
 
     def state(self) -> State:
         """Weights, the optimizer's moments by parameter, and the position in the schedule."""
@@ -166,37 +157,18 @@ class OptimizerStep:
         return State(tensors, {"schedule": schedule})
 
     def load(self, state: State) -> None:
-        """Load what `state` gave.
-
-        Raises:
-            RunError: If it is of other weights.
-        """
+        """Load what `state` gave."""
         trainable = self.policy.trainable
-        if self.weights().keys() - state.tensors.keys():
-            raise RunError("the checkpoint lacks weights that are trained; cannot resume from it")
         self.load_weights(state)
-        for place, value in state.tensors.items():
-            kind, _, rest = place.partition("/")
-            if kind == "optimizer":
-                key, _, name = rest.partition("/")
-                self.optimizer.state[trainable[name]][key] = _moment(value, trainable[name])
+        for place, value in state.part("optimizer").items():
+            key, _, name = place.partition("/")
+            parameter = trainable[name]
+            moment = value  # a count of steps
+            if value.dim() > 0:  # on the parameter's device, in its sharding
+                moment = torch.zeros_like(parameter, dtype=value.dtype)
+                local(moment).copy_(value)
+            self.optimizer.state[parameter][key] = moment
         schedule = state.values["schedule"]
         self.schedule.load_state_dict({**self.schedule.state_dict(), **schedule})
         for group, rate in zip(self.optimizer.param_groups, schedule["_last_lr"], strict=True):
             group["lr"] = rate
-
-
-def _summable_gradient(parameter: nn.Parameter) -> Tensor:
-    """The gradient, contiguous; zero where this rank has learned nothing."""
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    return parameter.grad.contiguous()
-
-
-def _moment(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A moment on its parameter's device, in its sharding; the count of steps stays a scalar."""
-    if value.dim() == 0:
-        return value
-    moment = torch.zeros_like(parameter, dtype=value.dtype)
-    local(moment).copy_(value)
-    return moment

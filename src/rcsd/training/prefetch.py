@@ -27,11 +27,8 @@ class Prefetch:
 
     Args:
         engine: Samples what was not begun, by the policy's present weights: the first step.
-        section: Engine of the copy. Not transformers' generate, which draws from the process's
-            random numbers, as dropout does.
-        policy: The student.
+        section: Engine of the copy; not `hf`, which draws from the process's random numbers.
         executor: Runs what is begun; one that runs it at once gives the same completions.
-        precision: Context in which the model runs, as in training.
     """
 
     def __init__(
@@ -87,12 +84,7 @@ class Prefetch:
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
     ) -> list[Completion]:
-        """The completions that were begun, waited for; else sampled by the present weights.
-
-        Raises:
-            FloatingPointError: If the policy's probabilities are not numbers.
-            RunError: If memory runs out on a single prompt.
-        """
+        """The completions that were begun, waited for; else sampled by the present weights."""
         if self._begun is None:
             return self.engine.sample(prompts, decoding, seed, first)
         self._taken, self._begun = self._begun, None

@@ -8,12 +8,13 @@ their machine, and read files at the same paths.
 import importlib
 import ipaddress
 import os
+import queue
 import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,36 +33,11 @@ LOCAL = "local"
 CONNECT_SECONDS = 10
 """Connection timeout of the cluster's address; Ray itself would try for two minutes."""
 POLL_SECONDS = 0.5
-"""Seconds between two looks at the main worker's messages."""
+"""Seconds in which the end of a run is noticed, once its messages have been read."""
 CACHE_VARIABLE = "RCSD_CACHE"
 """The only environment variable that workers get; others, secrets among them, stay here."""
-
-
-@dataclass(frozen=True)
-class RayOptions:
-    """Options of a cluster.
-
-    Args:
-        address: ``local``, ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``.
-        num_workers: None: one per GPU of the cluster, or per machine if it has none.
-        resources: Resources of a worker, by Ray's names; None: one CPU, and one GPU if there are
-            any.
-        num_restarts: How often lost workers are restarted.
-    """
-
-    address: str
-    num_workers: int | None = None
-    resources: Mapping[str, float] | None = None
-    num_restarts: int = 3
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster with room for the workers: the Ray library, their number and resources."""
-
-    ray: Any
-    num_workers: int
-    resources: Mapping[str, float]
+NUM_RESTARTS = 3
+"""How often lost workers are restarted."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +45,19 @@ class Task:
     """Arguments of a worker.
 
     Args:
-        settings: The run.
-        resume: Whether the command resumes a run.
+        shared: A file beside the run's folder, written by the driver.
+        messages: Queue of the main worker's messages.
         folder: Folder that the command was started in: the base of relative paths.
         cache: Value of `CACHE_VARIABLE`.
-        version: The package's version.
-        shared: A file beside the run's folder, written by the driver.
-        messages: Actor that takes the main worker's messages.
     """
 
     settings: config.Config
     resume: bool
+    shared: Path
+    messages: Any
     folder: Path
     cache: str | None
     version: str
-    shared: Path
-    messages: Any
 
     def enter(self) -> None:
         """Check that this machine has the driver's package and files, and change to its folder.
@@ -100,44 +73,23 @@ class Task:
             )
         if self.cache is not None:
             os.environ[CACHE_VARIABLE] = self.cache
-        try:
-            os.chdir(self.folder)
-        except OSError as error:
-            raise RunError(
-                f"the Ray worker on {host} does not see the folder {self.folder} that the command "
-                f"was started in ({error.strerror}); start it in one that all machines share, at "
-                "the same path"
-            ) from error
-        if not self.shared.is_file():
-            raise RunError(
-                f"{self.settings.out}: the Ray worker on {host} does not see the same folder "
-                f"{self.shared.parents[1]} as the command; set out to a folder on storage that "
-                "all machines share, at the same path"
-            )
+        for path in (self.folder, self.shared):
+            if not path.exists():
+                raise RunError(
+                    f"the Ray worker on {host} does not see the same {path} as the command; start "
+                    "it in a folder, and set out to one, on storage that all machines share, at "
+                    "the same path"
+                )
+        os.chdir(self.folder)
 
     def send(self, *message: object) -> None:
         """Send a message to the driver without waiting; if nobody listens, the run goes on."""
-        self.messages.send.remote(*message)
-
-
-class Messages:
-    """Messages of the main worker, until the driver takes them."""
-
-    def __init__(self) -> None:
-        self._queue: list[tuple[Any, ...]] = []
-
-    def send(self, *message: object) -> None:
-        """Append a message."""
-        self._queue.append(message)
-
-    def take(self) -> list[tuple[Any, ...]]:
-        """Remove and return all messages."""
-        taken, self._queue = self._queue, []
-        return taken
+        self.messages.actor.put_nowait.remote(message)
 
 
 def train_on(
-    options: RayOptions,
+    address: str,
+    num_workers: int | None,
     settings: config.Config,
     resume: bool,
     on_step: OnStep,
@@ -145,41 +97,31 @@ def train_on(
 ) -> RunFolder:
     """Train on a cluster, as `rcsd.training.trainer.run` does here.
 
-    Args:
-        options: The cluster.
-        settings: The run; all machines and this one must see its folder.
-        resume: Resume from the newest checkpoint.
-        on_step: Called with the number of steps done and the metrics, soon after each step.
-        on_warning: Called with warnings, and when workers are restarted.
+    The address is ``local``, ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``. Without a number there
+    is a worker per GPU of the cluster, or per machine if it has none. Steps and warnings are told
+    soon after they happen; a restart of the workers is a warning.
 
     Raises:
-        ConfigError: If Ray is not installed, or the address is malformed.
+        ConfigError: If Ray is not installed.
         RunError: If no cluster answers or has room, an error of the user's ends the run, or
             workers are lost too often.
         Terminated: After SIGTERM; checkpoints stay.
     """
     folder = RunFolder(settings.out)
     (folder.check_resumable if resume else folder.check_new)()
-    with _connected(options) as cluster, _shared_folder(settings.out) as shared:
-        messages = cluster.ray.remote(Messages).options(num_cpus=0).remote()
-        task = Task(
-            settings,
-            resume,
-            Path.cwd(),
-            os.environ.get(CACHE_VARIABLE),
-            version("rcsd"),
-            shared / "shared",
-            messages,
-        )
-        listeners = {"step": on_step, "warning": on_warning}
-        with _forwarded(cluster.ray, messages, listeners):
-            failure = _fit(cluster, options, task)
+    with _connected(address) as ray, _shared_file(settings.out) as shared:
+        scaling = _scaling(ray, num_workers, address)
+        messages = importlib.import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
+        here = (Path.cwd(), os.environ.get(CACHE_VARIABLE), version("rcsd"))
+        task = Task(settings, resume, shared, messages, *here)
+        with _forwarded(ray, messages, {"step": on_step, "warning": on_warning}):
+            failure = _fit(task, scaling)
     if failure is not None:
         raise RunError(failure)
     return folder
 
 
-def _fit(cluster: Cluster, options: RayOptions, task: Task) -> str | None:
+def _fit(task: Task, scaling: Any) -> str | None:
     """Run the workers; returns the user's error, which no restart would fix."""
     train: Any = importlib.import_module("ray.train")
     torch: Any = importlib.import_module("ray.train.torch")
@@ -187,23 +129,19 @@ def _fit(cluster: Cluster, options: RayOptions, task: Task) -> str | None:
     trainer = torch.TorchTrainer(
         lambda: _work(task),
         torch_config=torch.TorchConfig(timeout_s=settings.processes.timeout_seconds),
-        scaling_config=train.ScalingConfig(
-            num_workers=cluster.num_workers,
-            use_gpu=cluster.resources.get("GPU", 0) > 0,
-            resources_per_worker=dict(cluster.resources),
-        ),
+        scaling_config=scaling,
         run_config=train.RunConfig(
             name="ray",
             storage_path=str(task.shared.parent),
-            failure_config=train.FailureConfig(max_failures=options.num_restarts),
+            failure_config=train.FailureConfig(max_failures=NUM_RESTARTS),
         ),
     )
     try:
         return trainer.fit().return_value
     except train.TrainingFailedError as error:
         raise RunError(
-            f"{settings.out}: its workers failed, after {options.num_restarts} restarts or with an "
-            f"error that none fixes; checkpoints stay, and --resume continues: {error}"
+            f"{settings.out}: its workers failed, after {NUM_RESTARTS} restarts or with an error "
+            f"that none fixes; checkpoints stay, and --resume continues: {error}"
         ) from error
 
 
@@ -233,33 +171,37 @@ def _work(task: Task) -> str | None:
     return None
 
 
+def _scaling(ray: Any, num_workers: int | None, address: str) -> Any:
+    """Number and resources of the workers: one CPU each, and one GPU if there are any.
+
+    Raises:
+        RunError: If there is no room for them.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    kinds = ("CPU", "GPU") if any(node.get("GPU") for node in nodes) else ("CPU",)
+    rooms = [int(min(node.get(kind, 0) for kind in kinds)) for node in nodes]
+    num = num_workers or (sum(rooms) if "GPU" in kinds else sum(map(bool, rooms)))
+    if not 1 <= num <= sum(rooms):
+        there = "; ".join(f"CPU={n.get('CPU', 0):g}, GPU={n.get('GPU', 0):g}" for n in nodes)
+        raise RunError(
+            f"--ray {address}: no room for {num_workers or 'any'} workers with one "
+            f"{' and one '.join(kinds)} each; its machines have: {there}. Lower --workers, or "
+            "start more machines first"
+        )
+    train: Any = importlib.import_module("ray.train")
+    resources = dict.fromkeys(kinds, 1)
+    return train.ScalingConfig(
+        num_workers=num, use_gpu="GPU" in kinds, resources_per_worker=resources
+    )
+
+
 @contextmanager
-def _connected(options: RayOptions) -> Iterator[Cluster]:
-    """A connection to a cluster, or to a new one on this machine."""
-    ray, interrupts = _connect(options.address), Interrupts()
+def _connected(address: str) -> Iterator[Any]:
+    """The Ray library, connected to a cluster, or to a new one on this machine."""
+    ray, interrupts = _connect(address), Interrupts()
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        has_gpus = any(node.get("GPU") for node in nodes)
-        resources = options.resources or ({"CPU": 1, "GPU": 1} if has_gpus else {"CPU": 1})
-        rooms = [
-            int(min(node.get(name, 0) // value for name, value in resources.items()))
-            for node in nodes
-        ]
-        default = sum(rooms) if has_gpus else sum(map(bool, rooms))
-        num = options.num_workers or default
-        if not 1 <= num <= sum(rooms):
-            raise RunError(
-                f"--ray {options.address}: no room for {options.num_workers or 'any'} workers with "
-                f"{_as_text(resources)} each, but for {sum(rooms)}; its machines have: "
-                f"{'; '.join(map(_as_text, nodes))}. Lower --workers or --worker-resources, or "
-                "start more machines first"
-            )
-        with (
-            interrupts.handling_signals(),
-            interrupts.safe_to_stop(),
-            interrupts.interruptible(),
-        ):
-            yield Cluster(ray, num, resources)
+        with interrupts.handling_signals(), interrupts.safe_to_stop(), interrupts.interruptible():
+            yield ray
     except SystemExit as error:
         # Ray replaces our exit by one with another code.
         raise Terminated if interrupts.requested else error from None
@@ -268,26 +210,28 @@ def _connected(options: RayOptions) -> Iterator[Cluster]:
 
 
 def _connect(address: str) -> Any:
-    """The Ray library, connected."""
     options: dict[str, Any] = {}
     if address == LOCAL:
         # Ray's name for it: off, every port is bound to the loopback address on Linux too.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"include_dashboard": False}
-    elif address != "auto":
-        _check_address(address)
     try:
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.train")
     except ImportError as error:
         raise ConfigError(f"--ray needs Ray ({error}); pip install 'rcsd[ray]'") from error
     try:
+        if address not in (LOCAL, "auto"):
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise RunError(
-            f"--ray {address}: cannot connect: {error}. A cluster with tokens needs "
-            "RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            f"--ray {address}: cannot connect: {error}. Expected local, which starts a cluster for "
+            "this command, auto, or the HOST:PORT or ray://HOST:PORT that 'ray start --head' "
+            "prints. A cluster with tokens needs RAY_AUTH_MODE=token, and the token in "
+            "RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
     host = ray.nodes()[0]["NodeManagerAddress"]
     if address == LOCAL and not ipaddress.ip_address(host).is_loopback:
@@ -299,43 +243,19 @@ def _connect(address: str) -> Any:
     return ray
 
 
-def _check_address(address: str) -> None:
-    """Refuse a malformed address, and one that does not accept connections."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and colon and port.isdecimal()):
-        raise ConfigError(
-            f"--ray {address}: expected local, auto, HOST:PORT or ray://HOST:PORT, such as "
-            "127.0.0.1:6379"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise RunError(
-            f"--ray {address}: nobody listens there ({error}); 'ray start --head' prints the "
-            "address of a cluster, and --ray local starts one for this command"
-        ) from error
-
-
-def _as_text(resources: Mapping[str, float]) -> str:
-    # Ray counts addresses and its object store among them.
-    internal = {name for name in resources if ":" in name or name == "object_store_memory"}
-    return ", ".join(f"{name}={resources[name]:g}" for name in sorted(resources.keys() - internal))
-
-
 @contextmanager
-def _shared_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the run's, with a file that workers look for, and Ray's storage."""
+def _shared_file(out: Path) -> Iterator[Path]:
+    """A file that workers look for, in a folder beside the run's, which Ray stores its state in."""
     parent = out.resolve().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.ray-", dir=parent))
         (folder / "shared").touch()
+        folder.chmod(0o755)  # workers may be other users
     except OSError as error:
         raise RunError(f"{parent} cannot be written: {error.strerror}") from error
-    # Workers may be other users.
-    folder.chmod(0o755)
     try:
-        yield folder
+        yield folder / "shared"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -348,15 +268,11 @@ def _forwarded(
     ended = threading.Event()
 
     def listen() -> None:
-        is_last = False
-        while not is_last:
-            is_last = ended.wait(POLL_SECONDS)
-            try:
-                taken = ray.get(messages.take.remote())
-            except ray.exceptions.RayError:
-                return  # its machine was lost; the run goes on without messages
-            for name, *content in taken:
-                listeners[name](*content)
+        with suppress(ray.exceptions.RayError):  # its machine was lost; the run goes on without
+            while not (ended.is_set() and messages.empty()):
+                with suppress(queue.Empty):
+                    name, *content = messages.get(timeout=POLL_SECONDS)
+                    listeners[name](*content)
 
     thread = threading.Thread(target=listen, name="rcsd-messages", daemon=True)
     thread.start()

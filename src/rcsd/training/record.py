@@ -15,59 +15,35 @@ from rcsd.types import Example
 
 # What a resumed run may change, beside how a judge is reached and paid: nothing that the metrics
 # depend on.
-_MAY_CHANGE = {
-    "save_every_steps",
-    "keep_checkpoints",
-    "trackers",
-    "out",
-    "evaluation",
-    "processes",
-}
+_MAY_CHANGE = {"save_every_steps", "keep_checkpoints", "trackers", "out", "evaluation", "processes"}
 
 
-def create_run(
-    folder: RunFolder, settings: Config, examples: Sequence[Example], facts: Mapping[str, object]
+def write_or_check_record(
+    folder: RunFolder,
+    settings: Config,
+    examples: Sequence[Example],
+    facts: Mapping[str, object],
+    resume: bool,
 ) -> None:
-    """Make a run's folder and write its record.
+    """Make a run's folder with its record, or compare with the record of the run that is resumed.
 
-    Args:
-        folder: Of the run.
-        settings: The run.
-        examples: What is trained on.
-        facts: Further facts, such as what was left out.
+    On resume the facts, such as what was left out, must be the same too.
 
     Raises:
-        RunError: If the folder exists.
+        RunError: If the folder exists, or there is no such run, or naming what differs.
     """
-    record = {
-        "config": settings.model_dump(mode="json"),
-        **surroundings(),
-        "linear": linear_backend(),
+    now = settings.model_dump(mode="json")
+    same = {
         "template_sha256": PromptTemplates(settings.views.templates).hashes(),
         "data_sha256": fingerprint(examples),
-        "num_examples": len(examples),
         **facts,
     }
-    folder.create(record)
-
-
-def check_same_run(
-    folder: RunFolder, settings: Config, examples: Sequence[Example], facts: Mapping[str, object]
-) -> None:
-    """Refuse to resume a run with another configuration, data, words or weights.
-
-    Args:
-        folder: Of the run.
-        settings: The run, as it is to go on.
-        examples: What is trained on.
-        facts: As in `create_run`; what both records have must be the same.
-
-    Raises:
-        RunError: If there is no such run, or naming what differs.
-    """
+    if not resume:
+        about = {"linear": linear_backend(), "num_examples": len(examples)}
+        folder.create({"config": now, **surroundings(), **about, **same})
+        return
     folder.check_resumable()
     record = folder.read_record()
-    now = settings.model_dump(mode="json")
     keys = sorted(
         key
         for key in now
@@ -76,11 +52,6 @@ def check_same_run(
     )
     if keys:
         raise RunError(f"{folder.path} was started with another {', '.join(keys)}; cannot resume")
-    same = {
-        "template_sha256": PromptTemplates(settings.views.templates).hashes(),
-        "data_sha256": fingerprint(examples),
-        **facts,
-    }
     # As JSON has them: tuples come back as lists.
     same = json.loads(json.dumps(same))
     changed = sorted(key for key in same if same[key] != record.get(key))
@@ -90,17 +61,11 @@ def check_same_run(
 
 
 def model_card(settings: Config, num_steps: int) -> str:
-    """Markdown with the hub's front matter.
-
-    Args:
-        settings: The run.
-        num_steps: Steps taken; a budget may have ended the run before all of them.
-    """
+    """Markdown with the hub's front matter, after so many steps."""
     views = f"the model's view: {settings.learned_view}"
     if settings.has_teacher_view:
-        views = (
-            f"student's view: {settings.views.student}, teacher's view: {settings.views.teacher}"
-        )
+        student, teacher = settings.views.student, settings.views.teacher
+        views = f"student's view: {student}, teacher's view: {teacher}"
     placebo = settings.rubrics.placebo.type
     # A placebo's model is there to be compared with; whoever finds it alone must know that.
     warning = f"; its rubrics were a placebo: `{placebo}`" if placebo != "none" else ""

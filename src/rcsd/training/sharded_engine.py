@@ -17,8 +17,6 @@ class ShardedEngine:
     depend on the number of ranks.
 
     Args:
-        engine: Of this rank.
-        ranks: All of them sample the same prompts in the same order.
         sharding: Gathers weights that FSDP2 has sharded; None: each rank holds all of them.
         holds_copy: Whether the engine holds its own copy of the weights.
     """
@@ -47,27 +45,18 @@ class ShardedEngine:
         request = self.shard(prompts, decoding, seed, first)
 
         def sample_shard() -> list[Completion]:
-            if not request[0]:
-                return []
             with self._ranks.interrupts.interruptible():
-                return self._engine.sample(*request)
+                return self._engine.sample(*request) if request[0] else []
 
         with self._all_weights():
             shards = self._ranks.all_gather_results(sample_shard)
         return [completion for shard in shards for completion in shard]
 
     def sync(self, version: int) -> None:
-        """Sync the policy's weights on this rank alone; see `push_weights`."""
-        self._engine.sync(version)
-
-    def push_weights(self, version: int) -> None:
         """Push the policy's weights to engines that hold their own copy.
 
         A barrier before (no rank still samples with the old weights) and after (no rank samples
         until the new ones are loaded).
-
-        Args:
-            version: The optimizer step that the weights come from.
         """
         if isinstance(self._engine, Prefetch):
             self._ranks.all_gather_results(self._engine.finish)

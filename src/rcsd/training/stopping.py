@@ -1,22 +1,78 @@
-"""When a run ends before its last step: a spent budget, or early stopping."""
+"""When a run ends before its last step: not-a-number values, a spent budget, early stopping."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from rcsd import config
+from rcsd.data.prompts import PromptPair
+from rcsd.distributed import local
 from rcsd.errors import RunError
+from rcsd.methods.base import Batch, Method
+from rcsd.runs import RunFolder
+from rcsd.types import Example
 
 TOKENS, SECONDS = "completion/tokens_total", "time/total_seconds"
 """Metrics of all steps so far; seconds are those of sampling and learning, without validation."""
 
 
-class BudgetTracker:
-    """Counts completion tokens and seconds, and compares them with a budget.
+def not_finite(values: Mapping[str, float | Tensor]) -> list[str]:
+    """Names of the metrics or weights that hold NaN or infinity."""
 
-    Args:
-        budget: The bounds, and the clock; None: no bound, by the wall's clock.
-    """
+    def is_finite(value: float | Tensor) -> bool:
+        if isinstance(value, Tensor):
+            return bool(torch.isfinite(local(value)).all())
+        return math.isfinite(value)
+
+    return sorted(name for name, value in values.items() if not is_finite(value))
+
+
+@dataclass(frozen=True)
+class NanGuard:
+    """Aborts a step on NaN or infinity, before anything of it is saved."""
+
+    folder: RunFolder
+    step: int
+    examples: Sequence[Example]
+
+    def collect(self, method: Method, prompts: Sequence[PromptPair]) -> Batch:
+        """Run the method's `collect`.
+
+        Raises:
+            RunError: If the policy's probabilities are not numbers.
+        """
+        try:
+            return method.collect(prompts, self.step)
+        except FloatingPointError as error:
+            raise self._error(str(error)) from error
+
+    def check(self, values: Mapping[str, float | Tensor]) -> None:
+        """Abort on metrics or weights that are not finite.
+
+        Raises:
+            RunError: Naming them and the examples.
+        """
+        if names := not_finite(values):
+            more = f" and {len(names) - 5} others" if len(names) > 5 else ""
+            raise self._error(f"{', '.join(names[:5])}{more}: not finite numbers")
+
+    def _error(self, what: str) -> RunError:
+        saved = self.folder.checkpoints()
+        last = f"the last checkpoint is {saved[-1]}" if saved else "there is no checkpoint"
+        ids = ", ".join(dict.fromkeys(example.id for example in self.examples))
+        return RunError(
+            f"step {self.step + 1}: {what}; nothing was saved of it, and {last}. The batch: {ids}. "
+            "A smaller optim.lr or a method.clip may help"
+        )
+
+
+class BudgetTracker:
+    """Counts completion tokens and seconds, and compares them with a budget."""
 
     def __init__(self, budget: config.Budget | None) -> None:
         self._budget = budget
@@ -28,11 +84,7 @@ class BudgetTracker:
         """Count a step that took so many seconds by `now`; returns its metrics."""
         self.tokens += num_tokens
         self.seconds += seconds
-        return {
-            "time/step_seconds": seconds,
-            TOKENS: float(self.tokens),
-            SECONDS: self.seconds,
-        }
+        return {"time/step_seconds": seconds, TOKENS: float(self.tokens), SECONDS: self.seconds}
 
     @property
     def is_spent(self) -> bool:
@@ -61,7 +113,6 @@ class EarlyStopping:
     Args:
         metric: Validation metric, such as ``eval/score_mean``; larger is better.
         patience: Evaluations after the best one, at least 1, with which the run stops.
-        min_gain: In the metric's unit, at least 0.
     """
 
     def __init__(self, metric: str, patience: int, min_gain: float = 0.0) -> None:
@@ -72,10 +123,7 @@ class EarlyStopping:
     def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Take an evaluation into account; returns whether it is the best so far.
 
-        Args:
-            step: Number of steps done.
-            metrics: Of the evaluation. Without the metric, as where nothing could be graded, it
-                does not count.
+        One without the metric, as where nothing could be graded, does not count.
 
         Raises:
             RunError: If the first evaluation lacks the metric.

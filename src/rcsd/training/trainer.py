@@ -6,8 +6,8 @@ The loop does not know which method runs.
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +22,7 @@ from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
-from rcsd.io import fingerprint
+from rcsd.io import fingerprint, new_folder
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
@@ -34,27 +34,30 @@ from rcsd.training.auto_microbatch import resolve_max_tokens
 from rcsd.training.batches import ShuffledBatches, build_batches
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.fsdp import Sharding
-from rcsd.training.guards import abort_on_nan, abort_on_nan_weights, are_finite, collect
-from rcsd.training.launch import build_accelerator, check_trackers
+from rcsd.training.launch import build_accelerator
 from rcsd.training.optimizer_step import OptimizerStep, build_optimizer_step
 from rcsd.training.prefetch import Prefetch
-from rcsd.training.record import check_same_run, create_run, model_card
+from rcsd.training.record import model_card, write_or_check_record
 from rcsd.training.sharded_engine import ShardedEngine
-from rcsd.training.stopping import BudgetTracker, EarlyStopping, build_early_stopping
-from rcsd.training.validation import Validation, build_validation
+from rcsd.training.stopping import (
+    BudgetTracker,
+    EarlyStopping,
+    NanGuard,
+    build_early_stopping,
+    not_finite,
+)
+
+if TYPE_CHECKING:
+    from rcsd.training.validation import Validation
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 OnWarning = Callable[[str], None]
 
 
-def _ignore_step(step: int, metrics: Mapping[str, float]) -> None:
-    """Do nothing after a step."""
-
-
 def run(
     settings: config.Config,
     resume: bool = False,
-    on_step: OnStep = _ignore_step,
+    on_step: OnStep = lambda step, metrics: None,
     on_warning: OnWarning | None = None,
 ) -> RunFolder:
     """Train; returns the run's folder, whose ``model/`` transformers or PEFT load as it is.
@@ -71,24 +74,20 @@ def run(
         UserError: If something is wrong that the user can mend; nothing written is lost.
         Terminated: After SIGTERM, with a checkpoint of all steps that were taken.
     """
-    check_trackers(settings)
     accelerator, ranks = build_accelerator(settings)
-    folder = RunFolder(settings.out)
+    folder, interrupts = RunFolder(settings.out), ranks.interrupts
 
     def train() -> None:
         # However a run ends, no thread of it goes on afterwards.
-        with (
-            ThreadPoolExecutor(1, "rcsd-prefetch") as executor,
-            ranks.interrupts.handling_signals(),
-        ):
-            with ranks.interrupts.safe_to_stop(), ranks.interrupts.interruptible():
+        with ThreadPoolExecutor(1, "rcsd-prefetch") as executor, interrupts.handling_signals():
+            with interrupts.safe_to_stop(), interrupts.interruptible():
                 ranks.on_main(folder.check_resumable if resume else folder.check_new)
                 trainer = build_trainer(settings, accelerator, ranks, executor, resume)
                 if resume:
                     trainer.resume(on_warning or warnings.warn)
-                trainer.push_weights()
+                trainer.engine.sync(trainer.step)
             try:
-                trainer.train(on_step if ranks.is_main else _ignore_step)
+                trainer.train(on_step)
             except Terminated:
                 trainer.save_checkpoint_of_last_step()
                 raise
@@ -108,19 +107,12 @@ def build_trainer(
     accelerator: Accelerator,
     ranks: Ranks,
     executor: Executor,
-    resume: bool = False,
+    resume: bool,
 ) -> "Trainer":
-    """Build every part of a run, then write ``run.json``.
+    """Build every part of a run, then write ``run.json``, or on resume compare with it.
 
     In this order, so that a run that cannot start leaves no folder, and the frozen weights write
     the analyses also on resume.
-
-    Args:
-        settings: The run.
-        accelerator: Devices, precision, trackers.
-        ranks: The processes.
-        executor: Runs the prefetching thread.
-        resume: Compare with the ``run.json`` that exists instead of writing it.
 
     Raises:
         UserError: If the data, the model or the record do not fit the configuration.
@@ -129,9 +121,8 @@ def build_trainer(
 
     # Data: the rows, or a placebo of their rubrics.
     rows, imported = load_examples(settings.data)
-    examples = with_placebo(
-        rows, settings.rubrics.placebo, PromptTemplates(settings.views.templates)
-    )
+    templates = PromptTemplates(settings.views.templates)
+    examples = with_placebo(rows, settings.rubrics.placebo, templates)
 
     # The policy. Sharded, no device ever holds the whole model.
     set_seed(settings.seed)
@@ -141,24 +132,21 @@ def build_trainer(
 
     # The engine, before weights are sharded; then the scorer. In place: accelerate adds mixed
     # precision alone, since gradients are summed by the optimizer step.
-    longest = longest_sequence(settings)
-
-    def precision() -> AbstractContextManager[None]:
-        return accelerator.autocast()
-
+    longest, precision = longest_sequence(settings), lambda: accelerator.autocast()
     engine = build_engine(settings.engine, policy, precision, longest, ranks.is_main)
     scorer = Scorer(policy.model)
     accelerator.prepare_model(scorer, device_placement=not is_sharded, evaluation_mode=True)
     dtype = torch.bfloat16 if settings.precision == "bf16" else None
     sharding = Sharding(scorer, policy, dtype) if is_sharded else None
     holds_copy = settings.engine.type not in ("local", "hf")
-    sampler = ShardedEngine(engine, ranks, sharding, holds_copy)
+    sampler = rollout_engine = ShardedEngine(engine, ranks, sharding, holds_copy)
 
     # The optimizer, the teacher, and a copy of the policy that samples ahead.
     optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
+    max_tokens = optimizer_step.max_tokens_per_microbatch
     reshard = None if sharding is None else sharding.reshard
     teacher = build_teacher(settings.teacher, policy, reshard)
-    prefetch, rollout_engine = None, sampler
+    prefetch = None
     if settings.overlap:
         prefetch = Prefetch(engine, settings.engine, policy, executor, precision)
         rollout_engine = ShardedEngine(prefetch, ranks, holds_copy=holds_copy)
@@ -166,28 +154,24 @@ def build_trainer(
     # Prompts in shuffled batches. Missing analyses are written here, by the frozen weights.
     batches, prompts_record = build_batches(settings, examples, policy, sampler, ranks)
 
-    # The method of each step.
-    parts = MethodParts(
-        examples,
-        policy,
-        scorer,
-        teacher,
-        rollout_engine,
-        optimizer_step.max_tokens_per_microbatch,
-        ranks,
-    )
-    max_tokens = resolve_max_tokens(settings, folder, batches.prompts, parts)
+    # The method of each step, and validation.
+    parts = MethodParts(examples, policy, scorer, teacher, rollout_engine, max_tokens, ranks)
+    resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
-    validation = build_validation(settings, policy, sampler, folder if ranks.is_main else None)
+    validation = None
+    if section := settings.evaluation:
+        from rcsd.training.validation import build_validation  # noqa: PLC0415 (imports graders)
+
+        written = folder if ranks.is_main else None
+        validation = build_validation(settings, section, policy, sampler, written)
 
     # The record, once nothing can fail any more, and the trackers.
     record = prompts_record | {
         "imported": imported,
         "weights_sha256": policy.weights_sha256,
-        "max_tokens_per_microbatch": max_tokens,
+        "max_tokens_per_microbatch": max_tokens.value,
     }
-    write_record = check_same_run if resume else create_run
-    ranks.on_main(lambda: write_record(folder, settings, examples, record))
+    ranks.on_main(lambda: write_or_check_record(folder, settings, examples, record, resume))
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
 
     return Trainer(
@@ -206,7 +190,7 @@ def build_trainer(
         validation=validation,
         budget=BudgetTracker(settings.budget),
         early_stopping=build_early_stopping(settings.evaluation),
-        limits=(optimizer_step.max_tokens_per_microbatch, engine.batch_size),
+        limits=(max_tokens, engine.batch_size),
         checkpoints=Checkpoints(folder.path / "checkpoints", settings.keep_checkpoints, ranks),
         best=Checkpoints(folder.path / "best", 1, ranks),
     )
@@ -217,23 +201,9 @@ class Trainer:
     """The training loop over the parts that `build_trainer` built.
 
     Args:
-        settings: The run.
-        folder: Metrics, completions, checkpoints and the model.
-        accelerator: Logs to trackers.
-        ranks: The processes.
-        policy: The model that is trained.
-        sharding: Its FSDP2 shards; None: each process holds all weights.
-        teacher: The teacher's weights.
-        optimizer_step: Moves the policy's weights.
-        engine: Samples rollouts; each rank its shard.
+        sharding: FSDP2 shards of the policy; None: each process holds all weights.
         prefetch: Samples the next step's rollouts ahead; None: `engine` samples them when needed.
-        batches: Prompts of each step.
-        method_at: The method of each step.
-        validation: Measures held-out sets when due.
-        budget: Counts tokens and seconds.
-        early_stopping: Watches a validation metric; None: never stops early.
         limits: Sizes that are lowered where memory runs out.
-        checkpoints: All that resuming needs.
         best: The weights of the best validation, where the run may stop early.
         step: Number of steps done.
     """
@@ -250,7 +220,7 @@ class Trainer:
     prefetch: Prefetch | None
     batches: ShuffledBatches
     method_at: MethodAt
-    validation: Validation
+    validation: "Validation | None"
     budget: BudgetTracker
     early_stopping: EarlyStopping | None
     limits: tuple[AdaptiveLimit, ...]
@@ -273,51 +243,52 @@ class Trainer:
             step, started, tokens_before = self.step, budget.now(), budget.tokens
             with ranks.interrupts.safe_to_stop():
                 set_seed(sampling_seed(settings.seed, step), device_specific=True)
-                method = self.method_at(step)
-                batch = collect(method, self.batches.take(step), step, self.folder)
+                prompts, method = self.batches.take(step), self.method_at(step)
+                guard = NanGuard(self.folder, step, [prompt.example for prompt in prompts])
+                batch = guard.collect(method, prompts)
                 metrics = {**batch.metrics, "time/sampling_seconds": budget.now() - started}
                 self._prefetch(step + 1)
 
             # Move the weights: micro-batches, with one denominator for the whole step, over ranks.
             metrics |= self.optimizer_step(method, batch)
-            abort_on_nan(metrics, step, batch, self.folder)
+            guard.check(metrics)
 
             # The teacher and the engine follow the weights.
             self.teacher.update()
             self.step = step + 1
-            self.push_weights()
+            self.engine.sync(self.step)
 
             # Count tokens and seconds; all ranks go by the main rank's clock.
             seconds = ranks.all_gather(budget.now() - started)[0]
             metrics |= budget.add(batch.num_learned_tokens, seconds)
 
             # Validate when due, and always after the last step.
-            tokens = (tokens_before, budget.tokens)
-            validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
+            tokens, validation = (tokens_before, budget.tokens), dict[str, float]()
+            if self.validation is not None:
+                validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
             metrics |= validation
             for limit in self.limits:
                 metrics |= limit.metrics(ranks)
 
-            # Log, then keep the best weights.
+            # Log, then keep the best weights; all ranks go by the main rank's numbers.
             if ranks.is_main:
                 config.warn_of_drift(settings.engine, metrics)
                 self.folder.log(self.step, metrics, batch.rollouts)
-            if validation:
-                self._save_if_best(validation)
+            if validation and self.early_stopping is not None:
+                measured = ranks.all_gather(validation)[0]
+                if self.early_stopping.observe(self.step, measured):
+                    self.best.save(self.step, State(self.optimizer_step.weights()))
             self.accelerator.log(metrics, step=self.step)
 
             # Checkpoint when due, at the end, and where any rank was asked to end.
             is_asked_to_end = any(ranks.all_gather(ranks.interrupts.requested))
             if self.step % settings.save_every_steps == 0 or self.is_done or is_asked_to_end:
-                abort_on_nan_weights(self.policy, step, batch, self.folder)
+                guard.check(self.policy.trainable)
                 self.checkpoints.save(self.step, self.state())
-            on_step(self.step, metrics)
+            if ranks.is_main:
+                on_step(self.step, metrics)
             if is_asked_to_end and not self.is_done:
                 raise Terminated
-
-    def push_weights(self) -> None:
-        """Push the policy's weights to engines that hold their own copy."""
-        self.engine.push_weights(self.step)
 
     def _prefetch(self, step: int) -> None:
         """Begin to sample a step's completions, where the run prefetches and has such a step."""
@@ -325,17 +296,17 @@ class Trainer:
             request = self.method_at(step).worker.sampling_request(self.batches.take(step), step)
             self.prefetch.start(*self.engine.shard(*request))
 
-    def _save_if_best(self, validation: Mapping[str, float]) -> None:
-        # All ranks go by the main rank's numbers.
-        metrics = self.ranks.on_main(lambda: validation)
-        if self.early_stopping is not None and self.early_stopping.observe(self.step, metrics):
-            self.best.save(self.step, State(self.optimizer_step.weights()))
-
     def state(self) -> State:
         """All that resuming needs."""
         if self.sharding is not None:
             self.sharding.reshard()
-        learned, teacher = self.optimizer_step.state(), self.teacher.state_dict()
+        learned, teacher, prefetched = self.optimizer_step.state(), self.teacher.state_dict(), None
+        if self.prefetch is not None:
+            # All ranks' completions of the next step, unless a rank has none.
+            shares = self.ranks.all_gather(self.prefetch.state())
+            prefetched = (
+                None if None in shares else [row for share in shares for row in share or ()]
+            )
         stopping = self.early_stopping
         return State(
             {**learned.tensors, **{f"teacher/{name}": t for name, t in teacher.items()}},
@@ -344,57 +315,39 @@ class Trainer:
                 "budget": self.budget.state_dict(),
                 "early_stopping": None if stopping is None else stopping.state_dict(),
                 "limits": {x.name: min(self.ranks.all_gather(x.value)) for x in self.limits},
-                "prefetched": None if self.prefetch is None else self._prefetched(self.prefetch),
+                "prefetched": prefetched,
             },
         )
-
-    def _prefetched(self, prefetch: Prefetch) -> list[dict[str, object]] | None:
-        """All ranks' completions of the next step; None where a rank has none."""
-        shares = self.ranks.all_gather(prefetch.state())
-        return None if None in shares else [row for share in shares for row in share or ()]
 
     def resume(self, on_warning: OnWarning) -> None:
         """Go back to the newest checkpoint; rows and weights of later steps are dropped.
 
         Raises:
-            RunError: If no checkpoint can be read, or another version wrote it.
+            RunError: If no checkpoint can be read.
         """
         loaded = self.checkpoints.load(self.policy.trainable, on_warning)
         if loaded is not None:
             self.step, state = loaded
             self._load_state(state)
-
-        def drop_later() -> None:
-            self.folder.go_back(self.step)
-            self.best.drop_from(self.step + 1)
-
-        self.ranks.on_main(drop_later)
+        self.ranks.on_main(lambda: self.folder.go_back(self.step))
+        self.ranks.on_main(lambda: self.best.drop_from(self.step + 1))
 
     def _load_state(self, state: State) -> None:
         values = state.values
-        missing = {"budget", "early_stopping", "limits", "prefetched"} - values.keys()
-        if missing:
-            raise RunError(
-                f"{self.checkpoints.path(self.step)} lacks {', '.join(sorted(missing))}: another "
-                "version of rcsd wrote it; resume with that version, or start a new run"
-            )
         self.optimizer_step.load(state)
-        places = (place.partition("/") for place in state.tensors)
-        names = [name for owner, _, name in places if owner == "teacher"]
-        self.teacher.load_state_dict({name: state.tensors[f"teacher/{name}"] for name in names})
+        self.teacher.load_state_dict(state.part("teacher"))
         self.budget.load_state_dict(values["budget"])
         if self.early_stopping is not None and values["early_stopping"] is not None:
             self.early_stopping.load_state_dict(values["early_stopping"])
         for limit in self.limits:
             limit.value = values["limits"][limit.name]
-        if self.prefetch is not None and values["prefetched"] is not None:
-            rows = values["prefetched"]
+        if self.prefetch is not None and (rows := values["prefetched"]) is not None:
             self.prefetch.load_state(rows[self.ranks.share(len(rows))])
 
     def save_checkpoint_of_last_step(self) -> None:
         """Save all whole steps, unless that was done or weights are not finite."""
         newest = self.ranks.on_main(self.checkpoints.steps)[-1:]
-        if self.step > 0 and newest != [self.step] and are_finite(self.policy):
+        if self.step > 0 and newest != [self.step] and not not_finite(self.policy.trainable):
             self.checkpoints.save(self.step, self.state())
         # The rank that ends first would make a launcher end the one that still writes.
         self.ranks.barrier()
@@ -416,5 +369,5 @@ class Trainer:
             self.optimizer_step.load_weights(loaded[1])
         weights = None if self.sharding is None else self.sharding.gathered(self.policy)
         if self.ranks.is_main:
-            with self.folder.new_model() as unfinished:
+            with new_folder(self.folder.model, replace=True) as unfinished:
                 save_model(self.policy, unfinished, model_card(self.settings, self.step), weights)

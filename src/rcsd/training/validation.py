@@ -1,102 +1,149 @@
-"""Validation: when held-out sets are measured as the run goes on."""
+"""Validation: held-out sets, and when they are measured as the run goes on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from rcsd import config
-from rcsd.data.load import load_examples
-from rcsd.data.prompts import build_all_prompts, grammar_regex, limit_prompt_tokens
+from rcsd.data.load import load_examples, read_rubrics
+from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
+from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
+from rcsd.evaluation.rubric_agreement import measure_rows
+from rcsd.evaluation.rubric_matchers import build_matcher
+from rcsd.graders.base import require_rubric
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.grade import sample_and_grade, write_graded
+from rcsd.io import write_rows
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding
 
 
-@runtime_checkable
-class HeldOutSet(Protocol):
-    """A set that is sampled and measured (`rcsd.training.held_out`)."""
+@dataclass(frozen=True)
+class HeldOutAnswers:
+    """Answers to held-out questions, graded by checks in code."""
 
     name: str
+    pairs: Sequence[PromptPair]
+    engine: Engine
+    decoding: Decoding
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Sample and measure; samples are written to the file, if there is one."""
-        ...
+        """Score, accuracy, and the share that neither checks nor references could grade."""
+        examples = [pair.example for pair in self.pairs]
+        prompts = [pair.student_ids for pair in self.pairs]
+        rows = sample_and_grade(self.engine, examples, prompts, self.decoding, CodeJudge())
+        if path is not None:
+            write_graded(rows, path, step=num_steps)
+        scores = [row.score for row in rows if row.score is not None and row.score == row.score]
+        rights = [row.right for row in rows if row.right is not None]
+        metrics = {}
+        for values, missing, mean in (
+            (scores, "unscored_share", "score_mean"),
+            (rights, "ungraded_share", "accuracy_mean"),
+        ):
+            metrics[missing] = 1 - len(values) / len(rows)
+            if values:
+                metrics[mean] = sum(values) / len(values)
+        return metrics
 
 
+class HeldOutRubrics(HeldOutAnswers):
+    """Rubrics (stage 1) for held-out questions, measured against gold.
+
+    Matched by checks in the rubric world, by text elsewhere. A completion that is no rubric counts
+    0; of one that was cut off its whole criteria count. Decoding has the run's grammar.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse an example without a gold rubric."""
+        for pair in self.pairs:
+            require_rubric(pair.example)
+
+    def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
+        """Share that is valid; precision, recall and F1 by weight."""
+        examples = [pair.example for pair in self.pairs]
+        prompts = [pair.student_ids for pair in self.pairs]
+        completions = self.engine.sample(prompts, self.decoding, seed=0)
+        drawn = [parse_completion(c.text, c.finished) for c in completions]
+        by_id = {e.id: r for e, r in zip(examples, drawn, strict=True) if r is not None}
+        if path is not None:
+            columns = zip(examples, completions, drawn, strict=True)
+            rows = [
+                {
+                    "step": num_steps,
+                    "id": example.id,
+                    "text": completion.text,
+                    "finished": completion.finished,
+                    "rubric": None if rubric is None else rubric_rows(rubric),
+                }
+                for example, completion, rubric in columns
+            ]
+            write_rows(path, rows)
+        read, matcher = read_rubrics(examples, by_id), build_matcher(examples, None, None)
+        measured = measure_rows(examples, read, matcher, {}, CodeJudge())
+        means = {
+            f"{name}_mean": sum(getattr(row, name) for row in measured) / len(measured)
+            for name in ("precision", "recall", "f1")
+        }
+        return {"valid_share": len(by_id) / len(drawn)} | means
+
+
+@dataclass(frozen=True)
 class Validation:
     """All held-out sets of a run, and when they are due.
 
     Args:
         sets: The sets; metrics of the first are called ``eval/...``, of another ``eval-NAME/...``.
+        section: Steps or completion tokens between evaluations.
         folder: Gets the samples: one file for each evaluation and set; None writes nothing.
-        every_steps: Steps between evaluations, or None.
-        every_tokens: Completion tokens between evaluations, or None.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[HeldOutSet],
-        folder: RunFolder | None,
-        every_steps: int | None,
-        every_tokens: int | None,
-    ) -> None:
-        self._sets, self._folder = sets, folder
-        self._every_steps, self._every_tokens = every_steps, every_tokens
+    sets: Sequence[HeldOutAnswers]
+    section: config.Evaluation
+    folder: RunFolder | None
 
     def metrics_if_due(
         self, num_steps: int, tokens: tuple[int, int], last: bool
     ) -> dict[str, float]:
         """Metrics after a step; empty where no evaluation is due.
 
-        Args:
-            num_steps: Number of steps done.
-            tokens: Completion tokens learned from before the step, and after it.
-            last: Whether the run ends with it; then an evaluation is always due.
+        ``tokens`` are the completion tokens learned from before the step, and after it. After the
+        last step an evaluation is always due.
         """
-        due = last
-        if self._every_steps is not None:
-            due |= num_steps % self._every_steps == 0
-        if self._every_tokens is not None:
-            due |= tokens[0] // self._every_tokens < tokens[1] // self._every_tokens
-        if not due:
-            return {}
-        metrics = {}
-        for index, held_out in enumerate(self._sets):
-            prefix = "eval" if index == 0 else f"eval-{held_out.name}"
-            folder = self._folder
-            path = None if folder is None else folder.evaluation(num_steps, held_out.name)
-            for name, value in held_out.metrics(path, num_steps).items():
-                metrics[f"{prefix}/{name}"] = value
+        every_steps, every_tokens = self.section.every_steps, self.section.every_tokens
+        by_steps = every_steps is not None and num_steps % every_steps == 0
+        by_tokens = every_tokens is not None and (
+            tokens[0] // every_tokens < tokens[1] // every_tokens
+        )
+        metrics: dict[str, float] = {}
+        for held_out in self.sets if last or by_steps or by_tokens else ():
+            prefix = "eval" if held_out is self.sets[0] else f"eval-{held_out.name}"
+            path = self.folder and self.folder.evaluation(num_steps, held_out.name)
+            measured = held_out.metrics(path, num_steps)
+            metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
         return metrics
 
 
 def build_validation(
-    settings: config.Config, policy: Policy, engine: Engine, folder: RunFolder | None
+    settings: config.Config,
+    section: config.Evaluation,
+    policy: Policy,
+    engine: Engine,
+    folder: RunFolder | None,
 ) -> Validation:
     """The validation that the configuration asks for.
-
-    Args:
-        settings: The run.
-        policy: The model.
-        engine: Samples.
-        folder: As `Validation`.
 
     Raises:
         DataError: If a prompt does not fit, or an example lacks a reference to measure against.
     """
-    section = settings.evaluation
-    if section is None:
-        return Validation([], folder, None, None)
     view = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**view, "analysis": False})
     max_prompt_tokens = limit_prompt_tokens(
         policy.max_positions, settings.sampling.max_prompt_tokens, section.max_tokens
     )
     decoding = Decoding(section.max_tokens, regex=grammar_regex(settings.sampling.grammar))
-    # Only here: a run without validation imports no grader.
-    from rcsd.training.held_out import HeldOutAnswers, HeldOutRubrics  # noqa: PLC0415
-
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
     sets = []
     for name, data in section.by_name.items():
@@ -104,4 +151,4 @@ def build_validation(
         examples, _ = load_examples(data)
         prompts = build_all_prompts(examples, views, policy.tokenizer, max_prompt_tokens, field)
         sets.append(kind(name, prompts, engine, decoding))
-    return Validation(sets, folder, section.every_steps, section.every_tokens)
+    return Validation(sets, section, folder)
