@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rcsd import cli
+from rcsd.cli import terminal
 
 hypothesis.settings.register_profile("rcsd", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("rcsd")
@@ -29,19 +30,20 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Exit code, standard output and standard error of ``rcsd rubrics WORDS``, on wide lines."""
-    monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
+def rcsd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Exit code, standard output and standard error of ``rcsd WORDS``, on wide lines."""
+    for each in (terminal.console, terminal.errors):
+        monkeypatch.setattr(each, "_width", 200)
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rcsd", "rubrics", *map(str, words)])
+        monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
+        code = 0
         try:
             cli.main()
-            code = 0
         except SystemExit as stopped:
             code = stopped.code if isinstance(stopped.code, int) else 0
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err.replace("\n", "")
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err.replace("\n", "")
 
     return run

@@ -39,7 +39,7 @@ def test_every_config_in_the_repository_loads(name: str) -> None:
     elif "judge" in Path(name).stem:
         assert config.load_judging(ROOT / name).judge.type == "model"
     elif "eval" in Path(name).stem:
-        assert config.load_eval_config(ROOT / name).data
+        assert config.load(config.EvalConfig, ROOT / name, ()).data
     else:
         assert config.load_config(ROOT / name).steps >= 1
 

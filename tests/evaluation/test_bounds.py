@@ -70,8 +70,9 @@ def test_the_command_prints_bounds(
     out = " ".join(out.split())
     assert "completions without a value: base: 1. Over all 4 questions" in out
     assert "base between 0.250 and 0.500; new - base between +0.250 and +0.500" in out
-    code, out, _ = said(monkeypatch, capsys, *words, "--format", "json")
-    metrics = {row["metric"]: row for row in json.loads(out)["metrics"]}
+    said(monkeypatch, capsys, *words, "--json", str(tmp_path / "found.json"))
+    found = json.loads((tmp_path / "found.json").read_text())
+    metrics = {row["metric"]: row for row in found["metrics"]}
     bounds = {"arm": "base", "low": 0.25, "high": 0.5, "num_unscored": 1}
     assert metrics["score"]["bounds"]["means"][0] == bounds
     assert metrics["accuracy"]["bounds"] is None

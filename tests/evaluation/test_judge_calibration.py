@@ -274,7 +274,7 @@ def ran(
     return code, shown.out + shown.err
 
 
-def test_the_command_shows_writes_and_forecasts(
+def test_the_command_shows_and_writes(
     server: JudgeServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,10 +286,6 @@ def test_the_command_shows_writes_and_forecasts(
     file = tmp_path / "judge.yaml"
     file.write_text(yaml.safe_dump({"judge": tree}))
     few = ("--num-problems", 4)
-    exit_code, text = ran(monkeypatch, capsys, file, *few, "--dry-run")
-    assert exit_code == 0
-    assert "12 texts once" in text
-    assert server.asked == []
     out = tmp_path / "out"
     exit_code, text = ran(monkeypatch, capsys, file, *few, "--repeats", 2, "--out", out)
     assert exit_code == 0

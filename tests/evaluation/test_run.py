@@ -1,13 +1,11 @@
 """A model answers held-out sets: what is asked and kept, compared, refused."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tests.cli.test_cli import run_file, said
 from tests.support.tiny import tiny_folder
 
@@ -94,14 +92,14 @@ def test_compare_writes_the_json_that_its_help_describes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "found.json"
-    more = ["--all-pairs", "--format", "json", "--cluster-by", "template", "--out", str(path)]
+    more = ["--against", "shown", "--cluster-by", "template", "--json", str(path)]
     code, _, _ = said(monkeypatch, capsys, *compared(world, *more))
     assert code == 0
     found = json.loads(path.read_text())
     keys = ["arms", "pairs", "cluster_by", "metrics", "criteria", "num_untitled_criteria", "notes"]
     assert list(found) == keys
-    assert found["pairs"] == [["shown", "base"], ["placebo", "base"], ["placebo", "shown"]]
-    assert found["arms"]["base"]["training_seeds"] == [None]
+    assert found["pairs"] == [["base", "shown"], ["placebo", "shown"]]
+    assert found["arms"]["base"] == [str(world["base"])]
     assert found["metrics"][0]["means"][0]["n"] < 12  # templates, of which some stand there twice
     kinds = {row["criterion"] for row in found["criteria"]}
     assert {"method", "unit", "mistake"} <= kinds
@@ -195,42 +193,6 @@ def test_a_task_that_is_not_there_or_not_asked_is_named(
         build_eval_config("builtin:micro", overrides, EvalOptions(tasks))
 
 
-def test_a_dry_run_says_what_will_be_answered_and_judged_and_loads_and_asks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    twice = Rubric((*SAYS.criteria, Criterion("Is clear.", 1)))
-    write_jsonl([question("a", rubric=twice), question("b")], tmp_path / "rows.jsonl")
-    judge = {"type": "model", "url": "http://127.0.0.1:9/v1", "model": "m"}
-    judge |= {"prices": {"prompt": 1000, "completion": 0}, "cache": str(tmp_path / "cache.sqlite")}
-    tree = {
-        "model": {"path": str(tmp_path / "none")},
-        "data": {"own": {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}},
-        "out": str(tmp_path / "out"),
-        "judge": judge,
-    }
-    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(tree))
-
-    def forecast(*changes: str) -> tuple[int, int, float]:
-        words = ("eval", str(tmp_path / "eval.yaml"), "num_samples=3", "--dry-run", *changes)
-        code, shown, _ = said(monkeypatch, capsys, *words)
-        assert code == 0
-        answers = re.search(r"own: (\d+) completions of up to", shown)
-        row = re.search(r"^ +(\d+) +\d+ +\d+ \(.*\) +\d+ +([\d.]+) *$", shown, re.M)
-        assert answers is not None
-        assert row is not None
-        return int(answers[1]), int(row[1]), float(row[2])
-
-    answers, calls, cost = forecast("max_tokens=100")
-    assert (answers, calls) == (8, 8 // 2 * 3)  # greedy and three samples; three criteria in all
-    _, _, more = forecast("max_tokens=1100")
-    assert more - cost == pytest.approx(calls * 1000 * 1000 / 1e6, abs=0.011)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "cache.sqlite",
-        "eval.yaml",
-        "rows.jsonl",
-    ]
-
-
 def test_what_of_a_benchmark_was_not_asked_or_judged_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,10 +236,9 @@ def test_settings_that_mean_nothing_are_refused(
     ("more", "message"),
     [
         (["--against", "best"], "no such arm; there are base, shown, placebo"),
-        (["--against", "base", "--all-pairs"], "leave --against out"),
         (["--metric", "f1"], "there are score, accuracy"),
         (["--cluster-by", "topic"], "tags.topic"),
-        (["--out", "/nowhere/x.md"], "no such folder"),
+        (["--json", "/nowhere/x.json"], "no such folder"),
     ],
 )
 def test_what_cannot_be_compared_ends_with_an_error(

@@ -1,20 +1,19 @@
 """``rcsd judge``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table
-from rcsd.cli.terminal import console, say
+from rcsd.cli.terminal import Table, console, say
+from rcsd.config import WorldData, load_judging
 from rcsd.evaluation.text import interval_text
+from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_calibration import Accuracy, Agreement
     from rcsd.evaluation.judge_stability import Stability
-    from rcsd.graders.base import Judge
-    from rcsd.types import Example
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -38,73 +37,43 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder of check.json and wrong.jsonl; must not exist.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of problems and intervals.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast calls and cost of one judgement a text.")
-    ] = False,
 ) -> None:
     """Measure accuracy, stability and resistance to prompt injection of a judge.
 
     The texts are labelled rows, or three answers to each problem of the rubric world, whose
     verdicts are computed. Intervals are over questions.
     """
-    from dataclasses import asdict  # noqa: PLC0415
+    from dataclasses import asdict
 
-    from rcsd.config import WorldData, load_judging  # noqa: PLC0415
-    from rcsd.data.load import load_answers  # noqa: PLC0415
-    from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
-    from rcsd.graders.base import judge_metrics  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
-    from rcsd.io import check_new, write_json, write_rows  # noqa: PLC0415
+    from rcsd.data.load import load_answers
+    from rcsd.evaluation import judge_calibration, judge_stability
+    from rcsd.graders.base import judge_metrics
+    from rcsd.graders.build import build_judge
 
     if out is not None:
         check_new(out)
     section = load_judging(file).judge
     if rows is None:
-        data = WorldData(split="new_numbers", num_examples=num_problems, seed=seed)
+        data = WorldData(split="new_numbers", num_examples=num_problems)
         cases = judge_calibration.checked_cases(load_answers(data))
     else:
         cases = judge_calibration.read_cases(rows)
     judge = build_judge(section)
-    if dry_run:
-        console.print(forecast_table(judge, [(case.example, case.text) for case in cases]))
-        return
     judgements = judge_stability.judge_cases(judge, cases)
-    accuracy = judge_calibration.measure_accuracy(cases, judgements, seed)
-    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, seed)
+    accuracy = judge_calibration.measure_accuracy(cases, judgements, 0)
+    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, 0)
     metrics = judge_metrics(judge)
     _print_accuracy(accuracy)
-    _print_stability(stability)
+    if stability is not None:
+        _print_stability(stability)
     for line in _metric_lines(metrics):
         say(line)
     if out is not None:
-        about = {"judge": str(file), "section": section.model_dump(mode="json"), "seed": seed}
+        about = {"judge": str(file), "section": section.model_dump(mode="json")}
         write_rows(out / "wrong.jsonl", accuracy.wrong)
         parts = {"stability": stability and asdict(stability), "metrics": metrics}
         write_json(out / "check.json", about | accuracy.json() | parts)
         say(f"Numbers and wrong verdicts: {out}")
-
-
-def forecast_table(
-    judge: "Judge", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
-) -> Table:
-    """Calls, tokens and cost of judging the texts once; see `ModelJudge.forecast`."""
-    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415
-
-    columns = ("calls", "in the cache", "prompt tokens", "reply tokens", "cost")
-    length = f" of {answer_tokens} tokens" if answer_tokens else ""
-    title = f"Judging {len(answers)} texts{length} once; replies and cost at most"
-    if not isinstance(judge, ModelJudge):
-        return Table(columns, [["0"] * 5], title, num_names=0)
-    forecast = judge.forecast(answers, answer_tokens)
-    row = [
-        str(forecast.num_calls),
-        str(forecast.num_cached),
-        f"{forecast.prompt_tokens} ({forecast.counting})",
-        str(forecast.max_completion_tokens),
-        "no prices" if forecast.max_cost is None else f"{forecast.max_cost:.2f}",
-    ]
-    return Table(columns, [row], title, num_names=0)
 
 
 def _print_accuracy(accuracy: "Accuracy") -> None:
@@ -141,9 +110,7 @@ def _cells(agreement: "Agreement") -> list[str]:
     return [*counts, interval_text(agreement.accuracy), interval_text(agreement.kappa)]
 
 
-def _print_stability(stability: "Stability | None") -> None:
-    if stability is None:
-        return
+def _print_stability(stability: "Stability") -> None:
     rows = []
     for name, change in (("criteria in reverse", stability.order), ("padding", stability.padding)):
         if change is not None:

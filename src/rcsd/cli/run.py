@@ -8,66 +8,51 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table
-from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.cli.options import Overrides, Quick, Resume, RunFile
+from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.config import Config, load_config
 from rcsd.errors import ConfigError, UserError
 from rcsd.evaluation.text import interval_text
+from rcsd.io import check_new, write_json
 
 if TYPE_CHECKING:
-    from rcsd.config import Config
     from rcsd.evaluation.report import Outcome
     from rcsd.recipes.plan import Plan
     from rcsd.recipes.probe import Probe
     from rcsd.runs import RunFolder
 
-RunFile = Annotated[Path, typer.Argument(help="YAML file of the run.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.")]
 GIB = 2**30
+_RAY = (
+    "Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local, which starts one here. Its machines "
+    "need this package, and see the files at the same paths."
+)
 
 
 def train(
     file: RunFile,
     overrides: Overrides = None,
     resume: Resume = False,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Ray cluster to train on: auto, HOST:PORT, ray://HOST:PORT, or local, which "
-            "starts one here. Its machines need this package, and see the files at the same "
-            "paths.",
-        ),
-    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes, one per device.")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=_RAY)] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of Ray workers; default: one per GPU of the cluster, else per machine.",
-        ),
+        int | None, typer.Option(min=1, help="Ray workers; default: one per GPU, else per machine.")
     ] = None,
 ) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
-    from rcsd.config import load_config  # noqa: PLC0415
-
-    if ray is None and workers is not None:
-        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     settings = load_config(file, overrides or [])
     if ray is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.training.ray import train_on
 
         train_and_report(settings, resume, functools.partial(train_on, ray, workers))
         return
+    if workers is not None:
+        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     if processes is None:
         train_and_report(settings, resume)
         return
-    from rcsd.training.launch import launch  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.launch import launch
 
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
@@ -75,7 +60,7 @@ def train(
 
 
 def train_and_report(
-    settings: "Config", resume: bool, run: "Callable[..., RunFolder] | None" = None
+    settings: Config, resume: bool, run: "Callable[..., RunFolder] | None" = None
 ) -> None:
     """Train with a progress bar, write the report, and print where everything is.
 
@@ -84,13 +69,13 @@ def train_and_report(
         resume: Continue from the newest checkpoint.
         run: Replacement of `rcsd.training.trainer.run`, to train elsewhere.
     """
-    from rcsd.evaluation.run_report import write_run_report  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.training.launch import is_main  # noqa: PLC0415
-    from rcsd.training.trainer import run as run_here  # noqa: PLC0415
+    from rcsd.evaluation.run_report import write_run_report
+    from rcsd.training.launch import is_main
+    from rcsd.training.trainer import run as run_here
 
     run = run or run_here
-    quieten_libraries()
     if not is_main():
+        quieten_libraries()
         run(settings, resume, on_warning=lambda text: None)
         return
     with bars() as progress:
@@ -105,11 +90,9 @@ def train_and_report(
         progress("train", 0, settings.steps, "")
         folder = run(settings, resume, on_step, on_warning)
     report = write_run_report(folder)
-    record = folder.read_record()
-    if record["dropped"]:
-        say(f"Left out: {len(record['dropped'])} examples; see {folder.record}")
-    say(f"Model: {folder.model}")
-    say(f"Report: {report}")
+    if dropped := folder.read_record()["dropped"]:
+        say(f"Left out: {len(dropped)} examples; see {folder.record}")
+    say(f"Model: {folder.model}\nReport: {report}")
 
 
 def export(
@@ -117,8 +100,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged, model_of_run  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.runs import RunFolder  # noqa: PLC0415
+    from rcsd.models.save import export_merged, model_of_run
+    from rcsd.runs import RunFolder
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
@@ -131,7 +114,7 @@ def models(
     fetch: Annotated[str | None, typer.Option(help="Name of a model to fetch.")] = None,
 ) -> None:
     """List the models that are available by name, or fetch one."""
-    from rcsd.models.hub import ENTRIES, fetch_model  # noqa: PLC0415
+    from rcsd.models.hub import ENTRIES, fetch_model
 
     if fetch is not None:
         quieten_libraries()
@@ -154,9 +137,8 @@ def quickstart(
     quick: Quick = False,
 ) -> None:
     """Train on the rubric world, with a placebo arm, and write a report."""
-    from rcsd.recipes.quickstart import run  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.quickstart import run
 
-    quieten_libraries()
     with bars() as progress:
         outcome = run(out, seed, model, quick, progress)
     _print_outcome(outcome)
@@ -170,12 +152,11 @@ def pipeline(
 
     Finished steps are skipped.
     """
-    from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
+    from rcsd.recipes.pipeline_config import load_pipeline
 
     settings = load_pipeline(file, overrides or [])
-    from rcsd.recipes.pipeline_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.pipeline_report import run_and_report
 
-    quieten_libraries()
     with bars() as progress:
         outcome = run_and_report(settings, file.stem, settings.model.path, {}, progress)
     _print_outcome(outcome)
@@ -190,13 +171,12 @@ def study(
 
     Finished steps are skipped, so a study that was cut off continues.
     """
-    from rcsd.recipes.study_config import load_study  # noqa: PLC0415
+    from rcsd.recipes.study_config import load_study
 
     settings = load_study(file, overrides or [])
-    from rcsd.recipes.study import quick as quickened  # noqa: PLC0415
-    from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.study import quick as quickened
+    from rcsd.recipes.study_report import run_and_report
 
-    quieten_libraries()
     with bars() as progress:
         outcome = run_and_report(quickened(settings) if quick else settings, file.stem, progress)
     _print_outcome(outcome)
@@ -229,16 +209,12 @@ def probe(
 
     Prints the number of answers and completions before it starts.
     """
-    from rcsd.config import load_config  # noqa: PLC0415
-
     settings = load_config(file, overrides or [])
-    from rcsd.io import check_new  # noqa: PLC0415
-    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import write_probe  # noqa: PLC0415
+    from rcsd.recipes.probe import probe as measure
+    from rcsd.recipes.probe import write_probe
 
     folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
     check_new(folder)
-    quieten_libraries()
     with bars() as progress:
         measured = measure(settings, num_examples, num_samples, progress, errors.print)
     path = write_probe(measured, settings, folder)
@@ -297,7 +273,7 @@ def _probe_facts(measured: "Probe") -> str:
     return "\n".join(lines)
 
 
-def plan(  # noqa: PLR0913 (each is an option)
+def plan(
     file: RunFile,
     overrides: Overrides = None,
     memory_gib: Annotated[
@@ -328,12 +304,9 @@ def plan(  # noqa: PLR0913 (each is an option)
 
     Reads the model's configuration, not its weights, and the data to measure prompts.
     """
-    from rcsd.config import load_config  # noqa: PLC0415
-
     settings = load_config(file, overrides or [])
     quieten_libraries()
-    from rcsd.io import write_json  # noqa: PLC0415
-    from rcsd.recipes import plan as planning  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes import plan as planning
 
     prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
     lengths = planning.build_lengths(settings, prompts, completion_tokens)
@@ -345,7 +318,7 @@ def plan(  # noqa: PLR0913 (each is an option)
     console.print(_memory_table(made))
     record = made.record()
     if seconds:
-        from rcsd.recipes.plan_seconds import measure_seconds  # noqa: PLC0415
+        from rcsd.recipes.plan_seconds import measure_seconds
 
         record["seconds"] = timed = measure_seconds(made)
         rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
@@ -363,7 +336,7 @@ def _prompts(
     settings: "Config", student: int | None, teacher: int | None
 ) -> tuple[list[tuple[int, int]], str]:
     """Prompt lengths, and where they come from."""
-    from rcsd.recipes.plan import measure_prompts  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.plan import measure_prompts
 
     if student is not None:
         return [(student, teacher or student)], "given"

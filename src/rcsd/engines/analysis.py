@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rcsd import config
-from rcsd.data.prompts import CONVERSATIONS, PromptPair
-from rcsd.data.views import PromptTemplates, continued_ids
+from rcsd.data.prompts import REQUESTS, PromptPair
+from rcsd.data.views import PromptTemplates, build_conversation, continued_ids, user_turn
 from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.engines.sample_cache import SampleCache, request_key
@@ -54,12 +54,13 @@ def with_analyses(
     analyses = ranks.on_main(lambda: [store[key] for key in keys])
 
     continued, num_cut = [], 0
-    _, request, now = CONVERSATIONS[views.writes]
+    request, analysis_request = REQUESTS[views.writes]
+    now = user_turn("answer_now" if request == "answer" else "write_rubric_now", templates)
     for pair, analysis in zip(prompts, analyses, strict=True):
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
-        conversation = request(pair.example, views.teacher, templates)
-        ids = continued_ids(policy.tokenizer, conversation, list(turn), now(templates))
+        conversation = build_conversation(analysis_request, pair.example, views.teacher, templates)
+        ids = continued_ids(policy.tokenizer, conversation, list(turn), now)
         if len(ids) > max_tokens:
             raise DataError(
                 f"example {pair.example.id!r}: with its analysis the teacher's prompt has "

@@ -39,17 +39,13 @@ class EvalOptions:
 
     Args:
         tasks: Names of `rcsd.data.benchmarks`; empty: the target's own sets.
-        samples: Samples of each question, instead of a greedy answer; None: as the target.
         limit: First problems taken of each task; None: all.
-        engine: Type of the engine; None: as the target.
         preset: One of `SAMPLING`, or None.
         judge: YAML file with the section ``judge``, or None.
     """
 
     tasks: Sequence[str] = ()
-    samples: int | None = None
     limit: int | None = None
-    engine: str | None = None
     preset: str | None = None
     judge: Path | None = None
 
@@ -150,9 +146,5 @@ def _apply(options: EvalOptions, tree: dict[str, Any]) -> None:
     if options.tasks:
         limits = {} if options.limit is None else {"limit": options.limit}
         tree["data"] = {name: {"type": "task", "name": name} | limits for name in options.tasks}
-    if options.samples is not None:
-        tree.update(num_samples=options.samples, greedy=options.samples == 0)
-    if options.engine is not None:
-        tree["engine"] = {"type": options.engine}
     if options.judge is not None:
         tree["judge"] = load_judging(options.judge).judge.model_dump(mode="json")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rcsd.config.base import Section, load
 from rcsd.config.data import Arm, Data, PlaceboArm, SetName
+from rcsd.config.engines import AnyEngine
 from rcsd.config.model import Model
 from rcsd.config.run import RubricGrammar, Stage
 
@@ -34,6 +35,17 @@ class Writing(Section):
     """Folder of jinja files that replace the packaged templates; None takes the packaged ones."""
     seed: int = Field(default=0, ge=0)
     """Random seed of sampling."""
+
+
+class WriterSettings(Section):
+    """Settings of ``rcsd rubrics write``."""
+
+    model: Model
+    """The writer: a model, or the folder of a run."""
+    writing: Writing = Writing()
+    """View, decoding and bounds; those that a run trained it with, where left out."""
+    engine: AnyEngine | None = None
+    """Engine that samples; None: local, or hf for models that it cannot run."""
 
 
 def check_writer(writer: Stage, writing: Writing) -> None:

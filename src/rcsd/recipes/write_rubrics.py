@@ -29,11 +29,13 @@ from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
+from rcsd.engines.build import chosen_engine
 from rcsd.engines.sample_cache import SampleCache
 from rcsd.errors import ModelError, RubricError, RunError
 from rcsd.io import digest, make_folder, read_json, write_json
 from rcsd.models.policy import Policy, weights_fingerprint
-from rcsd.recipes.pipeline_config import Writing
+from rcsd.models.save import load_trained
+from rcsd.recipes.pipeline_config import WriterSettings, Writing
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example, Rubric
 
@@ -240,6 +242,24 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
         num_redrawn=sum(written.num_attempts > 1 for written in done),
         num_held_short=sum(written.held_short for written in done),
         dropped=tuple(dropped),
+    )
+
+
+def write_with(
+    settings: WriterSettings,
+    examples: Sequence[Example],
+    cache: Path,
+    shard: Shard,
+    progress: Progress,
+) -> tuple[list[Example], WritingReport]:
+    """`write_rubrics` by the model and the engine of a configuration."""
+    policy, name = load_trained(settings.model)
+    writing, section = settings.writing, settings.engine
+    batch_size = 32 if section is None else section.batch_size
+    longest = writing.max_prompt_tokens + writing.max_tokens
+    engine = chosen_engine(section, policy, batch_size, longest)
+    return write_rubrics(
+        examples, writing, policy, engine, cache, name, shard, batch_size, progress
     )
 
 

@@ -24,6 +24,7 @@ from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint, new_folder
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
+from rcsd.methods.staleness import warn_of_drift
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import save_model
@@ -272,7 +273,7 @@ class Trainer:
 
             # Log, then keep the best weights; all ranks go by the main rank's numbers.
             if ranks.is_main:
-                config.warn_of_drift(settings.engine, metrics)
+                warn_of_drift(settings.engine, metrics)
                 self.folder.log(self.step, metrics, batch.rollouts)
             if validation and self.early_stopping is not None:
                 measured = ranks.all_gather(validation)[0]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rcsd import config
-from rcsd.data.views import CUT, ChatTokenizer
+from rcsd.data.views import CUT
 from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import ModelError
@@ -37,7 +37,7 @@ class LocalChat:
     def __init__(
         self,
         model: Mapping[str, Any],
-        tokenizer: ChatTokenizer,
+        tokenizer: Any,
         engine: Engine,
         max_tokens: int,
         temperature: float | None = 0.0,
@@ -99,7 +99,7 @@ class LocalChat:
                     yield request, ChatReply(completion.text, finish, len(prompt), num_tokens)
 
 
-def inert_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
+def inert_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
     """Token ids of a conversation; its contents never become control tokens.
 
     Raises:
