@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from rcsd import config
+from rcsd.config.base import load
 from rcsd.methods import losses, policy_gradient
-from rcsd.recipes.pipeline_config import load_pipeline
-from rcsd.recipes.study_config import load_study
+from rcsd.recipes.pipeline_config import Pipeline
+from rcsd.recipes.study_config import Study
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
@@ -32,10 +33,10 @@ def relative(paths: Any) -> list[str]:
 @pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
 def test_every_config_in_the_repository_loads(name: str) -> None:
     if name.startswith("configs/studies/"):
-        study = load_study(ROOT / name)
+        study = load(Study, ROOT / name, [])
         assert all(study.stage(arm).budget == study.budget for arm in study.arms)
     elif "pipeline" in Path(name).stem:
-        assert load_pipeline(ROOT / name).reasoner.steps >= 1
+        assert load(Pipeline, ROOT / name, []).reasoner.steps >= 1
     elif "judge" in Path(name).stem:
         assert config.load_judging(ROOT / name).judge.type == "model"
     elif "eval" in Path(name).stem:

@@ -65,7 +65,6 @@ def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, rcs
         "drawn more than once": 0,
         "held to one short criterion": 0,
         "left out, since the prompt does not fit": 0,
-        "still to be written by other shards": 0,
     }
     assert f"Rubrics: {folder / 'out.jsonl'}" in out
     assert "write rubrics" in err
@@ -91,19 +90,6 @@ def test_options_reach_the_decoding(folder: Path, rcsd: Any) -> None:
     assert settings["grammar"] == {"type": "rubric", "max_criteria": 2, "max_characters": 12}
 
 
-def test_shards_share_the_rows_and_the_last_writes_the_file(folder: Path, rcsd: Any) -> None:
-    code, out, _ = rcsd(*words_of(folder, "--shard", "2/2"))
-    assert code == 0
-    assert counts(out)["with a rubric"] == 2
-    assert counts(out)["still to be written by other shards"] == 3
-    assert "The last shard to finish" in out
-    assert not (folder / "out.jsonl").exists()
-    code, out, _ = rcsd(*words_of(folder, "--shard", "1/2"))
-    assert code == 0
-    assert counts(out)["of these found in the cache"] == 2
-    assert len(read_jsonl(folder / "out.jsonl")) == 5
-
-
 def test_an_existing_file_is_kept_unless_forced(folder: Path, rcsd: Any) -> None:
     (folder / "out.jsonl").write_text("mine")
     code, _, err = rcsd(*words_of(folder))
@@ -120,7 +106,6 @@ def test_an_existing_file_is_kept_unless_forced(folder: Path, rcsd: Any) -> None
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--shard", "2"], "expected a share such as 2/4"),
         (["writing.max_tokens=10"], "writing.max_tokens: Input should be greater than or equal to"),
         (["writing.veiw=none"], "writing.veiw: unknown key; did you mean 'view'"),
         (["--data", "/nowhere.jsonl"], "there is no such file"),

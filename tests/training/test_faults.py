@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from tests.support.tiny import tiny_folder
 
 from rcsd import cli, config
+from rcsd.config.base import load
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_json, write_rows
 from rcsd.recipes.pipeline import Artifacts
-from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
+from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import write
-from rcsd.recipes.write_rubrics import Shard, rubric_cache
+from rcsd.recipes.write_rubrics import rubric_cache
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -177,7 +178,7 @@ def test_a_broken_row_of_the_rubric_cache_is_read_or_named(tmp_path: Path, row: 
     path = tmp_path / "1-of-1.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=r"1-of-1\.jsonl.*delete"):
-        rubric_cache(tmp_path, Shard()).read()
+        rubric_cache(tmp_path).read()
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -231,7 +232,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
         "out": str(tmp_path / "out"),
     }
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(tree))
-    return load_pipeline(tmp_path / "pipeline.yaml")
+    return load(Pipeline, tmp_path / "pipeline.yaml", [])
 
 
 def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path: Path) -> None:

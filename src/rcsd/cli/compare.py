@@ -202,7 +202,7 @@ def _paper_tables(table: "PaperTable") -> Iterator[Table]:
         intervals = [interval_text(of.interval.scaled(POINTS), ".1f") for of in ours]
         cells.append(
             (
-                row.method + (" (placebo)" if row.is_placebo else ""),
+                row.method,
                 f"{POINTS * row.average:.1f}",
                 f"{POINTS * (row.average - base):+.1f}",
                 ", ".join(of.arm for of in ours) or NOTHING,

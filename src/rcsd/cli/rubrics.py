@@ -98,9 +98,6 @@ def write(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings, such as writing.view=answer.")
     ] = None,
-    shard: Annotated[
-        str, typer.Option(help="This process's share of the rows, such as 2/4.")
-    ] = "1/1",
     cache: Annotated[
         Path | None, typer.Option(help="Folder of written rubrics; default: among the caches.")
     ] = None,
@@ -109,9 +106,9 @@ def write(
     """Write a rubric for every row; a job that was stopped continues.
 
     Every rubric is valid: the decoding is held to a grammar. The writer sees what a run trained it
-    with, else the question alone. Several processes share the work by --shard and a common --cache
-    (of machines without one, copy the files together); the last one writes the file of --out, and
-    beside it FILE.written.json. The keys are those of the sections writing, model and engine.
+    with, else the question alone. Several processes share the work by parts of the file and one
+    --cache; then this command on the complete file writes nothing anew. FILE.written.json is beside
+    the file of --out. The keys are those of the sections writing, model and engine.
     """
     from rcsd.data.rows import read_jsonl
     from rcsd.recipes import write_rubrics as recipe
@@ -119,7 +116,7 @@ def write(
 
     if not force:
         check_new(out, "choose another name, or overwrite it with --force")
-    part, rows = recipe.parse_shard(shard), read_jsonl(data)
+    rows = read_jsonl(data)
     tree = {"model": {"path": model}, "writing": recipe.trained_to_write(model)}
     override(tree, overrides or [])
     settings = parse(WriterSettings, tree, "options")
@@ -130,13 +127,9 @@ def write(
             settings,
             rows,
             cache or cache_folder() / "rubrics",
-            part,
             lambda done, total: progress("write rubrics", done, total, ""),
         )
     _print_counts(report)
-    if report.num_missing:
-        console.print("The last shard to finish, or this command without --shard, writes the file.")
-        return
     recipe.write_rows_and_report(written, report, out)
     say(f"Rubrics: {out}")
 
@@ -150,7 +143,6 @@ def _print_counts(report: "WritingReport") -> None:
         "drawn more than once": report.num_redrawn,
         "held to one short criterion": report.num_held_short,
         "left out, since the prompt does not fit": len(report.dropped),
-        "still to be written by other shards": report.num_missing,
     }
     for what, count in counts.items():
         console.print(f"{count:>8} {what}")

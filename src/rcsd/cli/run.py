@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,9 +153,10 @@ def pipeline(
 
     Finished steps are skipped.
     """
-    from rcsd.recipes.pipeline_config import load_pipeline
+    from rcsd.config.base import load
+    from rcsd.recipes.pipeline_config import Pipeline
 
-    settings = load_pipeline(file, overrides or [])
+    settings = load(Pipeline, file, overrides or [])
     from rcsd.recipes.pipeline_report import run_and_report
 
     with bars() as progress:
@@ -165,20 +167,19 @@ def pipeline(
 def study(
     file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
     overrides: Overrides = None,
-    quick: Quick = False,
 ) -> None:
     """Train every method with every kind of rubrics and seed on one budget, and compare them.
 
     Finished steps are skipped, so a study that was cut off continues.
     """
-    from rcsd.recipes.study_config import load_study
+    from rcsd.config.base import load
+    from rcsd.recipes.study_config import Study
 
-    settings = load_study(file, overrides or [])
-    from rcsd.recipes.study import quick as quickened
-    from rcsd.recipes.study_report import run_and_report
+    settings = load(Study, file, overrides or [])
+    from rcsd.recipes.study import run_and_report
 
     with bars() as progress:
-        outcome = run_and_report(quickened(settings) if quick else settings, file.stem, progress)
+        outcome = run_and_report(settings, file.stem, progress)
     _print_outcome(outcome)
 
 
@@ -198,26 +199,27 @@ def probe(
     overrides: Overrides = None,
     num_examples: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 64,
     num_samples: Annotated[
-        int, typer.Option(min=2, help="Number of completions sampled per question.")
+        int, typer.Option(min=1, help="Number of completions sampled per question.")
     ] = 4,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
     ] = None,
 ) -> None:
-    """Measure before training how much a run can learn from its rubrics.
+    """Measure before training how much a run can learn from its rubrics."""
+    from rcsd.config import load_config
 
-    Prints the number of answers and completions before it starts.
-    """
     settings = load_config(file, overrides or [])
+    from rcsd.io import make_folder
     from rcsd.recipes.probe import probe as measure
-    from rcsd.recipes.probe import write_probe
 
-    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
-    check_new(folder)
+    path = (out or settings.out.with_name(f"{settings.out.name}-probe")) / "probe.json"
+    check_new(path.parent)
+    quieten_libraries()
     with bars() as progress:
-        measured = measure(settings, num_examples, num_samples, progress, errors.print)
-    path = write_probe(measured, settings, folder)
+        measured = measure(settings, num_examples, num_samples, progress)
+    make_folder(path)
+    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
     console.print(_probe_facts(measured))
@@ -232,22 +234,19 @@ def probe(
 
 
 def _probe_tables(measured: "Probe") -> Iterator[Table]:
-    headroom = measured.headroom
-    counts = "answers", "left out", "cut", "ungraded"
     rows = [
-        [of.context, interval_text(of.mean), interval_text(of.gain, "+.3f"), *map(str, of.counts)]
-        for of in headroom.contexts
-    ]
-    columns = ("context", headroom.metric or "score", "gain", *counts)
-    yield Table(columns, rows, "Headroom: greedy answers in each context")
-    if headroom.metric is not None:
-        rows = [
-            [of.teacher, str(of.num_pairs), interval_text(of.auc), interval_text(of.lead, "+.3f")]
-            for of in measured.rankings
+        [
+            of.context,
+            interval_text(of.mean),
+            interval_text(of.gain, "+.3f"),
+            interval_text(measured.divergences.get(of.context)),
+            *map(str, (of.num_answers, of.num_cut, of.num_ungraded)),
         ]
-        columns = ("teacher's context", "pairs", "AUC", "teacher's lead")
-        title = "Ranking: does log p - log q put a question's better completion first?"
-        yield Table(columns, rows, title)
+        for of in measured.contexts
+    ]
+    columns = ("context", measured.metric or "score", "gain", "KL(q || p), nats per token")
+    title = "Headroom of greedy answers, and divergence on the student's samples"
+    yield Table((*columns, "answers", "cut", "ungraded"), rows, title)
     if measured.sensitivities:
         rows = [
             [of.placebo, interval_text(of.gap, "+.3f"), interval_text(of.share), of.undefined]
@@ -261,13 +260,12 @@ def _probe_tables(measured: "Probe") -> Iterator[Table]:
 def _probe_facts(measured: "Probe") -> str:
     lines = [
         f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
-        "drawn ones do not fit.",
-        f"{measured.num_completions} completions, {measured.num_ungraded} of them without a grade.",
+        f"drawn ones do not fit. {measured.num_completions} completions."
     ]
-    if measured.headroom.metric is None:
+    if measured.metric is None:
         lines.append(
             "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom and ranking are missing."
+            "is a number. Headroom is missing."
         )
     lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
     return "\n".join(lines)
@@ -289,18 +287,12 @@ def plan(
         int | None,
         typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
     ] = None,
-    completion_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Mean completion length for --seconds; default: sampling.max_tokens."
-        ),
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of a few steps on this machine; adds its seconds."),
     ] = None,
-    seconds: Annotated[
-        bool, typer.Option("--seconds", help="Time a step of one process on this machine too.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option(help="JSON file for all numbers.")] = None,
 ) -> None:
-    """Plan a run: memory of a step per device, and with --seconds its time on this machine.
+    """Plan a run: memory of a step per device, and with --measured its seconds.
 
     Reads the model's configuration, not its weights, and the data to measure prompts.
     """
@@ -309,46 +301,40 @@ def plan(
     from rcsd.recipes import plan as planning
 
     prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
-    lengths = planning.build_lengths(settings, prompts, completion_tokens)
+    lengths = planning.build_lengths(settings, *prompts)
     device = planning.this_device(devices)
     if memory_gib is not None:
         device = planning.Device("cuda", memory_gib * GIB, devices)
     made = planning.build_plan(settings, lengths, device)
     say(_plan_facts(made, source))
     console.print(_memory_table(made))
-    record = made.record()
-    if seconds:
-        from rcsd.recipes.plan_seconds import measure_seconds
-
-        record["seconds"] = timed = measure_seconds(made)
-        rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
-        rows.append(["step", f"{sum(timed.values()):.3g}"])
-        title = "Time of a step at mean lengths, measured"
-        console.print(Table(("phase", "seconds"), rows, title))
+    if measured is not None:
+        timed = planning.measured_seconds(measured)
+        phases = ", ".join(f"{name} {value:.3g}" for name, value in timed.items())
+        say(
+            f"Seconds of a step in {measured}: {phases}; all {settings.steps:,} steps: "
+            f"{settings.steps * timed['step'] / 3600:.3g} hours"
+        )
     for sentence in made.verdict():
         console.print(f"- {sentence}")
-    if json is not None:
-        write_json(json, record)
-        say(f"\nNumbers: {json}")
 
 
 def _prompts(
     settings: "Config", student: int | None, teacher: int | None
-) -> tuple[list[tuple[int, int]], str]:
-    """Prompt lengths, and where they come from."""
+) -> tuple[tuple[int, int], str]:
+    """Longest prompts, and where they come from."""
     from rcsd.recipes.plan import measure_prompts
 
     if student is not None:
-        return [(student, teacher or student)], "given"
+        return (student, teacher or student), "given"
     if teacher is not None:
         raise ConfigError("--teacher-tokens goes with --prompt-tokens")
     try:
-        prompts = measure_prompts(settings)
+        return measure_prompts(settings), "measured"
     except (UserError, OSError) as error:
         raise ConfigError(
             f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
         ) from error
-    return prompts, f"measured on {len(prompts)} examples"
 
 
 def _plan_facts(made: "Plan", source: str) -> str:
@@ -361,9 +347,8 @@ def _plan_facts(made: "Plan", source: str) -> str:
             f"engine: {made.settings.engine.type}",
             f"per process: {work.examples} examples x {work.completions} completions, "
             f"micro-batches of up to {work.max_tokens:,} tokens",
-            f"prompts, {source}: student {lengths.student:.0f} tokens, longest "
-            f"{lengths.longest_student}; teacher {lengths.teacher:.0f}, longest "
-            f"{lengths.longest_teacher}; completions: longest {lengths.longest_completion}",
+            f"longest prompts, {source}: student {lengths.student} tokens, teacher "
+            f"{lengths.teacher}; completions {lengths.completion}",
         ]
     )
 
