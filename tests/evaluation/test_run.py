@@ -13,7 +13,7 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
-from rcsd.engines.build import default_engine
+from rcsd.engines.build import chosen_engine
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.arms import parse_arms
 from rcsd.evaluation.record import read_record, unfinished_folder
@@ -277,7 +277,9 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_finds_the_same(
     calls: list[BreaksOff] = []
 
     def breaks_off(section: None, policy: Any, batch_size: int, longest: int) -> Any:
-        calls.append(BreaksOff(default_engine(policy, batch_size), 2 if not calls else 9))
+        calls.append(
+            BreaksOff(chosen_engine(section, policy, batch_size, longest), 2 if not calls else 9)
+        )
         return calls[-1]
 
     monkeypatch.setattr("rcsd.evaluation.run.chosen_engine", breaks_off)

@@ -75,11 +75,10 @@ class VllmEngine(_Vllm):
 class VllmServer(_Vllm):
     """A vLLM server over HTTP, on this machine or another; all processes of a run share it.
 
-    LoRA: start it with ``--enable-lora --max-lora-rank R --lora-target-modules q_proj ...`` (the
-    layers that have adapters; without them vLLM 0.32 ends on processors when it scores for a
-    teacher) and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment. Full fine-tuning: with
-    VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust; on processors, models with tied
-    embeddings are then refused, since vLLM 0.32 keeps their old head.
+    Start it with ``--logprobs-mode processed_logprobs``. LoRA: with ``--enable-lora --max-lora-rank
+    R`` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment. Full fine-tuning: with
+    VLLM_SERVER_DEV_MODE=1 instead, in a network that you trust, and on a GPU: on processors vLLM
+    0.32 keeps the old head of models with tied embeddings.
     """
 
     type: Literal["vllm_server"]
@@ -87,8 +86,6 @@ class VllmServer(_Vllm):
     """Address of the server, such as ``http://gpu7:8000``, without ``/v1``."""
     shared_folder: Path
     """Folder of new weights, at the same path on the server; for one run at a time."""
-    model: str | None = None
-    """Name of the base model on the server; None: the first that it lists."""
     batch_size: int = Field(default=64, ge=1)
     """Requests in flight together, at most; one a prompt."""
     connect_timeout_seconds: float = Field(default=10.0, gt=0)

@@ -25,7 +25,7 @@ def check_stage(stage: "Stage") -> None:
     Raises:
         ValueError: Saying which, and the way out.
     """
-    finders = (_preset, _views, _objectives, _stale, _scorer, _overlap)
+    finders = (_preset, _views, _objectives, _stale, _overlap)
     _refuse(fault for find in finders for fault in find(stage))
 
 
@@ -135,25 +135,6 @@ def _criterion(stage: "Stage") -> Iterator[str]:
         yield "criterion judges answers by the rubric that the teacher is shown"
     if stage.views.analysis:
         yield "an analysis would tell of the criteria taken out; leave views.analysis out"
-
-
-def _scorer(stage: "Stage") -> Iterator[str]:
-    """An engine's log-probabilities are of the most likely tokens alone, at temperature 1.
-
-    At any temperature they give the teacher's distribution renormalised on these, but neither the
-    mass of the rest nor other tokens'.
-    """
-    if stage.teacher.type != "frozen" or stage.teacher.scored_by != "engine":
-        return
-    if stage.engine.type not in ("vllm", "vllm_server"):
-        yield "teacher.scored_by: engine needs engine vllm or vllm_server"
-    for each in distillations(stage.method):
-        is_top = each.support.type == "teacher_top_k" and each.support.outside == "renormalise"
-        if not is_top or _name(each) == "sampled_token":
-            yield (
-                "teacher.scored_by: engine says the teacher's likeliest tokens alone: it needs "
-                "support {type: teacher_top_k, outside: renormalise} and no sampled_token"
-            )
 
 
 def _overlap(stage: "Stage") -> Iterator[str]:

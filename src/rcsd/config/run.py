@@ -49,10 +49,6 @@ class FrozenTeacher(Section):
     """The initial weights: adapters off, or a copy for full fine-tuning."""
 
     type: Literal["frozen"] = "frozen"
-    scored_by: Literal["trainer", "engine"] = "trainer"
-    """Scorer of completions in the teacher's view: the model that is trained, adapters off; or a
-    vLLM engine, which knows the likeliest k tokens alone: for LoRA and ``support: {type:
-    teacher_top_k, outside: renormalise}``, without ``teacher/end_probability_mean``."""
 
 
 class EmaTeacher(Section):
