@@ -71,10 +71,6 @@ class RunFolder:
             raise DataError("the record holds no configuration; bring back a copy", self.record)
         return record
 
-    def max_tokens_per_microbatch(self) -> int | None:
-        """Micro-batch size that fits, from the run's start; None: the run has not started."""
-        return self.read_record()["max_tokens_per_microbatch"] if self.record.is_file() else None
-
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""
         append_rows(self.path / "metrics.jsonl", [{"step": step, **metrics}])

@@ -47,8 +47,6 @@ def _run(run: "Config") -> Iterator[str]:
     is_sharded = run.processes.sharding == "fsdp"
     if is_sharded and run.overlap:
         yield "overlap samples from an unsharded copy, and fsdp has none; leave one of them out"
-    if is_sharded and run.max_tokens_per_microbatch == "auto":
-        yield "max_tokens_per_microbatch: auto tries each process by itself; with fsdp set a number"
     if run.rubrics.placebo.type != "none" and not run.uses_rubrics:
         yield (
             "no view shows the rubric and no reward goes by it, so a placebo replaces nothing: "

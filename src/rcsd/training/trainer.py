@@ -31,7 +31,6 @@ from rcsd.models.save import save_model
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import Teacher, build_teacher
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import resolve_max_tokens
 from rcsd.training.batches import ShuffledBatches, build_batches
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.fsdp import Sharding
@@ -157,7 +156,6 @@ def build_trainer(
 
     # The method of each step, and validation.
     parts = MethodParts(examples, policy, scorer, teacher, rollout_engine, max_tokens, ranks)
-    resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
     validation = None
     if section := settings.evaluation:
@@ -167,11 +165,7 @@ def build_trainer(
         validation = build_validation(settings, section, policy, sampler, written)
 
     # The record, once nothing can fail any more, and the trackers.
-    record = prompts_record | {
-        "imported": imported,
-        "weights_sha256": policy.weights_sha256,
-        "max_tokens_per_microbatch": max_tokens.value,
-    }
+    record = prompts_record | {"imported": imported, "weights_sha256": policy.weights_sha256}
     ranks.on_main(lambda: write_or_check_record(folder, settings, examples, record, resume))
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
 
