@@ -65,8 +65,7 @@ class Interrupts:
     def interruptible(self, is_allowed: bool = True) -> Iterator[None]:
         """Act on the request between any two instructions, where it is safe to stop.
 
-        Raises:
-            Terminated: When the request is made, or if it was made before.
+        Raises Terminated when the request is made, or if it was made before.
         """
         before, self._is_interruptible = self._is_interruptible, is_allowed
         try:
@@ -77,11 +76,7 @@ class Interrupts:
             self._is_interruptible = before
 
     def check(self, at_collective: bool = False) -> None:
-        """Act on a request, where it is safe to stop.
-
-        Raises:
-            Terminated: If a request was made.
-        """
+        """Act on a request, where it is safe to stop; Terminated if a request was made."""
         if self.requested and self._is_safe and (at_collective or not self._only_at_collectives):
             raise Terminated
 
@@ -191,8 +186,7 @@ class Ranks:
     def assert_same_on_all_ranks(self, facts: Mapping[str, object]) -> None:
         """Refuse to go on where ranks have different data, templates or weights.
 
-        Raises:
-            RunError: Naming what differs.
+        Raises RunError naming what differs.
         """
         all_facts = self.all_gather(facts)
         for name in facts:
@@ -206,8 +200,7 @@ class Ranks:
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor, which must be contiguous, by its sum over all ranks.
 
-        Raises:
-            LostRankError: If a rank does not answer.
+        Raises LostRankError if a rank does not answer.
         """
         if self.world_size == 1:
             return

@@ -72,8 +72,7 @@ class Reply:
     def read(self, model: type[Model]) -> Model:
         """The body, validated.
 
-        Raises:
-            RunError: If the request was refused, or the body is something else.
+        Raises RunError if the request was refused, or the body is something else.
         """
         if self.status != 200:
             raise RunError(f"{self.source}: refused with {self.status}: {self.text[:500]}")
@@ -91,8 +90,7 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Raises:
-        ConfigError: If the key's variable is not set.
+    Raises ConfigError if the key's variable is not set.
     """
 
     def __init__(self, settings: ServerSettings, first_pause: float = FIRST_PAUSE) -> None:
@@ -126,10 +124,8 @@ class Server:
         """Response to a request, after as many attempts as the deadline allows.
 
         A body is sent by POST as JSON. Without ``retries_500`` a 500 is an answer, as on routes
-        that give it for bad requests. An exception of ``sleep`` ends the attempts.
-
-        Raises:
-            RunError: If the server is away for longer than ``patience_seconds``.
+        that give it for bad requests. An exception of ``sleep`` ends the attempts. Raises RunError
+        if the server is away for longer than ``patience_seconds``.
         """
         method, source = ("GET" if body is None else "POST"), f"{self.url}{path}"
         start, num_attempts, warned = time.monotonic(), 0, False

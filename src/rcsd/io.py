@@ -47,19 +47,14 @@ def reason(error: OSError) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is whole or not there; its folder is made.
 
-    Raises:
-        DataError: If it cannot be written.
+    Raises DataError if it cannot be written.
     """
     make_folder(path)
     _replace(path, [text])
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file that is whole or not there.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
+    """Write a JSON file that is whole or not there; DataError if it cannot be written."""
     _replace(path, [json.dumps(value, indent=2, ensure_ascii=False)])
 
 
@@ -96,11 +91,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_new(path: Path, remedy: str = "choose another name") -> None:
-    """Refuse a file or folder that exists.
-
-    Raises:
-        RunError: If it does, with what to do.
-    """
+    """Refuse a file or folder that exists; RunError if it does, with what to do."""
     if path.exists():
         raise RunError(f"{path} exists; {remedy}")
 
@@ -147,10 +138,8 @@ def sync_folder(folder: Path) -> None:
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
     """Refuse a path that a command could not write to, before its work is done and lost.
 
-    Nor may it be one of the files that the command reads.
-
-    Raises:
-        DataError: If the path is a folder, its folder is not there, or it is one of those files.
+    Nor may it be one of the files that the command reads. Raises DataError if the path is a folder,
+    its folder is not there, or it is one of those files.
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
@@ -164,8 +153,7 @@ def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a file; a last line without its end was cut off by a kill, and is not one.
 
-    Raises:
-        DataError: If another line is no JSON object, or the file cannot be read.
+    Raises DataError if another line is no JSON object, or the file cannot be read.
     """
     return rows_from(path, 0)[0]
 
@@ -200,8 +188,7 @@ def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file that `write_json` wrote.
 
-    Raises:
-        DataError: If the file cannot be read, or holds none.
+    Raises DataError if the file cannot be read, or holds none.
     """
     try:
         with _named_errors(path, "read"):
@@ -227,11 +214,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that a file is to lie in.
-
-    Raises:
-        DataError: If it cannot be made.
-    """
+    """Make the folder that a file is to lie in; DataError if it cannot be made."""
     with _named_errors(path):
         # A file of the folder's name is left to the opening of the path to complain of.
         if not path.parent.exists():

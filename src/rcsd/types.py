@@ -189,10 +189,8 @@ def score_bounds(rubric: Rubric, verdicts: Sequence[bool | None]) -> tuple[float
     """Lowest and highest `rubric_score` that the missing verdicts leave possible.
 
     The lowest takes every unscored criterion for unmet and every unscored violation for met; the
-    highest the other way round.
-
-    Raises:
-        ValueError: If the number of verdicts is not the number of criteria.
+    highest the other way round. Raises ValueError if the number of verdicts is not the number of
+    criteria.
     """
     weights = [criterion.weight for criterion in rubric.criteria]
     if len(verdicts) != len(weights):

@@ -43,9 +43,5 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
 
 
 def config_of_run(folder: RunFolder) -> Config:
-    """Configuration of a run, as its record has it.
-
-    Raises:
-        UserError: If the record is broken.
-    """
+    """Configuration of a run, as its record has it; UserError if the record is broken."""
     return parse_config(folder.read_record()["config"], str(folder.record))

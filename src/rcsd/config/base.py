@@ -48,8 +48,7 @@ class Section(BaseModel):
 def checked_address(url: str, example: str) -> str:
     """An address of a server, without a slash at its end.
 
-    Raises:
-        ValueError: If it is none, or holds a user or a query, where secrets stand.
+    Raises ValueError if it is none, or holds a user or a query, where secrets stand.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -108,8 +107,7 @@ def load(root: type[Root], path: str | Path, overrides: Sequence[str]) -> Root:
 def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values from a YAML file and overrides.
 
-    Raises:
-        ConfigError: If the file cannot be read, or an override is malformed.
+    Raises ConfigError if the file cannot be read, or an override is malformed.
     """
     path = Path(path)
     try:
@@ -127,11 +125,7 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set ``key=value`` overrides in a tree of plain values.
-
-    Raises:
-        ConfigError: If one is malformed.
-    """
+    """Set ``key=value`` overrides in a tree of plain values; ConfigError if one is malformed."""
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:

@@ -24,10 +24,8 @@ class RegexMask(LogitsProcessor):
     Control tokens other than the end are never allowed. For one batch; each row's state is its own.
 
     The logits may be wider than the tokenizer's vocabulary; end tokens are allowed where the text
-    matches as a whole.
-
-    Raises:
-        ModelError: If the tokenizer is not a fast one, or the language is too large.
+    matches as a whole. Raises ModelError if the tokenizer is not a fast one, or the language is too
+    large.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end_ids: Sequence[int], regex: str) -> None:

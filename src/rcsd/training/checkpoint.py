@@ -63,8 +63,7 @@ class Checkpoints:
     def save(self, step: int, state: State) -> None:
         """Write a checkpoint, then remove those that are too many.
 
-        Raises:
-            RunError: If it cannot be written; those before it are as they were.
+        Raises RunError if it cannot be written; those before it are as they were.
         """
         is_sharded = any(isinstance(tensor, DTensor) for tensor in state.tensors.values())
         ranks = self._ranks if is_sharded else Ranks()

@@ -59,8 +59,7 @@ def is_main() -> bool:
 def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
     """Devices, precision, trackers and ranks, from the configuration and torchrun's variables.
 
-    Raises:
-        ConfigError: If a tracker is not installed, or the launcher asks for another sharding.
+    Raises ConfigError if a tracker is not installed, or the launcher asks for another sharding.
     """
     for name in settings.trackers:
         if importlib.util.find_spec(name) is None:

@@ -41,11 +41,7 @@ class NanGuard:
     examples: Sequence[Example]
 
     def collect(self, method: Method, prompts: Sequence[PromptPair]) -> Batch:
-        """Run the method's `collect`.
-
-        Raises:
-            RunError: If the policy's probabilities are not numbers.
-        """
+        """Run the method's `collect`; RunError if the policy's probabilities are not numbers."""
         try:
             return method.collect(prompts, self.step)
         except FloatingPointError as error:
@@ -54,8 +50,7 @@ class NanGuard:
     def check(self, values: Mapping[str, float | Tensor]) -> None:
         """Abort on metrics or weights that are not finite.
 
-        Raises:
-            RunError: Naming them and the examples.
+        Raises RunError naming them and the examples.
         """
         if names := not_finite(values):
             more = f" and {len(names) - 5} others" if len(names) > 5 else ""
@@ -123,10 +118,8 @@ class EarlyStopping:
     def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Take an evaluation into account; returns whether it is the best so far.
 
-        One without the metric, as where nothing could be graded, does not count.
-
-        Raises:
-            RunError: If the first evaluation lacks the metric.
+        One without the metric, as where nothing could be graded, does not count. Raises RunError if
+        the first evaluation lacks the metric.
         """
         value = metrics.get(self._metric)
         if value is None:

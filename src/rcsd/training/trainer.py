@@ -112,10 +112,8 @@ def build_trainer(
     """Build every part of a run, then write ``run.json``, or on resume compare with it.
 
     In this order, so that a run that cannot start leaves no folder, and the frozen weights write
-    the analyses also on resume.
-
-    Raises:
-        UserError: If the data, the model or the record do not fit the configuration.
+    the analyses also on resume. Raises UserError if the data, the model or the record do not fit
+    the configuration.
     """
     folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
 
@@ -317,8 +315,7 @@ class Trainer:
     def resume(self, on_warning: OnWarning) -> None:
         """Go back to the newest checkpoint; rows and weights of later steps are dropped.
 
-        Raises:
-            RunError: If no checkpoint can be read.
+        Raises RunError if no checkpoint can be read.
         """
         loaded = self.checkpoints.load(self.policy.trainable, on_warning)
         if loaded is not None:
@@ -350,8 +347,7 @@ class Trainer:
     def save_model(self) -> None:
         """Write ``model/``: the weights of the best validation if there is one, else the last.
 
-        Raises:
-            RunError: If the best weights are gone.
+        Raises RunError if the best weights are gone.
         """
         best = None if self.early_stopping is None else self.early_stopping.best_step
         if best is not None:
