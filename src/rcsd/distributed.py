@@ -124,10 +124,7 @@ class Ranks:
         return slice(*(num_items * r // self.world_size for r in (self.rank, self.rank + 1)))
 
     def padded(self, items: Sequence[Result], filler: Result) -> list[tuple[Result, bool]]:
-        """Items padded to the largest number on any rank, and a flag for those that count.
-
-        For passes in which all ranks take part.
-        """
+        """Items padded to the largest number on any rank, and a flag for those that count."""
         num = max(self.all_gather(len(items)))
         return [*((item, True) for item in items), *[(filler, False)] * (num - len(items))]
 

@@ -40,11 +40,8 @@ class ServerSettings:
 
     Args:
         connections: Maximum number of requests in flight.
-        setting: Configuration section that these settings come from, such as ``engine``.
+        setting: Configuration section that these settings come from, for errors.
         kind: Kind of server expected there, such as ``a vLLM server``.
-        api_key_variable: Environment variable of the key for ``Authorization: Bearer``, or None.
-        patience_seconds: Time within which a request is retried.
-        read_timeout_seconds: Maximum silence while a request is answered.
         remedy: Advice for errors, for when the server is back.
     """
 
@@ -171,9 +168,8 @@ def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float:
     """Wait that a server asks for, in seconds or as a date; 0: none, or malformed."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        with suppress(KeyError, ValueError):
-            return max(0.0, float(headers[name]) * unit)
+    with suppress(KeyError, ValueError):
+        return max(0.0, float(headers["retry-after"]))
     with suppress(KeyError, ValueError):
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return 0.0

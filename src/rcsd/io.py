@@ -61,9 +61,7 @@ def write_json(path: Path, value: object) -> None:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of JSON rows that is whole or not there; its folder is made.
 
-    Raises:
-        DataError: If it cannot be written.
-        ValueError: If a number is not finite, which JSON cannot hold.
+    Raises DataError if it cannot be written, ValueError if a number is not finite (JSON has none).
     """
     make_folder(path)
     _replace(path, map(_line, rows))
@@ -72,9 +70,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append JSON rows, all or none, to a file whose last line is whole (`drop_cut_row`), or new.
 
-    Raises:
-        DataError: If it cannot be written.
-        ValueError: As `write_rows`.
+    Raises errors as `write_rows`.
     """
     left = memoryview("".join(map(_line, rows)).encode())
     make_folder(path)
@@ -100,11 +96,7 @@ def check_new(path: Path, remedy: str = "choose another name") -> None:
 def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which takes its name when the block ends: it is complete or not there.
 
-    With ``replace`` a folder of that name is replaced.
-
-    Raises:
-        RunError: If the name is taken.
-        OSError: If it cannot be made.
+    With ``replace`` a folder of that name is replaced; else RunError if the name is taken.
     """
     if not replace:
         check_new(path)

@@ -7,10 +7,9 @@ import torch
 
 from rcsd.models.packed_attention import Branch
 from rcsd.models.packing import (
-    left_padded,
     packed,
+    pad_rows,
     padded,
-    right_padded,
     split_microbatches,
     through_end,
 )
@@ -43,8 +42,8 @@ def test_masks_come_from_lengths_so_an_end_token_that_is_the_pad_token_is_learne
 
 
 def test_generation_is_padded_on_the_left_and_scoring_on_the_right() -> None:
-    left, left_mask = left_padded([[1], [2, 3]], pad_id=9)
-    right, right_mask = right_padded([[1], [2, 3]], pad_id=9)
+    left, left_mask = pad_rows([[1], [2, 3]], 9, "left")
+    right, right_mask = pad_rows([[1], [2, 3]], 9, "right")
     assert left.tolist() == [[9, 1], [2, 3]]
     assert left_mask.tolist() == [[0, 1], [1, 1]]
     assert right.tolist() == [[1, 9], [2, 3]]

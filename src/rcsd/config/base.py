@@ -96,11 +96,7 @@ Root = TypeVar("Root", bound=Section)
 
 
 def load(root: type[Root], path: str | Path, overrides: Sequence[str]) -> Root:
-    """The section ``root`` from a YAML file and ``key=value`` overrides such as ``optim.lr=1e-5``.
-
-    Raises:
-        ConfigError: Naming the key that is wrong and, where it is misspelt, its nearest neighbour.
-    """
+    """The section ``root`` from a YAML file and ``key=value`` overrides; ConfigError as `parse`."""
     return parse(root, read_tree(path, overrides), str(path))
 
 
@@ -147,8 +143,8 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
 def parse(root: type[Root], tree: object, source: str) -> Root:
     """The section ``root`` from a tree of plain values, whatever they are.
 
-    Raises:
-        ConfigError: As `load`.
+    Raises ConfigError naming the key that is wrong and, where it is misspelt, its nearest
+    neighbour.
     """
     try:
         return root.model_validate(tree)

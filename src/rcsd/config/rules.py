@@ -20,21 +20,13 @@ if TYPE_CHECKING:
 
 
 def check_stage(stage: "Stage") -> None:
-    """Refuse settings that contradict each other, apart from model and folder.
-
-    Raises:
-        ValueError: Saying which, and the way out.
-    """
+    """Refuse settings that contradict each other; ValueError says which, and the way out."""
     finders = (_preset, _views, _objectives, _stale, _overlap)
     _refuse(fault for find in finders for fault in find(stage))
 
 
 def check_run(run: "Config") -> None:
-    """Refuse settings of a run that contradict each other.
-
-    Raises:
-        ValueError: Saying which, and the way out.
-    """
+    """Refuse settings of a run that contradict each other, as `check_stage`."""
     _refuse(_run(run))
 
 

@@ -23,7 +23,7 @@ from rcsd.engines.in_process import InProcessEngine
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
-from rcsd.models.packing import last_columns, left_padded, positions
+from rcsd.models.packing import last_columns, pad_rows, positions
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import Precision, causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
@@ -79,7 +79,7 @@ class LocalEngine(InProcessEngine):
         policy, device = self.policy, self.policy.device
         ids = [tuple(prompt) for prompt in prompts.values()]
         place = {prompt: place for place, prompt in enumerate(dict.fromkeys(ids))}
-        ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
+        ids_UL, mask_UL = pad_rows(list(place), policy.pad_id, "left", device)
         cache = RoomyCache(causal_lm(policy.model).config)
         mask = None if mask_UL.all() else mask_UL
         logits_BV = self._decoder(ids_UL, positions(mask_UL), mask, cache)

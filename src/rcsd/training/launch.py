@@ -87,13 +87,10 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
 
 
 def refuse_other_sharding(kind: DistributedType) -> None:
-    """Refuse sharding that a launcher configures and the loop does not support.
+    """Refuse sharding that a launcher configures, with a ConfigError that says what to do instead.
 
     DeepSpeed runs backward passes and steps itself, and a step here has any number of
     micro-batches, repeated where memory runs out.
-
-    Raises:
-        ConfigError: Saying what to do instead.
     """
     if kind in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
         raise ConfigError(
