@@ -28,11 +28,8 @@ class Interrupts:
 
     Inside `safe_to_stop` the weights are those of a whole number of steps. There the request is
     acted on by `check`, such as before each micro-batch, and at once inside `interruptible`, where
-    nothing has to be put back, as while completions are sampled.
-
-    Args:
-        only_at_collectives: Act only where all processes meet: for passes that take all processes,
-            and that none may leave half-way.
+    nothing has to be put back, as while completions are sampled. ``only_at_collectives``: only
+    where all processes meet, for passes that take all processes, and that none may leave half-way.
     """
 
     def __init__(self, only_at_collectives: bool = False) -> None:
@@ -94,11 +91,8 @@ class Ranks:
 
     All ranks call the same collectives in the same order, whatever the data. A rank that fails
     sends its error in place of its result at the next collective, so nobody waits for it, and every
-    process ends.
-
-    Args:
-        interrupts: A request to end in one process ends all.
-        lockstep: Whether each pass of the model takes all processes, as over sharded weights.
+    process ends; so does a request to end. ``lockstep``: each pass of the model takes all
+    processes, as over sharded weights.
     """
 
     def __init__(
@@ -133,10 +127,8 @@ class Ranks:
     ) -> list[Result]:
         """Run the work on every rank; returns all results, by rank.
 
-        Args:
-            work: Run on every rank.
-            has_collectives: Whether the work has collectives of its own, as passes over sharded
-                weights do. A failure then cannot be sent: others learn of it by the process's end.
+        Where the work has collectives of its own, as passes over sharded weights do, a failure
+        cannot be sent: others learn of it by the process's end.
 
         Raises:
             OtherRankError: If another rank failed. An error of this rank is raised as it is.

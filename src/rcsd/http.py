@@ -38,11 +38,9 @@ Model = TypeVar("Model", bound=ResponseModel)
 class ServerSettings:
     """Address of a server, and limits of requests to it.
 
-    Args:
-        connections: Maximum number of requests in flight.
-        setting: Configuration section that these settings come from, for errors.
-        kind: Kind of server expected there, such as ``a vLLM server``.
-        remedy: Advice for errors, for when the server is back.
+    ``setting`` (the configuration section), ``kind`` (such as ``a vLLM server``) and ``remedy``
+    (for when it is back) are words of errors; ``connections`` is the maximum number of requests in
+    flight.
     """
 
     url: str

@@ -160,13 +160,10 @@ def checked_completion(
     policy: Policy,
     version: int | None,
 ) -> Completion:
-    """A completion from vLLM's tokens, after a check that they answer the request.
+    """A completion from vLLM's tokens; RunError if they cannot have been sampled so.
 
-    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`.
-
-    Raises:
-        FloatingPointError: If a log-probability is not a number.
-        RunError: If the tokens cannot have been sampled so.
+    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`;
+    FloatingPointError if one is not a number.
     """
     bad = [token for token in token_ids if not 0 <= token < policy.vocab_size]
     if bad:

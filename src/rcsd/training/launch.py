@@ -24,12 +24,9 @@ GRACE_SECONDS = 600
 def launch(num: int, arguments: Sequence[str]) -> int:
     """Run the command line in several processes of this machine, by torchrun.
 
-    Returns:
-        The exit code of the first process that failed, or 0. One that exits with an error comes
-        before one that was killed: where both end at once, the second is a consequence.
-
-    Raises:
-        RunError: If processes were killed, and none exited with an error.
+    Returns the exit code of the first process that failed, or 0. One that exits with an error comes
+    before one that was killed: where both end at once, the second is a consequence. Raises RunError
+    if processes were killed, and none exited with an error.
     """
     # Otherwise torchrun gives each process one thread, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))

@@ -44,11 +44,9 @@ NUM_RESTARTS = 3
 class Task:
     """Arguments of a worker.
 
-    Args:
-        shared: A file beside the run's folder, written by the driver.
-        messages: Queue of the main worker's messages.
-        folder: Folder that the command was started in: the base of relative paths.
-        cache: Value of `CACHE_VARIABLE`.
+    ``shared`` is a file beside the run's folder that the driver wrote, ``messages`` the queue of
+    the main worker's messages, ``folder`` the base of relative paths, ``cache`` the value of
+    `CACHE_VARIABLE`.
     """
 
     settings: config.Config

@@ -1,6 +1,5 @@
 """When a run ends before its last step: not-a-number values, a spent budget, early stopping."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,11 @@ TOKENS, SECONDS = "completion/tokens_total", "time/total_seconds"
 
 def not_finite(values: Mapping[str, float | Tensor]) -> list[str]:
     """Names of the metrics or weights that hold NaN or infinity."""
-
-    def is_finite(value: float | Tensor) -> bool:
-        if isinstance(value, Tensor):
-            return bool(torch.isfinite(local(value)).all())
-        return math.isfinite(value)
-
-    return sorted(name for name, value in values.items() if not is_finite(value))
+    numbers = {
+        name: local(value) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.double)
+        for name, value in values.items()
+    }
+    return sorted(name for name, number in numbers.items() if not number.isfinite().all())
 
 
 @dataclass(frozen=True)
