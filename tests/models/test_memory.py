@@ -190,12 +190,12 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
 # Batches that do not fit
 
 
-def sampled(engine: HfEngine) -> list[Completion]:
-    prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
-    return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
-
-
 def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> None:
+    prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
+
+    def sampled(engine: HfEngine) -> list[Completion]:
+        return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
+
     policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     engine = HfEngine(policy, 64)
     with room_for(lambda _, ids: len(ids) <= 1):
