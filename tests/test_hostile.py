@@ -16,12 +16,7 @@ from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
 from rcsd.data.checks import parse_check
 from rcsd.data.importers import Format, import_rows
-from rcsd.data.rows import (
-    FIELDS,
-    read_jsonl,
-    read_rows,
-    write_jsonl,
-)
+from rcsd.data.rows import FIELDS, read_jsonl, read_rows, write_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.written import read_completions
 from rcsd.errors import ConfigError, DataError, UserError

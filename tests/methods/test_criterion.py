@@ -10,12 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.methods.test_grpo import (
-    WRITER,
-    reads_back,
-    student_of,
-    tree_of,
-)
+from tests.methods.test_grpo import WRITER, reads_back, student_of, tree_of
 from tests.methods.test_on_policy import distill, found, moved, near
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings

@@ -57,8 +57,7 @@ def test_each_phase_has_its_method_its_examples_and_its_completions(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("training", "teacher"),
-    [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)],
+    ("training", "teacher"), [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)]
 )
 def test_a_run_killed_in_its_second_phase_and_resumed_equals_an_unbroken_one(
     tmp_path: Path, training: dict[str, Any], teacher: str
@@ -77,10 +76,7 @@ def test_a_phase_learns_what_a_run_of_its_method_learns(tmp_path: Path) -> None:
     changes = {"data": simple_rows(tmp_path), "steps": 2}
     method = {
         "type": "schedule",
-        "phases": [
-            {"method": {"type": "distill"}, "steps": 1},
-            {"method": {"type": "suppress"}},
-        ],
+        "phases": [{"method": {"type": "distill"}, "steps": 1}, {"method": {"type": "suppress"}}],
     }
     rows = trajectory(run(settings(tmp_path, "both", method=method, **changes)))
     alone = trajectory(run(settings(tmp_path, "alone", method={"type": "distill"}, **changes)))

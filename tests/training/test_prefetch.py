@@ -150,8 +150,7 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    ("training", "teacher"),
-    [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)],
+    ("training", "teacher"), [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)]
 )
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     tmp_path: Path, training: dict[str, Any], teacher: str

@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.test_trainer import (
-    run_until_killed,
-    settings,
-    trajectory,
-)
+from tests.training.test_trainer import run_until_killed, settings, trajectory
 
 from rcsd import config
 from rcsd.config import parse_config
@@ -189,10 +185,7 @@ def test_budgets_and_evaluations_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize(
     ("evaluation", "where"),
-    [
-        ({"data": WORLD}, "'evaluation.data'"),
-        ({"sets": {"a": WORLD}}, "'evaluation.sets.a'"),
-    ],
+    [({"data": WORLD}, "'evaluation.data'"), ({"sets": {"a": WORLD}}, "'evaluation.sets.a'")],
 )
 def test_a_held_out_prompt_that_does_not_fit_names_its_set(
     tmp_path: Path, evaluation: dict[str, Any], where: str
