@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 # Before anything imports the hub's client. HF_HUB_OFFLINE=0 lets tests marked `network` reach it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,12 +30,12 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Exit code, standard output and standard error of ``rcsd rubrics WORDS``, on wide lines."""
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Exit code, standard output and standard error of ``rcsd WORDS``, on wide lines."""
     monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rcsd", "rubrics", *map(str, words)])
+        monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
         try:
             cli.main()
             code = 0
@@ -45,3 +46,9 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, shown.out, shown.err.replace("\n", "")
 
     return run
+
+
+@pytest.fixture
+def said(command: Any) -> Any:
+    """The same of ``rcsd rubrics WORDS``."""
+    return partial(command, "rubrics")

@@ -16,13 +16,6 @@ def test_rows_come_back_even_with_every_kind_of_line_separator_inside(tmp_path: 
     assert read_rows(path) == rows
 
 
-def test_a_last_line_that_was_cut_off_is_not_a_row(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_rows(path, [{"a": 1}, {"a": 2}])
-    path.write_text(path.read_text()[:-3])
-    assert read_rows(path) == [{"a": 1}]
-
-
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')

@@ -1,7 +1,6 @@
 """Secrets of the environment, keys and addresses reach no file and no terminal."""
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.tiny import tiny_folder
 
-from rcsd import cli, redact
+from rcsd import redact
 from rcsd.config import Model, parse_config
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
@@ -44,18 +43,6 @@ PLANTED = {
 def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-
-
-def command(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: object) -> tuple[int, str]:
-    """Exit code and all that ``rcsd WORDS`` printed."""
-    monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stopped:
-        code = stopped.code if isinstance(stopped.code, int) else 0
-    shown = capsys.readouterr()
-    return code, (shown.out + shown.err).replace("\n", "")
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key[:8])
@@ -115,29 +102,30 @@ def test_what_is_blotted_out_once_stays_as_it_is(text: str, key: str) -> None:
     assert key not in once
 
 
+WHOLE: dict[str, Any] = {
+    "model": {"path": "builtin:micro"},
+    "data": {"type": "jsonl", "path": "rows.jsonl"},
+    "method": {"type": "distill"},
+    "optim": {"lr": 1e-3},
+    "steps": 1,
+    "out": "runs/x",
+}
+DEEP = {"path": "x", "chat_template_kwargs": {"deep": [{"key": KEYS[0]}]}}
+
+
 @pytest.mark.parametrize(
     ("place", "tree"),
     [
         ("model.path", {"model": {"path": "https://me:planted@host/model"}}),
         ("data.path", {"data": {"type": "jsonl", "path": "rows.jsonl?token=planted"}}),
-        ("model.chat_template_kwargs", {"model": {"path": "x", "chat_template_kwargs": {"a": 1}}}),
+        ("model.chat_template_kwargs", {"model": DEEP}),
         ("out", {"out": "planted-value-one"}),
     ],
 )
 @pytest.mark.usefixtures("_planted")
 def test_a_configuration_that_holds_a_secret_is_refused(place: str, tree: Any) -> None:
-    if place == "model.chat_template_kwargs":
-        tree["model"]["chat_template_kwargs"] = {"deep": [{"key": KEYS[0]}]}
-    whole = {
-        "model": {"path": "builtin:micro"},
-        "data": {"type": "jsonl", "path": "rows.jsonl"},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-        "steps": 1,
-        "out": "runs/x",
-    }
     with pytest.raises(ConfigError, match=f"{place}: .*holds a secret") as caught:
-        parse_config(whole | tree)
+        parse_config(WHOLE | tree)
     assert not any(secret in str(caught.value) for secret in ("planted", KEYS[0]))
     with pytest.raises(ValueError, match="holds a secret") as raw:
         Model(path=KEYS[0])
@@ -164,41 +152,29 @@ def test_log_lines_and_warnings_of_libraries_hold_no_secrets(
 
 @pytest.mark.usefixtures("_planted")
 def test_no_file_of_a_run_and_nothing_on_the_terminal_holds_a_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(examples("train", 4, 0), "rows.jsonl")
-    tree = {
-        "model": {"path": tiny_folder(tmp_path / "tiny"), "training": {"type": "lora", "rank": 2}},
-        "data": {"type": "jsonl", "path": "rows.jsonl"},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-        "sampling": {"max_tokens": 6},
-        "evaluation": {"data": {"type": "jsonl", "path": "rows.jsonl"}, "max_tokens": 6},
-        "steps": 2,
-        "examples_per_step": 2,
-        "save_every_steps": 1,
-        "out": "runs/x",
-    }
-    Path("run.yaml").write_text(yaml.safe_dump(tree))
-    code, said = command(monkeypatch, capsys, "train", "run.yaml")
+    model = {"path": tiny_folder(tmp_path / "tiny"), "training": {"type": "lora", "rank": 2}}
+    lengths = {"max_tokens": 6}
+    sizes = {"steps": 2, "examples_per_step": 2, "save_every_steps": 1}
+    more = {"sampling": lengths, "evaluation": {"data": WHOLE["data"]} | lengths}
+    Path("run.yaml").write_text(yaml.safe_dump(WHOLE | {"model": model} | sizes | more))
+    code, *said = command("train", "run.yaml")
     assert code == 0
-    for override in (
-        "model.path=https://me:planted@host/model",
-        "data.path=rows.jsonl?token=planted-token",
-        f"out={KEYS[0]}",
+    for words in (
+        ("train", "run.yaml", "model.path=https://me:planted@host/model"),
+        ("train", "run.yaml", "data.path=rows.jsonl?token=planted-token"),
+        ("train", "run.yaml", f"out={KEYS[0]}"),
+        ("data", "check", "https://me:planted@host/rows.jsonl"),
     ):
-        refused, more = command(monkeypatch, capsys, "train", "run.yaml", override)
+        refused, *more_said = command(*words)
         assert refused == 2
-        said += more
-    refused, more = command(
-        monkeypatch, capsys, "data", "check", "https://me:planted@host/rows.jsonl"
-    )
-    assert refused == 2
-    said += more
+        said += more_said
     written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     names = {path.name for path in written}
     assert {"run.json", "metrics.jsonl", "completions.jsonl", "report.html", "README.md"} <= names
     for secret in ("planted", KEYS[0]):
-        assert secret not in said
+        assert secret not in "".join(said).replace("\n", "")
         assert not any(secret.encode() in path.read_bytes() for path in written)

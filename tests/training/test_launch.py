@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from safetensors.torch import load_file
+from safetensors.torch import load
 from tests.methods.test_grpo import GRPO
 from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import FULL, LORA, settings, trajectory
+from tests.training.test_trainer import FULL, LORA, settings, slow, trajectory, weights
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from rcsd import config
@@ -27,6 +27,8 @@ from rcsd.training.trainer import run
 FSDP = {"processes": {"sharding": "fsdp"}}
 ON_HEAD = LORA | {"target_modules": ["q_proj", "lm_head"]}
 SRPO = {"type": "srpo", "reward": GRPO | {"updates_per_batch": 2}}
+TWICE = {"updates_per_batch": 2, "kl_weight": 0.1}
+ANALYSIS = {"views": {"analysis": True, "max_analysis_tokens": 8}}
 EMA = {"teacher": {"type": "ema", "decay": 0.9}}
 EVALUATION = {"data": {"type": "world", "num_examples": 3}, "every_steps": 2, "max_tokens": 8}
 
@@ -38,63 +40,45 @@ def made(folder: Path, name: str, training: dict[str, Any], **changes: Any) -> c
     return settings(folder, name, **({"model": model, "optim": optim, "steps": 4} | changes))
 
 
-def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
-    """Of the trained model."""
-    [path] = folder.model.glob("*model.safetensors")
-    return load_file(path)
-
-
 def assert_same(found: RunFolder, expected: RunFolder) -> None:
     """Completions to the letter, all metrics and weights but for the rounding of sums."""
-    completions = [
+    rows, other_rows = (
         [{k: v for k, v in row.items() if k != "reward"} for row in folder.completions()]
         for folder in (found, expected)
-    ]
-    assert completions[0] == completions[1]
+    )
+    assert rows == other_rows
     for row, other in zip(trajectory(found), trajectory(expected), strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
-    wanted = weights(expected)
-    assert weights(found).keys() == wanted.keys()
-    for name, value in weights(found).items():
-        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*(load(weights(f)) for f in (found, expected)), rtol=1e-5, atol=1e-5)
 
 
 # Equal to one process
 
 
-CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+CASES = [
     (FULL, EMA | {"evaluation": EVALUATION, "examples_per_step": 5}),
     (LORA, FSDP | {"evaluation": EVALUATION, "max_tokens_per_microbatch": 300}),
-]
-SLOW_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    (FULL, {"examples_per_step": 1}),  # one process has nothing to do
-    (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-    (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
-    (LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
-    (LORA, {"overlap": True}),
-    (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-    (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
-    (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-    (FULL, FSDP | {"examples_per_step": 1}),
-    (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-    (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
-    (LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
-    (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
+    slow(FULL, {"examples_per_step": 1}),  # one process has nothing to do
+    slow(LORA, {"method": GRPO | TWICE}),
+    slow(FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
+    slow(LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
+    slow(LORA, {"overlap": True}),
+    slow(LORA, ANALYSIS),
+    slow(FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
+    slow(LORA, FSDP | {"method": GRPO | TWICE}),
+    slow(FULL, FSDP | {"examples_per_step": 1}),
+    slow(LORA, FSDP | ANALYSIS),
+    slow(ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
+    slow(LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
+    slow(LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
-@pytest.mark.parametrize(
-    ("training", "changes"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)],
-)
+@pytest.mark.parametrize(("training", "changes"), CASES)
 def test_two_processes_train_what_one_trains(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    training: dict[str, Any],
-    changes: dict[str, Any],
+    tmp_path: Path, training: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
     if changes.get("method", {}).get("type") in ("grpo", "srpo"):
         changes = changes | {"completions_per_example": 2}
     more = changes.pop("model_changes", {})
@@ -105,7 +89,7 @@ def test_two_processes_train_what_one_trains(
     assert_same(RunFolder(two.out), alone)
 
 
-@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", [{}, slow(FSDP)])
 def test_a_run_goes_on_with_another_number_of_processes(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -165,7 +149,7 @@ def keep_errors(rank: int, errors: Path) -> None:
     pytest.MonkeyPatch().setattr(Ranks, "all_gather_results", noting)
 
 
-@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", [{}, slow(FSDP)])
 def test_when_one_process_fails_the_other_ends_too_and_says_why(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -217,9 +201,6 @@ def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
     assert codes(on_ranks([one, one], True)) == [0, 0]
     assert trajectory(folder) == trajectory(RunFolder(whole.out))
     assert_same(folder, RunFolder(whole.out))
-
-
-# By hand
 
 
 def test_shares_are_consecutive_whole_and_even() -> None:
