@@ -28,32 +28,33 @@ from rcsd.types import Example, Grading, rubric_score
 # Some cases a property by default, many by `pytest -m slow`.
 DEPTHS = pytest.mark.parametrize("num", [60, pytest.param(3000, marks=pytest.mark.slow)])
 
-NUMBERS = (
-    st.integers()
-    | st.floats()
-    | st.sampled_from([10**400, -(10**400), 1e308, 5e-324, -0.0, 2**53 + 1, math.nan, math.inf])
-)
+LARGE = [10**400, -(10**400), 1e308, 5e-324, -0.0, 2**53 + 1, math.nan, math.inf]
+NUMBERS = st.integers() | st.floats() | st.sampled_from(LARGE)
 ODD = ["", " ", "\0", "\ufeff", "\ud800", "\u2028", "\x85", "\U0010ffff", "a" * 5000, r"\boxed{"]
 TEXTS = st.text(st.characters(codec=None), max_size=12) | st.sampled_from([*ODD, "1e999"])
 KEYS = st.sampled_from([*FIELDS, "criterion", "weight", "title", "check", "type", "value"]) | TEXTS
 
 
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXTS
-JSON = st.recursive(
-    LEAVES,
-    lambda part: st.lists(part, max_size=4) | st.dictionaries(KEYS, part, max_size=4),
-    max_leaves=12,
-)
+
+
+def nested(leaf: Any, keys: Any, max_leaves: int = 8) -> Any:
+    """Lists and dictionaries of leaves."""
+    return st.recursive(
+        leaf,
+        lambda part: st.lists(part, max_size=4) | st.dictionaries(keys, part, max_size=4),
+        max_leaves=max_leaves,
+    )
+
+
+JSON = nested(LEAVES, KEYS, max_leaves=12)
 CHECKS = st.fixed_dictionaries(
     {"type": st.sampled_from(["contains", "matches", "number", "unit", "any", "not", "boxed"])},
     optional={
-        "text": TEXTS,
+        **dict.fromkeys(("text", "unit"), TEXTS),
+        **dict.fromkeys(("value", "tolerance"), NUMBERS),
+        **dict.fromkeys(("check", "checks"), JSON),
         "pattern": TEXTS | st.sampled_from(["(", "(a+)+$", "(?i)\\p{L}", "a{1,99999}"]),
-        "value": NUMBERS,
-        "tolerance": NUMBERS,
-        "unit": TEXTS,
-        "checks": JSON,
-        "check": JSON,
     },
 )
 CRITERIA = st.fixed_dictionaries(
@@ -61,15 +62,11 @@ CRITERIA = st.fixed_dictionaries(
     optional={"title": TEXTS, "check": CHECKS | JSON, "points": NUMBERS},
 )
 RUBRICS = st.lists(CRITERIA, max_size=4) | JSON
+TAGS = st.dictionaries(TEXTS, TEXTS) | JSON
 ROWS = st.fixed_dictionaries(
     {"question": TEXTS | JSON},
-    optional={
-        "id": TEXTS | NUMBERS | JSON,
-        "reference_answer": TEXTS | JSON,
-        "rubric": RUBRICS,
-        "tags": st.dictionaries(TEXTS, TEXTS) | JSON,
-        "else": JSON,
-    },
+    optional={"id": TEXTS | NUMBERS | JSON, "reference_answer": TEXTS | JSON}
+    | {"rubric": RUBRICS, "tags": TAGS, "else": JSON},
 )
 
 
@@ -120,19 +117,15 @@ def test_a_row_is_read_as_it_stands_or_refused_by_file_and_line(num: int, tmp_pa
             assert refused.path == path
             assert str(refused).startswith(str(path))
         else:
-            given_rows = [json.loads(row) for row in rows_of(path)]
-            assert [row["question"] for row in given_rows] == [e.question for e in found]
+            parts = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+            questions = [json.loads(part)["question"] for part in parts if part.strip()]
+            assert questions == [e.question for e in found]
             write_jsonl(found, copy)
             assert read_jsonl(copy) == found
         tried(read_rows, path)
         tried(read_completions, [path], [Example("1", "?")])
 
     check()
-
-
-def rows_of(path: Path) -> list[bytes]:
-    parts = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [part for part in parts if part.strip()]
 
 
 def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, UserError | None]:
@@ -175,14 +168,9 @@ def test_a_check_decides_or_is_refused_and_never_hangs(num: int) -> None:
     check()
 
 
-ANSWERS = st.lists(
-    st.sampled_from(
-        [r"\boxed{", "}", "Answer: ", "the answer is ", "12", "-", "1e999", "10^999", " * 10^", "x"]
-    )
-    | st.sampled_from(["\n", "$", r"\frac{1}{", "²", "{,}", "1,000", " kg m^2", "…", "\ud800", "٣"])
-    | TEXTS,
-    max_size=8,
-).map("".join)
+PIECES = [r"\boxed{", "}", "Answer: ", "the answer is ", "12", "-", "1e999", "10^999", " * 10^"]
+PIECES += ["\n", "$", r"\frac{1}{", "²", "{,}", "1,000", " kg m^2", "…", "\ud800", "٣", "x"]
+ANSWERS = st.lists(st.sampled_from(PIECES) | TEXTS, max_size=8).map("".join)
 
 
 @DEPTHS
@@ -254,15 +242,7 @@ def test_rows_of_other_data_sets_become_ours_or_are_refused(
     words += "role description reward_model id Learned GT reference_answer rubric_list instruction"
     names = st.sampled_from([*words.split(), "query", "content", "general"])
     leaf = LEAVES | st.sampled_from(["user", "a [5]", "[{}]"])
-    rows = st.dictionaries(
-        names,
-        st.recursive(
-            leaf,
-            lambda part: st.lists(part, max_size=3) | st.dictionaries(names, part, max_size=4),
-            max_leaves=8,
-        ),
-        max_size=5,
-    )
+    rows = st.dictionaries(names, nested(leaf, names), max_size=5)
 
     @bounded(num // 2)
     @given(st.lists(rows, min_size=1, max_size=2))
@@ -278,8 +258,6 @@ def test_rows_of_other_data_sets_become_ours_or_are_refused(
     check()
 
 
-# Configurations
-
 RUN = {
     "model": {"path": "builtin:micro"},
     "data": {"type": "jsonl", "path": "rows.jsonl"},
@@ -287,24 +265,15 @@ RUN = {
     "optim": {"lr": 1e-3, "betas": [0.9, 0.95]},
     "sampling": {"max_tokens": 8},
     "evaluation": {"sets": {"a": {"type": "world", "num_examples": 1}}},
-    "steps": 1,
-    "out": "runs/x",
+    **{"steps": 1, "out": "runs/x"},
 }
-SECTIONS = ["model", "data", "method", "optim", "sampling", "evaluation", "steps", "out", "views"]
+SECTIONS = [*RUN, "views"]
 
 
 @DEPTHS
 def test_a_tree_is_a_configuration_or_refused(num: int) -> None:
-    leaf = LEAVES | st.dates() | st.binary(max_size=3)
-    keys = st.sampled_from([*SECTIONS, "type", "path", "lr", "sets", "terms", "rewards"]) | TEXTS
-    parts = st.recursive(
-        leaf,
-        lambda part: (
-            st.lists(part, max_size=3)
-            | st.dictionaries(keys | st.integers() | st.none(), part, max_size=3)
-        ),
-        max_leaves=8,
-    )
+    names = st.sampled_from([*SECTIONS, "type", "path", "lr", "sets", "terms", "rewards"])
+    parts = nested(LEAVES | st.dates() | st.binary(max_size=3), names | TEXTS | st.integers())
 
     @bounded(num * 2)
     @given(st.dictionaries(st.sampled_from(SECTIONS), parts, min_size=1, max_size=3), st.booleans())
@@ -327,7 +296,6 @@ def test_a_tree_is_a_configuration_or_refused(num: int) -> None:
         else:
             assert isinstance(found, Config)
             record = json.dumps(found.model_dump(mode="json"), allow_nan=False)
-            record.encode()
             assert parse_config(json.loads(record)) == found
 
     check()
@@ -390,24 +358,25 @@ def test_aliases_and_merges_of_a_file_s_own_size_are_taken(tmp_path: Path) -> No
     assert tree_of(tmp_path, text) == yaml.safe_load(text)
 
 
+TWICE, NO_CONSTRUCTOR = r"(?s)run.yaml.*stands there twice.*line \d", "not determine a constructor"
+
+
 @pytest.mark.parametrize(
-    "text", ["a: 1\nb: 2\na: 3", "a: {b: 1, 'b': 2}", "x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}"]
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3", TWICE),
+        ("a: {b: 1, 'b': 2}", TWICE),
+        ("x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}", TWICE),
+        ("a: !!python/object/apply:os.system [ls]", NO_CONSTRUCTOR),
+        ("a: !!python/name:os.system", NO_CONSTRUCTOR),
+        ("a: !mine {}", NO_CONSTRUCTOR),
+    ],
 )
-def test_a_key_that_stands_there_twice_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)stands there twice.*line \d") as caught:
+def test_keys_that_stand_there_twice_and_tags_that_make_objects_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
         tree_of(tmp_path, text)
-    assert "run.yaml" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "tag", ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "!mine {}"]
-)
-def test_tags_that_make_objects_are_refused(tmp_path: Path, tag: str) -> None:
-    with pytest.raises(ConfigError, match="could not determine a constructor"):
-        tree_of(tmp_path, f"a: {tag}")
-
-
-# What we wrote ourselves, and something broke
 
 
 @DEPTHS

@@ -1,5 +1,6 @@
 """What the documents and the folders say of the code is true."""
 
+import contextlib
 import importlib
 import re
 import subprocess
@@ -46,26 +47,16 @@ def test_every_config_in_the_repository_loads(name: str) -> None:
 
 def listed_in_readme() -> list[str]:
     """Names that the README's tree lists under ``src/rcsd``, folders with a slash."""
-    blocks = re.findall(
-        r"^```[^\n]*\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
-    )
-    trees = [block for block in blocks if re.search(r"^src/rcsd/", block, re.M)]
-    assert len(trees) == 1, "the README needs one fenced tree with a line 'src/rcsd/'"
-    under = re.split(r"^src/rcsd/.*\n", trees[0], flags=re.M)[1]
-    names = []
-    for line in under.splitlines():
-        entry = re.fullmatch(r"  (\S+)(?:  +\S.*)?", line)
-        if entry is not None:
-            names.append(entry[1])
-        elif line.strip() and not line.startswith("   "):
-            break  # the tree goes on beside the package
-    return names
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.M | re.S)
+    [tree] = [block for block in blocks if re.search(r"^src/rcsd/", block, re.M)]
+    under = re.split(r"^src/rcsd/.*\n", tree, flags=re.M)[1]
+    [inside] = re.findall(r"\A(?:  .*\n|\n)*", under)[:1]
+    return re.findall(r"^  (\S+)(?:  +\S.*)?$", inside, re.M)
 
 
 def test_readmes_tree_equals_the_files() -> None:
-    entries = [
-        path for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__")
-    ]
+    entries = [p for p in PACKAGE.iterdir() if p.name not in ("__init__.py", "__pycache__")]
     names = [path.name + "/" if path.is_dir() else path.name for path in entries]
     assert sorted(listed_in_readme()) == sorted(names)
 
@@ -76,13 +67,10 @@ def named_in(document: Path) -> list[str]:
 
 def resolved(name: str) -> Any:
     """The module, class, function or attribute of a dotted name."""
-    parts = name.split(".")
-    value: Any = importlib.import_module(parts[0])
-    for index, part in enumerate(parts[1:], 2):
-        if not hasattr(value, part):
-            importlib.import_module(".".join(parts[:index]))
-        value = getattr(value, part)
-    return value
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    parent, _, last = name.rpartition(".")
+    return getattr(resolved(parent), last)
 
 
 @pytest.mark.parametrize("name", relative((ROOT / "docs").rglob("*.md")))
