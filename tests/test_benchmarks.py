@@ -84,9 +84,7 @@ def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", ["ours", "published"])
-def test_a_contestants_phases_add_up_to_its_step(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_phases_add_up_to_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = imported("worker", monkeypatch)
     work = worker.Work("micro", 12, 4, 1, 2, 3, 5, 2, 4)
     choice = [] if name == "ours" else {"gradient_checkpointing": False}

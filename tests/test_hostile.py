@@ -234,9 +234,7 @@ def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> No
     "format", ["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
 )
 @DEPTHS
-def test_rows_of_other_data_sets_become_ours_or_are_refused(
-    num: int, format: Format, tmp_path: Path
-) -> None:
+def test_foreign_rows_are_read_or_refused(num: int, format: Format, tmp_path: Path) -> None:
     path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     words = "question rubric rubrics Rubrics prompt messages criterion points tags weight title "
     words += "role description reward_model id Learned GT reference_answer rubric_list instruction"
@@ -372,9 +370,7 @@ TWICE, NO_CONSTRUCTOR = r"(?s)run.yaml.*stands there twice.*line \d", "not deter
         ("a: !mine {}", NO_CONSTRUCTOR),
     ],
 )
-def test_keys_that_stand_there_twice_and_tags_that_make_objects_are_refused(
-    tmp_path: Path, text: str, said: str
-) -> None:
+def test_doubled_keys_and_tags_of_objects_are_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         tree_of(tmp_path, text)
 

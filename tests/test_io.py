@@ -34,9 +34,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_touched(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_all_ways_of_writing_a_file_wait_for_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_writing_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[int] = []
     monkeypatch.setattr("os.fsync", waited.append)
     write_json(tmp_path / "a.json", {})

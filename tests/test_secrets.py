@@ -79,7 +79,7 @@ def test_words_paths_and_checksums_are_no_secrets(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_values_of_the_environment_are_secrets_by_their_names(
+def test_values_are_secrets_by_their_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value, is_secret in [

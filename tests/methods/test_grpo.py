@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.support.judge_server import JudgeServer
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tests.training.test_trainer import FULL, LORA, check_resumes_exactly, settings, slow
+from tests.training.test_trainer import FULL, LORA, Tree, check_resumes_exactly, settings, slow
 
 from rcsd import config
 from rcsd.data.prompts import PromptPair
@@ -37,7 +37,7 @@ VERDICTS: dict[str, list[bool | None]] = {
     "no": [False, False],
     "odd": [True, None],
 }
-GRPO: dict[str, Any] = {"type": "grpo", "rewards": [{"type": "rubric"}]}
+GRPO: Tree = {"type": "grpo", "rewards": [{"type": "rubric"}]}
 
 
 def student_of(
@@ -166,7 +166,7 @@ def test_several_rewards_are_shown_one_by_one() -> None:
 
 SEVERAL = {"completions_per_example": 4}
 SRPO = {"type": "srpo", "right_share": 0.5, "reward": GRPO | {"updates_per_batch": 2}}
-TERMS: list[dict[str, Any]] = [
+TERMS: list[Tree] = [
     {"method": {"type": "criterion", "min_nats": 0.01}, "weight": 0.5},
     {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}},
     {"method": {"type": "distill"}},
@@ -174,7 +174,7 @@ TERMS: list[dict[str, Any]] = [
 SUM = {"type": "sum", "terms": TERMS}
 
 
-def jsonl(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+def jsonl(path: Path, rows: list[Tree]) -> dict[str, str]:
     """A data section of these rows."""
     write_rows(path, rows)
     return {"type": "jsonl", "path": str(path)}
@@ -203,9 +203,7 @@ def simple_rows(folder: Path) -> dict[str, str]:
         slow(SUM, FULL),
     ],
 )
-def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, method: dict[str, Any], training: dict[str, Any]
-) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, method: Tree, training: Tree) -> None:
     model = {"path": str(tmp_path / "model"), "training": training}
     changes = {"data": simple_rows(tmp_path), "method": method, "model": model, **SEVERAL}
     whole = check_resumes_exactly(tmp_path, **changes)

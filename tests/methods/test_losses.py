@@ -141,9 +141,7 @@ def test_jsd_is_symmetric_at_one_half_bounded_and_positive_in_every_term(pair: P
 @every_divergence
 @lawful
 @given(pair=logits_pair)
-def test_tail_is_a_lower_bound_that_rises_with_k_to_the_full_divergence(
-    terms: Terms, pair: Pair
-) -> None:
+def test_tail_is_a_lower_bound_that_rises_to_the_divergence(terms: Terms, pair: Pair) -> None:
     log_p, log_q = map(normalised, pair)
     supports = [dv.top_k_ids(log_p, k) for k in range(1, log_p.shape[-1] + 1)]
     bounds = [on(ids, terms, log_p, log_q).sum().item() for ids in supports]

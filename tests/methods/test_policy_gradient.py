@@ -34,9 +34,7 @@ def test_advantages_by_hand() -> None:
 
 @pytest.mark.parametrize("by_deviation", [False, True])
 @pytest.mark.parametrize("group", [[0.1] * 3, [NAN] * 3, [0.7, NAN, NAN], [NAN, 0.1, 0.1]])
-def test_a_group_without_spread_has_no_advantages_at_all(
-    group: list[float], by_deviation: bool
-) -> None:
+def test_a_group_without_spread_has_no_advantages(group: list[float], by_deviation: bool) -> None:
     advantage_NG, deviation_N = pg.group_advantages(tensor(group), by_deviation)
     assert advantage_NG.tolist() == [[0.0] * 3]
     assert deviation_N.tolist() == [0.0]

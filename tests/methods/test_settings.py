@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.methods.test_grpo import GRPO
+from tests.training.test_trainer import Tree
 
 from rcsd import config
 from rcsd.errors import ConfigError
@@ -18,16 +19,16 @@ MASKED = WRITER | {"sampling": {"grammar": {"type": "rubric"}}}
 ANALYSIS, SINGLE = {"views": {"analysis": True}}, {"completions_per_example": 1}
 
 
-def sum_of(*terms: dict[str, Any]) -> dict[str, Any]:
+def sum_of(*terms: Tree) -> Tree:
     return {"type": "sum", "terms": [{"method": term} for term in terms]}
 
 
-def schedule(*phases: tuple[dict[str, Any], int | None]) -> dict[str, Any]:
+def schedule(*phases: tuple[Tree, int | None]) -> Tree:
     steps = [{"method": method} | ({"steps": num} if num else {}) for method, num in phases]
     return {"type": "schedule", "phases": steps}
 
 
-def parsed(method: dict[str, Any], **changes: Any) -> config.Config:
+def parsed(method: Tree, **changes: Any) -> config.Config:
     """A run's configuration; no model or data is read."""
     tree = {
         "model": {"path": "some/model"},
@@ -89,9 +90,7 @@ def parsed(method: dict[str, Any], **changes: Any) -> config.Config:
         (schedule((SUPPRESS, 1), (GRPO, None)), EMA, "schedule has no teacher's view"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(
-    method: dict[str, Any], changes: dict[str, Any], said: str
-) -> None:
+def test_settings_that_make_no_sense_are_refused(method: Tree, changes: Tree, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parsed(method, **changes)
 
@@ -109,8 +108,8 @@ def test_settings_that_make_no_sense_are_refused(
         (schedule((SUPPRESS, 1), (GRPO, None)), False, True),
     ],
 )
-def test_a_configuration_reads_back_from_its_record(
-    method: dict[str, Any], has_teacher_view: bool, uses_rubrics: bool
+def test_a_configuration_reads_back(
+    method: Tree, has_teacher_view: bool, uses_rubrics: bool
 ) -> None:
     found = parsed(method)
     assert config.parse_config(found.model_dump(mode="json")) == found

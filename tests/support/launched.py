@@ -1,5 +1,6 @@
 """Runs in processes of their own, which can be killed."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -34,11 +35,7 @@ def on_ranks(
 ) -> list[BaseProcess]:
     """Start a run with one process for each of the settings, which may differ.
 
-    Args:
-        settings: Of each rank.
-        resume: As `rcsd.training.trainer.run`.
-        prepare: A function of a module, called in each process first, with its rank.
-        arguments: More of it.
+    Each process first calls ``prepare``, a function of a module, with its rank and the arguments.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -46,9 +43,7 @@ def on_ranks(
     processes = []
     for rank, one in enumerate(settings):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(settings), "MASTER_PORT": port}
-        variables = {name: str(value) for name, value in place.items()}
-        if len(settings) == 1:
-            variables = {}
+        variables = {n: str(v) for n, v in place.items()} if len(settings) > 1 else {}
         arguments_of_rank = (variables, one, resume, prepare, (rank, *arguments))
         processes.append(SERVER.Process(target=_run, args=arguments_of_rank, daemon=True))
         processes[-1].start()
@@ -75,15 +70,20 @@ def wait_for(path: Path, text: str = "") -> None:
         time.sleep(0.005)
 
 
+def before(owner: Any, method: str, do: Callable[[int], object]) -> None:
+    """Call a function before each call of a method from now on, with the number of the call."""
+    called, calls = getattr(owner, method), itertools.count(1)
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        do(next(calls))
+        return called(*args, **kwargs)
+
+    pytest.MonkeyPatch().setattr(owner, method, patched)
+
+
 def slowly(rank: int) -> None:
     """Each step takes long enough for whoever watches the run to see it."""
-    take = ShuffledBatches.take
-
-    def taken(self: ShuffledBatches, step: int) -> Any:
-        time.sleep(0.2)
-        return take(self, step)
-
-    pytest.MonkeyPatch().setattr(ShuffledBatches, "take", taken)
+    before(ShuffledBatches, "take", lambda _: time.sleep(0.2))
 
 
 def terminate(process: BaseProcess) -> None:

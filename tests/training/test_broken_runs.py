@@ -1,7 +1,7 @@
 """Kills, full disks, damaged checkpoints: nothing that was written is lost."""
 
-import importlib
 import os
+import pkgutil
 import random
 import signal
 import time
@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import settings, slow, trajectory, weights
+from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import Tree, settings, slow, trajectory, weights
 
 from rcsd import config
 from rcsd.distributed import Ranks
 from rcsd.errors import RunError
 from rcsd.runs import RunFolder
+from rcsd.training import trainer
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
@@ -102,9 +103,7 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
 
 
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
-def test_sigterm_saves_what_is_done_and_exits_with_143(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_sigterm_saves_what_is_done_and_exits_with_143(tmp_path: Path, changes: Tree) -> None:
     changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
     whole = run(made(tmp_path, "whole", **changes))
     broken = made(tmp_path, "broken", **changes)
@@ -122,18 +121,13 @@ def test_sigterm_saves_what_is_done_and_exits_with_143(
 
 def signal_in(rank: int, name: str, nth: int) -> None:
     """The process gets SIGTERM within the n-th call of a function, and then goes on with it."""
-    module, _, attribute = name.rpartition(":")
-    owner, _, method = attribute.partition(".")
-    kind = getattr(importlib.import_module(module), owner)
-    called, calls = getattr(kind, method), [0]
+    owner, _, method = name.rpartition(".")
 
-    def signalled(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == nth:
+    def send(call: int) -> None:
+        if call == nth:
             os.kill(os.getpid(), signal.SIGTERM)
-        return called(*args, **kwargs)
 
-    pytest.MonkeyPatch().setattr(kind, method, signalled)
+    before(pkgutil.resolve_name(owner), method, send)
 
 
 PLACES = [
@@ -183,12 +177,7 @@ def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> 
 
 def note_start(rank: int, started: Path) -> None:
     """Say when the process heeds signals, and take long from then on."""
-
-    def loaded(*args: Any) -> Any:
-        started.write_text("")
-        time.sleep(60)
-
-    pytest.MonkeyPatch().setattr("rcsd.training.trainer.load_policy", loaded)
+    before(trainer, "load_policy", lambda _: (started.write_text(""), time.sleep(60)))
 
 
 # Damaged checkpoints

@@ -11,8 +11,8 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load
 from tests.methods.test_grpo import GRPO
-from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import FULL, LORA, settings, slow, trajectory, weights
+from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import FULL, LORA, Tree, settings, slow, trajectory, weights
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from rcsd import config
@@ -33,7 +33,7 @@ EMA = {"teacher": {"type": "ema", "decay": 0.9}}
 EVALUATION = {"data": {"type": "world", "num_examples": 3}, "every_steps": 2, "max_tokens": 8}
 
 
-def made(folder: Path, name: str, training: dict[str, Any], **changes: Any) -> config.Config:
+def made(folder: Path, name: str, training: Tree, **changes: Any) -> config.Config:
     """A run whose first step moves the weights already, and rounding alone moves none."""
     model = {"path": str(folder / "model"), "training": training}
     optim = {"lr": 1e-2, "warmup_steps": 0, "eps": 1e-4}
@@ -76,9 +76,7 @@ CASES = [
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 @pytest.mark.parametrize(("training", "changes"), CASES)
-def test_two_processes_train_what_one_trains(
-    tmp_path: Path, training: dict[str, Any], changes: dict[str, Any]
-) -> None:
+def test_two_processes_train_what_one_trains(tmp_path: Path, training: Tree, changes: Tree) -> None:
     if changes.get("method", {}).get("type") in ("grpo", "srpo"):
         changes = changes | {"completions_per_example": 2}
     more = changes.pop("model_changes", {})
@@ -90,9 +88,7 @@ def test_two_processes_train_what_one_trains(
 
 
 @pytest.mark.parametrize("changes", [{}, slow(FSDP)])
-def test_a_run_goes_on_with_another_number_of_processes(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, changes: Tree) -> None:
     whole = run(made(tmp_path, "whole", FULL, **EMA))
     two = made(tmp_path, "run", FULL, **EMA, **changes)
     assert codes(on_ranks([two, two], False, stop_after, 2)) == [1, 1]
@@ -103,14 +99,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
 
 def stop_after(rank: int, num_steps: int) -> None:
     """The run ends with an error after so many logged steps."""
-    log = RunFolder.log
-
-    def logged(self: RunFolder, step: int, *rest: Any) -> None:
-        if step > num_steps:
-            raise ZeroDivisionError
-        log(self, step, *rest)
-
-    pytest.MonkeyPatch().setattr(RunFolder, "log", logged)
+    before(RunFolder, "log", lambda nth: 1 // (nth <= num_steps))
 
 
 # Failures
@@ -119,15 +108,12 @@ def stop_after(rank: int, num_steps: int) -> None:
 def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
     """One rank cannot sample in its second step; every rank notes how it ended."""
     keep_errors(rank, errors)
-    sample, calls = LocalEngine.sample, [0]
 
-    def failing_sample(self: LocalEngine, *args: Any) -> Any:
-        calls[0] += 1
-        if rank == failing and calls[0] == 2:
+    def fail(nth: int) -> None:
+        if rank == failing and nth == 2:
             raise FloatingPointError("next-token probabilities are not numbers")
-        return sample(self, *args)
 
-    pytest.MonkeyPatch().setattr(LocalEngine, "sample", failing_sample)
+    before(LocalEngine, "sample", fail)
 
 
 def keep_errors(rank: int, errors: Path) -> None:
@@ -150,9 +136,7 @@ def keep_errors(rank: int, errors: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, slow(FSDP)])
-def test_when_one_process_fails_the_other_ends_too_and_says_why(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_when_one_process_fails_the_other_says_why(tmp_path: Path, changes: Tree) -> None:
     one = made(tmp_path, "run", LORA, **changes)
     processes = on_ranks([one, one], False, fail_in_sampling, 1, tmp_path / "error")
     assert codes(processes) == [1, 1]
@@ -183,9 +167,7 @@ def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, FSDP])
-def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_sigterm_to_one_process_ends_all_with_a_checkpoint(tmp_path: Path, changes: Tree) -> None:
     whole, one = (
         made(tmp_path, name, LORA, steps=15, save_every_steps=1000, **changes)
         for name in ("whole", "run")

@@ -15,6 +15,7 @@ from tests.training.test_trainer import (
     FULL,
     HELD_OUT,
     LORA,
+    Tree,
     check_resumes_exactly,
     settings,
     slow,
@@ -76,7 +77,7 @@ def running() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-prefetch")]
 
 
-def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
+def test_a_step_is_sampled_by_the_weights_before_the_step_before(
     tmp_path: Path,
 ) -> None:
     one = overlapping(tmp_path, "run", steps=4)
@@ -114,9 +115,9 @@ DROPS = LORA | {"dropout": 0.2}
     [(DROPS, "frozen"), slow(FULL, "ema"), slow(FULL, "live"), slow(DROPS, "live")],
 )
 def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], teacher: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: Tree, teacher: str
 ) -> None:
-    changes: dict[str, Any] = {
+    changes: Tree = {
         "model": {"path": str(tmp_path / "model"), "training": training},
         "teacher": {"type": teacher},
         "evaluation": {"data": HELD_OUT, "every_steps": 2, "max_tokens": 8},
@@ -132,9 +133,7 @@ def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
 
 
 @pytest.mark.parametrize(("training", "teacher"), [(LORA, "ema"), slow(FULL, "frozen")])
-def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, training: dict[str, Any], teacher: str
-) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, training: Tree, teacher: str) -> None:
     model = {"path": str(tmp_path / "model"), "training": training}
     check_resumes_exactly(tmp_path, **OVERLAP, model=model, teacher={"type": teacher})
     assert running() == []
@@ -266,9 +265,7 @@ PHASES = [{"method": DISTILL, "steps": 1}, {"method": SUPPRESS}]
         ({"type": "sft"}, "sft learns from no samples"),
     ],
 )
-def test_what_needs_fresh_samples_or_none_is_refused(
-    tmp_path: Path, method: dict[str, Any], said: str
-) -> None:
+def test_what_needs_fresh_samples_is_refused(tmp_path: Path, method: Tree, said: str) -> None:
     changes = {"method": method, "completions_per_example": 1 if method["type"] == "sft" else 2}
     with pytest.raises(ConfigError, match=f"overlap: {said}"):
         overlapping(tmp_path, "run", **changes)

@@ -175,9 +175,7 @@ def test_two_workers_take_the_steps_of_one_process(place: Path, on_two: Path) ->
 
 
 @needs_ray
-def test_a_run_whose_workers_are_killed_twice_ends_as_one_without(
-    head: Head, place: Path, on_two: Path
-) -> None:
+def test_a_run_survives_the_kills_of_workers(head: Head, place: Path, on_two: Path) -> None:
     process, run = on_cluster(head, place, "out=killed"), place / "killed"
     # The main worker, which writes, and the other one.
     for num_rows, which in ((6, 0), (18, 1)):
@@ -200,9 +198,7 @@ def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path)
 
 
 @needs_ray
-def test_sigterm_ends_the_command_and_what_was_saved_is_gone_on_from(
-    head: Head, place: Path, on_two: Path
-) -> None:
+def test_sigterm_ends_a_run_that_can_go_on(head: Head, place: Path, on_two: Path) -> None:
     process, run = on_cluster(head, place, "out=ended"), place / "ended"
     waited_for(lambda: len(read_rows(run / "metrics.jsonl")) >= 6, process)
     process.send_signal(signal.SIGTERM)
@@ -230,9 +226,7 @@ with _connected("local"):
 
 
 @needs_ray
-def test_what_the_cluster_has_no_room_for_is_an_error_that_says_what_it_has(
-    head: Head, place: Path
-) -> None:
+def test_what_the_cluster_has_no_room_for_is_refused(head: Head, place: Path) -> None:
     said = ended(on_cluster(head, place, "out=x", workers=3), 2)
     assert "its machines have: CPU=2" in said
 
@@ -242,9 +236,7 @@ def train(address: str, folder: Path) -> None:
     train_on(address, None, settings, False, lambda *_: None, lambda _: None)
 
 
-def test_without_ray_the_error_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_to_install_ray_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'rcsd\[ray\]'"):
         train("auto", tmp_path)
@@ -252,9 +244,7 @@ def test_without_ray_the_error_says_how_to_install_it(
 
 @needs_ray
 @pytest.mark.parametrize("address", ["nonsense", "host:", "ray://host", "127.0.0.1:PORT"])
-def test_an_address_that_is_none_or_where_nobody_listens_is_refused_at_once(
-    address: str, tmp_path: Path
-) -> None:
+def test_an_address_where_nobody_listens_is_refused_at_once(address: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(RunError, match=r"cannot connect: .* Expected local, .* or the HOST:PORT"):
         train(address.replace("PORT", str(unused_port())), tmp_path)

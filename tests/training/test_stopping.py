@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.test_trainer import run_until_killed, settings, trajectory, weights
+from tests.training.test_trainer import Tree, run_until_killed, settings, trajectory, weights
 
 from rcsd import config
 from rcsd.errors import ConfigError, DataError, RunError
@@ -20,7 +20,7 @@ WORLD = {"type": "world", "split": "new_numbers", "num_examples": 2}
 OTHER = {"type": "world", "split": "new_templates", "num_examples": 3}
 
 
-def stopping_by(name: str, every_steps: int | None = 5) -> dict[str, Any]:
+def stopping_by(name: str, every_steps: int | None = 5) -> Tree:
     stop = {"metric": f"eval/{name}", "patience": 2}
     return {"data": WORLD, "every_steps": every_steps, "early_stop": stop}
 
@@ -139,9 +139,7 @@ def test_several_sets_have_their_own_metrics_and_files(tmp_path: Path) -> None:
         (stopping_by("score_mean", every_steps=None), "set every_steps"),
     ],
 )
-def test_evaluations_that_make_no_sense_are_refused(
-    tmp_path: Path, evaluation: dict[str, Any], said: str
-) -> None:
+def test_evaluations_without_sense_are_refused(tmp_path: Path, evaluation: Tree, said: str) -> None:
     for metric in ("score_mean", "accuracy_mean"):
         settings(tmp_path, "run", evaluation=stopping_by(metric))
     with pytest.raises(ConfigError, match=said):
@@ -203,7 +201,7 @@ SCORES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=20
 
 
 @given(SCORES.filter(any), st.integers(1, 4))
-def test_without_a_least_gain_the_best_is_the_first_of_the_largest(
+def test_without_a_least_gain_the_first_of_the_largest_is_best(
     scores: list[float | None], patience: int
 ) -> None:
     best = watch(EarlyStopping(SCORE, patience), *scores).best_step
