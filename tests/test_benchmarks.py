@@ -1,6 +1,6 @@
 """Each benchmark runs in its smallest form, and what it writes is consistent."""
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -43,38 +43,18 @@ def test_a_step_is_compared_with_trls_and_the_released_codes(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_growth_has_an_exponent_for_every_quantity(tmp_path: Path) -> None:
-    record = record_of(tmp_path, "scaling.py", "--quick", "--grow", "completions,top_k")
-    assert list(record["growth"]) == ["completions", "top_k"]
-    points = record["growth"]["completions"]["points"]
-    assert [point["size"] for point in points] == [2, 4]
-    few, many = (point["medians"]["memory_mib"] for point in points)
-    assert few < many
-    seconds = {f"{part}_seconds" for part in ("teacher", "student", "learning")}
-    for growth in record["growth"].values():
-        assert set(growth["exponents"]) == seconds | {"memory_mib"}
-
-
-@pytest.mark.slow
-def test_the_loss_is_measured_in_products(tmp_path: Path) -> None:
-    record = record_of(tmp_path, "loss.py", "--quick")
-    assert [result["support"] for result in record["results"]] == ["top_k", "full"]
-    peers = {"trl"} if importlib.util.find_spec("trl") else set()
-    for result in record["results"]:
-        rows = result["contestants"]
-        assert set(rows) >= {"product", "ours", "plain"} | peers
-        assert rows["product"]["products"] == 1
-        assert all(row["medians"]["memory_mib"] > 0 for row in rows.values())
-
-
-@pytest.mark.slow
-def test_both_libraries_multiply_every_layer(tmp_path: Path) -> None:
-    found = record_of(tmp_path, "linear.py", "--repetitions", "2")["median_seconds"]
-    assert len(found) == 12
-    libraries = {"onednn", "torch", "onednn with gradients", "torch with gradients"}
-    for seconds in found.values():
-        assert set(seconds) == libraries
-        assert min(seconds.values()) > 0
+@pytest.mark.parametrize(
+    ("script", "words", "key", "num"),
+    [
+        ("scaling.py", ["--quick", "--grow", "completions,top_k"], "growth", 2),
+        ("loss.py", ["--quick"], "results", 2),
+        ("linear.py", ["--repetitions", "2"], "median_seconds", 12),
+    ],
+)
+def test_a_benchmark_measures_all_of_its_cases(
+    tmp_path: Path, script: str, words: list[str], key: str, num: int
+) -> None:
+    assert len(record_of(tmp_path, script, *words)[key]) == num
 
 
 def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -23,6 +23,7 @@ from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.graders.answers import extract_marked_answer, grade, grade_example
 from rcsd.graders.checks import met
 from rcsd.graders.grade import read_graded
+from rcsd.recipes.write_rubrics import Shard, rubric_cache
 from rcsd.types import Example, Grading, rubric_score
 
 # Some cases a property by default, many by `pytest -m slow`.
@@ -375,16 +376,27 @@ def test_doubled_keys_and_tags_of_objects_are_refused(tmp_path: Path, text: str,
         tree_of(tmp_path, text)
 
 
+def read_cache(path: Path) -> Any:
+    return rubric_cache(path.parent, Shard()).read()
+
+
+@pytest.mark.parametrize(
+    ("read", "names"),
+    [
+        (read_graded, "id question text num_tokens finished verdicts score right tags"),
+        (read_cache, "key rubric num_attempts cut held_short"),
+    ],
+)
 @DEPTHS
-def test_a_broken_product_is_read_or_refused(num: int, tmp_path: Path) -> None:
-    path = tmp_path / "graded.jsonl"
-    names = "id", "question", "text", "num_tokens", "finished", "verdicts", "score", "right", "tags"
-    whole = dict.fromkeys(names, JSON)
+def test_a_broken_product_is_read_or_refused(
+    num: int, tmp_path: Path, read: Callable[[Path], Any], names: str
+) -> None:
+    path, whole = tmp_path / "1-of-1.jsonl", dict.fromkeys(names.split(), JSON)
 
     @bounded(num)
     @given(st.lists(st.fixed_dictionaries({}, optional=whole) | JSON, max_size=2))
     def check(rows: list[Any]) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        tried(read_graded, path)
+        tried(read, path)
 
     check()

@@ -8,14 +8,6 @@ from rcsd.errors import DataError, RunError
 from rcsd.io import append_rows, check_writable, new_folder, read_rows, write_json, write_rows
 
 
-def test_rows_come_back_even_with_every_kind_of_line_separator_inside(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "rows.jsonl"
-    rows = [{"text": "a\nb\u2028c\x85d"}, {"text": ""}]
-    append_rows(path, rows[:1])
-    append_rows(path, rows[1:])
-    assert read_rows(path) == rows
-
-
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')

@@ -154,16 +154,6 @@ def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() ->
     assert found == pytest.approx(expected)
 
 
-def test_several_rewards_are_shown_one_by_one() -> None:
-    texts = {"Answer: 360 J": [True, True], "Answer: 3 J": [False, False]}
-    student = student_of(list(texts), num=2)
-    section = config.Grpo(rewards=[config.RubricReward(), config.AnswerReward(weight=2)])
-    rewards = [RubricReward(ScriptedJudge(texts)), AnswerReward()]
-    metrics = grpo(section, student, rewards).collect(asked("a"), 0).metrics
-    assert metrics["reward/rubric_mean"] == metrics["reward/answer_mean"] == 0.5
-    assert metrics["reward/score_mean"] == 1.5
-
-
 SEVERAL = {"completions_per_example": 4}
 SRPO = {"type": "srpo", "right_share": 0.5, "reward": GRPO | {"updates_per_batch": 2}}
 TERMS: list[Tree] = [

@@ -66,9 +66,6 @@ def assert_finite(value: Tensor, logits: Tensor) -> None:
     assert gradient_of(value, logits).isfinite().all()
 
 
-# Values by hand
-
-
 @pytest.mark.parametrize(
     ("terms", "expected"),
     [
@@ -110,9 +107,6 @@ def test_the_parts_of_a_loss_of_hand_numbers() -> None:
     assert dv.entropy(logs(1, 0)).item() == 0
     # Over the tokens of the whole step, not those at hand.
     assert dv.token_mean(torch.tensor([1.0, 2.0]), 8).item() == 0.375
-
-
-# Laws
 
 
 @every_divergence
@@ -166,9 +160,6 @@ def test_logits_of_the_support_are_enough_for_renormalise() -> None:
     ids = dv.top_k_ids(logits, 4)
     sparse = dv.renormalised_from_logits(logits.gather(-1, ids))
     torch.testing.assert_close(sparse, dv.restrict(logits.log_softmax(-1), ids, "renormalise"))
-
-
-# Gradients
 
 
 @every_divergence

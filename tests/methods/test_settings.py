@@ -16,6 +16,7 @@ SAMPLED = DISTILL | DIVERGENCE
 TWICE, HELD, EMA = {"updates_per_batch": 2}, {"kl_weight": 0.1}, {"teacher": {"type": "ema"}}
 WRITER = {"views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}}
 MASKED = WRITER | {"sampling": {"grammar": {"type": "rubric"}}}
+AHEAD = {"overlap": True}
 ANALYSIS, SINGLE = {"views": {"analysis": True}}, {"completions_per_example": 1}
 
 
@@ -46,11 +47,9 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
     ("method", "changes", "said"),
     [
         (GRPO, SINGLE, "2 or more"),
-        (GRPO, WRITER, "grpo rewards answers"),
         (GRPO, ANALYSIS, "leave views.analysis"),
         (GRPO, EMA, "leave views.analysis and teacher out"),
         ({"type": "grpo", "rewards": ANSWERS["rewards"] * 2}, {}, "stands there twice"),
-        (SUPPRESS, MASKED, "suppress needs samples of the student itself"),
         (CRITERION, {"views": {"teacher": "solution"}}, "by the rubric that the teacher is shown"),
         (CRITERION, {"views": {"teacher": "none"}}, "by the rubric that the teacher is shown"),
         (CRITERION | {"distill": {"preset": "opsd"}}, {}, "by the rubric that the teacher is"),
@@ -84,10 +83,22 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         ),
         (schedule((DISTILL, 1), (DISTILL, 1)), {}, "leave its steps out"),
         (schedule((DISTILL, 3), (DISTILL, None)), {}, "take 3 steps of 3, so the last one never"),
-        (schedule(({"type": "sft"}, 1), (DISTILL, None)), {}, "does not match any"),
         (schedule(({"type": "schedule"}, 1), (DISTILL, None)), {}, "does not match any"),
         (schedule((DISTILL, 1), (GRPO, None)), SINGLE, "grpo compares the completions"),
         (schedule((SUPPRESS, 1), (GRPO, None)), EMA, "schedule has no teacher's view"),
+        (SAMPLED, AHEAD, "overlap: sampled_token needs fresh samples"),
+        (CRITERION | {"distill": SAMPLED}, AHEAD, "overlap: sampled_token needs fresh samples"),
+        (SUPPRESS, AHEAD, "overlap: suppress needs fresh samples"),
+        (GRPO, AHEAD, "overlap: grpo needs fresh samples"),
+        (SRPO, AHEAD, "overlap: srpo needs fresh samples"),
+        (sum_of(DISTILL, GRPO), AHEAD, "overlap: grpo needs fresh samples"),
+        (schedule((DISTILL, 1), (SUPPRESS, None)), AHEAD, "overlap: suppress needs fresh samples"),
+        ({"type": "sft"}, AHEAD | SINGLE, "overlap: sft learns from no samples"),
+        (
+            DISTILL,
+            AHEAD | {"engine": {"type": "hf"}},
+            "overlap: engine hf draws from the process's",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(method: Tree, changes: Tree, said: str) -> None:

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.methods.test_grpo import GRPO, SEVERAL, VERDICTS, simple_rows, student_of
+from tests.methods.test_grpo import GRPO, VERDICTS, student_of
 from tests.methods.test_on_policy import collected, distill, found, moved, near
 from tests.support.tiny import tiny_model
-from tests.training.test_trainer import settings
 
 from rcsd import config
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
@@ -22,7 +20,6 @@ from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.srpo import Srpo
 from rcsd.models.logits import LogitPredictions
 from rcsd.models.teacher import LiveTeacher, Teacher
-from rcsd.training.trainer import run
 
 PLAIN = GRPO | {"normalise_by_deviation": False}
 
@@ -54,17 +51,6 @@ def test_right_completions_are_reinforced_and_wrong_ones_distilled() -> None:
     assert batch.metrics["reward/unscored_share"] == 0.25
 
 
-def test_a_group_that_is_all_right_has_no_gradient_and_one_all_wrong_is_distilled() -> None:
-    right, wrong = student_of(["both"] * 4, num=2), student_of(["no", "odd"] * 2, num=2)
-    method, batch = collected(right, srpo(right))
-    loss, _, gradient = found(method, batch)
-    assert loss == 0
-    assert not gradient.any()
-    method, batch = collected(wrong, srpo(wrong))
-    assert batch.metrics["srpo/right_share"] == 0
-    assert found(method, batch)[2].any()
-
-
 def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
     both = [True, True]
     texts = {"Answer: 360 J": both, "Answer: 3 J": both, "Answer: 4 J": [True, False]}
@@ -79,6 +65,9 @@ def test_what_is_right_is_measured_by_the_weighted_sum_of_all_rewards() -> None:
         shares.append([r.signals[0].weight > 0 for r in batch.rollouts])
     # 0.3, 0.2 and 0.15, of at most 0.3
     assert shares == [[True, False, False], [True, True, False], [True, True, True]]
+    assert batch.metrics["reward/rubric_mean"] == pytest.approx((1 + 1 + 0.75) / 3)
+    assert batch.metrics["reward/answer_mean"] == pytest.approx(1 / 3)
+    assert batch.metrics["reward/score_mean"] == pytest.approx((0.3 + 0.2 + 0.15) / 3)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.7])
@@ -165,15 +154,3 @@ def test_tokens_without_probability_make_no_nan() -> None:
     assert logits.grad.isfinite().all()
     entropy = -(0.4 * math.log(0.4) + 0.6 * math.log(0.6))
     assert shown["srpo/sureness_mean"].tolist() == pytest.approx([math.exp(-entropy), 1.0])
-
-
-def test_a_run_routes_and_shows_it(tmp_path: Path) -> None:
-    method = {"type": "srpo", "reward": GRPO, "right_share": 0.5}
-    data = simple_rows(tmp_path)
-    folder = run(settings(tmp_path, "run", data=data, method=method, steps=2, **SEVERAL))
-    for row in folder.metrics():
-        rewards = [r["reward"] for r in folder.completions() if r["step"] == row["step"]]
-        right = [reward >= 0.5 for reward in rewards]
-        assert row["srpo/right_share"] == pytest.approx(sum(right) / len(right))
-        assert 0 < row["srpo/sureness_mean"] <= 1
-        assert row["optim/grad_norm"] > 0

@@ -4,12 +4,10 @@ What was written before is kept, and the same command goes on afterwards.
 """
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import textwrap
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_json,
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
 from rcsd.recipes.pipeline_steps import write
-from rcsd.recipes.write_rubrics import Shard, rubric_cache
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -126,24 +123,7 @@ def test_a_broken_record_of_a_run_is_named_by_every_command(
         assert "run/run.json" in err
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=3), x, max_size=2),
-    max_leaves=4,
-)
-ROWS = dict.fromkeys(("key", "rubric", "num_attempts", "cut", "held_short"), JSON)
-many = partial(settings, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@many(max_examples=60)
-@given(st.fixed_dictionaries({}, optional=ROWS) | JSON)
-def test_a_broken_row_of_the_rubric_cache_is_named(tmp_path: Path, row: Any) -> None:
-    (tmp_path / "1-of-1.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(DataError, match=r"1-of-1\.jsonl.*delete"):
-        rubric_cache(tmp_path, Shard()).read()
-
-
-@many(max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.binary(max_size=3))
 def test_rows_that_were_cut_or_overwritten_anywhere_are_read_or_named(
     tmp_path: Path, place: int, garbage: bytes

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -52,9 +53,6 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
     torch.testing.assert_close(*(load(weights(f)) for f in (found, expected)), rtol=1e-5, atol=1e-5)
 
 
-# Equal to one process
-
-
 CASES = [
     (FULL, EMA | {"evaluation": EVALUATION, "examples_per_step": 5}),
     (LORA, FSDP | {"evaluation": EVALUATION, "max_tokens_per_microbatch": 300}),
@@ -100,9 +98,6 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, changes:
 def stop_after(rank: int, num_steps: int) -> None:
     """The run ends with an error after so many logged steps."""
     before(RunFolder, "log", lambda nth: 1 // (nth <= num_steps))
-
-
-# Failures
 
 
 def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
@@ -220,25 +215,20 @@ def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("exit_codes", "expected"),
-    [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3), ([0, -9], None)],
+    ("exit_codes", "expected"), [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3)]
 )
 def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
-    exit_codes: list[int], expected: int | None, monkeypatch: pytest.MonkeyPatch
+    exit_codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def ended(codes: list[int]) -> Any:
+        failures = {
+            n: ProcessFailure(n, 1000 + n, code, "") for n, code in enumerate(codes) if code
+        }
+        return Mock(side_effect=ChildFailedError("rcsd", failures))
+
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
-    failures = {
-        rank: ProcessFailure(rank, 1000 + rank, code, "")
-        for rank, code in enumerate(exit_codes)
-        if code
-    }
-
-    def run(options: object) -> None:
-        raise ChildFailedError("rcsd", failures)
-
-    monkeypatch.setattr(launching, "run", run)
-    if expected is not None:
-        assert launch(2, ["train", "run.yaml"]) == expected
-        return
+    monkeypatch.setattr(launching, "run", ended(exit_codes))
+    assert launch(2, ["train", "run.yaml"]) == expected
+    monkeypatch.setattr(launching, "run", ended([0, -9]))
     with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
         launch(2, ["train", "run.yaml"])

@@ -4,12 +4,12 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.methods.test_grpo import GRPO
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import (
     FULL,
@@ -29,7 +29,7 @@ from rcsd.data.prompts import build_decoding, build_prompts
 from rcsd.distributed import Ranks
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import RunError
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import build_policy, load_policy
 from rcsd.runs import RunFolder
@@ -169,60 +169,29 @@ def test_an_error_of_sampling_is_that_of_the_step_that_asks(
     assert len(folder.metrics()) == len(folder.checkpoints()) == 2
 
 
-def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
-    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
-    section, in_thread = config.LocalEngine(), ThreadPoolExecutor(1)
-    ahead = Prefetch(build_engine(section, policy), section, policy, in_thread)
-    for parameter in policy.trainable.values():
-        parameter.data.fill_(float("nan"))
-    ahead.start([[5, 3]], Decoding(4), 0)
-    assert ahead.state() is None
-    with pytest.raises(FloatingPointError, match="not numbers"):
-        ahead.sample([[5, 3]], Decoding(4), 0)
-    in_thread.shutdown()
-
-
-class Gated(ThreadPoolExecutor):
-    """A thread whose tasks wait until they are let go on."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.gate = threading.Event()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        def when_free() -> Any:
-            self.gate.wait()
-            return fn(*args, **kwargs)
-
-        return super().submit(when_free)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self.gate.set()
-        super().shutdown(wait, cancel_futures=cancel_futures)
-
-
-def bfloat16() -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16)
+BFLOAT16 = partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 @pytest.mark.parametrize("training", [config.FullFineTuning(), config.Lora(rank=4, alpha=8)])
-@pytest.mark.parametrize("precision", [contextlib.nullcontext, bfloat16])
+@pytest.mark.parametrize("precision", [contextlib.nullcontext, BFLOAT16])
 def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
-    training: config.FullFineTuning | config.Lora, precision: Callable[[], Any]
+    training: Any, precision: Callable[[], Any]
 ) -> None:
     policy = build_policy(tiny_model(), tiny_tokenizer(), training)
     section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
     engine = build_engine(section, policy, precision)
     before = engine.sample(*asked)
-    late = Gated()
-    ahead = Prefetch(engine, section, policy, late, precision)
+    gate, thread = threading.Event(), ThreadPoolExecutor(1)
+    thread.submit(gate.wait)  # what is given to the thread begins late
+    ahead = Prefetch(engine, section, policy, thread, precision)
     assert ahead.sample(*asked) == before  # nothing was begun
     ahead.start(*asked)
     for parameter in policy.trainable.values():
         parameter.data += torch.randn_like(parameter)
-    late.shutdown()
+    gate.set()
     assert ahead.sample(*asked) == before
     assert ahead.sample(*asked) == engine.sample(*asked) != before
+    thread.shutdown()
 
 
 def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
@@ -245,33 +214,3 @@ def test_batches_that_did_not_fit_ahead_are_smaller_everywhere_and_counted_once(
         assert ours.value == value
         assert ours.metrics(Ranks())["memory/sampling_out_of_memory_count"] == count
         ours.lower(8)
-
-
-DISTILL, SUPPRESS = {"type": "distill"}, {"type": "suppress"}
-SAMPLED = DISTILL | {"divergence": {"type": "sampled_token"}}
-PHASES = [{"method": DISTILL, "steps": 1}, {"method": SUPPRESS}]
-
-
-@pytest.mark.parametrize(
-    ("method", "said"),
-    [
-        (SAMPLED, "sampled_token needs fresh samples"),
-        ({"type": "criterion", "distill": SAMPLED}, "sampled_token needs fresh samples"),
-        (SUPPRESS, "suppress needs fresh samples"),
-        (GRPO, "grpo needs fresh samples"),
-        ({"type": "srpo", "reward": GRPO}, "srpo needs fresh samples"),
-        ({"type": "sum", "terms": [{"method": DISTILL}, {"method": GRPO}]}, "grpo needs fresh"),
-        ({"type": "schedule", "phases": PHASES}, "suppress needs fresh samples"),
-        ({"type": "sft"}, "sft learns from no samples"),
-    ],
-)
-def test_what_needs_fresh_samples_is_refused(tmp_path: Path, method: Tree, said: str) -> None:
-    changes = {"method": method, "completions_per_example": 1 if method["type"] == "sft" else 2}
-    with pytest.raises(ConfigError, match=f"overlap: {said}"):
-        overlapping(tmp_path, "run", **changes)
-    overlapping(tmp_path, "run", overlap=False, **changes)
-
-
-def test_an_engine_that_draws_from_the_process_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="overlap: engine hf draws from the process's"):
-        overlapping(tmp_path, "run", engine={"type": "hf"})

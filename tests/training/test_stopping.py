@@ -54,20 +54,6 @@ def test_with_seconds_both_must_be_reached_by_the_clock_of_the_wall_or_of_the_pr
         assert late.is_spent
 
 
-@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 60), st.integers(0, 20))
-def test_counting_on_is_counting_through(sizes: list[int], tokens: int, cut: int) -> None:
-    whole, resumed = (BudgetTracker(config.Budget(tokens=tokens)) for _ in range(2))
-    states = [whole.state_dict()]
-    for size in sizes:
-        whole.add(size, 0.5)
-        states.append(whole.state_dict())
-    cut = min(cut, len(sizes))
-    resumed.load_state_dict(states[cut])
-    for size in sizes[cut:]:
-        resumed.add(size, 0.5)
-    assert (resumed.state_dict(), resumed.is_spent) == (whole.state_dict(), whole.is_spent)
-
-
 def test_a_run_ends_after_the_first_step_at_which_the_tokens_are_reached(tmp_path: Path) -> None:
     free = run(settings(tmp_path, "free"))
     totals = [row[TOKENS] for row in free.metrics()]
