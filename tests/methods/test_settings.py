@@ -97,7 +97,7 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         (
             DISTILL,
             AHEAD | {"engine": {"type": "hf"}},
-            "overlap: engine hf draws from the process's",
+            "overlap: engine hf draws from the process",
         ),
     ],
 )

@@ -13,22 +13,10 @@ from rcsd.types import Example
 
 def settings(arms: Mapping[str, Any], against: str, out: str = "out", **more: Any) -> Study:
     world = {"type": "world", "num_examples": 4, "split": "new_numbers"}
-    run = {
-        "data": {"type": "world", "num_examples": 6},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-    }
-    tree = {
-        "model": {"path": "some/model"},
-        "run": run,
-        "arms": arms,
-        "against": against,
-        "evaluation": {"data": {"new_numbers": world}},
-        "budget": {"tokens": 100},
-        "seeds": [0, 1],
-        "out": out,
-    }
-    return parse(Study, tree | more, "test")
+    run = {"data": {"type": "world", "num_examples": 6}, "method": {"type": "distill"}}
+    tree = {"model": {"path": "some/model"}, "arms": arms, "against": against, "out": out}
+    tree |= {"run": run | {"optim": {"lr": 1e-3}}, "evaluation": {"data": {"new_numbers": world}}}
+    return parse(Study, tree | {"budget": {"tokens": 100}, "seeds": [0, 1]} | more, "test")
 
 
 def rows(*scores: float | None, rights: Sequence[bool | None] | None = None) -> list[Graded]:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -220,15 +219,14 @@ def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_pa
 def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
     exit_codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ended(codes: list[int]) -> Any:
-        failures = {
-            n: ProcessFailure(n, 1000 + n, code, "") for n, code in enumerate(codes) if code
-        }
-        return Mock(side_effect=ChildFailedError("rcsd", failures))
+    failures = {n: ProcessFailure(n, 9, code, "") for n, code in enumerate(exit_codes) if code}
+
+    def run(options: object) -> None:
+        raise ChildFailedError("rcsd", failures)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
-    monkeypatch.setattr(launching, "run", ended(exit_codes))
+    monkeypatch.setattr(launching, "run", run)
     assert launch(2, ["train", "run.yaml"]) == expected
-    monkeypatch.setattr(launching, "run", ended([0, -9]))
+    failures = {1: ProcessFailure(1, 9, -9, "")}
     with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
         launch(2, ["train", "run.yaml"])
