@@ -64,10 +64,10 @@ def imported(tree: ast.AST) -> set[str]:
 def test_the_package_reads_no_pickles_and_runs_no_text() -> None:
     for name, tree in TREES.items():
         assert not imported(tree) & FORBIDDEN_IMPORTS, name
-        for call in called(tree):
-            assert ast.unparse(call.func) not in FORBIDDEN_CALLS, name
-            given = {f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords}
-            assert not given & FORBIDDEN_ARGUMENTS, name
+        calls = called(tree)
+        assert not {ast.unparse(call.func) for call in calls} & FORBIDDEN_CALLS, name
+        given = {f"{k.arg}={ast.unparse(k.value)}" for call in calls for k in call.keywords}
+        assert not given & FORBIDDEN_ARGUMENTS, name
 
 
 def test_no_time_is_measured_by_a_clock_that_jumps() -> None:
@@ -88,20 +88,14 @@ def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:
 
 
 EVIL_TEMPLATES = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ question.__init__.__globals__ }}",
+    *("{{", "{{ 1 / 0 }}", "{{ question + 1 }}", "{{ nothing }}"),
+    *("{{ [].append.__self__.__class__ }}", "{% set l = [1] %}{{ l.append(2) }}"),
+    *("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ question.__init__.__globals__ }}"),
     "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}",
     "{{ '{0.__class__.__base__}'.format(question) }}{{ question.__class__() }}",
     "{% for i in range(100000000) %}{% endfor %}",
-    "{{ [].append.__self__.__class__ }}",
-    "{% set l = [1] %}{{ l.append(2) }}",
-    "{% include '../../../etc/passwd' %}",
-    "{% include '/etc/passwd' %}",
-    "{{ 1 / 0 }}",
-    "{{ question + 1 }}",
-    "{{ nothing }}",
+    *("{% include '../../../etc/passwd' %}", "{% include '/etc/passwd' %}"),
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "{{",
 ]
 
 

@@ -71,16 +71,8 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         (sum_of(DISTILL, GRPO | HELD), EMA, "kl_weight holds"),
         (sum_of(DISTILL, GRPO), WRITER, "grpo rewards answers"),
         (sum_of(DISTILL, SUPPRESS), MASKED, "suppress needs samples of the student itself"),
-        (
-            sum_of(DISTILL, GRPO),
-            SINGLE,
-            "^config: Value error, grpo compares the completions",
-        ),
-        (
-            schedule((DISTILL, None), (DISTILL, None)),
-            {},
-            "every phase but the last needs its",
-        ),
+        (sum_of(DISTILL, GRPO), SINGLE, "^config: Value error, grpo compares the completions"),
+        (schedule((DISTILL, None), (DISTILL, None)), {}, "every phase but the last needs its"),
         (schedule((DISTILL, 1), (DISTILL, 1)), {}, "leave its steps out"),
         (schedule((DISTILL, 3), (DISTILL, None)), {}, "take 3 steps of 3, so the last one never"),
         (schedule(({"type": "schedule"}, 1), (DISTILL, None)), {}, "does not match any"),
@@ -94,11 +86,7 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         (sum_of(DISTILL, GRPO), AHEAD, "overlap: grpo needs fresh samples"),
         (schedule((DISTILL, 1), (SUPPRESS, None)), AHEAD, "overlap: suppress needs fresh samples"),
         ({"type": "sft"}, AHEAD | SINGLE, "overlap: sft learns from no samples"),
-        (
-            DISTILL,
-            AHEAD | {"engine": {"type": "hf"}},
-            "overlap: engine hf draws from the process",
-        ),
+        (DISTILL, AHEAD | {"engine": {"type": "hf"}}, "overlap: engine hf draws from the process"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(method: Tree, changes: Tree, said: str) -> None:

@@ -70,7 +70,9 @@ def wait_for(path: Path, text: str = "") -> None:
         time.sleep(0.005)
 
 
-def before(owner: Any, method: str, do: Callable[[int], object]) -> None:
+def before(
+    owner: Any, method: str, do: Callable[[int], object], patch: pytest.MonkeyPatch | None = None
+) -> None:
     """Call a function before each call of a method from now on, with the number of the call."""
     called, calls = getattr(owner, method), itertools.count(1)
 
@@ -78,7 +80,7 @@ def before(owner: Any, method: str, do: Callable[[int], object]) -> None:
         do(next(calls))
         return called(*args, **kwargs)
 
-    pytest.MonkeyPatch().setattr(owner, method, patched)
+    (patch or pytest.MonkeyPatch()).setattr(owner, method, patched)
 
 
 def slowly(rank: int) -> None:

@@ -1,5 +1,6 @@
 """Kills, full disks, damaged checkpoints: nothing that was written is lost."""
 
+import math
 import os
 import pkgutil
 import random
@@ -23,7 +24,6 @@ from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
 NUM_KILLS = 20
-FILE_OPERATIONS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
 
 
 def made(folder: Path, name: str, **changes: Any) -> config.Config:
@@ -74,25 +74,19 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
 ) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
+    num, last = 0, math.inf
 
-    def stop_at(operation: int, num: list[int], patch: pytest.MonkeyPatch) -> None:
-        def stopping(change: Callable[..., Any]) -> Callable[..., Any]:
-            def changed(*args: Any, **kwargs: Any) -> Any:
-                num[0] += 1
-                if num[0] >= operation:  # cleaning up changes nothing either
-                    raise KilledAtError
-                return change(*args, **kwargs)
-
-            return changed
-
-        for name in FILE_OPERATIONS:
-            patch.setattr(os, name, stopping(getattr(os, name)))
+    def count(_: int) -> None:
+        nonlocal num
+        num += 1
+        if num >= last:  # cleaning up changes nothing either
+            raise KilledAtError
 
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(10**9, num := [0], patch)
+        for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
+            before(os, name, count, patch)
         run(whole)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(1 + int(share * num[0]), [0], patch)
+        num, last = 0, 1 + int(share * num)
         with pytest.raises(KilledAtError):
             run(broken)
     folder = RunFolder(broken.out)

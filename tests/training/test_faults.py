@@ -92,7 +92,7 @@ def test_a_folder_that_is_read_only_is_named_with_what_to_do(tmp_path: Path) -> 
     assert list((tmp_path / "closed").iterdir()) == []
 
 
-def test_an_error_of_the_machine_ends_a_command_in_words(
+def test_an_error_of_the_machine_ends_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
 ) -> None:
     (tmp_path / "file").touch()

@@ -77,9 +77,7 @@ def running() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-prefetch")]
 
 
-def test_a_step_is_sampled_by_the_weights_before_the_step_before(
-    tmp_path: Path,
-) -> None:
+def test_a_step_is_sampled_by_the_weights_before_the_step_before(tmp_path: Path) -> None:
     one = overlapping(tmp_path, "run", steps=4)
     folder = run(one)
     # Its weights after each step are the models of shorter runs.

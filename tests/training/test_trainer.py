@@ -158,9 +158,7 @@ def test_sft_learns_solutions_and_keeps_habits(tmp_path: Path) -> None:
     assert sum(row["text"] in solutions for row in first) == 2
 
 
-def test_the_model_loads_with_transformers_and_is_never_overwritten(
-    tmp_path: Path,
-) -> None:
+def test_the_model_loads_with_transformers_and_is_never_overwritten(tmp_path: Path) -> None:
     folder = run(settings(tmp_path, "run", steps=1))
     AutoModelForCausalLM.from_pretrained(folder.model)
     assert AutoTokenizer.from_pretrained(folder.model).chat_template
