@@ -31,23 +31,16 @@ from rcsd.types import Example, Rubric, ViewName
 
 DEMANDS = (Demand("Says yes.", 3), Demand("Is polite.", 1), Demand("Is rude.", -2))
 EXAMPLE = Example("a", "Why?", "360 J", "Since 4 * 90.", Rubric(DEMANDS))
-VERDICTS: dict[str, list[bool | None]] = {
-    "good": [True, True, False],
-    "curt": [True, False, False],
-    "rude": [True, True, True],
-    "odd": [True, None, None],
-    "bad": [False, False, False],
-    "worst": [False, False, True],
+# By completion: its verdicts, the criteria that it did not fail, its number of tokens.
+CASES: dict[str, tuple[list[bool | None], tuple[Demand, ...], int]] = {
+    "good": ([True, True, False], DEMANDS, 4),
+    "curt": ([True, False, False], (DEMANDS[0], DEMANDS[2]), 8),
+    "rude": ([True, True, True], DEMANDS[:2], 3),
+    "odd": ([True, None, None], DEMANDS, 7),
+    "bad": ([False, False, False], (), 5),
+    "worst": ([False, False, True], (), 6),
 }
-KEPT: dict[str, tuple[Demand, ...]] = {
-    "good": DEMANDS,
-    "curt": (DEMANDS[0], DEMANDS[2]),
-    "rude": DEMANDS[:2],
-    "odd": DEMANDS,
-    "bad": (),
-    "worst": (),
-}
-LENGTHS = {"good": 4, "curt": 8, "rude": 3, "odd": 7, "bad": 5, "worst": 6}
+VERDICTS, KEPT, LENGTHS = ({text: case[n] for text, case in CASES.items()} for n in range(3))
 
 
 def teachers_prompt(kept: Sequence[Demand], view: ViewName, less: ViewName) -> tuple[int, ...]:
@@ -78,16 +71,14 @@ def collected(
     return method, method.collect([PromptPair(EXAMPLE, (5, 6, 7), shown)], 0)
 
 
-def slow_log_p(
-    prompt: Sequence[int], completion: Sequence[int], temperature: float
-) -> torch.Tensor:
+def slow_log_p(prompt: Sequence[int], sampled: Sequence[int], temperature: float) -> torch.Tensor:
     """The frozen model's log-probabilities of a completion, with nothing batched or picked."""
-    ids = torch.tensor([[*prompt, *completion]])
+    ids = torch.tensor([[*prompt, *sampled]])
     with torch.no_grad():
         logits = tiny_model()(ids).logits[0] / temperature
     log_p = logits.log_softmax(-1)
-    places = range(len(prompt) - 1, len(prompt) + len(completion) - 1)
-    return torch.stack([log_p[t, y] for t, y in zip(places, completion, strict=True)])
+    places = range(len(prompt) - 1, len(prompt) + len(sampled) - 1)
+    return torch.stack([log_p[t, y] for t, y in zip(places, sampled, strict=True)])
 
 
 LESS: dict[ViewName, ViewName] = {
@@ -99,9 +90,7 @@ LESS: dict[ViewName, ViewName] = {
 
 @pytest.mark.parametrize("view", list(LESS))
 @pytest.mark.parametrize("temperature", [1.0, 1.4])
-def test_the_mask_is_where_the_failed_criteria_move_the_frozen_teacher(
-    view: ViewName, temperature: float
-) -> None:
+def test_the_mask_is_where_failures_move_the_teacher(view: ViewName, temperature: float) -> None:
     texts = list(VERDICTS)
     plain = student(texts)
     ours = replace(plain, decoding=replace(plain.decoding, temperature=temperature))

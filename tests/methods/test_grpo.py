@@ -40,9 +40,7 @@ VERDICTS: dict[str, list[bool | None]] = {
 GRPO: Tree = {"type": "grpo", "rewards": [{"type": "rubric"}]}
 
 
-def student_of(
-    texts: Sequence[str], num: int, lengths: Sequence[int] | None = None
-) -> RolloutWorker:
+def student_of(texts: Sequence[str], num: int, lengths: Sequence[int] = ()) -> RolloutWorker:
     """A student that says these texts; their tokens have nothing to do with them."""
     lengths = lengths or [3] * len(texts)
     completions = [

@@ -74,9 +74,7 @@ def sampled_by(trainer: Any) -> dict[str, torch.Tensor]:
     return batch
 
 
-def ours(
-    policy: Policy, batch: dict[str, torch.Tensor], section: config.Grpo
-) -> tuple[OnPolicy, Batch]:
+def ours(policy: Policy, batch: Any, section: config.Grpo) -> tuple[OnPolicy, Batch]:
     """Our method, and what it collects where the engine says what TRL's model said."""
 
     def unpadded(which: str) -> list[tuple[int, ...]]:

@@ -43,9 +43,7 @@ def random_logits(T: int, V: int, dtype: torch.dtype = torch.float64) -> tuple[T
     return teacher.to(dtype).log_softmax(-1), student.to(dtype).requires_grad_()
 
 
-def on(
-    ids: Tensor, terms: Terms, log_p: Tensor, log_q: Tensor, outside: Outside = "tail"
-) -> Tensor:
+def on(ids: Tensor, terms: Terms, log_p: Tensor, log_q: Tensor, outside: Any = "tail") -> Tensor:
     """Terms of the tokens of a support."""
     return terms(*(dv.restrict(log_x, ids, outside) for log_x in (log_p, log_q)))
 

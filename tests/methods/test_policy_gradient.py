@@ -119,9 +119,7 @@ def test_gradients_are_those_of_the_formulas() -> None:
         ("constant", (1 + 2 + 3 + 4 + 5 + 6) / (3 * 10)),
     ],
 )
-def test_weights_make_the_mean_over_tokens_the_reduction_by_hand(
-    reduction: Reduction, expected: float
-) -> None:
+def test_weights_make_the_reduction_by_hand(reduction: Reduction, expected: float) -> None:
     losses = [[1.0, 2.0], [3.0, 4.0, 5.0], [6.0]]
     weights = pg.reduction_weights([2, 3, 1], reduction, max_tokens=10)
     total = sum(w * sum(row) for w, row in zip(weights, losses, strict=True))

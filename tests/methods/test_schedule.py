@@ -48,9 +48,7 @@ def test_each_phase_has_its_method_its_examples_and_its_completions(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("training", "teacher"), [(LORA, "ema"), slow(FULL, "frozen")])
-def test_a_run_resumed_in_its_second_phase_is_unbroken(
-    tmp_path: Path, training: Tree, teacher: str
-) -> None:
+def test_a_resumed_second_phase_is_unbroken(tmp_path: Path, training: Tree, teacher: str) -> None:
     model = {"path": str(tmp_path / "model"), "training": training}
     changes = {"data": simple_rows(tmp_path), "model": model, "method": phases(first_steps=1)}
     changes |= {"completions_per_example": 2, "teacher": {"type": teacher}}
@@ -68,16 +66,14 @@ def test_a_phase_learns_what_a_run_of_its_method_learns(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 3))
-def test_each_example_is_taken_once_an_epoch_whatever_the_steps_sizes(
-    per_step: list[int], num_examples: int, seed: int
-) -> None:
-    prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(num_examples)]
+def test_each_example_is_taken_once_an_epoch(per_step: list[int], num: int, seed: int) -> None:
+    prompts = [PromptPair(Example(str(n), "?"), (n,), (n,)) for n in range(num)]
     stream = ShuffledBatches(prompts, per_step, seed)
     steps = [stream.take(step) for step in range(len(per_step))]
     assert [len(taken) for taken in steps] == per_step
     flat = [prompt.student_ids[0] for taken in steps for prompt in taken]
-    for start in range(0, len(flat), num_examples):
-        epoch = flat[start : start + num_examples]
+    for start in range(0, len(flat), num):
+        epoch = flat[start : start + num]
         assert len(set(epoch)) == len(epoch)
     assert stream.used(len(per_step)) == sorted(set(flat))
     again = ShuffledBatches(prompts, per_step, seed)

@@ -95,7 +95,7 @@ def test_settings_that_make_no_sense_are_refused(method: Tree, changes: Tree, sa
 
 
 @pytest.mark.parametrize(
-    ("method", "has_teacher_view", "uses_rubrics"),
+    ("method", "has_view", "uses_rubrics"),
     [
         (GRPO, False, True),
         (ANSWERS, False, False),
@@ -107,10 +107,8 @@ def test_settings_that_make_no_sense_are_refused(method: Tree, changes: Tree, sa
         (schedule((SUPPRESS, 1), (GRPO, None)), False, True),
     ],
 )
-def test_a_configuration_reads_back(
-    method: Tree, has_teacher_view: bool, uses_rubrics: bool
-) -> None:
+def test_a_configuration_reads_back(method: Tree, has_view: bool, uses_rubrics: bool) -> None:
     found = parsed(method)
     assert config.parse_config(found.model_dump(mode="json")) == found
-    assert (found.has_teacher_view, found.uses_rubrics) == (has_teacher_view, uses_rubrics)
+    assert (found.has_teacher_view, found.uses_rubrics) == (has_view, uses_rubrics)
     assert found.teacher.type == "frozen"

@@ -23,8 +23,6 @@ from rcsd.training import trainer
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
-NUM_KILLS = 20
-
 
 def made(folder: Path, name: str, **changes: Any) -> config.Config:
     """A run that saves and evaluates after every other step."""
@@ -52,14 +50,14 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
     assert codes(on_ranks([whole])) == [0]
     rng, folder = random.Random(0), RunFolder(broken.out)
-    for _ in range(NUM_KILLS):
+    for _ in range(20):
         [process] = on_ranks([broken], folder.record.is_file())
         if num_more := rng.randrange(4):
             wait_for(folder.path / "metrics.jsonl", f'"step": {len(folder.metrics()) + num_more},')
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
         assert codes([process]) == [-signal.SIGKILL]
-    assert len(folder.metrics()) > NUM_KILLS
+    assert len(folder.metrics()) > 20
     assert codes(on_ranks([broken], True)) == [0]
     assert_same(folder, RunFolder(whole.out))
 
@@ -91,9 +89,6 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
-
-
-# SIGTERM
 
 
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
@@ -172,9 +167,6 @@ def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> 
 def note_start(rank: int, started: Path) -> None:
     """Say when the process heeds signals, and take long from then on."""
     before(trainer, "load_policy", lambda _: (started.write_text(""), time.sleep(60)))
-
-
-# Damaged checkpoints
 
 
 def flipped(content: bytes) -> bytes:

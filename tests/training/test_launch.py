@@ -188,13 +188,10 @@ def test_shares_are_consecutive_whole_and_even() -> None:
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
-def test_what_a_launcher_shards_itself_is_refused_in_words(kind: str) -> None:
+def test_what_a_launcher_or_one_process_shards_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match=r"processes\.sharding: fsdp"):
         refuse_other_sharding(DistributedType(kind))
     refuse_other_sharding(DistributedType.MULTI_GPU)
-
-
-def test_one_process_has_nothing_to_shard(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="shards weights among processes, and there is one"):
         build_accelerator(made(tmp_path, "run", LORA, **FSDP))
 

@@ -190,11 +190,13 @@ def test_a_run_survives_the_kills_of_workers(head: Head, place: Path, on_two: Pa
 
 
 @needs_ray
-def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path) -> None:
+def test_what_a_user_must_mend_is_said_once(head: Head, place: Path) -> None:
     data = "data={type: jsonl, path: none.jsonl}"
     said = ended(on_cluster(head, place, "out=wrong", data), 2)
     assert said.count("none.jsonl: there is no such file") == 1
     assert "Traceback" not in said
+    said = ended(on_cluster(head, place, "out=x", workers=3), 2)
+    assert "its machines have: CPU=2" in said
 
 
 @needs_ray
@@ -223,12 +225,6 @@ with _connected("local"):
     command, env = [sys.executable, "-c", code], os.environ | QUIET
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert "hosts 127.0.0.1\n" in done.stdout, done.stdout + done.stderr
-
-
-@needs_ray
-def test_what_the_cluster_has_no_room_for_is_refused(head: Head, place: Path) -> None:
-    said = ended(on_cluster(head, place, "out=x", workers=3), 2)
-    assert "its machines have: CPU=2" in said
 
 
 def train(address: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def stopping_by(name: str, every_steps: int | None = 5) -> Tree:
     return {"data": WORLD, "every_steps": every_steps, "early_stop": stop}
 
 
-SCORE = "eval/score_mean"
+SCORE, Scores = "eval/score_mean", Sequence[float | None]
 
 
 @pytest.fixture
@@ -147,9 +148,6 @@ def test_a_held_out_prompt_that_does_not_fit_names_its_set(tmp_path: Path, name:
     assert not (tmp_path / "run").exists()
 
 
-# Early stopping
-
-
 def watch(stopping: EarlyStopping, *scores: float | None) -> EarlyStopping:
     """Steps 1, 2, ...; an evaluation where there is a score."""
     for step, score in enumerate(scores, 1):
@@ -174,7 +172,7 @@ def watch(stopping: EarlyStopping, *scores: float | None) -> EarlyStopping:
     ],
 )
 def test_a_run_stops_at_the_evaluation_that_uses_up_its_patience(
-    scores: tuple[float | None, ...], min_gain: float, stops: bool, best: int | None
+    scores: Scores, min_gain: float, stops: bool, best: int | None
 ) -> None:
     stopping = watch(EarlyStopping(SCORE, 2, min_gain), *scores)
     assert (stopping.should_stop, stopping.best_step) == (stops, best)
@@ -187,9 +185,7 @@ SCORES = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=20
 
 
 @given(SCORES.filter(any), st.integers(1, 4))
-def test_without_a_least_gain_the_first_of_the_largest_is_best(
-    scores: list[float | None], patience: int
-) -> None:
+def test_without_a_least_gain_the_first_largest_is_best(scores: Scores, patience: int) -> None:
     best = watch(EarlyStopping(SCORE, patience), *scores).best_step
     assert best is not None
     largest = max(score for score in scores if score is not None)
@@ -199,7 +195,7 @@ def test_without_a_least_gain_the_first_of_the_largest_is_best(
 
 @given(SCORES, st.integers(1, 4), st.floats(0, 0.5), st.integers(0, 20))
 def test_early_stopping_goes_on_from_its_state(
-    scores: list[float | None], patience: int, min_gain: float, cut: int
+    scores: Scores, patience: int, min_gain: float, cut: int
 ) -> None:
     whole, part, resumed = (EarlyStopping(SCORE, patience, min_gain) for _ in range(3))
     watch(whole, *scores)

@@ -190,8 +190,6 @@ def test_prompts_that_do_not_fit_are_counted_and_none_left_is_an_error(tmp_path:
         run(settings(tmp_path, "none", sampling={"max_tokens": 4, "max_prompt_tokens": 3}))
 
 
-# Stage 1: the same loop writes rubrics
-
 WRITER = {
     "views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"},
     "sampling": {"max_tokens": 40, "grammar": {"type": "rubric", "max_characters": 20}},
@@ -209,14 +207,9 @@ def test_a_rubric_writer_is_trained_alike(tmp_path: Path, student: str, analysis
 
 
 def test_a_writers_warm_start_learns_the_gold_rubrics(tmp_path: Path) -> None:
-    changes = {**WRITER, "method": {"type": "sft", "view": "answer"}, "steps": 1}
-    folder = run(settings(tmp_path, "run", **changes))
-    gold = {
-        rubric_json(example.rubric)
-        for example in load_examples(settings(tmp_path, "run").data)[0]
-        if example.rubric is not None
-    }
-    assert {row["text"] for row in folder.completions()} <= gold
+    warm = settings(tmp_path, "run", method={"type": "sft", "view": "answer"}, steps=1, **WRITER)
+    gold = {rubric_json(e.rubric) for e in load_examples(warm.data)[0] if e.rubric is not None}
+    assert {row["text"] for row in run(warm).completions()} <= gold
 
 
 @pytest.mark.parametrize(("writes", "field"), [("rubric", "rubric"), ("answer", "solution")])
