@@ -40,7 +40,8 @@ CASES: dict[str, tuple[list[bool | None], tuple[Demand, ...], int]] = {
     "bad": ([False, False, False], (), 5),
     "worst": ([False, False, True], (), 6),
 }
-VERDICTS, KEPT, LENGTHS = ({text: case[n] for text, case in CASES.items()} for n in range(3))
+VERDICTS = {text: verdicts for text, (verdicts, _, _) in CASES.items()}
+LENGTHS = {text: num_tokens for text, (_, _, num_tokens) in CASES.items()}
 
 
 def teachers_prompt(kept: Sequence[Demand], view: ViewName, less: ViewName) -> tuple[int, ...]:
@@ -98,7 +99,7 @@ def test_the_mask_is_where_failures_move_the_teacher(view: ViewName, temperature
     moves: list[list[float]] = []
     for text in texts:
         with_them = teachers_prompt(DEMANDS, view, view)
-        without = teachers_prompt(KEPT[text], view, LESS[view])
+        without = teachers_prompt(CASES[text][1], view, LESS[view])
         assert (without == with_them) == (text in ("good", "odd"))
         ids = range(10, 10 + LENGTHS[text])
         gap = slow_log_p(with_them, ids, temperature) - slow_log_p(without, ids, temperature)

@@ -17,7 +17,6 @@ from rcsd.data.prompts import PromptPair
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, build_rewards, weighted_sums
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy
@@ -94,29 +93,6 @@ def test_a_reward_that_can_tell_nothing_is_refused_before_the_run() -> None:
         build_rewards([rubric], [good, Example("c", "?")])
 
 
-def test_a_model_rewards_by_the_rubric_and_what_it_took_is_shown(tmp_path: Path) -> None:
-    def meets(criterion: str, answer: str, seed: int) -> Any:
-        verdict = VERDICTS[answer][["Says yes.", "Is polite."].index(criterion)]
-        return "maybe" if verdict is None else verdict
-
-    with closing(JudgeServer(meets)) as server:
-        judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
-        tree = GRPO | {"rewards": [{"type": "rubric", "judge": judge}]}
-        section = config.Grpo.model_validate(tree)
-        rewards = build_rewards(section.rewards, [Example("a", "?", rubric=RUBRIC)])
-        assert server.asked == []
-        with pytest.raises(DataError, match="has no rubric to judge by"):
-            build_rewards(section.rewards, [Example("b", "?")])
-        student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
-        batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
-    rewards = [rollout.reward for rollout in batch.rollouts]
-    assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75, 0.75, 0.75], nan_ok=True)
-    assert batch.metrics["reward/unscored_share"] == 1 / 6
-    # Two verdicts on each of four different answers, and one of them asked for twice.
-    assert batch.metrics["judge/num_calls"] == len(server.asked) == 9
-    assert batch.metrics["judge/num_unscored/unclear"] == 1
-
-
 def test_a_placebo_is_rewarded_where_checks_decide_it(tmp_path: Path) -> None:
     shuffled = {"placebo": "shuffled"}
     folder = run(settings(tmp_path, "run", method=GRPO, rubrics=shuffled, steps=1, **SEVERAL))
@@ -131,25 +107,37 @@ def test_a_placebo_is_rewarded_where_checks_decide_it(tmp_path: Path) -> None:
         settings(tmp_path, "no", method=answers, rubrics=shuffled, **SEVERAL)
 
 
-def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted() -> None:
+def test_groups_are_those_of_one_example_and_what_does_not_count_is_counted(tmp_path: Path) -> None:
+    def meets(criterion: str, answer: str, seed: int) -> Any:
+        verdict = VERDICTS[answer][["Says yes.", "Is polite."].index(criterion)]
+        return "maybe" if verdict is None else verdict
+
     student = student_of(["both", "no", "odd", "yes", "yes", "yes"], num=3)
-    section = config.Grpo(rewards=[config.RubricReward()], normalise_by_deviation=False)
-    method = grpo(section, student, [RubricReward(ScriptedJudge(VERDICTS))])
-    batch = method.collect(asked("a", "b"), 0)
-    signals = [rollout.signals[0] for rollout in batch.rollouts]
-    assert [s.advantages for s in signals[:3]] == [(0.5,) * 3, (-0.5,) * 3, (0.0,) * 3]
-    assert [s.advantages for s in signals[3:]] == [(0.0,) * 3] * 3
-    rewards = [rollout.reward for rollout in batch.rollouts]
-    assert rewards == pytest.approx([1.0, 0.0, math.nan, 0.75, 0.75, 0.75], nan_ok=True)
+    with closing(JudgeServer(meets)) as server:
+        judge = {"type": "model", "url": server.url, "model": "m", "cache": tmp_path / "c.sqlite"}
+        tree = {"type": "grpo", "rewards": [{"type": "rubric", "judge": judge}]}
+        section = config.Grpo.model_validate(tree | {"normalise_by_deviation": False})
+        with pytest.raises(DataError, match="has no rubric to judge by"):
+            build_rewards(section.rewards, [Example("b", "?")])
+        rewards = build_rewards(section.rewards, [Example("a", "?", rubric=RUBRIC)])
+        assert server.asked == []
+        batch = grpo(section, student, rewards).collect(asked("a", "b"), 0)
+    advantages = [rollout.signals[0].advantages for rollout in batch.rollouts]
+    assert advantages == [(0.5,) * 3, (-0.5,) * 3, *[(0.0,) * 3] * 4]
+    scores = [rollout.reward for rollout in batch.rollouts]
+    assert scores == pytest.approx([1.0, 0.0, math.nan, 0.75, 0.75, 0.75], nan_ok=True)
     assert batch.rollouts[0].teacher_ids == (5, 6, 7)  # nothing but the student's view
     expected = {
         "reward/unscored_share": 1 / 6,
         "reward/score_mean": (1 + 3 * 0.75) / 5,
         "reward/std_mean": math.sqrt(0.5) / 2,
         "reward/no_spread_share": 0.5,
+        # Two verdicts on each of four different answers, and one of them asked for twice.
+        "judge/num_calls": len(server.asked),
+        "judge/num_unscored/unclear": 1,
     }
-    found = {name: value for name, value in batch.metrics.items() if name.startswith("reward/")}
-    assert found == pytest.approx(expected)
+    assert {name: batch.metrics[name] for name in expected} == pytest.approx(expected)
+    assert len(server.asked) == 9
 
 
 SEVERAL = {"completions_per_example": 4}

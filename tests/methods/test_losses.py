@@ -174,12 +174,6 @@ def test_gradients_pass_gradcheck(terms: Terms, outside: Outside, max_nats: floa
     assert torch.autograd.gradcheck(loss, logits)
 
 
-def test_full_forward_kl_has_the_logit_gradient_q_minus_p() -> None:
-    log_p, logits = random_logits(T=3, V=6)
-    gradient = gradient_of(dv.forward_kl_terms(log_p, logits.log_softmax(-1)), logits)
-    torch.testing.assert_close(gradient, logits.detach().softmax(-1) - log_p.exp())
-
-
 def test_entry_clip_reverses_the_gradient_and_token_clip_keeps_its_direction() -> None:
     log_p, logits = logs(0.9, 0.1), torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
     terms = dv.forward_kl_terms(log_p, logits.log_softmax(-1))
@@ -187,7 +181,7 @@ def test_entry_clip_reverses_the_gradient_and_token_clip_keeps_its_direction() -
     def gradient(clipped: Tensor) -> list[float]:
         return gradient_of(clipped, logits)[0].tolist()
 
-    assert gradient(terms) == pytest.approx([-0.40, +0.40])
+    assert gradient(terms) == pytest.approx([-0.40, +0.40])  # q - p
     assert gradient(dv.clip_entries(terms, 0.05)) == pytest.approx([+0.05, -0.05])
     # d = 0.3680642, so the length is scaled by 0.05 / d.
     token = gradient(dv.clip_tokens(terms.sum(-1), 0.05))

@@ -24,13 +24,11 @@ SERVER.set_forkserver_preload(["rcsd.training.trainer", "tiny", "launched"])
 
 PATIENCE_SECONDS = 120
 
-Prepare = Callable[..., object]
-
 
 def on_ranks(
     settings: Sequence[config.Config],
     resume: bool = False,
-    prepare: Prepare | None = None,
+    prepare: Callable[..., object] | None = None,
     *arguments: Any,
 ) -> list[BaseProcess]:
     """Start a run with one process for each of the settings, which may differ.
@@ -98,7 +96,7 @@ def _run(
     variables: dict[str, str],
     settings: config.Config,
     resume: bool,
-    prepare: Prepare | None,
+    prepare: Callable[..., object] | None,
     arguments: tuple[Any, ...],
 ) -> None:
     os.environ.update(variables | {"MASTER_ADDR": "127.0.0.1"})

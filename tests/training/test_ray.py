@@ -40,10 +40,7 @@ RUN = {
     "method": {"type": "distill"},
     "optim": {"lr": 1e-4, "warmup_steps": 2},
     "sampling": {"max_tokens": 12},
-    "steps": 30,
-    "examples_per_step": 4,
-    "save_every_steps": 4,
-    "out": "one",
+    **{"steps": 30, "examples_per_step": 4, "save_every_steps": 4, "out": "one"},
 }
 has_ray = find_spec("ray") is not None
 
