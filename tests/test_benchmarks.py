@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = ["--model", "micro", "--teacher-prefix", "24", "--student-prefix", "8", "--quick"]
@@ -103,17 +104,14 @@ def test_operations_that_must_be_done_are_counted_by_hand(monkeypatch: pytest.Mo
 
 
 def test_memory_is_what_was_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    measuring = imported("measuring", monkeypatch)
-
     def two_at_once() -> None:
         first = torch.empty(2**18)  # a MiB
         _ = first + 1
         del first
         torch.empty(2**18)
 
-    held = measuring.allocated_peak_mib(two_at_once, torch.device("cpu"))
-    assert held == pytest.approx(2, abs=0.01)
+    peak = imported("measuring", monkeypatch).allocated_peak_mib
+    assert peak(two_at_once, torch.device("cpu")) == pytest.approx(2, abs=0.01)
 
 
 @pytest.mark.slow

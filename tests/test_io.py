@@ -50,15 +50,12 @@ def test_a_path_that_cannot_be_written_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=message):
-        check_writable(Path(name))
-    with pytest.raises(DataError, match=message):
-        write_json(Path(name), {})
-    if not name.startswith("none"):  # they make the folder
-        with pytest.raises(DataError, match="cannot be written"):
-            write_rows(Path(name), [{"a": 1}])
-        with pytest.raises(DataError, match="cannot be written"):
-            append_rows(Path(name), [{"a": 1}])
+    for write in (check_writable, lambda path: write_json(path, {})):
+        with pytest.raises(DataError, match=message):
+            write(Path(name))
+    for write_all in (write_rows, append_rows) if not name.startswith("none") else ():
+        with pytest.raises(DataError, match="cannot be written"):  # they make a folder
+            write_all(Path(name), [{"a": 1}])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -26,12 +26,8 @@ KEYS = (
     "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0." + "c2ln",
     "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIabc\n-----END RSA " + "PRIVATE KEY-----",
 )
-PLANTED = {
-    "HF_TOKEN": "planted-value-one",
-    "WANDB_API_KEY": "planted,value two",
-    "MY_DB_PASSWORD": "planted/value?three",
-    "AWS_SECRET_ACCESS_KEY": "planted+value/four=",
-}
+PLANTED = {"HF_TOKEN": "planted-value-one", "WANDB_API_KEY": "planted,value two"}
+PLANTED |= {"MY_DB_PASSWORD": "planted/value?three", "AWS_SECRET_ACCESS_KEY": "planted+value/four="}
 
 
 @pytest.fixture
@@ -58,9 +54,7 @@ HARMLESS += ["the bearer of this ring carries responsibility"]
 
 
 @pytest.mark.parametrize(("text", "shown"), [*CREDENTIALS, *zip(HARMLESS, HARMLESS, strict=True)])
-def test_credentials_are_blotted_out_and_words_paths_checksums_are_not(
-    text: str, shown: str
-) -> None:
+def test_credentials_are_blotted_out_and_words_are_not(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 

@@ -112,7 +112,6 @@ CASES = {
     "grpo": SEQUENCE,
     "grpo, kl, two bounds": SEQUENCE | HELD | {"clip_low": 0.1, "clip_high": 0.3},
     "dapo": {"reduction": "token", "clip_high": 0.28},
-    "bnpo": {"reduction": "token"},
     "dr_grpo": CONSTANT | UNSCALED,
     "dr_grpo, kl": CONSTANT | UNSCALED | {"kl_weight": 0.1},
 }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,6 @@ from tests.methods.test_grpo import GRPO, simple_rows
 from tests.training.test_trainer import (
     FULL,
     LORA,
-    Tree,
     check_resumes_exactly,
     settings,
     slow,
@@ -23,7 +23,7 @@ from rcsd.training.trainer import run
 from rcsd.types import Example
 
 
-def phases(*, first_steps: int = 2) -> Tree:
+def phases(*, first_steps: int = 2) -> dict[str, Any]:
     """Distillation, then reward with groups of four, then a sum with the run's own sizes."""
     sums = {"type": "sum", "terms": [{"method": {"type": "distill"}}, {"method": GRPO}]}
     first = {"method": {"type": "distill"}, "steps": first_steps, "completions_per_example": 1}
@@ -48,7 +48,7 @@ def test_each_phase_has_its_method_its_examples_and_its_completions(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("training", "teacher"), [(LORA, "ema"), slow(FULL, "frozen")])
-def test_a_resumed_second_phase_is_unbroken(tmp_path: Path, training: Tree, teacher: str) -> None:
+def test_a_resumed_second_phase_is_unbroken(tmp_path: Path, training: Any, teacher: str) -> None:
     model = {"path": str(tmp_path / "model"), "training": training}
     changes = {"data": simple_rows(tmp_path), "model": model, "method": phases(first_steps=1)}
     changes |= {"completions_per_example": 2, "teacher": {"type": teacher}}

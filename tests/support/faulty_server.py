@@ -10,7 +10,7 @@ from typing import Any
 
 
 class FaultyServer(ABC):
-    """Base of servers of tests; ``faults`` are met by the next requests, in place of an answer.
+    """A server whose next requests meet ``faults``, in place of an answer.
 
     A fault is a status with a body (and headers), ``"drop"`` (the connection breaks off),
     ``"hang"`` (no answer for half a second), or a function that changes the answer.

@@ -26,10 +26,7 @@ PATIENCE_SECONDS = 120
 
 
 def on_ranks(
-    settings: Sequence[config.Config],
-    resume: bool = False,
-    prepare: Callable[..., object] | None = None,
-    *arguments: Any,
+    settings: Sequence[config.Config], resume: bool = False, prepare: Any = None, *arguments: Any
 ) -> list[BaseProcess]:
     """Start a run with one process for each of the settings, which may differ.
 
@@ -92,13 +89,7 @@ def terminate(process: BaseProcess) -> None:
     os.kill(process.pid, signal.SIGTERM)
 
 
-def _run(
-    variables: dict[str, str],
-    settings: config.Config,
-    resume: bool,
-    prepare: Callable[..., object] | None,
-    arguments: tuple[Any, ...],
-) -> None:
+def _run(variables: Any, settings: Any, resume: bool, prepare: Any, arguments: Any) -> None:
     os.environ.update(variables | {"MASTER_ADDR": "127.0.0.1"})
     torch.set_num_threads(1)
     if prepare is not None:

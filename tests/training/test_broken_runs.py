@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import Tree, settings, slow, trajectory, weights
+from tests.training.test_trainer import KilledError, settings, slow, trajectory, weights
 
 from rcsd import config
 from rcsd.distributed import Ranks
@@ -62,10 +62,6 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     assert_same(folder, RunFolder(whole.out))
 
 
-class KilledAtError(BaseException):
-    """A kill before a change of a folder; nothing in a run catches it."""
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
 def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
     tmp_path: Path, share: float
@@ -78,21 +74,23 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
         nonlocal num
         num += 1
         if num >= last:  # cleaning up changes nothing either
-            raise KilledAtError
+            raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
             before(os, name, count, patch)
         run(whole)
         num, last = 0, 1 + int(share * num)
-        with pytest.raises(KilledAtError):
+        with pytest.raises(KilledError):
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
 
 
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
-def test_sigterm_saves_what_is_done_and_exits_with_143(tmp_path: Path, changes: Tree) -> None:
+def test_sigterm_saves_what_is_done_and_exits_with_143(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
     whole = run(made(tmp_path, "whole", **changes))
     broken = made(tmp_path, "broken", **changes)

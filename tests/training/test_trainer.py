@@ -56,8 +56,8 @@ def trajectory(folder: RunFolder) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
-class KilledError(Exception):
-    """A kill in the middle of a run."""
+class KilledError(BaseException):
+    """A kill in the middle of a run, which nothing in it catches."""
 
 
 def run_until_killed(broken: config.Config) -> None:
