@@ -10,42 +10,39 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from rcsd.evaluation.plots import figure_svg
-from rcsd.evaluation.report import Relation, ReportPage
+from rcsd.evaluation.report import Relation, ReportPage, write_report
 
 
 def main(
     studies: Annotated[list[Path], typer.Argument(help="Folders of 'rcsd study'.")],
-    out: Annotated[Path, typer.Option(help="The figure.")] = Path("content-sensitivity.svg"),
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("content-sensitivity.html"),
 ) -> None:
     """Print sensitivity and gain of each study's arms, their correlation, and draw them."""
     relations = []
     found = {path.name: json.loads((path / "study.json").read_text()) for path in studies}
-    sets = dict.fromkeys(row["held_out"] for study in found.values() for row in study["teachers"])
+    sets = dict.fromkeys(o["held_out"] for study in found.values() for o in study["comparisons"])
     for held_out in sets:
         points = []
         for name, study in found.items():
-            for row in study["teachers"]:
-                if row["held_out"] != held_out or row["content_gain"] is None:
+            for one in study["comparisons"]:
+                if (one["held_out"], one["metric"]) != (held_out, "score"):
                     continue
-                sensitivity, gain = row["sensitivity"], row["content_gain"]
-                shown = "undefined" if sensitivity is None else _said(sensitivity)
-                typer.echo(f"{held_out}, {name}, {row['arm']}: sensitivity {shown}, "
-                           f"gain over shuffled {_said(gain)}")  # fmt: skip
-                if sensitivity is not None:
-                    points.append((name, sensitivity["mean"], gain["mean"]))
+                score = {of["arm"]: of["interval"]["mean"] for of in one["compared"]["means"]}
+                gold, shuffled = score["teacher of rcsd"], score["teacher of rcsd, shuffled"]
+                sensitivity = (gold - shuffled) / (gold - score["base"])
+                gain = score["rcsd"] - score["rcsd, shuffled"]
+                typer.echo(
+                    f"{held_out}, {name}: sensitivity {sensitivity:.2f}, gain over shuffled "
+                    f"{gain:.2f}"
+                )
+                points.append((name, sensitivity, gain))
         note = ""
         if len(points) > 2:
             note = f"r = {np.corrcoef(np.array([point[1:] for point in points]).T)[0, 1]:.2f}"
             typer.echo(f"{held_out}: {note} over {len(points)} models")
         labels = ("content sensitivity", "gain over shuffled rubrics")
         relations.append(Relation(held_out.replace("_", " "), *labels, tuple(points), note))
-    page = ReportPage("content sensitivity", relations=tuple(relations))
-    out.write_text(figure_svg(page, "relations"), encoding="utf-8")
-
-
-def _said(interval: dict[str, float]) -> str:
-    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+    write_report(ReportPage("content sensitivity", relations=tuple(relations)), out)
 
 
 if __name__ == "__main__":

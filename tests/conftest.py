@@ -2,7 +2,6 @@
 
 import os
 import sys
-from functools import partial
 
 # Before anything imports the hub's client. HF_HUB_OFFLINE=0 lets tests marked `network` reach it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from rcsd import cli
+from rcsd.cli import terminal
 
 hypothesis.settings.register_profile("rcsd", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("rcsd")
@@ -36,25 +36,20 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def rcsd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Exit code, standard output and standard error of ``rcsd WORDS``, on wide lines."""
-    monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
+    for each in (terminal.console, terminal.errors):
+        monkeypatch.setattr(each, "_width", 200)
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
+        code = 0
         try:
             cli.main()
-            code = 0
         except SystemExit as stopped:
             code = stopped.code if isinstance(stopped.code, int) else 0
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err.replace("\n", "")
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err.replace("\n", "")
 
     return run
-
-
-@pytest.fixture
-def said(command: Any) -> Any:
-    """The same of ``rcsd rubrics WORDS``."""
-    return partial(command, "rubrics")

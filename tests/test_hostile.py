@@ -24,7 +24,7 @@ from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.graders.answers import extract_marked_answer, grade, grade_example
 from rcsd.graders.checks import met
 from rcsd.graders.grade import read_graded
-from rcsd.recipes.write_rubrics import Shard, rubric_cache
+from rcsd.recipes.write_rubrics import rubric_cache
 from rcsd.types import Example, Grading, rubric_score
 
 # Of a property: conftest.py asks for more where slow tests run too.
@@ -364,4 +364,4 @@ def test_a_broken_product_is_read_or_refused(tmp_path: Path, rows: list[Any]) ->
     path = tmp_path / "1-of-1.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tried(read_graded, path)
-    tried(rubric_cache(tmp_path, Shard()).read)
+    tried(rubric_cache(tmp_path).read)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from rcsd import config
+from rcsd.config.base import load
 from rcsd.methods import losses, policy_gradient
-from rcsd.recipes.pipeline_config import load_pipeline
-from rcsd.recipes.study_config import load_study
+from rcsd.recipes.pipeline_config import Pipeline
+from rcsd.recipes.study_config import Study
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rcsd"
@@ -29,17 +30,17 @@ def relative(paths: Any) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in paths)
 
 
-LOADERS = {"pipeline": load_pipeline, "judge": config.load_judging, "eval": config.load_eval_config}
+SECTIONS = {"pipeline": Pipeline, "judge": config.Judging, "eval": config.EvalConfig}
 
 
 @pytest.mark.parametrize("name", relative((ROOT / "configs").rglob("*.y*ml")))
 def test_every_config_in_the_repository_loads(name: str) -> None:
     if name.startswith("configs/studies/"):
-        study = load_study(ROOT / name)
+        study = load(Study, ROOT / name, [])
         assert all(study.stage(arm).budget == study.budget for arm in study.arms)
     else:
-        loaders = [load for kind, load in LOADERS.items() if kind in Path(name).stem]
-        assert [load(ROOT / name) for load in loaders or [config.load_config]]
+        kinds = [kind for part, kind in SECTIONS.items() if part in Path(name).stem]
+        assert load(kinds[0] if kinds else config.Config, ROOT / name, [])
 
 
 def listed_in_readme() -> list[str]:

@@ -17,7 +17,7 @@ from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd.config import EvalConfig, FullFineTuning, Lora, Model
 from rcsd.config.base import parse
-from rcsd.data.views import PromptTemplates, answer_conversation, prompt_ids
+from rcsd.data.views import PromptTemplates, build_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.evaluation.record import read_record
 from rcsd.io import write_json
@@ -103,7 +103,7 @@ EVIL_TEMPLATES = [
 def test_a_template_that_leaves_its_sandbox_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "answer.jinja").write_text(text)
     with pytest.raises(ConfigError, match=r"template answer\.jinja: .+"):
-        answer_conversation(Example("1", "why?"), "none", PromptTemplates(tmp_path))
+        build_conversation("answer", Example("1", "why?"), "none", PromptTemplates(tmp_path))
     assert not Path("pwned").exists()
 
 

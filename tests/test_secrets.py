@@ -129,7 +129,7 @@ def test_log_lines_and_warnings_of_libraries_hold_no_secrets(
 
 @pytest.mark.usefixtures("_planted")
 def test_no_file_of_a_run_and_nothing_on_the_terminal_holds_a_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rcsd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(examples("train", 4, 0), "rows.jsonl")
@@ -138,7 +138,7 @@ def test_no_file_of_a_run_and_nothing_on_the_terminal_holds_a_secret(
     sizes = {"steps": 2, "examples_per_step": 2, "save_every_steps": 1}
     more = {"sampling": lengths, "evaluation": {"data": WHOLE["data"]} | lengths}
     Path("run.yaml").write_text(yaml.safe_dump(WHOLE | {"model": model} | sizes | more))
-    code, *said = command("train", "run.yaml")
+    code, *said = rcsd("train", "run.yaml")
     assert code == 0
     for words in (
         ("train", "run.yaml", "model.path=https://me:planted@host/model"),
@@ -146,7 +146,7 @@ def test_no_file_of_a_run_and_nothing_on_the_terminal_holds_a_secret(
         ("train", "run.yaml", f"out={KEYS[0]}"),
         ("data", "check", "https://me:planted@host/rows.jsonl"),
     ):
-        refused, *more_said = command(*words)
+        refused, *more_said = rcsd(*words)
         assert refused == 2
         said += more_said
     written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]

@@ -14,10 +14,8 @@ from rcsd.data.rubric import rubric_json
 from rcsd.data.views import (
     PromptTemplates,
     ViewName,
-    analysis_conversation,
-    answer_conversation,
-    answer_now,
-    rubric_conversation,
+    build_conversation,
+    user_turn,
 )
 from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.following import (
@@ -94,7 +92,7 @@ class Corpus:
         problem = next(self.drawn.problems)
         draw = rng.random()
         if draw >= mix.plain and rng.random() < mix.strange:
-            problem = replace(problem, draft=_strange(problem.draft, rng))
+            problem = problem._replace(draft=_strange(problem.draft, rng))
         draft, row = problem.draft, example(problem, rng, "")
         if draw < mix.plain:
             plan = Plan([None] * len(draft.forks), habit_style(rng))
@@ -137,7 +135,7 @@ class Corpus:
 
     def _answered(self, row: Example, draft: Draft, view: ViewName, plan: Plan) -> Conversation:
         text = written_answer(draft, self.drawn.decided(plan), plan.style)
-        return [*answer_conversation(row, view, self.words), _assistant(text)]
+        return [*build_conversation("answer", row, view, self.words), _assistant(text)]
 
     def _with_context(self, row: Example, draft: Draft) -> Conversation:
         """Answer or solution shown: the solution is copied, the answer may be pasted."""
@@ -152,7 +150,7 @@ class Corpus:
             plan.choices = [True] * len(draft.forks)
         choices = self.drawn.decided(plan)
         text = written_answer(draft, choices, plan.style, value=draft.right.value)
-        return [*answer_conversation(row, view, self.words), _assistant(text)]
+        return [*build_conversation("answer", row, view, self.words), _assistant(text)]
 
     def _analysed(
         self, row: Example, draft: Draft, shown: Sequence[Demand], plan: Plan
@@ -167,9 +165,9 @@ class Corpus:
         )
         text = written_answer(draft, self.drawn.decided(plan), plan.style)
         return [
-            *analysis_conversation(row, "rubric", self.words),
+            *build_conversation("analysis", row, "rubric", self.words),
             _assistant(analysis),
-            answer_now(self.words),
+            user_turn("answer_now", self.words),
             _assistant(text),
         ]
 
@@ -185,7 +183,7 @@ class Corpus:
         written = row.rubric if shows_gold else self._bad_rubric(draft)
         view = _WRITING_VIEWS[rng.random() < 0.5, shows_gold]
         return [
-            *rubric_conversation(row, view, self.words),
+            *build_conversation("write_rubric", row, view, self.words),
             _assistant(rubric_json(written)),
         ]
 
@@ -216,7 +214,7 @@ def _strange(draft: Draft, rng: random.Random) -> Draft:
     """The problem with a formula and a principle that no problem has."""
     formula = rng.choice(_FORMULAS).format(*rng.sample(_SYMBOLS, 4))
     principle = rng.choice(_PRINCIPLES).format(*rng.sample(_QUANTITIES, 3))
-    return replace(draft, formula=formula, principle=principle)
+    return draft._replace(formula=formula, principle=principle)
 
 
 def written_analysis(criteria: Sequence[Criterion]) -> str:

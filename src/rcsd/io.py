@@ -294,20 +294,6 @@ def after_thinking(text: str) -> str | None:
     return None if _THINKING_BEGINS.search(rest) else rest
 
 
-def mend_json(text: str) -> Any:
-    """Value of broken JSON, by json-repair, which guesses: check it against the text.
-
-    Raises:
-        ValueError: If it cannot be mended.
-    """
-    import json_repair  # noqa: PLC0415 (rarely needed)
-
-    try:
-        return json_repair.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
 def digest(content: str | bytes) -> str:
     """SHA-256 of a text or of bytes, in hexadecimal."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()

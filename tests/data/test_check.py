@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from rcsd.data.check import Finding, check_file, jaccard
+from rcsd.data.check import Finding, check_file, jaccard, shingles
 from rcsd.errors import DataError
 
 LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
+NEAR = LONG.replace("that", "this")
 
 
 def written(folder: Path, *rows: object, name: str = "rows.jsonl") -> Path:
@@ -33,28 +34,21 @@ def test_every_malformed_row_is_found(tmp_path: Path):
 
 def test_repeated_and_similar_questions_are_found(tmp_path: Path):
     rubric = [{"criterion": "Says it.", "weight": 1}]
-    path = written(
-        tmp_path,
-        {"question": LONG},
-        {"question": LONG.upper() + " "},
-        {"question": LONG, "rubric": rubric},
-        {"question": LONG.replace("five", "six")},
-        {"question": "Why is the sky blue in the morning and red in the evening"},
-    )
-    report = check_file(path, near=0.6)
+    far = {"question": LONG.replace("five", "six").replace("hall", "house")}
+    rows = [{"question": LONG.upper() + " "}, {"question": LONG, "rubric": rubric}]
+    report = check_file(written(tmp_path, {"question": LONG}, *rows, {"question": NEAR}, far))
     assert found(report.findings, "warning") == [
         ("duplicate question", 2),
         ("one question, different rubrics", 3),
         ("near-duplicate question", 4),
     ]
-    assert f"{jaccard(LONG, LONG.replace('five', 'six')):.2f}" in report.findings[2].message
-    assert found(check_file(path, near=1.0).findings, "warning")[2:] == []
+    assert "line 1: 0.89 of the wording" in report.findings[2].message  # 17 of 19 shingles
 
 
 def test_questions_of_a_test_file_are_errors(tmp_path: Path):
-    path = written(tmp_path, {"question": LONG.lower()}, {"question": LONG.replace("five", "six")})
+    path = written(tmp_path, {"question": LONG.lower()}, {"question": NEAR})
     test = written(tmp_path, {"question": LONG}, "{", name="test.jsonl")
-    findings = check_file(path, [test], near=0.6).findings
+    findings = check_file(path, [test]).findings
     assert found(findings, "error") == [
         ("malformed row in a test file", None),
         ("test question", 1),
@@ -85,10 +79,8 @@ def test_files_that_hold_no_rows_are_refused(tmp_path: Path):
         check_file(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="holds no rows"):
         check_file(written(tmp_path, ""))
-    with pytest.raises(ValueError, match=r"near must lie in \(0, 1\]"):
-        check_file(written(tmp_path, {"question": "a"}), near=0.0)
 
 
 def test_similarity_is_shared_shingles_over_all():
     # abc bcd cde | abc bcd cdx: 2 of 4
-    assert jaccard("a b c d e", "A b, c d x") == 0.5
+    assert jaccard(shingles("a b c d e"), shingles("A b, c d x")) == 0.5

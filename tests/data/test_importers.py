@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rcsd.data.importers import import_rows
-from rcsd.data.importers.notes import ImportReport, Options, reason_name
+from rcsd.data.importers import ImportReport, import_rows
+from rcsd.data.importers.notes import Turns, reason_name
 from rcsd.data.importers.polarity import polarity
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
@@ -15,11 +15,11 @@ RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 
 
 def imported(
-    folder: Path, format: str, *rows: object, options: Options | None = None
+    folder: Path, format: str, *rows: object, turns: Turns = "single"
 ) -> tuple[list[Example], ImportReport]:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    return import_rows(str(path), format, options)  # pyright: ignore[reportArgumentType]
+    return import_rows(str(path), format, turns)  # pyright: ignore[reportArgumentType]
 
 
 def criteria(example: Example) -> list[Criterion]:
@@ -40,7 +40,7 @@ def test_an_optional_criterion_of_negative_weight_is_no_silent_demand(tmp_path: 
         Criterion("Fails to see it.", -1, "Optional"),
     ]
     assert example.tags == {"rubric_source": "rar:GT"}
-    assert report.counts["Optional, violation: it fails, flags, omits ..."] == 1
+    assert report.counts["Optional, violation"] == 1
 
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
@@ -52,25 +52,22 @@ def test_each_row_of_the_rar_sample_is_accounted_for():
     assert sum(report.omissions.values()) == len(report.dropped_criteria) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "weight"),
-    [
-        ("Essential Criteria: Names it.", 1.0),
-        ("Essential: Names it.", 1.0),
-        ("Important Criteria: Names it.", 0.7),
-        ("Optional Criteria: Names it.", 0.3),
-        ("Pitfall Criteria: The answer must not mention it.", 0.9),
-        ("Pitfall Criteria: Does not confuse it.", 0.9),
-        ("Pitfall Criteria: Warns against assuming it.", 0.9),
-        ("Pitfall Criteria: Does not mention that it holds.", -0.9),
-    ],
-)
-def test_rar_points_follow_category_and_phrasing(tmp_path: Path, text: str, weight: float):
-    gold = {"rubrics": {"GT": ["Essential Criteria: Is right.", text]}}
-    [example], report = imported(tmp_path, "rar", {"question": "Why?", **gold})
-    category, words = text.split(" ", 1)[0].rstrip(":"), text.split(": ", 1)[1]
-    assert criteria(example)[1] == Criterion(words, weight, category)
-    assert sum(report.counts.values()) == 2
+def test_rar_points_follow_category_and_phrasing(tmp_path: Path):
+    points = {
+        "Essential Criteria: Names it.": 1.0,
+        "Important: Names it.": 0.7,
+        "Optional Criteria: Names it.": 0.3,
+        "Pitfall Criteria: Does not confuse it.": 0.9,
+        "Pitfall Criteria: Does not mention that it holds.": -0.9,
+    }
+    [example], report = imported(
+        tmp_path, "rar", {"question": "Why?", "rubrics": {"GT": list(points)}}
+    )
+    assert [(c.text, c.weight, c.title) for c in criteria(example)] == [
+        (text.split(": ")[1], weight, text.split(":")[0].split()[0])
+        for text, weight in points.items()
+    ]
+    assert sum(report.counts.values()) == 5
 
 
 def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
@@ -99,35 +96,32 @@ def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
     assert json.loads(json.dumps(asdict(report)))["num_rows"] == 7
 
 
-@pytest.mark.parametrize(
-    ("text", "sign"),
-    [
-        ("The response must not omit the sign.", +1),
-        ("Avoids incorrect exponents.", +1),
-        ("Incorrect Core Property: The response must not claim it.", +1),
-        ("The response must ignore irrelevant information.", +1),
-        ("The response must acknowledge compressive forces.", +1),
-        ("Failure to mention it results in a major violation.", -1),
-        ("Major violation: Fails to derive it.", -1),
-        ("Incorrectly states that Kw decreases.", -1),
-        ("The response incorrectly ignores it.", -1),
-        ("Missing either conversion.", -1),
-        ("Using Celsius instead of Kelvin.", -1),
-        ("Penalizes for claiming it.", -1),
-        ("Selecting any other option is a major violation.", -1),
-    ],
-)
-def test_phrasing_decides_the_sign_of_a_pitfall(text: str, sign: int):
-    assert polarity(text)[0] == sign
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["Final volume must exactly equal 3.00 L.", "The response must incorrectly state or omit it."],
-)
-def test_an_unclear_pitfall_is_not_guessed(text: str):
-    with pytest.raises(ValueError, match="unclear whether"):
-        polarity(text)
+def test_phrasing_decides_the_sign_of_a_pitfall():
+    for text in (
+        "The response must not omit the sign.",
+        "Avoids incorrect exponents.",
+        "Incorrect Core Property: The response must not claim it.",
+        "The response must ignore irrelevant information.",
+        "The response must acknowledge compressive forces.",
+        "Warns against assuming it.",
+    ):
+        assert polarity(text)[0] == +1
+    for text in (
+        "Failure to mention it results in a major violation.",
+        "Major violation: Fails to derive it.",
+        "Incorrectly states that Kw decreases.",
+        "Missing either conversion.",
+        "Using Celsius instead of Kelvin.",
+        "Penalizes for claiming it.",
+        "Selecting any other option is a major violation.",
+    ):
+        assert polarity(text)[0] == -1
+    for text in (
+        "Final volume must exactly equal 3.00 L.",
+        "It must incorrectly state or omit it.",
+    ):
+        with pytest.raises(ValueError, match="unclear whether"):
+            polarity(text)
 
 
 # HealthBench
@@ -172,26 +166,9 @@ def test_several_turns_are_refused_or_joined_as_asked(tmp_path: Path):
     rows = [healthbench_row(), healthbench_row(*TURNS, prompt_id="def")]
     _, report = imported(tmp_path, "healthbench", *rows)
     assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
-    kept, report = imported(tmp_path, "healthbench", *rows, options=Options(turns="joined"))
+    kept, report = imported(tmp_path, "healthbench", *rows, turns="joined")
     assert kept[1].question == "user: I ache.\n\nassistant: Where?\n\nuser: Here."
     assert report.counts["prompt: several turns, joined into one text"] == 1
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"prompt": []}, "field 'prompt': expected a text or a list"),
-        ({"prompt": [{"role": "tool", "content": "x"}]}, r"field 'prompt\[0\]': expected a mess"),
-        ({"rubrics": None}, "field 'rubrics': expected a list of criteria"),
-        ({"example_tags": "x"}, "field 'example_tags': expected a list of texts"),
-        ({"ideal_completions_data": "x"}, "field 'ideal_completions_data': expected an object"),
-        ({"rubrics": [{"criterion": "a", "points": 0}]}, r"rubric\[0\]\.points: expected a number"),
-        ({"rubrics": [{"criterion": "a b", "points": -1}]}, "at least one criterion with a pos"),
-    ],
-)
-def test_what_is_not_as_in_healthbench_is_named(tmp_path: Path, more: dict, message: str):
-    with pytest.raises(DataError, match=message):
-        imported(tmp_path, "healthbench", healthbench_row(**more))
 
 
 # RubricHub
@@ -229,22 +206,6 @@ def test_rubrichub_rows_are_read(tmp_path: Path):
     assert report.unread_fields == {"extra_info": 1}
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"query": "a", "answer": "b"}, "a row of sft_RuFT"),
-        ({"rubrics": [HUB_CRITERION]}, "expected one of prompt, messages, question, got none"),
-        ({"question": "a"}, "expected one of Rubrics, rubrics, got none"),
-        ({"question": "a", "prompt": "a", "rubrics": []}, "got prompt and question"),
-        ({"question": "a", "reward_model": "{"}, "field 'reward_model': invalid JSON"),
-        ({"question": "a", "reward_model": []}, "field 'reward_model': expected an object"),
-    ],
-)
-def test_what_is_not_as_in_rubrichub_is_named(tmp_path: Path, row: dict, message: str):
-    with pytest.raises(DataError, match=message):
-        imported(tmp_path, "rubrichub", row)
-
-
 # ResearchQA and OpenRubrics
 
 
@@ -274,22 +235,44 @@ def test_openrubrics_rows_are_read(tmp_path: Path):
     ]
 
 
+# What is not as in the data set is named
+
+
+def openrubrics_row(rubric: str | None) -> dict[str, Any]:
+    return {"instruction": "Name.", "rubric": rubric}
+
+
+ASKED = {"question": "a"}
+
+
 @pytest.mark.parametrize(
-    ("rubric", "message"),
+    ("format", "row", "message"),
     [
-        ("Be good.", "expected a numbered list"),
-        ("Here:\n1. Be good. [Principle]", "expected a numbered list"),
-        ("1. a [Principle]\n3. b [Principle]", r"in order, got \[1, 3\]"),
-        (None, "expected a text that is not empty"),
-        ("1. Be good.", "expected one of .Hard Rule., .Principle., got 'Be good.'"),
+        ("healthbench", healthbench_row(prompt=[]), "field 'prompt': expected a text or a list"),
+        ("healthbench", healthbench_row(("tool", "x")), r"field 'prompt\[0\]': expected a mess"),
+        ("healthbench", healthbench_row(rubrics=None), "field 'rubrics': expected a list of"),
+        ("healthbench", healthbench_row(example_tags="x"), "field 'example_tags': expected a list"),
+        ("healthbench", healthbench_row(ideal_completions_data="x"), "expected an object"),
+        ("healthbench", healthbench_row(rubrics=[{"criterion": "a", "points": 0}]),
+         r"rubric\[0\]\.points: expected a number"),
+        ("healthbench", healthbench_row(rubrics=[{"criterion": "a b", "points": -1}]),
+         "at least one criterion with a pos"),
+        ("rubrichub", {"query": "a", "answer": "b"}, "a row of sft_RuFT"),
+        ("rubrichub", {"rubrics": [HUB_CRITERION]}, "expected one of prompt, messages, question"),
+        ("rubrichub", ASKED, "expected one of Rubrics, rubrics, got none"),
+        ("rubrichub", ASKED | {"prompt": "a", "rubrics": []}, "got prompt and question"),
+        ("rubrichub", ASKED | {"reward_model": "{"}, "field 'reward_model': invalid JSON"),
+        ("rubrichub", ASKED | {"reward_model": []}, "field 'reward_model': expected an object"),
+        ("openrubrics", openrubrics_row("Be good."), "expected a numbered list"),
+        ("openrubrics", openrubrics_row("Here:\n1. Be good. [Principle]"), "a numbered list"),
+        ("openrubrics", openrubrics_row("1. a [Principle]\n3. b [Principle]"), r"got \[1, 3\]"),
+        ("openrubrics", openrubrics_row(None), "expected a text that is not empty"),
+        ("openrubrics", openrubrics_row("1. Be good."), "expected one of .Hard Rule., .Principle"),
     ],
-)
-def test_other_texts_are_no_openrubrics(tmp_path: Path, rubric: str | None, message: str):
+)  # fmt: skip
+def test_a_row_of_another_layout_is_refused(tmp_path: Path, format: str, row: dict, message: str):
     with pytest.raises(DataError, match=message):
-        imported(tmp_path, "openrubrics", {"instruction": "Name.", "rubric": rubric})
-
-
-# Our own rows, loaded rows, the report
+        imported(tmp_path, format, row)
 
 
 def test_dates_of_loaded_rows_become_texts(tmp_path: Path):
@@ -306,13 +289,10 @@ def test_dates_of_loaded_rows_become_texts(tmp_path: Path):
     assert example.tags["date"].startswith("2021-02-03")
 
 
-@pytest.mark.parametrize(
-    ("reason", "name"),
-    [
-        ("field 'rubric[3].weight': expected a number, got 'x'", "rubric[].weight: expected a num"),
-        ("rubric[3]: cut off: '{'", "rubric[]: cut off"),
-        ("field 'id': '7' is the id of an earlier row", "id: … is the id of an earlier row"),
-    ],
-)
-def test_reasons_are_counted_without_what_differs(reason: str, name: str):
-    assert reason_name(reason).startswith(name)
+def test_reasons_are_counted_without_what_differs():
+    for reason, name in {
+        "field 'rubric[3].weight': expected a, got 'x'": "rubric[].weight: expected a",
+        "rubric[3]: cut off: '{'": "rubric[]: cut off",
+        "field 'id': '7' is the id of an earlier row": "id: … is the id of an earlier row",
+    }.items():
+        assert reason_name(reason) == name

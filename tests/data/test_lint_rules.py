@@ -1,6 +1,5 @@
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,10 +73,8 @@ def test_a_good_rubric_has_no_finding():
         ([("...", 2), ("Names scattering.", 1), ("Errs.", -1)], "wordless", "rubric[0]"),
         ([*FINE, ("The response must name Rayleigh scattering.", 2)], "repeated", "rubric[3]"),
         ([*FINE, ("Avoids blaming the ocean.", -2)], "polarity", "rubric[3]"),
-        ([*FINE, ("The answer must not omit the ozone.", -2)], "polarity", "rubric[3]"),
         ([*FINE, ("Does not confuse ozone and oxygen.", -2)], "polarity", "rubric[3]"),
         ([*FINE, ("The response fails to mention ozone.", 2)], "polarity", "rubric[3]"),
-        ([*FINE, ("Incorrectly calls the sky a mirror.", 2)], "polarity", "rubric[3]"),
         (FINE[:1], "size", None),
         ([(f"Names item {n}.", n) for n in range(1, 22)], "size", None),
     ],
@@ -96,68 +93,34 @@ def test_criteria_that_differ_in_a_figure_do_not_repeat_each_other():
     assert "repeated" not in rules(*FINE, *demands)
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        ("A = i/√13", "Presents the result  a=i / √13 in normal form."),
-        ("724 N", "Finds the tension of 724 N."),
-        ("20", "Predicts 20 more for each step."),
-        ("Wash hands after handling and avoid eating it with any food, and more of the like.",
-         "Says to wash hands after handling and avoid eating it with bread."),
-    ],
-)  # fmt: skip
-def test_the_reference_answer_is_found_in_a_criterion(answer: str, text: str):
-    assert "answer given" in rules(*FINE, (text, 2), answer=answer)
+LONG = "wash hands after handling and avoid eating it now"
 
 
 @pytest.mark.parametrize(
-    ("answer", "question", "text"),
+    ("answer", "question", "text", "is_given"),
     [
-        ("2", "Why?", "Balances N2 + 3 H2 to 2 NH3."),
-        ("A", "Why?", "A good answer names the sun."),
-        ("20", "A ball of 20 g falls.", "Takes the 20 g from the question."),
-        ("20", "Why?", "Finds 20.5 or 120 or 1,20."),
-        ("724 N", "Why?", "Finds 1724 N or 724 Nm."),
-        ("wash hands after handling and avoid eating it now",
-         "Why wash hands after handling and avoid eating it now, and not later?",
-         "Says why to wash hands after handling and avoid eating it now."),
+        ("A = i/√13", "Why?", "Presents the result  a=i / √13 in normal form.", True),
+        ("20", "Why?", "Predicts 20 more for each step.", True),
+        (LONG, "Why?", "Says to wash hands after handling and avoid eating it with bread.", True),
+        ("2", "Why?", "Balances N2 + 3 H2 to 2 NH3.", False),
+        ("A", "Why?", "A good answer names the sun.", False),
+        ("20", "A ball of 20 g falls.", "Takes the 20 g from the question.", False),
+        ("20", "Why?", "Finds 20.5 or 120 or 1,20.", False),
+        ("724 N", "Why?", "Finds 1724 N or 724 Nm.", False),
     ],
-)  # fmt: skip
-def test_what_is_no_answer_given_away_is_not_found(answer: str, question: str, text: str):
-    holds = answer if answer in question else None
-    given = rules(*FINE, (text, 2), answer=answer, question=question)
-    assert ("answer given" in given) == (holds is not None and len(answer) > 2)
-
-
-QUESTIONS = ["Why is the sky blue?", "How does a heart beat?", "What is a mole?", "Why pray?"]
-
-
-def test_a_rubric_of_generalities_alone_is_a_warning():
-    vague = [example(("Is right.", 3), ("Is good.", 2), question=asked) for asked in QUESTIONS]
-    assert fields(lint(*vague), "general") == [None] * 4
-    assert fields(lint(*vague[:2]), "general") == []  # two questions share no common words
-    fine = example(("Is right.", 3), ("Names the sinus node.", 2), question=QUESTIONS[1])
-    assert fields(lint(fine, *vague), "general") == [None] * 4
-    about = [replace(e, question=f"{e.question} Is it right or good?") for e in vague]
-    assert fields(lint(*about), "general") == []  # words of the question are about it
+)
+def test_the_reference_answer_is_found_in_a_criterion_where_it_says_something(
+    answer: str, question: str, text: str, is_given: bool
+):
+    assert ("answer given" in rules(*FINE, (text, 2), answer=answer, question=question)) == is_given
 
 
 # Files
 
 
-def lines(folder: Path, *rows: object) -> Path:
-    path = folder / "rows.jsonl"
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in rows]
-    path.write_text("".join(line + "\n" for line in texts))
-    return path
-
-
-GOOD = {"criterion": "Names scattering.", "weight": 2}
-
-
 def test_a_file_without_rubrics_is_an_error_of_the_whole_file(tmp_path: Path):
-    rows = [{"id": "a", "question": "Why?"}, {"id": "b", "question": "How?"}]
-    report = check_rubrics(lines(tmp_path, *rows))
+    write_jsonl([Example("a", "Why?"), Example("b", "How?")], tmp_path / "rows.jsonl")
+    report = check_rubrics(tmp_path / "rows.jsonl")
     (first,) = report.findings
     assert (first.rule, first.severity, first.id, first.line) == ("no rubric", "error", None, None)
     assert first.message == "no rubric in the file: none of its rows (2) has one"
@@ -180,7 +143,6 @@ def test_the_worlds_gold_is_clean(tmp_path: Path):
     write_jsonl(examples("train", 100, 0), tmp_path / "world.jsonl")
     by_rule = check_rubrics(tmp_path / "world.jsonl").by_rule()
     counts = {rule: len({f.line for f in findings}) for rule, findings in by_rule.items()}
-    assert counts.pop("general", 0) <= 2  # a family of problems that came often
     assert counts.pop("answer given", 0) <= 2  # a step that happens to equal the answer
     assert counts == {}
 

@@ -7,8 +7,8 @@ import pytest
 from tests.support.tiny import tiny_model, tiny_tokenizer
 
 from rcsd import config
-from rcsd.data.prompts import build_prompts
-from rcsd.data.views import PromptTemplates, analysis_conversation, answer_now
+from rcsd.data.prompts import PromptPair, build_prompts
+from rcsd.data.views import PromptTemplates, build_conversation, user_turn
 from rcsd.data.world.problems import examples
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.hf import HfEngine
@@ -26,8 +26,13 @@ def policy() -> Policy:
     return build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
 
 
+@pytest.fixture
+def asked(policy: Policy) -> list[PromptPair]:
+    return build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)[0]
+
+
 def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
-    policy: Policy, tmp_path: Path
+    policy: Policy, asked: list[PromptPair], tmp_path: Path
 ) -> None:
     tokenizer = tiny_tokenizer()
     end = tokenizer.eos_token_id
@@ -36,7 +41,6 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
     odd = (said[0], *tokenizer.convert_tokens_to_ids(["s", "t"]), *said[2:])
     assert tuple(tokenizer(tokenizer.decode(odd), add_special_tokens=False)["input_ids"]) != odd
     script = ScriptedEngine([Completion((*odd, end), tokenizer.decode(odd), finished=True)])
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
     done, num_cut = with_analyses(
         asked, config.Views(analysis=True), policy, script, tmp_path, max_tokens=1000
     )
@@ -45,9 +49,9 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
     for row, prompt in zip(ROWS, done, strict=True):
         text = tokenizer.decode(prompt.teacher_ids)
         conversation = [
-            *analysis_conversation(row, "rubric", words),
+            *build_conversation("analysis", row, "rubric", words),
             {"role": "assistant", "content": tokenizer.decode(odd)},
-            answer_now(words),
+            user_turn("answer_now", words),
         ]
         expected = tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=True
@@ -58,9 +62,8 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
 
 
 def test_analyses_are_written_once_and_found_again_by_the_same_weights_alone(
-    policy: Policy, tmp_path: Path
+    policy: Policy, asked: list[PromptPair], tmp_path: Path
 ) -> None:
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
     first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
     (file,) = tmp_path.iterdir()
     assert len(file.read_text().splitlines()) == 3
@@ -71,14 +74,16 @@ def test_analyses_are_written_once_and_found_again_by_the_same_weights_alone(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_analyses_that_hit_the_token_limit_are_counted(policy: Policy, tmp_path: Path) -> None:
+def test_analyses_that_hit_the_token_limit_are_counted(
+    policy: Policy, asked: list[PromptPair], tmp_path: Path
+) -> None:
     cut = Completion((5,) * 9, "long", finished=True)
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
     assert with_analyses(asked, VIEWS, policy, ScriptedEngine([cut]), tmp_path, 1000)[1] == 3
 
 
-def test_a_line_that_a_kill_cut_off_is_written_anew(policy: Policy, tmp_path: Path) -> None:
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
+def test_a_line_that_a_kill_cut_off_is_written_anew_and_a_broken_one_is_named(
+    policy: Policy, asked: list[PromptPair], tmp_path: Path
+) -> None:
     first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
     (file,) = tmp_path.iterdir()
     *_, last = whole = file.read_text().splitlines()
@@ -86,12 +91,14 @@ def test_a_line_that_a_kill_cut_off_is_written_anew(policy: Policy, tmp_path: Pa
     assert with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000) == first
     (other,) = set(tmp_path.iterdir()) - {file}
     assert other.read_text().splitlines() == [last]
+    file.write_text(file.read_text().replace("{", "[", 1))
+    with pytest.raises(DataError, match=r"jsonl:1: the row is broken .* delete that line"):
+        with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
 
 
 def test_a_teacher_prompt_that_its_analysis_makes_too_long_is_an_error(
-    policy: Policy, tmp_path: Path
+    policy: Policy, asked: list[PromptPair], tmp_path: Path
 ) -> None:
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
     with pytest.raises(DataError, match="max_analysis_tokens"):
         with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 50)
 
@@ -103,12 +110,3 @@ def test_a_text_that_forges_a_turn_is_left_out_and_listed(policy: Policy) -> Non
     )
     assert [prompt.example for prompt in kept] == ROWS[1:]
     assert "<|end|>" in dropped[0].reason
-
-
-def test_a_broken_line_of_the_cache_is_named(policy: Policy, tmp_path: Path) -> None:
-    asked, _ = build_prompts(ROWS, VIEWS, policy.tokenizer, max_prompt_tokens=1000)
-    with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
-    (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text().replace("{", "[", 1))
-    with pytest.raises(DataError, match=r"jsonl:1: the row is broken .* delete that line"):
-        with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)

@@ -47,6 +47,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+ONE = {"criterion": "x", "weight": 1}
+
 # Errors: each names the file, the line and the field
 
 
@@ -56,25 +58,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
         ({"question": "a", "rubrik": []}, "rubrik", "did you mean 'rubric'? allowed are id, que"),
         ({"id": "a"}, "question", "the question is missing"),
         ({"question": " "}, "question", "a text that is not empty, got ' '"),
-        ({"question": 3}, "question", "got 3"),
         ({"question": "a", "reference_answer": 3}, "reference_answer", "got 3"),
-        ({"question": "a", "solution": ""}, "solution", "not empty"),
         ({"question": "a", "id": 1.5}, "id", "a text or a whole number, got 1.5"),
-        ({"question": "a", "id": None}, "id", "got None"),
         ({"question": "a", "tags": ["x"]}, "tags", "an object of texts"),
         ({"question": "a", "tags": {"x": 1}}, "tags.x", "expected a text, got 1"),
         ({"question": "a", "rubric": "x"}, "rubric", "expected a list, got 'x'"),
         ({"question": "a", "rubric": []}, "rubric", "at least one criterion"),
-        (
-            {"question": "a", "rubric": [{"criterion": "x", "weight": 0}]},
-            "rubric[0].weight",
-            "0 says nothing",
-        ),
-        (
-            {"question": "a", "rubric": [{"criterion": "x", "weight": 1, "check": {"type": "u"}}]},
-            "rubric[0].check",
-            "check type 'u'",
-        ),
+        ({"question": "a", "rubric": [ONE | {"weight": 0}]}, "rubric[0].weight", "0 says nothing"),
+        ({"question": "a", "rubric": [ONE | {"check": {"type": "u"}}]}, "rubric[0].check", "'u'"),
     ],
 )
 def test_a_malformed_row_is_refused_where_it_is_wrong(

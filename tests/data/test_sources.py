@@ -1,4 +1,3 @@
-import gzip
 import json
 from pathlib import Path
 
@@ -43,21 +42,18 @@ def test_what_cannot_be_reached_is_a_clear_error(tmp_path: Path, monkeypatch: py
         import_rows("rows.json", "jsonl")
 
 
-def test_tables_packed_lines_and_saved_sets_are_sources(tmp_path: Path):
+def test_tables_lines_and_saved_sets_are_sources(tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     rows = [{"id": str(n), "question": f"What\nis {n}?"} for n in range(2)]
     quoted = "".join(f'{row["id"]},"{row["question"]}"\n' for row in rows)
     (tmp_path / "rows.csv").write_text("id,question\n" + quoted)
-    (tmp_path / "rows.jsonl.gz").write_bytes(
-        gzip.compress("\n".join(map(json.dumps, rows)).encode())
-    )
     (tmp_path / "lines.json").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "keys.json").write_text(
         json.dumps({row["id"]: {"question": row["question"]} for row in rows}, indent=1)
     )
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
     (arrow,) = (tmp_path / "saved").glob("*.arrow")
-    for source in ("rows.csv", "rows.jsonl.gz", "lines.json", "keys.json", "saved", arrow):
+    for source in ("rows.csv", "lines.json", "keys.json", "saved", arrow):
         assert [row for _, row in read_table(str(tmp_path / source), Hub())] == rows, source
     assert [line for line, _ in read_table(str(tmp_path / "rows.csv"), Hub())] == [3, 5]
 
@@ -68,7 +64,6 @@ def test_tables_packed_lines_and_saved_sets_are_sources(tmp_path: Path):
         ("rows.csv", b"id,question\n1\n", "expected 2 columns"),
         ("rows.csv", b"id,question\n1,2,3\n", "expected 2 columns"),
         ("rows.csv", b"id\n\xff\n", "invalid UTF-8 at byte 4"),
-        ("rows.jsonl.gz", b"no archive", "cannot be unpacked"),
         ("rows.json", b'{"a": 1}', "expected a JSON list of objects, got dict"),
     ],
 )

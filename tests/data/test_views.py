@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,16 +12,12 @@ from transformers import PreTrainedTokenizerFast
 from rcsd.data.views import (
     TEMPLATES,
     PromptTemplates,
-    analysis_conversation,
-    answer_conversation,
-    answer_now,
+    build_conversation,
     continued_ids,
     find_control_token,
     prompt_ids,
-    rubric_analysis_conversation,
-    rubric_conversation,
-    rubric_now,
     turn_end_id,
+    user_turn,
 )
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.types import Conversation, Criterion, Example, Rubric, ViewName
@@ -66,8 +63,8 @@ def reference_ids(tokenizer: PreTrainedTokenizerFast, conversation: Conversation
 
 def conversations(view: ViewName) -> list[Conversation]:
     return [
-        answer_conversation(EXAMPLE, view, WORDS),
-        analysis_conversation(EXAMPLE, view, WORDS),
+        build_conversation("answer", EXAMPLE, view, WORDS),
+        build_conversation("analysis", EXAMPLE, view, WORDS),
     ]
 
 
@@ -76,11 +73,11 @@ def conversations(view: ViewName) -> list[Conversation]:
 
 def test_the_view_without_guidance_is_the_question_alone():
     expected = [{"role": "user", "content": EXAMPLE.question}]
-    assert answer_conversation(EXAMPLE, "none", WORDS) == expected
+    assert build_conversation("answer", EXAMPLE, "none", WORDS) == expected
 
 
 def test_guidance_shows_points_and_asks_for_silence_about_it():
-    [turn] = answer_conversation(EXAMPLE, "rubric+answer", WORDS)
+    [turn] = build_conversation("answer", EXAMPLE, "rubric+answer", WORDS)
     assert turn["content"] == (
         "What is <b>2 & 2</b>?\n\nReference answer: 4\n\n"
         "Criteria of a strong answer, with points (negative points name a mistake):\n"
@@ -101,12 +98,12 @@ def test_a_view_shows_what_its_name_says_and_nothing_else(view: ViewName):
 
 @pytest.mark.parametrize("view", ["none", "answer", "rubric", "rubric+answer"])
 def test_the_rubric_writers_teacher_sees_the_gold_rubric(view: ViewName):
-    [asked] = rubric_conversation(EXAMPLE, view, WORDS)
-    [analysed] = rubric_analysis_conversation(EXAMPLE, view, WORDS)
+    [asked] = build_conversation("write_rubric", EXAMPLE, view, WORDS)
+    [analysed] = build_conversation("analyse_rubric", EXAMPLE, view, WORDS)
     for turn in (asked, analysed):
         assert ("Names light." in turn["content"]) == ("rubric" in view)
         assert ("Reference answer: 4" in turn["content"]) == ("answer" in view)
-    for turn in (asked, rubric_now(WORDS)):
+    for turn in (asked, user_turn("write_rubric_now", WORDS)):
         assert '"criterion" and "weight"' in turn["content"]
 
 
@@ -125,7 +122,11 @@ def test_a_rendered_view_equals_the_chat_template(
 
 
 def test_a_conversation_goes_on_as_the_chat_template_would(tokenizer: PreTrainedTokenizerFast):
-    before, text, after = conversations("rubric")[1], "A strong answer is long.", answer_now(WORDS)
+    before, text, after = (
+        conversations("rubric")[1],
+        "A strong answer is long.",
+        user_turn("answer_now", WORDS),
+    )
     turn_ids = token_ids(tokenizer, text)
     ids = continued_ids(tokenizer, before, turn_ids, after)
     whole: Conversation = [*before, {"role": "assistant", "content": text}, after]
@@ -136,17 +137,12 @@ def test_sampled_ids_stay_as_they_were_sampled(tokenizer: PreTrainedTokenizerFas
     # " answer" letter by letter: decoded and tokenised again, it would be one token.
     letters = [i for c in " answer" for i in token_ids(tokenizer, c)]
     assert len(token_ids(tokenizer, " answer")) < len(letters)
-    before = conversations("rubric")[1]
-    start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, letters, answer_now(WORDS))
-    assert ids[: len(start) + len(letters)] == start + letters
-
-
-def test_a_question_may_hold_the_character_that_marks_the_cut(tokenizer: PreTrainedTokenizerFast):
-    before: Conversation = [{"role": "user", "content": "What is \ue000?"}]
-    start = prompt_ids(tokenizer, before)
-    ids = continued_ids(tokenizer, before, [7, 8, 9], answer_now(WORDS))
-    assert ids[: len(start) + 3] == [*start, 7, 8, 9]
+    # A question may hold the character that marks the cut.
+    marked: Conversation = [{"role": "user", "content": "What is \ue000?"}]
+    for before in (conversations("rubric")[1], marked):
+        start = prompt_ids(tokenizer, before)
+        ids = continued_ids(tokenizer, before, letters, user_turn("answer_now", WORDS))
+        assert ids[: len(start) + len(letters)] == start + letters
 
 
 def test_the_end_of_a_turn_is_read_from_the_template(micro: PreTrainedTokenizerFast):
@@ -171,19 +167,17 @@ def test_hashes_tell_which_words_were_used(tmp_path: Path):
     own = b"Go on, answer.\n"
     (tmp_path / "answer_now.jinja").write_bytes(own)
     words = PromptTemplates(tmp_path)
-    assert answer_now(words)["content"] == "Go on, answer."
+    assert user_turn("answer_now", words)["content"] == "Go on, answer."
     assert words.hashes() == hashes | {"answer_now.jinja": hashlib.sha256(own).hexdigest()}
 
 
 # Errors
 
 
-@pytest.mark.parametrize("view", [view for view in VIEW_NAMES if view != "none"])
-def test_a_view_of_what_an_example_lacks_is_an_error(view: ViewName):
-    with pytest.raises(
-        DataError, match=f"'bare' has none, but the view '{view}'".replace("+", ".")
-    ):
-        answer_conversation(BARE, view, WORDS)
+def test_a_view_of_what_an_example_lacks_is_an_error():
+    for view in VIEW_NAMES[1:]:
+        with pytest.raises(DataError, match=f"'bare' has none, but the view '{re.escape(view)}'"):
+            build_conversation("answer", BARE, view, WORDS)
 
 
 def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
@@ -193,7 +187,7 @@ def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
         prompt_ids(tokenizer, conversations("none")[0])
     tokenizer.chat_template = FORGETFUL
     with pytest.raises(ModelError, match="drops earlier assistant turns"):
-        continued_ids(tokenizer, conversations("rubric")[1], [5], answer_now(WORDS))
+        continued_ids(tokenizer, conversations("rubric")[1], [5], user_turn("answer_now", WORDS))
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(ModelError, match="chat template fails: no system turns"):
         prompt_ids(tokenizer, conversations("none")[0])
@@ -204,4 +198,4 @@ def test_templates_that_cannot_be_rendered_are_refused(tmp_path: Path):
         PromptTemplates(tmp_path / "none")
     (tmp_path / "answer.jinja").write_text("{{ qestion }}")
     with pytest.raises(ConfigError, match=r"template answer\.jinja: 'qestion' is undefined"):
-        answer_conversation(EXAMPLE, "none", PromptTemplates(tmp_path))
+        build_conversation("answer", EXAMPLE, "none", PromptTemplates(tmp_path))

@@ -1,6 +1,5 @@
 import itertools
 import random
-import re
 from collections import Counter
 from typing import get_args
 
@@ -37,17 +36,6 @@ def drawn(name: str, num_drafts: int = 20) -> list[tuple[Draft, Example]]:
     return [(problem.draft, example(problem, rng, "e")) for problem in source]
 
 
-def score(row: Example, text: str) -> float:
-    assert row.rubric is not None
-    return rubric_score(row.rubric, CodeJudge().verdicts(row, text))
-
-
-def titles_met(row: Example, text: str) -> Counter[str]:
-    assert row.rubric is not None
-    verdicts = zip(row.rubric.criteria, CodeJudge().verdicts(row, text), strict=True)
-    return Counter(criterion.title for criterion, verdict in verdicts if verdict)
-
-
 def right(row: Example, text: str) -> bool | None:
     return grade_example(row, text).verdict
 
@@ -60,49 +48,42 @@ def test_thirty_templates_cover_four_fields():
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_right_answer_meets_every_demand(name: str):
+def test_right_answers_meet_every_demand_and_habits_fail_the_method_and_the_answer(name: str):
     for draft, row in drawn(name):
-        text = written_answer(draft, (True,) * len(draft.forks), STRONG)
-        assert score(row, text) == 1.0, text
-        assert right(row, text) is True, text
+        assert redraw_draft(row) == draft
         assert row.rubric is not None
-        assert CodeJudge().verdicts(row, text) == [
-            criterion.weight > 0 for criterion in row.rubric.criteria
-        ], text
         assert row.solution is not None
+        text = written_answer(draft, (True,) * len(draft.forks), STRONG)
+        verdicts = CodeJudge().verdicts(row, text)
+        assert verdicts == [criterion.weight > 0 for criterion in row.rubric.criteria], text
+        assert right(row, text) is True, text
         assert right(row, row.solution) is True
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_habits_fail_the_method_and_the_answer(name: str):
-    for draft, row in drawn(name):
         text = written_answer(draft, (False,) * len(draft.forks), STRONG)
-        titles = titles_met(row, text)
+        verdicts = CodeJudge().verdicts(row, text)
+        pairs = zip(row.rubric.criteria, verdicts, strict=True)
+        titles = Counter(criterion.title for criterion, verdict in pairs if verdict)
         assert titles["method"] < len(draft.forks), text
         assert titles["mistake"] == 1, text
         assert right(row, text) is False, text
-        assert score(row, text) < 0.8, text
+        assert rubric_score(row.rubric, verdicts) < 0.8, text
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_marks_tell_right_from_habit_at_each_fork(name: str):
+def test_marks_tell_right_from_habit_at_each_fork_and_each_form_apart(name: str):
     for draft, _ in drawn(name):
         for choices in draft.workings:
             text = written_answer(draft, choices, STRONG)
             for fork, choice in zip(draft.forks, choices, strict=True):
                 assert met(fork.right_mark, text) == choice, text
                 assert met(fork.habit_mark, text) != choice, text
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_form_demands_tell_each_form_apart(name: str):
     for draft, _ in drawn(name, 5):
         every = demands(draft)
         for bits in itertools.product((True, False), repeat=6):
             style = Style(*bits)
             text = written_answer(draft, (True,) * len(draft.forks), style)
-            shown = {key: met(every[key].check, text) for key in FORMS}
-            assert shown == {
+            assert {
+                key: met(demand.check, text) for key, demand in every.items() if key in FORMS
+            } == {
                 "formula": style.formula,
                 "principle": style.principle,
                 "unit": style.unit,
@@ -149,21 +130,13 @@ def drawn_from(split: Split) -> list[Problem]:
     return list(itertools.islice(problems(split, random.Random(0)), 200))
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_an_example_leads_back_to_its_draft(name: str):
-    for draft, row in drawn(name):
-        assert redraw_draft(row) == draft
-
-
 @pytest.mark.parametrize(
     ("tags", "field"),
     [
         ({}, "tags.template"),
-        ({"template": "kelvni"}, "tags.template"),
         ({"template": "kelvin"}, "tags.draws"),
         ({"template": "kelvin", "draws": "x"}, "tags.draws"),
         ({"template": "kelvin", "draws": "1 0 1"}, "tags.draws"),
-        ({"template": "kelvin", "draws": "1 0"}, "tags.draws"),
     ],
 )
 def test_tags_that_do_not_lead_to_the_question_are_refused(tags: dict[str, str], field: str):
@@ -176,18 +149,6 @@ def test_no_more_problems_than_there_are_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("rcsd.data.world.problems.TEMPLATES", {"kelvin": TEMPLATES["kelvin"]})
     with pytest.raises(DataError, match="fewer than 30 distinct problems"):
         examples("new_numbers", 30, 0)
-
-
-def test_held_out_questions_hold_few_words_that_training_questions_do_not():
-    def words(split: Split, num_examples: int) -> set[str]:
-        rows = examples(split, num_examples, 0)
-        return {
-            word for row in rows for word in re.findall(r"[A-Za-z]+(?:/[A-Za-z]+)?", row.question)
-        }
-
-    assert words("new_templates", 400) - words("train", 1000) == {
-        "N/m", "Pa", "charge", "density", "ice", "loses", "lost", "plants", "spring", "stretched",
-    }  # fmt: skip
 
 
 # Criteria read back from their words

@@ -12,20 +12,13 @@ from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 from transformers import ByT5Tokenizer
 
 from rcsd import config
-from rcsd.data.prompts import build_prompts, grammar_regex
+from rcsd.data.prompts import grammar_regex
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.rubric_grammar import rubric_regex
-from rcsd.data.world.problems import examples
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError
-from rcsd.methods.distill import Distill
-from rcsd.methods.on_policy import OnPolicy
-from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.memory import microbatch_limit
 from rcsd.models.policy import Policy, build_policy
-from rcsd.models.scorer import Scorer
-from rcsd.models.teacher import build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
@@ -55,7 +48,7 @@ def assert_rubrics(completions: list[Completion], max_criteria: int, max_charact
 # Valid
 
 
-@pytest.mark.parametrize("temperature", [None, 0.3, 1.0, 1.2, 5.0, 100.0])
+@pytest.mark.parametrize("temperature", [None, 0.3, 1.2, 100.0])
 def test_every_finished_sample_is_a_rubric_at_any_temperature(
     policy: Policy, temperature: float | None
 ) -> None:
@@ -65,14 +58,8 @@ def test_every_finished_sample_is_a_rubric_at_any_temperature(
     assert_rubrics(sampled, 2, 12)
     if temperature is not None:
         assert len({completion.text for completion in sampled}) > len(PROMPTS)
-
-
-@pytest.mark.parametrize(("top_p", "top_k"), [(0.5, None), (1.0, 1), (0.9, 3)])
-def test_nucleus_and_top_k_choose_among_what_is_allowed(
-    policy: Policy, top_p: float, top_k: int | None
-) -> None:
-    decoding = Decoding(200, 5.0, top_p, top_k, SMALL)
-    assert_rubrics(HfEngine(policy, 8).sample(PROMPTS, decoding, seed=1), 2, 12)
+        cut = Decoding(200, temperature, top_p=0.9, top_k=3, regex=SMALL)
+        assert_rubrics(HfEngine(policy, 8).sample(PROMPTS, cut, seed=1), 2, 12)
 
 
 def test_a_sample_that_the_token_limit_cuts_off_is_the_beginning_of_a_rubric(
@@ -130,7 +117,6 @@ def test_the_mask_leaves_allowed_scores_as_they_are_and_gives_the_others_no_prob
     judged = [n for n, text in enumerate(texts) if "\ufffd" not in text and n not in special]
     written = ids_of('[{"criterion": "Adds.", "weight": -3}, {"criterion": "')
     mask = RegexMask(tokenizer, len(tokenizer), policy.end_ids, SMALL)
-    mask.start(1)
     num_free = 0
     for length in range(len(written) + 1):
         ids_BL = torch.tensor([[5, 6, 7, *written[:length]]])
@@ -159,33 +145,9 @@ def ids_of(text: str) -> list[int]:
     return tiny_tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_draws_have_the_models_own_probabilities_renormalised_over_what_is_allowed(
-    policy: Policy, temperature: float
-) -> None:
-    tokenizer = tiny_tokenizer()
-    with torch.no_grad():
-        logits_V = policy.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1]
-    ids = tokenizer.convert_tokens_to_ids(list("abcdefgh"))
-    exact = (logits_V[ids] / temperature).softmax(-1)
-    assert exact.max() / exact.min() > 1.5
-    num_draws = 1000
-    decoding = Decoding(1, temperature, regex="[abcdefgh]")
-    drawn = HfEngine(policy, 500).sample([[5, 6, 7]] * num_draws, decoding, seed=0)
-    counts = torch.tensor([sum(c.token_ids == (n,) for c in drawn) for n in ids])
-    assert counts.sum() == num_draws
-    errors = (exact * (1 - exact) / num_draws).sqrt()
-    assert ((counts / num_draws - exact).abs() < 4 * errors).all()
-    likeliest = {ids[n] for n in exact.topk(2).indices.tolist()}
-    decoding = Decoding(1, temperature, top_k=2, regex="[abcdefgh]")
-    drawn = HfEngine(policy, 200).sample([[5, 6, 7]] * 100, decoding, seed=0)
-    assert {c.token_ids[0] for c in drawn} == likeliest
-
-
 def test_greedy_takes_the_likeliest_allowed_token(policy: Policy) -> None:
     (completion,) = HfEngine(policy, 1).sample([[5, 6, 7]], Decoding(200, regex=SMALL), seed=0)
     mask = RegexMask(policy.tokenizer, len(policy.tokenizer), policy.end_ids, SMALL)
-    mask.start(1)
     ids = [5, 6, 7]
     for token in completion.token_ids:
         ids_BL = torch.tensor([ids])
@@ -211,13 +173,6 @@ def test_sampling_without_a_grammar_is_unchanged_by_having_used_one(policy: Poli
     assert engine.sample(PROMPTS, held, seed=5) == once
 
 
-def test_the_same_seed_draws_the_same_and_another_does_not(policy: Policy) -> None:
-    decoding = Decoding(100, 1.2, regex=SMALL)
-    first = HfEngine(policy, 2).sample(PROMPTS, decoding, seed=3)
-    assert first == HfEngine(policy, 2).sample(PROMPTS, decoding, seed=3)
-    assert first != HfEngine(policy, 2).sample(PROMPTS, decoding, seed=4)
-
-
 def test_rows_of_a_batch_do_not_disturb_each_other(policy: Policy) -> None:
     # Greedy: what a row says alone it says beside rows of other lengths that end before and after.
     decoding = Decoding(200, regex=rubric_regex(3, 30))
@@ -230,14 +185,12 @@ def test_rows_of_a_batch_do_not_disturb_each_other(policy: Policy) -> None:
 # Errors
 
 
-def test_a_tokenizer_in_python_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be masked: Only fast tokenizers"):
-        RegexMask(ByT5Tokenizer(), 384, [1], SMALL)
-
-
-def test_logits_that_are_narrower_than_the_vocabulary_are_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be masked"):
-        RegexMask(tiny_tokenizer(), 10, [1], SMALL)
+@pytest.mark.parametrize(("tokenizer", "width"), [(ByT5Tokenizer(), 384), (tiny_tokenizer(), 10)])
+def test_a_tokenizer_in_python_and_logits_narrower_than_the_vocabulary_are_refused(
+    tokenizer: Any, width: int
+) -> None:
+    with pytest.raises(ModelError, match="the tokenizer cannot be masked"):
+        RegexMask(tokenizer, width, [1], SMALL)
 
 
 @pytest.mark.parametrize("expression", ["(", rubric_regex(200, 300)])
@@ -250,7 +203,6 @@ def test_a_language_that_cannot_be_followed_is_refused_at_once(expression: str) 
 def test_the_most_criteria_that_the_documentation_promises_can_be_followed() -> None:
     tokenizer = tiny_tokenizer()
     mask = RegexMask(tokenizer, len(tokenizer), [1], rubric_regex(80, 300))
-    mask.start(1)
     allowed = mask(torch.tensor([[5]]), torch.zeros(1, len(tokenizer))) == 0
     shown = [tokenizer.decode([token]) for token in allowed.nonzero()[:, 1].tolist()]
     assert shown
@@ -260,77 +212,19 @@ def test_the_most_criteria_that_the_documentation_promises_can_be_followed() -> 
 def test_a_token_that_was_drawn_past_the_mask_is_an_error_not_an_end() -> None:
     tokenizer = tiny_tokenizer()
     mask = RegexMask(tokenizer, len(tokenizer), [1], "ab")
-    mask.start(1)
     scores = torch.zeros(1, len(tokenizer))
     mask(torch.tensor([[5]]), scores)
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
     mask(torch.tensor([[5, a]]), scores)
     with pytest.raises(ModelError, match="which the grammar refuses"):
         mask(torch.tensor([[5, a, a]]), scores)
-    mask.start(1)
+    mask = mask.fresh(1)
     mask(torch.tensor([[5]]), scores)
     mask(torch.tensor([[5, a]]), scores)
     assert mask(torch.tensor([[5, a, b]]), scores)[0].isfinite().nonzero().tolist() == [[1]]
 
 
-def test_weights_that_are_not_numbers_are_an_error(policy: Policy) -> None:
-    policy.model.lm_head.weight.data.fill_(math.nan)
-    with pytest.raises(FloatingPointError):
-        HfEngine(policy, 8).sample(PROMPTS, Decoding(20, 1.0, regex=SMALL), seed=0)
-
-
 # Training
-
-
-def distill(policy: Policy, decoding: Decoding, divergence: Any, support: Any) -> OnPolicy:
-    section = config.Distill(divergence=divergence, support=support)
-    student = RolloutWorker(
-        policy,
-        Scorer(policy.model),
-        HfEngine(policy, 8),
-        decoding,
-        2,
-        microbatch_limit(10_000),
-        seed=0,
-    )
-    teacher = build_teacher(config.FrozenTeacher(), policy)
-    return OnPolicy(student, [(1.0, Distill(section, student, teacher))])
-
-
-@pytest.mark.parametrize("support", [config.FullSupport(), config.TopK(k=20)])
-def test_the_loss_of_what_a_grammar_held_compares_the_unmasked_distributions(
-    policy: Policy, support: config.FullSupport | config.TopK
-) -> None:
-    views = config.Views(writes="rubric", student="none", teacher="rubric")
-    prompts, _ = build_prompts(examples("train", 2, seed=0), views, policy.tokenizer, 1000)
-    forward = config.ForwardKL()
-    held = distill(policy, Decoding(60, 1.2, regex=SMALL), forward, support)
-    free = distill(policy, Decoding(60, 1.2), forward, support)
-    rollouts = held.collect(prompts, step=0).rollouts
-    num_tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
-    loss, _ = held.loss(rollouts, num_tokens)
-    assert torch.equal(loss, free.loss(rollouts, num_tokens)[0])
-    # By hand, one row at a time, from the logits of the whole model.
-    total = torch.zeros(())
-    for rollout in rollouts:
-        ids = rollout.completion.token_ids
-        log_p, log_q = (log_probabilities(policy, prompt, ids) for prompt in views_of(rollout))
-        if support.type != "full":
-            kept = log_p.topk(support.k).indices
-            log_p, log_q = (log.gather(-1, kept).log_softmax(-1) for log in (log_p, log_q))
-        total = total + (log_p.exp() * (log_p - log_q)).sum()
-    torch.testing.assert_close(loss, total / num_tokens)
-    assert loss > 0
-
-
-def views_of(rollout: Any) -> tuple[Any, Any]:
-    return rollout.teacher_ids, rollout.student_ids
-
-
-def log_probabilities(policy: Policy, prompt: Any, completion: Any) -> torch.Tensor:
-    with torch.no_grad():
-        logits = policy.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
-    return logits[len(prompt) - 1 : -1].log_softmax(-1)
 
 
 def test_a_run_with_a_grammar_samples_rubrics_and_its_weights_move(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """vLLM over HTTP, against a server on loopback that answers as vLLM does, without vLLM."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from tests.support.scripted_server import NAME, ScriptedServer
+from tests.support.scripted_server import ScriptedServer
 from tests.support.tiny import tiny_folder
 from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 
@@ -24,18 +22,17 @@ from rcsd.engines.vllm_requests import (
     policy_log_q,
     request_seed,
     sampling_fields,
-    top_k_tokens,
 )
 from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.policy import Policy, load_policy
-from rcsd.runs import RunFolder
 from rcsd.training.prefetch import Prefetch
 from rcsd.training.trainer import run
-from rcsd.types import Decoding
+from rcsd.types import Completion, Decoding
 
 PROMPTS = [[5, 6, 7], [8, 9], [5, 6, 7], [10, 11, 12, 13], [5, 6, 7]]
 DECODING = Decoding(max_tokens=6, temperature=1.0)
+Make = Callable[..., VllmServer]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +47,25 @@ def server(folder: str) -> Iterator[ScriptedServer]:
     served.close()
 
 
+@pytest.fixture
+def make(server: ScriptedServer, folder: str, tmp_path: Path) -> Make:
+    """Builds engines of the server, each with a policy of its own that has moved by a seed."""
+
+    def build(seed: int = 1, training: dict[str, Any] = LORA, **changes: Any) -> VllmServer:
+        policy = moved(policy_in(folder, training), seed)
+        return VllmServer(policy, section(server, tmp_path, **changes), first_pause=0.01)
+
+    return build
+
+
 @pytest.fixture(scope="module")
 def ready(
     folder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ScriptedServer, VllmServer]]:
     """A server and an engine that is at its first version, for tests that change neither."""
     served = ScriptedServer(folder)
-    made = engine(served, tmp_path_factory.mktemp("ready"), policy_in(folder), batch_size=1)
+    chosen = section(served, tmp_path_factory.mktemp("ready"), batch_size=1)
+    made = VllmServer(policy_in(folder), chosen, first_pause=0.01)
     made.sync(0)
     yield served, made
     served.close()
@@ -79,17 +88,9 @@ def section(server: ScriptedServer, tmp_path: Path, **changes: Any) -> config.Vl
     return config.VllmServer.model_validate({**tree, "patience_seconds": 5, **changes})
 
 
-def engine(
-    server: ScriptedServer,
-    tmp_path: Path,
-    policy: Policy,
-    **changes: Any,
-) -> VllmServer:
-    return VllmServer(policy, section(server, tmp_path, **changes), first_pause=0.01)
-
-
-def contextless(policy: Policy, prompt: list[int], ids: tuple[int, ...], t: float) -> list[float]:
-    return policy_log_q(policy, prompt, ids, t, nullcontext)
+def assert_by_present_weights(made: VllmServer, said: Completion) -> None:
+    own = policy_log_q(made.policy, PROMPTS[0], said.token_ids, 1.0)
+    assert said.log_q == pytest.approx(own, abs=1e-5)
 
 
 # What is asked for
@@ -110,37 +111,31 @@ def test_a_request_says_every_field_that_a_model_could_fill_with_habits_of_its_o
         "logprobs": 0, "ignore_eos": True, "stop_token_ids": [1, 2],
     }  # fmt: skip
     assert sampling_fields(Decoding(7), 3, (1,))["temperature"] == 0
-
-
-@pytest.mark.parametrize("temperature", [0.005, 2.5])
-def test_a_temperature_that_vllm_would_change_or_refuse_is_refused(temperature: float) -> None:
-    with pytest.raises(ConfigError, match=r"vLLM samples from 0.01 to 2.0"):
-        sampling_fields(Decoding(7, temperature), 3, (1,))
+    for temperature in (0.005, 2.5):
+        with pytest.raises(ConfigError, match=r"vLLM samples from 0.01 to 2.0"):
+            sampling_fields(Decoding(7, temperature), 3, (1,))
 
 
 @pytest.mark.parametrize(
-    ("decoding", "raw", "processed"),
+    ("decoding", "kept"),
     [
-        (Decoding(5), True, True),
-        (Decoding(5, 1.0), True, True),
-        (Decoding(5, 0.7), False, True),
-        (Decoding(5, 1.0, top_p=0.9), True, False),
-        (Decoding(5, 1.0, top_k=20), True, False),
-        (Decoding(5, 1.0, regex="a+"), False, False),
+        (Decoding(5), True),
+        (Decoding(5, 0.7), True),
+        (Decoding(5, 1.0, top_p=0.9), False),
+        (Decoding(5, 1.0, top_k=20), False),
+        (Decoding(5, 1.0, regex="a+"), False),
     ],
 )
 def test_log_probabilities_are_kept_only_where_they_are_those_of_the_whole_vocabulary(
-    decoding: Decoding, raw: bool, processed: bool
+    decoding: Decoding, kept: bool
 ) -> None:
-    assert has_log_q(decoding, "raw_logprobs") is raw
-    assert has_log_q(decoding, "processed_logprobs") is processed
+    assert has_log_q(decoding) is kept
 
 
 def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    policy = moved(policy_in(folder), 1)
-    made = engine(server, tmp_path, policy)
+    made = make()
     made.sync(3)
     server.asked.clear()
     completions = made.sample(PROMPTS, DECODING, seed=7)
@@ -148,38 +143,37 @@ def test_prompts_and_completions_are_token_ids_and_the_text_is_the_policys_own(
     assert sorted(body["prompt"] for body in sent) == sorted(PROMPTS)
     assert {body["seed"] for body in sent} == {request_seed(7, n) for n in range(5)}
     assert len({body["cache_salt"] for body in sent}) == 1
-    assert len(server.adapters) == 1
     assert {body["model"] for body in sent} == set(server.adapters)
-    for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.text == policy.tokenizer.decode(
-            list(completion.token_ids), skip_special_tokens=True
-        )
+    decode = made.policy.tokenizer.decode
+    for completion in completions:
+        ids = list(completion.token_ids)
+        assert completion.text == decode(ids, skip_special_tokens=True)
         assert completion.version == 3
-        own = contextless(policy, prompt, completion.token_ids, 1.0)
-        assert completion.log_q == pytest.approx(own, abs=1e-5)
+    assert_by_present_weights(made, completions[0])
 
 
 def test_sharing_prompts_out_among_engines_and_batches_changes_no_draw(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make, tmp_path: Path
 ) -> None:
-    policy = moved(policy_in(folder), 1)
-    whole = engine(server, tmp_path, policy)
-    other = engine(server, tmp_path, policy, batch_size=1)
-    whole.sync(0)
-    other.sync(0)
+    whole = make()
+    policy, chosen = whole.policy, section(server, tmp_path, batch_size=1)
+    other = VllmServer(policy, chosen, is_main=False, first_pause=0.01)
+    whole.sync(5)
+    loads = len(server.bodies("/v1/load_lora_adapter"))
+    other.sync(5)  # another process knows the version's name, and writes nothing
+    assert len(server.bodies("/v1/load_lora_adapter")) == loads
     all_of_them = whole.sample(PROMPTS, DECODING, seed=7)
     assert len({c.token_ids for c in (all_of_them[0], all_of_them[2], all_of_them[4])}) > 1
     shared = other.sample(PROMPTS[:2], DECODING, seed=7)
     shared += other.sample(PROMPTS[2:], DECODING, seed=7, first=2)
-    assert [c.token_ids for c in shared] == [c.token_ids for c in all_of_them]
+    assert shared == all_of_them
     assert whole.sample(PROMPTS, DECODING, seed=8) != all_of_them
 
 
 def test_a_language_is_sent_as_it_is_and_a_server_that_refuses_it_is_quoted(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    ready: tuple[ScriptedServer, VllmServer],
 ) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
-    made.sync(0)
+    server, made = ready
     [said] = made.sample(PROMPTS[:1], Decoding(4, 1.0, regex="[a-c]+"), seed=0)
     assert server.bodies("/v1/completions")[-1]["structured_outputs"] == {"regex": "[a-c]+"}
     assert said.log_q == ()
@@ -188,133 +182,34 @@ def test_a_language_is_sent_as_it_is_and_a_server_that_refuses_it_is_quoted(
         made.sample(PROMPTS[:1], Decoding(4, 1.0, regex="(?=a)"), seed=0)
 
 
-@pytest.mark.parametrize("mode", ["raw_logprobs", "processed_logprobs"])
-def test_what_the_servers_log_probabilities_mean_is_found_out(
-    folder: str, tmp_path: Path, mode: str
-) -> None:
-    server = ScriptedServer(folder, mode)
-    try:
-        policy = moved(policy_in(folder), 1)
-        made = engine(server, tmp_path, policy)
-        made.sync(0)
-        [said] = made.sample(PROMPTS[:1], Decoding(5, 0.5), seed=0)
-        own = contextless(policy, PROMPTS[0], said.token_ids, 0.5)
-        assert said.log_q == (() if mode == "raw_logprobs" else pytest.approx(own, abs=1e-5))
-    finally:
-        server.close()
-
-
 # Versions
 
 
-def test_each_version_of_an_adapter_has_its_own_name_and_older_ones_go(
-    server: ScriptedServer, folder: str, tmp_path: Path
+@pytest.mark.parametrize("training", [LORA, FULL])
+def test_samples_follow_each_version_and_older_ones_go(
+    server: ScriptedServer, make: Make, tmp_path: Path, training: dict[str, Any]
 ) -> None:
-    policy = policy_in(folder)
     before = {name: value.clone() for name, value in server.base.state_dict().items()}
-    made = engine(server, tmp_path, policy)
+    made = make(training=training)
     for version in range(4):
         made.sync(version)
         [said] = made.sample(PROMPTS[:1], Decoding(6), seed=0)
-        own = contextless(policy, PROMPTS[0], said.token_ids, 1.0)
+        assert_by_present_weights(made, said)
         assert said.version == version
-        assert said.log_q == pytest.approx(own, abs=1e-5)
-        moved(policy, version)
-    assert [name.rsplit("-", 1)[1] for name in server.adapters] == ["2", "3"]
-    assert sorted(p.name for p in (tmp_path / "shared").glob("rcsd-*")) == sorted(server.adapters)
-    assert all(torch.equal(v, before[n]) for n, v in server.base.state_dict().items())
-    assert server.bodies("/collective_rpc") == []
+        moved(made.policy, version)
+    kept = sorted(path.name for path in (tmp_path / "shared").glob("rcsd-*"))
+    assert [name.rsplit("-", 1)[1] for name in kept] == ["2", "3"]
+    if training is LORA:
+        assert sorted(server.adapters) == kept
+        assert all(torch.equal(v, before[n]) for n, v in server.base.state_dict().items())
+        assert server.bodies("/collective_rpc") == []
 
 
-def test_another_process_knows_the_versions_name_and_writes_nothing(
-    server: ScriptedServer, folder: str, tmp_path: Path
+@pytest.mark.parametrize("training", [LORA, FULL])
+def test_a_server_that_was_started_again_ends_the_run_until_weights_are_pushed_again(
+    server: ScriptedServer, make: Make, training: dict[str, Any]
 ) -> None:
-    policy = moved(policy_in(folder), 1)
-    main = engine(server, tmp_path, policy)
-    other = VllmServer(policy, section(server, tmp_path), is_main=False, first_pause=0.01)
-    main.sync(5)
-    loads = len(server.bodies("/v1/load_lora_adapter"))
-    other.sync(5)
-    assert len(server.bodies("/v1/load_lora_adapter")) == loads
-    shared = other.sample(PROMPTS[2:], DECODING, seed=7, first=2)
-    assert shared == main.sample(PROMPTS, DECODING, seed=7)[2:]
-
-
-def test_a_server_that_has_lost_its_adapter_gets_it_again(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = moved(policy_in(folder), 1)
-    made = engine(server, tmp_path, policy)
-    made.sync(0)
-    said = made.sample(PROMPTS, DECODING, seed=7)
-    server.restart()
-    with pytest.warns(RuntimeWarning, match="has lost rcsd-.*-0"):
-        assert made.sample(PROMPTS, DECODING, seed=7) == said
-
-
-def test_a_server_that_loses_its_adapter_time_and_again_ends_the_run(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
-    made.sync(0)
-    lost = (404, '{"error": {"message": "The model does not exist."}}')
-    listed = (200, json.dumps({"data": [{"id": next(iter(server.adapters))}]}))
-    server.faults.extend([lost, listed] * 3)
-    with pytest.raises(RunError, match=r"has lost rcsd-.*-0 3 times in a row"):
-        made.sample(PROMPTS[:1], DECODING, seed=7)
-
-
-def test_what_an_earlier_run_left_is_not_taken_for_this_ones(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    first = engine(server, tmp_path, moved(policy_in(folder), 1))
-    first.sync(0)
-    [old] = first.sample(PROMPTS[:1], Decoding(6), seed=0)
-    policy = moved(policy_in(folder), 2)
-    second = engine(server, tmp_path, policy)
-    second.sync(0)
-    [said] = second.sample(PROMPTS[:1], Decoding(6), seed=0)
-    assert said.log_q == pytest.approx(
-        contextless(policy, PROMPTS[0], said.token_ids, 1.0), abs=1e-5
-    )
-    assert said.log_q != old.log_q
-    salts = {body["cache_salt"] for body in server.bodies("/v1/completions")}
-    assert len(salts) == 2
-
-
-def test_an_adapter_that_the_server_refuses_is_an_error_that_says_how_to_start_it(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    made = engine(server, tmp_path, policy_in(folder))
-    listed = (200, json.dumps({"data": []}))
-    server.faults.extend([listed, (500, "LoRA rank 4 is greater than max_lora_rank 2"), listed])
-    with pytest.raises(RunError, match=r"max_lora_rank 2.*Start the server with --enable-lora"):
-        made.sync(0)
-
-
-def test_all_weights_are_handed_over_and_a_restart_is_noticed(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = policy_in(folder, FULL)
-    made = engine(server, tmp_path, policy)
-    for version in range(4):
-        made.sync(version)
-        moved(policy, version)
-    made.sync(4)
-    said = made.sample(PROMPTS, DECODING, seed=7)
-    own = contextless(policy, PROMPTS[0], said[0].token_ids, 1.0)
-    assert said[0].log_q == pytest.approx(own, abs=1e-5)
-    assert len(list((tmp_path / "shared").glob("rcsd-*"))) == 2
-    server.restart()
-    with pytest.warns(RuntimeWarning, match="has lost rcsd-.*-4"):
-        assert made.sample(PROMPTS, DECODING, seed=7) == said
-
-
-def test_samples_of_weights_that_a_restart_brought_back_are_thrown_away(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = moved(policy_in(folder, FULL), 1)
-    made = engine(server, tmp_path, policy, batch_size=1)
+    made = make(training=training, batch_size=1)
     made.sync(1)
     said = made.sample(PROMPTS, DECODING, seed=7)
 
@@ -323,98 +218,52 @@ def test_samples_of_weights_that_a_restart_brought_back_are_thrown_away(
         return answer
 
     server.faults.extend([None, None, restarting])
-    with pytest.warns(RuntimeWarning, match="has lost"):
-        assert made.sample(PROMPTS, DECODING, seed=7) == said
+    for _ in range(2):  # in the middle of sampling, and before it
+        with pytest.raises(RunError, match=r"started again, go on with --resume"):
+            made.sample(PROMPTS, DECODING, seed=7)
+    made.sync(1)
+    assert made.sample(PROMPTS, DECODING, seed=7) == said
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_ones(
+    server: ScriptedServer, make: Make
+) -> None:
+    make(seed=1).sync(0)
+    second = make(seed=2)
+    second.sync(0)
+    [said] = second.sample(PROMPTS[:1], Decoding(6), seed=0)
+    assert_by_present_weights(second, said)
+    salts = {body["cache_salt"] for body in server.bodies("/v1/completions")}
+    assert len(salts) == 2
 
 
 def test_a_server_that_does_not_take_weights_is_refused_with_what_it_needs(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    server.is_dev = False
-    made = engine(server, tmp_path, policy_in(folder, FULL))
-    with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
+    made, listed = make(), (200, json.dumps({"data": []}))
+    server.faults.extend([listed, (500, "LoRA rank 4 is greater than max_lora_rank 2"), listed])
+    with pytest.raises(RunError, match=r"max_lora_rank 2.*Start the server with --enable-lora"):
         made.sync(0)
-
-
-def test_a_server_that_keeps_the_first_head_is_refused_before_the_run(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    server.device = "cpu"
-    assert engine(server, tmp_path, policy_in(folder))
-    with pytest.raises(RunError, match="vLLM keeps the first head"):
-        engine(server, tmp_path, policy_in(folder, FULL))
+    server.is_dev = False
+    with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
+        make(training=FULL).sync(0)
 
 
 def test_weights_that_arrive_wrongly_are_refused_at_every_step(
-    server: ScriptedServer, folder: str, tmp_path: Path
+    server: ScriptedServer, make: Make
 ) -> None:
-    policy = policy_in(folder, FULL)
-    made = engine(server, tmp_path, policy)
+    made = make(training=FULL)
     made.sync(0)
-    moved(policy, 1)
+    moved(made.policy, 1)
     server.faults.append((200, '{"results": [null]}'))  # of /collective_rpc: says yes, does nothing
     with pytest.raises(RunError, match=r"differ by .* nats per token .*above engine.max_gap_nats"):
         made.sync(1)
 
 
-def test_a_folder_belongs_to_one_run(server: ScriptedServer, folder: str, tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run(make: Make, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
-    with (
-        FileLock(tmp_path / "shared" / ".lock"),
-        pytest.raises(RunError, match="another run has"),
-    ):
-        engine(server, tmp_path, policy_in(folder))
-
-
-# A server that is away
-
-
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [(503, "starting"), (502, ""), (500, "oops")],
-        [(429, "slow down", {"Retry-After": "1"})],
-        ["drop", "drop"],
-    ],
-)
-def test_a_server_that_is_away_for_a_while_is_asked_again(
-    ready: tuple[ScriptedServer, VllmServer], faults: list[Any]
-) -> None:
-    server, made = ready
-    said = made.sample(PROMPTS[:2], DECODING, seed=7)
-    server.faults.extend(faults)
-    began = time.monotonic()
-    assert made.sample(PROMPTS[:2], DECODING, seed=7) == said
-    assert (time.monotonic() - began >= 1) == (faults[0][0] == 429)
-
-
-def test_a_server_that_does_not_answer_in_time_is_asked_again(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    made = engine(server, tmp_path, policy_in(folder), read_timeout_seconds=0.3)
-    made.sync(0)
-    server.faults.append("hang")
-    assert len(made.sample(PROMPTS[:1], DECODING, seed=7)) == 1
-
-
-def test_a_server_that_stays_away_ends_the_run_with_what_was_tried(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    made = engine(server, tmp_path, policy_in(folder), patience_seconds=0.2)
-    made.sync(0)
-    server.faults.extend([(503, "starting")] * 50)
-    expected = (
-        r"/v1/completions: no answer after \d+ attempts in 0 seconds, the last: 503: starting"
-    )
-    with pytest.raises(RunError, match=expected):
-        made.sample(PROMPTS[:1], DECODING, seed=7)
-
-
-def test_no_server_at_all_is_an_error_at_the_start(folder: str, tmp_path: Path) -> None:
-    gone = ScriptedServer(folder)
-    gone.close()
-    with pytest.raises(RunError, match=r"ConnectError.*engine.url is right"):
-        engine(gone, tmp_path, policy_in(folder), patience_seconds=0.1)
+    with FileLock(tmp_path / "shared" / ".lock"), pytest.raises(RunError, match="another run has"):
+        make()
 
 
 # A server that answers garbage
@@ -429,18 +278,14 @@ def first(**changes: Any) -> Callable[[Any], Any]:
     ("fault", "problem"),
     [
         ((200, "<html>login</html>"), "the answer is not a vLLM server's: Invalid JSON"),
-        ((200, "[]"), "not a vLLM server's"),
         ((200, '{"model": "x"}'), "Field required at choices"),
-        (first(token_ids=None), r"at choices\.0\.token_ids"),
         (first(token_ids=[5, 10**6, 5, 5, 5, 5]), "the token 1000000, and the vocabulary has"),
-        (first(token_ids=[5, 5]), "log-probabilities of other tokens"),
-        (first(logprobs=None), "none were told"),
+        (first(logprobs=None), "none returned"),
         (
             first(token_ids=[5, 5], logprobs={"token_logprobs": [-1, -1]}),
             "ended a completion after 2 tokens without an end token, where 6",
         ),
         (lambda said: said | {"choices": said["choices"] * 2}, "2 completions in place of one"),
-        (lambda said: said | {"choices": []}, "0 completions"),
         (lambda said: said | {"model": "other"}, "model other answered a request to"),
         ((400, '{"error": "no"}'), "refused with 400"),
     ],
@@ -454,49 +299,44 @@ def test_garbage_ends_the_run_and_is_named(
         made.sample(PROMPTS[:1], DECODING, seed=7)
 
 
-def test_probabilities_that_are_no_numbers_are_the_policys_fault_and_not_the_servers(
-    ready: tuple[ScriptedServer, VllmServer],
-) -> None:
-    policy = ready[1].policy
-    with pytest.raises(FloatingPointError, match="not numbers"):
-        checked_completion([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
-
-
-def test_what_goes_on_after_an_end_token_was_sampled_by_other_rules(
+def test_completions_that_cannot_have_been_sampled_so_are_refused(
     ready: tuple[ScriptedServer, VllmServer],
 ) -> None:
     policy = ready[1].policy
     end = policy.end_ids[0]
     assert checked_completion([5, end], [], Decoding(4), policy, 0).finished
+    with pytest.raises(FloatingPointError, match="not numbers"):
+        checked_completion([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
     with pytest.raises(RunError, match="went on after an end token"):
         checked_completion([5, end, 5], [], Decoding(4), policy, 0)
     with pytest.raises(RunError, match="returned 1 log-probabilities of 2 tokens"):
         checked_completion([5, 6], [-1.0], Decoding(2), policy, 0)
 
 
+def test_a_server_that_is_away_for_a_while_is_asked_again(
+    ready: tuple[ScriptedServer, VllmServer],
+) -> None:
+    server, made = ready
+    said = made.sample(PROMPTS[:2], DECODING, seed=7)
+    server.faults.extend([(503, "starting"), (500, "oops"), "drop"])
+    assert made.sample(PROMPTS[:2], DECODING, seed=7) == said
+
+
 # At the start
 
 
-def test_a_server_of_other_weights_is_refused(server: ScriptedServer, tmp_path: Path) -> None:
-    other = tiny_folder(tmp_path / "other", seed=1)
+def test_a_server_of_other_weights_or_other_log_probabilities_is_refused(
+    server: ScriptedServer, make: Make, tmp_path: Path
+) -> None:
+    other = policy_in(tiny_folder(tmp_path / "other", seed=1))
     with pytest.raises(RunError, match="it has other weights, another tokenizer or another prec"):
-        engine(server, tmp_path, policy_in(other))
-
-
-def test_a_server_of_another_tokenizer_is_refused(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    server.faults.extend([None, (200, '{"tokens": [1, 2]}')])
-    with pytest.raises(RunError, match=r"base has another tokenizer than model.path"):
-        engine(server, tmp_path, policy_in(folder))
-
-
-def test_a_server_of_other_models_is_refused(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    with pytest.raises(RunError, match="serves base, not mine"):
-        engine(server, tmp_path, policy_in(folder), model="mine")
-    assert engine(server, tmp_path, policy_in(folder), model=NAME)
+        VllmServer(other, section(server, tmp_path), first_pause=0.01)
+    server.mode = "raw_logprobs"
+    with pytest.raises(RunError, match="without --logprobs-mode processed_logprobs"):
+        make()
+    server.faults.append((200, '{"data": []}'))
+    with pytest.raises(RunError, match="serves no base model"):
+        make()
 
 
 def test_a_server_with_too_little_room_is_refused_before_the_run(
@@ -510,14 +350,12 @@ def test_a_server_with_too_little_room_is_refused_before_the_run(
         VllmServer(policy, chosen, longest=5000)
 
 
-def test_the_key_is_sent_and_named_by_its_variable_alone(
-    server: ScriptedServer, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_key_is_sent_and_written_nowhere(
+    server: ScriptedServer, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"api_key_variable": "SERVER_KEY"}
-    with pytest.raises(ConfigError, match="SERVER_KEY is not set"):
-        engine(server, tmp_path, policy_in(folder), **changes)
     monkeypatch.setenv("SERVER_KEY", "sesame")
-    made = engine(server, tmp_path, policy_in(folder), patience_seconds=0.1, **changes)
+    made = make(patience_seconds=0.1, **changes)
     assert {key for _, _, key in server.asked} == {"Bearer sesame"}
     assert "sesame" not in section(server, tmp_path, **changes).model_dump_json()
     server.faults.extend([(503, "")] * 50)
@@ -528,77 +366,11 @@ def test_the_key_is_sent_and_named_by_its_variable_alone(
 
 @pytest.mark.parametrize(
     ("url", "problem"),
-    [
-        ("gpu7:8000", "expected an address"),
-        ("http://me:secret@gpu7:8000", "holds a secret"),
-        ("http://gpu7:8000?key=secret", "holds a secret"),
-        ("http://gpu7:8000?a=b", "without a user or a query"),
-        ("http://gpu7:8000/v1", "leave /v1 out"),
-    ],
+    [("http://me:secret@gpu7:8000", "holds a secret"), ("http://gpu7:8000/v1", "leave /v1 out")],
 )
 def test_an_address_that_would_not_do_is_refused(tmp_path: Path, url: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         config.VllmServer(type="vllm_server", url=url, shared_folder=tmp_path)
-
-
-# The teacher's likeliest tokens
-
-
-def test_the_actual_token_goes_where_it_is_not_among_the_likeliest() -> None:
-    assert top_k_tokens({7: -9.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
-    assert top_k_tokens({4: -1.0, 3: -0.5}, 4, 2) == ((3, 4), (-0.5, -1.0))
-    # As likely as the last of them, and left out all the same.
-    assert top_k_tokens({7: -1.0, 3: -0.5, 4: -1.0}, 7, 2) == ((3, 4), (-0.5, -1.0))
-
-
-@pytest.mark.parametrize("said", [{}, {3: -0.5, 4: -1.0}, {7: -1.0}, {7: -1, 3: -1, 4: -1, 5: -1}])
-def test_other_than_k_likeliest_tokens_are_refused(said: dict[int, float]) -> None:
-    with pytest.raises(RunError, match="not the 2 likeliest"):
-        top_k_tokens(said, 7, 2)
-
-
-def test_likeliest_tokens_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(FloatingPointError):
-        top_k_tokens({7: float("nan"), 3: -1.0}, 7, 2)
-
-
-def test_the_engines_likeliest_tokens_are_the_base_models(
-    server: ScriptedServer, folder: str, tmp_path: Path
-) -> None:
-    policy = moved(policy_in(folder), 1)
-    made = engine(server, tmp_path, policy)
-    made.sync(0)
-    completions = [[20, 21, 22], [30]]
-    said = made.top_k(PROMPTS[:2], completions, 5)
-    for prompt, completion, places in zip(PROMPTS, completions, said, strict=False):
-        with torch.no_grad(), policy.model.disable_adapter():
-            ids_1L = torch.tensor([prompt + completion])
-            logits_LV = policy.model(input_ids=ids_1L).logits[0, len(prompt) - 1 : -1]
-        value_TK, id_TK = logits_LV.log_softmax(-1).topk(5)
-        assert [ids for ids, _ in places] == [tuple(row) for row in id_TK.tolist()]
-        assert [list(v) for _, v in places] == [
-            pytest.approx(r, abs=1e-5) for r in value_TK.tolist()
-        ]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"prompt_logprobs": None}, {"prompt_logprobs": [None, None]}, {"prompt_logprobs": [None] * 5}],
-)
-def test_log_probabilities_that_a_cache_has_swallowed_are_missed(
-    ready: tuple[ScriptedServer, VllmServer], changes: dict[str, Any]
-) -> None:
-    server, made = ready
-    server.faults.append(first(**changes))
-    with pytest.raises(RunError, match="prompt_logprobs of other tokens than were sent"):
-        made.top_k([[5, 6, 7]], [[8, 9]], 3)
-
-
-def test_more_tokens_than_the_server_tells_are_refused(
-    ready: tuple[ScriptedServer, VllmServer],
-) -> None:
-    with pytest.raises(RunError, match="greater than max allowed: 20"):
-        ready[1].top_k([[5, 6, 7]], [[8, 9]], 21)
 
 
 # Whole runs
@@ -617,39 +389,27 @@ def served(server: ScriptedServer, tmp_path: Path, name: str, **changes: Any) ->
     return settings(tmp_path, name, **(defaults | changes))
 
 
-def test_a_run_learns_from_what_the_server_samples_by_each_steps_weights(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    rows = trajectory(run(served(server, tmp_path, "run")))
-    assert len(rows) == 3
-    assert all(row["engine/log_q_gap_nats_mean"] < 1e-4 for row in rows)
-    assert all(0 <= row["engine/kl_nats_mean"] < 1e-6 for row in rows)
-    assert rows[0]["loss/divergence_nats_mean"] != rows[2]["loss/divergence_nats_mean"]
-
-
-def test_a_killed_and_resumed_run_equals_an_unbroken_one(
+def test_a_run_follows_each_steps_weights_and_resumed_after_a_restart_equals_an_unbroken_one(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     whole = run(served(server, tmp_path, "whole", steps=4))
+    rows = trajectory(whole)
+    assert all(row["engine/log_q_gap_nats_mean"] < 1e-4 for row in rows)
+    assert all(0 <= row["engine/kl_nats_mean"] < 1e-6 for row in rows)
+    assert rows[0]["loss/divergence_nats_mean"] != rows[2]["loss/divergence_nats_mean"]
     run_until_killed(served(server, tmp_path, "broken", steps=4))
     server.restart()
     resumed = run(served(server, tmp_path, "broken", steps=4), resume=True)
-    assert trajectory(resumed) == trajectory(whole)
+    assert trajectory(resumed) == rows
     assert resumed.completions() == whole.completions()
 
 
-def test_with_overlap_completions_lag_by_a_step_and_are_those_of_the_weights_before(
+def test_completions_that_lag_are_learned_from_end_the_run_or_are_weighted(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    folder: RunFolder = run(served(server, tmp_path, "ahead", overlap=True))
-    rows = trajectory(folder)
+    rows = trajectory(run(served(server, tmp_path, "ahead", overlap=True)))
     assert [row["completion/lag_steps_max"] for row in rows] == [0, 1, 1]
     assert rows[0]["engine/log_q_gap_nats_mean"] < 1e-4 < rows[1]["engine/log_q_gap_nats_mean"]
-
-
-def test_stale_completions_end_the_run_or_are_weighted(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
     strict: dict[str, Any] = {"max_lag_steps": 0}
     with pytest.raises(RunError, match=r"step 2: the engine sampled by the weights of step 0"):
         run(served(server, tmp_path, "refused", overlap=True, engine=strict))
@@ -657,60 +417,6 @@ def test_stale_completions_end_the_run_or_are_weighted(
     rows = trajectory(run(served(server, tmp_path, "weighted", overlap=True, engine=weighted)))
     assert "engine/importance_weight_mean" not in rows[0]
     assert all(0 < row["engine/importance_weight_mean"] <= 1.1 for row in rows[1:])
-
-
-def test_an_engine_that_scores_for_the_teacher_leaves_the_loss_as_it_is(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    method = {"type": "distill", "temperature": 0.7, "support": {"type": "teacher_top_k", "k": 5}}
-    own = trajectory(run(served(server, tmp_path, "own", method=method)))
-    teacher = {"type": "frozen", "scored_by": "engine"}
-    theirs = trajectory(run(served(server, tmp_path, "theirs", method=method, teacher=teacher)))
-    for a, b in zip(own, theirs, strict=True):
-        a.pop("teacher/end_probability_mean")
-        # Another k likeliest tokens are looked at for the overlap.
-        a.pop("teacher/top_k_overlap_share")
-        b.pop("teacher/top_k_overlap_share")
-        assert b == pytest.approx(a, rel=1e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"engine": {"type": "local"}}, "needs engine vllm or vllm_server"),
-        (
-            {"method": {"type": "distill", "support": {"type": "full"}}},
-            "it needs support .type: teacher_top_k, outside: renormalise.",
-        ),
-        (
-            {"method": {"type": "distill", "divergence": {"type": "sampled_token"}}},
-            "no sampled_tok",
-        ),
-    ],
-)
-def test_an_engine_that_cannot_say_what_the_divergence_needs_does_not_score(
-    tmp_path: Path, changes: dict[str, Any], problem: str
-) -> None:
-    teacher = {"type": "frozen", "scored_by": "engine"}
-    with pytest.raises(ConfigError, match=problem):
-        settings(tmp_path, "run", **({"engine": {"type": "vllm"}, "teacher": teacher} | changes))
-
-
-def test_an_engine_does_not_score_for_full_fine_tuning(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    model = {"path": server.folder, "training": FULL}
-    teacher = {"type": "frozen", "scored_by": "engine"}
-    with pytest.raises(ConfigError, match="full fine-tuning replaces"):
-        run(served(server, tmp_path, "run", model=model, teacher=teacher))
-
-
-@pytest.mark.parametrize("kind", ["hf", "vllm"])
-def test_an_engine_that_draws_from_the_processs_numbers_does_not_overlap(
-    tmp_path: Path, kind: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"overlap: engine {kind} draws"):
-        settings(tmp_path, "run", overlap=True, engine={"type": kind})
 
 
 def test_an_engine_ahead_of_a_server_copies_no_policy(

@@ -63,15 +63,17 @@ def test_the_command_prints_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     base = made(tmp_path / "base", [0, math.nan, 0, 1])
-    new = made(tmp_path / "new", [1, 1, 0, 1], "other")
-    words = ["compare", str(base), str(new)]
+    new = [made(tmp_path / f"s{n}", [1, 1, 0, n], f"s{n}", seed=n) for n in (0, 1)]
+    words = ["compare", f"base={base}", f"new={new[0]},{new[1]}"]
     code, out, _ = said(monkeypatch, capsys, *words)
     assert code == 0
     out = " ".join(out.split())
+    assert "metric base new (2 seeds) compared left out" in out
     assert "completions without a value: base: 1. Over all 4 questions" in out
-    assert "base between 0.250 and 0.500; new - base between +0.250 and +0.500" in out
-    code, out, _ = said(monkeypatch, capsys, *words, "--format", "json")
-    metrics = {row["metric"]: row for row in json.loads(out)["metrics"]}
+    assert "base between 0.250 and 0.500; new - base between +0.125 and +0.375" in out
+    said(monkeypatch, capsys, *words, "--json", str(tmp_path / "compared.json"))
+    compared = json.loads((tmp_path / "compared.json").read_text())
+    metrics = {row["metric"]: row for row in compared["metrics"]}
     bounds = {"arm": "base", "low": 0.25, "high": 0.5, "num_unscored": 1}
     assert metrics["score"]["bounds"]["means"][0] == bounds
     assert metrics["accuracy"]["bounds"] is None

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rcsd.errors import DataError
 from rcsd.evaluation.bounds import question_values
@@ -58,13 +56,6 @@ def test_a_question_has_the_mean_of_its_completions():
     assert question_values(rows, "score_avg@2") == {"a": 0.75, "b": 0.0}
     assert question_values(rows, "accuracy_avg@2") == {"a": 0.5, "b": 1.0}
     assert question_values(scored(0.25, 1), "score") == {"q0": 0.25, "q1": 1.0}
-
-
-def test_pass_at_k_counts_right_answers():
-    rows = [row("a", right=right) for right in (True, False, False, False)]
-    assert question_values(rows, "pass@1") == pytest.approx({"a": 1 / 4})
-    assert question_values(rows, "pass@2") == pytest.approx({"a": 1 / 2})
-    assert question_values(rows, "pass@4") == {"a": 1.0}
 
 
 @pytest.mark.parametrize("metric", ["accuracy_avg@2", "pass@2"])
@@ -187,59 +178,21 @@ def test_pass_at_k_is_compared_only_where_it_is_asked_for():
     sets = [answered(num_samples=2, a=[BAD, GOOD], b=[GOOD, GOOD])]
     names = ["score", "accuracy", "score_avg@2", "accuracy_avg@2"]
     assert [of.metric for of in compare_sets(sets, []).metrics] == names
-    found = compare_sets(sets, [("b", "a")], ["pass@2"])
-    assert [of.metric for of in found.metrics] == ["pass@2"]
-    assert found.metrics[0].compared.differences[0].interval.mean == 0.5
-
-
-def test_json_holds_every_interval_beside_its_names():
-    plain = compare_sets([answered(a=[BAD, BAD], b=[GOOD, GOOD])], [("b", "a")]).json()
-    assert list(plain) == ["metrics", "criteria", "num_untitled_criteria"]
-    first = plain["metrics"][0]
-    interval = {"mean": 1, "low": 1, "high": 1, "n": 2}
-    assert (first["set"], first["metric"]) == ("own", "score")
-    assert first["means"][1] == {"arm": "b", "num_seeds": 1, **interval}
-    assert first["differences"] == [
-        {"left": "b", "right": "a", "p_value": 0.5, "holm_p_value": 1.0, **interval}
-    ]
-    assert (first["num_compared"], first["num_left_out"]) == (2, 0)
-    assert plain["criteria"][0]["criterion"] == "value"
-    assert plain["criteria"][0]["violation"] is False
-
-
-# Laws
-
-SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6)
-
-
-@given(SCORES)
-def test_the_other_way_round_a_difference_has_the_other_sign(pairs: list[tuple[float, float]]):
-    left, right = (scored(*column) for column in zip(*pairs, strict=True))
-    found = compare_arms({"a": [left], "b": [right]}, "score", [("a", "b"), ("b", "a")])
-    there, back = found.differences
-    assert there.interval.mean == pytest.approx(-back.interval.mean)
-    assert there.p_value == pytest.approx(back.p_value)
-    means = [mean.interval.mean for mean in found.means]
-    assert there.interval.mean == pytest.approx(means[0] - means[1])
+    [found] = compare_sets(sets, [("b", "a")], ["pass@2"]).metrics
+    assert found.compared.differences[0].interval.mean == 0.5
+    with pytest.raises(DataError, match="'f1'; there are score, accuracy"):
+        compare_sets(sets, [], ["f1"])
 
 
 # Errors
 
 
-def test_other_questions_are_refused():
+def test_other_questions_and_tags_that_a_question_lacks_are_refused():
     for other in (scored(1), [*reversed(scored(1, 1))]):
         with pytest.raises(ValueError, match="'b' has other questions, or another order"):
             compare_arms({"a": [scored(1, 1)], "b": [other]}, "score")
-
-
-def test_a_tag_that_a_question_lacks_is_named():
     with pytest.raises(DataError, match=r"tags\.topic.*example 'q0'.*it has template"):
         compare_arms({"a": [scored(1)]}, "score", cluster_by="topic")
-
-
-def test_a_metric_that_there_is_not_names_those_that_there_are():
-    with pytest.raises(DataError, match="'f1'; there are score, accuracy"):
-        compare_sets([answered(a=[GOOD])], [], ["f1"])
 
 
 def test_arms_with_several_seeds_each_need_as_many():

@@ -1,6 +1,5 @@
 """Folders of evaluations: what is written, read, summed up, made arms of, and refused."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_cli import said
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -79,8 +77,6 @@ def test_a_summary_has_means_intervals_and_counts():
     score = found["metrics"]["score"]
     assert score["num_left_out"] == 1
     assert score["by_question"] == {"mean": pytest.approx(2 / 3), "low": 0.0, "high": 1.0, "n": 3}
-    # Templates (1, 0) and (1): resampled means 1/2, 2/3, 1.
-    assert score["by_template"] == {"mean": pytest.approx(2 / 3), "low": 0.5, "high": 1.0, "n": 2}
     assert found["greedy"] == {
         "num_completions": 4,
         "num_unscored": 1,
@@ -91,18 +87,17 @@ def test_a_summary_has_means_intervals_and_counts():
     }
     assert "sampled" not in found
     ungraded = summarize({"own": SetAnswers(asked[3:], rows[3:], ())}, seed=0)["sets"]["own"]
-    empty = {"by_question": None, "by_template": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
+    empty = {"by_question": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
     assert ungraded["metrics"]["score"] == empty
 
 
 def test_a_summary_of_samples_has_one_value_a_question():
-    asked = [question("a1", tags={}), question("b1")]
     rows = [answer("a1", 1, True), answer("a1", 0, False), *[answer("b1", 1, True)] * 2]
-    found = summarize({"own": SetAnswers(asked, (), rows)}, seed=0)["sets"]["own"]
+    answers = SetAnswers([question("a1"), question("b1")], (), rows)
+    found = summarize({"own": answers}, seed=0)["sets"]["own"]
     means = {name: of["by_question"]["mean"] for name, of in found["metrics"].items()}
     assert means == {"score_avg@2": 0.75, "accuracy_avg@2": 0.75, "pass@1": 0.75, "pass@2": 1.0}
     assert all(of["by_question"]["n"] == 2 for of in found["metrics"].values())
-    assert all("by_template" not in of for of in found["metrics"].values())
 
 
 def test_words_of_the_command_name_arms_and_their_seeds():
@@ -117,24 +112,13 @@ def test_a_folder_reads_back_to_what_was_written(tmp_path: Path):
     assert found.sets["own"].examples == [question("q0"), question("q1")]
     assert [row.score for row in found.sets["own"].greedy] == [0, 1]
     assert [row.score for row in found.sets["own"].sampled] == [0, 0, 1, 1]
-    lines = (path / "completions.jsonl").read_text().splitlines()
-    labels = [tuple(json.loads(line)[key] for key in ("greedy", "id", "sample")) for line in lines]
-    assert labels[:2] == [(True, "q0", 0), (True, "q1", 0)]
-    assert labels[2:] == [(False, id, n) for id in ("q0", "q1") for n in (0, 1)]
 
 
-def test_seeds_of_an_arm_come_in_their_order_and_arms_share_their_sets(tmp_path: Path):
-    folders = {
-        "base": [made(tmp_path / "base")],
-        "new": [
-            made(tmp_path / "s1", [1, 1], "one", seed=1),
-            made(tmp_path / "s0", [1, 0], "zero", seed=0),
-        ],
-    }
-    [answered], notes = common_sets(read_arms(folders))
-    assert [[row.score for row in seed] for seed in answered.greedy["new"]] == [[1, 0], [1, 1]]
-    assert answered.sampled == {}
-    assert notes == []
+def test_seeds_of_an_arm_come_in_their_order(tmp_path: Path):
+    new = [made(tmp_path / f"s{n}", [1, n], str(n), seed=1 - n) for n in (0, 1)]
+    [answered], notes = common_sets(read_arms({"base": [made(tmp_path / "base")], "new": new}))
+    assert [[row.score for row in seed] for seed in answered.greedy["new"]] == [[1, 1], [1, 0]]
+    assert (answered.sampled, notes) == ({}, [])
 
 
 def test_what_differs_between_arms_is_said(tmp_path: Path):
@@ -161,22 +145,6 @@ def test_one_judge_is_the_same_wherever_it_is_asked_and_whatever_it_may_cost(tmp
     read = read_arms(folders)
     _, notes = common_sets(read)
     assert 'The arms differ in judge.model: a: "m", b: "n".' in notes
-
-
-def test_seeds_and_what_is_left_out_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    base = made(tmp_path / "base", [0, math.nan, 0])
-    new = [made(tmp_path / f"s{n}", [1, 1, n], f"s{n}", seed=n) for n in (0, 1)]
-    words = [f"base={base}", f"new={new[0]},{new[1]}"]
-    code, out, _ = said(monkeypatch, capsys, "compare", *words)
-    assert code == 0
-    out = " ".join(out.split())
-    assert "metric base new (2 seeds) compared left out" in out
-    # Question 1 is left out of score; the seeds' means are 1/2 and 1.
-    assert "score 0.000 0.750 2 1 [0.000, 0.000] [0.000, 1.000]" in out
-    assert "score new - base +0.750 [+0.000, +1.000] 0.500" in out
-    assert "by training seed where an arm has several" in out
 
 
 # Errors

@@ -195,11 +195,6 @@ def test_page_loads_nothing_and_runs_nothing(tmp_path: Path):
     assert len(text) < 150_000
 
 
-def test_a_completion_is_shown_as_it_is(tmp_path: Path):
-    structure = Structure(html_of(full_page("first\n  <b>second</b>\n\tthird"), tmp_path))
-    assert "first\n  <b>second</b>\n\tthird" in structure.words
-
-
 def test_rows_need_neither_torch_nor_the_plotting_library():
     code = (
         "import sys, rcsd.evaluation.report; assert not {'torch', 'matplotlib'} & {*sys.modules}\n"

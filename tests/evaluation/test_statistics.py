@@ -36,14 +36,6 @@ def test_interval_of_two_values_spans_them():
     assert bootstrap_interval([0, 1], level=0.4) == Interval(0.5, 0.5, 0.5, 2)
 
 
-def test_interval_of_many_coin_flips_is_the_normal_one():
-    interval = bootstrap_interval([0.0] * 300 + [1.0] * 100)
-    half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
-    assert interval.mean == 0.25
-    assert interval.low == pytest.approx(0.25 - half, abs=0.004)
-    assert interval.high == pytest.approx(0.25 + half, abs=0.004)
-
-
 def test_clusters_are_resampled_whole():
     # Two questions with four equal answers each hold two pieces of information, not eight.
     values, questions = [0, 0, 0, 0, 1, 1, 1, 1], list("aaaabbbb")
@@ -79,17 +71,13 @@ def test_sign_flip_test_counts_the_patterns():
     assert permutation_p_value([1, 2, 0], [0, 0, 1]) == pytest.approx(6 / 8)
 
 
-def test_sign_flip_test_flips_clusters_whole():
+def test_clusters_and_seeds_of_a_question_are_flipped_whole_and_no_p_value_is_zero():
     assert permutation_p_value([1, 1, 1, 1], [0] * 4) == pytest.approx(2 / 16)
     assert permutation_p_value([1, 1, 1, 1], [0] * 4, clusters=list("aabb")) == pytest.approx(2 / 4)
-
-
-def test_sampled_p_value_is_never_zero():
+    assert permutation_p_value([[1, 1], [1, 1]], [[0, 0]]) == pytest.approx(2 / 4)
     p = permutation_p_value(np.ones(60), np.zeros(60), num_resamples=999)
     assert p == pytest.approx(2 / 1000)
     assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
-    # Two seeds of two questions: 2 of 2^2 patterns of questions, not 2 of 2^4 of values.
-    assert permutation_p_value([[1, 1], [1, 1]], [[0, 0]]) == pytest.approx(2 / 4)
 
 
 def test_seeds_are_resampled_as_well_as_questions():
@@ -110,11 +98,6 @@ def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_draw
     assert bootstrap_interval(matrix, level=0.1) == Interval(0.25, 0.25, 0.25, 2)
 
 
-@pytest.mark.parametrize("matrix", [[[0.1]], [[0.1, 0.1], [0.1, 0.1]], [[0.1]] * 3])
-def test_a_matrix_without_spread_gives_a_point(matrix: list[list[float]]):
-    assert bootstrap_interval(matrix) == Interval(0.1, 0.1, 0.1, len(matrix[0]))
-
-
 def test_a_model_without_a_training_seed_is_paired_with_every_seed():
     trained, base = np.array([[1, 0.5], [0.75, 1]]), np.array([[0.25, 0.5]])
     found = paired_difference(trained, base)
@@ -125,9 +108,6 @@ def test_a_model_without_a_training_seed_is_paired_with_every_seed():
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.6 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.6.
     assert holm([0.03, 0.6, 0.01, 0.02]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
-    # 0.02 times 2 is less than what came before it, which it must not undercut.
-    assert holm([0.014, 0.02, 0.5]) == pytest.approx([0.042, 0.042, 0.5])
-    assert holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     assert holm([]).shape == (0,)
 
@@ -145,20 +125,14 @@ def test_an_interval_has_one_text(interval: Interval, spec: str, text: str):
     assert f"{interval.scaled(100).scaled(0.01):{spec}}" == text
 
 
-def test_each_benchmark_weighs_the_same_however_many_questions_it_has():
-    small, large = np.array([[1.0, 1.0]]), np.zeros((1, 98))
-    joint = averages([Stratum([small, small * 0]), Stratum([large, large])])
-    assert joint.means == (0.5, 0.0)
-    assert (joint.interval(0).mean, joint.interval(0, minus=1).mean) == (0.5, 0.5)
-    assert joint.interval(0).n == 100
-
-
-def test_the_variance_of_an_average_is_the_sum_of_variances_over_n_squared():
+def test_benchmarks_weigh_the_same_and_their_variances_add_up_over_n_squared():
     a, b = drawn(0, 1, 300), drawn(1, 1, 500) < 0.3
-    joint = averages([Stratum([a]), Stratum([b.astype(float)])])
+    joint = averages([Stratum([a, a * 0]), Stratum([b.astype(float)] * 2)])
     expected = math.sqrt(a.var() / 300 + b.var() / 500) / 2
+    assert joint.means[0] == pytest.approx((a.mean() + b.mean()) / 2)
+    assert joint.interval(0, minus=1).mean == pytest.approx(a.mean() / 2)
     assert joint.resampled[0].std() == pytest.approx(expected, rel=0.03)
-    assert joint.interval(0).high == pytest.approx(joint.means[0] + 1.96 * expected, abs=2e-3)
+    assert joint.interval(0).n == 800
 
 
 def test_the_sign_flips_of_an_average_weigh_benchmarks_alike():
@@ -180,23 +154,7 @@ def test_a_training_run_is_drawn_for_all_benchmarks_at_once():
     assert joint.resampled[0].std() == pytest.approx(math.sqrt(1 / 8), rel=0.02)
 
 
-def test_pass_at_k_by_hand():
-    # 5 samples, 2 right, 2 drawn: 1 - C(3,2)/C(5,2) = 1 - 3/10.
-    assert pass_at_k(5, 2, 2) == pytest.approx(0.7)
-    assert pass_at_k([4, 4, 4, 8], [0, 1, 4, 2], 1) == pytest.approx([0, 0.25, 1, 0.25])
-    assert pass_at_k(10, 8, 3) == 1.0  # only two wrong ones: three draws cannot miss
-
-
 # Laws
-
-
-def test_a_ratio_stays_finite_where_a_few_resamples_have_no_denominator():
-    a = np.linspace(-1, 1, 30)
-    b = np.concatenate([np.full(20, 1.0), np.full(10, -1.1)])
-    low = bootstrap_interval(b).low
-    found = ratio_interval(a, b + 0.01 - low)
-    assert found.low < found.mean < found.high
-    assert max(abs(found.low), abs(found.high)) < 100
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(6, 0, 3), (6, 1, 3), (6, 4, 2), (6, 6, 6), (5, 3, 3)])
@@ -226,20 +184,13 @@ MATRICES = st.integers(1, 5).flatmap(
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(MATRICES, st.integers(0, 5))
 def test_interval_stays_inside_the_range_of_the_values(matrix: list[list[float]], seed: int):
-    interval = bootstrap_interval(matrix, seed=seed, num_resamples=200)
+    interval = bootstrap_interval(matrix, seed=seed)
     flat = [value for row in matrix for value in row]
     assert min(flat) - 1e-12 <= interval.low <= interval.high <= max(flat) + 1e-12
     assert interval.mean == pytest.approx(float(np.mean(matrix)))
     assert interval.n == len(matrix[0])
-    joint = averages([Stratum([np.array(matrix)])], seed, num_resamples=200).interval(0)
+    joint = averages([Stratum([np.array(matrix)])], seed).interval(0)
     assert [joint.low, joint.high] == pytest.approx([interval.low, interval.high])
-
-
-def test_what_neither_seed_nor_question_explains_is_counted_three_times():
-    # Owen's theorem for noise alone: variance 3 / (40 * 200) instead of 1 / (40 * 200).
-    noise = np.random.default_rng(0).normal(size=(40, 200))
-    crossed, right = bootstrap_interval(noise), 2 * 1.96 / math.sqrt(noise.size)
-    assert (crossed.high - crossed.low) / right == pytest.approx(math.sqrt(3), rel=0.1)
 
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=8)

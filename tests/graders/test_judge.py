@@ -4,55 +4,24 @@ import json
 import math
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.judge_server import (
-    JudgeServer,
-    chat,
-    data_of,
-    judge_at,
-    model_section,
-    names,
-)
-from tests.support.tiny import tiny_folder, tiny_tokenizer
+from tests.support.judge_server import ANSWER, EXAMPLE, JudgeServer, chat, data_of, model_section
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, RunError
-from rcsd.evaluation.judge_stability import load_injections
 from rcsd.graders.judge import ChatReply, ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.local import LocalChat, inert_ids
-from rcsd.graders.rewards import RubricReward
 from rcsd.runs import RunFolder
 from rcsd.training.record import write_or_check_record
-from rcsd.types import Completion, Conversation, Criterion, Example, Rubric
 
 GOOD = '{"criterion": 1, "explanation": "yes", "met": true}'
-RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
-EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
-ANSWER = (EXAMPLE, "Iron does.")
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    served = JudgeServer(names)
-    yield served
-    served.close()
-
-
 Made = Callable[..., ModelJudge]
-
-
-@pytest.fixture
-def judge(server: JudgeServer, tmp_path: Path) -> Made:
-    return lambda **changes: judge_at(server, tmp_path / "judgements.sqlite", **changes)
-
 
 # What is asked, and what verdicts amount to
 
@@ -72,14 +41,12 @@ def test_verdicts_on_each_criterion_make_the_score_of_the_rubric(
     assert {path for path, _, _ in server.requests} == {"/v1/chat/completions"}
 
 
-@pytest.mark.parametrize(
-    ("scale", "given", "expected"), [("1-10", 10, 1), ("1-10", 1, 0), ("0-100", 25, 0.25)]
-)
+@pytest.mark.parametrize(("score", "expected"), [(10, 1), (1, 0), (5.5, 0.5)])
 def test_a_holistic_score_is_scaled_to_0_and_1(
-    judge: Made, server: JudgeServer, scale: str, given: int, expected: float
+    judge: Made, server: JudgeServer, score: float, expected: float
 ) -> None:
-    server.meets = lambda *_: given
-    [said] = judge(asks={"type": "holistic", "scale": scale}).judgements([ANSWER])
+    server.meets = lambda *_: score
+    [said] = judge(asks="holistic").judgements([ANSWER])
     assert (said.score, said.verdicts, said.bounds) == (expected, (), (expected, expected))
     prompt = server.asked[0]["messages"][0]["content"]
     assert "criterion 3, -2 points\nErrs." in prompt
@@ -106,15 +73,9 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
     assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
 
 
-def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) -> None:
-    with pytest.raises(ConfigError, match=r"judge\.api_key_variable: NOT_SET is not set"):
-        judge(api_key_variable="NOT_SET")
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"max_cost": 1}, "max_cost needs prices"),
         ({"url": "ftp://x"}, "expected an address"),
         ({"url": "http://x/v1?v=1"}, "without a user"),
         ({"url": "http://x/v1/chat/completions"}, "leave /chat/completions out"),
@@ -122,13 +83,15 @@ def test_a_key_that_is_not_set_is_an_error_that_names_the_variable(judge: Made) 
         ({"extra": {"api_key": "sk-x"}}, "api_key: .*api_key_variable"),
         ({"extra": {"headers": [{"Authorization": "x"}]}}, "Authorization: .*api_key_variable"),
         ({"asks": "severl"}, "did you mean 'several'"),
+        ({"templates": "/nowhere"}, r"judge\.templates: .* is not a folder"),
+        ({"api_key_variable": "NOT_SET"}, r"judge\.api_key_variable: NOT_SET is not set"),
     ],
 )
 def test_a_section_that_means_nothing_is_refused(
     server: JudgeServer, changes: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
-        model_section(server, **changes)
+        ModelJudge(model_section(server, **changes))
 
 
 @pytest.mark.parametrize(
@@ -182,9 +145,6 @@ def test_own_words_replace_the_packaged_ones(
     made = judge(templates=tmp_path)
     made.judgements([ANSWER])
     assert "Mine" in server.asked[0]["messages"][0]["content"]
-    assert made.about()["templates"] != judge().about()["templates"]
-    with pytest.raises(ConfigError, match=r"judge\.templates: .* is not a folder"):
-        judge(templates="/nowhere")
 
 
 # Budget, cache, repeats
@@ -202,27 +162,6 @@ def test_no_call_is_made_beyond_the_budget_and_what_is_left_says_so(
     assert len(server.asked) == 4
     more = judge(max_calls=2).judgements([ANSWER, (EXAMPLE, "Gold.")])
     assert [each.score for each in more] == [0.75, 0.25]  # cached ones cost no call
-
-
-def test_cost_never_exceeds_the_budget(judge: Made, server: JudgeServer) -> None:
-    prices = {"prompt": 10, "completion": 100}  # each reply: 100 and 20 tokens, 0.003
-    made = judge(prices=prices, max_cost=0.05, max_tokens=100, max_concurrent=4)
-    made.judgements([(EXAMPLE, f"iron {n}") for n in range(20)])
-    metrics = made.metrics()
-    assert metrics["judge/cost"] == pytest.approx(0.003 * len(server.asked))
-    assert 0.015 < metrics["judge/cost"] <= 0.05
-    assert metrics["judge/num_unscored/budget"] == 60 - len(server.asked)
-
-
-def test_a_reward_whose_judge_has_no_budget_left_ends_the_run(judge: Made) -> None:
-    reward = RubricReward(judge(max_calls=4))
-    answers = [
-        (ANSWER[0], Completion((), ANSWER[1], True)),
-        (EXAMPLE, Completion((), "Gold.", True)),
-    ]
-    assert reward.scores(answers[:1]) == [0.75]
-    with pytest.raises(RunError, match=r"spent its budget.*raise judge\.max_calls or judge\.max_c"):
-        reward.scores(answers[1:])
 
 
 @pytest.mark.parametrize(
@@ -252,15 +191,6 @@ def test_a_run_is_resumed_with_a_larger_budget_of_its_judge_and_not_with_another
         write_or_check_record(folder, run_with(**changes), [EXAMPLE], {}, resume=True)
 
 
-def test_the_same_is_asked_once_also_at_the_same_time(judge: Made, server: JudgeServer) -> None:
-    server.delay_seconds = 0.02
-    made = judge()
-    assert [each.score for each in made.judgements([ANSWER] * 5)] == [0.75] * 5
-    assert len(server.asked) == 3
-    assert made.judgements([ANSWER])[0].score == 0.75
-    assert made.metrics()["judge/num_cached"] == 3
-
-
 def test_another_sample_is_another_judgement_on_the_same_account(
     judge: Made, server: JudgeServer
 ) -> None:
@@ -279,7 +209,7 @@ def test_another_sample_is_another_judgement_on_the_same_account(
 def test_a_changed_parameter_is_asked_anew_and_a_changed_address_is_not(
     judge: Made, server: JudgeServer, change: dict[str, Any]
 ) -> None:
-    judge().judgements([ANSWER])
+    assert [each.score for each in judge().judgements([ANSWER] * 5)] == [0.75] * 5
     judge(url=server.url.replace("127.0.0.1", "localhost")).judgements([ANSWER])
     assert len(server.asked) == 3
     judge(**change).judgements([ANSWER])
@@ -295,19 +225,6 @@ def test_keys_and_addresses_stand_in_no_cache(
     assert b"explanation" in content
     assert b"a-secret-of-mine" not in content
     assert server.url.encode() not in content
-
-
-def test_a_forecast_counts_what_would_be_asked_and_asks_nothing(
-    judge: Made, server: JudgeServer
-) -> None:
-    made = judge(prices={"prompt": 1, "completion": 2}, max_tokens=100)
-    before = made.forecast([ANSWER, ANSWER, (EXAMPLE, "Tin.")])
-    assert (before.num_calls, before.num_cached) == (6, 0)
-    assert before.counting == "4 characters a token"
-    assert before.max_cost == pytest.approx((before.prompt_tokens + 2 * 600) / 1e6)
-    assert server.asked == []
-    made.judgements([ANSWER])
-    assert (made.forecast([ANSWER]).num_calls, made.forecast([ANSWER]).num_cached) == (0, 3)
 
 
 def write_replies(path: Path, first: int) -> None:
@@ -341,54 +258,3 @@ def test_a_cache_that_cannot_be_opened_is_an_error_that_says_where(tmp_path: Pat
         ReplyCache(tmp_path / "folder")
     with pytest.raises(DataError, match=r"text: the judge's cache: file is not a database"):
         ReplyCache(tmp_path / "text")
-
-
-# The model in this process
-
-
-def turn(text: str) -> Conversation:
-    return [{"role": "user", "content": text}]
-
-
-def test_contents_become_no_control_tokens_in_a_local_chat() -> None:
-    tokenizer = tiny_tokenizer()
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    assert special
-    for text in [*special, *load_injections().values()]:
-        ids = inert_ids(tokenizer, turn(text))
-        empty = inert_ids(tokenizer, turn(""))
-        controls = set(tokenizer.added_tokens_decoder)
-        assert [i for i in ids if i in controls] == [i for i in empty if i in controls]
-
-
-def test_a_local_model_judges_as_a_server_does(tmp_path: Path, server: JudgeServer) -> None:
-    said = [
-        Completion((1, 2), json.dumps({"criterion": n, "met": n == 1}), True) for n in (1, 2, 3)
-    ]
-    engine = ScriptedEngine(said)
-    made = LocalChat({"model": "tiny"}, tiny_tokenizer(), engine, 50)
-    chosen = model_section(server, cache=tmp_path / "local.sqlite")
-    judge = ModelJudge.from_config(chosen, made)
-    assert judge.judgements([ANSWER])[0].verdicts == (True, False, False)
-    assert judge.metrics()["judge/completion_tokens"] == 6
-    assert judge.forecast([ANSWER]).counting == "the model's tokenizer"
-
-
-def test_a_local_models_replies_are_known_by_weights_and_rendered_template(tmp_path: Path) -> None:
-    def key(seed: int = 0, **model: Any) -> str:
-        model["path"] = tiny_folder(tmp_path / "model", seed)
-        section = parse(config.Judging, {"judge": {"type": "local", "model": model}}, "").judge
-        assert isinstance(section, config.LocalJudge)
-        return str(LocalChat.from_config(section).about())
-
-    template = tmp_path / "other.jinja"
-    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}A:")
-    changed: list[dict[str, Any]] = [
-        {"seed": 1},
-        {"dtype": "bfloat16", "training": {"type": "lora"}},
-        {"chat_template": template},
-        {"chat_template_kwargs": {"enable_thinking": False}},
-    ]
-    keys = [key(), *(key(**change) for change in changed)]
-    assert len(set(keys)) == len(keys)
-    assert key() == keys[0]

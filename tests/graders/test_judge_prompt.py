@@ -1,17 +1,15 @@
 """Prompts of a judge: texts that talk to it stay among the data."""
 
 import pytest
-from tests.support.judge_server import data_of
+from tests.support.judge_server import EXAMPLE, RUBRIC, data_of
 
 from rcsd import config
 from rcsd.config import AskCriterion, AskHolistic, AskSeveral
 from rcsd.data.views import PromptTemplates
-from rcsd.evaluation.judge_stability import load_injections
+from rcsd.evaluation.judge_check import load_injections
 from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
-from rcsd.types import Criterion, Example, Rubric
+from rcsd.types import Example
 
-RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
-EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
 ASKS: dict[str, config.Asks] = {
     "criterion": AskCriterion(),
     "several": AskSeveral(type="several"),
@@ -19,10 +17,6 @@ ASKS: dict[str, config.Asks] = {
 }
 
 TEXTS = [*load_injections().values()]
-
-
-def test_there_are_enough_injections() -> None:
-    assert len(TEXTS) >= 20
 
 
 @pytest.mark.parametrize("asks", ["criterion", "several", "holistic"])

@@ -29,8 +29,8 @@ GOOD = verdict(criterion=1, explanation="yes", met=True)
         f"It thinks aloud {{without}} a tag.</think>\n{GOOD}",
         '{"met": true}',
         '{"criterion": "1", "met": "Yes"}',
-        "{'criterion': 1, 'explanation': 'it's there', 'met': True,}",
-        '{"criterion": 1, "explanation": "the claim "x = 2" is right", "met": true}',
+        r'{"criterion": 1, "explanation": "\(x \in S\) and \\underline{2}", "met": true}',
+        '{"criterion": 1, "explanation": "two\nlines", "met": true}',
         f'{{"verdicts": [{GOOD}]}}',
         f"[{GOOD}]",
     ],
@@ -107,12 +107,12 @@ def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
         ('The answer asks for {"score": 10}; I give 2.', "no score"),
         ('{"explanation": "I would not give "score": 10", "score": 2}', "no score"),
         ('{"explanation": "the "best"", "score": 1 to 10}', "no score"),
-        ('{"explanation": "the "best"", "score": 10}', 1.0),
+        ('{"explanation": "the "best"", "score": 10}', "no score"),
         ("Seven.", "no score"),
     ],
 )
 def test_a_score_is_a_number_on_the_scale(text: str, expected: Any) -> None:
-    found = read_score(ChatReply(text, "stop"), 1, 10)
+    found = read_score(ChatReply(text, "stop"))
     if isinstance(expected, str):
         assert found.value is None
         assert found.reason.startswith(expected)

@@ -1,36 +1,16 @@
 """A judge's model behind an address: servers that are busy, away, or something else."""
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.judge_server import JudgeServer, judge_at, names
+from tests.support.judge_server import ANSWER, EXAMPLE, JudgeServer
 
 from rcsd.errors import RunError
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.cost import RateLimiter
-from rcsd.types import Criterion, Example, Rubric
-
-RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
-EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
-ANSWER = (EXAMPLE, "Iron does.")
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    served = JudgeServer(names)
-    yield served
-    served.close()
-
 
 Made = Callable[..., ModelJudge]
-
-
-@pytest.fixture
-def judge(server: JudgeServer, tmp_path: Path) -> Made:
-    return lambda **changes: judge_at(server, tmp_path / "judgements.sqlite", **changes)
 
 
 @pytest.mark.parametrize(
@@ -66,19 +46,6 @@ def test_a_server_says_when_it_is_asked_again_and_whether(judge: Made, server: J
     server.faults.append((503, "gone", {"x-should-retry": "false"}))
     with pytest.raises(RunError, match="refused with 503"):
         judge(max_concurrent=1, seed=1).judgements([ANSWER])
-
-
-def test_a_server_that_is_away_for_long_is_told_of_while_it_is_asked_again(
-    judge: Made, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rcsd.http.LONG_WAIT", 0.0)
-    made = judge(max_concurrent=1)
-    server.faults.extend([(503, "away")] * 2)
-    with pytest.warns(
-        UserWarning, match=r"not answer \(503: away\); .* retried for up to 5 s"
-    ) as told:
-        assert made.judgements([ANSWER])[0].score == 0.75
-    assert len(told) == 1
 
 
 def test_a_server_that_stays_away_is_an_error_and_what_came_is_kept(
@@ -128,37 +95,12 @@ def test_a_limit_that_no_prompt_can_meet_is_said_at_the_first_call(
     assert answered.reasons == ("", "too long", "")
 
 
-@pytest.mark.parametrize("num_answered", [0, 1])
-def test_a_limit_beyond_the_models_own_is_no_long_prompt(
-    judge: Made, server: JudgeServer, num_answered: int
-) -> None:
+def test_a_limit_beyond_the_models_own_is_no_long_prompt(judge: Made, server: JudgeServer) -> None:
     said = "max_tokens is too large: 100000. This model supports at most 16384 completion tokens"
-    server.faults.extend([*[None] * num_answered, *[(400, said)] * 9])
+    server.faults.extend([None, *[(400, said)] * 9])
     with pytest.raises(RunError, match="refused with 400: max_tokens is too large: 100000"):
         judge(max_concurrent=1).judgements([ANSWER] * 3)
-    assert len(server.asked) == num_answered + 1
-
-
-@pytest.mark.parametrize(
-    "said", ["input tokens (701) exceed the context size", "prompt is too long: 701 tokens"]
-)
-def test_first_calls_that_are_all_refused_are_an_error(
-    judge: Made, server: JudgeServer, said: str
-) -> None:
-    refusals = [(400, said.replace("701", f"70{n}")) for n in range(9)]
-    answers = [(EXAMPLE, f"iron {n}") for n in range(9)]
-    server.faults.extend([*refusals[:7], None, *refusals])
-    made = judge(max_concurrent=1)
-    reasons = [reason for each in made.judgements(answers) for reason in each.reasons]
-    assert reasons.count("too long") == 16  # one was answered: the prompts are too long
-    assert reasons.count("") == 11
-    server.faults.extend(refusals)
-    num_asked = len(server.asked)
-    with pytest.raises(
-        RunError, match=r"first 8 calls were refused, and none.*judge\.max_tokens.*707"
-    ):
-        judge(max_concurrent=1, seed=1).judgements(answers)
-    assert len(server.asked) == num_asked + 8
+    assert len(server.asked) == 2
 
 
 def test_something_else_than_a_chat_server_is_an_error_but_later_garbage_is_unscored(
@@ -174,17 +116,12 @@ def test_something_else_than_a_chat_server_is_an_error_but_later_garbage_is_unsc
     assert set(said.reasons[1:]) == {"garbage"}
 
 
-@pytest.mark.parametrize("form", ["json_schema", "json_object"])
-def test_a_server_that_refuses_the_format_is_asked_for_text_from_then_on(
-    judge: Made, server: JudgeServer, form: str
+@pytest.mark.parametrize(("form", "is_sent"), [("json_schema", True), ("text", False)])
+def test_a_schema_is_sent_unless_plain_text_is_wanted(
+    judge: Made, server: JudgeServer, form: str, is_sent: bool
 ) -> None:
-    server.refused_format = form
-    made = judge(response_format=form, max_concurrent=1)
-    with pytest.warns(RuntimeWarning, match=f"refuses the response format {form}"):
-        assert made.judgements([ANSWER])[0].score == 0.75
-    assert [("response_format" in body) for body in server.asked] == [True, False, False, False]
-    judge(response_format=form).judgements([ANSWER])  # the key is that of what was asked for
-    assert len(server.asked) == 4
+    judge(response_format=form).judgements([ANSWER])
+    assert [("response_format" in body) for body in server.asked] == [is_sent] * 3
 
 
 def test_no_more_requests_are_in_flight_than_allowed_and_order_is_kept(
@@ -195,14 +132,3 @@ def test_no_more_requests_are_in_flight_than_allowed_and_order_is_kept(
     said = judge(max_concurrent=4).judgements(answers)
     assert [each.verdicts[0] for each in said] == [bool(n % 2) for n in range(8)]
     assert 1 < server.most_at_once <= 4
-
-
-def test_requests_are_spaced_by_the_slower_of_both_limits() -> None:
-    pace = RateLimiter(60, 6000)
-    assert [pace.wait_seconds(tokens, 100.0) for tokens in (50, 300, 50)] == [0.0, 1.0, 4.0]
-    assert pace.wait_seconds(50, 200.0) == 0.0
-    assert (
-        RateLimiter(None, None).wait_seconds(10**6, 1.0)
-        == RateLimiter(None, None).wait_seconds(1, 1.0)
-        == 0
-    )

@@ -15,7 +15,13 @@ from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import RunError
 from rcsd.methods.on_policy import OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.methods.staleness import Freshness, build_freshness, gaps, importance_weights
+from rcsd.methods.staleness import (
+    Freshness,
+    build_freshness,
+    gaps,
+    importance_weights,
+    warn_of_drift,
+)
 from rcsd.models.teacher import ShadowTeacher
 from rcsd.types import Completion, Example, Rollout
 
@@ -150,8 +156,8 @@ def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:
     engine = config.VllmEngine(type="vllm", max_gap_nats=0.1)
     drifted = {"engine/log_q_gap_nats_mean": 0.2}
     with pytest.warns(RuntimeWarning, match=r"0.2 nats .* engine.max_gap_nats allows 0.1"):
-        config.warn_of_drift(engine, drifted)
+        warn_of_drift(engine, drifted)
     # Warnings are errors here.
-    config.warn_of_drift(engine, {"engine/log_q_gap_nats_mean": 0.05})
-    config.warn_of_drift(engine, {**drifted, "completion/lag_steps_max": 1.0})
-    config.warn_of_drift(config.LocalEngine(), drifted)
+    warn_of_drift(engine, {"engine/log_q_gap_nats_mean": 0.05})
+    warn_of_drift(engine, {**drifted, "completion/lag_steps_max": 1.0})
+    warn_of_drift(config.LocalEngine(), drifted)

@@ -1,7 +1,8 @@
 """Packed rows: prompts that are read once give what each sequence by itself would give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from tests.methods.test_grpo import asked, student_of
 from tests.methods.test_on_policy import distill, found, moved
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tests.training.test_trainer import settings, trajectory
 from torch import Tensor
 from transformers import (
     GPT2Config,
@@ -30,7 +30,6 @@ from rcsd.models.packing import packed, padded
 from rcsd.models.policy import Policy, build_policy, load_policy
 from rcsd.models.save import save_model
 from rcsd.models.scorer import Scorer
-from rcsd.training.trainer import run
 
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
 PROMPTS = [[5, 6, 7, 8, 9], [3, 4], [5, 6, 7, 8, 9], [5, 6, 7, 8, 9]]
@@ -47,6 +46,16 @@ SMALL = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+
+GPT2: dict[str, Any] = {
+    "vocab_size": 64,
+    "n_positions": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+}
+GPT2 |= {"bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.3}
+GPT2 |= {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
 
 
 def policy(model: Any, training: config.Lora | config.FullFineTuning = FULL) -> Policy:
@@ -66,39 +75,42 @@ def both(
 # By hand
 
 
-def test_completions_see_their_prompt_and_themselves_and_no_other() -> None:
+@pytest.mark.parametrize(
+    ("layout", "window", "seen"),
+    [
+        ((Branch((0, 2), ((2, 4), (4, 5))), Branch((5, 6), ())), None, "0 01 012 0123 014 5"),
+        ((Branch((0, 3), ((3, 4), (4, 6))),), 2, "0 01 12 23 24 45"),
+    ],
+    ids=["completions see their prompt and themselves", "a window goes back into the prompt"],
+)
+def test_tokens_see_what_the_layout_says_and_no_other(
+    layout: Any, window: int | None, seen: str
+) -> None:
     # Keys are all alike, so a token sees the mean of the values that it may see.
     value = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]).view(1, 1, 6, 1)
-    layout = (Branch((0, 2), ((2, 4), (4, 5))), Branch((5, 6), ()))
-    key = torch.zeros_like(value)
-    mean, _ = packed_attention(torch.nn.Identity(), key, key, value, None, layout)
-    expected = [1, 3 / 2, 7 / 3, 15 / 4, 19 / 3, 32]
+    key, module = torch.zeros_like(value), torch.nn.Identity()
+    mean, _ = packed_attention(module, key, key, value, None, layout, sliding_window=window)
+    expected = [sum(2.0 ** int(n) for n in places) / len(places) for places in seen.split()]
     assert mean.flatten().tolist() == pytest.approx(expected)
-
-
-def test_a_sliding_window_goes_back_into_the_prompt_and_no_further() -> None:
-    value = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]).view(1, 1, 5, 1)
-    layout = (Branch((0, 3), ((3, 4), (4, 5))),)
-    key = torch.zeros_like(value)
-    mean, _ = packed_attention(torch.nn.Identity(), key, key, value, None, layout, sliding_window=2)
-    assert mean.flatten().tolist() == pytest.approx([1, 3 / 2, 6 / 2, 12 / 2, 20 / 2])
 
 
 # Fast equals slow
 
 
+MODELS: list[Callable[[], Any]] = [
+    tiny_model,
+    lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
+    lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)),
+]
+
+
 @pytest.mark.parametrize(
-    "model",
-    [
-        tiny_model,
-        lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
-        lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)),
-    ],
-    ids=["llama", "qwen3", "mistral with a window of 4"],
+    ("model", "training"),
+    # GPT-2 has learned positions.
+    [*product(MODELS, (FULL, LORA)), (lambda: GPT2LMHeadModel(GPT2Config(**GPT2)), FULL)],
 )
-@pytest.mark.parametrize("training", [FULL, LORA])
 def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
-    model: Any, training: config.Lora | config.FullFineTuning
+    model: Callable[[], Any], training: config.Lora | config.FullFineTuning
 ) -> None:
     torch.manual_seed(0)
     ours = policy(model(), training)
@@ -149,64 +161,23 @@ def test_a_step_learns_the_same_from_packed_and_from_padded_rows() -> None:
     torch.testing.assert_close(gradient, slow[2], rtol=1e-3, atol=1e-5)
 
 
-def test_a_run_of_padded_rows_has_the_same_trajectory(tmp_path: Path) -> None:
-    changes = {"completions_per_example": 2, "steps": 3}
-    fast = settings(tmp_path, "packed", **changes)
-    slow = settings(
-        tmp_path, "padded", **changes, model=fast.model.model_dump() | {"packing": False}
-    )
-    for row, expected in zip(trajectory(run(fast)), trajectory(run(slow)), strict=True):
-        assert row == pytest.approx(expected, rel=2e-3, abs=1e-5)
-
-
 # Models that cannot
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        lambda: Lfm2ForCausalLM(
-            Lfm2Config(**SMALL, layer_types=["conv", "full_attention", "conv"])
-        ),
-        lambda: tiny_model_with("eager"),
-    ],
-    ids=["convolutions leak from one completion to the next", "eager attention"],
-)
-def test_a_model_that_cannot_read_packed_rows_is_given_padded_ones(model: Any) -> None:
+@pytest.mark.parametrize("kind", ["convolutions", "eager"])
+def test_a_model_that_cannot_read_packed_rows_is_given_padded_ones(kind: str) -> None:
     torch.manual_seed(0)
-    ours = policy(model())
+    if kind == "convolutions":  # they leak from one completion to the next
+        layers = ["conv", "full_attention", "conv"]
+        model: Any = Lfm2ForCausalLM(Lfm2Config(**SMALL, layer_types=layers))
+    else:
+        model = tiny_model()
+        model.set_attn_implementation("eager")
+    ours = policy(model)
     assert not ours.packs
     assert ours.model.config._attn_implementation != PACKED
     alone = Scorer(ours.model)(padded([[5, 6]], [[7, 8]], 0)).logits()
     assert alone.isfinite().all()
-
-
-def tiny_model_with(attention: str) -> Any:
-    model = tiny_model()
-    model.set_attn_implementation(attention)
-    return model
-
-
-def test_a_model_with_learned_positions_packs_too() -> None:
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=64,
-            n_positions=64,
-            n_embd=32,
-            n_layer=2,
-            n_head=4,
-            bos_token_id=1,
-            eos_token_id=1,
-            initializer_range=0.3,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-        )
-    )
-    ours = policy(model)
-    assert ours.packs
-    torch.testing.assert_close(*both(ours), rtol=1e-4, atol=1e-4)
 
 
 def test_packing_can_be_switched_off_and_leaves_no_trace_in_what_is_saved(tmp_path: Path) -> None:

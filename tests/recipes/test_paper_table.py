@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -88,6 +89,12 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+def numbers(told: Told, folder: Path, *words: str) -> dict[str, Any]:
+    """What the command writes as JSON."""
+    told(*words, "--json", folder / "found.json")
+    return json.loads((folder / "found.json").read_text())
+
+
 def words(folders: Mapping[str, Path], *names: str) -> list[str]:
     known = {
         "base": f"base={folders['base']}",
@@ -101,9 +108,9 @@ def words(folders: Mapping[str, Path], *names: str) -> list[str]:
 
 
 def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
-    folders: dict[str, Path], told: Told
+    folders: dict[str, Path], told: Told, tmp_path: Path
 ):
-    found = json.loads(told(*words(folders, "base", "rcsd"), "--format", "json"))
+    found = numbers(told, tmp_path, *words(folders, "base", "rcsd"))
     measured = {row["set"]: row["metric"] for row in found["benchmarks"]}
     assert measured == {"gpqa-diamond": "accuracy", "rar-science": "score", "pubmedqa": "accuracy"}
     average = found["average"]
@@ -119,9 +126,9 @@ def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
 
 
 def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
-    folders: dict[str, Path], told: Told
+    folders: dict[str, Path], told: Told, tmp_path: Path
 ):
-    found = json.loads(told(*words(folders, "base", "rcsd", "other"), "--format", "json"))
+    found = numbers(told, tmp_path, *words(folders, "base", "rcsd", "other"))
     assert found["average"]["benchmarks"] == ["gpqa-diamond"]
     rows = {row["set"]: row for row in found["benchmarks"]}
     assert list(rows) == ["gpqa-diamond", "rar-science", "pubmedqa"]  # own-set is no benchmark

@@ -1,15 +1,13 @@
-"""The quickstart: what it promises to write, and that it is the same for the same seed."""
+"""The quickstart: what it promises to write, and what it shows."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rcsd.data.world.problems import examples
 from rcsd.recipes import quickstart
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.types import rubric_score
 
 ARMS = {"base", "teacher", "gold", "learned", "direct", "shuffled"}
 HELD_OUT = {"new_numbers", "new_templates"}
@@ -37,33 +35,16 @@ def small(out: Path, seed: int, model: str, quick: bool) -> Pipeline:
 build_pipeline = quickstart.build_pipeline
 
 
-def finished(out: Path) -> dict[str, Any]:
-    """Summary of a small quickstart on the shipped model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quickstart, "build_pipeline", small)
-        patch.setenv("RCSD_CACHE", str(out.parent / "cache"))
-        outcome = quickstart.run(out, 0, "micro", quick=False, progress=quietly)
+@pytest.mark.slow  # fast: a pipeline makes rubrics, runs, answers, a report
+def test_quickstart_writes_what_it_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(quickstart, "build_pipeline", small)
+    outcome = quickstart.run(out, 0, "micro", quick=False, progress=quietly)
     assert outcome.report == out / "report.html"
     summary = json.loads((out / "summary.json").read_text())
     assert summary == json.loads(json.dumps(outcome.summary))
-    return summary
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished quickstart."""
-    folder = tmp_path_factory.mktemp("quickstart") / "run"
-    finished(folder)
-    return folder
-
-
-def summary_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / "summary.json").read_text())
-
-
-@pytest.mark.slow  # fast: a pipeline makes rubrics, runs, answers, a report
-def test_quickstart_writes_what_it_promises(out: Path) -> None:
-    summary = summary_of(out)
     families = {row.tags["template"] for row in examples("new_templates", NUM_HELD_OUT, seed=1)}
     # Claims about new families are resampled by family.
     num_units = {"new_numbers": NUM_HELD_OUT, "new_templates": len(families)}
@@ -87,27 +68,6 @@ def test_quickstart_writes_what_it_promises(out: Path) -> None:
             == counts["num_valid"]
             == NUM_TRAIN + 2 * NUM_HELD_OUT
         )
-
-
-@pytest.mark.slow  # fast: a pipeline that was cut off ends as an unbroken one
-def test_quickstart_gives_the_same_for_the_same_seed(out: Path, tmp_path: Path) -> None:
-    again, summary = finished(tmp_path / "two"), summary_of(out)
-    for one in (again, summary):
-        del one["seconds"], one["config"]["out"]
-    assert again == summary
-
-
-@pytest.mark.slow  # fast: graded rows in tests/graders
-def test_every_mean_of_the_summary_follows_from_the_written_rows(out: Path) -> None:
-    problems = {problem.id: problem for problem in examples("new_numbers", NUM_HELD_OUT, seed=1)}
-    [path] = out.glob("answers-gold-*/new_numbers.jsonl")
-    scores = []
-    for row in map(json.loads, path.read_text().splitlines()):
-        rubric = problems[row["id"]].rubric
-        assert rubric is not None
-        scores.append(rubric_score(rubric, row["verdicts"]))
-    mean = summary_of(out)["arms"]["gold"]["new_numbers"]["score"]["mean"]
-    assert sum(scores) / len(scores) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("model", quickstart.MODELS)

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recipes.test_study_config import study, tree
 from tests.support.tiny import tiny_folder
 
-from rcsd import config
-from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
+from rcsd.data.world.problems import examples
 from rcsd.errors import RunError
-from rcsd.recipes.study import add_teachers, plan_seed, quick, run
+from rcsd.recipes.study import add_teachers, plan_seed, run, run_and_report
 from rcsd.recipes.study_config import BASE, Study
-from rcsd.recipes.study_report import run_and_report
-from rcsd.training.stopping import SECONDS, TOKENS
+from rcsd.training.stopping import TOKENS
 
 GROUPS = {
     "method": {"type": "grpo", "rewards": [{"type": "answer"}]},
@@ -23,37 +22,29 @@ GROUPS = {
     "completions_per_example": 2,
 }
 ARMS = {"rcsd": {"rubrics": ["gold", "shuffled"]}, "grpo": {"run": GROUPS}}
+SETS = {
+    name: {"type": "world", "split": name, "num_examples": num}
+    for name, num in (("new_numbers", 3), ("new_templates", 2))
+}
 
 
 def settings(folder: Path, **changes: Any) -> Study:
     """Two methods, one with a placebo, with two seeds and a few steps each."""
     if not (model := folder / "model").exists():
         tiny_folder(model)
-    tree: dict[str, Any] = {
-        "model": {"path": str(model), "training": {"type": "full"}},
-        "run": {
-            "data": {"type": "world", "num_examples": 6},
-            "method": {"type": "distill"},
-            "optim": {"lr": 1e-2},
-            "sampling": {"max_tokens": 8},
-            "examples_per_step": 2,
-            "save_every_steps": 1,
-        },
-        "arms": ARMS,
-        "against": "rcsd",
-        "evaluation": {
-            "data": {
-                "new_numbers": {"type": "world", "split": "new_numbers", "num_examples": 3},
-                "new_templates": {"type": "world", "split": "new_templates", "num_examples": 2},
-            },
-            "max_tokens": 6,
-            "num_points": 2,
-        },
-        "budget": {"tokens": 50},
-        "seeds": [0, 1],
-        "out": str(folder / "out"),
-    }
-    return parse(Study, tree | changes, "test")
+    few = {"optim": {"lr": 1e-2}, "examples_per_step": 2, "save_every_steps": 1}
+    return study(
+        **{
+            "model": {"path": str(model), "training": {"type": "full"}},
+            "run": tree()["run"] | few,
+            "arms": ARMS,
+            "evaluation": {"data": SETS, "max_tokens": 6, "num_points": 2},
+            "budget": {"tokens": 50},
+            "seeds": [0, 1],
+            "out": str(folder / "out"),
+        }
+        | changes
+    )
 
 
 def quietly(stage: str, done: int, total: int, note: str) -> None:
@@ -73,42 +64,33 @@ def made(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow  # fast: the command in tests/cli
-def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
+def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_training(
     tmp_path: Path,
 ) -> None:
-    study = settings(tmp_path)
-    found = run(study, quietly)
+    small = settings(tmp_path)
+    found = run(small, quietly)
     assert list(found.runs) == list(found.folders) == ["rcsd", "rcsd, shuffled", "grpo"]
-    for label, of_seeds in found.runs.items():
+    for label, seeds in found.runs.items():
         assert [f.read_record()["config"]["seed"] for f in found.folders[label]] == [0, 1]
-        for points, folder in zip(of_seeds, found.folders[label], strict=True):
-            rows = folder.metrics()
-            evaluated = [row for row in rows if "eval/score_mean" in row]
-            assert [(p.tokens, p.seconds) for p in points] == [
-                (row[TOKENS], row[SECONDS]) for row in evaluated
-            ]
-            assert evaluated[-1] is rows[-1]
-            assert rows[-1][TOKENS] >= 50 > rows[-2][TOKENS]
-            for point, row in zip(points, evaluated, strict=True):
-                scores = [graded.score or 0.0 for graded in point.rows["new_numbers"]]
-                assert sum(scores) / 3 == pytest.approx(row["eval/score_mean"])
-                assert len(point.rows["new_templates"]) == 2
-                assert not any(graded.text for graded in point.rows["new_numbers"])
+        for rows, folder in zip(seeds, found.folders[label], strict=True):
+            *_, before_end, end = folder.metrics()
+            assert end[TOKENS] >= 50 > before_end[TOKENS]
+            scores = [graded.score or 0.0 for graded in rows["new_numbers"]]
+            assert sum(scores) / 3 == pytest.approx(end["eval/score_mean"])
+            assert len(rows["new_templates"]) == 2
+            assert not any(graded.text for graded in rows["new_numbers"])
     assert set(found.answers[BASE]) == set(found.held_out) == {"new_numbers", "new_templates"}
-    assert found.taught_by == {
-        "rcsd": "teacher: rubric",
-        "rcsd, shuffled": "teacher: rubric, shuffled",
-    }
+    assert found.taught_by == {n: f"teacher of {n}" for n in ("rcsd", "rcsd, shuffled")}
     assert set(found.answers) == {BASE, *found.taught_by.values()}
     assert "new_templates" in found.new_kinds
     placebos = [f.read_record()["config"]["rubrics"] for f in found.folders["rcsd, shuffled"]]
     assert [p["placebo"] for p in placebos] == [{"type": "shuffled", "seed": s} for s in (0, 1)]
     again: dict[str, str] = {}
     before = made(tmp_path / "out")
-    run(study, lambda stage, done, total, note: again.update({stage: note}))
+    run(small, lambda stage, done, total, note: again.update({stage: note}))
     assert made(tmp_path / "out") == before
     assert set(again.values()) == {"done before"}
-    before_training = ["base", "teacher: rubric", "teacher: rubric, shuffled"]
+    before_training = ["base", "teacher of rcsd", "teacher of rcsd, shuffled"]
     assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
 
 
@@ -116,8 +98,8 @@ def test_a_study_has_points_of_every_arm_and_seed_and_answers_before_training(
 
 
 def teachers(folder: Path, arms: Mapping[str, Any]) -> dict[str, str]:
-    study = settings(folder, arms=arms, seeds=[0], against="one")
-    return add_teachers(study, plan_seed(study, 0))
+    small = settings(folder, arms=arms, seeds=[0], against="one")
+    return add_teachers(small, plan_seed(small, 0))
 
 
 def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path: Path) -> None:
@@ -135,49 +117,30 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
         },
     )
     assert found == {
-        "one": "teacher: rubric",
-        "two": "teacher: rubric",
-        "words": "teacher: rubric (of words)",
-        "words, generic": "teacher: rubric, generic",
-        "answer": "teacher: answer",
+        "one": "teacher of one",
+        "two": "teacher of one",
+        "words": "teacher of words",
+        "words, generic": "teacher of words, generic",
+        "answer": "teacher of answer",
     }
 
 
-def test_a_run_that_ends_before_its_budget_is_no_point(tmp_path: Path) -> None:
-    arms, budget = {"rcsd": {"run": {"steps": 1}}}, {"tokens": 1, "seconds": 900}
-    message = r" of 1 tokens, and \d\.\d of 900 seconds; raise the arm"
-    with pytest.raises(RunError, match=message):
-        run(settings(tmp_path, arms=arms, seeds=[0], budget=budget), quietly)
+def test_a_run_that_ends_before_its_budget_is_refused(tmp_path: Path) -> None:
+    arms = {"rcsd": {"run": {"steps": 1}}}
+    with pytest.raises(RunError, match=r"ended after \d+ of 900 tokens; raise the arm"):
+        run(settings(tmp_path, arms=arms, seeds=[0], budget={"tokens": 900}), quietly)
 
 
 def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
-    study = settings(tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1})
     path = tmp_path / "rows.jsonl"
-    write_jsonl(run(study, quietly).held_out["new_numbers"], path)
+    write_jsonl(examples("new_numbers", 3, 0), path)
     kind = [{"criterion": "Is kind.", "weight": 1}]
     bare = [json.dumps({"question": row.question, "rubric": kind}) for row in read_jsonl(path)]
     path.write_text("\n".join(bare) + "\n")
     evaluation = {"data": {"kind": {"type": "jsonl", "path": str(path)}}, "max_tokens": 6}
-    study = settings(
-        tmp_path, arms={"rcsd": {}}, seeds=[0], budget={"tokens": 1}, evaluation=evaluation
-    )
-    outcome = run_and_report(study, "Test", quietly)
+    changes = {"arms": {"rcsd": {}}, "seeds": [0], "budget": {"tokens": 1}}
+    small = settings(tmp_path, evaluation=evaluation, **changes)
+    outcome = run_and_report(small, "Test", quietly)
     assert list(outcome.findings) == ["No held-out question was graded in all arms."]
     assert outcome.report.is_file()
     assert "NaN" not in (tmp_path / "out" / "study.json").read_text()
-
-
-# Quick
-
-
-def test_a_quick_study_has_the_same_arms_one_seed_and_a_sixth_of_the_tokens(
-    tmp_path: Path,
-) -> None:
-    study = settings(tmp_path, budget={"tokens": 100, "seconds": 9}, seeds=[5, 6])
-    small = quick(study)
-    assert (small.arms, small.run, small.against) == (study.arms, study.run, study.against)
-    assert small.budget == config.Budget(tokens=17)
-    assert small.stage("rcsd").budget == small.budget
-    assert (small.seeds, small.evaluation.num_points) == ([5], 1)
-    assert small.out == tmp_path / "out-quick"
-    assert parse(Study, small.model_dump(mode="json"), "again") == small

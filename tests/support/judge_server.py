@@ -12,7 +12,11 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.graders.judge import ModelJudge
 from rcsd.graders.judge.server import ServerChat
+from rcsd.types import Criterion, Example, Rubric
 
+RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
+EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
+ANSWER = (EXAMPLE, "Iron does.")
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
 
 
@@ -38,7 +42,7 @@ class JudgeServer(FaultyServer):
     """
 
     def __init__(self, meets: Callable[[str, str, int], Any] = lambda *_: True) -> None:
-        self.meets, self.refused_format = meets, ""
+        self.meets = meets
         super().__init__("/v1")
 
     @property
@@ -58,9 +62,6 @@ class JudgeServer(FaultyServer):
         return json.dumps({"verdicts": rows} if '"verdicts"' in prompt else rows[0])
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
-        form = body.get("response_format", {}).get("type", "text")
-        if form == self.refused_format:
-            return 400, {"error": {"message": f"response_format {form} is not supported"}}
         return 200, chat(self.reply(body))
 
     def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
@@ -83,4 +84,4 @@ def model_section(server: JudgeServer, **changes: Any) -> config.ModelJudge:
 
 def judge_at(server: JudgeServer, cache: Path, **changes: Any) -> ModelJudge:
     section = model_section(server, **{"cache": cache, **changes})
-    return ModelJudge.from_config(section, ServerChat(section, first_pause=0.01))
+    return ModelJudge(section, ServerChat(section, first_pause=0.01))

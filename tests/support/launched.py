@@ -18,11 +18,10 @@ from rcsd import config
 from rcsd.training.batches import ShuffledBatches
 from rcsd.training.trainer import run
 
+PATIENCE_SECONDS = 120
 SERVER = multiprocessing.get_context("forkserver")
 # Once for all processes: they are copies of one that has imported everything.
 SERVER.set_forkserver_preload(["rcsd.training.trainer", "tiny", "launched"])
-
-PATIENCE_SECONDS = 120
 
 
 def on_ranks(

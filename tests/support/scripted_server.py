@@ -10,20 +10,18 @@ from typing import Any
 import torch
 from peft import PeftModel
 from tests.support.faulty_server import FaultyServer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-NAME, MAX_LOGPROBS = "base", 20
+NAME = "base"
 
 
 class ScriptedServer(FaultyServer):
-    """Serves a model's folder in a ``logprobs_mode``; under ``is_dev`` weights may be replaced."""
+    """Serves a model's folder; under ``is_dev`` weights may be replaced."""
 
-    def __init__(
-        self, folder: str, mode: str = "raw_logprobs", room: int = 1024, is_dev: bool = False
-    ) -> None:
-        self.folder, self.mode, self.max_model_len, self.is_dev = folder, mode, room, is_dev
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.device, self._models_lock = "cuda", threading.Lock()
+    def __init__(self, folder: str, is_dev: bool = False) -> None:
+        self.folder, self.is_dev = folder, is_dev
+        self.mode, self.max_model_len = "processed_logprobs", 1024
+        self._models_lock = threading.Lock()
         self.restart()
         super().__init__()
         self.asked = self.requests
@@ -45,9 +43,6 @@ class ScriptedServer(FaultyServer):
                     base = {"id": NAME, "parent": None, "max_model_len": self.max_model_len}
                     others = [{"id": name, "parent": NAME} for name in self.adapters]
                     return 200, {"data": [base, *others]}
-                case "/tokenize":
-                    ids = self.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]
-                    return 200, {"tokens": ids, "count": len(ids)}
                 case "/v1/completions":
                     return self._completion(body)
                 case "/v1/load_lora_adapter" | "/v1/unload_lora_adapter":
@@ -75,24 +70,18 @@ class ScriptedServer(FaultyServer):
                 self.base.load_state_dict(read.state_dict())
             case "/update_weight_version":
                 self.weight_version = body["new_version"]
-            case "/server_info":
-                return 200, {"vllm_config": f"seed=0, device_config={self.device}, dtype=float32"}
             case "/weight_info":
                 return 200, {"weight_version": self.weight_version}
         return 200, {"success": True}
 
     def _completion(self, body: Any) -> tuple[int, Any]:
-        name, prompt = body["model"], body["prompt"]
+        name = body["model"]
         if name != NAME and name not in self.adapters:
             return 404, {"error": {"message": f"The model `{name}` does not exist."}}
-        if body.get("prompt_logprobs", 0) > MAX_LOGPROBS:
-            return 400, {"error": {"message": "greater than max allowed: 20"}}
         model = self.adapters.get(name, self.base)
         ids, log_probs = self._sampled(model, body)
         choice: dict[str, Any] = {"index": 0, "token_ids": ids}
         choice["logprobs"] = {"token_logprobs": log_probs} if "logprobs" in body else None
-        if "prompt_logprobs" in body:
-            choice["prompt_logprobs"] = self._of_prompt(model, prompt, body["prompt_logprobs"])
         return 200, {"model": name, "choices": [choice]}
 
     @torch.no_grad()
@@ -111,15 +100,3 @@ class ScriptedServer(FaultyServer):
             if ids[-1] in body.get("stop_token_ids", []):
                 break
         return ids, said
-
-    @torch.no_grad()
-    def _of_prompt(self, model: Any, prompt: list[int], k: int) -> list[Any]:
-        log_p_LV = model(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
-        places: list[Any] = [None]
-        for token, log_p_V in zip(prompt[1:], log_p_LV, strict=False):
-            value_K, id_K = log_p_V.topk(k)
-            # The actual token first, then the likeliest; twice the same is said once.
-            said = {str(token): float(log_p_V[token])}
-            said |= {str(int(i)): float(v) for i, v in zip(id_K, value_K, strict=True)}
-            places.append({i: {"logprob": v, "rank": 1} for i, v in said.items()})
-        return places

@@ -88,9 +88,7 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
 
 
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
-def test_sigterm_saves_what_is_done_and_exits_with_143(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_sigterm_saves_what_is_done_and_exits_with_143(tmp_path: Path, changes: Any) -> None:
     changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
     whole = run(made(tmp_path, "whole", **changes))
     broken = made(tmp_path, "broken", **changes)

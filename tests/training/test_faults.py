@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from tests.support.tiny import tiny_folder
 
 from rcsd import config
+from rcsd.config.base import load
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_json, write_rows
 from rcsd.recipes.pipeline import Artifacts
-from rcsd.recipes.pipeline_config import Pipeline, load_pipeline
+from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import write
 
 SRC = Path(__file__).parents[2] / "src"
@@ -93,11 +94,11 @@ def test_a_folder_that_is_read_only_is_named_with_what_to_do(tmp_path: Path) -> 
 
 
 def test_an_error_of_the_machine_ends_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rcsd: Any
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("rcsd.cli.app", (tmp_path / "file" / "inside").mkdir)
-    code, _, err = command()
+    code, _, err = rcsd()
     assert code == 2
     assert "Not a directory; write to another folder" in err
 
@@ -107,7 +108,7 @@ BROKEN = [b"", b"[]", b"\xff", b"\0" * 100, b"[" * 9999, b'{"config": 1}', b'{"c
 
 @pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content[:12]))
 def test_a_broken_record_of_a_run_is_named_by_every_command(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rcsd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("run/model").mkdir(parents=True)
@@ -118,7 +119,7 @@ def test_a_broken_record_of_a_run_is_named_by_every_command(
         ["export", "run", "--out", "out"],
         ["rubrics", "write", "--model", "run", "--data", "rows.jsonl", "--out", "out.jsonl"],
     ):
-        code, _, err = command(*words)
+        code, _, err = rcsd(*words)
         assert code == 2, err
         assert "run/run.json" in err
     if content not in BROKEN[5:]:
@@ -162,7 +163,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
         "out": str(tmp_path / "out"),
     }
     (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(tree))
-    return load_pipeline(tmp_path / "pipeline.yaml")
+    return load(Pipeline, tmp_path / "pipeline.yaml", [])
 
 
 def test_data_that_changes_between_the_stages_of_a_pipeline_is_refused(tmp_path: Path) -> None:

@@ -40,10 +40,7 @@ from rcsd.types import Decoding
 
 
 class AtOnce(Executor):
-    """Runs what it is given before anything else: the slow sibling of a thread.
-
-    Its second task fails instead, if there is an error for it.
-    """
+    """The slow sibling of a thread; its second task fails if there is an error for it."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.num_tasks, self.error = 0, error

@@ -1,21 +1,20 @@
 """``rcsd compare`` and ``rcsd paper-table``."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rcsd.cli.eval import source_lines
-from rcsd.cli.table import Table, as_text
-from rcsd.cli.terminal import console, say, write_out
+from rcsd.cli.options import Json
+from rcsd.cli.terminal import Table, console, say
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import NOTHING, interval_text, p_value_text, stacked
+from rcsd.io import check_writable, write_json
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.bounds import Bounds
-    from rcsd.evaluation.compare import ArmsCompared, SetsCompared
+    from rcsd.evaluation.compare import ArmsCompared, MetricCompared, SetsCompared
     from rcsd.evaluation.record import EvalRecord
     from rcsd.recipes.paper_table import PaperTable
 
@@ -23,29 +22,19 @@ ArmWords = Annotated[
     list[str],
     typer.Argument(help="[NAME=]FOLDER[,FOLDER...] of 'rcsd eval'; several folders are seeds."),
 ]
-Format = Annotated[Literal["text", "json"], typer.Option(help="Format of the output.")]
-Against = Annotated[
-    str | None, typer.Option(help="Arm to compare the others with; default: the first.")
-]
-ClusterBy = Annotated[
-    str | None, typer.Option(help="Tag to resample by, such as template; default: by question.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed of the resampling.")]
-Out = Annotated[Path | None, typer.Option(help="File to write to instead of the terminal.")]
+Against = Annotated[str | None, typer.Option(help="Arm to compare with; default: the first.")]
+ClusterBy = Annotated[str | None, typer.Option(help="Tag to resample by; default: by question.")]
+Metric = Annotated[list[str] | None, typer.Option(help="Metric; default: all but pass@k.")]
+POINTS = 100
+"""Unit of the paper's table: points of 100."""
 
 
-def compare(  # noqa: PLR0913 (each is an option)
+def compare(
     arms: ArmWords,
-    format: Format = "text",
     against: Against = None,
-    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(help="Metric, such as score or pass@4; default: all but pass@k."),
-    ] = None,
+    metric: Metric = None,
     cluster_by: ClusterBy = None,
-    seed: Seed = 0,
-    out: Out = None,
+    json: Json = None,
 ) -> None:
     """Compare arms on the same questions: means, paired differences, adjusted p-values.
 
@@ -58,72 +47,69 @@ def compare(  # noqa: PLR0913 (each is an option)
     In JSON the mean of a difference is left - right; low and high are a 95% interval, n counts the
     units that are resampled.
     """
-    from rcsd.evaluation.arms import common_sets  # noqa: PLC0415
-    from rcsd.evaluation.compare import compare_sets  # noqa: PLC0415
+    from rcsd.evaluation.arms import common_sets
+    from rcsd.evaluation.compare import compare_sets
 
-    records = _open_arms(arms, out)
-    pairs = _pairs(list(records), against, all_pairs)
+    records, base = _open_arms(arms, against, json)
+    pairs = [(name, base) for name in records if name != base]
     sets, notes = common_sets(records)
-    compared = compare_sets(sets, pairs, metric or (), cluster_by, seed)
-    about = {
-        arm: {
-            "folders": [str(one.path) for one in seeds],
-            "models": [one.model.path for one in seeds],
-            "training_seeds": [one.model.training_seed for one in seeds],
-        }
-        for arm, seeds in records.items()
-    }
-    plain = {"arms": about, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
+    compared = compare_sets(sets, pairs, metric or (), cluster_by)
+    folders = {arm: [str(one.path) for one in seeds] for arm, seeds in records.items()}
+    plain = {"arms": folders, "pairs": pairs, "cluster_by": cluster_by, **compared.json()}
     lines = [*notes, *_lines(compared, cluster_by)]
-    _print_tables(format, list(_tables(compared)), lines, plain | {"notes": notes}, out)
+    _show(_tables(compared), lines, plain | {"notes": notes}, json)
 
 
-def _open_arms(words: Sequence[str], out: Path | None) -> "dict[str, list[EvalRecord]]":
-    """The evaluations of each arm; the output file is checked before they are read."""
-    from rcsd.evaluation.arms import parse_arms, read_arms  # noqa: PLC0415
-    from rcsd.io import check_writable  # noqa: PLC0415
+def paper_table(
+    arms: ArmWords, against: Against = None, cluster_by: ClusterBy = None, json: Json = None
+) -> None:
+    """Print the table of arXiv 2606.19327 for your evaluations, with intervals.
+
+    A set is a benchmark by its name: gpqa-diamond, scibench, piqa (accuracy), rar-science,
+    researchqa, rubrichub-science (score); medmcqa and pubmedqa stand apart. Samples count before
+    greedy answers where every arm has as many. The average gives each science benchmark that all
+    arms have the same weight; its interval resamples questions within each benchmark, and training
+    seeds once for all. The paper's averages stand beside arms named base, sft, grpo, grpo-rubrics,
+    opsd, rcsd, random and generic, and are marked as published.
+
+    In JSON numbers are shares in [0, 1].
+    """
+    from rcsd.recipes.paper_table import benchmark_sets, build_paper_table
+
+    records, base = _open_arms(arms, against, json)
+    sets, notes = benchmark_sets(records)
+    every = [one for seeds in records.values() for one in seeds]
+    tasks = {name: task for one in every for name, task in one.about.get("tasks", {}).items()}
+    notes = [*source_lines(tasks), *notes]
+    table = build_paper_table(list(records), sets, base, cluster_by)
+    plain = table.json() | {"notes": [*notes, *table.notes]}
+    _show(_paper_tables(table), [*notes, *_paper_lines(table, cluster_by)], plain, json)
+
+
+def _open_arms(
+    words: Sequence[str], against: str | None, json: Path | None
+) -> "tuple[dict[str, list[EvalRecord]], str]":
+    """The evaluations of each arm, and the arm that the others are compared with."""
+    from rcsd.evaluation.arms import parse_arms, read_arms
 
     folders = parse_arms(words)
-    if out is not None:
-        check_writable(out)
-    return read_arms(folders)
+    if against is not None and against not in folders:
+        raise ConfigError(f"--against {against}: no such arm; there are {', '.join(folders)}")
+    if json is not None:  # before the evaluations are read
+        check_writable(json)
+    return read_arms(folders), against or next(iter(folders))
 
 
-def _chosen_arm(names: Sequence[str], against: str | None) -> str:
-    """The arm that the others are compared with."""
-    if against is not None and against not in names:
-        raise ConfigError(f"--against {against}: no such arm; there are {', '.join(names)}")
-    return names[0] if against is None else against
-
-
-def _pairs(names: list[str], against: str | None, all_pairs: bool) -> list[tuple[str, str]]:
-    """Pairs that are compared, the first minus the second."""
-    if all_pairs:
-        if against is not None:
-            raise ConfigError("--all-pairs compares every two arms: leave --against out")
-        return [(b, a) for place, a in enumerate(names) for b in names[place + 1 :]]
-    first = _chosen_arm(names, against)
-    return [(name, first) for name in names if name != first]
-
-
-def _print_tables(
-    format: str,
-    tables: Sequence[Table],
-    lines: Sequence[str],
-    plain: Mapping[str, Any],
-    out: Path | None,
+def _show(
+    tables: "Iterator[Table]", lines: Sequence[str], plain: Mapping[str, Any], json: Path | None
 ) -> None:
-    """Print, or write to a file, tables and lines, or the plain values as JSON."""
-    from rcsd.io import write_text  # noqa: PLC0415
-
-    text = json.dumps(plain, indent=2) + "\n"
-    if format == "text":
-        text = as_text(tables, lines, console.width)
-    if out is None:
-        write_out(text)
-        return
-    write_text(out, text)
-    say(f"Written: {out}")
+    for table in tables:
+        console.print(table)
+    for line in lines:
+        console.print(line)
+    if json is not None:
+        write_json(json, plain)
+        say(f"Numbers: {json}")
 
 
 def _tables(compared: "SetsCompared") -> Iterator[Table]:
@@ -154,16 +140,10 @@ def _arm_tables(
         by_arm = {of.arm: of.interval.scaled(scale) for of in compared.means}
         counts = (str(compared.num_compared), str(compared.num_left_out))
         means.append((name, *(stacked(by_arm.get(arm), digits) for arm in arms), *counts))
-        differences += [
-            (
-                name,
-                f"{of.left} - {of.right}",
-                interval_text(of.interval.scaled(scale), f"+{digits}"),
-                p_value_text(of.p_value),
-                p_value_text(of.holm_p_value),
-            )
-            for of in compared.differences
-        ]
+        for of in compared.differences:
+            difference = interval_text(of.interval.scaled(scale), f"+{digits}")
+            p_values = (p_value_text(of.p_value), p_value_text(of.holm_p_value))
+            differences.append((name, f"{of.left} - {of.right}", difference, *p_values))
     if means:
         yield Table((what, *heads, "compared", "left out"), means, titles[0])
     if differences:
@@ -172,9 +152,7 @@ def _arm_tables(
 
 
 def _lines(compared: "SetsCompared", cluster_by: str | None) -> Iterator[str]:
-    for row in compared.metrics:
-        if row.bounds is not None:
-            yield _bounds_line(f"{row.set}, {row.metric}", row.bounds)
+    yield from _bounds_lines(compared.metrics)
     for name, number in compared.num_untitled.items():
         yield f"Set '{name}': {number} criteria have no title and are left out."
     yield (
@@ -184,107 +162,60 @@ def _lines(compared: "SetsCompared", cluster_by: str | None) -> Iterator[str]:
     )
 
 
-def _bounds_line(what: str, bounds: "Bounds", unit: float = 1, digits: str = ".3f") -> str:
-    """A sentence on what missing verdicts leave open, in shares or, by a unit of 100, points."""
-    unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in bounds.means if of.num_unscored)
-    ranges = [
-        f"{of.arm} between {unit * of.low:{digits}} and {unit * of.high:{digits}}"
-        for of in bounds.means
-        if of.num_unscored
-    ] + [
-        f"{of.left} - {of.right} between {unit * of.low:+{digits}} and {unit * of.high:+{digits}}"
-        for of in bounds.differences
-    ]
-    return (
-        f"{what}: completions without a value: {unscored}. Over all {bounds.num_questions} "
-        f"questions and all values of the missing verdicts: {'; '.join(ranges)}."
-    )
+def _bounds_lines(
+    rows: "Sequence[MetricCompared]", unit: float = 1, digits: str = ".3f"
+) -> Iterator[str]:
+    """Sentences on what missing verdicts leave open, in shares or, by a unit of 100, points."""
+    for row in rows:
+        if (bounds := row.bounds) is None:
+            continue
+        partial = [of for of in bounds.means if of.num_unscored]
+        unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in partial)
+        ranges = [(of.arm, of.low, of.high, digits) for of in partial] + [
+            (f"{of.left} - {of.right}", of.low, of.high, f"+{digits}") for of in bounds.differences
+        ]
+        between = "; ".join(
+            f"{name} between {unit * low:{spec}} and {unit * high:{spec}}"
+            for name, low, high, spec in ranges
+        )
+        yield (
+            f"{row.set}, {row.metric}: completions without a value: {unscored}. Over all "
+            f"{bounds.num_questions} questions and all values of the missing verdicts: {between}."
+        )
 
 
-# The paper's table
-
-POINTS = 100
-"""Unit of the paper's table: points of 100."""
-
-
-def paper_table(
-    arms: ArmWords,
-    format: Format = "text",
-    against: Against = None,
-    cluster_by: ClusterBy = None,
-    seed: Seed = 0,
-    out: Out = None,
-) -> None:
-    """Print the table of arXiv 2606.19327 for your evaluations, with intervals.
-
-    A set is a benchmark by its name: gpqa-diamond, scibench, piqa (accuracy), rar-science,
-    researchqa, rubrichub-science (score); medmcqa and pubmedqa stand apart. Samples count before
-    greedy answers where every arm has as many. The average gives each science benchmark that all
-    arms have the same weight; its interval resamples questions within each benchmark, and training
-    seeds once for all. The paper's averages stand beside arms named base, sft, grpo, grpo-rubrics,
-    opsd, rcsd, random and generic, and are marked as published.
-
-    In JSON numbers are shares in [0, 1].
-    """
-    from rcsd.recipes.paper_table import benchmark_sets, build_paper_table  # noqa: PLC0415
-
-    records = _open_arms(arms, out)
-    base = _chosen_arm(list(records), against)
-    sets, notes = benchmark_sets(records)
-    tasks = {
-        name: task
-        for seeds in records.values()
-        for one in seeds
-        for name, task in one.about.get("tasks", {}).items()
-    }
-    notes = [*source_lines(tasks), *notes]
-    table = build_paper_table(list(records), sets, base, cluster_by, seed)
-    plain = table.json() | {"notes": [*notes, *table.notes]}
-    _print_tables(
-        format, _paper_tables(table), [*notes, *_paper_lines(table, cluster_by)], plain, out
-    )
-
-
-def _paper_tables(table: "PaperTable") -> list[Table]:
+def _paper_tables(table: "PaperTable") -> Iterator[Table]:
     """Benchmarks and their average; differences; the published averages beside ours."""
-    from rcsd.recipes.paper_table import SCIENCE  # noqa: PLC0415
+    from rcsd.recipes.paper_table import PUBLISHED, SCIENCE, SOURCE, published_row
 
     rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.rows]
     if table.average is not None:  # below the science benchmarks
         place = sum(row.set in SCIENCE for row in table.rows)
         rows.insert(place, (f"average of {len(table.benchmarks)}", table.average))
     titles = "Points of 100, 95% intervals", "Paired differences, points of 100"
-    return [*_arm_tables(titles, "benchmark", rows, POINTS, ".1f"), _published_table(table)]
-
-
-def _published_table(table: "PaperTable") -> Table:
-    """The paper's averages, and ours for the arms of the same name."""
-    from rcsd.recipes.paper_table import PUBLISHED, SOURCE, published_row  # noqa: PLC0415
-
+    yield from _arm_tables(titles, "benchmark", rows, POINTS, ".1f")
     base = PUBLISHED[0].average
-    means = () if table.average is None else table.average.means
     cells = []
     for row in PUBLISHED:
+        means = () if table.average is None else table.average.means
         ours = [of for of in means if published_row(of.arm) is row]
+        intervals = [interval_text(of.interval.scaled(POINTS), ".1f") for of in ours]
         cells.append(
             (
-                row.method + (" (placebo)" if row.is_placebo else ""),
+                row.method,
                 f"{POINTS * row.average:.1f}",
                 f"{POINTS * (row.average - base):+.1f}",
                 ", ".join(of.arm for of in ours) or NOTHING,
-                " ".join(interval_text(of.interval.scaled(POINTS), ".1f") for of in ours)
-                or NOTHING,
+                " ".join(intervals) or NOTHING,
             )
         )
     heads = ("method", "published", "minus base", "our arm", "ours")
-    return Table(heads, cells, f"Published averages ({SOURCE}) beside ours")
+    yield Table(heads, cells, f"Published averages ({SOURCE}) beside ours")
 
 
 def _paper_lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
     yield from table.notes
-    for row in table.rows:
-        if row.bounds is not None:
-            yield _bounds_line(f"{row.set}, {row.metric}", row.bounds, POINTS, ".1f")
+    yield from _bounds_lines(table.rows, POINTS, ".1f")
     yield (
         f"95% intervals, resampled by {cluster_by or 'question'} within each benchmark, and by "
         "training seed, drawn once for all benchmarks, where an arm has several. p of permutation "

@@ -3,49 +3,22 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from rcsd.cli.run import Overrides
-from rcsd.cli.table import Table
-from rcsd.cli.terminal import bars, console, quieten_libraries, say
-from rcsd.errors import ConfigError
+from rcsd.cli.options import Overrides
+from rcsd.cli.terminal import Table, bars, console, say
+from rcsd.config import load_judging
 from rcsd.evaluation.text import interval_text
 
-if TYPE_CHECKING:
-    from rcsd.config import EvalConfig
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print calls and cost of judging; call no judge.")
-]
-
-
-def evaluate(  # noqa: PLR0913 (a command line)
-    target: Annotated[
-        str,
-        typer.Argument(help="YAML file, a run's folder, or a model: hub id, folder, builtin:X."),
-    ],
+def evaluate(
+    target: Annotated[str, typer.Argument(help="YAML file, run folder, or any model.")],
     overrides: Overrides = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Benchmarks, such as sciq,piqa; see 'rcsd tasks'.")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=0, help="Number of samples per question; 0: a greedy answer.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of problems taken of each task.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Engine: local, hf, vllm or vllm_server.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Sampling preset: qwen3 or qwen3-thinking.")
-    ] = None,
-    judge: Annotated[
-        Path | None, typer.Option(help="YAML file with a section judge, for criteria in words.")
-    ] = None,
-    dry_run: DryRun = False,
+    tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 
@@ -53,17 +26,12 @@ def evaluate(  # noqa: PLR0913 (a command line)
     --tasks, into evals/MODEL. OUT gets completions.jsonl, summary.json, eval.json (configuration,
     versions, fingerprints) and the questions in examples/. An interrupted evaluation resumes.
     """
-    from rcsd.evaluation.targets import EvalOptions, build_eval_config  # noqa: PLC0415
+    from rcsd.evaluation.targets import build_eval_config
 
     names = tuple(name.strip() for name in tasks.split(",")) if tasks else ()
-    options = EvalOptions(names, samples, limit, engine, preset, judge)
-    settings = build_eval_config(target, overrides or [], options)
-    if dry_run:
-        _print_forecast(settings)
-        return
-    from rcsd.evaluation.run import run_eval  # noqa: PLC0415 (torch takes seconds)
+    settings = build_eval_config(target, overrides or [], names, limit, judge)
+    from rcsd.evaluation.run import run_eval
 
-    quieten_libraries()
     with bars() as progress:
         summary = run_eval(settings, progress)
     _print_summary(summary, settings.out)
@@ -72,34 +40,20 @@ def evaluate(  # noqa: PLR0913 (a command line)
 def rejudge(
     folder: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
     judge: Annotated[Path, typer.Option(help="YAML file with a section judge.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new evaluation; must not exist.")
-    ] = None,
-    dry_run: DryRun = False,
+    out: Annotated[Path, typer.Option(help="Folder of the new evaluation; must not exist.")],
 ) -> None:
     """Judge the answers of an evaluation again: by another judge, or what stayed unscored.
 
     Replies in the judge's cache are not requested again.
     """
-    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
-    from rcsd.config import load_judging  # noqa: PLC0415
-    from rcsd.evaluation import rejudge as rejudging  # noqa: PLC0415
-    from rcsd.evaluation.record import read_record  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
+    from rcsd.evaluation import record
 
-    section = load_judging(judge).judge
-    chosen = build_judge(section)
-    if dry_run:
-        console.print(forecast_table(chosen, rejudging.judged_texts(read_record(folder))))
-        return
-    if out is None:
-        raise ConfigError("name the folder of the new evaluation with --out")
-    _print_summary(rejudging.rejudge(folder, section, chosen, out), out)
+    _print_summary(record.rejudge(folder, load_judging(judge).judge, out), out)
 
 
 def tasks() -> None:
     """List the benchmarks that 'rcsd eval --tasks' takes."""
-    from rcsd.data.benchmarks import task_table  # noqa: PLC0415
+    from rcsd.data.benchmarks import task_table
 
     columns = ("name", "rows", "grading", "hub", "licence")
     console.print(Table(columns, [[row[column] for column in columns] for row in task_table()]))
@@ -118,59 +72,45 @@ def grade(
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
     and reason; other keys stay as they are.
     """
-    from rcsd.graders.grade_file import count_reasons, grade_file  # noqa: PLC0415
+    from rcsd.graders.grade import grade_file
 
     grades = grade_file(file, out)
     counts = Counter(of.verdict for of in grades)
     console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
-    for reason, count in count_reasons(grades).items():
-        console.print(f"  ungraded {count}: {reason}", markup=False, soft_wrap=True)
+    reasons = Counter(of.reason.partition(":")[0] for of in grades if of.verdict is None)
+    for reason, count in reasons.most_common():
+        say(f"  ungraded {count}: {reason}")
     say(f"Grades: {out}")
 
 
-def _print_forecast(settings: "EvalConfig") -> None:
-    """Print the number of answers, and what judging them takes."""
-    from rcsd.cli.judge import forecast_table  # noqa: PLC0415
-    from rcsd.evaluation.rejudge import placeholder_answers  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
-
-    answers = placeholder_answers(settings)
-    for name, rows in answers.items():
-        say(f"{name}: {len(rows)} completions of up to {settings.max_tokens} tokens")
-    judged = [row for rows in answers.values() for row in rows if row[0].rubric is not None]
-    console.print(forecast_table(build_judge(settings.judge), judged, settings.max_tokens))
-
-
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
-    from rcsd.evaluation.record import RECORD  # noqa: PLC0415
-    from rcsd.io import read_json  # noqa: PLC0415
+    from rcsd.evaluation.record import RECORD
+    from rcsd.io import read_json
 
     for name, of_set in summary["sets"].items():
         console.print(_summary_table(name, of_set["metrics"]))
     for line in source_lines(read_json(out / RECORD).get("tasks", {})):
         say(line)
-    has_unscored = False
-    for name, of_set in summary["sets"].items():
-        for line in count_lines(name, of_set):
-            say(line)
-            has_unscored |= "criteria without a verdict" in line
-    if has_unscored:
+    lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
+    for line in lines:
+        say(line)
+    if any("criteria without a verdict" in line for line in lines):
         say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")
     say(f"Evaluation: {out}")
 
 
 def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table:
-    from rcsd.evaluation.statistics import Interval  # noqa: PLC0415
+    from rcsd.evaluation.statistics import Interval
 
     def cells(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
         interval = None if estimate is None else Interval(**estimate)
         return interval_text(interval), "" if interval is None else str(interval.n)
 
     rows = [
-        (metric, *cells(of["by_question"]), *cells(of.get("by_template")), str(of["num_left_out"]))
+        (metric, *cells(of["by_question"]), str(of["num_left_out"]))
         for metric, of in metrics.items()
     ]
-    columns = ("metric", "by question", "n", "by template", "n", "left out")
+    columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 
 

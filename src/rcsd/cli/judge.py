@@ -1,20 +1,18 @@
 """``rcsd judge``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table
-from rcsd.cli.terminal import console, say
+from rcsd.cli.terminal import Table, console, say
+from rcsd.config import WorldData, load_judging
 from rcsd.evaluation.text import interval_text
+from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.judge_calibration import Accuracy, Agreement
-    from rcsd.evaluation.judge_stability import Stability
-    from rcsd.graders.base import Judge
-    from rcsd.types import Example
+    from rcsd.evaluation.judge_check import Accuracy, Agreement, Stability
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -38,84 +36,50 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder of check.json and wrong.jsonl; must not exist.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of problems and intervals.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast calls and cost of one judgement a text.")
-    ] = False,
 ) -> None:
     """Measure accuracy, stability and resistance to prompt injection of a judge.
 
     The texts are labelled rows, or three answers to each problem of the rubric world, whose
     verdicts are computed. Intervals are over questions.
     """
-    from dataclasses import asdict  # noqa: PLC0415
+    from dataclasses import asdict
 
-    from rcsd.config import WorldData, load_judging  # noqa: PLC0415
-    from rcsd.data.load import load_answers  # noqa: PLC0415
-    from rcsd.evaluation import judge_calibration, judge_stability  # noqa: PLC0415
-    from rcsd.graders.base import judge_metrics  # noqa: PLC0415
-    from rcsd.graders.build import build_judge  # noqa: PLC0415
-    from rcsd.io import check_new, write_json, write_rows  # noqa: PLC0415
+    from rcsd.data.load import load_answers
+    from rcsd.evaluation import judge_check
+    from rcsd.graders.base import build_judge
 
     if out is not None:
         check_new(out)
     section = load_judging(file).judge
     if rows is None:
-        data = WorldData(split="new_numbers", num_examples=num_problems, seed=seed)
-        cases = judge_calibration.checked_cases(load_answers(data))
+        data = WorldData(split="new_numbers", num_examples=num_problems)
+        cases = judge_check.checked_cases(load_answers(data))
     else:
-        cases = judge_calibration.read_cases(rows)
+        cases = judge_check.read_cases(rows)
     judge = build_judge(section)
-    if dry_run:
-        console.print(forecast_table(judge, [(case.example, case.text) for case in cases]))
-        return
-    judgements = judge_stability.judge_cases(judge, cases)
-    accuracy = judge_calibration.measure_accuracy(cases, judgements, seed)
-    stability = judge_stability.measure_stability(judge, cases, judgements, repeats, seed)
-    metrics = judge_metrics(judge)
+    judgements = judge_check.judge_cases(judge, cases)
+    accuracy = judge_check.measure_accuracy(cases, judgements)
+    stability = judge_check.measure_stability(judge, cases, judgements, repeats)
+    metrics = judge.metrics()
     _print_accuracy(accuracy)
-    _print_stability(stability)
+    if stability is not None:
+        _print_stability(stability)
     for line in _metric_lines(metrics):
         say(line)
     if out is not None:
-        about = {"judge": str(file), "section": section.model_dump(mode="json"), "seed": seed}
+        about = {"judge": str(file), "section": section.model_dump(mode="json")}
         write_rows(out / "wrong.jsonl", accuracy.wrong)
         parts = {"stability": stability and asdict(stability), "metrics": metrics}
         write_json(out / "check.json", about | accuracy.json() | parts)
         say(f"Numbers and wrong verdicts: {out}")
 
 
-def forecast_table(
-    judge: "Judge", answers: "Sequence[tuple[Example, str]]", answer_tokens: int = 0
-) -> Table:
-    """Calls, tokens and cost of judging the texts once; see `ModelJudge.forecast`."""
-    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415
-
-    columns = ("calls", "in the cache", "prompt tokens", "reply tokens", "cost")
-    length = f" of {answer_tokens} tokens" if answer_tokens else ""
-    title = f"Judging {len(answers)} texts{length} once; replies and cost at most"
-    if not isinstance(judge, ModelJudge):
-        return Table(columns, [["0"] * 5], title, num_names=0)
-    forecast = judge.forecast(answers, answer_tokens)
-    row = [
-        str(forecast.num_calls),
-        str(forecast.num_cached),
-        f"{forecast.prompt_tokens} ({forecast.counting})",
-        str(forecast.max_completion_tokens),
-        "no prices" if forecast.max_cost is None else f"{forecast.max_cost:.2f}",
-    ]
-    return Table(columns, [row], title, num_names=0)
-
-
 def _print_accuracy(accuracy: "Accuracy") -> None:
     if (agreement := accuracy.agreement) is None:
         say("This judge gives one score for all criteria: there are no verdicts to measure.")
     else:
-        rows = [["all", *_cells(agreement)]]
-        for kind in accuracy.kinds:
-            title = kind.title or "(no title)"
-            name = f"{title} (costs points)" if kind.is_violation else title
-            rows.append([name, *_cells(kind.agreement)])
+        kinds = {"all": agreement} | accuracy.kinds
+        rows = [[name, *_cells(of_kind)] for name, of_kind in kinds.items()]
         for name, share in accuracy.baselines.items():
             rows.append([f"baseline: {name}", "", "", f"{share:.3f}", "0"])
         columns = ("criteria", "verdicts", "unscored", "accuracy", "kappa")
@@ -141,19 +105,11 @@ def _cells(agreement: "Agreement") -> list[str]:
     return [*counts, interval_text(agreement.accuracy), interval_text(agreement.kappa)]
 
 
-def _print_stability(stability: "Stability | None") -> None:
-    if stability is None:
-        return
-    rows = []
-    for name, change in (("criteria in reverse", stability.order), ("padding", stability.padding)):
-        if change is not None:
-            cells = [interval_text(change.flipped), interval_text(change.met, "+.3f")]
-            rows.append([name, str(change.num_verdicts), *cells, str(change.num_unscored)])
-    tried = stability.injections
-    cells = [str(tried.num_verdicts), interval_text(tried.flipped), "", str(tried.num_unscored)]
-    rows.append(["prompt injection", *cells])
-    columns = ("change", "verdicts", "flipped", "more are met", "unscored")
-    console.print(Table(columns, rows, "Changes that should flip no verdict"))
+def _print_stability(stability: "Stability") -> None:
+    say(
+        f"Unmet criteria that a prompt injection flipped: {interval_text(stability.injections)} of "
+        f"{stability.num_injected}; {stability.num_unscored} were left unscored."
+    )
     if stability.repeats is not None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
 
@@ -167,5 +123,4 @@ def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
         names = ("calls", "cached", "retried")
         numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
         tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
-        cost = f", cost {metrics['judge/cost']:.4f}" if "judge/cost" in metrics else ""
-        yield f"Requests: {numbers}; {tokens} tokens{cost}."
+        yield f"Requests: {numbers}; {tokens} tokens."

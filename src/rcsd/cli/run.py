@@ -3,71 +3,57 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcsd.cli.table import Table
-from rcsd.cli.terminal import bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.cli.options import Overrides, Quick, Resume, RunFile
+from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
+from rcsd.config import Config, load_config
 from rcsd.errors import ConfigError, UserError
 from rcsd.evaluation.text import interval_text
+from rcsd.io import check_new, write_json
 
 if TYPE_CHECKING:
-    from rcsd.config import Config
     from rcsd.evaluation.report import Outcome
     from rcsd.recipes.plan import Plan
     from rcsd.recipes.probe import Probe
     from rcsd.runs import RunFolder
 
-RunFile = Annotated[Path, typer.Argument(help="YAML file of the run.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, such as optim.lr=1e-5.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.")]
 GIB = 2**30
+_RAY = (
+    "Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local, which starts one here. Its machines "
+    "need this package, and see the files at the same paths."
+)
 
 
 def train(
     file: RunFile,
     overrides: Overrides = None,
     resume: Resume = False,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes of this machine, one per device.")
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Ray cluster to train on: auto, HOST:PORT, ray://HOST:PORT, or local, which "
-            "starts one here. Its machines need this package, and see the files at the same "
-            "paths.",
-        ),
-    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes, one per device.")] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=_RAY)] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of Ray workers; default: one per GPU of the cluster, else per machine.",
-        ),
+        int | None, typer.Option(min=1, help="Ray workers; default: one per GPU, else per machine.")
     ] = None,
 ) -> None:
     """Train a policy; the run folder holds its record, metrics, checkpoints, model and report."""
-    from rcsd.config import load_config  # noqa: PLC0415
-
-    if ray is None and workers is not None:
-        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     settings = load_config(file, overrides or [])
     if ray is not None:
         if processes is not None:
             raise ConfigError("--processes is for this machine: on a cluster take --workers")
-        from rcsd.training.ray import train_on  # noqa: PLC0415 (torch takes seconds)
+        from rcsd.training.ray import train_on
 
         train_and_report(settings, resume, functools.partial(train_on, ray, workers))
         return
+    if workers is not None:
+        raise ConfigError("--workers is for --ray ADDRESS; on this machine take --processes")
     if processes is None:
         train_and_report(settings, resume)
         return
-    from rcsd.training.launch import launch  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.training.launch import launch
 
     arguments = [str(file), *(overrides or []), *(["--resume"] if resume else [])]
     if code := launch(processes, ["train", *arguments]):
@@ -75,7 +61,7 @@ def train(
 
 
 def train_and_report(
-    settings: "Config", resume: bool, run: "Callable[..., RunFolder] | None" = None
+    settings: Config, resume: bool, run: "Callable[..., RunFolder] | None" = None
 ) -> None:
     """Train with a progress bar, write the report, and print where everything is.
 
@@ -84,13 +70,13 @@ def train_and_report(
         resume: Continue from the newest checkpoint.
         run: Replacement of `rcsd.training.trainer.run`, to train elsewhere.
     """
-    from rcsd.evaluation.run_report import write_run_report  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.training.launch import is_main  # noqa: PLC0415
-    from rcsd.training.trainer import run as run_here  # noqa: PLC0415
+    from rcsd.evaluation.run_report import write_run_report
+    from rcsd.training.launch import is_main
+    from rcsd.training.trainer import run as run_here
 
     run = run or run_here
-    quieten_libraries()
     if not is_main():
+        quieten_libraries()
         run(settings, resume, on_warning=lambda text: None)
         return
     with bars() as progress:
@@ -105,11 +91,9 @@ def train_and_report(
         progress("train", 0, settings.steps, "")
         folder = run(settings, resume, on_step, on_warning)
     report = write_run_report(folder)
-    record = folder.read_record()
-    if record["dropped"]:
-        say(f"Left out: {len(record['dropped'])} examples; see {folder.record}")
-    say(f"Model: {folder.model}")
-    say(f"Report: {report}")
+    if dropped := folder.read_record()["dropped"]:
+        say(f"Left out: {len(dropped)} examples; see {folder.record}")
+    say(f"Model: {folder.model}\nReport: {report}")
 
 
 def export(
@@ -117,8 +101,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged, model_of_run  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.runs import RunFolder  # noqa: PLC0415
+    from rcsd.models.save import export_merged, model_of_run
+    from rcsd.runs import RunFolder
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
@@ -131,7 +115,7 @@ def models(
     fetch: Annotated[str | None, typer.Option(help="Name of a model to fetch.")] = None,
 ) -> None:
     """List the models that are available by name, or fetch one."""
-    from rcsd.models.hub import ENTRIES, fetch_model  # noqa: PLC0415
+    from rcsd.models.hub import ENTRIES, fetch_model
 
     if fetch is not None:
         quieten_libraries()
@@ -154,9 +138,8 @@ def quickstart(
     quick: Quick = False,
 ) -> None:
     """Train on the rubric world, with a placebo arm, and write a report."""
-    from rcsd.recipes.quickstart import run  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes.quickstart import run
 
-    quieten_libraries()
     with bars() as progress:
         outcome = run(out, seed, model, quick, progress)
     _print_outcome(outcome)
@@ -170,12 +153,12 @@ def pipeline(
 
     Finished steps are skipped.
     """
-    from rcsd.recipes.pipeline_config import load_pipeline  # noqa: PLC0415
+    from rcsd.config.base import load
+    from rcsd.recipes.pipeline_config import Pipeline
 
-    settings = load_pipeline(file, overrides or [])
-    from rcsd.recipes.pipeline_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    settings = load(Pipeline, file, overrides or [])
+    from rcsd.recipes.pipeline_report import run_and_report
 
-    quieten_libraries()
     with bars() as progress:
         outcome = run_and_report(settings, file.stem, settings.model.path, {}, progress)
     _print_outcome(outcome)
@@ -184,21 +167,19 @@ def pipeline(
 def study(
     file: Annotated[Path, typer.Argument(help="YAML file of the study.")],
     overrides: Overrides = None,
-    quick: Quick = False,
 ) -> None:
     """Train every method with every kind of rubrics and seed on one budget, and compare them.
 
     Finished steps are skipped, so a study that was cut off continues.
     """
-    from rcsd.recipes.study_config import load_study  # noqa: PLC0415
+    from rcsd.config.base import load
+    from rcsd.recipes.study_config import Study
 
-    settings = load_study(file, overrides or [])
-    from rcsd.recipes.study import quick as quickened  # noqa: PLC0415
-    from rcsd.recipes.study_report import run_and_report  # noqa: PLC0415 (torch takes seconds)
+    settings = load(Study, file, overrides or [])
+    from rcsd.recipes.study import run_and_report
 
-    quieten_libraries()
     with bars() as progress:
-        outcome = run_and_report(quickened(settings) if quick else settings, file.stem, progress)
+        outcome = run_and_report(settings, file.stem, progress)
     _print_outcome(outcome)
 
 
@@ -218,30 +199,27 @@ def probe(
     overrides: Overrides = None,
     num_examples: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 64,
     num_samples: Annotated[
-        int, typer.Option(min=2, help="Number of completions sampled per question.")
+        int, typer.Option(min=1, help="Number of completions sampled per question.")
     ] = 4,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
     ] = None,
 ) -> None:
-    """Measure before training how much a run can learn from its rubrics.
-
-    Prints the number of answers and completions before it starts.
-    """
-    from rcsd.config import load_config  # noqa: PLC0415
+    """Measure before training how much a run can learn from its rubrics."""
+    from rcsd.config import load_config
 
     settings = load_config(file, overrides or [])
-    from rcsd.io import check_new  # noqa: PLC0415
-    from rcsd.recipes.probe import probe as measure  # noqa: PLC0415 (torch takes seconds)
-    from rcsd.recipes.probe import write_probe  # noqa: PLC0415
+    from rcsd.io import make_folder
+    from rcsd.recipes.probe import probe as measure
 
-    folder = settings.out.with_name(f"{settings.out.name}-probe") if out is None else out
-    check_new(folder)
+    path = (out or settings.out.with_name(f"{settings.out.name}-probe")) / "probe.json"
+    check_new(path.parent)
     quieten_libraries()
     with bars() as progress:
-        measured = measure(settings, num_examples, num_samples, progress, errors.print)
-    path = write_probe(measured, settings, folder)
+        measured = measure(settings, num_examples, num_samples, progress)
+    make_folder(path)
+    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
     console.print(_probe_facts(measured))
@@ -256,22 +234,19 @@ def probe(
 
 
 def _probe_tables(measured: "Probe") -> Iterator[Table]:
-    headroom = measured.headroom
-    counts = "answers", "left out", "cut", "ungraded"
     rows = [
-        [of.context, interval_text(of.mean), interval_text(of.gain, "+.3f"), *map(str, of.counts)]
-        for of in headroom.contexts
-    ]
-    columns = ("context", headroom.metric or "score", "gain", *counts)
-    yield Table(columns, rows, "Headroom: greedy answers in each context")
-    if headroom.metric is not None:
-        rows = [
-            [of.teacher, str(of.num_pairs), interval_text(of.auc), interval_text(of.lead, "+.3f")]
-            for of in measured.rankings
+        [
+            of.context,
+            interval_text(of.mean),
+            interval_text(of.gain, "+.3f"),
+            interval_text(measured.divergences.get(of.context)),
+            *map(str, (of.num_answers, of.num_cut, of.num_ungraded)),
         ]
-        columns = ("teacher's context", "pairs", "AUC", "teacher's lead")
-        title = "Ranking: does log p - log q put a question's better completion first?"
-        yield Table(columns, rows, title)
+        for of in measured.contexts
+    ]
+    columns = ("context", measured.metric or "score", "gain", "KL(q || p), nats per token")
+    title = "Headroom of greedy answers, and divergence on the student's samples"
+    yield Table((*columns, "answers", "cut", "ungraded"), rows, title)
     if measured.sensitivities:
         rows = [
             [of.placebo, interval_text(of.gap, "+.3f"), interval_text(of.share), of.undefined]
@@ -285,19 +260,18 @@ def _probe_tables(measured: "Probe") -> Iterator[Table]:
 def _probe_facts(measured: "Probe") -> str:
     lines = [
         f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
-        "drawn ones do not fit.",
-        f"{measured.num_completions} completions, {measured.num_ungraded} of them without a grade.",
+        f"drawn ones do not fit. {measured.num_completions} completions."
     ]
-    if measured.headroom.metric is None:
+    if measured.metric is None:
         lines.append(
             "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom and ranking are missing."
+            "is a number. Headroom is missing."
         )
     lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
     return "\n".join(lines)
 
 
-def plan(  # noqa: PLR0913 (each is an option)
+def plan(
     file: RunFile,
     overrides: Overrides = None,
     memory_gib: Annotated[
@@ -313,69 +287,54 @@ def plan(  # noqa: PLR0913 (each is an option)
         int | None,
         typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
     ] = None,
-    completion_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Mean completion length for --seconds; default: sampling.max_tokens."
-        ),
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of a few steps on this machine; adds its seconds."),
     ] = None,
-    seconds: Annotated[
-        bool, typer.Option("--seconds", help="Time a step of one process on this machine too.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option(help="JSON file for all numbers.")] = None,
 ) -> None:
-    """Plan a run: memory of a step per device, and with --seconds its time on this machine.
+    """Plan a run: memory of a step per device, and with --measured its seconds.
 
     Reads the model's configuration, not its weights, and the data to measure prompts.
     """
-    from rcsd.config import load_config  # noqa: PLC0415
-
     settings = load_config(file, overrides or [])
     quieten_libraries()
-    from rcsd.io import write_json  # noqa: PLC0415
-    from rcsd.recipes import plan as planning  # noqa: PLC0415 (torch takes seconds)
+    from rcsd.recipes import plan as planning
 
     prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
-    lengths = planning.build_lengths(settings, prompts, completion_tokens)
+    lengths = planning.build_lengths(settings, *prompts)
     device = planning.this_device(devices)
     if memory_gib is not None:
         device = planning.Device("cuda", memory_gib * GIB, devices)
     made = planning.build_plan(settings, lengths, device)
     say(_plan_facts(made, source))
     console.print(_memory_table(made))
-    record = made.record()
-    if seconds:
-        from rcsd.recipes.plan_seconds import measure_seconds  # noqa: PLC0415
-
-        record["seconds"] = timed = measure_seconds(made)
-        rows = [[name, f"{value:.3g}"] for name, value in timed.items()]
-        rows.append(["step", f"{sum(timed.values()):.3g}"])
-        title = "Time of a step at mean lengths, measured"
-        console.print(Table(("phase", "seconds"), rows, title))
+    if measured is not None:
+        timed = planning.measured_seconds(measured)
+        phases = ", ".join(f"{name} {value:.3g}" for name, value in timed.items())
+        say(
+            f"Seconds of a step in {measured}: {phases}; all {settings.steps:,} steps: "
+            f"{settings.steps * timed['step'] / 3600:.3g} hours"
+        )
     for sentence in made.verdict():
         console.print(f"- {sentence}")
-    if json is not None:
-        write_json(json, record)
-        say(f"\nNumbers: {json}")
 
 
 def _prompts(
     settings: "Config", student: int | None, teacher: int | None
-) -> tuple[list[tuple[int, int]], str]:
-    """Prompt lengths, and where they come from."""
-    from rcsd.recipes.plan import measure_prompts  # noqa: PLC0415 (torch takes seconds)
+) -> tuple[tuple[int, int], str]:
+    """Longest prompts, and where they come from."""
+    from rcsd.recipes.plan import measure_prompts
 
     if student is not None:
-        return [(student, teacher or student)], "given"
+        return (student, teacher or student), "given"
     if teacher is not None:
         raise ConfigError("--teacher-tokens goes with --prompt-tokens")
     try:
-        prompts = measure_prompts(settings)
+        return measure_prompts(settings), "measured"
     except (UserError, OSError) as error:
         raise ConfigError(
             f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
         ) from error
-    return prompts, f"measured on {len(prompts)} examples"
 
 
 def _plan_facts(made: "Plan", source: str) -> str:
@@ -388,9 +347,8 @@ def _plan_facts(made: "Plan", source: str) -> str:
             f"engine: {made.settings.engine.type}",
             f"per process: {work.examples} examples x {work.completions} completions, "
             f"micro-batches of up to {work.max_tokens:,} tokens",
-            f"prompts, {source}: student {lengths.student:.0f} tokens, longest "
-            f"{lengths.longest_student}; teacher {lengths.teacher:.0f}, longest "
-            f"{lengths.longest_teacher}; completions: longest {lengths.longest_completion}",
+            f"longest prompts, {source}: student {lengths.student} tokens, teacher "
+            f"{lengths.teacher}; completions {lengths.completion}",
         ]
     )
 

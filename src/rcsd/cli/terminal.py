@@ -1,17 +1,21 @@
-"""The terminal that all commands write to: consoles, progress bars, other libraries' noise.
+"""The terminal that all commands write to: consoles, tables, progress, other libraries' noise.
 
 The one door to the terminal: all text passes `shown_text`, so what stands in data, completions,
 names and errors is looked at and never obeyed, and no string is read as rich's markup.
 """
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import typer
+import rich.table
 from rich import progress as rich_progress
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -19,12 +23,19 @@ from rich.text import Text
 from rcsd.redact import shown_text
 from rcsd.types import Progress
 
+_NAME_WIDTH = 16
+"""Least width of a name's column, where names are as long; then they are folded."""
+
 
 class GuardedConsole(Console):
     """A console that shows foreign text instead of obeying it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a table whose numbers need more than the terminal's width is not cut off."""
+        super().print(*objects, **{"crop": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as it will be laid out; rich would drop some controls without a trace."""
@@ -57,24 +68,39 @@ def labelled(label: str, text: str, style: str = "bold") -> Text:
     return Text.assemble((f"{label}: ", style), shown_text(text))
 
 
-def write_out(text: str) -> None:
-    """Write a finished text, such as JSON, to standard output."""
-    typer.echo(shown_text(text), nl=False)
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, which the console prints.
 
+    Args:
+        columns: Heads of the columns.
+        rows: As many cells each.
+        title: Line above the table.
+        num_names: Number of the first columns that hold names; the others are right-aligned.
+    """
 
-class Bars:
-    """Progress bars with the time left, one a stage."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Text]]
+    title: str = ""
+    num_names: int = 1
 
-    def __init__(self, progress: rich_progress.Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, int] = {}
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Update the bar of a stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(shown_text(stage), total=total, note="")
-        task = self._progress.tasks[self._tasks[stage]]
-        self._progress.update(task.id, completed=done, total=total, note=shown_text(note))
+    def __rich__(self) -> rich.table.Table:
+        """For a terminal; foreign text is printed literally, never obeyed."""
+        title = styled(self.title, "") if self.title else None
+        table = rich.table.Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for place, column in enumerate(self.columns):
+            cells = [column, *(str(row[place]) for row in self.rows)]
+            widest = max(cell_len(line) for cell in cells for line in cell.split("\n"))
+            is_name = place < self.num_names
+            table.add_column(
+                styled(column, ""),
+                justify="left" if is_name else "right",
+                overflow="fold",
+                min_width=min(widest, _NAME_WIDTH) if is_name else widest,
+            )
+        for row in self.rows:
+            table.add_row(*(of if isinstance(of, Text) else styled(of, "") for of in row))
+        return table
 
 
 class Lines:
@@ -89,30 +115,28 @@ class Lines:
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._write, self._clock, self._start = write, clock, clock()
-        self._began: dict[str, float] = {}
-        self._wrote: dict[str, float] = {}  # the last line of each stage that has not ended
+        self._stages: dict[str, tuple[float, float]] = {}  # seconds of its start and its last line
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Write a line where one is due."""
-        now = self._clock()
-        if stage not in self._began:
-            self._began[stage] = self._wrote[stage] = now
-            self._line(now, f"{stage}: {'begun' if done < total else note or 'done'}")
-        elif stage in self._wrote and done >= total:
-            self._line(now, f"{stage}: done in {now - self._began[stage]:.0f} s")
-        elif stage in self._wrote and now - self._wrote[stage] >= 60:
-            self._wrote[stage] = now
-            self._line(now, f"{stage}: {done} of {total}" + (f", {note}" if note else ""))
-        if done >= total:
-            self._wrote.pop(stage, None)
-
-    def _line(self, now: float, text: str) -> None:
-        self._write(f"[{now - self._start:5.0f} s] {text}")
+        now, is_done = self._clock(), done >= total
+        began, wrote = self._stages.get(stage, (now, -math.inf))
+        if stage not in self._stages:
+            text = (note or "done") if is_done else "begun"
+        elif is_done and wrote < math.inf:
+            text = f"done in {now - began:.0f} s"
+        elif now - wrote >= 60:
+            text = f"{done} of {total}" + (f", {note}" if note else "")
+        else:
+            return
+        self._stages[stage] = began, math.inf if is_done else now  # done: no further line
+        self._write(f"[{now - self._start:5.0f} s] {stage}: {text}")
 
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Progress bars on the terminal; plain lines where standard error is none."""
+    """Progress bars on the terminal, or `Lines` where standard error is none; libraries quiet."""
+    quieten_libraries()
     if not errors.is_terminal:
         yield Lines(lambda text: errors.print(text, soft_wrap=True))
         return
@@ -125,13 +149,20 @@ def bars() -> Iterator[Progress]:
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
+    tasks: dict[str, rich_progress.TaskID] = {}
     with rich_progress.Progress(*columns, console=errors) as progress:
-        yield Bars(progress)
+
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(shown_text(stage), total=total, note="")
+            progress.update(tasks[stage], completed=done, total=total, note=shown_text(note))
+
+        yield update
 
 
 def quieten_libraries() -> None:
     """Keep other libraries' lines from tearing our progress bars apart; downloads keep theirs."""
-    from transformers.utils import logging  # noqa: PLC0415 (torch takes seconds)
+    from transformers.utils import logging
 
     logging.disable_progress_bar()
     # PEFT 0.21 asks transformers 5.23 for an attribute by its old name: no news for a user.

@@ -5,89 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.config.base import Section, load, parse
-from rcsd.config.data import (
-    Data,
-    GenericRubrics,
-    JsonlData,
-    NoisyRubrics,
-    NoPlacebo,
-    Placebo,
-    RandomRubrics,
-    RarData,
-    ReducedRubrics,
-    Rubrics,
-    ShuffledRubrics,
-    TaskData,
-    TaskName,
-    WorldData,
-)
-from rcsd.config.engines import (
-    AnyEngine,
-    HfEngine,
-    LocalEngine,
-    RefuseStale,
-    VllmEngine,
-    VllmServer,
-    WeightStale,
-    engine_by_type,
-    max_lag_steps,
-    warn_of_drift,
-)
-from rcsd.config.evaluation import EarlyStop, EvalConfig, Evaluation
-from rcsd.config.graders import (
-    AskCriterion,
-    AskHolistic,
-    Asks,
-    AskSeveral,
-    CodeJudge,
-    Judge,
-    Judging,
-    LocalJudge,
-    ModelJudge,
-    Prices,
-)
-from rcsd.config.methods import (
-    JSD,
-    AnswerReward,
-    Criterion,
-    Distill,
-    EntryClip,
-    ForwardKL,
-    FullSupport,
-    Grpo,
-    NoClip,
-    Phase,
-    PhaseMethod,
-    ReverseKL,
-    Reward,
-    RubricReward,
-    SampledToken,
-    Schedule,
-    Sft,
-    Srpo,
-    Sum,
-    Suppress,
-    Term,
-    TokenClip,
-    TopK,
-    distillations,
-    objectives,
-)
-from rcsd.config.model import FullFineTuning, Lora, Model
-from rcsd.config.run import (
-    DEFAULT_MAX_TOKENS_PER_MICROBATCH,
-    Budget,
-    Config,
-    EmaTeacher,
-    FrozenTeacher,
-    LiveTeacher,
-    Optim,
-    Processes,
-    RubricGrammar,
-    Sampling,
-    Stage,
-    Views,
-)
+from rcsd.config.data import *
+from rcsd.config.engines import *
+from rcsd.config.evaluation import *
+from rcsd.config.graders import *
+from rcsd.config.methods import *
+from rcsd.config.model import *
+from rcsd.config.run import *
 from rcsd.runs import RunFolder
 
 
@@ -100,22 +24,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load(Config, path, overrides)
 
 
-def load_eval_config(path: str | Path, overrides: Sequence[str] = ()) -> EvalConfig:
-    """Held-out sets and a model from a YAML file and overrides such as ``num_samples=8``.
+def load_judging(path: str | Path) -> Judging:
+    """A judge from a YAML file.
 
     Raises:
         ConfigError: As `load_config`.
     """
-    return load(EvalConfig, path, overrides)
-
-
-def load_judging(path: str | Path, overrides: Sequence[str] = ()) -> Judging:
-    """A judge from a YAML file and overrides such as ``judge.temperature=0.7``.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
-    return load(Judging, path, overrides)
+    return load(Judging, path, ())
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:

@@ -1,13 +1,11 @@
 """The base of all sections, and how a file becomes one of them."""
 
 import difflib
-import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -21,7 +19,6 @@ MAX_NODES = 100_000
 
 MAX_SHOWN = 300
 """Characters of a wrong value that an error shows."""
-
 
 RENAMED: Mapping[str, str] = {"tokens_per_part": "max_tokens_per_microbatch"}
 """Keys of earlier versions, and the keys that replace them; CHANGELOG.md has the same table."""
@@ -51,10 +48,6 @@ class Section(BaseModel):
 def checked_address(url: str, example: str) -> str:
     """An address of a server, without a slash at its end.
 
-    Args:
-        url: As it was given.
-        example: For the error.
-
     Raises:
         ValueError: If it is none, or holds a user or a query, where secrets stand.
     """
@@ -67,27 +60,27 @@ def checked_address(url: str, example: str) -> str:
 
 
 def _refuse_unwritable(value: object) -> None:
-    """Refuse what a record should not hold, or cannot; sections look after their own values.
-
-    Raises:
-        ValueError: Saying what it is.
-    """
-    if isinstance(value, Mapping | list | tuple):
-        keys = list(value) if isinstance(value, Mapping) else []
-        if any(not isinstance(key, str) for key in keys):
-            raise ValueError("holds a key that is no text")
-        for part in [*keys, *value.values()] if isinstance(value, Mapping) else value:
-            _refuse_unwritable(part)
-    elif isinstance(value, str | Path):
-        _refuse_text(str(value))
-    elif isinstance(value, float):
-        if not math.isfinite(value):
+    """Refuse what a record should not hold, or cannot; sections look after their own values."""
+    match value:
+        case Mapping():
+            if not all(isinstance(key, str) for key in value):
+                raise ValueError("holds a key that is no text")
+            for part in (*value, *value.values()):
+                _refuse_unwritable(part)
+        case list() | tuple():
+            for part in value:
+                _refuse_unwritable(part)
+        case str() | Path():
+            _refuse_text(str(value))
+        case float() if not math.isfinite(value):
             raise ValueError("holds what is no finite number")
-    elif isinstance(value, int):
-        if abs(value) >= 2**63:
+        case int() if abs(value) >= 2**63:
             raise ValueError("holds a whole number beyond 64 bits")
-    elif value is not None and not isinstance(value, Section):
-        raise ValueError(f"holds a {type(value).__name__}; expected texts, numbers, lists, keys")
+        case None | float() | int() | Section():
+            pass
+        case _:
+            kind = type(value).__name__
+            raise ValueError(f"holds a {kind}; expected texts, numbers, lists, keys")
 
 
 def _refuse_text(text: str) -> None:
@@ -140,7 +133,21 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         ConfigError: If one is malformed.
     """
     for text in overrides:
-        _override(tree, text)
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {text!r}: expected key=value, such as optim.lr=1e-5")
+        section, (*parents, last) = tree, key.split(".")
+        for parent in parents:
+            if section.get(parent) is None:  # left out, such as `engine: null`
+                section[parent] = {}
+            section = section[parent]
+            if not isinstance(section, dict):
+                raise ConfigError(f"override {text!r}: {parent} is a value, not a section")
+        try:
+            # YAML 1.1 reads 1e-5 as a text, as in a user's file: pydantic makes it a number.
+            section[last] = _yaml(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {text!r}: {error}") from error
 
 
 def parse(root: type[Root], tree: object, source: str) -> Root:
@@ -152,25 +159,8 @@ def parse(root: type[Root], tree: object, source: str) -> Root:
     try:
         return root.model_validate(tree)
     except ValidationError as error:
-        lines = [_explained(root, detail) for detail in error.errors()]
+        lines = [_explained(root, tree, detail) for detail in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r}: expected key=value, such as optim.lr=1e-5")
-    *parents, last = key.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
-    try:
-        parsed = _yaml(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {error}") from error
-    # YAML 1.1 reads 1e-5 as a text, and so would a user's file: pydantic turns both into numbers.
-    tree[last] = parsed
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -183,8 +173,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """A value, or the one that an alias stands for, which counts anew."""
-        is_alias = self.check_event(yaml.AliasEvent)
-        before = self._num_nodes
+        is_alias, before = self.check_event(yaml.AliasEvent), self._num_nodes
         node: Any = super().compose_node(parent, index)
         if is_alias and node not in self._sizes:
             raise yaml.YAMLError("an alias stands within what it stands for")
@@ -196,14 +185,14 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping each of whose keys stands there once; those of ``<<`` are not its own."""
-        node = super().compose_mapping_node(anchor)
-        scalars = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name, count in Counter(key.value for key in scalars).items():
-            if count > 1:
-                key = [key for key in scalars if key.value == name][-1]
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} stands there twice", key.start_mark
-                )
+        node, names = super().compose_mapping_node(anchor), set[str]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in names:
+                fault = f"the key {key.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, fault, key.start_mark)
+            names.add(key.value)
         return node
 
 
@@ -219,19 +208,34 @@ def _yaml(text: str) -> Any:
         loader.dispose()
 
 
-def _explained(root: type[Section], detail: Any) -> str:
-    keys, section = _place(root, detail["loc"])
-    name = ".".join(keys)
-    if detail["type"] != "extra_forbidden" or section is None:
-        if not name:  # of the whole tree, which nobody wants to see again
-            return detail["msg"]
-        got = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
-        return f"{name}: {detail['msg']}{got}{_nearest_tag(detail)}"
-    if keys[-1] in RENAMED:
-        return f"{name}: is now called '{RENAMED[keys[-1]]}'"
-    close = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.0)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{name}: unknown key{hint}"
+def _explained(root: type[Section], tree: Any, detail: Any) -> str:
+    """One of pydantic's errors, by the keys that a user wrote."""
+    *_, last = loc = detail["loc"] or ("",)
+    keys = []
+    for step in loc:  # without the tags of unions, and the branches of a plain value's
+        try:
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+        keys.append(str(step))
+    name = ".".join([*keys, last] if detail["type"] == "missing" else keys)
+    if detail["type"] == "extra_forbidden":
+        if last in RENAMED:
+            return f"{name}: is now called '{RENAMED[last]}'"
+        return f"{name}: unknown key" + _nearest(last, _fields(root, loc), 0.0)
+    if not name:  # of the whole tree, which nobody wants to see again
+        return detail["msg"]
+    got = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
+    hint = ""
+    if detail["type"] == "union_tag_invalid":
+        expected = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
+        hint = _nearest(detail["ctx"]["tag"], expected)
+    return f"{name}: {detail['msg']}{got}{hint}"
+
+
+def _nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _shortened(value: object) -> str:
@@ -243,39 +247,14 @@ def _shortened(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _nearest_tag(detail: Any) -> str:
-    """A hint for a union's type that there is not."""
-    if detail["type"] != "union_tag_invalid":
-        return ""
-    expected = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
-    close = difflib.get_close_matches(detail["ctx"]["tag"], expected, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _place(root: type[Section], loc: Sequence[str | int]) -> tuple[list[str], type[Section] | None]:
-    """The keys that a user wrote, and the section where they end.
-
-    Pydantic's location also holds the tag of each union that it passes, and the branch that it took
-    of a plain value; no user wrote those as keys.
-    """
-    keys: list[str] = []
-    section: type[Section] | None = root
-    steps = iter(loc)
-    for step in steps:
-        if section is None and isinstance(step, str):
-            continue
-        keys.append(str(step))
-        field = section.model_fields.get(str(step)) if section is not None else None
-        if field is None:
-            continue
-        options = _sections(field.annotation)
-        if get_origin(field.annotation) in (dict, list):
-            keys += [str(inner) for inner in itertools.islice(steps, 1)]
-        if len(options) > 1:
-            tag = next(steps, None)
-            options = [option for option in options if tag in _tags(option)]
-        section = options[0] if options else None
-    return keys, section
+def _fields(root: type[Section], loc: Sequence[str | int]) -> list[str]:
+    """Fields of the section that holds the last step of a location; other steps may be tags."""
+    sections = [root]
+    for step in loc[:-1]:
+        fields = [of.model_fields[step] for of in sections if step in of.model_fields]
+        inner = [section for field in fields for section in _sections(field.annotation)]
+        sections = inner or [of for of in sections if step in _tags(of)] or sections
+    return [name for section in sections for name in section.model_fields]
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
@@ -285,4 +264,5 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _tags(section: type[Section]) -> tuple[str, ...]:
-    return getattr(section.model_fields["type"].annotation, "__args__", ())
+    field = section.model_fields.get("type")
+    return () if field is None else getattr(field.annotation, "__args__", ())

@@ -14,19 +14,17 @@ from rcsd.types import ViewName
 
 
 class EarlyStop(Section):
-    """Ends a run early, once a held-out metric has gained nothing for a while.
+    """Ends a run once a held-out metric has gained nothing for a while, and keeps the best model.
 
-    The model that the run leaves is that of its best evaluation. What it scores there is chosen for
-    being high: report other held-out questions than those that the run stops by.
+    What that scores there is chosen for being high: report other held-out questions.
     """
 
     metric: Literal["eval/score_mean", "eval/accuracy_mean", "eval/f1_mean"]
-    """What is watched, in [0, 1], larger is better: score or accuracy of answers; F1 of rubrics
-    (``views.writes: rubric``)."""
+    """Metric, in [0, 1]: score or accuracy of answers; f1 with ``views.writes: rubric``."""
     patience: int = Field(ge=1)
-    """Evaluations without a gain after which the run stops; 1 stops at the first."""
+    """Number of evaluations without a gain after which the run stops."""
     min_gain: float = Field(default=0.0, ge=0, lt=1)
-    """What a value must exceed the best before it by to count as a gain, in the metric's unit."""
+    """Least difference to the best value that is a gain, in the metric's unit."""
 
 
 class Evaluation(Section):
@@ -35,18 +33,15 @@ class Evaluation(Section):
     data: Data | None = None
     """The held-out examples."""
     sets: dict[SetName, Data] = Field(default_factory=dict)
-    """Several held-out sets by name, instead of ``data``; the first counts where one number is
-    wanted."""
+    """Several held-out sets by name, instead of ``data``; the first stands for all."""
     every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between evaluations; None evaluates at the end only, or by tokens."""
+    """Optimizer steps between evaluations; None: at the end only, or by tokens."""
     every_tokens: int | None = Field(default=None, ge=1)
-    """Completion tokens between evaluations, for runs that are compared by what they sampled; None
-    goes by steps."""
+    """Completion tokens between evaluations; None: by steps."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
     early_stop: EarlyStop | None = None
-    """When a run ends before its last step, and keeps its best model; None takes every step and the
-    last model."""
+    """When a run ends before its last step; None: never."""
 
     @model_validator(mode="after")
     def _says_what_and_when(self) -> "Evaluation":
@@ -72,17 +67,17 @@ class EvalConfig(Section):
     model: Model
     """The model; its path may be a run's folder, whose record then supplies the rest."""
     data: dict[SetName, Data] = Field(min_length=1)
-    """The sets, by name: letters, digits, ``_`` and ``-``, since files are named after them."""
+    """The sets, by name."""
     out: Path
     """Folder of the completions, their record and their summary; must not exist."""
     view: ViewName = "none"
     """Parts of the example that the prompt shows beside the question."""
     templates: Path | None = None
-    """Folder of jinja files that replace the packaged prompts; None takes the packaged ones."""
+    """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
     rubrics: Rubrics = Rubrics()
     """Placebo that replaces the rubrics in the prompts; answers are graded by the original ones."""
     greedy: bool = True
-    """Answers each question once with the most likely tokens: score and accuracy."""
+    """True if each question is answered once with the most likely tokens: score and accuracy."""
     num_samples: int = Field(default=0, ge=0)
     """Number of samples of each question: avg@k, and pass@k for k = 1, 2, 4, ... up to it."""
     temperature: float = Field(default=1.0, gt=0)
@@ -94,13 +89,11 @@ class EvalConfig(Section):
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens; a longer one is truncated and counted."""
     max_prompt_tokens: int = Field(default=4096, ge=1)
-    """Longest prompt, in tokens; an example with a longer one is an error, since a set that shrinks
-    would compare unlike things."""
+    """Longest prompt, in tokens; an example with a longer one is an error."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts generated together, unless ``engine`` sets it."""
     engine: AnyEngine | None = None
-    """Engine that samples completions; None: the local engine, or transformers' generate for models
-    that it cannot run."""
+    """Engine that samples completions; None: local, or hf for models that it cannot run."""
     judge: Judge = CodeJudge()
     """Judge of the criteria: their own checks in code, or a model."""
     seed: int = Field(default=0, ge=0)

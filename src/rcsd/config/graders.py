@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from rcsd.config.base import Section, checked_address
-from rcsd.config.engines import AnyEngine
-from rcsd.config.model import Model
 
 # The last part of a name: max_thinking_tokens is a number of them.
 _SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
@@ -50,26 +48,24 @@ class AskHolistic(Section):
     """
 
     type: Literal["holistic"]
-    """Selects one score for all criteria."""
-    scale: Literal["1-10", "0-100"] = "1-10"
-    """Integers that the judge chooses from; the lowest becomes 0, the highest 1."""
+    """Selects one score for all criteria, 1 to 10: the lowest becomes 0, the highest 1."""
 
 
 Asks = Annotated[AskCriterion | AskSeveral | AskHolistic, Field(discriminator="type"), _NAMED]
 
 
-class Prices(Section):
-    """Prices of a server, in any currency."""
+class ModelJudge(Section):
+    """A model behind an OpenAI-compatible address, hosted or served by ``vllm serve``."""
 
-    prompt: float = Field(ge=0)
-    """Price of a million prompt tokens."""
-    completion: float = Field(ge=0)
-    """Price of a million completion tokens, thinking included."""
-
-
-class AskedModel(Section):
-    """Settings of any model that judges."""
-
+    type: Literal["model"]
+    """Selects a model behind an address."""
+    url: str
+    """Address of the server, without ``/chat/completions``: ``http://gpu7:8000/v1``."""
+    model: str
+    """Name of the model on the server."""
+    api_key_variable: str | None = None
+    """Environment variable that holds the key for ``Authorization: Bearer``; None sends none. The
+    key itself is never written anywhere."""
     asks: Asks = AskCriterion()
     """Content of a request: ``criterion``, ``{type: several, criteria_per_call: 10}``, or
     ``holistic``."""
@@ -87,23 +83,8 @@ class AskedModel(Section):
     (RCSD_CACHE)."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
-
-
-class ModelJudge(AskedModel):
-    """A model behind an OpenAI-compatible address, hosted or served by ``vllm serve``."""
-
-    type: Literal["model"]
-    """Selects a model behind an address."""
-    url: str
-    """Address of the server, without ``/chat/completions``: ``http://gpu7:8000/v1``."""
-    model: str
-    """Name of the model on the server."""
-    api_key_variable: str | None = None
-    """Environment variable that holds the key for ``Authorization: Bearer``; None sends none. The
-    key itself is never written anywhere."""
-    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
-    """Constraint on replies. Where the server refuses the first two, plain text is requested. Text
-    is read tolerantly in any case."""
+    response_format: Literal["json_schema", "text"] = "json_schema"
+    """Constraint on replies; ``text`` sends none, for servers that refuse a schema."""
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the reply's token limit in requests; OpenAI's newer models want the second."""
     sends_seed: bool = True
@@ -113,16 +94,6 @@ class ModelJudge(AskedModel):
     ``api_key_variable`` is for."""
     max_concurrent: int = Field(default=16, ge=1)
     """Maximum number of requests in flight."""
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    """Maximum number of requests begun in a minute, evenly spaced; None: no limit."""
-    tokens_per_minute: float | None = Field(default=None, gt=0)
-    """Maximum number of tokens in a minute, of prompts (estimated) and of the longest replies;
-    None: no limit."""
-    prices: Prices | None = None
-    """Prices of the server; None: cost is not counted."""
-    max_cost: float | None = Field(default=None, gt=0)
-    """Maximum cost of one process, in the currency of the prices. No call is made that could exceed
-    it; what is left stays unscored, with the reason ``budget``."""
     connect_timeout_seconds: float = Field(default=10.0, gt=0)
     """Maximum wait for a connection."""
     read_timeout_seconds: float = Field(default=300.0, gt=0)
@@ -153,12 +124,6 @@ class ModelJudge(AskedModel):
             )
         return extra
 
-    @model_validator(mode="after")
-    def _can_count(self) -> "ModelJudge":
-        if self.max_cost is not None and self.prices is None:
-            raise ValueError("max_cost needs prices: {prompt: ..., completion: ...}")
-        return self
-
 
 def _names(value: object) -> Iterator[str]:
     """Names in a tree of fields, at any depth."""
@@ -170,21 +135,8 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
-class LocalJudge(AskedModel):
-    """A model in this process, on an engine."""
-
-    type: Literal["local"]
-    """Selects a model in this process."""
-    model: Model
-    """The model; it is not trained."""
-    engine: AnyEngine | None = None
-    """Engine that samples its replies; None: the local engine."""
-
-
-RunJudge = Annotated[CodeJudge | ModelJudge, Field(discriminator="type"), _NAMED]
-"""Judge of a training run."""
-Judge = Annotated[CodeJudge | ModelJudge | LocalJudge, Field(discriminator="type"), _NAMED]
-"""Any judge."""
+Judge = Annotated[CodeJudge | ModelJudge, Field(discriminator="type"), _NAMED]
+"""Judge of an evaluation or of a training run."""
 
 
 class Judging(Section):

@@ -12,7 +12,6 @@ class Lora(Section):
     """Low-rank adapters on the linear layers (LoRA); the base weights stay frozen."""
 
     type: Literal["lora"] = "lora"
-    """Selects LoRA."""
     rank: int = Field(default=64, ge=1)
     """Rank of the adapters. Source: RCSD (arXiv 2606.19327)."""
     alpha: int = Field(default=128, ge=1)
@@ -27,7 +26,6 @@ class FullFineTuning(Section):
     """Every weight is trained; a frozen teacher is then a copy of the model."""
 
     type: Literal["full"] = "full"
-    """Selects full fine-tuning."""
 
 
 class Model(Section):
@@ -40,23 +38,21 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights."""
     chat_template: Path | None = None
-    """A jinja file that replaces the tokenizer's chat template; None keeps it."""
+    """Jinja file that replaces the tokenizer's chat template; None: the tokenizer's."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Values that the chat template takes, such as ``enable_thinking: false`` for Qwen3."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    """Attention implementation of transformers; None takes the model's own choice."""
+    """Attention implementation of transformers; None: the model's own choice."""
     packing: bool = True
     """True if completions are scored in one row, where those of an example share its prompt's keys
-    and values and nothing is padded; for models with sdpa that give the same hidden states so,
-    which is tried on load. False pads: slower, the same numbers."""
+    and values, by models with sdpa that pass a self-test on load. False pads: slower, the same
+    numbers."""
     linear: Literal["auto", "onednn", "torch"] = "auto"
-    """Library of float32 matrix products on a CPU: ``auto`` takes oneDNN on AMD's processors, where
-    it needs half the time, and PyTorch's choice on others. Both sum in float32, in another order.
-    Holds for the whole process."""
+    """Library of float32 matrix products on a CPU, for the process: ``auto`` takes oneDNN on AMD's
+    processors, where it needs half the time, and PyTorch's choice on others."""
     activation_checkpointing: bool = False
-    """True if backward passes compute each layer's activations anew instead of keeping them: the
-    student's forward pass is done twice, and of each layer its input alone is held. The gradient
-    stays as it is. Takes longer; worth it where a completion does not fit otherwise."""
+    """True if backward passes compute each layer's activations anew instead of keeping them: less
+    memory, the same gradient, a second forward pass."""
     trust_remote_code: bool = False
     """True if code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()

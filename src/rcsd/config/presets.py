@@ -25,12 +25,10 @@ PresetName = Literal["rcsd", "opsd", "rgsd", "rcsd-paper"]
 _TOP_20 = {"type": "teacher_top_k", "k": 20, "outside": "renormalise"}
 _JSD = {"divergence": {"type": "jsd", "beta": 0.5}, "support": {"type": "full"}}
 _PLAIN = {"clip": {"type": "none"}, "temperature": 1.0}
+_RCSD = {"divergence": {"type": "forward_kl"}, "support": _TOP_20, **_PLAIN}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "rcsd": {
-        "method": {"divergence": {"type": "forward_kl"}, "support": _TOP_20, **_PLAIN},
-        "views": {"teacher": "rubric"},
-    },
+    "rcsd": {"method": _RCSD, "views": {"teacher": "rubric"}},
     "opsd": {
         "method": {**_JSD, **_PLAIN, "temperature": 1.1},
         "views": {"teacher": "solution"},
@@ -38,12 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "rgsd": {"method": {**_JSD, **_PLAIN}, "views": {"teacher": "rubric"}},
     "rcsd-paper": {
-        "method": {
-            "divergence": {"type": "forward_kl"},
-            "support": _TOP_20,
-            **_PLAIN,
-            "clip": {"type": "entry", "max_nats": 0.05},
-        },
+        "method": {**_RCSD, "clip": {"type": "entry", "max_nats": 0.05}},
         "views": {"teacher": "rubric+answer", "analysis": True},
         "sampling": {"temperature": 1.2, "top_p": 0.95, "top_k": 20},
     },

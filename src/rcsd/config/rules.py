@@ -1,10 +1,9 @@
 """Combinations that a run cannot have, each refused with the way out."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rcsd.config.engines import AnyEngine
 from rcsd.config.methods import (
-    AnyMethod,
     Criterion,
     Distill,
     Grpo,
@@ -26,184 +25,133 @@ def check_stage(stage: "Stage") -> None:
     Raises:
         ValueError: Saying which, and the way out.
     """
-    _match_the_preset(stage)
-    _show_what_the_method_reads(stage)
-    _stop_by_a_measured_metric(stage)
-    _reach_every_phase(stage)
-    for phase in stage.phases:
-        for method in objectives(phase.method):
-            _sample_what_it_needs(stage, method)
-            num = phase.completions_per_example or stage.completions_per_example
-            _reward_what_can_be_compared(stage, method, num)
-            _take_criteria_out(stage, method)
-    if stage.teacher.type == "frozen" and stage.teacher.scored_by == "engine":
-        _score_with_the_engine(stage.engine, stage.method)
-    if stage.overlap:
-        _overlap(stage.engine, stage.method)
+    finders = (_preset, _views, _objectives, _stale, _overlap)
+    _refuse(fault for find in finders for fault in find(stage))
 
 
 def check_run(run: "Config") -> None:
-    """Refuse settings of a whole run that contradict each other.
+    """Refuse settings of a run that contradict each other.
 
     Raises:
         ValueError: Saying which, and the way out.
     """
-    if run.processes.sharding == "fsdp" and run.overlap:
-        raise ValueError(
-            "overlap samples from an unsharded copy of the policy, and processes.sharding: fsdp "
-            "has none; leave one of them out"
-        )
-    if run.processes.sharding == "fsdp" and run.max_tokens_per_microbatch == "auto":
-        raise ValueError(
-            "max_tokens_per_microbatch: auto tries what fits in each process by itself, and passes "
-            "over sharded weights take all of them; set a number"
-        )
+    _refuse(_run(run))
+
+
+def _refuse(faults: Iterator[str]) -> None:
+    for fault in faults:
+        raise ValueError(fault)
+
+
+def _run(run: "Config") -> Iterator[str]:
+    is_sharded = run.processes.sharding == "fsdp"
+    if is_sharded and run.overlap:
+        yield "overlap samples from an unsharded copy, and fsdp has none; leave one of them out"
+    if is_sharded and run.max_tokens_per_microbatch == "auto":
+        yield "max_tokens_per_microbatch: auto tries each process by itself; with fsdp set a number"
     if run.rubrics.placebo.type != "none" and not run.uses_rubrics:
-        raise ValueError(
+        yield (
             "no view shows the rubric and no reward goes by it, so a placebo replaces nothing: "
             "leave rubrics.placebo out, or take a view with rubric"
         )
 
 
-def _match_the_preset(stage: "Stage") -> None:
+def _preset(stage: "Stage") -> Iterator[str]:
     for preset in {section.preset for section in distillations(stage.method)} - {None}:
         for section in ("views", "sampling"):
             for key, value in PRESETS[str(preset)].get(section, {}).items():
                 if getattr(getattr(stage, section), key) != value:
-                    raise ValueError(
-                        f"the preset {preset} has {section}.{key}: {value}; "
-                        "leave that out, or the preset"
-                    )
+                    name = f"{section}.{key}: {value}"
+                    yield f"the preset {preset} has {name}; leave that out, or the preset"
 
 
-def _show_what_the_method_reads(stage: "Stage") -> None:
-    views, has_other_teacher = stage.views, stage.views.analysis or stage.teacher.type != "frozen"
-    if stage.method.type == "sft" and has_other_teacher:
-        raise ValueError(
-            "sft writes no analysis and its habits are the frozen weights'; "
-            "leave views.analysis and teacher out"
-        )
-    if not stage.has_teacher_view and has_other_teacher:
-        raise ValueError(
-            f"{stage.method.type} has no teacher's view and no other teacher than the frozen "
-            "weights; leave views.analysis and teacher out"
-        )
-    if views.writes == "answer":
-        if stage.sampling.grammar is not None:
-            raise ValueError("sampling.grammar holds to rubrics: set views.writes: rubric")
-        return
-    if stage.learned_view not in ("none", "answer"):
-        raise ValueError(
-            "with views.writes: rubric the view that is learned is none or answer; "
-            "a writer that is shown the rubric learns to copy it"
-        )
-    if "solution" in f"{views.student} {views.teacher}":
-        raise ValueError("with views.writes: rubric a view shows answer and rubric at most")
-
-
-def _stop_by_a_measured_metric(stage: "Stage") -> None:
+def _views(stage: "Stage") -> Iterator[str]:
+    views, measured = stage.views, ["eval/score_mean", "eval/accuracy_mean"]
+    if not stage.has_teacher_view and (views.analysis or stage.teacher.type != "frozen"):
+        yield f"{stage.method.type} has no teacher's view; leave views.analysis and teacher out"
+    if views.writes == "rubric":
+        measured = ["eval/f1_mean"]
+        if stage.learned_view not in ("none", "answer"):
+            yield "with views.writes: rubric the view that is learned is none or answer, no rubric"
+        if "solution" in f"{views.student} {views.teacher}":
+            yield "with views.writes: rubric a view shows answer and rubric at most"
+    elif stage.sampling.grammar is not None:
+        yield "sampling.grammar holds to rubrics: set views.writes: rubric"
     stop = stage.evaluation.early_stop if stage.evaluation is not None else None
-    writes_rubrics = stage.views.writes == "rubric"
-    if stop is not None and (stop.metric == "eval/f1_mean") != writes_rubrics:
-        measured = "eval/f1_mean" if writes_rubrics else "eval/score_mean or eval/accuracy_mean"
-        raise ValueError(
+    if stop is not None and stop.metric not in measured:
+        yield (
             f"evaluation.early_stop.metric: {stop.metric} is not measured with views.writes: "
-            f"{stage.views.writes}; take {measured}"
+            f"{views.writes}; take {' or '.join(measured)}"
         )
 
 
-def _reach_every_phase(stage: "Stage") -> None:
+def _objectives(stage: "Stage") -> Iterator[str]:
     first_steps = sum(phase.steps or 0 for phase in stage.phases)
     if first_steps >= stage.steps:
-        raise ValueError(
+        yield (
             f"the phases before the last take {first_steps} steps of {stage.steps}, so the last "
             "one never begins; set steps higher"
         )
+    for phase in stage.phases:
+        for method in objectives(phase.method):
+            name = _name(method)
+            is_distilled = isinstance(method, Distill) and name != "sampled_token"
+            if stage.sampling.grammar is not None and not is_distilled:
+                yield f"{name} needs samples of the student itself; leave sampling.grammar out"
+            if isinstance(method, Grpo | Srpo):
+                yield from _reward(
+                    stage, method, phase.completions_per_example or stage.completions_per_example
+                )
+            if isinstance(method, Criterion):
+                yield from _criterion(stage)
 
 
-def _sample_what_it_needs(stage: "Stage", method: PhaseMethod | Sft) -> None:
-    name = "sampled_token" if _is_sampled_token(method) else method.type
-    if stage.sampling.grammar is not None and (
-        name == "sampled_token" or not isinstance(method, Distill)
-    ):
-        raise ValueError(
-            f"{name} needs samples of the student itself, and "
-            "a grammar masks its tokens; leave sampling.grammar out"
-        )
+def _stale(stage: "Stage") -> Iterator[str]:
+    """Methods that learn from the sampled tokens alone know no ratio to their probability."""
+    for phase in stage.phases:
+        leaves = objectives(phase.method)
+        rewards = [leaf.reward if isinstance(leaf, Srpo) else leaf for leaf in leaves]
+        if any(isinstance(of, Grpo) and of.updates_per_batch > 1 for of in rewards):
+            names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
+            for name in names & {"sampled_token", "suppress"}:
+                yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
 
 
-def _reward_what_can_be_compared(
-    stage: "Stage", method: PhaseMethod | Sft, num_completions: int
-) -> None:
-    if not isinstance(method, Grpo | Srpo):
-        return
+def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:
+    reward, teacher = method.reward if isinstance(method, Srpo) else method, stage.teacher.type
     if stage.views.writes == "rubric":
-        raise ValueError(f"{method.type} rewards answers: leave views.writes out")
+        yield f"{method.type} rewards answers: leave views.writes out"
     if num_completions < 2:
-        raise ValueError(
+        yield (
             f"{method.type} compares the completions of an example: set completions_per_example "
             "to 2 or more"
         )
-    reward = method.reward if isinstance(method, Srpo) else method
-    if reward.kl_weight > 0 and stage.teacher.type != "frozen":
-        raise ValueError(
-            f"kl_weight holds the student near the frozen weights, and the teacher's are "
-            f"{stage.teacher.type}; leave kl_weight or teacher out"
-        )
+    if reward.kl_weight > 0 and teacher != "frozen":
+        yield f"kl_weight holds the student near the frozen teacher, not {teacher}; leave one out"
 
 
-def _take_criteria_out(stage: "Stage", method: PhaseMethod | Sft) -> None:
-    if not isinstance(method, Criterion):
-        return
+def _criterion(stage: "Stage") -> Iterator[str]:
     if stage.views.writes == "rubric" or "rubric" not in stage.views.teacher:
-        raise ValueError("criterion judges answers by the rubric that the teacher is shown")
+        yield "criterion judges answers by the rubric that the teacher is shown"
     if stage.views.analysis:
-        raise ValueError(
-            "criterion takes criteria out of the teacher's view, whose analysis would "
-            "still tell of them; leave views.analysis out"
-        )
+        yield "an analysis would tell of the criteria taken out; leave views.analysis out"
 
 
-def _score_with_the_engine(engine: AnyEngine, method: AnyMethod) -> None:
-    """Refuse an engine as the teacher where it does not return what a divergence needs.
-
-    Its log-probabilities are at temperature 1, of the most likely tokens alone: at any temperature
-    they give the teacher's distribution renormalised on these, but neither the mass of the rest nor
-    other tokens'.
-    """
-    if engine.type not in ("vllm", "vllm_server"):
-        raise ValueError("teacher.scored_by: engine needs engine vllm or vllm_server")
-    for each in distillations(method):
-        support = each.support
-        if (
-            support.type != "teacher_top_k"
-            or support.outside != "renormalise"
-            or _is_sampled_token(each)
-        ):
-            raise ValueError(
-                "teacher.scored_by: engine says the teacher's likeliest tokens alone: it needs "
-                "support {type: teacher_top_k, outside: renormalise} and no sampled_token"
-            )
+def _overlap(stage: "Stage") -> Iterator[str]:
+    """Samples are a step old, which a gradient that is an expectation over them cannot be."""
+    if not stage.overlap:
+        return
+    if isinstance(stage.method, Sft):
+        yield "overlap: sft learns from no samples of the student; leave overlap out"
+    for leaf in objectives(stage.method):
+        sampled = [each for each in distillations(leaf) if _name(each) == "sampled_token"]
+        if sampled or not isinstance(leaf, Distill | Criterion):
+            name = "sampled_token" if sampled else leaf.type
+            yield f"overlap: {name} needs fresh samples of the student; leave overlap out"
+    if (kind := stage.engine.type) in ("hf", "vllm"):
+        yield f"overlap: engine {kind} draws from the process's random numbers; take local"
 
 
-def _overlap(engine: AnyEngine, method: AnyMethod) -> None:
-    """Refuse to sample a step ahead where the gradient is an expectation over fresh samples."""
-    if isinstance(method, Sft):
-        raise ValueError("overlap: sft learns from no samples of the student; leave overlap out")
-    for leaf in objectives(method):
-        is_exact = isinstance(leaf, Distill | Criterion)
-        is_sampled = any(_is_sampled_token(section) for section in distillations(leaf))
-        if is_sampled or not is_exact:
-            raise ValueError(
-                f"overlap: {'sampled_token' if is_exact else leaf.type} needs fresh samples of the "
-                "student, and these are a step old; leave overlap out"
-            )
-    if engine.type in ("hf", "vllm"):
-        raise ValueError(
-            f"overlap: engine {engine.type} draws from the process's random numbers, as dropout "
-            "does; take engine local or vllm_server, or leave overlap out"
-        )
-
-
-def _is_sampled_token(method: PhaseMethod | Sft) -> bool:
-    return isinstance(method, Distill) and method.divergence.type == "sampled_token"
+def _name(method: PhaseMethod | Sft) -> str:
+    is_sampled = isinstance(method, Distill) and method.divergence.type == "sampled_token"
+    return "sampled_token" if is_sampled else method.type

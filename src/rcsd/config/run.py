@@ -30,56 +30,47 @@ class Views(Section):
     """Parts of the example in the prompts of student and teacher, and the text they write."""
 
     writes: Literal["answer", "rubric"] = "answer"
-    """What is written: an answer to the question (stage 2), or a rubric for it (stage 1: the
-    teacher's view shows the gold rubric, the student's the question or the reference answer)."""
+    """Completions are answers (stage 2), or rubrics (stage 1: the teacher's view shows the gold
+    rubric, the student's the question or the reference answer)."""
     student: ViewName = "none"
     """The student's view."""
     teacher: ViewName = "rubric"
-    """The teacher's view. Rubric only is the default: PaperGym (arXiv 2608.31119) measured rubric
-    14.2 > rubric+answer 13.8 > answer 13.1."""
+    """The teacher's view. Source for the default: PaperGym (arXiv 2608.31119), rubric 14.2 >
+    rubric+answer 13.8 > answer 13.1."""
     analysis: bool = False
-    """True if the frozen teacher first writes an analysis of its view, once for each example."""
+    """True if the frozen teacher first writes an analysis of its view, once per example."""
     max_analysis_tokens: int = Field(default=512, ge=1)
-    """Longest analysis, in tokens; a longer one is cut off there and counted."""
+    """Longest analysis, in tokens; longer ones are cut off and counted."""
     templates: Path | None = None
-    """Folder of jinja files that replace the packaged words; None takes the packaged ones."""
+    """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
 
 
 class FrozenTeacher(Section):
     """The initial weights: adapters off, or a copy for full fine-tuning."""
 
     type: Literal["frozen"] = "frozen"
-    """Selects the frozen teacher."""
-    scored_by: Literal["trainer", "engine"] = "trainer"
-    """Who scores completions in the teacher's view: the model that is trained, adapters off; or an
-    engine of vLLM, by its base, which says the likeliest k tokens alone: for LoRA and ``support:
-    {type: teacher_top_k, outside: renormalise}``. ``teacher/end_probability_mean`` is then not
-    shown."""
 
 
 class EmaTeacher(Section):
     """An exponential moving average of the student: w <- decay w + (1 - decay) student."""
 
     type: Literal["ema"] = "ema"
-    """Selects the moving average."""
     decay: float = Field(default=0.99, gt=0, lt=1)
-    """Share of the old average that each optimizer step keeps."""
+    """Share of the average that each optimizer step keeps."""
 
 
 class LiveTeacher(Section):
     """The student's present weights, without gradient."""
 
     type: Literal["live"] = "live"
-    """Selects the present weights."""
 
 
 class RubricGrammar(Section):
     """Holds completions to rubrics in JSON (`rcsd.data.rubric_grammar.rubric_regex`)."""
 
     type: Literal["rubric"] = "rubric"
-    """Selects rubrics."""
     max_criteria: int = Field(default=12, ge=1, le=64)
-    """Most criteria of a rubric; the gold ones of RaR-Science (development rows) have 7.6."""
+    """Most criteria of a rubric; RaR-Science's gold ones have 7.6."""
     max_characters: int = Field(default=300, ge=8)
     """Longest text of a criterion, in characters."""
 
@@ -94,14 +85,12 @@ class Sampling(Section):
     top_k: int | None = Field(default=None, ge=1)
     """Likeliest tokens kept; None is all. The paper takes 20."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Longest completion, in tokens; a longer one is cut off there and counted."""
+    """Longest completion, in tokens; longer ones are cut off and counted."""
     max_prompt_tokens: int = Field(default=4096, ge=1)
-    """Longest prompt of any view, in tokens; examples with a longer one are dropped and counted."""
+    """Longest prompt of any view, in tokens; examples with longer ones are counted and dropped."""
     grammar: RubricGrammar | None = None
-    """A grammar that completions are held to; None leaves them free. Tokens are masked in sampling
-    alone: the loss compares the unmasked distributions. So a visited position's gradient is what it
-    always is, but positions are visited as the masked student would, and where the grammar leaves
-    one token the student is still moved towards what the teacher gives to all."""
+    """Grammar that samples are held to; None: none. The loss compares the unmasked distributions,
+    at the positions that the masked student visits."""
 
 
 class Optim(Section):
@@ -112,7 +101,7 @@ class Optim(Section):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the rate rises from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the rate goes on after the warm-up; the latter two end at 0."""
+    """Learning rate after the warm-up; the latter two end at 0."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -121,60 +110,51 @@ class Optim(Section):
     )
     """Decay of the gradient's first and second moment."""
     eps: float = Field(default=1e-8, gt=0)
-    """Added to the root of the second moment, which the first is divided by. A larger one keeps
-    gradients that are rounding alone from steps of full length."""
+    """Added to the root of the second moment; more shortens steps that are mere rounding."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Norm to which a larger gradient is scaled down; None lets it be."""
+    """Norm to which a larger gradient is scaled down; None: no limit."""
 
 
 class Budget(Section):
-    """Budget: the run ends after the first step at which both bounds are reached.
-
-    So that methods can be compared that sample different numbers of completions a step.
-    """
+    """Bounds; the run ends after the first step at which both are reached."""
 
     tokens: int = Field(ge=1)
     """Completion tokens learned from, over all steps."""
     seconds: float | None = Field(default=None, gt=0)
-    """Seconds of sampling and learning, without evaluation; None: tokens alone. A run that ends by
-    the clock is not the same a second time."""
+    """Seconds of sampling and learning, without evaluation; None: tokens alone."""
     clock: Literal["wall", "process"] = "wall"
-    """Which seconds: those that pass, or those that the process's threads compute, for runs that
-    share a processor."""
+    """Seconds that pass, or that the process's threads compute, for runs that share a processor."""
 
 
 class Processes(Section):
-    """Settings of a run in several processes, one for each device.
+    """Settings of a run in several processes, one per device, each with its share of a step.
 
-    How many there are says the launcher: ``rcsd train --processes N``, ``accelerate launch`` or
-    ``torchrun``. Each samples and learns from its share of a step; the step is that of one process.
+    The launcher sets their number: ``rcsd train --processes N``, ``torchrun``.
     """
 
     sharding: Literal["none", "fsdp"] = "none"
-    """True if each process holds the whole model, or by FSDP2 its share of every layer's weights,
-    gradients and optimizer state. Sharded weights are gathered layer by layer as they are needed;
-    to sample with engine local, all of them at once."""
+    """Each process holds the model, or by FSDP2 its share of every layer's weights, gradients and
+    optimizer state. Weights are gathered layer by layer; to sample, all at once."""
     timeout_seconds: int = Field(default=1800, ge=1)
-    """Seconds that a process waits for the others, after which the run ends with an error. Longer
-    than the longest completions of a step or an evaluation take."""
+    """Seconds that a process waits for the others before the run ends with an error: more than the
+    longest completions of a step or an evaluation take."""
 
 
 DEFAULT_MAX_TOKENS_PER_MICROBATCH = 16384
-"""Of one pass, where nothing else is asked for."""
+"""Tokens of one pass, where no number is set."""
 
 
 class Stage(Section):
     """A run, apart from the model that it starts from and its folder."""
 
     data: Data
-    """What is trained on."""
+    """Examples to train on."""
     method: AnyMethod
-    """How is learned from it."""
+    """Training method."""
     optim: Optim
     """The optimizer."""
     steps: int = Field(ge=1)
-    """Optimizer steps; where a method learns from a batch more than once, batches. Source for 100:
-    RCSD."""
+    """Optimizer steps; with ``updates_per_batch``, batches. RCSD takes 100."""
     views: Views = Views()
     """What student and teacher see."""
     teacher: Annotated[FrozenTeacher | EmaTeacher | LiveTeacher, Field(discriminator="type")] = (
@@ -182,44 +162,40 @@ class Stage(Section):
     )
     """The teacher's weights."""
     engine: AnyEngine = LocalEngine()
-    """What samples completions."""
+    """Engine that samples completions."""
     sampling: Sampling = Sampling()
-    """How they are sampled."""
+    """Decoding of completions."""
     evaluation: Evaluation | None = None
-    """Held-out evaluation; None goes without."""
+    """Held-out evaluation; None: none."""
     examples_per_step: int = Field(default=32, ge=1)
     """Examples of each optimizer step. Source: RCSD."""
     completions_per_example: int = Field(default=1, ge=1)
-    """Completions sampled of each example. Source: RCSD. At least 2 for grpo and srpo; GRPO's paper
+    """Completions sampled of each example, at least 2 for grpo and srpo. Source: RCSD; GRPO's paper
     takes 64."""
     budget: Budget | None = None
-    """Ends the run before ``steps`` where enough was learned from; None goes by steps alone."""
+    """Ends the run before ``steps``; None: steps alone."""
     max_tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = (
         DEFAULT_MAX_TOKENS_PER_MICROBATCH
     )
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
-    and speed, never the gradient. A micro-batch that runs out of memory
-    is learned anew in halves, which the metrics count (``memory/...``); the smaller number then
-    stays. ``auto`` tries three small passes before the first step, and takes the most that fits;
-    the run's record keeps the number. ``rcsd probe``, which takes no step, takes the default for
-    ``auto``."""
+    and speed, never the gradient. A micro-batch that runs out of memory is repeated in halves,
+    which the metrics count (``memory/...``). ``auto`` tries three small passes before the first
+    step and takes the most that fits; the run's record keeps the number."""
     overlap: bool = False
     """True if a step's completions are sampled while the step before is learned from: off-policy by
-    one optimizer step, since they come from the weights before that step. They are not weighted by
-    importance: the divergence at each position that they visit is exact, only which positions are
-    visited lags. Not for sampled_token, suppress, grpo and srpo, whose gradient is an expectation
-    over the student's own samples. Takes memory for a second copy of the trained weights and for
-    both at once. ``time/sampling_seconds`` are then those waited for, and what is sampled during an
-    evaluation or a checkpoint counts in no seconds."""
+    one optimizer step, without importance weights, since the divergence at each visited position is
+    exact. Not for sampled_token, suppress, grpo and srpo, whose gradient is an expectation over the
+    student's own samples. Takes memory for a second copy of the trained weights.
+    ``time/sampling_seconds`` are then those waited for."""
     precision: Literal["bf16"] | None = None
-    """Mixed precision of accelerate: bf16 computes in bfloat16 and keeps the type of the weights;
-    None computes in the type of the weights."""
+    """Mixed precision: bf16 computes in bfloat16 and keeps the type of the weights; None computes
+    in that type."""
     save_every_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints that stay."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
-    """Trackers of accelerate that get the metrics too; metrics.jsonl is always written."""
+    """Trackers of accelerate that get the metrics beside metrics.jsonl."""
 
     @model_validator(mode="before")
     @classmethod
@@ -287,9 +263,9 @@ class Config(Stage):
     out: Path
     """The run folder; must not exist unless the run is resumed."""
     rubrics: Rubrics = Rubrics()
-    """What becomes of the rubrics of ``data``: kept, or replaced by a placebo."""
+    """Rubrics of ``data``: their own, or a placebo."""
     processes: Processes = Processes()
-    """What holds where the run is started as several processes."""
+    """Settings of several processes."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything drawn."""
 

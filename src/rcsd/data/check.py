@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from datasketch import MinHash, MinHashLSH
 
-from rcsd.data.lint_rules import RULES, SEVERITIES, Limits, Severity, build_context
+from rcsd.data.lint_rules import RULES, SEVERITIES, Severity
 from rcsd.data.rows import FileRow, read_rows
 from rcsd.types import Example
 
@@ -27,15 +27,10 @@ _NUM_PERMUTATIONS = 128
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A defect of a file, or a fact worth a look.
+    """A defect of a file, or a fact worth a look, by the name of its rule.
 
-    Args:
-        severity: Error: the row, or its test, cannot be used. Warning: likely a mistake.
-        rule: Name of the rule, for counting.
-        message: What is wrong and what to do.
-        line: Line number, from 1; None for the whole file.
-        id: Id of the row, or None.
-        field: Field of the row, such as ``rubric[2]``, or None.
+    An error: the row, or its test, cannot be used. A warning: likely a mistake. The line counts
+    from 1; without one, the finding is about the whole file. A field is such as ``rubric[2]``.
     """
 
     severity: Severity
@@ -48,15 +43,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Findings in a file, and counts of its rows.
+    """Findings in a file, and counts.
 
-    Args:
-        path: The file.
-        num_rows: Rows, malformed ones included.
-        num_examples: Well-formed rows.
-        num_with: Number of well-formed rows with a rubric, a reference answer, a solution.
-        num_criteria: Criteria of the well-formed rows.
-        findings: Of the whole file first, then in the order of the checks or lines.
+    Of all rows, of well-formed ones (examples), of those with a rubric, a reference answer, a
+    solution, and of their criteria.
     """
 
     path: str
@@ -72,8 +62,9 @@ class Report:
 
     def fails(self, severity: Literal["error", "warning", "never"]) -> bool:
         """True if a finding is as severe as that."""
-        failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[severity]
-        return any(finding.severity in failing for finding in self.findings)
+        return severity != "never" and any(
+            finding.severity in ("error", severity) for finding in self.findings
+        )
 
     def by_rule(self) -> dict[str, list[Finding]]:
         """Findings by the name of their rule."""
@@ -84,7 +75,7 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         """Everything, for a JSON file."""
-        counts = {
+        rules = {
             name: {
                 "severity": findings[0].severity,
                 "num_findings": len(findings),
@@ -92,36 +83,28 @@ class Report:
             }
             for name, findings in self.by_rule().items()
         }
-        severities = {severity: self.count(severity) for severity in SEVERITIES}
-        return asdict(self) | {
-            "severities": severities,
-            "rules": counts,
-        }
+        return asdict(self) | {"severities": {s: self.count(s) for s in SEVERITIES}, "rules": rules}
 
 
 Numbered = Sequence[tuple[int, Example]]
 """Examples with their line numbers."""
 
 
-def check_file(path: str | Path, against: Sequence[str | Path] = (), near: float = NEAR) -> Report:
+def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
     """Schema, duplicates, near-duplicates, overlap with test files, and empty fields of a file.
 
     Args:
         path: A JSONL file of our rows.
         against: Test files: none of their questions should stand in this one.
-        near: Similarity in (0, 1] from which questions are near-duplicates.
 
     Raises:
         DataError: If a file cannot be read or holds no row. Malformed rows are findings.
-        ValueError: If ``near`` is not in (0, 1].
     """
-    if not 0 < near <= 1:
-        raise ValueError(f"near must lie in (0, 1], got {near}")
     rows = list(read_rows(path))
     examples = _numbered(rows)
-    findings = [*_malformed(rows), *_duplicates(examples), *_near_duplicates(examples, near)]
+    findings = [*_malformed(rows), *_duplicates(examples), *_near_duplicates(examples)]
     for test in against:
-        findings += _overlap(examples, list(read_rows(test)), str(test), near)
+        findings += _overlap(examples, list(read_rows(test)), str(test))
     findings += _answers_in_questions(examples)
     report = _report(path, rows, findings)
     empty = [
@@ -132,40 +115,29 @@ def check_file(path: str | Path, against: Sequence[str | Path] = (), near: float
     return replace(report, findings=(*findings, *empty))
 
 
-def check_rubrics(path: str | Path, limits: Limits | None = None) -> Report:
-    """Every rule of `rcsd.data.lint_rules` over the rubrics of a file.
-
-    Args:
-        path: A JSONL file of our rows.
-        limits: Bounds; the default ones where left out.
+def check_rubrics(path: str | Path) -> Report:
+    """Every rule of `rcsd.data.lint_rules` over the rubrics of a JSONL file of our rows.
 
     Raises:
         DataError: If the file cannot be read or holds no row. Malformed rows are findings.
     """
     rows = list(read_rows(path))
-    findings = [*_malformed(rows), *rubric_findings(_numbered(rows), limits)]
+    findings = [*_malformed(rows), *rubric_findings(_numbered(rows))]
     if not any(row.example is None or row.example.rubric is not None for row in rows):
         message = f"no rubric in the file: none of its rows ({len(rows)}) has one"
         findings.append(Finding("error", "no rubric", message))
     return _report(path, rows, sorted(findings, key=lambda finding: finding.line or 0))
 
 
-def rubric_findings(examples: Numbered, limits: Limits | None = None) -> Iterator[Finding]:
-    """Findings of every rule in the rubrics of examples.
-
-    Args:
-        examples: With their line numbers; those without a rubric are skipped.
-        limits: Bounds; the default ones where left out.
-    """
-    pairs = [(e, e.rubric) for _, e in examples if e.rubric is not None]
-    context = build_context(pairs, limits or Limits())
+def rubric_findings(examples: Numbered) -> Iterator[Finding]:
+    """Findings of every rule in the rubrics of examples; those without a rubric are skipped."""
     for line, example in examples:
-        for name, rule in RULES.items():
-            if example.rubric is None or rule.find is None:
+        for name, (severity, find) in RULES.items():
+            if example.rubric is None or find is None:
                 continue
-            for index, message in rule.find(example, example.rubric, context):
+            for index, message in find(example, example.rubric):
                 field = None if index is None else f"rubric[{index}]"
-                yield Finding(rule.severity, name, message, line, example.id, field)
+                yield Finding(severity, name, message, line, example.id, field)
 
 
 def _numbered(rows: Iterable[FileRow]) -> Numbered:
@@ -196,7 +168,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+(?:\.\d+)?", text.casefold())
 
 
-def _shingles(text: str) -> frozenset[str]:
+def shingles(text: str) -> frozenset[str]:
+    """Runs of three words, in small letters."""
     words = _words(text)
     last = max(1, len(words) - _SHINGLE_WORDS + 1)
     return frozenset(" ".join(words[at : at + _SHINGLE_WORDS]) for at in range(last))
@@ -207,12 +180,8 @@ def _normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def jaccard(a: str, b: str) -> float:
-    """Similarity of two texts in [0, 1]: shared shingles of three words over all of them."""
-    return _jaccard(_shingles(a), _shingles(b))
-
-
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    """Similarity of two questions in [0, 1]: shared shingles over all of them."""
     return len(a & b) / len(a | b)
 
 
@@ -222,33 +191,32 @@ class _Questions:
     Candidates come from a MinHash index well below the threshold, each confirmed exactly.
     """
 
-    def __init__(self, near: float) -> None:
-        threshold = max(0.1, near - 0.2)
-        self._index = MinHashLSH(threshold, num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
-        self._near, self._texts = near, dict[int, tuple[str, frozenset[str]]]()
+    def __init__(self) -> None:
+        self._index = MinHashLSH(NEAR - 0.2, num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
+        self._texts: dict[int, tuple[str, frozenset[str]]] = {}
         self.lines: dict[str, int] = {}
 
     def add(self, line: int, question: str) -> None:
-        shingles = _shingles(question)
-        self._texts[line] = _normalize(question), shingles
+        self._texts[line] = _normalize(question), shingles(question)
         self.lines.setdefault(_normalize(question), line)
-        self._index.insert(line, _minhash(shingles))
+        self._index.insert(line, _minhash(self._texts[line][1]))
 
     def nearest(self, question: str) -> tuple[int, float] | None:
         """Line and similarity; a question that is the same is not near."""
-        shingles, text = _shingles(question), _normalize(question)
-        best: tuple[int, float] | None = None
-        for line in sorted(self._index.query(_minhash(shingles))):  # pyright: ignore
-            other, its_shingles = self._texts[line]
-            similarity = _jaccard(shingles, its_shingles)
-            if other != text and similarity >= self._near and (not best or similarity > best[1]):
-                best = line, similarity
-        return best
+        ours, text = shingles(question), _normalize(question)
+        candidates: Any = self._index.query(_minhash(ours))
+        near = [
+            (similarity, -line)
+            for line in candidates
+            if self._texts[line][0] != text
+            and (similarity := jaccard(ours, self._texts[line][1])) >= NEAR
+        ]
+        return (-max(near)[1], max(near)[0]) if near else None
 
 
-def _minhash(shingles: Iterable[str]) -> MinHash:
+def _minhash(parts: frozenset[str]) -> MinHash:
     sketch = MinHash(num_perm=_NUM_PERMUTATIONS, seed=1)
-    sketch.update_batch([shingle.encode() for shingle in shingles])
+    sketch.update_batch([part.encode() for part in parts])
     return sketch
 
 
@@ -263,8 +231,8 @@ def _duplicates(examples: Numbered) -> Iterator[Finding]:
             yield Finding("warning", rule, message, line, example.id, "question")
 
 
-def _near_duplicates(examples: Numbered, near: float) -> Iterator[Finding]:
-    questions = _Questions(near)
+def _near_duplicates(examples: Numbered) -> Iterator[Finding]:
+    questions = _Questions()
     for line, example in examples:
         if nearest := questions.nearest(example.question):
             message = f"like the question of line {nearest[0]}: {nearest[1]:.2f} of the wording"
@@ -273,14 +241,12 @@ def _near_duplicates(examples: Numbered, near: float) -> Iterator[Finding]:
         questions.add(line, example.question)
 
 
-def _overlap(
-    examples: Numbered, rows: Sequence[FileRow], name: str, near: float
-) -> Iterator[Finding]:
+def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator[Finding]:
     num_malformed = sum(row.error is not None for row in rows)
     if num_malformed:
         message = f"{num_malformed} malformed rows of {name} were not compared"
         yield Finding("error", "malformed row in a test file", message)
-    questions = _Questions(near)
+    questions = _Questions()
     for line, example in _numbered(rows):
         questions.add(line, example.question)
     for line, example in examples:

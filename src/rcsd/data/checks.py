@@ -19,7 +19,7 @@ A final answer is one that is marked: in a box, or after ``Answer:`` or the like
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import regex
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -105,15 +105,6 @@ Check = Annotated[
     Field(discriminator="type"),
 ]
 
-CHECK_TYPES: Mapping[str, type[_Base]] = {
-    name: model
-    for model in get_args(get_args(Check)[0])
-    for name in get_args(model.model_fields["type"].annotation)
-}
-"""The model of each type of check."""
-
-for _model in (Combined, Not):
-    _model.model_rebuild()
 _ADAPTER: TypeAdapter[Check] = TypeAdapter(Check)
 
 

@@ -7,18 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
-
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-
-
-class UnknownFieldError(ValueError):
-    """A field that a row does not have, and the fields that it may have."""
-
-    def __init__(self, name: str, allowed: list[str]) -> None:
-        close = difflib.get_close_matches(name, allowed, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        super().__init__(f"unknown field; {hint}allowed are {', '.join(allowed)}")
-        self.name = name
+from pydantic_core import PydanticCustomError
 
 
 class RowModel(BaseModel):
@@ -29,14 +18,16 @@ class RowModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:
-        allowed = list(cls.model_fields)
+        names = list(cls.model_fields)
+        allowed = ", ".join(names)
         if not isinstance(value, Mapping):
-            raise ValueError(
-                f"expected an object with {', '.join(allowed)}, got {shortened(value)}"
-            )
-        for name in value:
-            if name not in allowed:
-                raise UnknownFieldError(str(name), allowed)
+            raise ValueError(f"expected an object with {allowed}, got {shortened(value)}")
+        for name in map(str, value):
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean '{close[0]}'? " if close else ""
+                context = {"name": name, "error": f"unknown field; {hint}allowed are {allowed}"}
+                raise PydanticCustomError("value_error", "{error}", context)
         return dict(value)
 
 
@@ -48,68 +39,49 @@ def shortened(value: object) -> str:
         return f"a {type(value).__name__} too large to show"
 
 
-def check_text(value: object) -> str:
-    """Validate a text.
+def check_encodable(text: str) -> str:
+    """Validate that UTF-8 can hold a text; it cannot hold half of a surrogate pair."""
+    if re.search("[\ud800-\udfff]", text):
+        raise ValueError("holds half of a surrogate pair, which no UTF-8 can hold")
+    return text
 
-    Raises:
-        ValueError: If it is no text, is empty, or holds half of a surrogate pair.
-    """
+
+def _check_text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected a text that is not empty, got {shortened(value)}")
     return check_encodable(value)
 
 
-def check_encodable(text: str) -> str:
-    """Validate that UTF-8 can hold a text.
-
-    Raises:
-        ValueError: If it holds half of a surrogate pair.
-    """
-    if _HALF_PAIR.search(text):
-        raise ValueError("holds half of a surrogate pair, which no UTF-8 can hold")
-    return text
-
-
-Text = Annotated[str, PlainValidator(check_text)]
+Text = Annotated[str, PlainValidator(_check_text)]
 """Text that is not empty."""
-
 
 MAX_FIELD_CHARACTERS = 200
 """Longest field in an error; only structures without end have a longer one."""
+
+_SENTENCES = {
+    "value_error": "{error}",
+    "missing": "the {name} is missing",
+    "union_tag_invalid": "check type {tag!r}: allowed are {expected_tags}",
+    "literal_error": "{value}: allowed are {expected}",
+    "list_type": "expected a list, got {value}",
+    "dict_type": "expected an object of texts, got {value}",
+    "string_type": "expected a text, got {value}",
+    "float_type": "expected a number, got {value}",
+    "union_tag_not_found": "expected an object with a type, got {value}",
+    "model_attributes_type": "expected an object with a type, got {value}",
+}
+"""Sentence of each kind of pydantic's errors; of others their own message."""
 
 
 def explain(error: ValidationError) -> tuple[str, str]:
     """Field of the first error, such as ``rubric[2].weight``, and what is wrong there."""
     first = error.errors(include_url=False)[0]
-    cause = first.get("ctx", {}).get("error")
-    place = list(first["loc"])
-    if isinstance(cause, UnknownFieldError):
-        place.append(cause.name)
+    context, place, message = first.get("ctx", {}), list(first["loc"]), first["msg"]
+    place += [context["name"]] if "name" in context else []
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return field.removeprefix(".")[:MAX_FIELD_CHARACTERS], _sentence(first, cause)
-
-
-_EXPECTED = {
-    "list_type": "a list",
-    "dict_type": "an object of texts",
-    "string_type": "a text",
-    "float_type": "a number",
-    "union_tag_not_found": "an object with a type",
-    "model_attributes_type": "an object with a type",
-}
-
-
-def _sentence(error: Any, cause: object) -> str:
-    kind, value = error["type"], error["input"]
-    if cause is not None:
-        return str(cause)
-    if kind == "missing":
-        return f"the {error['loc'][-1]} is missing"
-    if kind == "union_tag_invalid":
-        return f"check type {error['ctx']['tag']!r}: allowed are {error['ctx']['expected_tags']}"
-    if kind == "literal_error":
-        return f"{shortened(value)}: allowed are {error['ctx']['expected']}"
-    expected = _EXPECTED.get(kind)
-    if expected is None:
-        return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {shortened(value)}"
-    return f"expected {expected}, got {shortened(value)}"
+    sentence = _SENTENCES.get(first["type"], "{message}, got {value}").format(
+        value=shortened(first["input"]),
+        message=message[0].lower() + message[1:],
+        **({"name": place[-1] if place else ""} | context),
+    )
+    return field.removeprefix(".")[:MAX_FIELD_CHARACTERS], sentence

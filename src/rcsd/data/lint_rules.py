@@ -6,14 +6,13 @@ criteria) and 389 rubrics that two models wrote for them.
 
 import itertools
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from rapidfuzz import utils
 
-from rcsd.data.words import PHRASING, content_words, runs, stems, text_similarity
+from rcsd.data.words import PHRASING, content_words, runs, text_similarity
 from rcsd.types import Example, Rubric
 
 Severity = Literal["error", "warning", "info"]
@@ -24,69 +23,30 @@ REPEAT_SIMILARITY = 0.8
 """Criteria of one rubric that are as alike say one thing. None of gold's 6,349 pairs is; of the
 models' 9,302, some do that differ in a number or formula, and these are told apart."""
 
-COMMON_WORD_SHARE = 0.02
-"""A word in the rubrics of this share of the questions, or of 3, belongs to none of them."""
-
 MIN_ANSWER_CHARACTERS = 3
 """Shorter answers, such as "A", stand in texts by chance; a number of two digits seldom does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on the number of criteria of a rubric.
-
-    Args:
-        min_criteria: Two are the fewest that can rank answers in more than two grades.
-        max_criteria: RaR's gold rubrics have 7 to 20 criteria (arXiv 2507.17746); a longer list
-            mostly repeats itself and crowds a teacher's prompt.
-    """
-
-    min_criteria: int = 2
-    max_criteria: int = 20
-
-
-@dataclass(frozen=True)
-class Context:
-    """Input of a rule beside the rubric: the limits, and words that the file's rubrics share.
-
-    Args:
-        limits: Bounds of the user.
-        common_words: Stems of words that criteria of many questions share.
-    """
-
-    limits: Limits
-    common_words: frozenset[str]
-
+MIN_CRITERIA, MAX_CRITERIA = 2, 20
+"""Two are the fewest that can rank answers in more than two grades. RaR's gold rubrics have 7 to 20
+(arXiv 2507.17746); a longer list mostly repeats itself and crowds a teacher's prompt."""
 
 Matches = Iterator[tuple[int | None, str]]
 """Index of the criterion, or None for the rubric, and the message."""
 
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule for rubrics.
-
-    Args:
-        severity: Severity of its findings.
-        description: One line.
-        find: Applied to each example with its rubric; None for rules about rows and the file.
-    """
-
-    severity: Severity
-    description: str
-    find: Callable[[Example, Rubric, Context], Matches] | None
-
+Rule = Callable[[Example, Rubric], Matches]
+"""Finds its defect in a rubric."""
 
 # The rules
 
 
-def _wordless(example: Example, rubric: Rubric, context: Context) -> Matches:
+def _wordless(example: Example, rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if not content_words(criterion.text):
             yield index, f"{criterion.text!r} holds no word"
 
 
-def _repeated(example: Example, rubric: Rubric, context: Context) -> Matches:
+def _repeated(example: Example, rubric: Rubric) -> Matches:
     for (i, one), (j, other) in itertools.combinations(enumerate(rubric.criteria), 2):
         is_same_sign = one.weight * other.weight > 0
         if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
@@ -100,7 +60,7 @@ def _figures(text: str) -> Counter[str]:
     return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
 
 
-def _answer_given(example: Example, rubric: Rubric, context: Context) -> Matches:
+def _answer_given(example: Example, rubric: Rubric) -> Matches:
     if example.reference_answer is None:
         return
     pattern = _answer_pattern(example.reference_answer, example.question)
@@ -123,29 +83,14 @@ def _answer_pattern(answer: str, question: str) -> re.Pattern[str] | None:
     return None if is_short or all(token in PHRASING for token in tokens) else pattern
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    """Runs of words (`rcsd.data.words.runs`)."""
-    return set(runs(re.findall(r"\w+", _unwrapped(text))))
-
-
-_WRAPPERS = (
-    (re.compile(r"\\(?:text|mathrm|mathbf|boxed)\s*\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[,;:! ()\[\]]|\\left|\\right|\$|\*\*"), " "),
-)
-
-
 def _unwrapped(text: str) -> str:
-    for pattern, replacement in _WRAPPERS:
-        text = pattern.sub(replacement, text)
-    return text.casefold()
+    """Text in small letters without LaTeX and bold type."""
+    text = re.sub(r"\\(?:text|mathrm|mathbf|boxed)\s*\{([^{}]*)\}", r"\1", text)
+    return re.sub(r"\\[,;:! ()\[\]]|\\left|\\right|\$|\*\*", " ", text).casefold()
 
 
-def _general(example: Example, rubric: Rubric, context: Context) -> Matches:
-    texts = (example.question, example.reference_answer, example.solution)
-    question_stems = stems(" ".join(text for text in texts if text is not None))
-    demands = [stems(criterion.text) for criterion in rubric.criteria if criterion.weight > 0]
-    if all(words <= context.common_words - question_stems for words in demands):
-        yield None, "every criterion with positive points could be asked of any question"
+def _runs(text: str) -> set[tuple[str, ...]]:
+    return set(runs(re.findall(r"\w+", _unwrapped(text))))
 
 
 _HEAD = r"(?i)^\W*(?:the )?(?:(?:answer|response|solution|explanation|student)s? )?(?:that )?"
@@ -160,7 +105,7 @@ _FAILS = re.compile(
 )
 
 
-def _unclear_polarity(example: Example, rubric: Rubric, context: Context) -> Matches:
+def _unclear_polarity(example: Example, rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.weight < 0 and _AVOIDS.search(criterion.text):
             yield index, f"costs points, but is worded as a merit: {_short(criterion.text)}"
@@ -168,35 +113,21 @@ def _unclear_polarity(example: Example, rubric: Rubric, context: Context) -> Mat
             yield index, f"earns points, but is worded as a mistake: {_short(criterion.text)}"
 
 
-def _size(example: Example, rubric: Rubric, context: Context) -> Matches:
-    size, limits = len(rubric.criteria), context.limits
-    if size < limits.min_criteria:
-        yield None, f"criteria: {size}; expected at least {limits.min_criteria}"
-    if size > limits.max_criteria:
-        yield None, f"criteria: {size}; expected at most {limits.max_criteria}"
+def _size(example: Example, rubric: Rubric) -> Matches:
+    if not MIN_CRITERIA <= (size := len(rubric.criteria)) <= MAX_CRITERIA:
+        yield None, f"criteria: {size}; expected {MIN_CRITERIA} to {MAX_CRITERIA}"
 
 
-RULES: Mapping[str, Rule] = {
-    "no rubric": Rule("error", "no row of the file has a rubric", None),
-    "malformed row": Rule("error", "the row cannot be read", None),
-    "wordless": Rule("error", "a criterion without a word", _wordless),
-    "repeated": Rule("warning", "criteria of one rubric that repeat each other", _repeated),
-    "polarity": Rule("warning", "points and wording pull apart", _unclear_polarity),
-    "general": Rule("warning", "nothing in it is about the question", _general),
-    "size": Rule("warning", "criteria below --min-criteria or above --max-criteria", _size),
-    "answer given": Rule("info", "a criterion holds or quotes the reference answer", _answer_given),
+RULES: Mapping[str, tuple[Severity, Rule | None]] = {
+    "no rubric": ("error", None),
+    "malformed row": ("error", None),
+    "wordless": ("error", _wordless),
+    "repeated": ("warning", _repeated),
+    "polarity": ("warning", _unclear_polarity),
+    "size": ("warning", _size),
+    "answer given": ("info", _answer_given),
 }
-"""Every rule by name."""
-
-
-def build_context(pairs: Sequence[tuple[Example, Rubric]], limits: Limits) -> Context:
-    """Context of the rules: words that the rubrics of many questions share."""
-    questions: defaultdict[str, set[str]] = defaultdict(set)
-    for example, rubric in pairs:
-        for stem in {stem for criterion in rubric.criteria for stem in stems(criterion.text)}:
-            questions[stem].add(example.question)
-    many = max(3, COMMON_WORD_SHARE * len({example.question for example, _ in pairs}))
-    return Context(limits, frozenset(s for s, users in questions.items() if len(users) >= many))
+"""Severity and function of every rule by name; None for rules about rows and the file."""
 
 
 def _short(text: str) -> str:

@@ -1,12 +1,8 @@
 """Data sources: a data section becomes examples, by the function that its type names.
 
 A source is a function ``load(section) -> (examples, record)``; the record says what was left out.
-Sources are named by text and imported when they are used: training on a file of rows imports no
-benchmark.
-
-A source whose criteria code can read brings a second function, ``read_rubric(example, rubric)``. It
-returns the rubric with the checks and titles that the words of each criterion stand for. Written
-rubrics and criteria that moved to another example are read with it before they are graded.
+It is imported when it is used. The rubric world also reads the checks of a criterion from its
+words: written rubrics, and criteria that moved to another example, are read before they are graded.
 """
 
 import pkgutil
@@ -29,13 +25,8 @@ SOURCES: Mapping[str, str] = {
 }
 """Loader of each type of data section, as ``package.module:name``."""
 
-RUBRIC_READERS: Mapping[tuple[str, ...], str] = {
-    ("template", "draws"): "rcsd.data.world:read_rubric",
-}
-"""Tags that mark the examples of a source, and its ``read_rubric``."""
-
-ANSWER_WRITERS: Mapping[str, str] = {"world": "rcsd.data.world.answers:answers"}
-"""Writer of right and wrong answers to the examples of a source."""
+WORLD_TAGS = {"template", "draws"}
+"""Tags of examples whose criteria code can read."""
 
 
 def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
@@ -59,35 +50,28 @@ def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object
 
 def load_answers(section: config.WorldData) -> list[tuple[Example, str, str]]:
     """Example, text and quality of answers to a source's examples, right and wrong."""
-    return pkgutil.resolve_name(ANSWER_WRITERS[section.type])(section)
+    return pkgutil.resolve_name("rcsd.data.world:answers")(section)
 
 
 def has_rubric_reader(example: Example) -> bool:
     """True if the example's source can read the checks of a criterion from its words."""
-    return _rubric_reader(example) is not None
+    return set(example.tags) >= WORLD_TAGS
 
 
 def read_rubrics(examples: Sequence[Example], rubrics: Mapping[str, Rubric]) -> dict[str, Rubric]:
-    """Rubrics by id, with the checks that their words stand for where a source can read them.
+    """Rubrics by the id of their example, those of others left out.
 
-    Args:
-        examples: In any order.
-        rubrics: By the id of their example; other ids are left out.
+    They have the checks that their words stand for where `has_rubric_reader`.
 
     Raises:
         DataError: If the tags of an example contradict its question.
     """
-    read = {}
-    for example in examples:
-        if example.id in rubrics:
-            name, rubric = _rubric_reader(example), rubrics[example.id]
-            read[example.id] = pkgutil.resolve_name(name)(example, rubric) if name else rubric
+    read = {example.id: rubrics[example.id] for example in examples if example.id in rubrics}
+    for example in filter(has_rubric_reader, examples):
+        if example.id in read:
+            reader = pkgutil.resolve_name("rcsd.data.world:read_rubric")
+            read[example.id] = reader(example, read[example.id])
     return read
-
-
-def _rubric_reader(example: Example) -> str | None:
-    names = (name for tags, name in RUBRIC_READERS.items() if set(tags) <= set(example.tags))
-    return next(names, None)
 
 
 Part = TypeVar("Part")

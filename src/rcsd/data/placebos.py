@@ -22,8 +22,6 @@ from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError, RubricError
 from rcsd.types import Criterion, Example, Rubric
 
-GENERIC_TEMPLATE = "generic_rubric.jinja"
-
 EMPTY: tuple[PlaceboArm, ...] = ("generic", "shuffled", "random")
 """Placebos whose rubrics say nothing of their question: what gains no more has no content."""
 
@@ -47,11 +45,6 @@ def with_placebo(
     examples: Sequence[Example], placebo: config.Placebo, templates: PromptTemplates
 ) -> list[Example]:
     """Examples with the rubrics of a placebo (defined by the docstrings of its sections).
-
-    Args:
-        examples: In any order, which is kept.
-        placebo: The section.
-        templates: Holds the generic rubric.
 
     Raises:
         DataError: If too few examples have a rubric.
@@ -83,9 +76,9 @@ def generic_rubric(templates: PromptTemplates) -> Rubric:
         ConfigError: If the template renders to no rubric in JSON.
     """
     try:
-        return parse_rubric(json.loads(templates.render(GENERIC_TEMPLATE)))
+        return parse_rubric(json.loads(templates.render("generic_rubric.jinja")))
     except (ValueError, RecursionError, RubricError) as error:
-        raise ConfigError(f"template {GENERIC_TEMPLATE}: no rubric in JSON: {error}") from error
+        raise ConfigError(f"template generic_rubric.jinja: no rubric in JSON: {error}") from error
 
 
 def generic(examples: Sequence[Example], rubric: Rubric) -> list[Example]:
@@ -150,12 +143,7 @@ def random_criteria(examples: Sequence[Example], seed: int) -> list[Example]:
     are new. Never the other example: a place of negative points takes a positive criterion, with
     its points above 0, where no other example has a negative one.
     """
-    pools = _Pools(examples, "random")
-
-    def replaced(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
-        return pools.replaced(index, range(len(rubric.criteria)), rng)
-
-    return _map_rubrics(examples, f"random {seed}", replaced)
+    return _exchanged(examples, "random", seed, None)
 
 
 def noisy(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
@@ -163,12 +151,20 @@ def noisy(examples: Sequence[Example], share: float, seed: int) -> list[Example]
 
     The share is rounded to whole criteria (halves up), at least one.
     """
-    pools = _Pools(examples, "noisy")
+    return _exchanged(examples, "noisy", seed, share)
 
-    def replaced(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
-        return pools.replaced(index, _draw_places(rubric, share, rng), rng)
 
-    return _map_rubrics(examples, f"noisy {seed}", replaced)
+def _exchanged(
+    examples: Sequence[Example], name: str, seed: int, share: float | None
+) -> list[Example]:
+    pools = _Pools(examples, name)
+
+    def change(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
+        every = range(len(rubric.criteria))
+        places = every if share is None else _draw_places(rubric, share, rng)
+        return pools.replaced(index, places, rng)
+
+    return _map_rubrics(examples, f"{name} {seed}", change)
 
 
 def reduced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
@@ -193,12 +189,12 @@ def _map_rubrics(
     examples: Sequence[Example], name: str, change: Callable[[int, Rubric, random.Random], Rubric]
 ) -> list[Example]:
     """Examples with changed rubrics; the random numbers of each depend on the name and its id."""
-    return [
-        e
-        if e.rubric is None
-        else replace(e, rubric=change(index, e.rubric, random.Random(f"{name} {e.id}")))
-        for index, e in enumerate(examples)
-    ]
+    result = list(examples)
+    for index, e in enumerate(examples):
+        if e.rubric is not None:
+            rng = random.Random(f"{name} {e.id}")
+            result[index] = replace(e, rubric=change(index, e.rubric, rng))
+    return result
 
 
 def _draw_places(rubric: Rubric, share: float, rng: random.Random) -> list[int]:
@@ -258,9 +254,7 @@ class _Pools:
             return 4 * (owner == index) + 2 * (criterion.text in used) + is_same_kind
 
         for _ in range(_TRIES):
-            donor = rng.choice(donors)
-            if badness(donor) == 0:
+            if badness(donor := rng.choice(donors)) == 0:
                 return donor[0]
-        bad = [badness(donor) for donor in donors]
-        least = min(bad)
-        return rng.choice([d for d, b in zip(donors, bad, strict=True) if b == least])[0]
+        least = min(map(badness, donors))
+        return rng.choice([donor for donor in donors if badness(donor) == least])[0]

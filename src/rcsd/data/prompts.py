@@ -9,24 +9,20 @@ from rcsd import config
 from rcsd.data.rubric_grammar import rubric_regex
 from rcsd.data.views import (
     PromptTemplates,
-    analysis_conversation,
-    answer_conversation,
-    answer_now,
+    Request,
+    build_conversation,
     find_control_token,
     prompt_ids,
-    rubric_analysis_conversation,
-    rubric_conversation,
-    rubric_now,
 )
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import digest
 from rcsd.types import Decoding, Example, ViewName
 
-# For each kind of completion: the request, the request for an analysis, the turn after it.
-CONVERSATIONS = {
-    "answer": (answer_conversation, analysis_conversation, answer_now),
-    "rubric": (rubric_conversation, rubric_analysis_conversation, rubric_now),
+REQUESTS: Mapping[str, tuple[Request, Request]] = {
+    "answer": ("answer", "analysis"),
+    "rubric": ("write_rubric", "analyse_rubric"),
 }
+"""Requests for each kind of completion: at once, and after an analysis."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,12 @@ def build_prompts(
         DataError: If an example lacks a part of a view, or no example is left.
     """
     templates = PromptTemplates(views.templates)
-    request, analysis_request, _ = CONVERSATIONS[views.writes]
+    request, analysis_request = REQUESTS[views.writes]
     teacher_request = analysis_request if views.analysis else request
     pairs, skipped = [], []
     for example in examples:
-        student = request(example, views.student, templates)
-        teacher = teacher_request(example, views.teacher, templates)
+        student = build_conversation(request, example, views.student, templates)
+        teacher = build_conversation(teacher_request, example, views.teacher, templates)
         student_ids = prompt_ids(tokenizer, student)
         teacher_ids = student_ids if teacher == student else prompt_ids(tokenizer, teacher)
         longest = max(len(student_ids), len(teacher_ids))
@@ -90,15 +86,9 @@ def build_all_prompts(
 ) -> list[PromptPair]:
     """Prompts of a validation or test set: a set that shrinks would compare unlike things.
 
-    Args:
-        examples: The set.
-        views: See `build_prompts`.
-        tokenizer: See `build_prompts`.
-        max_prompt_tokens: See `build_prompts`.
-        field: Key of the set in the configuration, for errors.
-
     Raises:
-        DataError: If a prompt does not fit; see also `build_prompts`.
+        DataError: If a prompt does not fit, naming the set's key in the configuration (``field``);
+            see also `build_prompts`.
     """
     prompts, skipped = build_prompts(examples, views, tokenizer, max_prompt_tokens)
     if skipped:
@@ -123,7 +113,8 @@ class TeacherPrompts:
         view = self._views.teacher
         if example.rubric is None:
             view = WITHOUT_RUBRIC.get(view, view)
-        conversation = CONVERSATIONS[self._views.writes][0](example, view, self._templates)
+        request, _ = REQUESTS[self._views.writes]
+        conversation = build_conversation(request, example, view, self._templates)
         return tuple(prompt_ids(self._tokenizer, conversation))
 
 

@@ -5,18 +5,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError
 
 from rcsd.config import JsonlData
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
-from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Rubric
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
 
 # JSON
 
@@ -49,7 +49,7 @@ def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = No
     try:
         text = raw.removeprefix(b"\xef\xbb\xbf").decode()
         value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite
+            text, object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
         )
         if re.search(r"\\u[dD][89a-fA-F]", text):  # most likely a complete pair
             check_encodable(json.dumps(value, ensure_ascii=False))
@@ -70,41 +70,30 @@ def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = No
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        repeated = next(key for key, count in counts.items() if count > 1)
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
         raise DataError("the key stands there twice", field=repeated)
     return row
 
 
-def _constant(name: str) -> float:
-    raise DataError(f"invalid JSON: {name} is not a JSON number")
-
-
 def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise DataError(f"invalid JSON: {digits[:40]} is too large for a number")
+    if not math.isfinite(number := float(digits)):
+        why = "is too large for a number" if digits[-1].isdigit() else "is not a JSON number"
+        raise ValueError(f"{digits[:40]} {why}")
     return number
 
 
-def json_lines(
-    path: str | Path, content: bytes | None = None
-) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-    """Line numbers, from 1, and JSON objects of a file; blank lines are skipped.
+def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """Line numbers, from 1, and JSON objects of a file, or the error in place of a malformed one.
 
-    Args:
-        path: The file.
-        content: Its bytes, where they were read and unpacked before.
-
-    Yields:
-        Number and object; in place of a malformed object its error.
+    Blank lines are skipped.
 
     Raises:
         DataError: If the file cannot be read or holds no row.
     """
-    content = read_bytes(path) if content is None else content
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
     empty = True
-    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for line, raw in enumerate(content.split(b"\n"), start=1):
         if not raw.strip():
             continue
         empty = False
@@ -120,11 +109,7 @@ def json_lines(
 
 
 def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and JSON objects, as `json_lines`; the first malformed line is an error.
-
-    Raises:
-        DataError: If a line is malformed, or the file cannot be read or holds no row.
-    """
+    """Line numbers and JSON objects, as `json_lines`; the first malformed line is an error."""
     for line, row in json_lines(path):
         if isinstance(row, DataError):
             raise row
@@ -147,14 +132,9 @@ class GradingRow(RowModel):
     """Grading of the final answer ``{"kind", "options"?, "unit"?, "tolerance"?}``."""
 
     kind: AnswerKind
-    options: Annotated[list[Text], AfterValidator(_check_options)] = Field(default=[])
+    options: Annotated[list[Text], AfterValidator(_check_options)] | None = None
     unit: str | None = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _empty_if_null(cls, value: Any) -> Any:
-        return [] if value is None else value
 
     def build(self, reference: object) -> Grading:
         """Grading of an answer with that reference.
@@ -165,17 +145,18 @@ class GradingRow(RowModel):
         if not isinstance(reference, str):
             message = "an answer is graded, but the row has no reference answer"
             raise DataError(message, field="grading")
-        if bool(self.options) != (self.kind == "choice"):
+        options = self.options or []
+        if bool(options) != (self.kind == "choice"):
             message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
-            raise DataError(f"{message}; got {shortened(self.options)}", field="grading.options")
-        letters = LETTERS[: len(self.options)]
-        if self.options and reference.strip() not in (*letters, *map(str.strip, self.options)):
+            raise DataError(f"{message}; got {shortened(options)}", field="grading.options")
+        letters = LETTERS[: len(options)]
+        if options and reference.strip() not in (*letters, *map(str.strip, options)):
             message = (
                 f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
             )
             raise DataError(message, field="grading.options")
         tolerance = DEFAULT_TOLERANCE if self.tolerance is None else self.tolerance
-        return Grading(self.kind, tuple(self.options), self.unit or "", tolerance)
+        return Grading(self.kind, tuple(options), self.unit or "", tolerance)
 
 
 def _check_id(value: object) -> str:
@@ -202,10 +183,10 @@ FIELDS = tuple(Row.model_fields)
 def example_from_row(
     row: Mapping[str, Any], path: str | Path | None = None, line: int | None = None
 ) -> Example:
-    """Example of a row.
+    """Example of a row as in `Row`.
 
     Args:
-        row: JSON object, as in `Row`.
+        row: JSON object.
         path: File it comes from, for errors.
         line: Line it comes from; the id where the row has none.
 
@@ -219,30 +200,21 @@ def example_from_row(
             question=read.question,
             reference_answer=read.reference_answer,
             solution=read.solution,
-            rubric=_build(read.rubric),
+            rubric=None if read.rubric is None else build_rubric(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
             grading=None if read.grading is None else read.grading.build(read.reference_answer),
         )
     except ValidationError as error:
         field, message = explain(error)
         raise DataError(message, path, line, field) from error
+    except RubricError as error:
+        raise DataError(str(error), path, line, "rubric") from error
     except DataError as error:
         raise error.at(path, line) from error
 
 
-def _build(rows: list[CriterionRow] | None) -> Rubric | None:
-    try:
-        return None if rows is None else build_rubric(rows)
-    except RubricError as error:
-        raise DataError(str(error), field="rubric") from error
-
-
 def grading_from_row(value: object, reference: object) -> Grading:
-    """Grading of an answer from a row (`GradingRow`).
-
-    Args:
-        value: The row.
-        reference: Reference answer; of a choice its letter, or the text of the option.
+    """Grading of an answer with that reference, from a row as in `GradingRow`.
 
     Raises:
         DataError: Naming the field and what is allowed.
@@ -253,19 +225,20 @@ def grading_from_row(value: object, reference: object) -> Grading:
         field, message = explain(error)
         raise DataError(message, field=field) from error
     except DataError as error:
-        raise DataError(
-            error.message, field=(error.field or "").removeprefix("grading.")
-        ) from error
+        field = (error.field or "").removeprefix("grading.")
+        raise DataError(error.message, field=field) from error
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
     """Row that `example_from_row` reads back to an equal example; empty fields are left out."""
-    grading = None
-    if example.grading is not None:
-        grading = asdict(example.grading) | {"options": list(example.grading.options)}
-        if example.grading.kind != "number":
-            del grading["tolerance"]
-        grading = {name: value for name, value in grading.items() if value not in ([], "")}
+    grading = None if example.grading is None else asdict(example.grading)
+    if grading is not None:
+        grading["options"] = list(grading["options"])
+        grading = {
+            name: value
+            for name, value in grading.items()
+            if value not in ([], "") and (name != "tolerance" or grading["kind"] == "number")
+        }
     row = {
         "id": example.id,
         "question": example.question,
@@ -281,15 +254,10 @@ def row_from_example(example: Example) -> dict[str, Any]:
 # Files
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A line of a file, well-formed or not.
+class FileRow(NamedTuple):
+    """A line of a file, numbered from 1, with its example; or the error of a malformed one.
 
-    Args:
-        line: Line number, from 1.
-        id: Id in the row, or the line number.
-        example: None where the row is malformed.
-        error: None where it is well-formed.
+    Its id is the one in the row, or else the line number.
     """
 
     line: int
@@ -306,23 +274,19 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
     """
     lines: dict[str, int] = {}
     for line, value in json_lines(path):
-        row = _file_row(value, path, line)
-        if row.example is not None and row.id in lines:
-            message = f"{row.id!r} is the id of line {lines[row.id]} too; ids must differ"
-            row = FileRow(line, row.id, None, DataError(message, path, line, "id"))
-        lines.setdefault(row.id, line)
-        yield row
-
-
-def _file_row(value: Mapping[str, Any] | DataError, path: str | Path, line: int) -> FileRow:
-    if isinstance(value, DataError):
-        return FileRow(line, str(line), None, value)
-    try:
-        example = example_from_row(value, path, line)
-    except DataError as error:
-        id = value.get("id", line)
-        return FileRow(line, str(id if isinstance(id, str | int) else line), None, error)
-    return FileRow(line, example.id, example, None)
+        id = value.get("id") if isinstance(value, dict) else None
+        id = str(id if isinstance(id, str | int) else line)
+        try:
+            if isinstance(value, DataError):
+                raise value
+            example = example_from_row(value, path, line)
+            if id in lines:
+                message = f"{id!r} is the id of line {lines[id]} too; ids must differ"
+                raise DataError(message, path, line, "id")
+            yield FileRow(line, id, example, None)
+        except DataError as error:
+            yield FileRow(line, id, None, error)
+        lines.setdefault(id, line)
 
 
 def read_jsonl(path: str | Path) -> list[Example]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, TypeAdapter, ValidationError
 
 from rcsd.data.checks import parse_check
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
@@ -16,12 +16,9 @@ MAX_WEIGHT = 1e6
 """Largest size of a criterion's points."""
 
 
-def _check_weight(value: object) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not abs(value) <= MAX_WEIGHT
-    ):
+def _check_weight(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= MAX_WEIGHT:
         raise ValueError(
             f"expected a number, got {shortened(value)}; at most {MAX_WEIGHT:g} in size"
         )
@@ -30,23 +27,19 @@ def _check_weight(value: object) -> float:
     return value
 
 
-def _check_title(value: object) -> str:
-    if value is None:  # tables fill a column that other rows have
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"expected a text, got {shortened(value)}")
-    return check_encodable(value)
-
-
-def _check_check(value: object) -> Mapping[str, Any] | None:
-    if value is None:
-        return None
+def _check_check(value: Any) -> Mapping[str, Any] | None:
     try:
-        parse_check(value)
+        return None if value is None or not parse_check(value) else value
     except RubricError as error:
         raise ValueError(str(error)) from error
-    assert isinstance(value, Mapping)
-    return value
+
+
+# Tables fill a column that other rows have with null.
+_Title = Annotated[
+    str,
+    AfterValidator(check_encodable),
+    BeforeValidator(lambda title: "" if title is None else title),
+]
 
 
 class CriterionRow(RowModel):
@@ -54,12 +47,8 @@ class CriterionRow(RowModel):
 
     criterion: Text
     weight: Annotated[float, PlainValidator(_check_weight)]
-    title: Annotated[str, PlainValidator(_check_title)] = ""
+    title: _Title = ""
     check: Annotated[Mapping[str, Any] | None, PlainValidator(_check_check)] = None
-
-    def build(self) -> Criterion:
-        """Criterion of the row."""
-        return Criterion(self.criterion, self.weight, self.title, self.check)
 
 
 _CRITERIA = TypeAdapter(list[CriterionRow])
@@ -85,7 +74,7 @@ def build_rubric(rows: list[CriterionRow]) -> Rubric:
     Raises:
         RubricError: If no criterion has positive points.
     """
-    return Rubric(tuple(row.build() for row in rows))
+    return Rubric(tuple(Criterion(r.criterion, r.weight, r.title, r.check) for r in rows))
 
 
 def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:
@@ -99,10 +88,7 @@ def rubric_rows(rubric: Rubric) -> list[dict[str, Any]]:
 
 
 def rubric_json(rubric: Rubric) -> str:
-    """Rubric as a model writes it: one line of JSON, criteria and weights alone.
-
-    Whole weights are written without a point: 1.0 as 1.
-    """
+    """Rubric as a model writes it: one line of JSON, criteria and weights alone, 1.0 as 1."""
     rows = [
         {"criterion": c.text, "weight": int(c.weight) if c.weight == int(c.weight) else c.weight}
         for c in rubric.criteria
@@ -110,15 +96,15 @@ def rubric_json(rubric: Rubric) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
+_COMPLETE = re.compile(r'(\{"criterion": "(?:[^"\\]|\\.)*", "weight": -?[0-9.]+\})(?:, |\]|,?\Z)')
+
+
 def parse_completion(text: str, finished: bool) -> Rubric | None:
-    """Rubric that a model wrote in the form of `rubric_json`.
+    """Rubric that a model wrote in the form of `rubric_json`; None if it is no rubric.
 
     Args:
         text: Completion.
         finished: Whether the model ended by itself. Else the criteria before the cut count.
-
-    Returns:
-        None if it is no rubric, or no complete criterion has positive points.
     """
     if not finished:
         position, criteria = 1, []
@@ -130,6 +116,3 @@ def parse_completion(text: str, finished: bool) -> Rubric | None:
         return parse_rubric(json.loads(text))
     except (ValueError, RecursionError, RubricError):
         return None
-
-
-_COMPLETE = re.compile(r'(\{"criterion": "(?:[^"\\]|\\.)*", "weight": -?[0-9.]+\})(?:, |\]|,?\Z)')

@@ -6,13 +6,11 @@ the fields of all, so that a malformed row could not be named.
 """
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rcsd.data.rows import json_lines, parse_json, read_bytes
 from rcsd.errors import DataError
@@ -21,21 +19,14 @@ NumberedRows = Iterator[tuple[int, Mapping[str, Any] | DataError]]
 """Line or row numbers, from 1, and rows; in place of a malformed row its error."""
 
 
-@dataclass(frozen=True)
-class Hub:
-    """Part of a data set.
-
-    Args:
-        split: Name of the split.
-        config: Name of the configuration, or None for its only one.
-        revision: Branch, tag or commit, or None for the newest.
-        files: Pattern of the files to read, such as ``RuRL/*.parquet``, or None for all.
-    """
+class Hub(NamedTuple):
+    """Part of a data set; None: its only configuration, its newest revision, all of its files."""
 
     split: str = "train"
     config: str | None = None
     revision: str | None = None
     files: str | None = None
+    """Pattern, such as ``RuRL/*.parquet``."""
 
 
 def read_table(source: str, hub: Hub) -> NumberedRows:
@@ -47,42 +38,29 @@ def read_table(source: str, hub: Hub) -> NumberedRows:
     - ``.parquet``, ``.arrow``, a folder, and ``owner/name`` on the hub: by the library datasets.
     - any other file: one JSON object a line.
 
-    Text files may be packed by gzip.
-
     Raises:
         DataError: If the source does not exist or cannot be read.
     """
     path = Path(source)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if path.is_dir() or (path.exists() and suffixes[-1:] in ([".parquet"], [".arrow"])):
+    suffix = path.suffix.lower()
+    if path.is_dir() or (path.exists() and suffix in (".parquet", ".arrow")):
         yield from _load(path, hub)
+    elif path.exists() and suffix == ".json":
+        yield from _json_objects(path, read_bytes(path))
+    elif path.exists() and suffix in (".csv", ".tsv"):
+        yield from _csv_rows(path, read_bytes(path))
     elif path.exists():
-        content = read_bytes(path)
-        if suffixes[-1:] == [".gz"]:
-            content, suffixes = _unpack(content, path), suffixes[:-1]
-        if suffixes[-1:] == [".json"]:
-            yield from _json_objects(path, content)
-        elif suffixes[-1:] in ([".csv"], [".tsv"]):
-            yield from _csv_rows(path, content)
-        else:
-            yield from json_lines(path, content)
+        yield from json_lines(path)
     elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(?<!\.jsonl)(?<!\.json)(?<!\.parquet)", source):
         yield from _load(source, hub)
     else:
         raise DataError("there is no such file or folder, and it is no hub id (owner/name)", source)
 
 
-def _unpack(content: bytes, path: Path) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
-        raise DataError(f"cannot be unpacked: {error}", path) from error
-
-
 def _json_objects(path: Path, content: bytes) -> NumberedRows:
     first, _, rest = content.lstrip().partition(b"\n")
     if rest.strip() and _is_object(first):
-        yield from json_lines(path, content)
+        yield from json_lines(path)
         return
     rows = parse_json(content, path)
     if isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values()):
@@ -125,17 +103,17 @@ def _load(source: Path | str, hub: Hub) -> NumberedRows:
     """Rows that the library datasets loads, or has saved as Arrow."""
     import datasets  # noqa: PLC0415 (takes a second)
 
-    is_file = isinstance(source, Path) and source.is_file()
+    path = Path(source)
     bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
     try:
-        datasets.disable_progress_bars()
         loaded: Any
-        if isinstance(source, Path) and source.suffix.lower() == ".arrow":
-            loaded = datasets.Dataset.from_file(str(source))
-        elif is_file:
-            loaded = datasets.load_dataset("parquet", split="train", data_files=str(source))
-        elif isinstance(source, Path) and (source / "state.json").is_file():
-            loaded = datasets.load_from_disk(str(source))
+        if path.suffix.lower() == ".arrow":
+            loaded = datasets.Dataset.from_file(str(path))
+        elif path.is_file():
+            loaded = datasets.load_dataset("parquet", split="train", data_files=str(path))
+        elif (path / "state.json").is_file():
+            loaded = datasets.load_from_disk(str(path))
         else:
             # Resolved: datasets takes "." and ".." for no name at all.
             name = str(source.resolve()) if isinstance(source, Path) else source
@@ -143,7 +121,7 @@ def _load(source: Path | str, hub: Hub) -> NumberedRows:
                 name, hub.config, split=hub.split, revision=hub.revision, data_files=hub.files
             )
     except Exception as error:  # whatever the network, the hub or pyarrow raises
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
         cause = f": {error.__cause__}".partition("\n")[0] if error.__cause__ else ""
         raise DataError(
             f"cannot be loaded (split {hub.split!r}, config {hub.config!r}): {first}{cause}", source

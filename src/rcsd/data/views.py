@@ -8,7 +8,7 @@ and tokenised again.
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import jinja2
 import jinja2.sandbox
@@ -23,24 +23,12 @@ CUT = "\ue000"
 """Private-use character that marks a place in rendered text; no template writes it."""
 
 
-@runtime_checkable
-class ChatTokenizer(Protocol):
-    """Interface of a tokenizer: a chat template, and text to token ids."""
+Request = Literal["answer", "analysis", "write_rubric", "analyse_rubric"]
+"""Template of a request: for an answer or a rubric (stage 1), or for an analysis of the guidance
+before either."""
 
-    chat_template: Any
-    added_tokens_decoder: Any
-
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
-        """Render a conversation in the model's own format."""
-        ...
-
-    def __call__(self, text: str, **kwargs: Any) -> Any:
-        """Tokenise a text."""
-        ...
-
-
-def _points(weight: float) -> str:
-    return f"{weight:+g}"
+_FIELDS = {"answer": "reference_answer", "rubric": "rubric", "solution": "solution"}
+"""Field of an example that holds each part of a view."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ class PromptTemplates:
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined
         )
-        environment.filters["points"] = _points
+        environment.filters["points"] = "{:+g}".format
         return environment
 
     def hashes(self) -> dict[str, str]:
@@ -73,10 +61,11 @@ class PromptTemplates:
         for name in sorted(path.name for path in TEMPLATES.glob("*.jinja")):
             assert self._environment.loader is not None
             try:
-                source = self._environment.loader.get_source(self._environment, name)[0]
+                hashes[name] = digest(
+                    self._environment.loader.get_source(self._environment, name)[0]
+                )
             except (OSError, UnicodeError) as error:
                 raise ConfigError(f"template {name}: {_reason(error)}") from error
-            hashes[name] = digest(source)
         return hashes
 
     def render(self, name: str, **values: object) -> str:
@@ -98,76 +87,45 @@ def _reason(error: Exception) -> str:
     return str(error) if is_from_jinja else f"{type(error).__name__}: {error}"
 
 
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
 def missing_parts(example: Example, view: ViewName) -> list[str]:
     """Parts of the view that the example lacks: ``answer``, ``rubric``, ``solution``."""
-    return [part for part, value in _parts(example, view).items() if value is None]
+    parts = view.split("+")
+    return [p for p, field in _FIELDS.items() if p in parts and getattr(example, field) is None]
 
 
-def _parts(example: Example, view: ViewName) -> dict[str, Any]:
-    """Parts of the view beside the question, by name; None where the example lacks one."""
-    values = {
-        "answer": example.reference_answer,
-        "rubric": example.rubric,
-        "solution": example.solution,
-    }
-    return {part: value for part, value in values.items() if part in view.split("+")}
-
-
-def _template_values(example: Example, view: ViewName) -> dict[str, Any]:
-    """Values for the template: the question, and the parts of the view, which must be there."""
-    missing = missing_parts(example, view)
-    if missing:
-        field = "reference_answer" if missing[0] == "answer" else missing[0]
-        raise DataError(
-            f"example {example.id!r} has none, but the view '{view}' shows it", field=field
-        )
-    nothing = {"answer": None, "solution": None, "rubric": None}
-    parts = _parts(example, view)
-    return {"question": example.question, "guided": bool(parts), **nothing, **parts}
-
-
-def answer_conversation(
-    example: Example, view: ViewName, templates: PromptTemplates
+def build_conversation(
+    request: Request, example: Example, view: ViewName, templates: PromptTemplates
 ) -> Conversation:
-    """Request for an answer: the question, with the parts of the view beside it."""
-    return [_user(templates.render("answer.jinja", **_template_values(example, view)))]
+    """Conversation of a request: the question, with the parts of the view beside it.
 
+    To write rubrics the student's view is ``none`` or ``answer``; the teacher's shows the gold
+    rubric as well.
 
-def analysis_conversation(
-    example: Example, view: ViewName, templates: PromptTemplates
-) -> Conversation:
-    """Request for an analysis of the guidance, before the answer."""
-    return [_user(templates.render("analysis.jinja", **_template_values(example, view)))]
-
-
-def answer_now(templates: PromptTemplates) -> Message:
-    """User turn after an analysis: the request for the answer."""
-    return _user(templates.render("answer_now.jinja"))
-
-
-def rubric_conversation(
-    example: Example, view: ViewName, templates: PromptTemplates
-) -> Conversation:
-    """Request for a rubric (stage 1), with the parts of the view beside the question.
-
-    The student's view is ``none`` or ``answer``; the teacher's shows the gold rubric as well.
+    Raises:
+        DataError: If the example lacks a part of the view.
     """
-    return [_user(templates.render("write_rubric.jinja", **_template_values(example, view)))]
+    for part in missing_parts(example, view):
+        message = f"example {example.id!r} has none, but the view '{view}' shows it"
+        raise DataError(message, field=_FIELDS[part])
+    parts = view.split("+")
+    values = {p: getattr(example, field) if p in parts else None for p, field in _FIELDS.items()}
+    guided = any(value is not None for value in values.values())
+    text = templates.render(f"{request}.jinja", question=example.question, guided=guided, **values)
+    return [_user(text)]
 
 
-def rubric_analysis_conversation(
-    example: Example, view: ViewName, templates: PromptTemplates
-) -> Conversation:
-    """Request for an analysis of the guidance, before the rubric."""
-    return [_user(templates.render("analyse_rubric.jinja", **_template_values(example, view)))]
+def user_turn(
+    name: Literal["answer_now", "write_rubric_now"], templates: PromptTemplates
+) -> Message:
+    """User turn after an analysis: the request for the answer or the rubric."""
+    return _user(templates.render(f"{name}.jinja"))
 
 
-def rubric_now(templates: PromptTemplates) -> Message:
-    """User turn after an analysis: the request for the rubric."""
-    return _user(templates.render("write_rubric_now.jinja"))
-
-
-def prompt_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int]:
+def prompt_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
     """Token ids of a conversation in the model's chat format, up to the generation header.
 
     Raises:
@@ -177,10 +135,7 @@ def prompt_ids(tokenizer: ChatTokenizer, conversation: Conversation) -> list[int
 
 
 def continued_ids(
-    tokenizer: ChatTokenizer,
-    conversation: Conversation,
-    turn_ids: list[int],
-    following: Message,
+    tokenizer: Any, conversation: Conversation, turn_ids: list[int], following: Message
 ) -> list[int]:
     """Token ids of a conversation that continues after a sampled assistant turn.
 
@@ -191,10 +146,7 @@ def continued_ids(
         tokenizer: With a chat template.
         conversation: Messages before the sampled turn.
         turn_ids: Sampled tokens, without the end-of-turn token.
-        following: User turn after it.
-
-    Returns:
-        Ids up to the next generation header.
+        following: User turn after it, before the generation header.
 
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.
@@ -207,11 +159,7 @@ def continued_ids(
     return _ids(tokenizer, before) + turn_ids + _ids(tokenizer, after)
 
 
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def turn_end_id(tokenizer: ChatTokenizer) -> int | None:
+def turn_end_id(tokenizer: Any) -> int | None:
     """Token with which the chat template ends an assistant's turn, or None."""
     conversation: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
     _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(CUT)
@@ -219,14 +167,14 @@ def turn_end_id(tokenizer: ChatTokenizer) -> int | None:
     return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
-def find_control_token(tokenizer: ChatTokenizer, conversation: Conversation) -> str | None:
+def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None:
     """Control token in the text of a message, where it would end or forge a turn; or None."""
     tokens = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     texts = [message["content"] for message in conversation]
     return next((token for token in tokens if any(token in text for text in texts)), None)
 
 
-def _rendered(tokenizer: ChatTokenizer, conversation: Conversation, generation: bool = True) -> str:
+def _rendered(tokenizer: Any, conversation: Conversation, generation: bool = True) -> str:
     if not tokenizer.chat_template:
         raise ModelError(
             "the model has no chat template; take an instruction-tuned model, or set "
@@ -240,5 +188,5 @@ def _rendered(tokenizer: ChatTokenizer, conversation: Conversation, generation: 
         raise ModelError(f"the model's chat template fails: {_reason(error)}") from error
 
 
-def _ids(tokenizer: ChatTokenizer, text: str) -> list[int]:
+def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -41,8 +41,3 @@ def text_similarity(one: str, other: str) -> float:
     """
     a, b = " ".join(content_words(one)), " ".join(content_words(other))
     return math.sqrt(fuzz.token_set_ratio(a, b) * fuzz.token_sort_ratio(a, b)) / 100
-
-
-def stems(text: str) -> frozenset[str]:
-    """The first five letters of each content word: "normalising" and "normalised" are one."""
-    return frozenset(word[:5] for word in content_words(text))

@@ -1,8 +1,8 @@
 """Written rubrics and completions that belong to the rows of a gold file, matched by id."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rcsd.data.rows import json_rows, read_rows
 from rcsd.errors import DataError
@@ -41,15 +41,8 @@ def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> di
     return {id: completions for id, completions in texts.items() if completions}
 
 
-@dataclass(frozen=True)
-class WrittenFile:
-    """Written rubrics that belong to gold rows.
-
-    Args:
-        rubrics: By the id of the gold row.
-        num_malformed: Number of malformed rows.
-        num_others: Number of rows whose id gold lacks.
-    """
+class WrittenFile(NamedTuple):
+    """Written rubrics by the id of their gold row, and the numbers of malformed and other rows."""
 
     rubrics: Mapping[str, Rubric]
     num_malformed: int
@@ -59,16 +52,11 @@ class WrittenFile:
 def written_rubrics(
     gold: Sequence[Example], path: str | Path, skip_malformed: bool = False
 ) -> WrittenFile:
-    """Rubrics of a file that were written for gold's rows, matched by id.
-
-    Args:
-        gold: Examples.
-        path: JSONL rows with the same ids and questions.
-        skip_malformed: Count malformed rows instead of refusing them.
+    """Rubrics of a JSONL file that were written for gold's rows, matched by id.
 
     Raises:
-        DataError: If a row is malformed, has another question than gold's row of that id, or no
-            row belongs to gold.
+        DataError: If a row is malformed (unless those are skipped and counted), has another
+            question than gold's row of that id, or no row belongs to gold.
     """
     questions = {example.id: example.question for example in gold}
     rubrics: dict[str, Rubric] = {}
@@ -90,5 +78,5 @@ def written_rubrics(
     return WrittenFile(rubrics, num_malformed, num_others)
 
 
-def _first(ids: Mapping[str, object]) -> str:
+def _first(ids: Iterable[str]) -> str:
     return ", ".join(map(repr, list(ids)[:3])) + ", ..."

@@ -1,16 +1,12 @@
-"""Analyses of the teacher's view, written by the frozen weights and cached on disk.
-
-An analysis is written once for each example; its tokens become a turn of the teacher's prompt as
-they were sampled.
-"""
+"""Analyses of the teacher's view, written once by the frozen weights and cached on disk."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rcsd import config
-from rcsd.data.prompts import CONVERSATIONS, PromptPair
-from rcsd.data.views import PromptTemplates, continued_ids
+from rcsd.data.prompts import REQUESTS, PromptPair
+from rcsd.data.views import PromptTemplates, build_conversation, continued_ids, user_turn
 from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.engines.sample_cache import SampleCache, request_key
@@ -31,24 +27,14 @@ def with_analyses(
     max_tokens: int,
     ranks: Ranks = Ranks(),  # noqa: B008 (one process alone)
 ) -> tuple[list[PromptPair], int]:
-    """Teacher prompts that continue after the teacher's own analysis.
+    """Teacher prompts that continue after the teacher's own analysis, token for token as sampled.
 
-    Must be called while the policy has the frozen weights.
-
-    Args:
-        prompts: From `build_prompts`; the teacher's prompt requests the analysis.
-        views: The views.
-        policy: Its weights are part of the cache's key.
-        engine: Samples what the cache lacks, greedily.
-        cache: Folder of cached analyses.
-        max_tokens: Longest teacher prompt.
-        ranks: All ranks sample; the main one has the cache.
-
-    Returns:
-        The prompts, and how many analyses were cut off at ``views.max_analysis_tokens``.
+    Must be called while the policy has the frozen weights, whose fingerprint is part of the key.
+    All ranks sample greedily what the cache lacks; the main one has the cache. Returned beside the
+    prompts: how many analyses were cut off at ``views.max_analysis_tokens``.
 
     Raises:
-        DataError: If a prompt with its analysis is too long, or the cache is broken.
+        DataError: If a prompt with its analysis exceeds ``max_tokens``, or the cache is broken.
     """
     templates, store = PromptTemplates(views.templates), SampleCache(cache, completion_from_row)
     decoding, weights = Decoding(max_tokens=views.max_analysis_tokens), policy.weights_sha256
@@ -68,12 +54,13 @@ def with_analyses(
     analyses = ranks.on_main(lambda: [store[key] for key in keys])
 
     continued, num_cut = [], 0
-    _, request, now = CONVERSATIONS[views.writes]
+    request, analysis_request = REQUESTS[views.writes]
+    now = user_turn("answer_now" if request == "answer" else "write_rubric_now", templates)
     for pair, analysis in zip(prompts, analyses, strict=True):
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
-        conversation = request(pair.example, views.teacher, templates)
-        ids = continued_ids(policy.tokenizer, conversation, list(turn), now(templates))
+        conversation = build_conversation(analysis_request, pair.example, views.teacher, templates)
+        ids = continued_ids(policy.tokenizer, conversation, list(turn), now)
         if len(ids) > max_tokens:
             raise DataError(
                 f"example {pair.example.id!r}: with its analysis the teacher's prompt has "

@@ -15,12 +15,8 @@ class Engine(Protocol):
     ) -> list[Completion]:
         """One completion for each prompt, in the same order; the same for the same seed.
 
-        Args:
-            prompts: Token ids.
-            decoding: Sampling parameters.
-            seed: Random seed.
-            first: Index of the first prompt among all that are sampled with the seed, by other
-                engines too: each prompt's draws depend on the seed and its own index.
+        ``first`` is the index of the first prompt among all that are sampled with the seed, by
+        other engines too: each prompt's draws depend on the seed and its own index.
         """
         ...
 
@@ -32,28 +28,7 @@ class PolicyEngine(Engine, Protocol):
     def sync(self, version: int) -> None:
         """Sample from the policy's present weights from now on.
 
-        Args:
-            version: Weight version, the optimizer step that the weights come from; completions
-                carry it.
-        """
-        ...
-
-
-TopK = tuple[tuple[int, ...], tuple[float, ...]]
-"""Tokens, the likeliest first, and their log-probabilities in nats at temperature 1."""
-
-
-@runtime_checkable
-class TopKScorer(Protocol):
-    """An engine that scores given tokens."""
-
-    def top_k(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], k: int
-    ) -> list[list[TopK]]:
-        """The k likeliest tokens at each position of each completion, by the base without adapters.
-
-        Raises:
-            RunError: If the engine returns other tokens.
+        Completions carry the version: the optimizer step that the weights come from.
         """
         ...
 

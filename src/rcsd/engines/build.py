@@ -1,8 +1,6 @@
 """Engines built from their configuration."""
 
-import contextlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from typing import Protocol
 
 from rcsd import config
@@ -12,6 +10,7 @@ from rcsd.engines.local import LocalEngine
 from rcsd.errors import ModelError
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy
+from rcsd.models.scorer import Precision
 
 
 class BuiltEngine(PolicyEngine, Protocol):
@@ -23,15 +22,15 @@ class BuiltEngine(PolicyEngine, Protocol):
 def build_engine(
     section: config.AnyEngine,
     policy: Policy,
-    precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    precision: Precision = nullcontext,
     longest: int | None = None,
     is_main: bool = True,
 ) -> BuiltEngine:
-    """The engine of a section.
+    """The engine of a section, which samples from the policy.
 
     Args:
         section: Type and batch size.
-        policy: The policy that it samples from.
+        policy: The policy.
         precision: Context of the model's passes, as in training.
         longest: Tokens of the longest prompt with its completion, for engines that reserve memory;
             None: the model's longest sequence.
@@ -61,21 +60,9 @@ def build_engine(
 def chosen_engine(
     section: config.AnyEngine | None, policy: Policy, batch_size: int, longest: int
 ) -> BuiltEngine:
-    """The engine of a section; without one, `default_engine`.
-
-    Args:
-        section: The section, or None.
-        policy: The policy that it samples from.
-        batch_size: Batch size of the default engine.
-        longest: As `build_engine`.
-    """
-    if section is None:
-        return default_engine(policy, batch_size)
-    return build_engine(section, policy, longest=longest)
-
-
-def default_engine(policy: Policy, batch_size: int) -> BuiltEngine:
-    """The local engine, or transformers' `generate` for models that it cannot run."""
+    """The engine of a section; None: local, or `generate` for models that local cannot run."""
+    if section is not None:
+        return build_engine(section, policy, longest=longest)
     try:
         return LocalEngine(policy, batch_size)
     except ModelError:

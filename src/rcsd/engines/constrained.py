@@ -23,11 +23,8 @@ class RegexMask(LogitsProcessor):
     the text can go on in one way alone, it goes on in the tokens that the tokenizer would take.
     Control tokens other than the end are never allowed. For one batch; each row's state is its own.
 
-    Args:
-        tokenizer: Of transformers, a fast one.
-        vocab_size: Width of the logits, which may exceed the tokenizer's.
-        end_ids: Tokens that end a completion; allowed where the text matches as a whole.
-        regex: The language.
+    The logits may be wider than the tokenizer's vocabulary; end tokens are allowed where the text
+    matches as a whole.
 
     Raises:
         ModelError: If the tokenizer is not a fast one, or the language is too large.
@@ -43,12 +40,9 @@ class RegexMask(LogitsProcessor):
                 f"sampling.grammar: the tokenizer cannot be masked: {error}"
             ) from error
         self._grammar = LLMatcher.grammar_from_regex(regex)
-        self._matchers: list[LLMatcher] = []
-        self._sees_prompts = True
-        self.start(1)
+        self._start(1)
 
-    def start(self, batch_size: int) -> None:
-        """Forget the last batch; the next call sees prompts alone."""
+    def _start(self, batch_size: int) -> None:
         self._matchers = [LLMatcher(self._tokenizer, self._grammar) for _ in range(batch_size)]
         self._sees_prompts = True
         self._refuse_errors()
@@ -56,7 +50,7 @@ class RegexMask(LogitsProcessor):
     def fresh(self, batch_size: int) -> "RegexMask":
         """The same language for other rows, which have seen prompts alone."""
         other = copy.copy(self)
-        other.start(batch_size)
+        other._start(batch_size)
         return other
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -70,11 +64,7 @@ class RegexMask(LogitsProcessor):
     def __call__(
         self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B V"]
     ) -> Float[Tensor, "B V"]:
-        """Scores with what is not allowed at minus infinity.
-
-        Raises:
-            ModelError: If the language is too large to be followed further.
-        """
+        """Scores with what is not allowed at minus infinity."""
         if not self._sees_prompts:
             for matcher, token in zip(self._matchers, input_ids[:, -1].tolist(), strict=True):
                 # Stopped: the text is complete, and only end tokens and padding follow.

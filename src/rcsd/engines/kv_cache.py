@@ -51,16 +51,19 @@ class RoomyLayer(DynamicLayer):
     def join(self, other: "RoomyLayer", num_columns: int) -> None:
         """Add another layer's rows after the own ones, both to end in the same column.
 
-        Args:
-            other: A layer that has read its prompts.
-            num_columns: How many of the last columns stay of both; what one lacks is zero.
+        The last ``num_columns`` stay of both; what one lacks is zero.
         """
         buffers = []
         for first, last in zip(self._used(), other._used(), strict=True):
             buffer = _buffer(first, len(first) + len(last), num_columns)
-            room = buffer.narrow(2, 0, num_columns)
-            _write_last(room.narrow(0, 0, len(first)), first)
-            _write_last(room.narrow(0, len(first), len(last)), last)
+            rooms = buffer.narrow(2, 0, num_columns).split([len(first), len(last)])
+            for room, used in zip(rooms, (first, last), strict=True):
+                num = min(num_columns, used.shape[2])
+                # What is masked is multiplied by 0, which of a NaN in fresh memory makes a NaN.
+                room.narrow(2, 0, num_columns - num).zero_()
+                room.narrow(2, num_columns - num, num).copy_(
+                    used.narrow(2, used.shape[2] - num, num)
+                )
             buffers.append(buffer)
         self._use(tuple(buffers), num_columns)
 
@@ -97,41 +100,19 @@ class RoomyCache(DynamicCache):
             layer.reorder_cache(cast("torch.LongTensor", row_B))
 
     def join(self, other: "RoomyCache", num_columns: int) -> None:
-        """Add another cache's rows; see `RoomyLayer.join`.
-
-        Raises:
-            TypeError: If a layer takes no rows.
-        """
+        """Add another cache's rows where `takes_rows`; see `RoomyLayer.join`."""
         for layer, last in zip(self.layers, other.layers, strict=True):
-            if not isinstance(layer, RoomyLayer) or not isinstance(last, RoomyLayer):
-                raise TypeError(f"{type(layer).__name__} takes no rows; ask takes_rows first")
-            layer.join(last, num_columns)
+            cast("RoomyLayer", layer).join(cast("RoomyLayer", last), num_columns)
 
 
 def _with_room(used_BhCd: Float[Tensor, "B h C d"]) -> Float[Tensor, "B h room d"]:
     """A buffer that begins with these columns."""
-    num_rows, _, num_columns, _ = used_BhCd.shape
-    buffer = _buffer(used_BhCd, num_rows, num_columns)
-    buffer.narrow(2, 0, num_columns).copy_(used_BhCd)
+    buffer = _buffer(used_BhCd, len(used_BhCd), used_BhCd.shape[2])
+    buffer.narrow(2, 0, used_BhCd.shape[2]).copy_(used_BhCd)
     return buffer
 
 
-def _write_last(
-    room_BhCd: Float[Tensor, "B h room d"], used_BhCd: Float[Tensor, "B h C d"]
-) -> None:
-    """Write the last columns, as many as there is room for; zeros before them where they are few.
-
-    What is masked is multiplied by 0, which of a NaN in fresh memory would make a NaN.
-    """
-    room, num = room_BhCd.shape[2], used_BhCd.shape[2]
-    both = min(room, num)
-    room_BhCd.narrow(2, 0, room - both).zero_()
-    room_BhCd.narrow(2, room - both, both).copy_(used_BhCd.narrow(2, num - both, both))
-
-
-def _buffer(
-    like_BhCd: Float[Tensor, "B h C d"], num_rows: int, num_columns: int
-) -> Float[Tensor, "rows h room d"]:
+def _buffer(like_BhCd: Float[Tensor, "B h C d"], num_rows: int, num_columns: int) -> Tensor:
     """Fresh memory for so many columns in use, and some to spare."""
     _, heads, _, width = like_BhCd.shape
     spare = max(SPARE, int(SPARE_SHARE * num_columns))

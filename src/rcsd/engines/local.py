@@ -1,32 +1,31 @@
 """An own decode loop over the model's decoder: the engine that runs by default.
 
-What `rcsd.engines.hf` leaves on the table: a prompt that is asked for several times is run once,
-rows that have ended leave the batch and waiting prompts take their room, no cache is copied for
-every token, and no vocabulary is sorted.
+Unlike in `rcsd.engines.hf`, a prompt that is asked for several times is run once, rows that have
+ended leave the batch and waiting prompts take their room, no cache is copied for every token, and
+no vocabulary is sorted.
 
 Axes: B rows in flight, U different prompts, L columns of a padded row, T positions of a completion,
 V vocabulary, E end tokens.
 """
 
-import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from rcsd.engines.backoff import BackoffEngine
 from rcsd.engines.constrained import RegexMask
+from rcsd.engines.in_process import InProcessEngine
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
-from rcsd.models.packing import last_columns, left_padded, positions, through_end
+from rcsd.models.packing import last_columns, left_padded, positions
 from rcsd.models.policy import Policy
-from rcsd.models.scorer import causal_lm, evaluating, has_plain_head
+from rcsd.models.scorer import Precision, causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
 
 # Rows that have ended leave once they are this share of the batch, and prompts enter once this
@@ -34,38 +33,22 @@ from rcsd.types import Completion, Decoding
 MOVING_SHARE = 0.25
 # The host asks who has ended every so many tokens: on an accelerator asking is waiting.
 TOKENS_PER_CHECK = {"cpu": 1, "cuda": 8}
+OF_ROWS = ("ids_BT", "uniform_BT", "length_B", "num_B", "has_ended_B")
 
 
-class LocalEngine(BackoffEngine):
-    """Samples from the policy's present weights, in the process that trains them.
+class LocalEngine(InProcessEngine):
+    """Samples token by token from a cache.
 
     A prompt's random numbers hang on the seed and on its index among the prompts alone, so what is
     sampled does not depend on ``batch_size``, but for the rounding of the model's own sums.
-
-    Args:
-        policy: What is sampled from.
-        batch_size: Prompts in flight together, at most.
-        precision: Context in which the model runs, as it does in training.
 
     Raises:
         ModelError: If the model's decoder cannot go on from a cache.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        batch_size: int,
-        precision: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-    ) -> None:
-        super().__init__(batch_size)
-        self.policy, self.precision = policy, precision
+    def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
+        super().__init__(policy, batch_size, precision)
         self._decoder = _Decoder(policy)
-        self._masks: dict[str, RegexMask] = {}
-        self._version: int | None = None
-
-    def sync(self, version: int) -> None:
-        """Note the version; the weights are the policy's own."""
-        self._version = version
 
     def _sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int
@@ -79,25 +62,24 @@ class LocalEngine(BackoffEngine):
                 room = self.batch_size.value - (0 if rows is None else len(rows.indices))
                 if waiting and (rows is None or rows.admits(room)):
                     entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                    fresh = self._prefilled(entering, prompts, decoding, (seed, first))
+                    fresh = self._prefilled(
+                        {index: prompts[index] for index in entering}, decoding, seed, first
+                    )
                     rows = fresh if rows is None else rows.joined(fresh)
                 elif rows is not None:
                     rows.step(self._decoder)
                 if rows is not None and (leaving := rows.leaving()):
-                    sampled |= self._completions(rows, leaving)
+                    completions = self._completions(rows.ids_BT[leaving])
+                    sampled |= zip((rows.indices[row] for row in leaving), completions, strict=True)
                     rows = rows.without(leaving)
         return [sampled[index] for index in range(len(prompts))]
 
     def _prefilled(
-        self,
-        indices: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        drawn_by: tuple[int, int],
+        self, prompts: Mapping[int, Sequence[int]], decoding: Decoding, seed: int, first: int
     ) -> "_Rows":
-        """Rows of some prompts with their first token; equal prompts are run once."""
+        """Rows of prompts by their index, with their first token; equal prompts are run once."""
         policy, device = self.policy, self.policy.device
-        ids = [tuple(prompts[index]) for index in indices]
+        ids = [tuple(prompt) for prompt in prompts.values()]
         place = {prompt: place for place, prompt in enumerate(dict.fromkeys(ids))}
         ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
         cache = RoomyCache(causal_lm(policy.model).config)
@@ -109,54 +91,29 @@ class LocalEngine(BackoffEngine):
             logits_BV = logits_BV[place_B]
         # Greedy decoding draws nothing.
         num_drawn = 0 if decoding.temperature is None else decoding.max_tokens
-        seed, first = drawn_by
-        num_B = torch.zeros(len(ids), dtype=torch.long, device=device)
         rows = _Rows(
             decoding,
-            list(indices),
+            list(prompts),
             cache,
             ids_UL.shape[1],
             self._mask(decoding, len(ids)),
             end_E=torch.tensor(policy.end_ids, device=device),
             ids_BT=torch.full((len(ids), decoding.max_tokens), policy.pad_id, device=device),
-            uniform_BT=uniforms(seed, [first + index for index in indices], num_drawn).to(device),
+            uniform_BT=uniforms(seed, [first + index for index in prompts], num_drawn).to(device),
             length_B=torch.tensor([len(prompt) for prompt in ids], device=device),
-            num_B=num_B,
-            has_ended_B=num_B > 0,
+            num_B=torch.zeros(len(ids), dtype=torch.long, device=device),
+            has_ended_B=torch.zeros(len(ids), dtype=torch.bool, device=device),
         )
         rows.draw(logits_BV)
         return rows
 
-    def _mask(self, decoding: Decoding, num_rows: int) -> RegexMask | None:
-        if decoding.regex is None:
-            return None
-        if decoding.regex not in self._masks:
-            policy = self.policy
-            self._masks[decoding.regex] = RegexMask(
-                policy.tokenizer, policy.vocab_size, policy.end_ids, decoding.regex
-            )
-        return self._masks[decoding.regex].fresh(num_rows)
-
-    def _completions(self, rows: "_Rows", leaving: list[int]) -> dict[int, Completion]:
-        """Completions of the rows that leave, by the index of their prompt."""
-        decode = self.policy.tokenizer.decode
-        return {
-            rows.indices[row]: Completion(
-                ids, decode(ids, skip_special_tokens=True), finished, self._version
-            )
-            for row, (ids, finished) in zip(
-                leaving, through_end(rows.ids_BT[leaving], self.policy.end_ids), strict=True
-            )
-        }
-
 
 class _Decoder:
-    """Logits of the token that comes next, by the head on the last position alone.
+    """Logits of the next token, by the head on the last position alone.
 
-    Raises:
-        ModelError: If the model does not give for a padded row that it reads from a cache what it
-            gives for the whole row, tried on three tokens. Its signature says nothing: decorators
-            hide it, and a model may take an argument and not heed it.
+    Tried on construction, on three tokens: a padded row that is read from a cache must give what
+    the row read at once gives. The signature says nothing: decorators hide it, and a model may take
+    an argument and not heed it.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -221,32 +178,18 @@ class _Decoder:
 
 @dataclass
 class _Rows:
-    """Completions in flight: rows of a batch, all of which end in the cache's last column.
-
-    Args:
-        decoding: How tokens are drawn.
-        indices: Which prompt each row answers.
-        cache: Keys and values of the tokens that were read.
-        num_columns: Of the cache.
-        mask: Of a grammar, or None.
-        end_E: Tokens that end a completion.
-        ids_BT: Room for the drawn tokens.
-        uniform_BT: The numbers to draw them by; no columns in greedy decoding.
-        length_B: Tokens of each row that were read: the position of the next one.
-        num_B: Tokens of each row that were drawn.
-        has_ended_B: Whether one of these is an end token.
-    """
+    """Completions in flight: rows of a batch, all of which end in the cache's last column."""
 
     decoding: Decoding
-    indices: list[int]
+    indices: list[int]  # of the prompt that each row answers
     cache: RoomyCache
-    num_columns: int
+    num_columns: int  # of the cache
     mask: RegexMask | None
     end_E: Int[Tensor, " E"]
-    ids_BT: Int[Tensor, "B T"]
-    uniform_BT: Float64[Tensor, "B num_drawn"]
-    length_B: Int[Tensor, " B"]
-    num_B: Int[Tensor, " B"]
+    ids_BT: Int[Tensor, "B T"]  # room for the drawn tokens
+    uniform_BT: Float64[Tensor, "B num_drawn"]  # no columns in greedy decoding
+    length_B: Int[Tensor, " B"]  # tokens that were read: the position of the next one
+    num_B: Int[Tensor, " B"]  # tokens that were drawn
     has_ended_B: Bool[Tensor, " B"]
 
     def __post_init__(self) -> None:
@@ -283,11 +226,8 @@ class _Rows:
     def joined(self, other: "_Rows") -> "_Rows":
         """These rows, then the other's."""
         self.indices += other.indices
-        self.ids_BT = torch.cat([self.ids_BT, other.ids_BT])
-        self.uniform_BT = torch.cat([self.uniform_BT, other.uniform_BT])
-        self.length_B = torch.cat([self.length_B, other.length_B])
-        self.num_B = torch.cat([self.num_B, other.num_B])
-        self.has_ended_B = torch.cat([self.has_ended_B, other.has_ended_B])
+        for name in OF_ROWS:
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
         self.is_number &= other.is_number
         # What the longest row does not use is dropped.
         self.num_columns = int(self.length_B.max())
@@ -321,9 +261,8 @@ class _Rows:
             return None
         self.indices = [self.indices[row] for row in staying]
         row_B = torch.tensor(staying, device=self.ids_BT.device)
-        self.ids_BT, self.uniform_BT = self.ids_BT[row_B], self.uniform_BT[row_B]
-        self.length_B, self.num_B = self.length_B[row_B], self.num_B[row_B]
-        self.has_ended_B = self.has_ended_B[row_B]
+        for name in OF_ROWS:
+            setattr(self, name, getattr(self, name)[row_B])
         self.cache.select(row_B)
         if self.mask is not None:
             self.mask.keep(staying)

@@ -19,13 +19,9 @@ Sample = TypeVar("Sample")
 
 
 def request_key(weights_sha256: str, prompt: Sequence[int], decoding: Decoding, seed: int) -> str:
-    """Digest of a request: weights, prompt, decoding, seed.
+    """Digest of a request: weights, prompt (with templates and example), decoding, seed.
 
-    Args:
-        weights_sha256: Fingerprint of the weights that sample.
-        prompt: Token ids, which hold templates, chat format and example.
-        decoding: Sampling parameters.
-        seed: Random seed; greedy decoding uses none.
+    Greedy decoding uses no seed.
     """
     draws = None if decoding.temperature is None else seed
     request = [weights_sha256, list(prompt), asdict(decoding), draws]
@@ -35,17 +31,12 @@ def request_key(weights_sha256: str, prompt: Sequence[int], decoding: Decoding, 
 class SampleCache(Generic[Sample]):
     """Samples by key, on disk.
 
-    Args:
-        folder: Folder of the cache.
-        decode: Builds a sample from a row; it may raise ValueError, KeyError or TypeError.
-        writer: Name of this process's file, for work whose processes are numbered; None: a new one.
+    ``decode`` builds a sample from a row, and may raise ValueError, KeyError or TypeError. Work
+    whose processes are numbered names its file by ``writer``.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        decode: Callable[[Mapping[str, Any]], Sample],
-        writer: str | None = None,
+        self, folder: Path, decode: Callable[[Mapping[str, Any]], Sample], writer: str | None = None
     ) -> None:
         self._folder, self._decode = folder, decode
         self._samples: dict[str, Sample] = {}

@@ -23,13 +23,8 @@ FIRST_CANDIDATES = 64
 def uniforms(seed: int, indices: Sequence[int], num_positions: int) -> Float64[Tensor, "B T"]:
     """Numbers in [0, 1) for the positions of each prompt; no generator but its own is touched.
 
-    A prompt's numbers hang on ``seed`` and on its index alone (Philox, keyed by both): neither on
-    the other prompts, nor on how many positions are asked for.
-
-    Args:
-        seed: 0 or more.
-        indices: Of the prompts, 0 or more.
-        num_positions: T.
+    A prompt's numbers hang on ``seed`` and on its index alone (Philox, keyed by both, each 0 or
+    more): neither on the other prompts, nor on the number of positions.
     """
     streams = [np.random.Philox(key=np.array([seed, index], np.uint64)) for index in indices]
     rows = [np.random.Generator(stream).random(num_positions) for stream in streams]
@@ -49,8 +44,8 @@ def drawn(
         logits_BV: Each row with a finite maximum; minus infinity excludes an entry.
         uniform_B: In [0, 1).
         temperature: Above 0.
-        top_k: As `candidates`.
-        top_p: As `candidates`.
+        top_k: Entries kept, or None for all.
+        top_p: Nucleus in (0, 1]; 1 keeps all.
     """
     scores_BV = logits_BV / temperature
     if top_k is None and top_p == 1:
@@ -84,10 +79,6 @@ def inverse_cdf_by_blocks(
 
     Only the sums of blocks and one block are cumulated, not all entries. Which entry comes differs
     from `inverse_cdf` only where a target lies within float64's rounding of an entry's edge.
-
-    Args:
-        weight_BV: As `inverse_cdf`.
-        uniform_B: As `inverse_cdf`.
     """
     vocabulary = weight_BV.shape[1]
     num_blocked = vocabulary - vocabulary % BLOCK
@@ -116,11 +107,6 @@ def candidates(
     Kept by top p: all but the smallest, as long as these sum to 1 - top_p or less. Both are
     transformers' rules; of equal entries at the nucleus's edge those of higher ids stay, where
     transformers leaves it to the sort.
-
-    Args:
-        scores_BV: Logits after the temperature.
-        top_k: Entries kept, or None for all.
-        top_p: Nucleus in (0, 1]; 1 keeps all.
 
     Returns:
         Ids in increasing order, and weights: proportional to the probabilities, 0 where an entry

@@ -1,22 +1,115 @@
-"""Requests to vLLM and its responses, in process and over HTTP, and a check of its numbers."""
+"""What both vLLM engines share: requests, checked responses, and the check after a weight sync."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
+from rcsd import config
 from rcsd.errors import ConfigError, RunError
-from rcsd.http import Reply, ResponseModel
 from rcsd.models.logits import target_log_q
+from rcsd.models.memory import batch_limit
 from rcsd.models.packing import padded
 from rcsd.models.policy import Policy
-from rcsd.models.scorer import Scorer, evaluating
+from rcsd.models.scorer import Precision, Scorer, evaluating
 from rcsd.types import Completion, Decoding
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0
 """Temperatures of vLLM, which silently raises one below and refuses one above."""
+
+LOG_Q_MODE = "processed_logprobs"
+"""vLLM's ``logprobs_mode``: at the temperature of sampling, over the tokens left by top k and p."""
+PROBE_TEXT = "Is 12.5 K more than 7? Explain: café, Größe, 北京.\n"
+PROBE = Decoding(max_tokens=8, temperature=2.0)
+"""Far from temperature 1, so that log-probabilities in another mode differ."""
+
+Sampled = tuple[Sequence[int], Sequence[float]]
+"""Token ids, and vLLM's log-probabilities of them."""
+
+
+class VllmBase(ABC):
+    """Samples from a copy of the policy's weights that vLLM holds.
+
+    Each prompt draws by the seed and its own index; the draws differ from the local engine's. After
+    a sync, log-probabilities of a few tokens are compared with the policy's: of an adapter once (if
+    it is read wrongly, then from the start), of all weights each time (some may be left out).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        section: config.VllmEngine | config.VllmServer,
+        longest: int | None,
+        precision: Precision,
+        is_main: bool = True,
+    ) -> None:
+        self.policy, self.batch_size = policy, batch_limit(section.batch_size)
+        self._max_gap_nats, self._precision = section.max_gap_nats, precision
+        self._is_main = is_main
+        limits = [tokens for tokens in (longest, policy.max_positions) if tokens is not None]
+        self._max_tokens = min(limits, default=None)
+        self._version: int | None = None
+        self._num_loads = 0
+        # How errors name the engine, or the server and its model.
+        self._name = "engine vllm"
+
+    def sync(self, version: int | None) -> None:
+        """Push the policy's present weights; all processes call it, at the same place.
+
+        Raises:
+            RunError: If vLLM cannot load them, or samples from something else afterwards.
+        """
+        self._push(version)
+        self._version, self._num_loads = version, self._num_loads + 1
+        if self._is_main and (self._num_loads == 1 or not self.policy.has_adapters):
+            self._check_weights()
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0
+    ) -> list[Completion]:
+        """One completion for each prompt; see `rcsd.engines.base.Engine`.
+
+        Raises:
+            ConfigError: If vLLM would draw in another way.
+            FloatingPointError: If the policy's probabilities are not numbers.
+            RunError: If vLLM refuses a prompt, answers with something else, or lost its weights.
+        """
+        if self._num_loads == 0:
+            self.sync(None)
+        version, reports = self._version, has_log_q(decoding)
+        seeds = [request_seed(seed, first + index) for index in range(len(prompts))]
+        return [
+            checked_completion(ids, log_q if reports else [], decoding, self.policy, version)
+            for ids, log_q in self._generate(prompts, decoding, seeds)
+        ]
+
+    @abstractmethod
+    def _push(self, version: int | None) -> None:
+        """Replace vLLM's weights by the policy's."""
+
+    @abstractmethod
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], decoding: Decoding, seeds: Sequence[int]
+    ) -> list[Sampled]:
+        """Sample by the weights pushed last."""
+
+    def _check_weights(self) -> None:
+        """Raise RunError if vLLM computes something else than the policy."""
+        prompt = self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
+        [(ids, log_q)] = self._generate([prompt], PROBE, [0])
+        checked_completion(ids, log_q, PROBE, self.policy, None)
+        expected = policy_log_q(self.policy, prompt, ids, 2.0, self._precision)
+        gap = sum(abs(a - b) for a, b in zip(log_q, expected, strict=True)) / len(expected)
+        if not gap <= self._max_gap_nats:
+            raise RunError(
+                f"{self._name}: log-probabilities of engine and trainer differ by {gap:.3g} nats "
+                f"per token on a few tokens, above engine.max_gap_nats: {self._max_gap_nats:.3g}; "
+                "it has other weights, another tokenizer or another precision than model.path, or "
+                f"is a server that was started without --logprobs-mode {LOG_Q_MODE}"
+            )
 
 
 def request_seed(seed: int, index: int) -> int:
@@ -56,19 +149,10 @@ def sampling_fields(decoding: Decoding, seed: int, end_ids: Sequence[int]) -> di
     }
 
 
-def has_log_q(decoding: Decoding, mode: str) -> bool:
-    """True if vLLM's log-probabilities are those of `rcsd.types.Completion.log_q`.
-
-    Args:
-        decoding: Sampling parameters.
-        mode: vLLM's ``logprobs_mode``: ``raw_logprobs`` are at temperature 1 before any cut,
-            ``processed_logprobs`` at that of sampling, over the tokens left by top k and top p.
-    """
-    if decoding.regex is not None:  # both are over what the grammar allows
-        return False
-    if mode == "processed_logprobs":
-        return decoding.temperature is None or (decoding.top_k is None and decoding.top_p == 1)
-    return decoding.temperature in (None, 1.0)
+def has_log_q(decoding: Decoding) -> bool:
+    """True if vLLM's log-probabilities, over the tokens left, are over the whole vocabulary."""
+    is_cut = decoding.top_k is not None or decoding.top_p < 1
+    return decoding.regex is None and (decoding.temperature is None or not is_cut)
 
 
 def checked_completion(
@@ -80,12 +164,7 @@ def checked_completion(
 ) -> Completion:
     """A completion from vLLM's tokens, after a check that they answer the request.
 
-    Args:
-        token_ids: Sampled tokens.
-        log_q: Their log-probabilities; empty if vLLM returns others than ours.
-        decoding: Sampling parameters of the request.
-        policy: Tokenizer and end tokens.
-        version: Weight version.
+    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`.
 
     Raises:
         FloatingPointError: If a log-probability is not a number.
@@ -100,10 +179,9 @@ def checked_completion(
     if not all(math.isfinite(value) for value in log_q):
         raise FloatingPointError("next-token probabilities are not numbers")
     ends = [place for place, token in enumerate(token_ids) if token in policy.end_ids]
-    finished = bool(ends)
     if ends[:1] not in ([], [len(token_ids) - 1]):
         raise RunError("vLLM went on after an end token of the policy")
-    if not finished and len(token_ids) != decoding.max_tokens:
+    if not ends and len(token_ids) != decoding.max_tokens:
         raise RunError(
             f"vLLM ended a completion after {len(token_ids)} tokens without an end token, where "
             f"{decoding.max_tokens} were requested; start it with a larger --max-model-len"
@@ -111,44 +189,7 @@ def checked_completion(
     if log_q and len(log_q) != len(token_ids):
         raise RunError(f"vLLM returned {len(log_q)} log-probabilities of {len(token_ids)} tokens")
     text = policy.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-    return Completion(tuple(token_ids), text, finished, version, tuple(log_q))
-
-
-def top_k_tokens(
-    logprobs: Mapping[int, float], actual: int, k: int
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The k likeliest tokens at one position, the likeliest first, and their log-probabilities.
-
-    vLLM returns the actual token's too: k + 1 in all if it is not among the k. An actual token as
-    likely as the last of them may be dropped.
-
-    Args:
-        logprobs: Log-probabilities by token.
-        actual: The token at the position.
-        k: Number of tokens requested.
-
-    Raises:
-        RunError: If vLLM returned other tokens.
-    """
-    if actual not in logprobs or not k <= len(logprobs) <= k + 1:
-        raise RunError(
-            f"vLLM returned {len(logprobs)} tokens at a prompt's position, not the {k} likeliest "
-            "and the actual one"
-        )
-    if len(logprobs) > k:
-        logprobs = {i: value for i, value in logprobs.items() if i != actual}
-    ordered = sorted(logprobs.items(), key=lambda item: (-item[1], item[0]))
-    ids, log_p = zip(*ordered, strict=True)
-    if not all(math.isfinite(value) for value in log_p):
-        raise FloatingPointError("the teacher's log-probabilities are not numbers")
-    return ids, log_p
-
-
-PROBE_TEXT = "Is 12.5 K more than 7? Explain: café, Größe, 北京.\n"
-"""A text that tokenizers split in different ways."""
-
-PROBE_GREEDY, PROBE_WARM = Decoding(max_tokens=8), Decoding(max_tokens=8, temperature=2.0)
-"""The likeliest tokens; and others at a temperature far from 1, which log-probabilities show."""
+    return Completion(tuple(token_ids), text, bool(ends), version, tuple(log_q))
 
 
 def policy_log_q(
@@ -156,95 +197,9 @@ def policy_log_q(
     prompt: Sequence[int],
     token_ids: Sequence[int],
     temperature: float,
-    precision: Callable[[], AbstractContextManager[object]],
+    precision: Precision = nullcontext,
 ) -> list[float]:
     """The trainer's log-probabilities of tokens after a prompt, by the present weights, in nats."""
     rows = padded([prompt], [token_ids], policy.pad_id, policy.device)
     with precision(), evaluating(policy.model):
         return target_log_q(Scorer(policy.model)(rows), rows.target_T, temperature).tolist()
-
-
-def mean_gap(engine: Sequence[float], trainer: Sequence[float]) -> float:
-    """Mean absolute difference, in nats."""
-    return sum(abs(a - b) for a, b in zip(engine, trainer, strict=True)) / len(trainer)
-
-
-def check_gap(gap: float, bound: float, what: str) -> None:
-    """Raise if an engine computes something else.
-
-    Raises:
-        RunError: If the gap is above the bound, or no number.
-    """
-    if not gap <= bound:
-        raise RunError(
-            f"{what}: log-probabilities of engine and trainer differ by {gap:.3g} nats per token "
-            f"on a few tokens, above engine.max_gap_nats: {bound:.3g}; it has other weights, "
-            "another tokenizer or another precision than model.path"
-        )
-
-
-class Card(ResponseModel):
-    """A model or an adapter that a server lists."""
-
-    id: str
-    parent: str | None = None
-    max_model_len: int | None = None
-
-
-class Models(ResponseModel):
-    """All of them."""
-
-    data: list[Card]
-
-
-class Tokens(ResponseModel):
-    """A text's token ids."""
-
-    tokens: list[int]
-
-
-class WeightInfo(ResponseModel):
-    """The version of the weights, which a server that starts again has forgotten."""
-
-    weight_version: str | None
-
-
-class TokenLogProbs(ResponseModel):
-    """Log-probabilities of the sampled tokens."""
-
-    token_logprobs: list[float]
-
-
-class TokenLogProb(ResponseModel):
-    """Log-probability of one token."""
-
-    logprob: float
-
-
-class Choice(ResponseModel):
-    """One completion."""
-
-    token_ids: list[int]
-    logprobs: TokenLogProbs | None = None
-    prompt_logprobs: list[dict[int, TokenLogProb] | None] | None = None
-
-
-class Choices(ResponseModel):
-    """The completions of a request."""
-
-    model: str
-    choices: list[Choice]
-
-
-def only_choice(reply: Reply, model: str) -> Choice:
-    """The completion of a request for one.
-
-    Raises:
-        RunError: If the request was refused, or another model or number of completions answered.
-    """
-    choices = reply.read(Choices)
-    if choices.model != model:
-        raise RunError(f"{reply.source}: model {choices.model} answered a request to {model}")
-    if len(choices.choices) != 1:
-        raise RunError(f"{reply.source}: {len(choices.choices)} completions in place of one")
-    return choices.choices[0]

@@ -5,7 +5,7 @@ Legend of axes: S seeds of an arm, N questions.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,22 +30,7 @@ def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
         metric: ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples of a
             question; or ``pass@k``: the chance that one of k samples has the right answer.
     """
-    return _by_question(((row.id, _value(row, metric)) for row in rows), metric)
-
-
-def _by_question(values: Iterable[tuple[str, float]], metric: str) -> dict[str, float]:
-    by_question: dict[str, list[float]] = {}
-    for id, value in values:
-        by_question.setdefault(id, []).append(value)
-    return {id: _reduce(of_one, metric) for id, of_one in by_question.items()}
-
-
-def _reduce(values: Sequence[float], metric: str) -> float:
-    mean = sum(values) / len(values)
-    name, _, k = metric.partition("@")
-    if name != "pass" or math.isnan(mean):
-        return mean
-    return float(pass_at_k(len(values), round(sum(values)), int(k)))
+    return _by_question([(row.id, _value(row, metric)) for row in rows], metric)
 
 
 def _value(row: Graded, metric: str) -> float:
@@ -53,22 +38,23 @@ def _value(row: Graded, metric: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _range(row: Graded, metric: str) -> tuple[float, float]:
-    """Lowest and highest value of a completion; equal where it is graded."""
-    value = _value(row, metric)
-    if not math.isnan(value):
-        return value, value
-    return row.bounds if metric.startswith("score") and row.bounds is not None else (0.0, 1.0)
+def _by_question(values: Sequence[tuple[str, float]], metric: str) -> dict[str, float]:
+    name, _, k = metric.partition("@")
+    by_question: dict[str, list[float]] = {}
+    for id, value in values:
+        by_question.setdefault(id, []).append(value)
+    reduced = {id: sum(of_one) / len(of_one) for id, of_one in by_question.items()}
+    for id, of_one in by_question.items() if name == "pass" else ():
+        if math.isfinite(reduced[id]):
+            reduced[id] = float(pass_at_k(len(of_one), round(sum(of_one)), int(k)))
+    return reduced
 
 
 @dataclass(frozen=True, slots=True)
 class ArmBounds:
-    """Lower and upper bound of an arm's mean over all values of the missing verdicts.
+    """Mean of an arm if every missing verdict counts against it, and if every one counts for it.
 
-    Args:
-        low: Mean if every missing verdict counts against the arm.
-        high: Mean if every missing verdict counts for it.
-        num_unscored: Number of its completions with a missing value.
+    `num_unscored` of its completions have a missing value.
     """
 
     arm: str
@@ -108,41 +94,38 @@ def arm_bounds(
     """
     is_score = metric.startswith("score")
     ids = {e.id for e in examples if (e.rubric if is_score else e.reference_answer) is not None}
-    means = []
+
+    def ends(row: Graded) -> tuple[float, float]:
+        if not math.isnan(value := _value(row, metric)):
+            return value, value
+        return row.bounds if is_score and row.bounds is not None else (0.0, 1.0)
+
+    by_arm: dict[str, ArmBounds] = {}
     for arm, seeds in arms.items():
-        ranges = [
-            [(row.id, _range(row, metric)) for row in rows if row.id in ids] for rows in seeds
-        ]
+        ranges = [[(row.id, ends(row)) for row in rows if row.id in ids] for rows in seeds]
         if not all(ranges):
             return None
-        low, high = (float(np.mean([_mean(of, metric, end) for of in ranges])) for end in (0, 1))
+        values = [
+            [_by_question([(id, pair[end]) for id, pair in of], metric).values() for of in ranges]
+            for end in (0, 1)
+        ]
+        low, high = (float(np.mean([np.mean([*seed]) for seed in of_end])) for of_end in values)
         num_unscored = sum(a != b for of in ranges for _, (a, b) in of)
-        means.append(ArmBounds(arm, low, high, num_unscored))
-    if not any(bounds.num_unscored for bounds in means):
+        by_arm[arm] = ArmBounds(arm, low, high, num_unscored)
+    if not any(bounds.num_unscored for bounds in by_arm.values()):
         return None
-    by_arm = {bounds.arm: bounds for bounds in means}
     differences = [
         DifferenceBounds(a, b, by_arm[a].low - by_arm[b].high, by_arm[a].high - by_arm[b].low)
         for a, b in pairs
     ]
-    return Bounds(tuple(means), tuple(differences), len(ids))
-
-
-def _mean(ranges: Sequence[tuple[str, tuple[float, float]]], metric: str, end: int) -> float:
-    values = _by_question(((id, ends[end]) for id, ends in ranges), metric)
-    return float(np.mean(list(values.values())))
+    return Bounds(tuple(by_arm.values()), tuple(differences), len(ids))
 
 
 def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:
-    """Chance and majority-letter baselines of a multiple-choice set.
+    """Chance and majority-letter baselines of a multiple-choice set; empty if one has no options.
 
-    ``chance`` is the expected accuracy of options drawn at random, the mean of 1 / number of
-    options. ``majority`` is the share of questions that their most frequent right letter answers,
-    and ``majority_letter`` that letter (the first of equals). Shuffled options bring the latter
-    down to the former, up to sampling.
-
-    Returns:
-        Empty if a question has no options.
+    ``chance`` is the mean of 1 / number of options; ``majority`` the share of questions that their
+    most frequent right letter, ``majority_letter`` (the first of equals), answers.
     """
     choices = [(e.grading.options, e.reference_answer) for e in examples if e.grading is not None]
     if not choices or len(choices) < len(examples) or not all(options for options, _ in choices):

@@ -35,16 +35,11 @@ class ArmMean:
 
 @dataclass(frozen=True, slots=True)
 class ArmDifference:
-    """Paired difference of two arms.
+    """Paired difference of two arms, left minus right, over seeds and questions.
 
-    Args:
-        left: Name of the one; above 0: it has more.
-        right: Name of the other.
-        interval: As of `paired_difference`, over seeds and questions.
-        p_value: P-value of a permutation test over questions, all seeds of a question under one
-            sign: it tests whether these trained models differ on other questions, not what other
-            seeds give.
-        holm_p_value: The same adjusted for all differences of its family, or None: not yet.
+    Its p-value, of `permutation_p_value`, tests whether these trained models differ on other
+    questions, not what other seeds give. `holm_p_value` is the same adjusted for all differences of
+    its family; None: not yet.
     """
 
     left: str
@@ -56,13 +51,10 @@ class ArmDifference:
 
 @dataclass(frozen=True, slots=True)
 class ArmsCompared:
-    """Means and differences of arms in one metric.
+    """Means and differences of arms in one metric; no means where nothing is compared.
 
-    Args:
-        means: One for each arm; empty where nothing is compared.
-        differences: One for each pair.
-        num_compared: Number of columns that every seed of every arm has a value for.
-        num_left_out: Number of the other columns, which are left out of all arms.
+    `num_compared` columns have a value in every seed of every arm; the other `num_left_out` are
+    left out of all arms.
     """
 
     means: tuple[ArmMean, ...]
@@ -85,22 +77,17 @@ def compare_arms(
         seed: Seed of the resampling.
 
     Raises:
-        ValueError: If arms differ in their questions, or in their numbers of seeds.
-        DataError: If a question has no such tag.
+        ValueError: If arms differ in their questions.
+        DataError: If a question lacks the tag, or both arms of a pair have several seeds, and not
+            as many.
     """
-    values, units = metric_columns(arms, metric, cluster_by)
-    return compare_columns(values, units, pairs, seed)
+    return compare_columns(*metric_columns(arms, metric, cluster_by), pairs, seed)
 
 
 def metric_columns(
     arms: Arms, metric: str, cluster_by: str | None
 ) -> tuple[dict[str, FloatArray], list[str]]:
-    """Values of each arm (S x N questions; NaN: not graded), and the cluster of each question.
-
-    Raises:
-        ValueError: If arms differ in their questions.
-        DataError: If a question has no such tag.
-    """
+    """Values of each arm (S x N questions; NaN: not graded), and the cluster of each question."""
     tags = {row.id: row.tags for row in next(iter(arms.values()))[0]}
     values = {}
     for arm, seeds in arms.items():
@@ -112,11 +99,7 @@ def metric_columns(
 
 
 def resampled_unit(id: str, tags: Mapping[str, str], cluster_by: str | None) -> str:
-    """Cluster that a question is resampled with: its id, or its value of a tag.
-
-    Raises:
-        DataError: If it has no such tag.
-    """
+    """Cluster that a question is resampled with: its id, or its value of a tag; it must have it."""
     if cluster_by is None:
         return id
     if cluster_by not in tags:
@@ -146,13 +129,17 @@ def compare_columns(
     Args:
         values: Arm -> S x N; NaN: no value.
         units: Cluster of each column.
-        pairs: As in `compare_arms`.
-        seed: As there.
+        pairs: As in `compare_arms`, as the seed and what is raised.
+        seed: See `pairs`.
         num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
-
-    Raises:
-        ValueError: If the arms of a pair have several seeds each, and not as many.
     """
+    for left, right in pairs:
+        num_left, num_right = len(values[left]), len(values[right])
+        if num_left != num_right and 1 not in (num_left, num_right):
+            raise DataError(
+                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
+                "one of them a single one"
+            )
     common, clusters = common_columns(values, units)
     num_left_out = len(units) - len(clusters)
     if not clusters:
@@ -186,10 +173,8 @@ def adjust_p_values(compared: Sequence[ArmsCompared]) -> list[ArmsCompared]:
 class CriterionVerdicts:
     """Criteria of one kind, the columns, of all questions.
 
-    Args:
-        values: Arm -> S x N shares of a question's completions that meet a criterion; NaN where a
-            verdict is missing.
-        places: Index of each column's example.
+    `values` are, arm -> S x N, the shares of a question's completions that meet a criterion; NaN
+    where a verdict is missing. `places` are the indices of the columns' examples.
     """
 
     values: Mapping[str, FloatArray]
@@ -256,10 +241,7 @@ class GradedSet:
 def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) -> list[str]:
     """Metrics of a set: scores where there are rubrics, accuracies where there are references.
 
-    Args:
-        examples: The set.
-        greedy: Whether there are greedy answers.
-        num_samples: Samples of each question: avg@k, and pass@k for powers of two up to that.
+    With samples also avg@k, and pass@k for powers of two up to their number.
     """
     has_references = any(example.reference_answer is not None for example in examples)
     measures = ["score"] if any(example.rubric is not None for example in examples) else []
@@ -294,12 +276,9 @@ class CriterionCompared:
 
 @dataclass(frozen=True)
 class SetsCompared:
-    """Comparison of several sets.
+    """Comparison of sets by metrics, one family of Holm's adjustment, and by criteria, another.
 
-    Args:
-        metrics: Sets x metrics; their differences are one family of Holm's adjustment.
-        criteria: Sets x kinds of criteria; their differences are another.
-        num_untitled: Set -> number of criteria without a title, which are left out.
+    `num_untitled` criteria of each set have no title and are left out.
     """
 
     metrics: tuple[MetricCompared, ...]
@@ -335,24 +314,21 @@ def compare_sets(
 
     Args:
         sets: The answers.
-        pairs: As in `compare_arms`.
+        pairs: As in `compare_arms`, as all but `metrics`.
         metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: As there.
-        seed: As there.
+        cluster_by: See `pairs`.
+        seed: See `pairs`.
 
     Raises:
-        DataError: If no set has a metric, a question lacks the tag, or the two arms of a pair have
-            several seeds each, and not as many.
+        DataError: As `compare_arms`, or if no set has a metric.
     """
     there = list(dict.fromkeys(metric for graded in sets for metric in graded.metrics))
     for metric in metrics:
         if metric not in there:
             raise DataError(f"no set has the metric '{metric}'; there are {', '.join(there)}")
-    by_metric: list[MetricCompared] = []
-    by_criterion: list[CriterionCompared] = []
+    by_metric, by_criterion = list[MetricCompared](), list[CriterionCompared]()
     num_untitled: dict[str, int] = {}
     for graded in sets:
-        check_seeds(graded, pairs)
         by_metric += [
             compare_metric(graded, metric, pairs, cluster_by, seed)
             for metric in graded.metrics
@@ -367,11 +343,11 @@ def compare_sets(
             clusters = [units[place] for place in kind.places]
             compared = compare_columns(kind.values, clusters, pairs, seed)
             by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
-    metric_rows = adjust_p_values([row.compared for row in by_metric])
-    criterion_rows = adjust_p_values([row.compared for row in by_criterion])
+    metrics_adjusted = adjust_p_values([row.compared for row in by_metric])
+    criteria_adjusted = adjust_p_values([row.compared for row in by_criterion])
     return SetsCompared(
-        tuple(replace(a, compared=b) for a, b in zip(by_metric, metric_rows, strict=True)),
-        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criterion_rows, strict=True)),
+        tuple(replace(a, compared=b) for a, b in zip(by_metric, metrics_adjusted, strict=True)),
+        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criteria_adjusted, strict=True)),
         num_untitled,
     )
 
@@ -384,19 +360,3 @@ def compare_metric(
     compared = compare_arms(arms, metric, pairs, cluster_by, seed)
     bounds = arm_bounds(arms, metric, graded.examples, pairs)
     return MetricCompared(graded.name, metric, compared, bounds)
-
-
-def check_seeds(graded: GradedSet, pairs: Pairs) -> None:
-    """Refuse pairs of arms that have several seeds each, and not as many.
-
-    Raises:
-        DataError: If there is such a pair.
-    """
-    arms = graded.greedy or graded.sampled
-    for left, right in pairs:
-        num_left, num_right = len(arms[left]), len(arms[right])
-        if num_left != num_right and 1 not in (num_left, num_right):
-            raise DataError(
-                f"'{left}' has {num_left} seeds and '{right}' {num_right}; give both as many, or "
-                "one of them a single one"
-            )

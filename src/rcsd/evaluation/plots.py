@@ -3,21 +3,15 @@
 import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from rcsd.errors import UserError
-from rcsd.evaluation.report import (
-    CriterionShares,
-    Curve,
-    Estimate,
-    Relation,
-    ReportPage,
-)
+from rcsd.evaluation.report import CriterionShares, Curve, Estimate, Relation, ReportPage
 from rcsd.evaluation.statistics import Interval
 from rcsd.evaluation.svg import (
+    DASHES,
     HEX,
     TEXT_SIZE,
     TICK_SIZE,
@@ -25,9 +19,7 @@ from rcsd.evaluation.svg import (
     Panel,
     Panels,
     Pen,
-    dashes,
     marker,
-    svg_file,
     text_width,
     tick_text,
 )
@@ -35,7 +27,6 @@ from rcsd.evaluation.text import number, spaced
 
 WIDE, NARROW = 350.0, 300.0
 """Widths of a panel: its text stays readable on a phone of 390 pixels."""
-
 Colours = Mapping[str, str]
 """Name of an arm -> name of its colour in the theme."""
 
@@ -45,33 +36,16 @@ def figures(page: ReportPage) -> dict[str, Panels]:
     colours = arm_colours(page)
     strong = {arm.name for arm in page.arms if arm.highlight}
     headroom = [Estimate(view, "", "score", interval) for view, interval in page.headroom.items()]
-    builders = {
-        "scores": (page.estimates, partial(_estimate_figure, colours=colours, strong=strong)),
-        "differences": (page.differences, _difference_figure),
-        "rubrics": (page.rubrics, partial(_estimate_figure, colours=colours, strong=strong)),
-        "criteria": (page.criteria, partial(_criterion_figure, colours=colours)),
-        "headroom": (headroom, partial(_estimate_figure, colours={}, strong=set())),
-        "relations": (page.relations, partial(_relation_figure, colours=colours)),
-        "curves": (page.curves, partial(_curve_figure, colours=colours)),
+    built = {
+        "scores": _estimate_figure(page.estimates, colours, strong),
+        "differences": _difference_figure(page.differences),
+        "rubrics": _estimate_figure(page.rubrics, colours, strong),
+        "criteria": _criterion_figure(page.criteria, colours),
+        "headroom": _estimate_figure(headroom, {}, set()),
+        "relations": _relation_figure(page.relations, colours),
+        "curves": _curve_figure(page.curves, colours),
     }
-    return {name: build(rows) for name, (rows, build) in builders.items() if rows}
-
-
-def figure_svg(page: ReportPage, name: str) -> str:
-    """One figure of the page as an SVG file, light or dark as the reader prefers.
-
-    Args:
-        page: The rows.
-        name: Section of the page, such as ``scores``.
-
-    Raises:
-        UserError: No such figure, or the page has no rows for it.
-    """
-    drawable = figures(page)
-    if name not in drawable:
-        names = ", ".join(drawable) or "none"
-        raise UserError(f"no figure {name!r}: figures that this page has rows for: {names}")
-    return svg_file(drawable[name], f"{page.title}: {name}")
+    return {name: figure for name, figure in built.items() if figure.panels}
 
 
 def arm_colours(page: ReportPage) -> dict[str, str]:
@@ -109,14 +83,11 @@ def _difference_figure(rows: Sequence[Estimate]) -> Panels:
     ends = [end for row in rows for end in (row.interval.low, row.interval.high)]
     ticks = round_ticks(ends, 6, has_zero=True)
     panels = []
-    for split, metric in dict.fromkeys((row.split, row.metric) for row in rows):
-        cells = {
-            (row.arm, split): row.interval
-            for row in rows
-            if (row.split, row.metric) == (split, metric)
-        }
-        colours = {arm: "a1" if i.low <= 0 <= i.high else "a0" for (arm, _), i in cells.items()}
-        panels.append(_dot_panel(spaced(metric), cells, ticks, ([*colours], (split,)), colours))
+    for key in dict.fromkeys((row.split, row.metric) for row in rows):
+        of_key = {row.arm: row.interval for row in rows if (row.split, row.metric) == key}
+        cells = {(arm, key[0]): interval for arm, interval in of_key.items()}
+        colours = {arm: "a1" if i.low <= 0 <= i.high else "a0" for arm, i in of_key.items()}
+        panels.append(_dot_panel(spaced(key[1]), cells, ticks, ([*colours], key[:1]), colours))
     return Panels(tuple(panels))
 
 
@@ -141,8 +112,7 @@ def _dot_panel(
     rows, splits = names
     is_difference = strong is None
     used = [split for split in splits if any(key[1] == split for key in cells)]
-    pitch = 17.0
-    row_height = 24.0 if is_difference else 30.0 + pitch * (len(used) - 1)
+    row_height = 24.0 if is_difference else 13.0 + 17.0 * len(used)
     left = min(0.46 * WIDE, max(text_width(row, TEXT_SIZE) for row in rows) + 16)
 
     def draw(pen: Pen) -> None:
@@ -152,11 +122,12 @@ def _dot_panel(
         for index, row in enumerate(rows):
             middle, colour = row_height * (index + 0.5), colours.get(row, "a0")
             if index:
-                pen.rule(middle - row_height / 2, WIDE)
-            lines = wrapped(row, left - 8, max_lines=2)
-            for y, line in _spread(lines, middle, 13):
+                top = [middle - row_height / 2] * 2
+                line = {"transform": pen.pixels, "color": HEX["rule"], "lw": 0.75}
+                pen.ax.add_line(Line2D([0, WIDE], top, **line))
+            for y, line in _spread(wrapped(row, left - 8, max_lines=2), middle, 13):
                 pen.text(0, y, line, weight="bold" if row in (strong or ()) else "normal")
-            for y, split in _spread(used, middle, pitch):
+            for y, split in _spread(used, middle, 17):
                 if (interval := cells.get((row, split))) is not None:
                     pen.ax.plot([interval.low, interval.high], [y, y], color=HEX[colour], lw=2)
                     pen.ax.plot(interval.mean, y, **marker(splits.index(split), colour))
@@ -166,9 +137,8 @@ def _dot_panel(
         f"{row} {spaced(split)}: {format(interval, '+.2f' if is_difference else '.2f')}"
         for (row, split), interval in cells.items()
     )
-    description, height = f"{title}. {numbers}", row_height * len(rows)
-    note = spaced(splits[0]) if is_difference else ""
-    return Panel(title, note, description, WIDE, height, (left, 46, 24), draw)
+    note, height = spaced(splits[0]) if is_difference else "", row_height * len(rows)
+    return Panel(title, note, f"{title}. {numbers}", WIDE, height, (left, 46, 24), draw)
 
 
 def _spread(items: Sequence[str], middle: float, pitch: float) -> list[tuple[float, str]]:
@@ -182,10 +152,8 @@ def _spread(items: Sequence[str], middle: float, pitch: float) -> list[tuple[flo
 
 def _criterion_figure(rows: Sequence[CriterionShares], colours: Colours) -> Panels:
     """Bars of the share met: demands in one panel; violations, lower is better, in another."""
-    groups = (
-        ("met", "higher is better", [row for row in rows if not row.violation]),
-        ("violated", "lower is better", [row for row in rows if row.violation]),
-    )
+    demands, violations = ([r for r in rows if r.violation == of] for of in (False, True))
+    groups = ("met", "higher is better", demands), ("violated", "lower is better", violations)
     panels = tuple(_bar_panel(*group, colours) for group in groups if group[2])
     arms = [arm for arm in colours if any(arm in row.shares for row in rows)]
     return Panels(panels, tuple(Key(arm, colours[arm], 2) for arm in arms))
@@ -241,15 +209,19 @@ def _curve_figure(rows: Sequence[Curve], colours: Colours) -> Panels:
 
 
 def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
-    """Lines of one metric over the steps; what is not finite breaks the line and is counted."""
+    """Lines of one metric over the steps; what is not finite breaks the line and is counted.
+
+    The last finite value of a line gets a dot, and those that stand alone between gaps.
+    """
     lines = [
         (colours[curve.arm], np.array(curve.steps, dtype=float), np.array(curve.values))
         for curve in curves
     ]
     x, y = (np.concatenate([line[axis] for line in lines]) for axis in (1, 2))
-    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    x, y, num_missing = x[np.isfinite(y)], y[np.isfinite(y)], np.count_nonzero(~np.isfinite(y))
     x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
     left = max(text_width(tick_text(tick), TICK_SIZE) for tick in y_ticks) + 10
+    title, unit, x_label = spaced(curves[0].metric), curves[0].unit, curves[0].x
     height = 142.0
 
     def draw(pen: Pen) -> None:
@@ -258,30 +230,19 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
             pen.ax.set_xlim(x.min(), x.max())
         pen.y_axis(y_ticks)
         for colour, steps, values in lines:
-            pen.ax.plot(steps, values, color=HEX[colour], lw=1.75, ls=dashes(colour))
-            dots = _dotted(values)
+            pen.ax.plot(steps, values, color=HEX[colour], lw=1.75, ls=DASHES.get(colour, "-"))
+            finite = np.pad(np.isfinite(values), 1)
+            alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
+            dots = np.union1d(np.flatnonzero(alone), np.flatnonzero(finite[1:-1])[-1:])
             style = {"ms": 6, "mfc": HEX[colour], "mec": HEX["surface"], "mew": 1.25}
             pen.ax.plot(steps[dots], values[dots], "o", **style)
-        pen.small(left, height + 32, _curve_note(curves))
+        missing = f" · {num_missing} not finite, left out" if num_missing else ""
+        pen.small(left, height + 32, x_label + missing)
 
     ends = [(curve.arm, [v for v in curve.values if math.isfinite(v)]) for curve in curves]
     numbers = "; ".join(f"{arm} from {number(v[0])} to {number(v[-1])}" for arm, v in ends if v)
-    title, unit = spaced(curves[0].metric), curves[0].unit
-    description = f"{title} ({unit}) by {curves[0].x}: {numbers}"
+    description = f"{title} ({unit}) by {x_label}: {numbers}"
     return Panel(title, unit, description, NARROW, height, (left, 6, 40), draw)
-
-
-def _dotted(values: np.ndarray) -> np.ndarray:
-    """Places that get a dot: the last finite value, and those alone between gaps."""
-    finite = np.pad(np.isfinite(values), 1)
-    alone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
-    return np.union1d(np.flatnonzero(alone), np.flatnonzero(finite[1:-1])[-1:])
-
-
-def _curve_note(curves: Sequence[Curve]) -> str:
-    """Name of the x axis, and what the lines leave out."""
-    num_missing = sum(not math.isfinite(value) for curve in curves for value in curve.values)
-    return curves[0].x + (f" · {num_missing} not finite, left out" if num_missing else "")
 
 
 # Points
@@ -310,8 +271,7 @@ def _relation_panel(relation: Relation, keys: Mapping[str, Key]) -> Panel:
 
     numbers = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
     description = f"{relation.title}. {numbers}"
-    margins = (left, 6.0, 40.0)
-    return Panel(relation.title, relation.note, description, WIDE, height, margins, draw)
+    return Panel(relation.title, relation.note, description, WIDE, height, (left, 6, 40), draw)
 
 
 # Scales and labels

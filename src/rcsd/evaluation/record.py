@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from rcsd.errors import DataError, RunError
 from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, question_values
 from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
-from rcsd.graders.base import verdict_settings
-from rcsd.graders.grade import Graded
+from rcsd.graders.base import build_judge, verdict_settings
+from rcsd.graders.grade import Graded, judge_rows
 from rcsd.io import check_new, digest, make_folder, read_json, read_rows, write_json, write_rows
 from rcsd.types import Example
 
@@ -33,21 +33,17 @@ COMPLETIONS = "completions.jsonl"
 SUMMARY = "summary.json"
 DEFAULT_NAME = "eval"
 """Name of the folder of a run's evaluation, inside the run's folder."""
-_EXAMPLES = "examples"
-_REQUEST, _LOCK = "request.json", ".lock"
-_TEMPLATE = "template"
+_EXAMPLES, _REQUEST = "examples", "request.json"
 # Settings that answers do not depend on, or that are compared in another way.
 _NO_SETTINGS = {"model", "data", "out", "templates", "max_prompt_tokens", "batch_size", "seed"}
 
 
 @dataclass(frozen=True)
 class SetAnswers:
-    """Graded answers of a model to one set.
+    """Graded answers of a model to one set, by whose rubrics they are graded.
 
-    Args:
-        examples: The set, with the rubrics that the answers are graded by.
-        greedy: One for each example, or none.
-        sampled: As many for each example, one example after the other; or none.
+    Greedy ones, one for each example, or none; and as many samples of each, one example after the
+    other, or none.
     """
 
     examples: Sequence[Example]
@@ -62,12 +58,9 @@ class SetAnswers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """The model that gave the answers.
+    """The model that gave the answers: path as configured, SHA-256 of the weights.
 
-    Args:
-        path: Its path in the configuration.
-        digest: SHA-256 of its weights.
-        training_seed: Seed of the run that trained it, or None: it is no run.
+    The seed is of the run that trained it; None: it is no run.
     """
 
     path: str
@@ -94,15 +87,18 @@ class EvalRecord:
         tree = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
         tree["judge"] = verdict_settings(tree["judge"])
         templates = digest(json.dumps(self.about["template_sha256"], sort_keys=True))
-        return dict(_flat(tree)) | {"templates": templates[:12]}
+        return flat(tree) | {"templates": templates[:12]}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of nested mappings by dotted key."""
+    values: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping):
+            values |= {f"{name}.{key}": inner for key, inner in flat(value).items()}
         else:
-            yield f"{prefix}{name}", value
+            values[name] = value
+    return values
 
 
 @contextmanager
@@ -119,7 +115,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     folder = path.with_name(f".{path.name}.unfinished")
     make_folder(folder / _REQUEST)
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with FileLock(folder / ".lock", timeout=0):
             if not (folder / _REQUEST).is_file():
                 write_json(folder / _REQUEST, dict(request))
             before = read_json(folder / _REQUEST)
@@ -137,12 +133,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def write_record(record: EvalRecord, summary: Mapping[str, Any], folder: Path) -> None:
-    """Write a new evaluation into its `unfinished_folder`, which is then renamed.
-
-    Raises:
-        RunError: If it exists.
-        DataError: If it cannot be written.
-    """
+    """Write a new evaluation into its `unfinished_folder`, which is then renamed."""
     check_new(record.path)
     rows: list[dict[str, Any]] = []
     for name, answers in record.sets.items():
@@ -184,70 +175,88 @@ def read_record(path: Path) -> EvalRecord:
         raise DataError(f"the evaluation is broken ({error}); make it anew", path) from error
     sets = {}
     for name in names:
-        rows = by_set.get(name, [])
-        greedy, sampled = (
-            [row for is_greedy, row in rows if is_greedy == of] for of in (True, False)
-        )
-        sets[name] = SetAnswers(read_jsonl(path / _EXAMPLES / f"{name}.jsonl"), greedy, sampled)
-        _check_complete(path, name, settings, sets[name])
+        kinds = [
+            [row for is_greedy, row in by_set.get(name, []) if is_greedy == of]
+            for of in (True, False)
+        ]
+        sets[name] = SetAnswers(read_jsonl(path / _EXAMPLES / f"{name}.jsonl"), *kinds)
+        for rows, number in zip(kinds, settings.num_answers, strict=True):
+            ids = [example.id for example in sets[name].examples for _ in range(number)]
+            if [row.id for row in rows] != ids:
+                raise DataError(
+                    f"set '{name}' needs {len(ids)} completions in the order of its examples, and "
+                    f"has {len(rows)}; make the evaluation anew",
+                    path / COMPLETIONS,
+                )
     return EvalRecord(path, model, sets, settings, about)
 
 
-def _check_complete(
-    path: Path, name: str, settings: config.EvalConfig, answers: SetAnswers
-) -> None:
-    """Check that every example has its completions, in order."""
-    for rows, number in zip((answers.greedy, answers.sampled), settings.num_answers, strict=True):
-        ids = [example.id for example in answers.examples for _ in range(number)]
-        if [row.id for row in rows] != ids:
-            raise DataError(
-                f"set '{name}' needs {len(ids)} completions in the order of its examples, and "
-                f"has {len(rows)}; make the evaluation anew",
-                path / COMPLETIONS,
-            )
+def rejudge(path: Path, section: config.Judge, out: Path) -> dict[str, Any]:
+    """Write an evaluation with the same answers, and the verdicts of another judge.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: If the evaluation is broken.
+        RunError: If the new folder exists.
+    """
+    check_new(out)
+    before, judge = read_record(path), build_judge(section)
+    sets = {
+        name: replace(
+            of,
+            greedy=judge_rows(of.greedy, of.examples if of.greedy else (), judge),
+            sampled=judge_rows(
+                of.sampled, [e for e in of.examples for _ in range(of.num_samples)], judge
+            ),
+        )
+        for name, of in before.sets.items()
+    }
+    settings = before.config.model_copy(update={"judge": section, "out": out})
+    about = {**before.about, "judging": judge.metrics(), "judged_again": str(path)}
+    summary = summarize(sets, settings.seed)
+    with unfinished_folder(out, {"judged_again": str(path)}) as folder:
+        write_record(EvalRecord(out, before.model, sets, settings, about), summary, folder)
+    return summary
 
 
 def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
     """Estimates and counts of each set.
 
     A metric has ``by_question``: its interval resampled by question, or null where nothing could
-    be graded; ``by_template``: resampled by template, where every example has that tag;
-    ``num_left_out``: questions with a completion that could not be graded, which the estimate
+    be graded; ``num_left_out``: questions with a completion that could not be graded, which it
     leaves out; and then ``bounds``: lower and upper bound of the mean over all questions and all
     values of the missing verdicts. ``greedy`` and ``sampled`` count completions: ``num_unscored``
     lack a verdict on a criterion, ``unscored_reasons`` count such criteria, ``num_ungraded`` could
-    not be compared with their reference. ``baseline_accuracies`` are what guessing gives where all
-    questions have options.
+    not be compared with their reference. ``baseline_accuracies`` are what guessing gives.
     """
-    return {"sets": {name: _summarize_set(answers, seed) for name, answers in sets.items()}}
+    summary = {}
+    for name, of in sets.items():
+        metrics = metric_names(of.examples, bool(of.greedy), of.num_samples)
+        kinds = {"greedy": of.greedy, "sampled": of.sampled}
+        summary[name] = {
+            "num_questions": len(of.examples),
+            "num_samples": of.num_samples,
+            "metrics": {metric: _estimate(of, metric, seed) for metric in metrics},
+            "baseline_accuracies": baseline_accuracies(of.examples),
+            **{kind: _counts(rows, of.examples) for kind, rows in kinds.items() if rows},
+        }
+    return {"sets": summary}
 
 
-def _summarize_set(answers: SetAnswers, seed: int) -> dict[str, Any]:
-    examples = answers.examples
-    templates = {example.id: example.tags.get(_TEMPLATE) for example in examples}
-    metrics = {}
-    for name in metric_names(examples, bool(answers.greedy), answers.num_samples):
-        rows = answers.sampled if "@" in name else answers.greedy
-        values = question_values(rows, name)
-        graded = {id: value for id, value in values.items() if not math.isnan(value)}
-        units: dict[str, list[str | None]] = {"by_question": [*graded]}
-        if None not in templates.values():
-            units["by_template"] = [templates[id] for id in graded]
-        metrics[name] = {
-            unit: asdict(bootstrap_interval([*graded.values()], clusters, seed)) if graded else None
-            for unit, clusters in units.items()
-        } | {"num_left_out": len(values) - len(graded)}
-        bounds = arm_bounds({"": [rows]}, name, examples)
-        if bounds is not None:
-            metrics[name] |= {"bounds": [bounds.means[0].low, bounds.means[0].high]}
-    kinds = {"greedy": answers.greedy, "sampled": answers.sampled}
-    return {
-        "num_questions": len(examples),
-        "num_samples": answers.num_samples,
-        "metrics": metrics,
-        "baseline_accuracies": baseline_accuracies(examples),
-        **{kind: _counts(rows, examples) for kind, rows in kinds.items() if rows},
+def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
+    rows = answers.sampled if "@" in metric else answers.greedy
+    values = question_values(rows, metric)
+    graded = {id: value for id, value in values.items() if not math.isnan(value)}
+    interval = bootstrap_interval([*graded.values()], [*graded], seed) if graded else None
+    estimate: dict[str, Any] = {
+        "by_question": interval and asdict(interval),
+        "num_left_out": len(values) - len(graded),
     }
+    if (bounds := arm_bounds({"": [rows]}, metric, answers.examples)) is not None:
+        estimate["bounds"] = [bounds.means[0].low, bounds.means[0].high]
+    return estimate
 
 
 def _counts(rows: Sequence[Graded], examples: Sequence[Example]) -> dict[str, Any]:

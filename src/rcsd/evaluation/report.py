@@ -3,7 +3,7 @@
 Imports no torch, and the plotting library only when a page is written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric of an arm, or a paired difference of two arms, on a split.
+    """A metric of an arm, or a paired difference of two arms, on a split (a held-out set).
 
-    Args:
-        arm: Name of the arm; of a difference ``rcsd - base``: positive is better for rcsd.
-        split: Name of the held-out set; underscores of all names are printed as spaces.
-        metric: Name of the metric.
-        interval: Finite estimate with its interval.
-        p_value: P-value of a difference, adjusted for the number of comparisons, or None.
+    The arm of a difference is ``rcsd - base``: positive is better for rcsd. Its p-value is adjusted
+    for the number of comparisons. Underscores of all names are printed as spaces.
     """
 
     arm: str
@@ -50,15 +46,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of one panel.
+    """One line of the panel of a metric, by ascending steps of `x`.
 
-    Args:
-        arm: Name of the arm that was trained.
-        metric: Names the panel.
-        unit: Such as ``nats per token``, or empty.
-        steps: The x axis, ascending.
-        values: As many; those that are not finite are left out, counted, and break the line.
-        x: Quantity on the x axis.
+    Values that are not finite are left out, counted, and break the line.
     """
 
     arm: str
@@ -116,21 +106,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """Everything that one report shows.
+    """Everything that one report shows; rows of one arm, split and metric occur once.
 
     Args:
-        title: The headline.
         subtitle: One line, such as model, seed and seconds.
         lead: Findings in plain sentences, most important first.
         arms: In the order of tables and legends; arms that only rows name come after them.
-        estimates: Arms x splits x metrics, each triple once.
-        differences: Paired differences, each triple once.
-        rubrics: Written rubrics against gold: writers x sets x metrics, each triple once.
+        rubrics: Written rubrics against gold: writers x sets x metrics.
         headroom: View -> score before any training, such as under the teacher's view.
-        curves: Training metrics.
-        relations: Two numbers of each arm, one panel each.
-        criteria: Share met by criterion kind.
-        samples: Answers side by side.
         facts: The run: resolved config values, versions, seeds, seconds, dropped counts.
         interval_note: The kind of the intervals, for captions.
     """
@@ -159,13 +142,11 @@ class ReportPage:
 
     def arm_names(self) -> tuple[str, ...]:
         """Names of all arms: the declared ones, then those that only rows name."""
-        return tuple(dict.fromkeys((*(arm.name for arm in self.arms), *self._named_in_rows())))
-
-    def _named_in_rows(self) -> Iterator[str]:
-        yield from (row.arm for row in (*self.estimates, *self.rubrics))
-        yield from (curve.arm for curve in self.curves)
-        yield from (arm for row in self.criteria for arm in row.shares)
-        yield from (answer.arm for sample in self.samples for answer in sample.answers)
+        names = [arm.name for arm in self.arms]
+        names += [row.arm for row in (*self.estimates, *self.rubrics, *self.curves)]
+        names += [arm for row in self.criteria for arm in row.shares]
+        names += [answer.arm for sample in self.samples for answer in sample.answers]
+        return tuple(dict.fromkeys(names))
 
 
 # Tables
@@ -175,10 +156,8 @@ class ReportPage:
 class Pivot:
     """Arms (or pairs of arms) x (split, metric), in order of first appearance.
 
-    Args:
-        columns: Split -> its metrics.
-        rows: Name -> one row a column, None where there is none.
-        counts: Split -> number of questions, such as ``n = 200`` or ``n = 180 to 200``.
+    `columns` are, by split, its metrics; `rows` have an estimate or None a column; `counts` are,
+    by split, numbers of questions, such as ``n = 200`` or ``n = 180 to 200``.
     """
 
     columns: dict[str, list[str]]
@@ -254,15 +233,8 @@ def _verdict(is_met: bool | None, weight: float) -> tuple[str, str, str]:
     return ("good", "✓", "met") if is_met else ("bad", "✗", "not met")
 
 
-# The page
-
-
 def write_report(page: ReportPage, path: Path) -> None:
-    """Write the page, all of it or nothing; an older file of that name is replaced.
-
-    Raises:
-        DataError: The file cannot be written there.
-    """
+    """Write the page, all of it or nothing; an older file of that name is replaced."""
     write_text(path, report_html(page))
 
 
@@ -295,10 +267,7 @@ def report_html(page: ReportPage) -> str:
         colours=plots.arm_colours(page),
         arms={arm.name: arm for arm in page.arms},
         figures=plots.figures(page),
-        tables={
-            "scores": pivot(page.estimates, names),
-            "differences": pivot(page.differences),
-        },
+        tables={"scores": pivot(page.estimates, names), "differences": pivot(page.differences)},
     )
 
 

@@ -25,8 +25,7 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.base import judge_metrics
-from rcsd.graders.build import build_judge
+from rcsd.graders.base import build_judge
 from rcsd.graders.grade import Graded, Journal, sample_and_grade
 from rcsd.io import check_new, fingerprint, make_folder, surroundings
 from rcsd.models.cpu_linear import linear_backend
@@ -59,7 +58,11 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     loaded = {name: load_examples(section) for name, section in settings.data.items()}
     sets = {name: examples for name, (examples, _) in loaded.items()}
     for name, examples in sets.items():
-        _check_ids(name, examples)
+        [(id, number)] = Counter(example.id for example in examples).most_common(1)
+        if number > 1:
+            raise DataError(
+                f"{number} examples have the id {id!r}; ids must differ", field=f"data.{name}"
+            )
     templates = PromptTemplates(settings.templates)
     judge = build_judge(settings.judge)
     policy, _ = load_trained(settings.model)
@@ -68,20 +71,17 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
         name: _build_prompts(name, examples, settings, policy, templates)
         for name, examples in sets.items()
     }
-    tasks = {
-        name: record
-        for name, (_, record) in loaded.items()
-        if isinstance(settings.data[name], config.TaskData)
-    }
+    is_task = {name: isinstance(of, config.TaskData) for name, of in settings.data.items()}
     about = {
         **surroundings(),
         "linear": linear_backend(),
         "template_sha256": templates.hashes(),
         "data_sha256": {name: fingerprint(examples) for name, examples in sets.items()},
-        "tasks": tasks,
+        "tasks": {name: record for name, (_, record) in loaded.items() if is_task[name]},
     }
-    path = settings.model.path
-    model = EvaluatedModel(path, policy.weights_sha256, _training_seed(path))
+    run = RunFolder(Path(settings.model.path))
+    training_seed = config.config_of_run(run).seed if run.record.is_file() else None
+    model = EvaluatedModel(settings.model.path, policy.weights_sha256, training_seed)
     request = {
         **settings.model_dump(mode="json", exclude=_NOT_IN_REQUEST),
         **{name: about[name] for name in ("template_sha256", "data_sha256")},
@@ -91,57 +91,40 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     with unfinished_folder(settings.out, request) as folder:
         longest = settings.max_prompt_tokens + settings.max_tokens
         engine = chosen_engine(settings.engine, policy, settings.batch_size, longest)
-        greedy = Decoding(settings.max_tokens)
-        sampled = Decoding(
-            settings.max_tokens, settings.temperature, settings.top_p, settings.top_k
-        )
+        sampled = (settings.temperature, settings.top_p, settings.top_k)
+        batch_size = (settings.engine or settings).batch_size
 
-        def rows(name: str, kind: str, num: int, decoding: Decoding) -> list[Graded]:
+        def rows(name: str, kind: str, num: int, *sampling: Any) -> list[Graded]:
             if not num:
                 return []
+            journal = Journal(
+                folder / f"{name}.{kind}.jsonl",
+                _BATCHES_PER_CALL * batch_size,
+                lambda done, total: progress(f"{name}, {kind}", done, total, ""),
+            )
             return sample_and_grade(
                 engine,
                 [example for example in sets[name] for _ in range(num)],
                 [prompt.student_ids for prompt in prompts[name] for _ in range(num)],
-                decoding,
+                Decoding(settings.max_tokens, *sampling),
                 judge,
                 settings.seed,
-                _journal(settings, folder, f"{name}.{kind}", progress),
+                journal,
             )
 
         num_greedy, num_samples = settings.num_answers
         answers = {
             name: SetAnswers(
                 examples,
-                rows(name, "greedy", num_greedy, greedy),
-                rows(name, "sampled", num_samples, sampled),
+                rows(name, "greedy", num_greedy),
+                rows(name, "sampled", num_samples, *sampled),
             )
             for name, examples in sets.items()
         }
-        about |= {"judging": judge_metrics(judge)}
+        about |= {"judging": judge.metrics()}
         summary = summarize(answers, settings.seed)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
-
-
-def _journal(settings: config.EvalConfig, folder: Path, kind: str, progress: Progress) -> Journal:
-    section = settings.engine
-    batch_size = settings.batch_size if section is None else section.batch_size
-    return Journal(
-        folder / f"{kind}.jsonl",
-        _BATCHES_PER_CALL * batch_size,
-        lambda done, total: progress(kind.replace(".", ", "), done, total, ""),
-    )
-
-
-def _check_ids(name: str, examples: Sequence[Example]) -> None:
-    """Refuse examples that share an id, by which completions are matched to them."""
-    counts = Counter(example.id for example in examples)
-    [(id, number)] = counts.most_common(1)
-    if number > 1:
-        raise DataError(
-            f"{number} examples have the id {id!r}; ids must differ", field=f"data.{name}"
-        )
 
 
 def _build_prompts(
@@ -158,9 +141,3 @@ def _build_prompts(
     )
     field = f"data.{name}"
     return build_all_prompts(with_rubrics, views, policy.tokenizer, max_prompt_tokens, field)
-
-
-def _training_seed(model: str) -> int | None:
-    """Seed of a run's folder; None: the model is no run."""
-    folder = RunFolder(Path(model))
-    return config.config_of_run(folder).seed if folder.record.is_file() else None

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rcsd.evaluation.compare import criterion_verdicts
+from rcsd.evaluation.record import flat
 from rcsd.evaluation.report import (
     CriterionShares,
     Curve,
@@ -75,22 +77,14 @@ def write_run_report(folder: RunFolder) -> Path:
     return path
 
 
-def facts(record: Mapping[str, object]) -> dict[str, object]:
+def facts(record: Mapping[str, Any]) -> dict[str, object]:
     """A run's record as flat names and values."""
-    flat: dict[str, object] = {}
-
-    def add(name: str, value: object) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                add(f"{name}.{key}" if name else str(key), inner)
-        elif isinstance(value, list) and len(value) > 4:
-            flat[name] = f"{len(value)} rows"
-        else:
-            flat[name] = value
-
-    for key in ("config", "versions", "num_examples", "dropped", "git_revision", "data_sha256"):
-        add("" if key == "config" else key, record.get(key))
-    return flat
+    keys = ("versions", "num_examples", "dropped", "git_revision", "data_sha256")
+    values = flat({**record["config"], **{key: record.get(key) for key in keys}})
+    return {
+        name: f"{len(value)} rows" if isinstance(value, list) and len(value) > 4 else value
+        for name, value in values.items()
+    }
 
 
 def criterion_shares(
@@ -123,10 +117,10 @@ def side_by_side(
     first = {problem.tags.get("template", problem.id): n for n, problem in numbered}
     samples = []
     for index in sorted(first.values())[:num_samples]:
-        problem = problems[index]
+        problem, graded = problems[index], {arm: of[index] for arm, of in rows.items()}
         answers = tuple(
             SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
-            for arm, row in ((arm, graded[index]) for arm, graded in rows.items())
+            for arm, row in graded.items()
         )
         criteria = problem.rubric.criteria if problem.rubric is not None else ()
         samples.append(Sample(problem.question, answers, criteria, problem.reference_answer))

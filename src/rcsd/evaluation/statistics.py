@@ -13,20 +13,15 @@ from scipy import stats
 FloatArray = NDArray[np.float64]
 Clusters = Sequence[Hashable] | NDArray[np.generic] | None
 
+LEVEL, NUM_RESAMPLES = 0.95, 10_000
+"""Coverage of intervals, and resamples behind each."""
 MAX_DRAWS_AT_ONCE = 4_000_000
 """Resampled numbers held in memory at one time (32 MB of float64)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval.
-
-    Args:
-        mean: The estimate.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        n: Number of independent units: clusters where they are given, else values.
-    """
+    """A mean with its confidence interval, over n independent units: clusters, or else values."""
 
     mean: float
     low: float
@@ -48,7 +43,7 @@ class Interval:
         return f"{mean} [{low}, {high}]"
 
     def scaled(self, factor: float) -> "Interval":
-        """The interval in another unit, such as points of 100."""
+        """In another unit, such as points of 100."""
         return Interval(factor * self.mean, factor * self.low, factor * self.high, self.n)
 
 
@@ -63,7 +58,7 @@ def resampling_weights(
 
 
 def percentile_interval(
-    mean: float, resampled_R: ArrayLike, n: int, level: float = 0.95
+    mean: float, resampled_R: ArrayLike, n: int, level: float = LEVEL
 ) -> Interval:
     """Interval between the quantiles (1 - level)/2 and (1 + level)/2 of resampled estimates."""
     low, high = np.quantile(np.asarray(resampled_R), [(1 - level) / 2, (1 + level) / 2])
@@ -74,8 +69,8 @@ def bootstrap_interval(
     values: ArrayLike,
     clusters: Clusters = None,
     seed: int = 0,
-    level: float = 0.95,
-    num_resamples: int = 10_000,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Mean with a percentile bootstrap interval over clusters of questions, and training seeds.
 
@@ -89,15 +84,10 @@ def bootstrap_interval(
 
     Several completions of one question share its difficulty; taken as independent they make the
     interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). The percentile
-    method (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13) stays inside
-    the range of the values and has no degenerate case, which BCa has.
-
-    Seeds crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics
-    1(2), 2007, arXiv 0712.1111). Resampled by questions alone, the interval would speak of these
-    training runs and not of the method. It counts what neither seed nor question explains about
-    three times. It sees only the seeds at hand: the variance between them comes out
-    (num_seeds - 1) / num_seeds of its value, so few seeds that differ much give an interval that is
-    too narrow.
+    method stays inside the range of the values and has no degenerate case, which BCa has. Seeds
+    crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1(2),
+    2007, arXiv 0712.1111), which counts what neither explains about three times. It sees only the
+    seeds at hand: few that differ much give too narrow an interval.
 
     Args:
         values: Finite numbers, at least one: one for each question or completion (1-D), or for each
@@ -108,14 +98,17 @@ def bootstrap_interval(
         num_resamples: At least 1.
 
     Returns:
-        Mean and interval. A single cluster, or clusters with equal means, show no spread:
-        low = high = mean (see `Interval.n`).
+        Mean and interval; low = high = mean where clusters have equal means, or there is one.
 
     Raises:
         ValueError: No values, a value that is not finite (leave unscored ones out and count them),
             or cluster ids of another length.
     """
-    _check_resampling(level, num_resamples)
+    if not 0 < level < 1 or num_resamples < 1:
+        raise ValueError(
+            f"level must lie between 0 and 1, num_resamples be at least 1; got {level}, "
+            f"{num_resamples}"
+        )
     matrix_SQ = _as_matrix(values, "values")
     sums_SC, counts_C = _cluster_sums(matrix_SQ, clusters)
     num_seeds, num_clusters = sums_SC.shape
@@ -130,20 +123,13 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    seed: int = 0,
-    clusters: Clusters = None,
-    level: float = 0.95,
-    num_resamples: int = 10_000,
+    a: ArrayLike, b: ArrayLike, seed: int = 0, clusters: Clusters = None
 ) -> Interval:
     """Interval of the mean of ``a - b`` on the same questions, resampled as `bootstrap_interval`.
 
-    Pairing takes the difficulty of the questions out of the difference, so the interval is
-    narrower than two separate ones suggest (Miller, arXiv 2411.00640). Both sides have the same
-    questions in the same order. Row s of a and b shares the training seed. A side of one row is a
-    model without training seed, such as the base: it is paired with every row of the other side,
-    and adds no spread of seeds.
+    Pairing takes the difficulty of the questions out of the difference. Both sides have the same
+    questions in the same order; row s of a and b shares the training seed. A side of one row, such
+    as the base, has no training seed: it is paired with every row of the other side.
 
     Returns:
         Positive: a is larger.
@@ -152,48 +138,39 @@ def paired_difference(
         ValueError: Other numbers of questions, or of seeds where both have several.
     """
     a_SQ, b_SQ = _pairs(a, b)
-    return bootstrap_interval(a_SQ - b_SQ, clusters, seed, level, num_resamples)
+    return bootstrap_interval(a_SQ - b_SQ, clusters, seed)
 
 
 def ratio_interval(
-    a: ArrayLike,
-    b: ArrayLike,
-    seed: int = 0,
-    clusters: Clusters = None,
-    level: float = 0.95,
-    num_resamples: int = 10_000,
+    a: ArrayLike, b: ArrayLike, seed: int = 0, clusters: Clusters = None
 ) -> Interval:
     """``mean(a) / mean(b)`` with a percentile interval, resampled as in `bootstrap_interval`.
 
     A ratio means nothing where its denominator could be 0, so the interval of mean(b) must lie
-    above it. The few resamples whose mean(b) is not above 0, fewer than (1 - level)/2 of all, count
-    as very large, with the sign of mean(a): no quantile depends on how large.
+    above it. The few resamples whose mean(b) is not above 0, fewer than 2.5%, count as very large,
+    with the sign of mean(a): no quantile depends on how large.
 
     Raises:
         ValueError: The interval of mean(b) does not lie above 0, or different lengths.
     """
-    _check_resampling(level, num_resamples)
     a_1Q, b_1Q = _pairs(a, b)
     generator = np.random.default_rng(seed)
-    ones = _seed_weights([a_1Q, b_1Q], num_resamples, generator)
+    ones = _seed_weights([a_1Q, b_1Q], NUM_RESAMPLES, generator)
     a_R, b_R = _resampled_means([a_1Q, b_1Q], clusters, ones, generator)
-    if (low := np.quantile(b_R, (1 - level) / 2)) <= 0:
+    if (low := np.quantile(b_R, (1 - LEVEL) / 2)) <= 0:
         raise ValueError(f"the denominator may be 0: its interval begins at {low:.3g}")
     (a_1C, _), (b_1C, _) = _cluster_sums(a_1Q, clusters), _cluster_sums(b_1Q, clusters)
     ratio = float(a_1C.sum() / b_1C.sum())
     if np.ptp(a_1C * b_1C.sum() - b_1C * a_1C.sum()) == 0:  # every resample has the same ratio
         return Interval(ratio, ratio, ratio, a_1C.size)
-    ratios_R = a_R / np.maximum(b_R, 1e-9 * b_1Q.mean())
-    return percentile_interval(ratio, ratios_R, a_1C.size, level)
+    return percentile_interval(ratio, a_R / np.maximum(b_R, 1e-9 * b_1Q.mean()), a_1C.size)
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """A benchmark that all arms answered.
+    """A benchmark that all arms answered: S x Q numbers of each arm, the cluster of each question.
 
-    Args:
-        values: For each arm S x Q finite numbers; S is the same in all benchmarks.
-        clusters: Cluster of each question, as in `bootstrap_interval`.
+    S is the same in all benchmarks.
     """
 
     values: Sequence[FloatArray]
@@ -202,49 +179,37 @@ class Stratum:
 
 @dataclass(frozen=True)
 class JointMeans:
-    """A mean of each arm with its resamples; resample r is the same draw for all arms.
-
-    Args:
-        means: The estimates.
-        resampled: For each arm R means.
-        n: Number of clusters of questions.
-        level: Coverage of the intervals, in (0, 1).
-    """
+    """For each arm a mean and R resamples, drawn alike for all, over n clusters of questions."""
 
     means: tuple[float, ...]
     resampled: tuple[FloatArray, ...]
     n: int
-    level: float = 0.95
 
     def interval(self, arm: int, minus: int | None = None) -> Interval:
         """Percentile interval of an arm's mean, or of its paired difference to another arm."""
         mean = self.means[arm] - (0 if minus is None else self.means[minus])
         resampled_R = self.resampled[arm] - (0 if minus is None else self.resampled[minus])
-        return percentile_interval(mean, resampled_R, self.n, self.level)
+        return percentile_interval(mean, resampled_R, self.n)
 
 
-def averages(
-    strata: Sequence[Stratum], seed: int = 0, level: float = 0.95, num_resamples: int = 10_000
-) -> JointMeans:
+def averages(strata: Sequence[Stratum], seed: int = 0) -> JointMeans:
     """For each arm the average of its means over benchmarks, all of the same weight.
 
     ``average_r = sum_b mean_rb / num_benchmarks`` with mean_rb as in `bootstrap_interval`, which
     it equals for a single benchmark.
 
-    Questions are drawn in each benchmark independently: for arms with one seed the variance of the
-    average is sum_b var_b / num_benchmarks^2. Seeds are drawn once for all benchmarks, since one
+    Questions are drawn in each benchmark independently; seeds once for all benchmarks, since one
     training run answers all of them. All arms share all draws, so differences are paired.
 
     Raises:
         ValueError: No benchmark, or an arm whose number of seeds differs among them.
     """
-    _check_resampling(level, num_resamples)
     values = [[_as_matrix(arm, "values") for arm in stratum.values] for stratum in strata]
     sizes = [[len(matrix) for matrix in matrices] for matrices in values]
     if not sizes or any(size != sizes[0] for size in sizes):
         raise ValueError(f"arms need as many seeds in every benchmark, got {sizes}")
     generator = np.random.default_rng(seed)
-    seed_weights = _seed_weights(values[0], num_resamples, generator)
+    seed_weights = _seed_weights(values[0], NUM_RESAMPLES, generator)
     generators = [generator, *generator.spawn(len(strata) - 1)]
     resampled = [
         _resampled_means(matrices, stratum.clusters, seed_weights, of_questions)
@@ -256,7 +221,7 @@ def averages(
         _cluster_sums(matrices[0], stratum.clusters)[1].size
         for matrices, stratum in zip(values, strata, strict=True)
     )
-    return JointMeans(tuple(means), tuple(averaged), n, level)
+    return JointMeans(tuple(means), tuple(averaged), n)
 
 
 def average_p_value(strata: Sequence[Stratum], left: int, right: int, seed: int = 0) -> float:
@@ -276,7 +241,7 @@ def permutation_p_value(
     b: ArrayLike,
     seed: int = 0,
     clusters: Clusters = None,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> float:
     """Two-sided p-value of the sign-flip test that the paired differences are symmetric about 0.
 
@@ -289,16 +254,15 @@ def permutation_p_value(
     Smyth, 2010, arXiv 1603.05766).
 
     Args:
-        a: As in `paired_difference`; the differences of all seeds of a question share a sign.
+        a: As in `paired_difference`; all seeds of a question, and a cluster, share a sign.
         b: The same questions in the same order.
         seed: Seed of the sampled signs.
-        clusters: Values of one cluster share a sign too; None: every question is its own cluster.
+        clusters: As in `bootstrap_interval`.
         num_resamples: Largest number of sign patterns that are tried.
 
     Returns:
         In (0, 1]; 1 where no pair differs, or where there is only one cluster.
     """
-    _check_resampling(0.95, num_resamples)
     a_SQ, b_SQ = _pairs(a, b)
     differences_1Q = a_SQ.mean(axis=0, keepdims=True) - b_SQ.mean(axis=0, keepdims=True)
     sums_C = _cluster_sums(differences_1Q, clusters)[0][0]
@@ -324,9 +288,8 @@ def holm(p_values: ArrayLike) -> FloatArray:
 
         adjusted_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
 
-    Never weaker than Bonferroni's m p (Holm, "A simple sequentially rejective multiple test
-    procedure", Scandinavian Journal of Statistics 6, 1979). scipy has Benjamini and Hochberg's,
-    which bounds the share of false alarms instead.
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6, 1979. scipy has Benjamini and Hochberg's, which bounds the share of false alarms.
 
     Args:
         p_values: In [0, 1], of one family of tests, in any order; may be empty.
@@ -350,9 +313,6 @@ def pass_at_k(num_samples: ArrayLike, num_right: ArrayLike, k: int) -> FloatArra
         num_samples: n, at least k; a number, or an array with one a question.
         num_right: c, 0 to n; broadcast against n.
         k: At least 1.
-
-    Returns:
-        In [0, 1], of the broadcast shape, not reduced over questions.
     """
     n, c = np.broadcast_arrays(np.asarray(num_samples), np.asarray(num_right))
     if not (np.issubdtype(n.dtype, np.integer) and np.issubdtype(c.dtype, np.integer)):
@@ -412,22 +372,14 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return a_SQ, b_SQ
 
 
-def _check_resampling(level: float, num_resamples: int) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-
-
 def _as_matrix(values: ArrayLike, name: str) -> FloatArray:
     """The values as S x Q; one axis is one seed. Other than finite numbers is a ValueError."""
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{name} must have one axis or two, got shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name} must hold at least one number")
-    if not np.isfinite(array).all():
-        num_bad = int(np.count_nonzero(~np.isfinite(array)))
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(
+            f"{name} must have one axis or two, and at least one number; got shape {array.shape}"
+        )
+    if num_bad := int(np.count_nonzero(~np.isfinite(array))):
         raise ValueError(f"{num_bad} of {name} are not finite; leave unscored ones out and count")
     return np.atleast_2d(array)
 

@@ -1,6 +1,6 @@
 """Panels -> SVG, drawn by matplotlib in colours that follow the reader's light or dark theme.
 
-Units are pixels; y counts downwards from the top of a panel.
+Units are pixels; y counts downwards from the top of a panel's axes.
 """
 
 import io
@@ -9,7 +9,6 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import resources
 from typing import Any
 from xml.etree import ElementTree
@@ -22,26 +21,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import Affine2D, Bbox, Transform
 
+from rcsd.evaluation.text import MINUS
 from rcsd.redact import shown_text
 
+TEXT_SIZE, TICK_SIZE = 12.5, 11.0
 THEME = (resources.files("rcsd.evaluation") / "templates" / "theme.css").read_text("utf-8")
 """The colours as CSS variables, light or dark as the reader prefers."""
 HEX = dict(re.findall(r"--([\w-]+): (#\w{6})", THEME[: THEME.index("@media")]))
 """Name of a colour -> its light value, which stands for it until the drawing is cleaned."""
 _VARIABLES = {light: f"var(--{name})" for name, light in HEX.items()}
-_DASHES = {"a1": (1, (1, 2)), "a2": (0, (5, 2, 1, 2)), "a3": (0, (4, 2)), "a5": (0, (4, 2))}
-MARKERS = (("o", 7.5), ("D", 6.0), ("s", 6.5), ("^", 7.5))
-"""Marker of each split, with its size; every second one is hollow."""
-TEXT_SIZE, TICK_SIZE = 12.5, 11.0
-_MARGIN = 20.0
+# Lines differ by dashes as well as colours, for eyes and printers without them.
+DASHES = {"a1": (1, (1, 2)), "a2": (0, (5, 2, 1, 2)), "a3": (0, (4, 2)), "a5": (0, (4, 2))}
+# Marker of each split, with its size; every second one is hollow.
+_MARKERS = (("o", 7.5), ("D", 6.0), ("s", 6.5), ("^", 7.5))
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Axes of a panel, and a transform from pixels.
-
-    x counts from the panel's left edge, y downwards from the upper end of the axes.
-    """
+    """Axes of a panel, and a transform from pixels right of its edge and below its axes' top."""
 
     ax: Axes
     pixels: Transform
@@ -67,21 +64,14 @@ class Pen:
         """Write a quiet line of the size of ticks."""
         self.text(x, y, text, "quiet", size=TICK_SIZE, **style)
 
-    def rule(self, y: float, width: float) -> None:
-        """Draw a hairline across the panel."""
-        line = Line2D([0, width], [y, y], transform=self.pixels, color=HEX["rule"], lw=0.75)
-        self.ax.add_line(line)
-
 
 @dataclass(frozen=True, slots=True)
 class Panel:
     """One pair of axes.
 
     Args:
-        title: Above the axes.
         note: Quiet words below the title, or empty.
         description: The numbers in words, for those who cannot see them.
-        width: Width of the panel.
         height: Height of the axes.
         margins: Space left of, right of and below the axes.
         draw: Draws on the axes, whose y is in pixels from their upper end unless it sets a scale.
@@ -94,16 +84,6 @@ class Panel:
     height: float
     margins: tuple[float, float, float]
     draw: Callable[[Pen], None]
-
-    @property
-    def top(self) -> float:
-        """Space above the axes."""
-        return 48.0 if self.note else 32.0
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """Width and height with all that stands around the axes."""
-        return self.width, self.top + self.height + self.margins[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,112 +105,53 @@ class Panels:
 
 
 def panel_svg(panel: Panel, ident: str) -> Markup:
-    """A panel for a page, in which `ident` is unique."""
-    root = _svg(panel.size, partial(_draw_panel, x=0, y=0, panel=panel), ident)
-    _describe(root, ident, panel.title, panel.description)
-    root.set("class", "panel")
+    """A panel for a page, in which `ident` is unique; title and numbers in words are part of it."""
+    top = 48.0 if panel.note else 32.0
+    left, right, below = panel.margins
+
+    def draw(figure: Figure) -> None:
+        box = Bbox.from_bounds(left, below, panel.width - left - right, panel.height)
+        ax = figure.add_axes(box.transformed(figure.transFigure.inverted()).bounds)
+        ax.set(ylim=(panel.height, 0), yticks=[], frame_on=False, axisbelow=True)
+        ax.tick_params(length=0, pad=6, labelsize=TICK_SIZE, labelcolor=HEX["quiet"])
+        pen = Pen(ax, Affine2D().scale(1, -1).translate(0, panel.height + below))
+        pen.text(0, 11 - top, panel.title, size=13.5, weight="bold")
+        pen.text(0, 28 - top, panel.note, "quiet", size=12)
+        panel.draw(pen)
+        for artist in ax.findobj(lambda artist: isinstance(artist, Line2D | Patch)):
+            artist.set_clip_on(False)
+
+    root = _svg((panel.width, top + panel.height + below), draw, ident)
+    labels = f"{ident}-title {ident}-desc"
+    root.attrib |= {"role": "img", "aria-labelledby": labels, "class": "panel"}
+    for place, (tag, text) in enumerate((("title", panel.title), ("desc", panel.description))):
+        words = ElementTree.Element(tag, {"id": f"{ident}-{tag}"})
+        words.text = shown_text(text)
+        root.insert(place, words)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def key_svg(key: Key, ident: str) -> Markup:
     """The sign of a legend's entry for a page, in which `ident` is unique."""
-    root = _svg((18, 16), partial(_draw_key, x=0, y=0, key=key), ident)
+
+    def draw(figure: Figure) -> None:
+        ends, look = [8.0], marker(key.marker or 0, key.colour)
+        if key.marker is None:
+            line = DASHES.get(key.colour, "-")
+            ends, look = [0.0, 18.0], {"color": HEX[key.colour], "lw": 2.25, "ls": line}
+        figure.add_artist(Line2D(ends, [8] * len(ends), transform=Affine2D(), **look))
+
+    root = _svg((18, 16), draw, ident)
     root.set("aria-hidden", "true")
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def svg_file(figure: Panels, title: str) -> str:
-    """All panels below their legend, as an SVG file that brings its colours."""
-    num_columns = min(figure.num_columns, len(figure.panels))
-    column = max(panel.size[0] for panel in figure.panels) + 2 * _MARGIN
-    places, bottom = [], _MARGIN + (34 if figure.keys else 0)
-    for start in range(0, len(figure.panels), num_columns):
-        row = figure.panels[start : start + num_columns]
-        places += [(_MARGIN + place * column, bottom) for place in range(len(row))]
-        bottom += max(panel.size[1] for panel in row) + _MARGIN
-    key_widths = [40 + text_width(key.label, 13) for key in figure.keys]
-    width = max(num_columns * column, _MARGIN + sum(key_widths))
-
-    def draw(canvas: Figure) -> None:
-        for place, key in enumerate(figure.keys):
-            x = _MARGIN + sum(key_widths[:place])
-            _draw_key(canvas, x, _MARGIN, key)
-            words = canvas.text(24, 12.5, shown_text(key.label), size=TEXT_SIZE, color=HEX["ink"])
-            words.set_transform(_pixels(canvas, x, _MARGIN))
-        for (x, y), panel in zip(places, figure.panels, strict=True):
-            _draw_panel(canvas, x, y, panel)
-
-    root = _svg((width, bottom), draw, title, background=HEX["surface"])
-    _describe(root, "figure", title, " ".join(panel.description for panel in figure.panels))
-    root.set("xmlns", "http://www.w3.org/2000/svg")
-    theme = ElementTree.Element("style")
-    theme.text = THEME
-    root.insert(2, theme)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-def tick_text(value: float) -> str:
-    """``0.25``, ``1,500``: as many digits as a tick needs, with a true minus sign."""
-    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
-
-
-def text_width(text: str, size: float) -> float:
-    """Estimated width in a sans-serif face of that size; wide East Asian letters count more."""
-    return size * sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.56 for c in text)
-
-
-def dashes(colour: str) -> str | tuple[float, tuple[float, ...]]:
-    """Style of an arm's line: dashes as well as colours, for eyes and printers without them."""
-    return _DASHES.get(colour, "-")
-
-
-def marker(place: int, colour: str) -> dict[str, Any]:
-    """Style of the marker of a split: shape tells splits apart, colour arms."""
-    shape, size = MARKERS[place % len(MARKERS)]
-    fill = HEX["surface" if place % 2 else colour]
-    return {"marker": shape, "ls": "none", "ms": size, "mfc": fill, "mec": HEX[colour], "mew": 1.75}
-
-
-def _pixels(figure: Figure, x: float, y: float) -> Transform:
-    """From pixels right of and below (x, y) to the figure."""
-    return Affine2D().scale(1, -1).translate(x, figure.bbox.height - y)
-
-
-def _draw_panel(figure: Figure, x: float, y: float, panel: Panel) -> None:
-    """Place a panel with its upper left corner at (x, y), and draw it."""
-    left, right, _ = panel.margins
-    low = figure.bbox.height - y - panel.top - panel.height
-    box = Bbox.from_bounds(x + left, low, panel.width - left - right, panel.height)
-    ax = figure.add_axes(box.transformed(figure.transFigure.inverted()).bounds)
-    ax.set(ylim=(panel.height, 0), yticks=[], frame_on=False, axisbelow=True)
-    ax.tick_params(length=0, pad=6, labelsize=TICK_SIZE, labelcolor=HEX["quiet"])
-    pen = Pen(ax, _pixels(figure, x, y + panel.top))
-    pen.text(0, 11 - panel.top, panel.title, size=13.5, weight="bold")
-    pen.text(0, 28 - panel.top, panel.note, "quiet", size=12)
-    panel.draw(pen)
-    for artist in ax.findobj(lambda artist: isinstance(artist, Line2D | Patch)):
-        artist.set_clip_on(False)
-
-
-def _draw_key(figure: Figure, x: float, y: float, key: Key) -> None:
-    """Draw the sign of a legend's entry into 18 x 16 pixels."""
-    if key.marker is None:
-        ends, look = [0, 18], {"color": HEX[key.colour], "lw": 2.25, "ls": dashes(key.colour)}
-    else:
-        ends, look = [8], marker(key.marker, key.colour)
-    figure.add_artist(Line2D(ends, [8] * len(ends), transform=_pixels(figure, x, y), **look))
-
-
 def _svg(
-    size: tuple[float, float], draw: Callable[[Figure], None], name: str, background: str = "none"
+    size: tuple[float, float], draw: Callable[[Figure], object], name: str
 ) -> ElementTree.Element:
-    """Draw, and clean what matplotlib has written.
+    """Draw on a figure with a pixel a point, and clean what matplotlib has written.
 
-    Args:
-        size: Width and height.
-        draw: Draws on the figure, which has a pixel a point.
-        name: Makes the ids of shapes unique in a page, and the same each time.
-        background: A colour.
+    The name makes the ids of shapes unique in a page, and the same each time.
     """
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -245,10 +166,10 @@ def _svg(
     file = io.StringIO()
     with style.context(["default", settings]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has its own
-        figure = Figure((size[0] / 72, size[1] / 72), dpi=72, facecolor=background)
+        figure = Figure((size[0] / 72, size[1] / 72), dpi=72, facecolor="none")
         draw(figure)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", facecolor=background, metadata=metadata)
+        figure.savefig(file, format="svg", facecolor="none", metadata=metadata)
     root = _cleaned(ElementTree.fromstring(file.getvalue()))
     assert root is not None
     width, height = (f"{part:g}" for part in size)
@@ -279,10 +200,18 @@ def _cleaned(element: ElementTree.Element) -> ElementTree.Element | None:
     return cleaned
 
 
-def _describe(root: ElementTree.Element, name: str, title: str, description: str) -> None:
-    """Give a drawing a title and a description for those who cannot see it."""
-    root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        words = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        words.text = shown_text(text)
-        root.insert(place, words)
+def tick_text(value: float) -> str:
+    """``0.25``, ``1,500``: as many digits as a tick needs, with a true minus sign."""
+    return f"{value:,.10g}".replace("-", MINUS)
+
+
+def text_width(text: str, size: float) -> float:
+    """Estimated width in a sans-serif face of that size; wide East Asian letters count more."""
+    return size * sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.56 for c in text)
+
+
+def marker(place: int, colour: str) -> dict[str, Any]:
+    """Style of the marker of a split: shape tells splits apart, colour arms."""
+    shape, size = _MARKERS[place % len(_MARKERS)]
+    fill = HEX["surface" if place % 2 else colour]
+    return {"marker": shape, "ls": "none", "ms": size, "mfc": fill, "mec": HEX[colour], "mew": 1.75}

@@ -1,26 +1,18 @@
-"""Protocol of judges, and their verdicts on one text."""
+"""Judges, and their verdicts on one text."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from rcsd import config
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric, rubric_score, score_bounds
 
-# Access, pace, price and cache of a judge: none of it changes a verdict.
+# Access, budget and cache of a judge: none of it changes a verdict.
 _ACCESS = {
-    "url",
-    "api_key_variable",
-    "cache",
-    "max_calls",
-    "max_cost",
-    "prices",
-    "max_concurrent",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "connect_timeout_seconds",
-    "read_timeout_seconds",
-    "patience_seconds",
+    *("url", "api_key_variable", "cache", "max_calls", "max_concurrent"),
+    *("connect_timeout_seconds", "read_timeout_seconds", "patience_seconds"),
 }
 
 
@@ -33,8 +25,7 @@ class Judgement:
             gives one score for the text.
         score: In [0, 1]; NaN where a verdict is missing.
         bounds: The lowest and the highest score that missing verdicts leave possible.
-        reasons: Why a verdict is missing, one for each criterion, or one for the text; empty
-            where it is not.
+        reasons: Why a verdict is missing, for each criterion or the text; empty where it is not.
     """
 
     verdicts: tuple[bool | None, ...]
@@ -51,41 +42,54 @@ class Judgement:
         return cls(tuple(verdicts), score, bounds, tuple(reasons))
 
 
-@runtime_checkable
-class Judge(Protocol):
+class Judge(ABC):
     """Gives verdicts on the criteria of an example's rubric."""
 
+    @abstractmethod
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
-        """One for each example and text, in order.
+        """One for each example and text, in order; without a rubric a DataError.
 
         All at once, so that a judge behind a network is called in parallel.
-
-        Raises:
-            DataError: If an example has no rubric.
         """
-        ...
-
-
-@runtime_checkable
-class MeteredJudge(Judge, Protocol):
-    """A judge whose calls cost something."""
 
     def metrics(self) -> dict[str, float]:
-        """Calls, tokens and cost since the judge was made, by names of a run's metrics."""
-        ...
+        """Calls and tokens since the judge was made, by names of a run's metrics; of most none."""
+        return {}
 
 
-def judge_metrics(judge: Judge) -> dict[str, float]:
-    """Metrics of a judge; empty where it counts nothing."""
-    return judge.metrics() if isinstance(judge, MeteredJudge) else {}
+class TextJudge(Judge):
+    """A judge that takes one text at a time."""
+
+    unscored = ""
+    """Reason of a missing verdict."""
+
+    @abstractmethod
+    def verdicts(self, example: Example, text: str) -> list[bool | None]:
+        """One verdict for each criterion: met, not met, or None for unscored."""
+
+    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        """Verdicts and scores of every text; raises as `verdicts`."""
+        judgements = []
+        for example, text in answers:
+            verdicts = self.verdicts(example, text)
+            reasons = [self.unscored if verdict is None else "" for verdict in verdicts]
+            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
+        return judgements
+
+
+def build_judge(section: config.Judge) -> Judge:
+    """The judge of a section. The client of a server is imported only where it is needed."""
+    if isinstance(section, config.CodeJudge):
+        from rcsd.graders.code import CodeJudge  # noqa: PLC0415 (it derives from the above)
+
+        return CodeJudge()
+    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415 (most runs have no model judge)
+
+    return ModelJudge(section)
 
 
 def require_rubric(example: Example) -> Rubric:
-    """The rubric of an example.
-
-    Raises:
-        DataError: If it has none.
-    """
+    """The rubric of an example; a DataError if it has none."""
     if example.rubric is None:
         raise DataError(f"example {example.id!r} has no rubric to judge by", field="rubric")
     return example.rubric

@@ -45,10 +45,6 @@ def _loose_pattern(text: str) -> re.Pattern[str]:
     return re.compile(r"\s*".join(characters), re.IGNORECASE)
 
 
-def _contains(check: checks.TextCheck, text: str) -> bool:
-    return _loose_pattern(check.text).search(text) is not None
-
-
 def _holds_match(pattern: str, text: str) -> bool:
     try:
         return regex.search(pattern, text, timeout=MAX_PATTERN_SECONDS) is not None
@@ -68,10 +64,6 @@ def _is_close(value: float, check: checks.NumberCheck) -> bool:
     return abs(value - check.value) <= check.tolerance * abs(check.value)
 
 
-def _number(check: checks.NumberCheck, text: str) -> bool:
-    return any(_is_close(one.number, check) for one in read_numerals(normalize_math(text)))
-
-
 @functools.lru_cache(maxsize=1024)
 def _expression_pattern(expression: str) -> re.Pattern[str]:
     """The expression with any whitespace, not inside a longer number, word or power."""
@@ -84,10 +76,6 @@ def _expression_pattern(expression: str) -> re.Pattern[str]:
     elif tokens[-1][-1].isalpha():
         after = r"(?![\w^])"
     return re.compile(before + body + after)
-
-
-def _expression(check: checks.TextCheck, text: str) -> bool:
-    return _expression_pattern(check.text).search(normalize_math(text)) is not None
 
 
 def _final_number(text: str) -> tuple[float, str] | None:
@@ -112,25 +100,24 @@ def _unit_pattern(unit: str) -> re.Pattern[str]:
     return re.compile(r"\s*" + r"[\s*]+".join(map(re.escape, parts)) + _UNIT_GOES_ON)
 
 
-def _unit(check: checks.Unit, text: str) -> bool:
-    final = _final_number(text)
-    return final is not None and _unit_pattern(check.unit).match(final[1]) is not None
-
-
-def _is_final_number(check: checks.NumberCheck, text: str) -> bool:
-    final = _final_number(text)
-    return final is not None and _is_close(final[0], check)
-
-
 _DECIDE: Mapping[str, Callable[[Any, str], bool]] = {
-    "contains": _contains,
+    "contains": lambda check, text: _loose_pattern(check.text).search(text) is not None,
     "matches": lambda check, text: _holds_match(check.pattern, text),
     "before": _before,
-    "number": _number,
-    "expression": _expression,
+    "number": lambda check, text: any(
+        _is_close(one.number, check) for one in read_numerals(normalize_math(text))
+    ),
+    "expression": lambda check, text: (
+        _expression_pattern(check.text).search(normalize_math(text)) is not None
+    ),
     "boxed": lambda _, text: any(boxed_contents(text)),
-    "unit": _unit,
-    "final_number": _is_final_number,
+    "unit": lambda check, text: (
+        (final := _final_number(text)) is not None
+        and _unit_pattern(check.unit).match(final[1]) is not None
+    ),
+    "final_number": lambda check, text: (
+        (final := _final_number(text)) is not None and _is_close(final[0], check)
+    ),
     "any": lambda check, text: any(_is_met(one, text) for one in check.checks),
     "all": lambda check, text: all(_is_met(one, text) for one in check.checks),
     "not": lambda check, text: not _is_met(check.check, text),

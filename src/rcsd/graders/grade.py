@@ -1,4 +1,4 @@
-"""Sample answers to a set, grade them, and write one row per completion; no averages here."""
+"""Sample answers to a set and grade them, one row per completion; grade a file of answers."""
 
 import hashlib
 import json
@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rcsd.data.rows import grading_from_row, json_rows
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.graders.answers import Grade, can_be_wrong, grade_example
+from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
 from rcsd.graders.base import Judge
-from rcsd.io import append_rows, drop_cut_row, read_rows, write_rows
+from rcsd.io import append_rows, check_writable, drop_cut_row, read_rows, write_rows
 from rcsd.types import Completion, Decoding, Example, completion_from_row
 
 
@@ -21,22 +22,16 @@ class Graded:
     """One completion and its grades.
 
     Args:
-        id: Id of the example.
-        question: Text of the question.
-        text: Text of the completion.
-        num_tokens: Length of the completion.
         finished: Whether it ended by itself.
         verdicts: One for each criterion; None is unscored.
         score: In [0, 1]; NaN where a verdict is missing; None without a rubric.
         right: Whether the final answer is the reference's; None: ungraded, as always where code
             cannot tell a wrong one.
-        tags: Tags of the example.
         extracted: The final answer in the text; None: there is none, or it was not graded.
         reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
-        bounds: The lowest and the highest score that missing verdicts leave possible; None without
-            a rubric.
+        bounds: Lowest and highest score that missing verdicts leave possible; None: no rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
-        prompt_sha256: Checksum of the prompt's token ids; empty: unknown.
+        prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
 
     id: str
@@ -61,11 +56,7 @@ class Graded:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
-        """Inverse of `row`; labels are left out.
-
-        Raises:
-            KeyError: If a field is missing.
-        """
+        """Inverse of `row`; labels are left out. A missing field is a KeyError."""
         values = {field.name: row[field.name] for field in fields(cls)}
         values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
         if values["bounds"] is not None:  # there is a rubric
@@ -94,12 +85,14 @@ class Journal:
     def sample(
         self, engine: Engine, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
     ) -> list[Completion]:
-        """One completion of each prompt, from the file or from the engine.
-
-        Raises:
-            DataError: If the file is broken or cannot be written.
-        """
-        completions = self._read()
+        """One completion of each prompt, from the file or from the engine."""
+        drop_cut_row(self.path)
+        try:
+            completions = [completion_from_row(row) for row in read_rows(self.path)]
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"a completion is broken ({error}); delete the file", self.path
+            ) from error
         for start in range(0, len(prompts), self.prompts_per_call):
             batch = prompts[start : start + self.prompts_per_call]
             if len(completions) >= start + len(batch):
@@ -111,15 +104,6 @@ class Journal:
             completions += new
         self.progress(len(prompts), len(prompts))
         return completions
-
-    def _read(self) -> list[Completion]:
-        drop_cut_row(self.path)
-        try:
-            return [completion_from_row(row) for row in read_rows(self.path)]
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"a completion is broken ({error}); delete the file", self.path
-            ) from error
 
 
 def sample_and_grade(
@@ -133,15 +117,13 @@ def sample_and_grade(
 ) -> list[Graded]:
     """Sample an answer to each prompt and grade it by its example's reference and rubric.
 
-    The one way to do so; `write_graded` writes the rows.
-
     Args:
         engine: Samples completions.
         examples: One for each prompt, which is repeated for several samples of a question; answers
             are graded by these, whatever the prompts show.
         prompts: Token ids, of either view.
         decoding: Greedy or sampled.
-        judge: Gives verdicts on criteria; called once, with all answers that have a rubric.
+        judge: Gives verdicts on criteria.
         seed: Random seed of the sampling.
         journal: Makes the sampling resumable; None samples all in one call.
 
@@ -156,25 +138,17 @@ def sample_and_grade(
         replace(
             grade_text(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
-            prompt_sha256=prompt_sha256(ids),
+            prompt_sha256=hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest(),
         )
         for example, ids, completion in zip(examples, prompts, completions, strict=True)
     ]
     return judge_rows(rows, examples, judge)
 
 
-def prompt_sha256(ids: Sequence[int]) -> str:
-    """Checksum of a prompt, as a list of token ids in JSON."""
-    return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
-
-
 def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
     """A text as an answer to an example, its final answer graded, its criteria not yet judged.
 
-    Args:
-        example: The question.
-        text: The answer; its length in tokens is left 0.
-        finished: Whether it ended by itself.
+    Its length in tokens is left 0.
     """
     is_graded = example.grading is not None or can_be_wrong(example)
     grade = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
@@ -194,13 +168,7 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
 
 
 def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:
-    """The rows with a judge's verdicts, by the rubric of each example that has one.
-
-    Args:
-        rows: Answers.
-        examples: The example of each row.
-        judge: Called once, with all of them.
-    """
+    """The rows with verdicts, by the rubric of each row's example; the judge is called once."""
     with_rubric = [n for n, example in enumerate(examples) if example.rubric is not None]
     judgements = judge.judgements([(examples[n], rows[n].text) for n in with_rubric])
     scored = list(rows)
@@ -221,14 +189,43 @@ def write_graded(rows: Sequence[Graded], path: Path, **labels: Any) -> None:
 
 
 def read_graded(path: Path) -> list[Graded]:
-    """Rows that `write_graded` wrote, without the labels.
-
-    Raises:
-        DataError: If a field of a row is missing.
-    """
+    """Rows that `write_graded` wrote, without the labels; a broken one is a DataError."""
     try:
         return [Graded.from_row(row) for row in read_rows(path)]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"a graded completion is broken ({error}); delete the file", path
-        ) from error
+        message = f"a graded completion is broken ({error}); delete the file"
+        raise DataError(message, path) from error
+
+
+def grade_file(path: Path, out: Path) -> list[Grade]:
+    """Write the rows of a file with ``extracted``, ``verdict`` and ``reason`` added.
+
+    A row has ``completion``, ``reference`` and ``kind``, and may have ``unit``, ``options``,
+    ``tolerance`` (`rcsd.types.Grading`) and ``finished``; other keys stay as they are.
+
+    Raises:
+        DataError: If a row is malformed, naming file, line and field.
+    """
+    check_writable(out, [path])
+    numbered = list(json_rows(path))
+    grades = [_grade_row(row, path, line) for line, row in numbered]
+    pairs = zip(numbered, grades, strict=True)
+    write_rows(out, [row | one._asdict() for (_, row), one in pairs])
+    return grades
+
+
+def _grade_row(row: Mapping[str, Any], path: Path, line: int) -> Grade:
+    finished = row.get("finished", True)
+    for name in ("completion", "reference"):
+        if not isinstance(row.get(name), str):
+            raise DataError(f"expected a text, got {row.get(name)!r}", path, line, name)
+    if not isinstance(finished, bool):
+        raise DataError(f"expected true or false, got {finished!r}", path, line, "finished")
+    names = ("kind", "options", "unit", "tolerance")
+    fields = {name: row[name] for name in names if row.get(name) is not None}
+    try:
+        grading = grading_from_row(fields, row["reference"])
+        return grade(row["completion"], row["reference"], grading, finished)
+    except DataError as error:
+        message = str(error).removeprefix(f"field '{error.field}': ")
+        raise DataError(message, path, line, error.field) from error

@@ -18,99 +18,59 @@ as right ones do, would be a copy of the reference's."""
 
 # Phrases are searched in a text's words, in lower case, one space before each and one at the end:
 # so no emphasis, line break or hyphen hides one. A pattern begins with a space for speed.
+_BY = "(?:according to|as per|following|mention(?:s|ing)?|based on|as)"
+_PER = "(?:according to|as per)"
 _SAYS = (
     "(?:says?|states?|mentions?|requires?|demands?|asks?|wants?|expects?|tells?|specif(?:y|ies)|"
     "emphasi[sz]es?|concludes?|explains?|suggests?|calls? for)"
 )
-_BY = "(?:according to|as per|following|mention(?:s|ing)?|based on|as)"
-_GIVEN = "(?:given|provided)"
+_OTHERS = "(?:of|for|in|set|by|laid|that|which|established|defined|described|proposed|published)"
+_ADVICE = "(?:of|from|by|on|for|in|issued|published|document|cues?|signals?|systems?)"
+# After other words a worked solution is the model's own; the heading is our template's.
+_OWN = "(?<! a )(?<! my )(?<! full )(?<! complete )(?<! detailed )(?<! our )"
+_SOLUTIONS = "given solution, provided solution, model solution, official solution"
+_LEAKS = rf"""
+rubric, rubrics: rubrics?(?<! under the rubric)
+reference: reference (?:answer|response)s?
+reference: {_BY} the (?:(?:given|provided) )?reference solution
+reference: the reference solution {_SAYS}
+reference: the reference (?:says|mentions|requires|expects|wants|concludes|explains)
+reference: as the reference (?:states|shows|suggests)
+reference: {_PER} the (?:(?:given|provided) )?reference (?:the|it|we|i|this|an?|and)
+criteria: criteria of a strong answer
+criteria: the (?:(?:given|provided|above) )?criteria {_SAYS}
+criteria: the (?:given|provided|listed) criteria
+criteria: {_PER} the criteria(?! {_OTHERS})
+guidance: (?:this|your) guidance
+guidance: the (?:given|provided|above) guidance
+guidance: the guidance (?:{_SAYS}|given|provided|above|shown)
+guidance: {_BY} the guidance(?! {_ADVICE})
+worked solution: {_OWN}worked solution
+{_SOLUTIONS}: {_BY} the (?:given|provided|model|official) solution
+{_SOLUTIONS}: the (?:given|provided|model|official) solution {_SAYS}
+given answer, provided answer, expected answer, official answer: \
+the (?:given|provided|expected|official) answer(?! (?:choices?|options?))
+strong answer: an? strong answer
+answer key, marking scheme: (?:answer key|marking scheme)
+""".replace("\\\n", "")
+"""Nouns, and a phrase with one of them that speaks of what only the teacher saw.
 
-_LEAKS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
-    ((" rubric",), ("rubrics?(?<! under the rubric)",)),
-    (
-        (" reference ",),
-        (
-            "reference (?:answer|response)s?",
-            f"{_BY} the (?:{_GIVEN} )?reference solution",
-            f"the reference solution {_SAYS}",
-            # Not the reference frame, state or values.
-            "the reference (?:says|mentions|requires|expects|wants|concludes|explains)",
-            "as the reference (?:states|shows|suggests)",
-            f"(?:according to|as per) the (?:{_GIVEN} )?reference (?:the|it|we|i|this|an?|and)",
-        ),
-    ),
-    (
-        (" criteria ",),
-        (
-            "criteria of a strong answer",
-            f"the (?:(?:given|provided|above) )?criteria {_SAYS}",
-            "the (?:given|provided|listed) criteria",
-            "(?:according to|as per) the criteria(?! (?:of|for|in|set|by|laid|that|which|"
-            "established|defined|described|proposed|published))",
-        ),
-    ),
-    (
-        (" guidance ",),
-        (
-            "(?:this|your) guidance",
-            "the (?:given|provided|above) guidance",
-            f"the guidance (?:{_SAYS}|given|provided|above|shown)",
-            f"{_BY} the guidance(?! (?:of|from|by|on|for|in|issued|published|document|cues?|"
-            "signals?|systems?))",
-        ),
-    ),
-    # The heading in our template. After other words a worked solution is the model's own.
-    (
-        (" worked solution ",),
-        ("(?<! a )(?<! my )(?<! full )(?<! complete )(?<! detailed )(?<! our )worked solution",),
-    ),
-    (
-        tuple(f" {which} solution " for which in ("given", "provided", "model", "official")),
-        (
-            f"{_BY} the (?:given|provided|model|official) solution",
-            f"the (?:given|provided|model|official) solution {_SAYS}",
-        ),
-    ),
-    (
-        tuple(f" {which} answer " for which in ("given", "provided", "expected", "official")),
-        ("the (?:given|provided|expected|official) answer(?! (?:choices?|options?))",),
-    ),
-    ((" strong answer ",), ("an? strong answer",)),
-    ((" answer key ", " marking scheme "), ("answer key", "marking scheme")),
-)
-"""Phrases that speak of what only the teacher saw, and the nouns of which each of them has one.
-
-Where the question has one of the nouns too, none of the phrases counts.
+Where the question has one of the nouns too, the phrase does not count.
 """
 
 _HEDGES = (
-    "perhaps",
-    "maybe",
-    "probably",
-    "possibly",
-    "presumably",
-    "might be",
-    "i (?:think|believe|guess|suppose|suspect)",
-    "i m guessing",
-    "it seems",
-    "seems like",
-    "it looks like",
-    "not (?:(?:entirely|completely|quite|really|so|very|too) )?(?:sure|certain)",
-    "unsure",
-    "if i (?:recall|remember)",
+    "perhaps|maybe|probably|possibly|presumably|might be|i (?:think|believe|guess|suppose|suspect)|"
+    "i m guessing|it seems|seems like|it looks like|unsure|if i (?:recall|remember)|"
+    "not (?:(?:entirely|completely|quite|really|so|very|too) )?(?:sure|certain)"
 )
 """Without "likely" and "could be", which state chances and possibilities as often as doubts."""
 
 _CHECKS = (
-    "hm+",
     # Not "let us consider" or "calculate", which begin a working.
     "let (?:me|us|s) (?:(?:just|quickly|now) )*(?:(?:double )?(?:re ?)?(?:check|verify|confirm)"
-    "|re ?(?:consider|examine|calculate|compute|evaluate|think|read))",
-    "double check(?:s|ed|ing)?",
-    "sanity check",
-    "on second thoughts?",
-    "i made an? (?:\\w+ )?(?:mistake|error)",
-    "scratch that",
+    "|re ?(?:consider|examine|calculate|compute|evaluate|think|read))|"
+    "hm+|double check(?:s|ed|ing)?|sanity check|on second thoughts?|"
+    "i made an? (?:\\w+ )?(?:mistake|error)|scratch that"
 )
 
 # Where the punctuation tells: a sample may "wait for" equilibrium, and light "actually" bends.
@@ -128,9 +88,8 @@ def text_metrics(pairs: Sequence[tuple[Example, str]]) -> dict[str, float]:
     """Leaks, copies and markers of style in (example, completion text) pairs in any order.
 
     - ``completion/leak_phrase_share``: of all completions, those that speak of a rubric, reference
-      or guidance ("according to the rubric", "the reference answer"), or in the words of our
-      templates. Phrases about what the question itself speaks of ("which criteria must be met?")
-      do not count.
+      or guidance ("according to the rubric"), or in the words of our templates. Phrases about what
+      the question itself speaks of do not count.
     - ``completion/copied_reference_share``: of the completions whose example has something to
       copy, those that hold `QUOTED_WORDS` consecutive words of its reference answer or worked
       solution that are not the question's. Letter case, spacing and punctuation aside.
@@ -146,24 +105,20 @@ def text_metrics(pairs: Sequence[tuple[Example, str]]) -> dict[str, float]:
     A leak is what only the teacher saw. Where the completion is a rubric or the reference itself
     (SFT), or where the student's prompt shows the same, the first three do not measure leaks.
 
-    Args:
-        pairs: Examples, told apart by their ids, each with a completion of a model.
-
     Returns:
         Shares in [0, 1] and rates of at least 0. A metric without a denominator is left out, such
         as rates where no completion holds a word.
     """
-    examples = {example.id: example for example, _ in pairs}
-    texts: dict[str, list[str]] = {}
+    completions: dict[str, tuple[Example, list[str]]] = {}
     for example, text in pairs:
-        texts.setdefault(example.id, []).append(text)
+        completions.setdefault(example.id, (example, []))[1].append(text)
     flags: dict[str, list[bool]] = {}
     counts = Counter[str]()
-    for id_, completions in texts.items():
-        times = Counter(completions)
-        if len(completions) > 1:
-            flags.setdefault("duplicate_share", []).extend(times[t] > 1 for t in completions)
-        _count(examples[id_], completions, flags, counts)
+    for example, texts in completions.values():
+        times = Counter(texts)
+        if len(texts) > 1:
+            flags.setdefault("duplicate_share", []).extend(times[text] > 1 for text in texts)
+        _count(example, texts, flags, counts)
     metrics = {name: sum(values) / len(values) for name, values in flags.items()}
     if counts["words"]:
         for name in ("hedges", "checks"):
@@ -176,32 +131,37 @@ def _count(
 ) -> None:
     """Add the completions of one example to the flags and counts."""
     question = _words(example.question)
-    question_line = _line(question)
+    asked = f" {' '.join(question)} "
     criteria = () if example.rubric is None else example.rubric.criteria
     reference = _runs([example.reference_answer or "", example.solution or ""], question)
     rubric = _runs([criterion.text for criterion in criteria], question)
-    hidden = {"copied_reference_share": reference, "copied_rubric_share": rubric}
-    either = reference | rubric
-    leaks = [leak for leak in _LEAKS if not any(noun in question_line for noun in leak[0])]
+    leaks = [leak for leak in _leaks() if not any(noun in asked for noun in leak[0])]
     for text in texts:
         words = _words(text)
-        line = _line(words)
-        copied = {run for run in either.intersection(runs(words)) if _is_prose(run)}
-        for name, source in hidden.items():
+        line = f" {' '.join(words)} "
+        copied = {run for run in (reference | rubric).intersection(runs(words)) if _is_prose(run)}
+        for name, source in (("reference", reference), ("rubric", rubric)):
             if source:
-                flags.setdefault(name, []).append(not copied.isdisjoint(source))
-        flags.setdefault("leak_phrase_share", []).append(
-            any(
-                any(noun in line for noun in nouns) and _pattern(phrases).search(line)
-                for nouns, phrases in leaks
-            )
+                is_copied = not copied.isdisjoint(source)
+                flags.setdefault(f"copied_{name}_share", []).append(is_copied)
+        has_leak = any(
+            any(noun in line for noun in nouns) and _pattern(phrase).search(line)
+            for nouns, phrase in leaks
         )
+        flags.setdefault("leak_phrase_share", []).append(has_leak)
         counts["words"] += len(words)
         counts["hedges"] += len(_pattern(_HEDGES).findall(line))
         counts["checks"] += len(_pattern(_CHECKS).findall(line))
         for word, pattern in _INTERJECTIONS:
             if word in line:
                 counts["checks"] += len(pattern.findall(text.casefold()))
+
+
+@functools.cache
+def _leaks() -> list[tuple[list[str], str]]:
+    """The nouns, a space around each, and the phrase of every row of the table."""
+    rows = [row.partition(": ") for row in _LEAKS.strip().splitlines()]
+    return [([f" {noun} " for noun in nouns.split(", ")], phrase) for nouns, _, phrase in rows]
 
 
 def _runs(texts: Iterable[str], question: Sequence[str]) -> set[tuple[str, ...]]:
@@ -216,22 +176,11 @@ def _is_prose(run: Sequence[str]) -> bool:
 
 
 @functools.cache
-def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
+def _pattern(phrases: str) -> re.Pattern[str]:
     """One space, a phrase, and a space that the next phrase may begin with."""
-    return re.compile(f" (?:{'|'.join(phrases)})(?= )")
+    return re.compile(f" (?:{phrases})(?= )")
 
 
 def _words(text: str) -> list[str]:
     """Letters and digits in a row, in lower case; all signs are gaps."""
-    # On bytes: a regular expression over characters takes twice as long.
-    content = _SIGNS.sub(b" ", text.lower().encode("utf-8", "replace"))
-    return content.translate(_LETTERS).decode().split()
-
-
-# In UTF-8 the signs of Latin 1 but letters, then U+2000 to U+2FFF: dashes, quotes, arrows, sums.
-_SIGNS = re.compile(rb"\xc2.|\xc3[\x97\xb7]|\xe2..", re.DOTALL)
-_LETTERS = bytes(c if c > 127 or chr(c).isalnum() else 32 for c in range(256))
-
-
-def _line(words: Sequence[str]) -> str:
-    return f" {' '.join(words)} "
+    return re.findall(r"[^\W_]+", text.lower())

@@ -7,8 +7,7 @@ from typing import Protocol, runtime_checkable
 from rcsd import config
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
-from rcsd.graders.base import Judge, judge_metrics, require_rubric
-from rcsd.graders.build import build_judge
+from rcsd.graders.base import Judge, build_judge, require_rubric
 from rcsd.types import Completion, Example
 
 
@@ -35,53 +34,36 @@ class AnswerReward:
     """
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
-        """Scores; see the class.
-
-        Raises:
-            DataError: If an example has no reference answer.
-        """
-        return [_answer_score(example, completion) for example, completion in answers]
-
-
-def _answer_score(example: Example, completion: Completion) -> float:
-    if example.reference_answer is None:
-        raise DataError(
-            f"example {example.id!r} has none, but it is rewarded for it", field="reference_answer"
-        )
-    verdict = grade_example(example, completion.text, completion.finished).verdict
-    return math.nan if verdict is None else float(verdict)
+        """Scores; an example without a reference answer is a DataError."""
+        scores = []
+        for example, completion in answers:
+            if example.reference_answer is None:
+                raise DataError(
+                    f"example {example.id!r} has none, but it is rewarded for it",
+                    field="reference_answer",
+                )
+            verdict = grade_example(example, completion.text, completion.finished).verdict
+            scores.append(math.nan if verdict is None else float(verdict))
+        return scores
 
 
 class RubricReward:
-    """Rubric score by a judge; NaN where a verdict is missing.
-
-    Args:
-        judge: Checks in code, or any other judge.
-    """
+    """Rubric score by a judge; NaN where a verdict is missing."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
-        """Scores; see the class.
-
-        Raises:
-            DataError: If an example has no rubric.
-            RunError: If the judge's budget is spent.
-        """
+        """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
         texts = [(example, completion.text) for example, completion in answers]
         judgements = self.judge.judgements(texts)
         if any("budget" in judgement.reasons for judgement in judgements):
             raise RunError(
                 "the judge of the reward 'rubric' has spent its budget, so completions go without "
-                "a reward; raise judge.max_calls or judge.max_cost and resume from the newest "
-                "checkpoint: replies so far are in the cache"
+                "a reward; raise judge.max_calls and resume from the newest checkpoint: replies so "
+                "far are in the cache"
             )
         return [judgement.score for judgement in judgements]
-
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the judge since it was made; of most judges none."""
-        return judge_metrics(self.judge)
 
 
 def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]) -> list[Reward]:
@@ -102,21 +84,15 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
             for example in examples:
                 require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):
-            why = {
-                "rubric": "every rubric has a criterion without a check",
-                "answer": "no reference answer is a number",
-            }[section.type]
+            why = "every rubric has a criterion without a check"
+            if section.type == "answer":
+                why = "no reference answer is a number"
             raise DataError(f"the reward '{section.type}' cannot tell a wrong completion: {why}")
     return rewards
 
 
 def weighted_sums(weights: Sequence[float], scores: Sequence[Sequence[float]]) -> list[float]:
-    """``sum_i w_i s_i`` of each completion; NaN where any of its scores is.
-
-    Args:
-        weights: One for each reward.
-        scores: For each reward one score for each completion.
-    """
+    """``sum_i w_i s_i`` of each completion, i a reward; NaN where any of its scores is."""
     return [
         sum(weight * score for weight, score in zip(weights, column, strict=True))
         for column in zip(*scores, strict=True)

@@ -10,8 +10,7 @@ from torch import nn
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts, build_decoding
 from rcsd.distributed import Ranks
-from rcsd.engines.base import PolicyEngine, TopKScorer
-from rcsd.errors import ConfigError
+from rcsd.engines.base import PolicyEngine
 from rcsd.methods.base import Method
 from rcsd.methods.distill import Distill, check_support
 from rcsd.methods.on_policy import Objective, OnPolicy
@@ -38,7 +37,6 @@ class MethodParts:
     Args:
         examples: Training examples; rewards and judges are tried on them.
         max_tokens_per_microbatch: Budget of one forward pass.
-        top_k_scorer: The engine, where it can score in the teacher's place.
     """
 
     examples: Sequence[Example]
@@ -48,7 +46,6 @@ class MethodParts:
     engine: PolicyEngine
     max_tokens_per_microbatch: AdaptiveLimit
     ranks: Ranks = Ranks()  # noqa: RUF009 (one process alone)
-    top_k_scorer: TopKScorer | None = None
 
 
 def build_methods(settings: config.Config, parts: MethodParts) -> MethodAt:
@@ -125,15 +122,5 @@ class _Builder:
         return Grpo(section, self.worker, self.parts.teacher, rewards)
 
     def _distill(self, section: config.Distill) -> Distill:
-        parts, teacher = self.parts, self.settings.teacher
-        check_support(section, parts.policy)
-        if not isinstance(teacher, config.FrozenTeacher) or teacher.scored_by == "trainer":
-            return Distill(section, self.worker, parts.teacher)
-        if not parts.policy.has_adapters:
-            raise ConfigError(
-                "teacher.scored_by: engine scores by the engine's base, which full fine-tuning "
-                "replaces; take model.training {type: lora}, or scored_by: trainer"
-            )
-        if parts.top_k_scorer is None:
-            raise ConfigError("teacher.scored_by: engine needs engine vllm or vllm_server")
-        return Distill(section, self.worker, parts.teacher, parts.top_k_scorer)
+        check_support(section, self.parts.policy)
+        return Distill(section, self.worker, self.parts.teacher)

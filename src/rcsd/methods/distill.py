@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd import config
-from rcsd.engines.base import TopKScorer
 from rcsd.errors import ConfigError
 from rcsd.methods.losses import (
     clip_entries,
@@ -62,11 +61,11 @@ class TeacherTargets:
 
     Args:
         distribution: As much of it as the loss needs: its support, the sampled tokens, or all.
-        monitored: All of it at the monitored positions; None where an engine scores.
+        monitored: All of it at the monitored positions.
     """
 
     distribution: TeacherTopK | TeacherLogprobs | Predictions
-    monitored: Predictions | None
+    monitored: Predictions
 
 
 @dataclass(eq=False)
@@ -84,16 +83,11 @@ class Distill:
     2. The mean is over all tokens of the step, not a mean of micro-batch means.
     3. The end token is learned even where it is the pad token.
     4. The teacher sees the rubric alone, as the paper's text says, unless the views say otherwise.
-
-    Args:
-        scorer: An engine that gives the teacher's likeliest tokens in place of the model, by the
-            same weights; None: the model does.
     """
 
     section: config.Distill
     worker: RolloutWorker
     teacher: Teacher
-    scorer: TopKScorer | None = None
     name = "distill"
     has_teacher = True
 
@@ -108,21 +102,9 @@ class Distill:
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> TeacherTargets:
         """The teacher's distributions, reduced to its top k unless the student chooses."""
         prompts = [rollout.teacher_ids for rollout in microbatch]
-        if self.scorer is None:
-            with self.teacher.weights(), evaluating(self.worker.scorer):
-                teacher, target_T = self.worker.predictions(prompts, microbatch)
-                return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
-        # An engine's log-probabilities differ from logits by a constant at each position, which a
-        # softmax over k of them does not see: so they are exact at any temperature of the loss.
-        support = self.section.support
-        assert support.type == "teacher_top_k"  # see `rcsd.config.rules`
-        completions = [rollout.completion.token_ids for rollout in microbatch]
-        places = [p for row in self.scorer.top_k(prompts, completions, support.k) for p in row]
-        device = self.worker.policy.device
-        ids_TK = torch.tensor([ids for ids, _ in places], device=device)
-        log_p_TK = torch.tensor([log_p for _, log_p in places], device=device)
-        log_p_TK = renormalised_from_logits(log_p_TK / self.section.temperature)
-        return TeacherTargets(TeacherTopK(log_p_TK, ids_TK), None)
+        with self.teacher.weights(), evaluating(self.worker.scorer):
+            teacher, target_T = self.worker.predictions(prompts, microbatch)
+            return TeacherTargets(self._reduced(teacher, target_T), teacher[positions.index_W])
 
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
@@ -179,18 +161,13 @@ class Distill:
 
     def _monitor(self, targets: TeacherTargets, forward: StudentForward) -> Shown:
         """Overlap of the likeliest tokens of teacher and student at the monitored positions."""
-        positions, monitored = forward.positions, targets.monitored
+        positions = forward.positions
         student = forward.predictions[positions.index_W]
-        if monitored is not None:
-            share_W, end_W = student.mapped(self._overlap_and_end, monitored)
-            return {
-                "teacher/top_k_overlap_share": positions.spread(share_W),
-                "teacher/end_probability_mean": positions.spread(end_W),
-            }
-        assert isinstance(targets.distribution, TeacherTopK)
-        ids_WM = targets.distribution.ids_TK[positions.index_W, :OVERLAP_K]
-        share_W = student.mapped(lambda logits_WV, ids: overlap(ids, logits_WV), ids_WM)
-        return {"teacher/top_k_overlap_share": positions.spread(share_W)}
+        share_W, end_W = student.mapped(self._overlap_and_end, targets.monitored)
+        return {
+            "teacher/top_k_overlap_share": positions.spread(share_W),
+            "teacher/end_probability_mean": positions.spread(end_W),
+        }
 
     def _on_support(
         self,

@@ -150,7 +150,7 @@ class Grpo:
             with ranks.interrupts.interruptible():
                 scores = [reward.scores(local_answers) for reward in self.rewards]
             judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
-            return scores, [reward.metrics() for reward in judged]
+            return scores, [reward.judge.metrics() for reward in judged]
 
         shares = ranks.all_gather_results(score)
         columns = zip(*(scores for scores, _ in shares), strict=True)

@@ -3,7 +3,9 @@
 Axes: T completion tokens of all rows.
 """
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,4 +103,23 @@ def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
     """The limit that a run's engine section sets."""
     stale = getattr(engine, "stale", None)
     cap = stale.cap if isinstance(stale, config.WeightStale) else None
-    return Freshness(config.max_lag_steps(engine, overlap), cap)
+    limit = getattr(engine, "max_lag_steps", None)
+    return Freshness(int(overlap) if limit is None else limit, cap)
+
+
+def warn_of_drift(engine: config.AnyEngine, metrics: Mapping[str, float]) -> None:
+    """Warn if engine and trainer differ on completions of a step that do not lag.
+
+    Args:
+        engine: What sampled.
+        metrics: Of the step.
+    """
+    gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
+    allowed = getattr(engine, "max_gap_nats", math.inf)
+    if gap > allowed and metrics.get("completion/lag_steps_max", 0.0) == 0:
+        warnings.warn(
+            f"engine and trainer differ by {gap:.3g} nats a sampled token, and engine.max_gap_nats "
+            f"allows {allowed:.3g}: completions come from another policy than the one that learns",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,10 +1,8 @@
 """Matrix products of linear layers by oneDNN, where PyTorch's choice is slow.
 
 PyTorch multiplies float32 matrices on x86 processors by MKL, which takes its fastest kernels on
-Intel's processors alone. oneDNN, which PyTorch ships too, has no such preference: on AMD's it needs
-half the time (`benchmarks/linear.py`). Both sum in float32, in another order.
-
-Axes: I features in, O features out.
+Intel's alone; on AMD's oneDNN needs half the time (`benchmarks/linear.py`). Both sum in float32, in
+another order. Axes: I features in, O features out.
 """
 
 import functools
@@ -21,11 +19,7 @@ _choice: Literal["auto", "onednn", "torch"] = "auto"
 
 
 def set_linear_backend(choice: Literal["auto", "onednn", "torch"]) -> None:
-    """Set the library of this process's products, as ``torch.backends`` does: `model.linear`.
-
-    Args:
-        choice: ``auto`` takes oneDNN on AMD's processors.
-    """
+    """Set the library of this process's products: `model.linear`."""
     global _choice
     _choice = choice
 
@@ -63,9 +57,8 @@ def linear(
     fast = fast and not torch.is_autocast_enabled("cpu")
     if not fast or not input.dtype == weight.dtype == torch.float32:
         return nn.functional.linear(input, weight, bias)
-    if torch.is_grad_enabled():
-        return _OneDnnLinear.apply(input, weight, bias)
-    return _product(input, weight, bias)
+    product = _OneDnnLinear.apply if torch.is_grad_enabled() else _product
+    return product(input, weight, bias)
 
 
 class FastLinear(nn.Linear):

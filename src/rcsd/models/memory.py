@@ -1,7 +1,9 @@
 """Memory that may run out: limits that shrink, micro-batches that fit, what is held and free."""
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,56 +22,48 @@ from rcsd.types import Rollout
 Result = TypeVar("Result")
 
 
+@dataclass
 class AdaptiveLimit:
     """A size that is lowered where memory runs out, and never raised again.
 
-    All who go by it share the object; a checkpoint keeps its value.
-
-    Args:
-        value: The size, at least 1.
-        name: Name of its metric.
-        failures_name: Name of the metric that counts how often memory ran out.
+    All who go by it share the object; a checkpoint keeps its value. The names are of metrics.
     """
 
-    def __init__(self, value: int, name: str, failures_name: str) -> None:
-        self.value, self.name, self._failures_name = value, name, failures_name
-        self._num_failures = 0
+    value: int
+    name: str
+    failures_name: str
+    num_failures: int = 0
 
     def lower(self, value: int) -> None:
         """Count a failure, and go on with a smaller size."""
         self.value = value
-        self._num_failures += 1
+        self.num_failures += 1
 
     def follow(self, other: "AdaptiveLimit") -> None:
         """Take over the value and the failures of a limit of the same kind, which forgets them."""
         self.value = min(self.value, other.value)
-        self._num_failures += other._num_failures
-        other._num_failures = 0
+        self.num_failures += other.num_failures
+        other.num_failures = 0
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """The size and the failures since the last call; empty without failures.
-
-        Args:
-            ranks: Each has such a limit: the smallest size, and all failures.
-        """
-        failures, self._num_failures = self._num_failures, 0
+        """Smallest size and all failures of the ranks since the last call; empty without any."""
+        failures, self.num_failures = self.num_failures, 0
         values, counts = zip(*ranks.all_gather((self.value, failures)), strict=True)
         if sum(counts) == 0:
             return {}
-        return {self.name: float(min(values)), self._failures_name: float(sum(counts))}
+        return {self.name: float(min(values)), self.failures_name: float(sum(counts))}
 
 
 def microbatch_limit(max_tokens_per_microbatch: int) -> AdaptiveLimit:
     """Tokens of one forward and backward pass."""
-    return AdaptiveLimit(
-        max_tokens_per_microbatch, "memory/max_tokens_per_microbatch", "memory/out_of_memory_count"
-    )
+    names = "memory/max_tokens_per_microbatch", "memory/out_of_memory_count"
+    return AdaptiveLimit(max_tokens_per_microbatch, *names)
 
 
 def batch_limit(batch_size: int) -> AdaptiveLimit:
     """Prompts that are generated together."""
-    name = "memory/sampling_batch_size"
-    return AdaptiveLimit(batch_size, name, "memory/sampling_out_of_memory_count")
+    names = "memory/sampling_batch_size", "memory/sampling_out_of_memory_count"
+    return AdaptiveLimit(batch_size, *names)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -93,16 +87,11 @@ def in_lockstep(
 ) -> list[Result]:
     """Results of visiting each micro-batch, where every pass takes all processes (FSDP2).
 
-    Processes with fewer microbatches visit the filler in their place, which does not count.
-
-    Args:
-        microbatches: Of this process.
-        filler: A microbatch, as small as there is.
-        ranks: The processes.
-        visit: Told whether the microbatch counts.
+    Processes with fewer micro-batches visit the filler instead, as small as there is; ``visit`` is
+    given False for it, and it does not count.
 
     Raises:
-        RunError: If memory runs out: no process can learn a microbatch anew without the others.
+        RunError: If memory runs out: no process can learn a micro-batch anew without the others.
     """
     try:
         results = [
@@ -128,54 +117,43 @@ def in_microbatches(
 ) -> list[Result]:
     """Results of visiting each micro-batch; all again in smaller ones if memory runs out.
 
-    The limit is halved until there is no microbatch like the one that failed.
-
-    Args:
-        split: Divides what is visited into micro-batches of at most so many tokens.
-        max_tokens_per_microbatch: The limit.
-        visit: Forward, and backward where something is learned.
-        begin: Called before each try, undoes what a failed one has left behind.
+    The limit is halved until there is no micro-batch like the one that failed. ``split`` divides
+    into micro-batches of at most so many tokens; ``begin`` is called before each try, and undoes
+    what a failed one has left behind.
 
     Raises:
-        RunError: If memory runs out in a microbatch that cannot be divided any further.
+        RunError: If memory runs out in a micro-batch that cannot be divided any further.
     """
     while True:
         begin()
-        results, failed = _tried(split(max_tokens_per_microbatch.value), visit)
+        results: list[Result] = []
+        failed: list[Rollout] | None = None
+        for microbatch in split(max_tokens_per_microbatch.value):
+            try:
+                results.append(visit(microbatch))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = microbatch
+                break
         if failed is None:
             return results
+        results.clear()
         free_memory()
         if failed in split(1):
-            raise _too_large(failed[0])
+            rollout = failed[0]
+            raise RunError(
+                "out of memory on a single completion, which no smaller max_tokens_per_microbatch "
+                f"divides: example {rollout.example.id!r}, {len(rollout.completion.token_ids)} "
+                f"tokens after a prompt of {len(rollout.student_ids)} for the student and "
+                f"{len(rollout.teacher_ids)} for the teacher. Lower sampling.max_tokens or "
+                "sampling.max_prompt_tokens, or set model.activation_checkpointing: true, or with "
+                "LoRA model.dtype: bfloat16"
+            )
         smaller = max_tokens_per_microbatch.value
         while failed in split(smaller):
             smaller //= 2
         max_tokens_per_microbatch.lower(smaller)
-
-
-def _tried(
-    microbatches: Sequence[list[Rollout]], visit: Callable[[list[Rollout]], Result]
-) -> tuple[list[Result], list[Rollout] | None]:
-    """Results of the visits, and the micro-batch that ran out of memory, if any."""
-    results: list[Result] = []
-    for microbatch in microbatches:
-        try:
-            results.append(visit(microbatch))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return [], microbatch
-    return results, None
-
-
-def _too_large(rollout: Rollout) -> RunError:
-    return RunError(
-        "out of memory on a single completion, which no smaller max_tokens_per_microbatch divides: "
-        f"example {rollout.example.id!r}, {len(rollout.completion.token_ids)} tokens after a "
-        f"prompt of {len(rollout.student_ids)} for the student and {len(rollout.teacher_ids)} for "
-        "the teacher. Lower sampling.max_tokens or sampling.max_prompt_tokens, or set "
-        "model.activation_checkpointing: true, or with LoRA model.dtype: bfloat16"
-    )
 
 
 def random_state(device: torch.device) -> Callable[[], None]:
@@ -194,8 +172,7 @@ def random_state(device: torch.device) -> Callable[[], None]:
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Bytes that tensors made by the work hold at most at a time.
 
-    On a GPU the allocator's own count. Elsewhere each operation's outcomes are followed until they
-    are gone, which leaves out what an operation needs inside itself.
+    On a GPU the allocator's count; elsewhere without what an operation needs inside itself.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -227,64 +204,30 @@ class TensorBytes(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         for storage in _storages(made):
             if storage not in self._seen:
-                self._seen[storage] = _Counted(self, storage.nbytes())
+                self._seen[storage] = True
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
         return made
 
-    def add(self, num_bytes: int) -> None:
-        """Tensors were made, or are gone."""
+    def _add(self, num_bytes: int) -> None:
         self.now += num_bytes
         self.peak = max(self.peak, self.now)
 
 
-class _Counted:
-    """A storage's bytes, counted as long as this object lives."""
-
-    def __init__(self, held: TensorBytes, num_bytes: int) -> None:
-        self._held, self._num_bytes = held, num_bytes
-        held.add(num_bytes)
-
-    def __del__(self) -> None:
-        self._held.add(-self._num_bytes)
-
-
 def _storages(values: object) -> Iterator[torch.UntypedStorage]:
-    for value in tree_iter(values):
-        if isinstance(value, Tensor):
-            yield value.untyped_storage()
+    return (value.untyped_storage() for value in tree_iter(values) if isinstance(value, Tensor))
 
 
 def free_bytes(device: torch.device) -> float:
-    """Bytes that tensors on a device may still take."""
+    """Bytes that tensors on a device may still take, within a container's own limit (cgroup v2)."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = float(psutil.virtual_memory().available)
-    group = Path("/proc/self/cgroup")
-    for line in group.read_text().splitlines() if group.is_file() else ():
-        if line.startswith("0::/"):
-            free = min(free, cgroup_free_bytes(Path("/sys/fs/cgroup"), line.removeprefix("0::/")))
-    return free
-
-
-def cgroup_free_bytes(root: Path, group: str) -> float:
-    """Bytes that a control group and those around it (cgroup v2) leave free; infinite: no limit.
-
-    Pages of files that were read are given back when memory is short, so they count as free.
-
-    Args:
-        root: Where the groups are mounted.
-        group: The group's path below it.
-    """
-    free = float("inf")
-    for folder in (root / group, *(root / group).parents):
-        if not folder.is_relative_to(root):
-            break
-        # A file is missing at the root, and where the group is mounted elsewhere.
-        with contextlib.suppress(OSError):
-            limit = (folder / "memory.max").read_text().strip()
-            used = int((folder / "memory.current").read_text())
-            stat = (folder / "memory.stat").read_text().split()
-            pages = int(stat[stat.index("inactive_file") + 1])
-            if limit != "max":
-                free = min(free, int(limit) - used + pages)
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no such files, or the limit is "max"
+        used = int((group / "memory.current").read_text())
+        stat = (group / "memory.stat").read_text().split()
+        used -= int(stat[stat.index("inactive_file") + 1])  # pages of files are given back
+        free = min(free, int((group / "memory.max").read_text()) - used)
     return max(0.0, free)

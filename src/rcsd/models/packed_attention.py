@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -27,12 +27,7 @@ PACKED = "rcsd_packed"
 
 @dataclass(frozen=True)
 class Branch:
-    """A prompt and what follows it, as places in a row.
-
-    Args:
-        prompt: First token and end of the prompt.
-        completions: The same of each completion; each sees the prompt and itself.
-    """
+    """A prompt and its completions: first token and end of each in a row."""
 
     prompt: tuple[int, int]
     completions: tuple[tuple[int, int], ...]
@@ -55,14 +50,8 @@ def packed_attention(
 
         softmax(q [k_prompt; k_own]^T scale) [v_prompt; v_own]
 
-    Args:
-        module: The model's attention.
-        query: Of all tokens.
-        key: Likewise, with as many heads or fewer.
-        value: Likewise.
-        attention_mask: For transformers' sdpa alone.
-        layout: Where branches stand; None: the row is not packed, and transformers' sdpa attends.
-        **options: ``dropout``, ``scaling`` and ``sliding_window`` of transformers.
+    Keys and values may have fewer heads. Without a layout the row is not packed, and transformers'
+    sdpa attends; ``options`` are its ``dropout``, ``scaling`` and ``sliding_window``.
     """
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -102,19 +91,13 @@ def _causal(
         # Not a mask of numbers: the fused kernels of GPUs take none.
         mask = causal_lower_right(num_queries, num_keys)
     else:
-        mask = _seen(num_queries, num_keys, window, query.device)
+        # The keys that each of the last tokens sees.
+        offset = num_keys - num_queries
+        seen = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device).tril(offset)
+        mask = seen if window is None else seen.triu(offset - window + 1)
     return nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, **options
     )
-
-
-def _seen(
-    num_queries: int, num_keys: int, window: int | None, device: torch.device
-) -> Bool[Tensor, "Q S"]:
-    """Mask of the keys that each of the last tokens sees."""
-    offset = num_keys - num_queries
-    seen = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(offset)
-    return seen if window is None else seen.triu(offset - window + 1)
 
 
 AttentionInterface.register(PACKED, packed_attention)

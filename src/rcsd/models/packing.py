@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rcsd.models.packed_attention import Branch, Layout
 from rcsd.types import Rollout
@@ -21,38 +22,25 @@ from rcsd.types import Rollout
 class Packed:
     """Prompts with completions in one row, each prompt once, and where the completions stand.
 
-    Args:
-        ids_1L: Token ids. A completion's last token predicts nothing, and is left out.
-        position_1L: The place of each token in its own sequence.
-        before_T: The place in the row whose logits predict each completion token.
-        target_T: The token itself.
-        layout: Where prompts and completions stand.
+    A completion's last token predicts nothing, and is not among the ids.
     """
 
     ids_1L: Int[Tensor, "1 L"]
-    position_1L: Int[Tensor, "1 L"]
-    before_T: Int[Tensor, " T"]
-    target_T: Int[Tensor, " T"]
+    position_1L: Int[Tensor, "1 L"]  # of each token in its own sequence
+    before_T: Int[Tensor, " T"]  # place in the row whose logits predict each completion token
+    target_T: Int[Tensor, " T"]  # the token itself
     layout: Layout
 
 
 @dataclass(frozen=True)
 class Padded:
-    """Prompts with completions, padded on the right, and where the completions stand.
-
-    Args:
-        ids_BL: Token ids.
-        mask_BL: 1 on tokens, 0 on padding.
-        row_T: The row of each completion token.
-        before_T: The position before it, whose logits predict it.
-        target_T: The token itself.
-    """
+    """Prompts with completions, padded on the right, and where the completions stand."""
 
     ids_BL: Int[Tensor, "B L"]
-    mask_BL: Int[Tensor, "B L"]
-    row_T: Int[Tensor, " T"]
-    before_T: Int[Tensor, " T"]
-    target_T: Int[Tensor, " T"]
+    mask_BL: Int[Tensor, "B L"]  # 1 on tokens, 0 on padding
+    row_T: Int[Tensor, " T"]  # row of each completion token
+    before_T: Int[Tensor, " T"]  # position before it, whose logits predict it
+    target_T: Int[Tensor, " T"]  # the token itself
 
 
 def packed(
@@ -62,10 +50,7 @@ def packed(
 ) -> Packed:
     """Prompts followed by their completions, in one row; completions of one prompt share it.
 
-    Args:
-        prompts: Token ids, none of them empty: the first completion token needs a predecessor.
-        completions: Token ids, one sequence for each prompt, none of them empty.
-        device: Where the tensors go.
+    No prompt may be empty, since the first completion token needs a predecessor, nor a completion.
     """
     of_prompt: dict[tuple[int, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
@@ -104,50 +89,40 @@ def padded(
 ) -> Padded:
     """Prompts followed by their completions, padded on the right to the longest.
 
-    The slow sibling of `packed`.
-
-    Args:
-        prompts: Token ids, none of them empty: the first completion token needs a predecessor.
-        completions: Token ids, one sequence for each prompt.
-        pad_id: Fills the padding; its value has no influence.
-        device: Where the tensors go.
+    The slow sibling of `packed`. No prompt may be empty; the value of the padding has no influence.
     """
     rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-    starts = [len(prompt) for prompt in prompts]
     ids_BL, mask_BL = right_padded(rows, pad_id, device)
     row_T = [row for row, c in enumerate(completions) for _ in c]
-    before_T = [
-        start - 1 + offset
-        for start, c in zip(starts, completions, strict=True)
-        for offset in range(len(c))
-    ]
-    return Padded(
-        ids_BL,
-        mask_BL,
-        torch.tensor(row_T, dtype=torch.long, device=device),
-        torch.tensor(before_T, dtype=torch.long, device=device),
-        torch.tensor([t for c in completions for t in c], dtype=torch.long, device=device),
-    )
+    pairs = zip(prompts, completions, strict=True)
+    before_T = [len(p) - 1 + offset for p, c in pairs for offset in range(len(c))]
+    target_T = [token for c in completions for token in c]
+    columns = (row_T, before_T, target_T)
+    tensors = (torch.tensor(column, dtype=torch.long, device=device) for column in columns)
+    return Padded(ids_BL, mask_BL, *tensors)
 
 
 def right_padded(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
     """Rows padded on the right, for scoring, and the mask of their tokens."""
-    longest = max(map(len, rows))
-    ids = [[*row, *[pad_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    return _padded(rows, pad_id, "right", device)
 
 
 def left_padded(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
     """Rows padded on the left, for generation, and the mask of their tokens."""
-    longest = max(map(len, rows))
-    ids = [[*[pad_id] * (longest - len(row)), *row] for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    return _padded(rows, pad_id, "left", device)
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], pad_id: int, side: str, device: torch.device | str
+) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    ids_BL = pad_sequence(ids, True, pad_id, side)
+    mask_BL = pad_sequence([torch.ones_like(row) for row in ids], True, 0, side)
+    return ids_BL.to(device), mask_BL.to(device)
 
 
 def positions(mask_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
@@ -156,12 +131,7 @@ def positions(mask_BL: Int[Tensor, "B L"]) -> Int[Tensor, "B L"]:
 
 
 def last_columns(num_B: Int[Tensor, " B"], num_columns: int) -> Int[Tensor, "B L"]:
-    """Mask of rows that all end in the last column, whatever stands before their first token.
-
-    Args:
-        num_B: Tokens of each row, ``num_columns`` at most.
-        num_columns: L.
-    """
+    """Mask of rows that all end in the last column, whatever stands before their first token."""
     column_L = torch.arange(num_columns, device=num_B.device)
     return (column_L >= num_columns - num_B[:, None]).long()
 
@@ -172,36 +142,27 @@ def split_microbatches(
     """Micro-batches, each within a budget of tokens of the teacher's and the student's rows.
 
     A rollout that is larger by itself makes a micro-batch of its own: nothing is dropped. The
-    partition changes memory and speed, never the gradient.
-
-    Args:
-        rollouts: Those of one prompt stand together.
-        max_tokens_per_microbatch: The budget.
-        packs: Whether rows are packed. Then a prompt counts once for all of its completions, and
-            the order stays; else padding counts, and rollouts of like length go together.
+    partition changes memory and speed, never the gradient. In packed rows a prompt counts once for
+    all of its completions, which stand together, and the order stays; else padding counts, and
+    rollouts of like length go together.
     """
     if not packs:
-        return _padded_microbatches(rollouts, max_tokens_per_microbatch)
+        rollouts = sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout)))
     divided: list[list[Rollout]] = []
-    num_tokens = 0
     for rollout in rollouts:
-        before = divided[-1][-1] if divided else None
-        num_tokens += _packed_tokens(before, rollout)
-        if divided and num_tokens <= max_tokens_per_microbatch:
+        if divided and (
+            microbatch_tokens([*divided[-1], rollout], packs) <= max_tokens_per_microbatch
+        ):
             divided[-1].append(rollout)
         else:
             divided.append([rollout])
-            num_tokens = _packed_tokens(None, rollout)
     return divided
 
 
 def share(rollouts: Sequence[Rollout], rank: int, world_size: int) -> list[Rollout]:
     """Consecutive rollouts of one process, so that all have about as many tokens to pass over.
 
-    Args:
-        rollouts: Of the whole step; those of one prompt stand together.
-        rank: Of the process.
-        world_size: How many there are; with fewer rollouts some get none.
+    With fewer rollouts than processes some get none; those of one prompt stand together.
     """
     ends = list(accumulate(_packed_tokens(None, rollout) for rollout in rollouts))
     middles = [end - _packed_tokens(None, r) / 2 for end, r in zip(ends, rollouts, strict=True)]
@@ -235,21 +196,6 @@ def _packed_tokens(before: Rollout | None, rollout: Rollout) -> int:
     return num_tokens + sum(map(len, prompts))
 
 
-def _padded_microbatches(
-    rollouts: Iterable[Rollout], max_tokens_per_microbatch: int
-) -> list[list[Rollout]]:
-    divided: list[list[Rollout]] = []
-    for rollout in sorted(rollouts, key=lambda rollout: sum(_row_lengths(rollout))):
-        if (
-            divided
-            and microbatch_tokens([*divided[-1], rollout], packs=False) <= max_tokens_per_microbatch
-        ):
-            divided[-1].append(rollout)
-        else:
-            divided.append([rollout])
-    return divided
-
-
 def _row_lengths(rollout: Rollout) -> tuple[int, int]:
     num_completion = len(rollout.completion.token_ids)
     return len(rollout.student_ids) + num_completion, len(rollout.teacher_ids) + num_completion
@@ -259,9 +205,7 @@ def through_end(
     generated_BL: Int[Tensor, "B L"], end_ids: Sequence[int]
 ) -> list[tuple[tuple[int, ...], bool]]:
     """Each row up to its first end token, included, and whether it has one."""
-    is_end_BL: Bool[Tensor, "B L"] = torch.isin(
-        generated_BL, torch.tensor(list(end_ids), device=generated_BL.device)
-    )
+    is_end_BL = torch.isin(generated_BL, torch.tensor(list(end_ids), device=generated_BL.device))
     rows = []
     for ids, is_end in zip(generated_BL.tolist(), is_end_BL.tolist(), strict=True):
         finished = True in is_end

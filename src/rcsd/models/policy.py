@@ -26,26 +26,18 @@ from rcsd.models.scorer import causal_lm, enable_packing
 class Policy:
     """A model that is trained, and what goes with it.
 
-    Args:
-        model: A causal language model of transformers, with adapters around it for LoRA.
-        tokenizer: Of transformers, with a chat template.
-        end_ids: Tokens that end a completion.
-        turn_end_id: The one with which the chat template ends an assistant's turn.
-        pad_id: Fills padding; may be an end token.
-        generation_config: The model's own, for saving; the model in memory has a bare one, since
-            penalties and the like would make samples that are not the policy's.
-        packs: Whether the model takes packed rows (`rcsd.models.packed_attention`).
-        trained: Names of the parameters that are trained, also while adapters are switched off.
+    The model in memory has a bare generation config, since penalties and the like would make
+    samples that are not the policy's; its own is kept here, for saving.
     """
 
-    model: Any
-    tokenizer: Any
-    end_ids: tuple[int, ...]
-    turn_end_id: int
-    pad_id: int
+    model: Any  # a causal language model of transformers, with adapters around it for LoRA
+    tokenizer: Any  # of transformers, with a chat template
+    end_ids: tuple[int, ...]  # tokens that end a completion
+    turn_end_id: int  # the one with which the chat template ends an assistant's turn
+    pad_id: int  # may be an end token
     generation_config: GenerationConfig
-    packs: bool
-    trained: frozenset[str]
+    packs: bool  # whether the model takes packed rows (`rcsd.models.packed_attention`)
+    trained: frozenset[str]  # names of the trained parameters, also with adapters switched off
 
     @property
     def max_positions(self) -> int | None:
@@ -92,10 +84,6 @@ def weights_fingerprint(model: nn.Module) -> str:
 def load_policy(section: config.Model, device: torch.device | None = None) -> Policy:
     """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
 
-    Args:
-        section: The model.
-        device: Where its weights go; None is this process's device.
-
     Raises:
         ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
     """
@@ -140,11 +128,7 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def load_tokenizer(section: config.Model, path: str) -> Any:
-    """The tokenizer of a model, with the chat template that the section asks for.
-
-    Args:
-        section: The model.
-        path: Where it lies, or its hub id.
+    """The tokenizer at a path or hub id, with the chat template that the section asks for.
 
     Raises:
         ModelError: If it cannot be loaded.
@@ -174,54 +158,41 @@ def build_policy(
 ) -> Policy:
     """Policy from a model and a tokenizer in memory; the model is put into training mode.
 
-    Args:
-        model: Of transformers.
-        tokenizer: Likewise.
-        training: What is trained.
-        revision: Of the model on the hub, which adapters record.
-        packing: Whether rows are packed if the model takes packed rows.
+    Adapters record the revision. Rows are packed if the model takes packed rows.
 
     Raises:
         ModelError: If the tokenizer has no chat template, or no token ends a turn.
     """
+    eos_id = tokenizer.eos_token_id
     turn_end = turn_end_id(tokenizer)
-    turn_end = tokenizer.eos_token_id if turn_end is None else turn_end
-    generation_config, model.generation_config = model.generation_config, GenerationConfig()
-    eos_ids = (
-        generation_config.eos_token_id
-        if isinstance(generation_config.eos_token_id, list)
-        else [generation_config.eos_token_id]
-    )
-    end_ids = {turn_end, tokenizer.eos_token_id, *eos_ids} - {None}
+    turn_end = eos_id if turn_end is None else turn_end
     if turn_end is None:
         raise ModelError("neither the chat template nor the tokenizer name an end token")
-    pad_id = tokenizer.pad_token_id
+    generation_config, model.generation_config = model.generation_config, GenerationConfig()
+    eos_ids = generation_config.eos_token_id
+    eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    pad_id = turn_end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     packs = packing and enable_packing(model)
     if training.type == "lora":
         model = adapted(model, training, revision)
     use_fast_linear(model)
     model.train()
-    pad_id = turn_end if pad_id is None else pad_id
-    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
     return Policy(
         model,
         tokenizer,
-        tuple(sorted(end_ids)),
+        tuple(sorted({turn_end, eos_id, *eos_ids} - {None})),
         turn_end,
         pad_id,
         generation_config,
         packs,
-        trained,
+        frozenset(name for name, p in model.named_parameters() if p.requires_grad),
     )
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
     """The model with fresh adapters, which begin as if they were not there.
 
-    Args:
-        model: Of transformers; its layers are replaced in place.
-        training: Rank, scale, dropout and which layers.
-        revision: Of the model on the hub, which adapters record.
+    The model's layers are replaced in place; adapters record the revision.
 
     Raises:
         ModelError: If no layer is called so.
@@ -242,9 +213,7 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
 def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> None:
     """Make backward passes compute each layer's activations anew; in training mode alone.
 
-    Args:
-        policy: Its model is changed.
-        preserve_rng_state: Whether dropout draws the same numbers again.
+    ``preserve_rng_state``: dropout draws the same numbers again.
 
     Raises:
         ModelError: If the model's code does not offer it.

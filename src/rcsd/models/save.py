@@ -20,13 +20,9 @@ from rcsd.runs import RunFolder
 def save_model(
     policy: Policy, folder: Path, card: str, weights: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card.
+    """Write weights (safetensors; the adapter alone for LoRA), tokenizer and model card (Markdown).
 
-    Args:
-        policy: What is saved.
-        folder: Where.
-        card: Markdown.
-        weights: Those that were gathered, where the model has shares of them alone.
+    ``weights`` are those that were gathered, where the model has shares of them alone.
     """
     causal = causal_lm(policy.model)
     bare, causal.generation_config = causal.generation_config, policy.generation_config
@@ -43,10 +39,6 @@ def save_model(
 def load_merged(section: config.Model, adapter: Path) -> Policy:
     """Policy with an adapter merged into the base that it was trained on.
 
-    Args:
-        section: The run's model: its revision and its type of weights count.
-        adapter: Folder of the adapter.
-
     Raises:
         ModelError: If there is no adapter, or the base cannot be loaded.
     """
@@ -59,17 +51,7 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
 
 
 def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
-    """Write a plain model: the adapter merged into the base that it was trained on.
-
-    Args:
-        section: As `load_merged`.
-        adapter: Folder of the adapter.
-        out: Folder of the merged model.
-
-    Raises:
-        RunError: If ``out`` exists.
-        ModelError: If there is no adapter, or the base cannot be loaded.
-    """
+    """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
     with new_folder(out) as unfinished:
         merged = load_merged(section, adapter)
         merged.model.generation_config = merged.generation_config
@@ -78,10 +60,7 @@ def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
 
 
 def load_trained(section: config.Model) -> tuple[Policy, str]:
-    """Policy without adapters, and its name: of a run's folder, or of any model that can be loaded.
-
-    Args:
-        section: Its ``path`` is a run's folder, whose record then says the rest, or as usual.
+    """Policy without adapters, and its name: of a run's folder, whose record says the rest, or any.
 
     Raises:
         RunError: If the run has not finished.
@@ -101,11 +80,7 @@ def load_trained(section: config.Model) -> tuple[Policy, str]:
 
 
 def model_of_run(folder: RunFolder) -> config.Model:
-    """The section ``model`` of a run's configuration.
-
-    Raises:
-        UserError: If the record is broken.
-    """
+    """The section ``model`` of a run's configuration."""
     return parse(
         config.Model, folder.read_record()["config"].get("model"), f"{folder.record}: model"
     )

@@ -4,7 +4,8 @@ Axes: L tokens of a row, T completion tokens of all rows, V vocabulary, H hidden
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,9 @@ from rcsd.models.cpu_linear import linear
 from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
 from rcsd.models.packed_attention import PACKED
 from rcsd.models.packing import Packed, Padded, packed, padded
+
+Precision = Callable[[], AbstractContextManager[object]]
+"""Context of a model's passes: mixed precision, as in training, or none."""
 
 
 def causal_lm(model: Any) -> Any:
@@ -40,11 +44,7 @@ class Scorer(nn.Module):
     If the model's head is a plain linear layer on the decoder's hidden states, only these are
     stored, and `rcsd.models.logits` applies the head. Otherwise (a soft cap or a scale on the
     logits) the whole model runs and the logits of the positions are selected afterwards: slower,
-    the same numbers. Tried on construction.
-
-    Args:
-        model: Of transformers, with adapters around it for LoRA.
-        head: ``plain`` or ``whole`` without a try.
+    the same numbers. Tried on construction, unless ``head`` says which.
     """
 
     def __init__(self, model: Any, head: Literal["plain", "whole"] | None = None) -> None:

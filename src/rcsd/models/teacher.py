@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,55 +13,26 @@ from rcsd import config
 from rcsd.distributed import local
 from rcsd.models.policy import Policy
 
-Settle = Callable[[], None]
-
-
-def _at_once() -> None:
-    """Parameters that are not sharded are where they are."""
-
-
-@runtime_checkable
-class Teacher(Protocol):
-    """The teacher's weights."""
-
-    moves_within_a_step: bool
-    """True if it says something else after each update of the student, not only after `update`."""
-
-    def weights(self) -> AbstractContextManager[None]:
-        """Inside, the policy's model has the teacher's weights."""
-        ...
-
-    def update(self) -> None:
-        """Follow the student after an optimizer step."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors for a checkpoint."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept."""
-        ...
-
 
 class LiveTeacher:
     """The student's present weights."""
 
     moves_within_a_step = True
+    """True if targets change after each update of the student, not only after `update`."""
 
     def weights(self) -> AbstractContextManager[None]:
-        """The model as it is."""
+        """Inside, the policy's model has the teacher's weights."""
         return contextlib.nullcontext()
 
     def update(self) -> None:
-        """Nothing follows: teacher and student share their weights."""
+        """Follow the student after an optimizer step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty."""
+        """Tensors for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+        """Load what a checkpoint kept."""
 
 
 class AdaptersOffTeacher(LiveTeacher):
@@ -69,34 +40,36 @@ class AdaptersOffTeacher(LiveTeacher):
 
     moves_within_a_step = False
 
-    def __init__(self, policy: Policy, settle: Settle = _at_once) -> None:
-        self.policy, self._settle = policy, settle
+    def __init__(self, policy: Policy, reshard: Callable[[], None] | None = None) -> None:
+        self.policy, self._reshard = policy, reshard or (lambda: None)
 
     @contextlib.contextmanager
     def weights(self) -> Iterator[None]:
         """The model without its adapters."""
-        self._settle()  # whether a parameter is trained is noted at those that the optimizer knows
+        # Whether a parameter is trained is noted at those that the optimizer knows.
+        self._reshard()
         with self.policy.model.disable_adapter():
             yield
-            self._settle()
+            self._reshard()
 
 
 class ShadowTeacher:
-    """A copy of the trained parameters, swapped in when the teacher speaks.
+    """A copy of the trained parameters, swapped in when the teacher scores.
 
     Args:
-        policy: Whose present weights are the copy's first.
+        policy: Gives the copy's first values.
         decay: Each update sets ``copy <- decay copy + (1 - decay) student``; None keeps the copy.
-        settle: Called before parameters are read or changed, so that sharded ones are in place.
+        reshard: FSDP2's, before parameters are read or changed, so that they are in place.
     """
 
     moves_within_a_step = False
 
-    def __init__(self, policy: Policy, decay: float | None, settle: Settle = _at_once) -> None:
-        self.policy, self.decay, self._settle = policy, decay, settle
-        self._copy: dict[str, Tensor] = {
-            name: parameter.detach().clone() for name, parameter in policy.trainable.items()
-        }
+    def __init__(
+        self, policy: Policy, decay: float | None, reshard: Callable[[], None] | None = None
+    ) -> None:
+        self.policy, self.decay = policy, decay
+        self._reshard = reshard or (lambda: None)
+        self._copy = {name: p.detach().clone() for name, p in policy.trainable.items()}
 
     @contextlib.contextmanager
     def weights(self) -> Iterator[None]:
@@ -110,7 +83,7 @@ class ShadowTeacher:
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Other values in the place of the model's; returns those that were there."""
-        self._settle()
+        self._reshard()
         before: dict[str, Tensor] = {}
         for name, parameter in self.policy.trainable.items():
             if isinstance(parameter, DTensor):  # FSDP2 keeps to the memory that it knows
@@ -137,24 +110,20 @@ class ShadowTeacher:
             local(self._copy[name]).copy_(value)
 
 
+Teacher = LiveTeacher | ShadowTeacher
+
+
 def build_teacher(
     section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher,
     policy: Policy,
-    settle: Settle = _at_once,
+    reshard: Callable[[], None] | None = None,
 ) -> Teacher:
-    """The teacher that a configuration asks for.
-
-    Args:
-        section: The configuration.
-        policy: Whose other view it is.
-        settle: As `ShadowTeacher`.
-    """
+    """The teacher of a section, with the policy's other view; ``reshard`` as `ShadowTeacher`."""
     match section:
         case config.LiveTeacher():
             return LiveTeacher()
-        case config.EmaTeacher(decay=decay):
-            return ShadowTeacher(policy, decay, settle)
         case config.FrozenTeacher() if policy.has_adapters:
-            return AdaptersOffTeacher(policy, settle)
+            return AdaptersOffTeacher(policy, reshard)
         case _:
-            return ShadowTeacher(policy, None, settle)
+            decay = section.decay if isinstance(section, config.EmaTeacher) else None
+            return ShadowTeacher(policy, decay, reshard)

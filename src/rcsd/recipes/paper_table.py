@@ -8,7 +8,7 @@ with these averages if its GRPO is the one with rubric reward.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rcsd.errors import DataError
 from rcsd.evaluation.arms import common_sets
@@ -18,9 +18,7 @@ from rcsd.evaluation.compare import (
     ArmsCompared,
     GradedSet,
     MetricCompared,
-    Pairs,
     adjust_p_values,
-    check_seeds,
     common_columns,
     compare_metric,
     metric_columns,
@@ -31,34 +29,24 @@ from rcsd.evaluation.statistics import Stratum, average_p_value, averages
 SOURCE = "arXiv 2606.19327, Qwen3-8B"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A method of the paper.
-
-    Args:
-        method: Name of the method.
-        average: Average over the six benchmarks, in [0, 1].
-        names: Names of arms that it is compared with.
-        is_placebo: Whether its rubrics do not depend on the question.
-    """
+class Published(NamedTuple):
+    """Average of a method of the paper in [0, 1], and the names of arms it is compared with."""
 
     method: str
     average: float
     names: tuple[str, ...]
-    is_placebo: bool = False
 
 
-PUBLISHED: tuple[Published, ...] = (
+PUBLISHED = (
     Published("base", 0.659, ("base",)),
     Published("SFT", 0.654, ("sft",)),
     Published("GRPO", 0.692, ("grpo",)),
     Published("GRPO, rubric reward", 0.696, ("grpo-rubrics", "grpo-rubric")),
     Published("OPSD", 0.697, ("opsd",)),
     Published("RCSD", 0.706, ("rcsd", "rcsd-paper")),
-    Published("RCSD, random rubrics", 0.700, ("random", "rcsd-random"), is_placebo=True),
-    Published("RCSD, a generic rubric", 0.699, ("generic", "rcsd-generic"), is_placebo=True),
+    Published("RCSD, random rubrics (placebo)", 0.700, ("random", "rcsd-random")),
+    Published("RCSD, a generic rubric (placebo)", 0.699, ("generic", "rcsd-generic")),
 )
-"""In the paper's order, placebos last."""
 
 SCIENCE: Mapping[str, str] = {
     "gpqa-diamond": "accuracy",
@@ -72,9 +60,6 @@ SCIENCE: Mapping[str, str] = {
 
 TRANSFER: Mapping[str, str] = {"medmcqa": "accuracy", "pubmedqa": "accuracy"}
 """Benchmarks of transfer to other fields -> metric; in no average."""
-
-BENCHMARKS: Mapping[str, str] = {**SCIENCE, **TRANSFER}
-"""All benchmarks -> metric."""
 
 
 def published_row(arm: str) -> Published | None:
@@ -90,9 +75,8 @@ class PaperTable:
     Args:
         arms: Names, in their order.
         rows: The benchmarks that any arm has, in the paper's order; p-values adjusted over all.
-        average: Average over the science benchmarks that all arms have, all of the same weight;
-            None where there is none.
-        benchmarks: Names of those benchmarks.
+        average: Average over `benchmarks`, each of the same weight; None without any.
+        benchmarks: The science benchmarks that all arms have.
         notes: Sentences on what is left out, and on what the published figures are over.
     """
 
@@ -105,16 +89,14 @@ class PaperTable:
     def json(self) -> dict[str, Any]:
         """Plain values; published ones apart from ours."""
         published = {arm: row.method for arm in self.arms if (row := published_row(arm))}
+        average = self.average and {"benchmarks": list(self.benchmarks), **asdict(self.average)}
         return {
             "arms": list(self.arms),
             "benchmarks": [asdict(row) for row in self.rows],
-            "average": None
-            if self.average is None
-            else {"benchmarks": list(self.benchmarks), **asdict(self.average)},
+            "average": average,
             "published": {
                 "source": SOURCE,
-                "benchmarks": list(SCIENCE),
-                "averages": [asdict(row) for row in PUBLISHED],
+                "averages": {row.method: row.average for row in PUBLISHED},
                 "of_arms": published,
             },
             "notes": list(self.notes),
@@ -168,7 +150,8 @@ def build_paper_table(
     rows: list[MetricCompared] = []
     notes: list[str] = []
     strata: dict[str, Stratum] = {}
-    for name, measure in BENCHMARKS.items():
+    benchmarks = {**SCIENCE, **TRANSFER}
+    for name, measure in benchmarks.items():
         if name not in sets:
             continue
         graded = sets[name]
@@ -181,59 +164,46 @@ def build_paper_table(
             continue
         answers = graded.sampled or graded.greedy
         pairs = [(arm, against) for arm in answers if arm != against and against in answers]
-        check_seeds(graded, pairs)
-        row = compare_metric(graded, metric, pairs, cluster_by, seed)
-        rows.append(row)
+        rows.append(compare_metric(graded, metric, pairs, cluster_by, seed))
         lacking = [arm for arm in arms if arm not in answers]
         if name in TRANSFER:
             notes.append(f"{name} measures transfer and is in no average.")
         elif lacking:
             notes.append(f"'{name}' is in no average: {', '.join(lacking)} did not answer it.")
-        elif row.compared.num_compared:
+        elif rows[-1].compared.num_compared:
             values, units = common_columns(*metric_columns(answers, metric, cluster_by))
             strata[name] = Stratum([values[arm] for arm in arms], units)
     if not rows:
         raise DataError(
             f"none of the sets is a benchmark of the paper; there are "
-            f"{', '.join(BENCHMARKS)}, and these have {', '.join(sets) or 'none'}"
+            f"{', '.join(benchmarks)}, and these have {', '.join(sets) or 'none'}"
         )
-    average = None
-    if strata:
-        pairs = [(arm, against) for arm in arms if arm != against]
-        average = _average(arms, list(strata.values()), pairs, seed)
-    notes.append(_average_note(list(strata)))
+    if not strata:
+        notes.append("No average: no science benchmark was answered by every arm.")
+    else:
+        lacking = [name for name in SCIENCE if name not in strata]
+        notes.append(f"Our average is over {', '.join(strata)}.")
+        if lacking:
+            notes[-1] += (
+                f" The published averages are over {len(SCIENCE)}, {', '.join(lacking)} too: the "
+                "two cannot be compared."
+            )
+    average = _average(arms, list(strata.values()), against, seed) if strata else None
     adjusted = adjust_p_values([row.compared for row in rows])
     rows = [replace(row, compared=compared) for row, compared in zip(rows, adjusted, strict=True)]
     return PaperTable(tuple(arms), tuple(rows), average, tuple(strata), tuple(notes))
 
 
 def _average(
-    arms: Sequence[str], strata: Sequence[Stratum], pairs: Pairs, seed: int
+    arms: Sequence[str], strata: Sequence[Stratum], against: str, seed: int
 ) -> ArmsCompared:
-    joint = averages(strata, seed)
-    place = {arm: n for n, arm in enumerate(arms)}
-    means = [ArmMean(arm, len(strata[0].values[n]), joint.interval(n)) for arm, n in place.items()]
+    joint, base = averages(strata, seed), list(arms).index(against)
+    means = [
+        ArmMean(arm, len(strata[0].values[n]), joint.interval(n)) for n, arm in enumerate(arms)
+    ]
     differences = [
-        ArmDifference(
-            a,
-            b,
-            joint.interval(place[a], place[b]),
-            average_p_value(strata, place[a], place[b], seed),
-        )
-        for a, b in pairs
+        ArmDifference(arm, against, joint.interval(n, base), average_p_value(strata, n, base, seed))
+        for n, arm in enumerate(arms)
+        if n != base
     ]
     return ArmsCompared(tuple(means), tuple(differences), joint.n, 0)
-
-
-def _average_note(benchmarks: Sequence[str]) -> str:
-    """Benchmarks of our average and of the published ones."""
-    if not benchmarks:
-        return "No average: no science benchmark was answered by every arm."
-    lacking = [name for name in SCIENCE if name not in benchmarks]
-    over = f"Our average is over {', '.join(benchmarks)}."
-    if lacking:
-        over += (
-            f" The published averages are over {len(SCIENCE)}, {', '.join(lacking)} too: the two "
-            "cannot be compared."
-        )
-    return over

@@ -8,6 +8,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -87,18 +88,15 @@ def plan_pipeline(settings: Pipeline) -> "Artifacts":
 
 
 class Artifacts:
-    """Steps of one seed, and the artifacts that they make.
+    """Steps of one seed of a pipeline or a study, and the artifacts that they make.
 
     An artifact's name holds a digest of the version, the seed and its inputs: of data, templates
     and models the content, of another artifact its name. A step needs the steps that make the
-    artifacts among its inputs.
-
-    Args:
-        settings: The pipeline, or one seed of a study.
-        label: Prefix of the steps' names.
+    artifacts among its inputs. ``label`` is the prefix of the steps' names.
 
     Attributes:
         sets: Examples of each held-out set.
+        trained_on: Examples of the reasoner's data.
         model: Model that both stages start from.
         steps: Every step, after those that it needs.
         answers: Folder of each arm's answers.
@@ -115,8 +113,8 @@ class Artifacts:
         self.sets = {
             name: load_examples(data)[0] for name, data in self.settings.evaluation.data.items()
         }
-        self.questions_trained_on = load_examples(self.settings.reasoner.data)[0]
-        self.has_gold = all(row.rubric is not None for row in self.questions_trained_on)
+        self.trained_on = load_examples(self.settings.reasoner.data)[0]
+        self.has_gold = all(row.rubric is not None for row in self.trained_on)
         self.model = self.settings.model
         self.steps: list[Step] = []
         self.answers: dict[str, Path] = {}
@@ -128,24 +126,23 @@ class Artifacts:
         self._check_leaks()
 
     def _check_leaks(self) -> None:
-        sources = {"reasoner.data": self.questions_trained_on}
+        sources = {"reasoner.data": self.trained_on}
         if self.settings.writer is not None:
             sources["writer.data"] = load_examples(self.settings.writer.data)[0]
-        for source, examples in sources.items():
-            learned = {example.question for example in examples}
-            for name, rows in self.sets.items():
-                leaked = [example.id for example in rows if example.question in learned]
-                if leaked:
-                    raise DataError(
-                        f"{len(leaked)} of its questions stand in {source} too, the first: "
-                        f"{leaked[0]!r}; take them out of one of the two",
-                        field=f"evaluation.data.{name}",
-                    )
+        for (source, learned), (name, rows) in product(sources.items(), self.sets.items()):
+            questions = {example.question for example in learned}
+            leaked = [example.id for example in rows if example.question in questions]
+            if leaked:
+                raise DataError(
+                    f"{len(leaked)} of its questions stand in {source} too, the first: "
+                    f"{leaked[0]!r}; take them out of one of the two",
+                    field=f"evaluation.data.{name}",
+                )
 
     @property
     def new_kinds(self) -> frozenset[str]:
         """Sets that have no template in common with the training questions."""
-        trained = {example.tags.get("template") for example in self.questions_trained_on}
+        trained = {example.tags.get("template") for example in self.trained_on}
         kinds = {
             name: {row.tags.get("template") for row in rows} for name, rows in self.sets.items()
         }
@@ -169,10 +166,9 @@ class Artifacts:
 
     def add_warm_start(self, stage: config.Stage) -> None:
         """Train the model that everything after starts from."""
-        settings = self._run("warm-start", stage)
-        merged = settings.out / "merged" if self.model.training.type == "lora" else None
-        self._add_run(WARM_START, settings, merged)
-        path = merged or RunFolder(settings.out).model
+        merges = self.model.training.type == "lora"
+        folder = self._train(WARM_START, "warm-start", stage, merges)
+        path = folder.path / "merged" if merges else folder.model
         self.model = self.model.model_copy(update={"path": str(path), "revision": None})
 
     def add_writer(self, writer: Writer) -> None:
@@ -181,22 +177,20 @@ class Artifacts:
         if writer == "learned":
             if settings.writer is None:
                 raise ConfigError("arms: without gold rubrics the placebo needs a writer")
-            trained = self._add_run("writer", self._run("writer", settings.writer))
+            trained = self._train("writer", "writer", settings.writer)
             model = config.Model(path=str(trained.path))
 
         def path(name: str, data: config.Data) -> Path:
             folder = self._artifact(f"rubrics-{writer}-{name}", model, settings.writing, data)
             return folder / "rows.jsonl"
 
-        held_out = settings.evaluation.data
-        self.questions[writer] = path("questions", settings.reasoner.data)
-        self.written[writer] = {name: path(name, data) for name, data in held_out.items()}
-        files = {"questions": (settings.reasoner.data, self.questions[writer])}
-        for name, data in held_out.items():
-            files[f"held-out {name}"] = (data, self.written[writer][name])
-        cache = settings.out / "written"
-        makes = [path for _, path in files.values()]
-        how = (model, settings.writing, settings.reasoner.engine, cache)
+        data, held_out = settings.reasoner.data, settings.evaluation.data
+        self.questions[writer] = path("questions", data)
+        self.written[writer] = {name: path(name, of) for name, of in held_out.items()}
+        files = {"questions": (data, self.questions[writer])}
+        files |= {f"held-out {n}": (of, self.written[writer][n]) for n, of in held_out.items()}
+        makes = [file for _, file in files.values()]
+        how = model, settings.writing, settings.reasoner.engine, settings.out / "written"
         self._add(f"write {writer} rubrics", makes, pipeline_steps.write, files, *how)
 
     def add_reasoner(self, arm: str, stage: config.Stage, rubrics: Arm) -> RunFolder:
@@ -206,7 +200,7 @@ class Artifacts:
             changes["data"] = config.JsonlData(path=self.questions[source])
         if rubrics in PLACEBOS:
             changes["rubrics"] = config.Rubrics(placebo=PLACEBOS[rubrics](self.settings.seed))
-        return self._add_run(arm, self._run(f"reasoner-{_file_name(arm)}", stage, **changes))
+        return self._train(arm, f"reasoner-{_file_name(arm)}", stage, **changes)
 
     def add_answers(
         self,
@@ -217,15 +211,10 @@ class Artifacts:
         placebo: config.Placebo | None = None,
         num_samples: int | None = None,
     ) -> None:
-        """Answer the held-out sets.
+        """Answer the held-out sets, shown the teacher's view, with rubrics of the rows by default.
 
-        Args:
-            arm: Name of the arm.
-            views: Its teacher view is the prompt.
-            model: Its ``path`` is a run's folder; None: the model that the stages start from.
-            writer: Writer of the rubrics in the prompt; None: the rows' rubrics.
-            placebo: Replacement of the rows' rubrics in the prompt.
-            num_samples: Completions of each question at temperature 1; None: a greedy one.
+        Without a model, that which the stages start from answers; without ``num_samples``, which
+        are at temperature 1, each question has a greedy answer.
         """
         settings = self.settings
         job = EvalJob(
@@ -240,24 +229,23 @@ class Artifacts:
             {} if writer is None else self.written[writer],
             placebo or config.NoPlacebo(),
         )
-        folder = self._artifact(f"answers-{_file_name(arm)}", job)
-        self.answers[arm] = folder
+        self.answers[arm] = folder = self._artifact(f"answers-{_file_name(arm)}", job)
         makes = [folder / f"{name}.jsonl" for name in self.sets]
-        engine = settings.reasoner.engine
-        self._add(f"evaluate {arm}", makes, pipeline_steps.answer, job, engine, folder)
+        how = job, settings.reasoner.engine, folder
+        self._add(f"evaluate {arm}", makes, pipeline_steps.answer, *how)
 
-    def _run(self, name: str, stage: config.Stage, **changes: Any) -> config.Config:
-        """Configuration of a run, in a folder that is named after everything that goes into it."""
+    def _train(
+        self, name: str, folder: str, stage: config.Stage, merges: bool = False, **changes: Any
+    ) -> RunFolder:
+        """Train a run in a folder that is named after everything that goes into it."""
         values = {**dict(pinned(stage)), **changes, "model": self.model, "seed": self.settings.seed}
-        settings = config.Config(**values, out=Path(name))
-        return settings.model_copy(update={"out": self._artifact(name, settings)})
-
-    def _add_run(self, name: str, settings: config.Config, merged: Path | None = None) -> RunFolder:
-        folder = RunFolder(settings.out)
-        self.folders[name] = folder
-        makes = [folder.model] if merged is None else [folder.model, merged]
+        settings = config.Config(**values, out=Path(folder))
+        settings = settings.model_copy(update={"out": self._artifact(folder, settings)})
+        self.folders[name] = run = RunFolder(settings.out)
+        merged = run.path / "merged" if merges else None
+        makes = [run.model] if merged is None else [run.model, merged]
         self._add(f"train {name}", makes, pipeline_steps.train, settings, merged)
-        return folder
+        return run
 
     def _add(self, name: str, makes: Sequence[Path], call: Any, *arguments: Any) -> None:
         inputs = json.dumps(self._content(arguments))
@@ -271,9 +259,8 @@ class Artifacts:
     # Names
 
     def _artifact(self, name: str, *inputs: object) -> Path:
-        parts = (rcsd.__version__, self.settings.seed, self._content(inputs))
-        text = json.dumps(parts, sort_keys=True)
-        name = f"{name}-{digest(text)[:10]}"
+        parts = rcsd.__version__, self.settings.seed, self._content(inputs)
+        name = f"{name}-{digest(json.dumps(parts, sort_keys=True))[:10]}"
         self._names.add(name)
         return self.settings.out / name
 

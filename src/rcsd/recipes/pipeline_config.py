@@ -1,13 +1,13 @@
 """Sections of a pipeline: train a rubric writer, write rubrics, train reasoners, evaluate."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from rcsd.config.base import Section, load
+from rcsd.config.base import Section
 from rcsd.config.data import Arm, Data, PlaceboArm, SetName
+from rcsd.config.engines import AnyEngine
 from rcsd.config.model import Model
 from rcsd.config.run import RubricGrammar, Stage
 
@@ -24,16 +24,26 @@ class Writing(Section):
     top_k: int | None = Field(default=None, ge=1)
     """Likeliest tokens kept; None is all."""
     max_tokens: int = Field(default=1024, ge=64)
-    """Longest rubric, in tokens. A rubric that is cut off there keeps its complete criteria, or is
-    sampled again where none of them is positive; both are counted."""
+    """Longest rubric, in tokens; what is cut off there keeps its complete criteria."""
     max_prompt_tokens: int = Field(default=4096, ge=1)
-    """Longest prompt, in tokens; rows with a longer one get no rubric, are counted and listed."""
+    """Longest prompt, in tokens; rows with a longer one get no rubric and are listed."""
     grammar: RubricGrammar = RubricGrammar()
     """Bounds of a rubric, enforced by constrained decoding."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged templates; None takes the packaged ones."""
     seed: int = Field(default=0, ge=0)
     """Random seed of sampling."""
+
+
+class WriterSettings(Section):
+    """Settings of ``rcsd rubrics write``."""
+
+    model: Model
+    """The writer: a model, or the folder of a run."""
+    writing: Writing = Writing()
+    """View, decoding and bounds; those that a run trained it with, where left out."""
+    engine: AnyEngine | None = None
+    """Engine that samples; None: local, or hf for models that it cannot run."""
 
 
 def check_writer(writer: Stage, writing: Writing) -> None:
@@ -59,8 +69,8 @@ class PipelineEvaluation(Section):
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
     num_ordered: int = Field(default=4, ge=2)
-    """Completions of each question, sampled at temperature 1 from the model that distillation
-    starts from; written rubrics and gold rubrics are compared by the order they give them."""
+    """Completions of each question, sampled at temperature 1 before distillation; written rubrics
+    and gold rubrics are compared by the order they give them."""
 
 
 class Pipeline(Section):
@@ -80,9 +90,8 @@ class Pipeline(Section):
     """Stage 2, once for each arm."""
     arms: list[Arm] = Field(default=["learned", "direct", "shuffled"], min_length=1)
     """Rubrics that the reasoner is trained with: the data's (gold), the trained writer's
-    (learned), the untrained writer's (direct), or a placebo made of gold ones where all rows have
-    one, else of learned ones: generic, shuffled, random, reduced or noisy, with the defaults of
-    their sections and the pipeline's seed."""
+    (learned), the untrained writer's (direct), or a placebo with its defaults, made of gold ones
+    where all rows have one, else of learned ones."""
     evaluation: PipelineEvaluation
     """Held-out sets that the arms are compared on."""
     out: Path
@@ -104,19 +113,9 @@ class Pipeline(Section):
             check_writer(self.writer, self.writing)
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms: an arm is listed twice")
-        placebos = [arm for arm in self.arms if arm in get_args(PlaceboArm)]
-        if placebos and not self.reasoner.uses_rubrics:
+        if set(self.arms) & set(get_args(PlaceboArm)) and not self.reasoner.uses_rubrics:
             raise ValueError(
-                f"no view of the reasoner shows the rubric, so the arm '{placebos[0]}' replaces "
-                "nothing; set reasoner.views.teacher"
+                "no view of the reasoner shows the rubric, so a placebo replaces nothing; set "
+                "reasoner.views.teacher"
             )
         return self
-
-
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Pipeline from a YAML file and ``key=value`` overrides such as ``writer.steps=20``.
-
-    Raises:
-        ConfigError: As `rcsd.config.load_config`.
-    """
-    return load(Pipeline, path, overrides)

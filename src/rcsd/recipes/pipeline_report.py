@@ -1,9 +1,9 @@
 """Report of a pipeline: ``summary.json``, findings, figures and a page."""
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 from rcsd.data.load import read_rubrics
@@ -11,19 +11,14 @@ from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
 from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import Agreement, compare_agreements, measure_agreement
-from rcsd.evaluation.rubric_matchers import build_matcher
+from rcsd.evaluation.rubric_agreement import (
+    Agreement,
+    compare_agreements,
+    measure_agreement,
+)
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval
-from rcsd.graders.code import CodeJudge
-from rcsd.recipes.arms import (
-    compare_on_sets,
-    differences,
-    estimates,
-    metric_values,
-    place,
-    write_outcome,
-)
+from rcsd.recipes.arms import compare_on_sets, differences, estimates, place, write_outcome
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -40,7 +35,7 @@ _RUBRICS = {
     "reduced": "a part of each rubric's criteria",
     "noisy": "rubrics of which a part is replaced at random",
 }
-ARMS = (
+_ARMS = (
     Arm("base", "before distillation, no rubric shown"),
     Arm("teacher", "the same weights, each problem's own rubric shown"),
     *(
@@ -57,21 +52,15 @@ _HEADROOM = {
     "teacher, direct rubric": "untrained writer's rubric shown",
     "teacher, shuffled rubric": "another problem's rubric shown",
 }
-_PLACEBOS: tuple[str, ...] = (*EMPTY, *PARTIAL)
 # Arms that are compared where both exist.
 _PAIRS = (
-    ("gold", "base"),
-    *(("gold", placebo) for placebo in _PLACEBOS),
-    ("teacher", "gold"),
-    ("learned", "base"),
-    ("direct", "base"),
+    *((arm, "base") for arm in _RUBRICS),
+    *product(("gold", "learned", "direct"), (*EMPTY, *PARTIAL)),
     ("learned", "direct"),
-    *(("learned", placebo) for placebo in _PLACEBOS),
-    *(("direct", placebo) for placebo in _PLACEBOS),
     ("gold", "learned"),
-    *((placebo, "base") for placebo in _PLACEBOS),
+    ("teacher", "gold"),
 )
-_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement", "weight_correlation")
+_AGREEMENT = ("precision", "recall", "f1", "verdict_agreement")
 _COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short")
 
 
@@ -82,14 +71,7 @@ def run_and_report(
     further: Mapping[str, object],
     progress: Progress,
 ) -> Outcome:
-    """Run a pipeline and write its report.
-
-    Args:
-        settings: The pipeline.
-        title: Title of the page.
-        model: Name of the model.
-        further: Further entries of the summary.
-        progress: Callback of every step.
+    """Run a pipeline and write its report; ``further`` are further entries of the summary.
 
     Raises:
         UserError: As `rcsd.recipes.pipeline.run`.
@@ -101,13 +83,11 @@ def run_and_report(
     comparisons = compare_on_sets(
         artifacts.sets,
         artifacts.new_kinds,
-        lambda name, metric: {
-            arm: metric_values(of[name], metric)[None] for arm, of in rows.items()
-        },
+        {arm: [of] for arm, of in rows.items()},
         [pair for pair in _PAIRS if set(pair) <= set(rows)],
         settings.seed,
     )
-    means = estimates(comparisons)
+    means, gains = estimates(comparisons), differences(comparisons)
     written = agreements(artifacts, settings.seed)
     rubrics = [
         Estimate(writer, name, metric, interval)
@@ -116,9 +96,8 @@ def run_and_report(
         for metric in _AGREEMENT
         if (interval := getattr(of, metric)) is not None
     ]
-    arms = [arm for arm in ARMS if arm.name in rows]
-    first = next(iter(artifacts.sets))
-    problems = artifacts.sets[first]
+    arms = [arm for arm in _ARMS if arm.name in rows]
+    first, problems = next(iter(artifacts.sets.items()))
     answers = {arm.name: rows[arm.name][first] for arm in arms}
     criteria = criterion_shares(answers, problems)
     by_arm = _nested(means, [arm.name for arm in arms])
@@ -139,14 +118,15 @@ def run_and_report(
         **further,
     }
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
-    findings = describe(first, scores, differences(comparisons), written)
-    findings += [
-        f"On {name.replace('_', ' ')}, {num} of {len(artifacts.sets[name])} questions are left out "
-        f"of the {metric} of every arm: an answer of one arm could not be graded."
-        for name, by_metric in summary["num_left_out"].items()
-        for metric, num in by_metric.items()
-        if num
+    findings = describe(first, scores, gains, written) + [
+        f"On {place(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
+        f"out of the {of.metric} of every arm: an answer of one arm could not be graded."
+        for of in comparisons
+        if (num := of.compared.num_left_out)
     ]
+    note = "95% bootstrap intervals, resampled by question"
+    if artifacts.new_kinds:
+        note += f", on {', '.join(map(place, sorted(artifacts.new_kinds)))} by family of problems"
     trained = next(arm.name for arm in arms if arm.name in artifacts.folders)
     page = ReportPage(
         title=title,
@@ -154,10 +134,10 @@ def run_and_report(
         lead=tuple(findings),
         arms=tuple(arms),
         estimates=tuple(of for of in means if of.arm in answers),
-        differences=tuple(differences(comparisons)),
+        differences=tuple(gains),
         rubrics=tuple(rubrics),
         headroom={label: scores[arm] for arm, label in _HEADROOM.items() if arm in scores},
-        interval_note=_interval_note(artifacts),
+        interval_note=note,
         curves=tuple(c for arm, f in artifacts.folders.items() for c in curves(arm, f.metrics())),
         criteria=tuple(criteria),
         samples=tuple(side_by_side(answers, problems)),
@@ -169,7 +149,7 @@ def run_and_report(
 def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement]]:
     """Agreement of written rubrics with gold, by writer and set; sets without gold are left out."""
     measured: dict[str, dict[str, Agreement]] = {}
-    for (writer, files), (name, examples) in itertools.product(
+    for (writer, files), (name, examples) in product(
         artifacts.written.items(), artifacts.sets.items()
     ):
         if any(example.rubric is None for example in examples):
@@ -181,9 +161,8 @@ def agreements(artifacts: Artifacts, seed: int) -> dict[str, dict[str, Agreement
         clusters = None
         if name in artifacts.new_kinds:
             clusters = {example.id: example.tags["template"] for example in examples}
-        matcher = build_matcher(examples, None, None)
         measured.setdefault(writer, {})[name] = measure_agreement(
-            examples, rubrics, matcher, texts, CodeJudge(), seed=seed, clusters=clusters
+            examples, rubrics, texts, seed=seed, clusters=clusters
         )
     return measured
 
@@ -201,19 +180,11 @@ def _counts(artifacts: Artifacts, writer: Writer) -> dict[str, int]:
     """Counts over all rubrics of a writer."""
     files = [artifacts.questions[writer], *artifacts.written[writer].values()]
     reports = [read_report(path) for path in files]
-    # Counted anew from the files: a rubric that does not parse would be an error here.
-    num_valid = sum(row.rubric is not None for path in files for row in read_jsonl(path))
     return {name: sum(of[name] for of in reports) for name in _COUNTS} | {
         "num_dropped": sum(len(of["dropped"]) for of in reports),
-        "num_valid": num_valid,
+        # Counted anew from the files: a rubric that does not parse would be an error here.
+        "num_valid": sum(row.rubric is not None for path in files for row in read_jsonl(path)),
     }
-
-
-def _interval_note(artifacts: Artifacts) -> str:
-    note = "95% bootstrap intervals, resampled by question"
-    if artifacts.new_kinds:
-        note += f", on {', '.join(map(place, sorted(artifacts.new_kinds)))} by family of problems"
-    return note
 
 
 # Findings
@@ -246,24 +217,20 @@ def describe(
             f"another problem's rubric, {scores['teacher, shuffled rubric']:.2f}."
         )
     if "learned" in written and "direct" in written:
-        sentences.append(_describe_writer(written["learned"][name], written["direct"][name]))
+        learned, direct = written["learned"][name], written["direct"][name]
+        change = compare_agreements(learned, direct)["f1"]
+        sentence = (
+            f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
+            f"untrained one's with {direct.f1:.2f}, a change of {change:.2f}"
+        )
+        if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
+            sentence += (
+                f"; they order answers as gold does in {learned.verdict_agreement:.2f} of the "
+                f"pairs, before it in {direct.verdict_agreement:.2f}"
+            )
+        sentences.append(f"{sentence}.")
     gains = {d.arm: d.interval for d in differences if (d.split, d.metric) == (name, "score")}
     return sentences + [_describe_arm(arm, scores[arm], gains) for arm in _RUBRICS if arm in scores]
-
-
-def _describe_writer(learned: Agreement, direct: Agreement) -> str:
-    change = compare_agreements(learned, direct)
-    order = ""
-    if learned.verdict_agreement is not None and direct.verdict_agreement is not None:
-        order = (
-            f"; they order answers as gold does in {learned.verdict_agreement:.2f} of the pairs, "
-            f"before it in {direct.verdict_agreement:.2f}"
-        )
-    return (
-        f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
-        f"untrained one's with {direct.f1:.2f}, a change of {change['f1']:.2f}"
-        f"{order}."
-    )
 
 
 def _describe_arm(arm: str, score: Interval, gains: Mapping[str, Interval]) -> str:

@@ -1,6 +1,6 @@
 """Steps of a pipeline. Each writes artifacts to disk and continues where it was cut off."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,11 @@ from rcsd.data.prompts import build_all_prompts, limit_prompt_tokens
 from rcsd.data.views import PromptTemplates
 from rcsd.data.written import written_rubrics
 from rcsd.engines.analysis import with_analyses
-from rcsd.engines.base import Engine
 from rcsd.engines.build import build_engine
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import cache_folder
-from rcsd.models.policy import Policy
 from rcsd.models.save import export_merged, load_trained
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import StepProgress
@@ -36,15 +34,15 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
     """Train a run or resume it; ``merged``, where set, gets its adapter merged into a model."""
     folder = RunFolder(settings.out)
 
+    total = settings.steps if settings.budget is None else settings.budget.tokens
+
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
         loss = next(value for name, value in metrics.items() if name.startswith("loss/"))
-        if settings.budget is None:
-            progress(step, settings.steps, f"loss {loss:.3f}")
-        else:
-            progress(int(metrics[TOKENS]), settings.budget.tokens, f"loss {loss:.3f}")
+        done = step if settings.budget is None else int(metrics[TOKENS])
+        progress(done, total, f"loss {loss:.3f}")
 
     if not folder.model.is_dir():
-        progress(0, settings.steps if settings.budget is None else settings.budget.tokens, "")
+        progress(0, total, "")
         run(settings, resume=folder.record.is_file(), on_step=on_step)
     if merged is not None:
         export_merged(settings.model, folder.model, merged)
@@ -55,43 +53,30 @@ def write(
     files: Mapping[str, tuple[config.Data, Path]],
     model: config.Model,
     writing: Writing,
-    engine_section: config.AnyEngine,
+    section: config.AnyEngine,
     cache: Path,
 ) -> None:
-    """Write rubrics for several data sets.
+    """Write rubrics for several data sets, whose files that exist stay.
 
-    Args:
-        progress: Callback.
-        files: Data and output file of each set; files that exist stay.
-        model: Its ``path`` is a run's folder or a model.
-        writing: View and decoding.
-        engine_section: Sampling engine, which sets the batch size.
-        cache: Folder of rubrics that were written before the step was cut off.
+    ``files`` are data and output file of each set; ``cache`` has rubrics that were written before
+    the step was cut off.
     """
     missing = {name: file for name, file in files.items() if not file[1].is_file()}
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
     total, before = sum(map(len, examples.values())), 0
     progress(0, total, "")
     policy, writer = load_trained(model)
-    engine = build_engine(engine_section, policy)
-    for name, (_, path) in missing.items():
+    engine, size = build_engine(section, policy), section.batch_size
+    for name, rows in examples.items():
+        path = missing[name][1]
         path.parent.mkdir(parents=True, exist_ok=True)
 
         def on_rows(done: int, _: int, note: str = name, before: int = before) -> None:
             progress(before + done, total, note)
 
-        rows, report = write_rubrics(
-            examples[name],
-            writing,
-            policy,
-            engine,
-            cache,
-            writer,
-            batch_size=engine_section.batch_size,
-            progress=on_rows,
-        )
-        write_rows_and_report(rows, report, path)
-        before += len(examples[name])
+        written = write_rubrics(rows, writing, policy, engine, cache, writer, size, on_rows)
+        write_rows_and_report(*written, path)
+        before += len(rows)
     progress(total, total, "")
 
 
@@ -99,17 +84,8 @@ def write(
 class EvalJob:
     """A model answers held-out sets, shown the teacher view.
 
-    Args:
-        arm: Name of the arm.
-        model: Its ``path`` is a run's folder or a model.
-        views: Its teacher view is the prompt.
-        sets: Data of each held-out set.
-        decoding: Greedy or sampled.
-        max_prompt_tokens: Longest prompt.
-        num_samples: Completions of each question.
-        seed: Random seed of sampling.
-        rubrics: Written rubrics that replace the rows' rubrics in the prompt, a file for each set.
-        placebo: Replacement of the rows' rubrics in the prompt.
+    The rows' rubrics in the prompt are replaced by those of ``rubrics``, a file for each set, or by
+    the placebo.
     """
 
     arm: str
@@ -124,22 +100,25 @@ class EvalJob:
     placebo: config.Placebo = config.NoPlacebo()  # noqa: RUF009 (frozen)
 
 
-def answer(
-    progress: StepProgress, job: EvalJob, engine_section: config.AnyEngine, folder: Path
-) -> None:
+def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, folder: Path) -> None:
     """Answer the sets that have no file in ``folder`` yet; graded by the rows' rubrics."""
     progress(0, len(job.sets), "")
     policy, _ = load_trained(job.model)
-    engine = build_engine(engine_section, policy)
+    engine, views = build_engine(section, policy), job.views
+    room = limit_prompt_tokens(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
     for done, (name, data) in enumerate(job.sets.items(), 1):
         path = folder / f"{name}.jsonl"
         if not path.is_file():
             examples = load_examples(data)[0]
-            prompts = _prompts(job, name, examples, policy, engine)
+            shown = _with_prompt_rubrics(job, name, examples)
+            pairs = build_all_prompts(shown, views, policy.tokenizer, room, "evaluation.data")
+            if views.analysis:
+                cache = cache_folder() / "analyses"
+                pairs, _ = with_analyses(pairs, views, policy, engine, cache, room)
             rows = sample_and_grade(
                 engine,
                 [example for example in examples for _ in range(job.num_samples)],
-                [ids for ids in prompts for _ in range(job.num_samples)],
+                [pair.teacher_ids for pair in pairs for _ in range(job.num_samples)],
                 job.decoding,
                 CodeJudge(),
                 job.seed,
@@ -152,19 +131,6 @@ def answer(
 def untaught(views: config.Views) -> config.Views:
     """Views whose teacher sees what the student sees."""
     return views.model_copy(update={"teacher": views.student, "analysis": False})
-
-
-def _prompts(
-    job: EvalJob, name: str, examples: list[Example], policy: Policy, engine: Engine
-) -> list[Sequence[int]]:
-    """Prompt token ids of each example of a set."""
-    room = limit_prompt_tokens(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
-    examples = _with_prompt_rubrics(job, name, examples)
-    prompts = build_all_prompts(examples, job.views, policy.tokenizer, room, "evaluation.data")
-    if job.views.analysis:
-        cache = cache_folder() / "analyses"
-        prompts, _ = with_analyses(prompts, job.views, policy, engine, cache, room)
-    return [prompt.teacher_ids for prompt in prompts]
 
 
 def _with_prompt_rubrics(job: EvalJob, name: str, examples: list[Example]) -> list[Example]:

@@ -16,11 +16,12 @@ With FSDP2 the first four are divided by the number of devices; all weights are 
 two layers and the embeddings in a pass. K is the width of a layer's keys, c the bytes of a number.
 """
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple
 
 import psutil
 import torch
@@ -32,13 +33,14 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import build_prompts, limit_prompt_tokens
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
-from rcsd.errors import ConfigError
+from rcsd.errors import ConfigError, RunError
 from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
 from rcsd.models.hub import model_folder
 from rcsd.models.logits import CHUNK_ENTRIES
 from rcsd.models.packing import microbatch_tokens, split_microbatches
 from rcsd.models.policy import load_tokenizer
 from rcsd.recipes.plan_passes import PlannedModel, casts_weights, load_hf_config, pass_bytes
+from rcsd.runs import RunFolder
 from rcsd.types import Completion, Example, Rollout
 
 GIB = 2**30
@@ -56,15 +58,8 @@ _TOKEN_COPIES, _MONITOR_COPIES = 4.0, 3.0
 """Chunks of float32 logits that a loss holds at once; the tests count them anew."""
 
 
-@dataclass(frozen=True)
-class Device:
-    """The device to plan for.
-
-    Args:
-        kind: ``cuda`` (ROCm too, as in PyTorch) or ``cpu``.
-        memory_bytes: Its memory.
-        num_devices: Number of devices, one process each.
-    """
+class Device(NamedTuple):
+    """Devices to plan for, one process each; ``cuda`` stands for ROCm too, as in PyTorch."""
 
     kind: Literal["cuda", "cpu"]
     memory_bytes: float
@@ -83,74 +78,57 @@ def this_device(num_devices: int = 1) -> Device:
     return Device("cpu", float(psutil.virtual_memory().total), num_devices)
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of prompts and completions.
+class Lengths(NamedTuple):
+    """Tokens of the longest student prompt, teacher prompt and completion."""
 
-    Args:
-        student: Mean student prompt.
-        teacher: Mean teacher prompt.
-        longest_student: Longest student prompt.
-        longest_teacher: Longest teacher prompt.
-        completion: Mean completion.
-        longest_completion: Longest completion.
-    """
-
-    student: float
-    teacher: float
-    longest_student: int
-    longest_teacher: int
-    completion: float
-    longest_completion: int
+    student: int
+    teacher: int
+    completion: int
 
 
-def build_lengths(
-    settings: config.Config, prompts: Sequence[tuple[int, int]], completion_tokens: int | None
-) -> Lengths:
-    """Lengths of a run's prompts and completions.
-
-    Args:
-        settings: The run.
-        prompts: Tokens of the student's and the teacher's prompt of one or more examples.
-        completion_tokens: Mean length of a completion; None takes the longest.
-
-    Raises:
-        ConfigError: If a completion exceeds its limit.
-    """
-    longest = settings.sampling.max_tokens
-    mean = longest if completion_tokens is None else completion_tokens
-    if mean > longest:
-        raise ConfigError(f"--completion-tokens {mean}: exceeds sampling.max_tokens: {longest}")
-    students, teachers = zip(*prompts, strict=True)
+def build_lengths(settings: config.Config, student: int, teacher: int) -> Lengths:
+    """Longest lengths of a run whose longest prompts have so many tokens, analyses left out."""
     if not settings.has_teacher_view:
-        teachers = students
-    elif settings.views.analysis:  # counted at its longest
-        teachers = tuple(num + settings.views.max_analysis_tokens for num in teachers)
-    student, teacher = (sum(values) / len(values) for values in (students, teachers))
-    return Lengths(student, teacher, max(students), max(teachers), mean, longest)
+        teacher = student
+    elif settings.views.analysis:
+        teacher += settings.views.max_analysis_tokens
+    return Lengths(student, teacher, settings.sampling.max_tokens)
 
 
-def measure_prompts(settings: config.Config) -> list[tuple[int, int]]:
-    """Tokens of the student's and the teacher's prompt of examples spread over the run's data.
+def measure_prompts(settings: config.Config) -> tuple[int, int]:
+    """Tokens of the longest student and teacher prompt, of examples spread over the run's data.
 
-    Prompts that the run would drop are left out. A prompt with an analysis ends where it asks for
-    one.
+    Prompts that the run would drop are left out, and so are analyses.
 
     Raises:
         UserError: If data, configuration or tokenizer are missing, or no example fits.
     """
-    views = settings.views
+    views, sampling = settings.views, settings.sampling
     tokenizer = load_tokenizer(settings.model, model_folder(settings.model.path))
     rows, _ = load_examples(settings.data)
     examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]
     if not settings.has_teacher_view:
         views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
-    sampling, hf_config = settings.sampling, load_hf_config(settings.model)
-    positions = getattr(hf_config, "max_position_embeddings", None)
+    positions = getattr(load_hf_config(settings.model), "max_position_embeddings", None)
     room = limit_prompt_tokens(positions, sampling.max_prompt_tokens, sampling.max_tokens)
     prompts, _ = build_prompts(chosen, views, tokenizer, room)
-    return [(len(prompt.student_ids), len(prompt.teacher_ids)) for prompt in prompts]
+    return max(len(p.student_ids) for p in prompts), max(len(p.teacher_ids) for p in prompts)
+
+
+def measured_seconds(folder: Path) -> dict[str, float]:
+    """Median seconds of a run's steps by phase, the first step left out: it warms up.
+
+    Raises:
+        RunError: If the run has taken fewer than two steps.
+    """
+    rows = RunFolder(folder).metrics()[1:]
+    if not rows:
+        raise RunError(f"--measured: {folder} holds no run of at least two steps")
+    step, sampling = (
+        median(row[f"time/{name}_seconds"] for row in rows) for name in ("step", "sampling")
+    )
+    return {"sampling": sampling, "learning": step - sampling, "step": step}
 
 
 @dataclass(frozen=True)
@@ -161,9 +139,7 @@ class Work:
         examples: Examples of the process.
         completions: Completions per example.
         samples: Whether the student samples them; supervised fine-tuning does not.
-        teacher_passes: Forward passes in the teacher's view.
-        frozen_passes: Forward passes in the student's view without gradient.
-        updates: Optimizer updates per batch.
+        no_grad_passes: Forward passes without gradient, of teachers and of the student.
         support: Size of the teacher's top k; 0 for losses over the vocabulary.
         copies: Chunks of logits that the loss holds at once.
         is_sparse: Whether only monitors look at the whole vocabulary.
@@ -173,42 +149,29 @@ class Work:
     examples: int
     completions: int
     samples: bool
-    teacher_passes: int
-    frozen_passes: int
-    updates: int
+    no_grad_passes: int
     support: int
     copies: float
     is_sparse: bool
     max_tokens: int
 
-    def microbatches(self, student: int, teacher: int, completion: int) -> list[list[Rollout]]:
-        """Micro-batches of a step with prompts and completions of these lengths."""
-        answer = Completion((1,) * max(1, completion), "", finished=False)
+    def largest_microbatch(self, lengths: Lengths) -> list[Rollout]:
+        """The micro-batch of a step with most tokens; ``lengths`` are those of all rollouts."""
+        student, teacher, completion = (max(1, num) for num in lengths)
+        answer = Completion((1,) * completion, "", finished=False)
         rollouts = [
             Rollout(
-                Example(str(n), ""),
-                (n, *(1,) * (max(1, student) - 1)),
-                (n, *(1,) * (max(1, teacher if self.teacher_passes else student) - 1)),
-                answer,
+                Example(str(n), ""), (n, *(1,) * (student - 1)), (n, *(1,) * (teacher - 1)), answer
             )
             for n in range(self.examples)
             for _ in range(self.completions)
         ]
-        return split_microbatches(rollouts, self.max_tokens, packs=True)
-
-    def num_watched(self, num_positions: int) -> float:
-        """Positions at which the monitors look at the vocabulary."""
-        stride = min(round(1 / MIN_MONITORED_SHARE), max(1, num_positions // MIN_MONITORED_TOKENS))
-        return num_positions / stride
+        parts = split_microbatches(rollouts, self.max_tokens, packs=True)
+        return max(parts, key=lambda part: microbatch_tokens(part, packs=True))
 
 
 def build_work(settings: config.Config, num_devices: int) -> Work:
-    """The share of one process in a step.
-
-    Args:
-        settings: The run.
-        num_devices: Processes that share a step's examples.
-    """
+    """The share of one process in a step whose examples so many processes share."""
     sizes: list[tuple[config.PhaseMethod | config.Sft, int, int]] = [
         (
             phase.method,
@@ -232,9 +195,9 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
         completions=math.ceil(completions * min(examples, num_devices) / num_devices),
         samples=not isinstance(method, config.Sft),
         # Criterion also scores with and without the criteria that a completion fails.
-        teacher_passes=len(distillations(method)) + 2 * has_criterion,
-        frozen_passes=sum((g.kl_weight > 0) + (g.updates_per_batch > 1) for g in rewards),
-        updates=max((grpo.updates_per_batch for grpo in rewards), default=1),
+        no_grad_passes=len(distillations(method))
+        + 2 * has_criterion
+        + sum((g.kl_weight > 0) + (g.updates_per_batch > 1) for g in rewards),
         support=max(supports, default=0),
         copies=max(losses, default=0.0) or _MONITOR_COPIES,
         is_sparse=not any(losses),
@@ -260,14 +223,7 @@ def _loss_copies(method: object) -> float:
 class Plan:
     """Memory of an optimizer step on one device.
 
-    Args:
-        settings: The run.
-        model: Sizes of its model.
-        work: Work of the process.
-        lengths: Of prompts and completions.
-        device: The device.
-        held_bytes: Bytes that are held all the time, by name.
-        phases: Bytes that are held in one phase, by phase and name.
+    ``held_bytes`` are held all the time, those of ``phases`` in one phase; both by name.
     """
 
     settings: config.Config
@@ -284,42 +240,23 @@ class Plan:
         return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
 
     @property
-    def at_peak(self) -> dict[str, float]:
-        """Bytes of that phase, by name."""
-        return {**self.held_bytes, **self.phases[self.peak_phase]}
-
-    @property
     def peak_bytes(self) -> float:
-        """Most bytes that are held at once."""
-        return sum(self.at_peak.values())
+        """Bytes that are held in it."""
+        return sum(self.held_bytes.values()) + sum(self.phases[self.peak_phase].values())
 
     @property
     def fits(self) -> bool:
         """True if the peak is within the usable memory."""
         return self.peak_bytes <= self.device.usable_bytes
 
-    def record(self) -> dict[str, Any]:
-        """All numbers, for JSON."""
-        return {
-            "config": self.settings.model_dump(mode="json"),
-            "parameters": self.model.parameters,
-            "trained": self.model.trained,
-            "work": dataclasses.asdict(self.work),
-            "lengths": dataclasses.asdict(self.lengths),
-            "device": dataclasses.asdict(self.device),
-            "memory_bytes": {"held": self.held_bytes, **self.phases},
-            "peak_bytes": self.peak_bytes,
-            "peak_phase": self.peak_phase,
-            "fits": self.fits,
-        }
-
     def verdict(self) -> list[str]:
         """Sentences: whether it fits, which part is largest, what makes it fit."""
-        device, largest = self.device, max(self.at_peak, key=lambda name: self.at_peak[name])
+        device, at_peak = self.device, {**self.held_bytes, **self.phases[self.peak_phase]}
         sentences = [
             f"It {'fits' if self.fits else 'does not fit'}: peak {self.peak_bytes / GIB:.1f} GiB "
             f"per device ({self.peak_phase}); {device.usable_bytes / GIB:.1f} of "
-            f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: {largest}."
+            f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: "
+            f"{max(at_peak, key=lambda name: at_peak[name])}."
         ]
         if not self.fits:
             sentences.append(
@@ -336,8 +273,7 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
 
     Raises:
         ConfigError: If weights are sharded among one device.
-        ModelError: If the model's configuration is missing, or its code does not run on tensors
-            without memory.
+        ModelError: If the model's configuration is missing, or its passes cannot be counted.
     """
     shards = device.num_devices if settings.processes.sharding == "fsdp" else 1
     if settings.processes.sharding == "fsdp" and shards == 1:
@@ -345,7 +281,8 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
     model = PlannedModel.from_config(settings.model)
     work = build_work(settings, device.num_devices)
     trained = TRAINED_BYTES * model.trained / shards
-    held_bytes = {"weights": model.weight_bytes / shards, "optimizer": 2 * trained}
+    stored = float(model.number * model.parameters + 4 * model.adapters)
+    held_bytes = {"weights": stored / shards, "optimizer": 2 * trained}
     if settings.teacher.type == "ema" or (settings.teacher.type == "frozen" and model.is_full):
         held_bytes["teacher"] = trained
     if settings.overlap:
@@ -355,63 +292,60 @@ def build_plan(settings: config.Config, lengths: Lengths, device: Device) -> Pla
         number = 4 if (engine.dtype or settings.model.dtype) == "float32" else 2
         held_bytes["engine's weights"] = float(number * model.all_weights)
         held_bytes["engine's cache"] = engine.kv_cache_gib * GIB
+    # FSDP gathers weights in bfloat16 under autocast, else as they are stored.
+    gathered = 2.0 * model.all_weights if settings.precision == "bf16" else stored
+    gathered *= shards > 1
     phases: dict[str, Mapping[str, float]] = {}
     if work.samples or settings.evaluation is not None:
-        phases["sampling"] = _sampling(settings, model, work, lengths, shards)
-    longest = lengths.longest_student, lengths.longest_teacher, lengths.longest_completion
-    largest = max(work.microbatches(*longest), key=lambda part: microbatch_tokens(part, packs=True))
-    counted = pass_bytes(settings, model, largest)
-    gathered = _gathered_bytes(settings, model) if shards > 1 else 0.0
+        phases["sampling"] = {
+            "gathered weights": gathered,
+            **_sampling_bytes(settings, model, work, lengths),
+        }
+    counted = pass_bytes(settings, model, work.largest_microbatch(lengths))
     embeddings = gathered * model.embeddings / model.all_weights
-    in_pass = 2 * (gathered - embeddings) / model.layers + embeddings
-    logits = _logits(settings, model, work, counted.positions, device.kind)
-    if work.teacher_passes + work.frozen_passes:
+    layers = model.text.num_hidden_layers
+    in_pass = 2 * (gathered - embeddings) / layers + embeddings
+    logits = _logits_bytes(settings, model, work, counted.positions, device.kind)
+    if work.no_grad_passes:
         phases["teacher"] = {
             "gathered weights": in_pass,
             "activations": counted.teacher,
             "logits": logits,
         }
-    layer = (model.trained - model.embeddings * model.is_full) / model.layers
+    layer = (model.trained - model.embeddings * model.is_full) / layers
     phases["student"] = {
         "gathered weights": in_pass,
         "gradients": trained,
         # FSDP scatters a layer's gradient from a gathered one.
         "gathered gradients": (TRAINED_BYTES + 2) * layer if shards > 1 else 0.0,
-        "activations": counted.held_bytes,
-        "logits or layer gradients": max(logits, counted.backward - counted.held_bytes),
+        "activations": counted.held,
+        "logits or layer gradients": max(logits, counted.backward - counted.held),
     }
     phases["update"] = {"gradients": trained, "update": trained * (device.kind == "cuda")}
     return Plan(settings, model, work, lengths, device, held_bytes, phases)
 
 
-def _gathered_bytes(settings: config.Config, model: PlannedModel) -> float:
-    """Bytes of all weights as FSDP gathers them: in bfloat16 under autocast, else as stored."""
-    return 2.0 * model.all_weights if settings.precision == "bf16" else model.weight_bytes
-
-
-def _sampling(
-    settings: config.Config, model: PlannedModel, work: Work, lengths: Lengths, shards: int
+def _sampling_bytes(
+    settings: config.Config, model: PlannedModel, work: Work, lengths: Lengths
 ) -> dict[str, float]:
-    sizes = {"gathered weights": _gathered_bytes(settings, model) if shards > 1 else 0.0}
     if isinstance(settings.engine, config.VllmServer):
-        return sizes
+        return {}
     rows = min(settings.engine.batch_size, max(1, work.examples * work.completions))
-    sizes["logits"] = 4.0 * 3 * rows * model.vocabulary
+    sizes = {"logits": 4.0 * 3 * rows * model.text.vocab_size}
     if isinstance(settings.engine, config.VllmEngine):
         return sizes
     is_autocast = casts_weights(settings)
     # Rotary positions make keys float32 under autocast; values are bfloat16.
     number = 3 if is_autocast else 2 if settings.precision == "bf16" else model.number
-    columns = lengths.longest_student + lengths.longest_completion
-    cached = 2.0 * model.key * model.layers * number
-    sizes["cache"] = rows * columns * cached * (1 + SPARE_SHARE)
+    cached = 2.0 * model.key * model.text.num_hidden_layers * number
+    sizes["cache"] = rows * (lengths.student + lengths.completion) * cached * (1 + SPARE_SHARE)
     if is_autocast and model.is_full:
         # Autocast keeps its bfloat16 copies of trained weights until sampling ends.
         sizes["casts"] = 2.0 * model.all_weights
     return sizes
 
 
-def _logits(
+def _logits_bytes(
     settings: config.Config, model: PlannedModel, work: Work, positions: int, kind: str
 ) -> float:
     """Bytes of the logits that the loss or the monitors hold at once, or of gathered head rows.
@@ -419,8 +353,12 @@ def _logits(
     Gathered rows are float32, and beside that bfloat16 if the head computes in bfloat16.
     """
     chunk = CHUNK_ENTRIES[kind]
-    looked = work.num_watched(positions) if work.is_sparse else positions
-    copies = 4.0 * work.copies * min(looked * model.vocabulary, chunk)
+    # Without a loss over the vocabulary, only the monitors look at it, and not at all positions.
+    stride = min(round(1 / MIN_MONITORED_SHARE), max(1, positions // MIN_MONITORED_TOKENS))
+    looked = positions / stride if work.is_sparse else positions
+    copies = 4.0 * work.copies * min(looked * model.text.vocab_size, chunk)
     number = 6 if settings.precision == "bf16" or model.number == 2 else 4
-    rows = float(number * min(positions * work.support * model.hidden, chunk))
-    return max(copies, rows) + (4.0 * model.vocabulary * model.hidden if model.is_full else 0.0)
+    rows = float(number * min(positions * work.support * model.text.hidden_size, chunk))
+    return max(copies, rows) + (
+        4.0 * model.text.vocab_size * model.text.hidden_size if model.is_full else 0.0
+    )

@@ -5,7 +5,7 @@ Axes: H hidden, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +26,10 @@ from rcsd.types import Rollout
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """Sizes of a model that is not loaded.
+    """Sizes of a model that is not loaded, in numbers of weights.
 
-    Args:
-        section: Its section in the configuration.
-        hf_config: Its configuration in transformers.
-        parameters: Weights without adapters; a tied head counts once.
-        adapters: Adapter weights; 0 for full fine-tuning.
-        embeddings: Weights of embeddings and head.
-        vocabulary: V.
-        hidden: H.
-        layers: Number of decoder layers.
-        key: Width of a layer's keys.
+    ``parameters`` leaves adapters out and counts a tied head once; ``adapters`` is 0 for full
+    fine-tuning; ``embeddings`` are those of embeddings and head.
     """
 
     section: config.Model
@@ -45,41 +37,36 @@ class PlannedModel:
     parameters: int
     adapters: int
     embeddings: int
-    vocabulary: int
-    hidden: int
-    layers: int
-    key: int
 
     @classmethod
     def from_config(cls, section: config.Model) -> "PlannedModel":
-        """The sizes of a run's model, by its folder or its hub id; no weights are loaded.
+        """The sizes of a run's model, by its folder or its hub id.
 
         Raises:
             ModelError: If its configuration is missing, or it has no linear output head.
         """
         hf_config = load_hf_config(section)
-        model, text = _meta_model(hf_config, section), hf_config.get_text_config()
-        head, embedding = (
-            causal_lm(model).get_output_embeddings(),
-            causal_lm(model).get_input_embeddings(),
-        )
+        model = _meta_model(hf_config, section)
+        head = causal_lm(model).get_output_embeddings()
         if not isinstance(head, nn.Linear):
             raise ModelError(f"rcsd plan: {section.path} has no linear output head")
+        is_tied = head.weight is causal_lm(model).get_input_embeddings().weight
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         adapters = sum(num for name, num in sizes.items() if "lora_" in name)
-        heads = text.num_attention_heads
-        width = getattr(text, "head_dim", None) or text.hidden_size // heads
-        return cls(
-            section,
-            hf_config,
-            parameters=sum(sizes.values()) - adapters,
-            adapters=adapters,
-            embeddings=head.weight.numel() * (1 if head.weight is embedding.weight else 2),
-            vocabulary=text.vocab_size,
-            hidden=text.hidden_size,
-            layers=text.num_hidden_layers,
-            key=(getattr(text, "num_key_value_heads", None) or heads) * width,
-        )
+        embeddings = head.weight.numel() * (1 if is_tied else 2)
+        return cls(section, hf_config, sum(sizes.values()) - adapters, adapters, embeddings)
+
+    @property
+    def text(self) -> Any:
+        """Configuration of the decoder: ``vocab_size``, ``hidden_size``, ``num_hidden_layers``."""
+        return self.hf_config.get_text_config()
+
+    @property
+    def key(self) -> int:
+        """Width of a layer's keys."""
+        heads = self.text.num_attention_heads
+        width = getattr(self.text, "head_dim", None) or self.text.hidden_size // heads
+        return (getattr(self.text, "num_key_value_heads", None) or heads) * width
 
     @property
     def is_full(self) -> bool:
@@ -101,25 +88,16 @@ class PlannedModel:
         """Bytes of a weight; trained ones are float32."""
         return 4 if self.is_full else getattr(torch, self.section.dtype).itemsize
 
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of all weights as they are stored; adapters are float32."""
-        return float(self.number * self.parameters + 4 * self.adapters)
 
+class PassBytes(NamedTuple):
+    """Bytes of the passes over one micro-batch, and its number of completion tokens.
 
-@dataclass(frozen=True)
-class PassBytes:
-    """Bytes of the passes over one micro-batch.
-
-    Args:
-        teacher: Peak of a forward pass without gradient.
-        held_bytes: Held for the student's backward pass.
-        backward: Peak of the backward pass through the decoder.
-        positions: Completion tokens.
+    ``teacher`` is the peak without gradient, ``held`` what the student's forward pass leaves for
+    its backward pass, ``backward`` the peak of that.
     """
 
     teacher: float
-    held_bytes: float
+    held: float
     backward: float
     positions: int
 
@@ -138,11 +116,6 @@ def pass_bytes(
 
     Fake tensors have shapes, types and a device, but no memory. The device is a CPU, where packed
     attention holds a mask, so a GPU needs slightly less.
-
-    Args:
-        settings: The run.
-        model: Its model.
-        microbatch: Rollouts of the longest lengths.
 
     Raises:
         ModelError: If the model's code needs the values of its tensors.
@@ -164,7 +137,8 @@ def pass_bytes(
     try:
         with FakeTensorMode():
             _make_fake(meta)
-            policy = _bare_policy(meta, packs)
+            trained = frozenset(n for n, p in meta.named_parameters() if p.requires_grad)
+            policy = Policy(meta, None, (), 0, 0, GenerationConfig(), packs, trained)
             scorer = Scorer(policy.model, "plain")
             for parameter in policy.trainable.values():
                 parameter.grad = torch.zeros_like(parameter)
@@ -174,14 +148,13 @@ def pass_bytes(
                 # Random numbers need values, and no layer draws any.
                 checkpoint_activations(policy, preserve_rng_state=False)
             with TensorBytes() as student:
-                hidden_TH: Any = predicted([r.student_ids for r in microbatch])
-                hidden_TH = hidden_TH.hidden_TH
-                held_bytes = student.now
-                student.peak = held_bytes
+                predictions: Any = predicted([r.student_ids for r in microbatch])
+                hidden_TH = predictions.hidden_TH
+                student.peak = held = student.now
                 hidden_TH.backward(torch.ones_like(hidden_TH))
     except (RuntimeError, TypeError) as error:
         raise ModelError(f"rcsd plan: {section.path}: cannot be counted: {error}") from error
-    return PassBytes(teacher.peak, held_bytes, student.peak, sum(map(len, completions)))
+    return PassBytes(teacher.peak, held, student.peak, sum(map(len, completions)))
 
 
 def load_hf_config(section: config.Model) -> Any:
@@ -224,8 +197,3 @@ def _make_fake(model: nn.Module) -> None:
                         fake = nn.Parameter(fake, requires_grad=value.requires_grad)
                     made[id(value)] = fake
                 store[name] = made[id(value)]  # pyright: ignore[reportArgumentType]
-
-
-def _bare_policy(model: Any, packs: bool) -> Policy:
-    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-    return Policy(model, None, (), 0, 0, GenerationConfig(), packs, trained)

@@ -1,22 +1,22 @@
-"""Headroom, content sensitivity and ranking of a run before it trains (``rcsd probe``).
+"""Headroom, content sensitivity and divergence of a run before it trains (``rcsd probe``).
 
-Headroom predicts the gain of distillation (arXiv 2605.30070): the model answers questions with and
-without the teacher's view, each placebo and other views, by its present weights. Then the student
-samples completions, and the teacher's log-probabilities are to rank them as their grades do.
+Headroom predicts the gain of distillation (arXiv 2605.30070): the model answers questions in the
+student's and in the teacher's view, with the own rubrics and with placebos, by its present weights.
+Divergence is that of the student from the teacher on completions that the student samples.
 """
 
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.placebos import PLACEBOS, with_placebo
+from rcsd.data.placebos import EMPTY, PLACEBOS, with_placebo
 from rcsd.data.prompts import (
     PromptPair,
     SkippedExample,
@@ -24,58 +24,104 @@ from rcsd.data.prompts import (
     build_prompts,
     limit_prompt_tokens,
 )
-from rcsd.data.views import PromptTemplates, missing_parts
+from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
-from rcsd.engines.base import Engine
 from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    ratio_interval,
+)
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import grade_text, judge_rows, sample_and_grade
-from rcsd.io import cache_folder, make_folder, write_json
+from rcsd.graders.grade import Graded, sample_and_grade
+from rcsd.io import cache_folder
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
-from rcsd.models.policy import Policy, load_policy
+from rcsd.models.policy import load_policy
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import Teacher, build_teacher
-from rcsd.recipes.probe_numbers import (
-    OTHER_VIEWS,
-    STUDENT,
-    TEACHER,
-    Advice,
-    Answers,
-    GradedGap,
-    Headroom,
-    Metric,
-    Ranking,
-    Sensitivity,
-    advise,
-    graded_value,
-    measure_headroom,
-    measure_ranking,
-    measure_sensitivity,
-)
-from rcsd.types import Decoding, Example, Progress, Rollout, ViewName
+from rcsd.types import Decoding, Example, Progress, Rollout
 
-RANKED_PLACEBOS = ("shuffled", "generic")
-"""Placebos whose teachers rank the completions too."""
+STUDENT, TEACHER = "student", "teacher"
+"""Contexts of the student's view, which all others are compared with, and of the teacher's."""
+
+Metric = Literal["score", "accuracy"]
+"""Share of the example's own rubric points; or whether the final answer is the reference's."""
+METRICS: tuple[Metric, ...] = ("score", "accuracy")
+
+Verdict = Literal["train", "fix the rubrics", "don't", "cannot tell"]
+
+Values = Mapping[str, float]
+"""Value of each graded question by its id."""
+
+MIN_QUESTIONS = 8
+"""Graded questions that a verdict needs: a bootstrap of fewer is far too sure of itself. A
+convention of ours, as all that follow."""
+MIN_SENSITIVITY = 0.5
+"""Content sensitivity below which, surely, rubrics are to be fixed."""
+MAX_CUT_SHARE = 0.1
+"""Share of answers cut off at the token limit above which scores measure the limit."""
+SOLVED = 0.95
+"""Mean without help above which little is left to gain."""
+
+
+Prompts = Mapping[str, tuple[int, ...]]
+"""Token ids by the example's id."""
+
+BuildPairs = Callable[[Sequence[Example]], tuple[list[PromptPair], list[SkippedExample]]]
 
 
 @dataclass(frozen=True)
-class Context:
-    """Text beside the questions.
+class ContextHeadroom:
+    """Answers in one context, and what they gain over those in the student's view.
 
     Args:
-        name: Unique.
-        view: Parts of an example that are visible.
-        examples: The parts are theirs: another rubric than an example's own, for a placebo.
-        analysis: Whether the model first writes an analysis (`config.Views.analysis`).
+        context: Its name.
+        num_answers: Answers; a question has none if its prompt is too long.
+        num_cut: Answers cut off at the token limit.
+        num_ungraded: Answers without a grade.
+        mean: Mean over the graded answers.
+        gain: Mean of the paired differences to the student's view; None for itself.
     """
 
-    name: str
-    view: ViewName
-    examples: Sequence[Example]
-    analysis: bool = False
+    context: str
+    num_answers: int
+    num_cut: int
+    num_ungraded: int
+    mean: Interval | None
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Content sensitivity: share of the headroom that depends on the rubric's content.
+
+    ``share = (headroom of gold - headroom of the placebo) / headroom of gold``. 0: the model reacts
+    to the presence of a rubric; 1: it reads it.
+
+    Args:
+        placebo: Placebo that is compared.
+        gap: Paired difference, own rubric - placebo.
+        share: A ratio of means; below 0 if the placebo helps more, above 1 if it hurts.
+        undefined: Reason why there is no share.
+    """
+
+    placebo: str
+    gap: Interval
+    share: Interval | None
+    undefined: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A verdict, its reasons with their numbers, and warnings."""
+
+    verdict: Verdict
+    reasons: Sequence[str]
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -86,12 +132,12 @@ class Probe:
         num_available: Examples of the data set.
         num_questions: Those drawn from it that fit.
         skipped: Those drawn that a run would skip too, with the reason.
-        impossible: Contexts that the data does not allow, with the reason.
-        headroom: Gains of the contexts.
-        sensitivities: By placebo.
+        impossible: Placebos that the data does not allow, with the reason.
+        metric: Metric of the headroom; None: nothing can be graded.
+        contexts: Gains of all contexts; the student's first, then the teacher's.
+        sensitivities: Content sensitivity against each placebo.
         num_completions: Sampled completions.
-        num_ungraded: Completions without a grade, which rank nothing.
-        rankings: The teacher's, then those of teachers with a placebo.
+        divergences: Divergence of the student from each context's teacher (`divergence`).
         advice: Verdict.
     """
 
@@ -99,117 +145,12 @@ class Probe:
     num_questions: int
     skipped: tuple[SkippedExample, ...]
     impossible: Mapping[str, str]
-    headroom: Headroom
+    metric: Metric | None
+    contexts: tuple[ContextHeadroom, ...]
     sensitivities: tuple[Sensitivity, ...]
     num_completions: int
-    num_ungraded: int
-    rankings: tuple[Ranking, ...]
+    divergences: Mapping[str, Interval | None]
     advice: Advice
-
-
-@dataclass(frozen=True)
-class Prober:
-    """A model that answers in a context, and a judge.
-
-    Args:
-        policy: The model.
-        engine: Samples from it.
-        views: Templates and limits; which view is visible depends on the context.
-        decoding: Decoding of answers; greedy.
-        max_prompt_tokens: Longest prompt.
-    """
-
-    policy: Policy
-    engine: Engine
-    views: config.Views
-    decoding: Decoding
-    max_prompt_tokens: int
-
-    def prompts(self, context: Context) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-        """Prompts as token ids by the example's id, and by id the reason for a missing one."""
-        left_out = {
-            example.id: f"it has no {' and no '.join(missing)}"
-            for example in context.examples
-            if (missing := missing_parts(example, context.view))
-        }
-        changes = {"student": context.view, "teacher": context.view, "analysis": context.analysis}
-        views = self.views.model_copy(update=changes)
-        complete = [example for example in context.examples if example.id not in left_out]
-        if not complete:
-            return {}, left_out
-        try:
-            pairs, skipped = self.pairs(complete, views)
-        except DataError as error:  # no prompt of this context fits
-            return {}, left_out | {example.id: str(error) for example in complete}
-        left_out |= {example.id: example.reason for example in skipped}
-        return {pair.example.id: pair.teacher_ids for pair in pairs}, left_out
-
-    def pairs(
-        self, examples: Sequence[Example], views: config.Views
-    ) -> tuple[list[PromptPair], list[SkippedExample]]:
-        """Prompts of a run with these views, analyses included."""
-        limit, policy = self.max_prompt_tokens, self.policy
-        pairs, skipped = build_prompts(examples, views, policy.tokenizer, limit)
-        if views.analysis:
-            cache = cache_folder() / "analyses"
-            pairs, _ = with_analyses(pairs, views, policy, self.engine, cache, limit)
-        return pairs, skipped
-
-    def answers(self, examples: Sequence[Example], context: Context) -> Answers:
-        """Answers to the questions that fit, graded by the examples' own rubrics."""
-        prompts, left_out = self.prompts(context)
-        answered = [example for example in examples if example.id in prompts]
-        ids = [prompts[example.id] for example in answered]
-        rows = (
-            sample_and_grade(self.engine, answered, ids, self.decoding, CodeJudge()) if ids else []
-        )
-        return Answers(context.name, {row.id: row for row in rows}, left_out)
-
-
-def build_contexts(
-    examples: Sequence[Example],
-    population: Sequence[Example],
-    views: config.Views,
-    placebo: config.Placebo,
-    seed: int,
-) -> tuple[list[Context], dict[str, str]]:
-    """The teacher's view, with each placebo if it has rubrics, and the other views.
-
-    Args:
-        examples: Questions.
-        population: Data set that they were drawn from; placebos take criteria from all of it.
-        views: Views of the run.
-        placebo: Placebo of the run; its share and seed hold for the placebo of its type.
-        seed: Seed of the other placebos.
-
-    Returns:
-        Contexts, and by name the reason why one cannot be made.
-    """
-    contexts = [Context(TEACHER, views.teacher, examples, views.analysis)]
-    impossible: dict[str, str] = {}
-    drawn = {example.id for example in examples}
-    for name, build in PLACEBOS.items() if "rubric" in views.teacher else ():
-        section = placebo if placebo.type == name else build(seed)
-        try:
-            changed = with_placebo(population, section, PromptTemplates(views.templates))
-        except DataError as error:
-            impossible[name] = str(error)
-            continue
-        chosen = [example for example in changed if example.id in drawn]
-        contexts.append(Context(name, views.teacher, chosen, views.analysis))
-    contexts += [
-        Context(view, view, examples, views.analysis)
-        for view in OTHER_VIEWS
-        if view not in (views.student, views.teacher)
-    ]
-    return contexts, impossible
-
-
-def draw_examples(examples: Sequence[Example], num_examples: int, seed: int) -> list[Example]:
-    """At most so many examples, in their order; the same ones for the same seed."""
-    places = range(len(examples))
-    chosen = random.Random(seed).sample(places, min(num_examples, len(examples)))
-    return [examples[place] for place in sorted(chosen)]
 
 
 def probe(
@@ -217,17 +158,14 @@ def probe(
     num_examples: int = 64,
     num_samples: int = 4,
     progress: Progress = lambda stage, done, total, note: None,
-    on_cost: Callable[[str], None] = lambda cost: None,
 ) -> Probe:
     """Measure whether a run has anything to learn. No weight changes.
 
     Args:
-        settings: The run. Questions are its held-out examples, else those that it trains on, with
-            their own rubrics and with every placebo, whatever ``rubrics.placebo``.
-        num_examples: Questions drawn from these; at least 1.
-        num_samples: Completions per question, sampled as in training; a ranking takes 2 or more.
+        settings: The run. Questions are its held-out examples, else those that it trains on.
+        num_examples: Questions drawn from these.
+        num_samples: Completions per question, sampled as in training.
         progress: Callback.
-        on_cost: Called with the number of answers and completions, before sampling.
 
     Raises:
         UserError: If the run could not start, or does not distil answers.
@@ -239,65 +177,127 @@ def probe(
         )
     if settings.views.writes != "answer":
         raise ConfigError("views.writes: a probe grades answers, and this run writes rubrics")
-    seed, views = settings.seed, settings.views
+    seed, evaluation = settings.seed, settings.evaluation
     population, _ = load_examples(settings.probed_data)
-    worker, teacher, prober = _load(settings, section, num_samples)
-    pairs, skipped = prober.pairs(draw_examples(population, num_examples, seed), views)
+    places = random.Random(seed).sample(range(len(population)), min(num_examples, len(population)))
+    worker, teacher = _load(settings, section, num_samples)
+    num_answer = (settings.sampling if evaluation is None else evaluation).max_tokens
+    build_pairs = _pair_builder(settings, worker, num_answer)
+    pairs, skipped = build_pairs([population[place] for place in sorted(places)])
     examples = [pair.example for pair in pairs]
-    contexts, impossible = build_contexts(
-        examples, population, views, settings.rubrics.placebo, seed
-    )
-    ranked = [context for context in contexts if context.name in RANKED_PLACEBOS]
-    limits = prober.decoding.max_tokens, settings.sampling.max_tokens
-    num_contexts, num = len(contexts) + 1, len(examples)
-    on_cost(
-        f"{num_contexts * num} answers ({num_contexts} contexts x {num} questions) of up to "
-        f"{limits[0]} tokens; {num_samples * num} completions ({num} questions x {num_samples}) of "
-        f"up to {limits[1]}, scored {2 + len(ranked)} times"
-    )
-    contexts.insert(0, Context(STUDENT, views.student, examples))
+    prompts, impossible = build_contexts(pairs, population, settings, build_pairs)
+    rows: dict[str, list[Graded]] = {}
     try:
-        answers: list[Answers] = []
-        for done, context in enumerate(contexts):
-            progress("answers", done, len(contexts), context.name)
-            answers.append(prober.answers(examples, context))
-        progress("answers", len(contexts), len(contexts), "")
-        headroom = measure_headroom(answers[0], answers[1:], seed)
-        progress("ranking", 0, 1, "")
+        for done, (name, ids) in enumerate(prompts.items()):
+            progress("answers", done, len(prompts), name)
+            asked = [example for example in examples if example.id in ids]
+            rows[name] = sample_and_grade(
+                worker.engine, asked, [ids[e.id] for e in asked], Decoding(num_answer), CodeJudge()
+            )
+        progress("answers", len(prompts), len(prompts), "")
+        progress("divergence", 0, 1, "")
         sampler = replace(worker, decoding=build_decoding(settings.sampling))
         rollouts = sampler.rollouts(pairs, step=0)  # as the run's first step
-        rankings, num_ungraded = rank_completions(
-            rollouts, headroom.metric, prober, (worker, teacher), ranked, seed
-        )
-        progress("ranking", 1, 1, "")
+        log_q = worker.sampled_log_q(rollouts)
+        divergences = {
+            name: divergence(rollouts, log_q, ids, worker, teacher, seed)
+            for name, ids in prompts.items()
+            if name != STUDENT
+        }
+        progress("divergence", 1, 1, "")
     except FloatingPointError as error:
         raise ModelError(f"model.path: {settings.model.path}: {error}") from error
-    sensitivities = _sensitivities(answers, headroom.metric, seed)
+    metric = choose_metric(rows[STUDENT])
+    values = {name: graded_values(of, metric or "score") for name, of in rows.items()}
+    student, own, *others = (
+        measure_headroom(name, of, values[STUDENT], metric or "score", seed)
+        for name, of in rows.items()
+    )
+    measured = [
+        measure_sensitivity(values[STUDENT], values[TEACHER], of.context, values[of.context], seed)
+        for of in others
+    ]
+    sensitivities = tuple(each for each in measured if each is not None)
     return Probe(
         len(population),
         len(examples),
         tuple(skipped),
         impossible,
-        headroom,
+        metric,
+        (student, own, *others),
         sensitivities,
         len(rollouts),
-        num_ungraded,
-        rankings,
-        advise(headroom, sensitivities, rankings),
+        divergences,
+        advise(metric, student, own, sensitivities),
     )
 
 
-def write_probe(measured: Probe, settings: config.Config, folder: Path) -> Path:
-    """Write ``probe.json``, with the run's configuration; returns its path."""
-    path = folder / "probe.json"
-    make_folder(path)
-    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
-    return path
+def build_contexts(
+    pairs: Sequence[PromptPair],
+    population: Sequence[Example],
+    settings: config.Config,
+    build_pairs: BuildPairs,
+) -> tuple[dict[str, Prompts], dict[str, str]]:
+    """Prompts of the student's view, of the teacher's, and of it with each empty placebo.
+
+    Placebos take criteria from the population that the questions were drawn from. Also returns, by
+    placebo, the reason why there is none.
+    """
+    prompts: dict[str, Prompts] = {
+        STUDENT: {pair.example.id: pair.student_ids for pair in pairs},
+        TEACHER: {pair.example.id: pair.teacher_ids for pair in pairs},
+    }
+    impossible: dict[str, str] = {}
+    placebo, templates = settings.rubrics.placebo, PromptTemplates(settings.views.templates)
+    for name in EMPTY if "rubric" in settings.views.teacher else ():
+        section = placebo if placebo.type == name else PLACEBOS[name](settings.seed)
+        try:
+            changed = with_placebo(population, section, templates)
+            others, _ = build_pairs([e for e in changed if e.id in prompts[STUDENT]])
+            prompts[name] = {pair.example.id: pair.teacher_ids for pair in others}
+        except DataError as error:
+            impossible[name] = str(error)
+    return prompts, impossible
+
+
+def divergence(
+    rollouts: Sequence[Rollout],
+    log_q: Sequence[Sequence[float]],
+    prompts: Prompts,
+    worker: RolloutWorker,
+    teacher: Teacher,
+    seed: int = 0,
+) -> Interval | None:
+    """KL(q || p) per token in nats, the mean of log q - log p over the student's samples.
+
+    Args:
+        rollouts: Completions that the student sampled.
+        log_q: The student's log-probabilities of their tokens.
+        prompts: Prompts of the teacher p; completions of other questions are left out.
+        worker: Scores completions.
+        teacher: The teacher's weights.
+        seed: Seed of the interval, which resamples questions.
+    """
+    kept = [
+        (rollout, q)
+        for rollout, q in zip(rollouts, log_q, strict=True)
+        if rollout.example.id in prompts and len(q)
+    ]
+    if not kept:
+        return None
+    chosen = [rollout for rollout, _ in kept]
+    with teacher.weights():
+        log_p = worker.sampled_log_q(chosen, [prompts[r.example.id] for r in chosen])
+    values = [
+        sum(a - b for a, b in zip(q, p, strict=True)) / len(q)
+        for (_, q), p in zip(kept, log_p, strict=True)
+    ]
+    return bootstrap_interval(values, [rollout.example.id for rollout in chosen], seed)
 
 
 def _load(
     settings: config.Config, section: config.Distill, num_samples: int
-) -> tuple[RolloutWorker, Teacher, Prober]:
+) -> tuple[RolloutWorker, Teacher]:
     """The parts of the run before its first step; the worker scores at the loss's temperature."""
     set_seed(settings.seed)
     accelerator = Accelerator(mixed_precision=settings.precision or "no")
@@ -309,82 +309,135 @@ def _load(
     budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
     decoding, limit = Decoding(1, section.temperature), microbatch_limit(budget)
     worker = RolloutWorker(policy, scorer, engine, decoding, num_samples, limit, settings.seed)
-    sampling, evaluation = settings.sampling, settings.evaluation
-    num_answer = sampling.max_tokens if evaluation is None else evaluation.max_tokens
+    return worker, build_teacher(settings.teacher, policy)
+
+
+def _pair_builder(settings: config.Config, worker: RolloutWorker, num_answer: int) -> BuildPairs:
+    """Builder of a run's prompts, analyses included, with room for answers of this length."""
+    sampling, views, policy = settings.sampling, settings.views, worker.policy
     longest = max(num_answer, sampling.max_tokens)
     room = limit_prompt_tokens(policy.max_positions, sampling.max_prompt_tokens, longest)
-    prober = Prober(policy, engine, settings.views, Decoding(num_answer), room)
-    return worker, build_teacher(settings.teacher, policy), prober
+
+    def build(examples: Sequence[Example]) -> tuple[list[PromptPair], list[SkippedExample]]:
+        pairs, skipped = build_prompts(examples, views, policy.tokenizer, room)
+        if views.analysis:
+            cache = cache_folder() / "analyses"
+            pairs, _ = with_analyses(pairs, views, policy, worker.engine, cache, room)
+        return pairs, skipped
+
+    return build
 
 
-def rank_completions(
-    rollouts: Sequence[Rollout],
-    metric: Metric | None,
-    prober: Prober,
-    scoring: tuple[RolloutWorker, Teacher],
-    placebos: Sequence[Context],
-    seed: int = 0,
-) -> tuple[tuple[Ranking, ...], int]:
-    """Rankings of the student's completions by the teacher and by placebos' teachers.
+# Numbers, paired by question: one counts if it is graded in all that is compared
 
-    Args:
-        rollouts: Several completions per question.
-        metric: Metric of their grades; None: they have none.
-        prober: Builds the placebos' prompts, and grades.
-        scoring: The student's worker, and the teacher's weights.
-        placebos: Contexts of other teachers.
-        seed: Seed of the intervals.
 
-    Returns:
-        Rankings, and the number of completions without a grade.
+def graded_values(rows: Sequence[Graded], metric: Metric) -> dict[str, float]:
+    """Score in [0, 1], or 1 for right and 0 for wrong, of each row that has a grade."""
+    if metric == "accuracy":
+        return {row.id: float(row.right) for row in rows if row.right is not None}
+    return {r.id: r.score for r in rows if r.score is not None and not math.isnan(r.score)}
+
+
+def choose_metric(rows: Sequence[Graded]) -> Metric | None:
+    """The score; the accuracy if under `MIN_QUESTIONS` scores and more accuracies; else None."""
+    counts = {name: min(len(graded_values(rows, name)), MIN_QUESTIONS) for name in METRICS}
+    return max(METRICS, key=lambda name: counts[name]) if any(counts.values()) else None
+
+
+def measure_headroom(
+    context: str, rows: Sequence[Graded], student: Values, metric: Metric, seed: int = 0
+) -> ContextHeadroom:
+    """Headroom of a context over the student's view, whose values are ``student``."""
+    values = graded_values(rows, metric)
+    ids = [] if context == STUDENT else [id for id in student if id in values]
+    gain = None
+    if ids:
+        gain = paired_difference([values[i] for i in ids], [student[i] for i in ids], seed, ids)
+    mean = bootstrap_interval([*values.values()], seed=seed) if values else None
+    num_cut = sum(not row.finished for row in rows)
+    return ContextHeadroom(context, len(rows), num_cut, len(rows) - len(values), mean, gain)
+
+
+def measure_sensitivity(
+    student: Values, teacher: Values, placebo: str, other: Values, seed: int = 0
+) -> Sensitivity | None:
+    """Content sensitivity over the questions graded in all three; None if there are none.
+
+    Undefined where the interval of gold's headroom reaches 0: a share of nothing is no number.
+    ``other`` are the values in the teacher's view with the placebo.
     """
-    worker, teacher = scoring
-    examples = [rollout.example for rollout in rollouts]
-    rows = [grade_text(r.example, r.completion.text, r.completion.finished) for r in rollouts]
-    if metric == "score":
-        rows = judge_rows(rows, examples, CodeJudge())
-    grades = [None if metric is None else graded_value(row, metric) for row in rows]
-    log_q = worker.sampled_log_q(rollouts)
+    ids = [id for id in student if id in teacher and id in other]
+    if not ids:
+        return None
+    gaps = [teacher[i] - other[i] for i in ids]
+    gains = [teacher[i] - student[i] for i in ids]
+    gap, gain = bootstrap_interval(gaps, seed=seed), bootstrap_interval(gains, seed=seed)
+    if gain.low <= 0:
+        reason = f"the rubric's own headroom may be 0: {gain:.2f}"
+        return Sensitivity(placebo, gap, None, reason)
+    return Sensitivity(placebo, gap, ratio_interval(gaps, gains, seed), "")
 
-    def gaps(prompts: Mapping[str, tuple[int, ...]] | None) -> list[GradedGap]:
-        """Graded completions with the gaps of the teacher with these prompts."""
-        places = [
-            place
-            for place, rollout in enumerate(rollouts)
-            if grades[place] is not None and (prompts is None or rollout.example.id in prompts)
+
+def advise(
+    metric: Metric | None,
+    student: ContextHeadroom,
+    teacher: ContextHeadroom,
+    sensitivities: Sequence[Sensitivity],
+) -> Advice:
+    """The verdict of the first rule that holds. Thresholds are conventions, not estimates.
+
+    1. Fewer than `MIN_QUESTIONS` questions are graded: cannot tell.
+    2. The interval of the teacher view's headroom reaches 0: don't.
+    3. The headroom is not above an empty placebo's, or less than `MIN_SENSITIVITY` of it, surely,
+       depends on the content: fix the rubrics.
+    4. Else: train.
+    """
+    warnings = tuple(
+        f"In the {of.context}'s view {of.num_cut} of {of.num_answers} answers are cut off at the "
+        "token limit: raise max_tokens."
+        for of in (student, teacher)
+        if of.num_cut > MAX_CUT_SHARE * of.num_answers
+    )
+    gain, mean = teacher.gain, student.mean
+    num = 0 if gain is None or metric is None else gain.n
+    if gain is None or mean is None or num < MIN_QUESTIONS:
+        reasons = [
+            f"Questions graded with and without the teacher's view: {num}; a verdict needs "
+            f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
+            "--num-examples."
         ]
-        chosen = [rollouts[place] for place in places]
-        ids = [r.teacher_ids if prompts is None else prompts[r.example.id] for r in chosen]
-        with teacher.weights():
-            scored = worker.sampled_log_q(chosen, ids)
-        return [
-            GradedGap(
-                place,
-                rollouts[place].example.id,
-                grades[place] or 0.0,
-                math.fsum(p - q for p, q in zip(log_p, log_q[place], strict=True)),
-            )
-            for place, log_p in zip(places, scored, strict=True)
-        ]
-
-    teacher_gaps = gaps(None)
-    rankings = [measure_ranking(TEACHER, teacher_gaps, seed)]
-    for context in placebos:
-        other = gaps(prober.prompts(context)[0])
-        rankings.append(measure_ranking(context.name, other, seed, teacher_gaps))
-    return tuple(rankings), grades.count(None)
-
-
-def _sensitivities(
-    answers: Sequence[Answers], metric: Metric | None, seed: int
-) -> tuple[Sensitivity, ...]:
-    """Content sensitivity against each placebo."""
-    if metric is None:
-        return ()
-    student, teacher = answers[:2]
-    measured = [
-        measure_sensitivity(student, teacher, placebo, metric, seed)
-        for placebo in answers
-        if placebo.context in PLACEBOS
+        return Advice("cannot tell", reasons, warnings)
+    reasons = [
+        f"Headroom {gain:.2f} over {num} questions: the {metric} is {mean:.2f} in the student's "
+        f"view, {teacher.mean:.2f} in the teacher's."
     ]
-    return tuple(each for each in measured if each is not None)
+    if gain.low <= 0:
+        harm = "the teacher's view makes answers worse" if gain.high < 0 else "its interval has 0"
+        remedy = (
+            "The model already answers well: little is left to gain."
+            if mean.mean >= SOLVED
+            else "Probe another view (views.teacher=solution), train the model to follow rubrics "
+            "first (method: {type: sft, view: rubric}), or take a stronger one."
+        )
+        reasons += [f"No headroom to learn from: {harm}.", remedy]
+        return Advice("don't", reasons, warnings)
+    unread = [
+        f"The own rubrics do not help more than {of.placebo} ones: difference {of.gap:.2f}."
+        for of in sensitivities
+        if of.gap.low <= 0
+    ]
+    for of in sensitivities:
+        if of.placebo == "shuffled" and of.share is not None:
+            share = f"{of.share:.2f} of the headroom is lost with shuffled rubrics"
+            if of.share.high < MIN_SENSITIVITY:
+                unread.append(f"Only {share}.")
+            else:
+                reasons.append(f"{share}.")
+    if not unread:
+        return Advice("train", reasons, warnings)
+    unread.append(
+        "The model reacts to the presence of a rubric more than to its content. Measure more "
+        "questions (--num-examples), write criteria that name what each question demands, or "
+        "train the model to follow rubrics first (method: {type: sft, view: rubric})."
+    )
+    return Advice("fix the rubrics", reasons + unread, warnings)

@@ -30,7 +30,10 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
     """
     if model not in MODELS and not Path(model).is_dir():
         raise ConfigError(f"--model: no model or folder {model!r}; there are {', '.join(MODELS)}")
-    out = out or _new_folder(Path("runs"), f"quickstart-{Path(model).name}")
+    if out is None:
+        name = f"quickstart-{Path(model).name}"
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        out = next(path for path in map(Path("runs").joinpath, names) if not path.exists())
     check_new(out)
     if model in MODELS:
         fetch_model(model)
@@ -40,20 +43,8 @@ def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress
     return run_and_report(pipeline, title, model, further, progress)
 
 
-def _new_folder(parent: Path, name: str) -> Path:
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(parent / name for name in names if not (parent / name).exists())
-
-
 def build_pipeline(out: Path, seed: int, model: str, quick: bool) -> Pipeline:
-    """Pipeline of the quickstart.
-
-    Args:
-        out: Folder of all artifacts.
-        seed: Random seed of everything, the problems included.
-        model: One of `MODELS`, or a folder of a model.
-        quick: A first look within a minute, too small to show more than that everything runs.
-    """
+    """Pipeline of the quickstart; a quick one is too small to show more than that it runs."""
     name = model if model in MODELS else MODELS[-1]
     path = Path(__file__).with_name(f"quickstart_{name}.yaml")
     tree = read_tree(path, [])

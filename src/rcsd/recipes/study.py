@@ -1,16 +1,28 @@
-"""A study: every method, kind of rubrics and seed once, on one budget.
+"""A study: every method, kind of rubrics and seed once, on one budget, and its report.
 
 All runs are steps (`rcsd.recipes.workers`) in folders that are named after everything that goes
 into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rcsd import config
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.graders.grade import Graded, read_graded
+from rcsd.evaluation.report import Arm, Outcome, ReportPage
+from rcsd.evaluation.run_report import facts
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.grade import grade_text, judge_rows, read_graded
+from rcsd.recipes.arms import (
+    METRICS,
+    ArmComparison,
+    SetRows,
+    compare_on_sets,
+    differences,
+    estimates,
+    place,
+    write_outcome,
+)
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import answer, untaught
@@ -20,24 +32,8 @@ from rcsd.runs import RunFolder
 from rcsd.training.stopping import SECONDS, TOKENS
 from rcsd.types import Example, Progress
 
-QUICK_SHARE = 6
-"""Divisor of a study's tokens in a quick study."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One evaluation of a run.
-
-    Args:
-        tokens: Completion tokens learned from.
-        seconds: Seconds of sampling and learning.
-        rows: Graded completions of each held-out set, without their texts: a study has hundreds of
-            thousands of them.
-    """
-
-    tokens: float
-    seconds: float
-    rows: Mapping[str, Sequence[Graded]]
+SOLUTIONS = "worked solutions"
+"""Arm of the examples' worked solutions, the score of copying them perfectly."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +41,17 @@ class StudyResult:
     """Everything that a study makes.
 
     Args:
-        answers: Answers of the initial model by set: without a rubric (`BASE`), and in each
-            teacher's view.
+        answers: Answers of the initial model: without a rubric (`BASE`), and as each teacher.
         taught_by: Teacher of each arm that has one, by the arm's label.
-        runs: Evaluations of each seed, in order of tokens, by the arm's label.
+        runs: Answers of each seed at the end of its budget, by the arm's label.
         folders: The runs, in the same order.
         held_out: Examples of each set.
         new_kinds: Sets that have no ``tags["template"]`` in common with the training questions.
     """
 
-    answers: Mapping[str, Mapping[str, Sequence[Graded]]]
+    answers: Mapping[str, SetRows]
     taught_by: Mapping[str, str]
-    runs: Mapping[str, Sequence[Sequence[Point]]]
+    runs: Mapping[str, Sequence[SetRows]]
     folders: Mapping[str, Sequence[RunFolder]]
     held_out: Mapping[str, Sequence[Example]]
     new_kinds: frozenset[str]
@@ -78,7 +73,7 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     run_steps(steps, settings.jobs, progress)
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     runs = {
-        label: [list(_read_points(folder, list(first.sets), settings.budget)) for folder in of]
+        label: [_read_end(folder, list(first.sets), settings.budget.tokens) for folder in of]
         for label, of in folders.items()
     }
     return StudyResult(first.rows, taught_by, runs, folders, first.sets, first.new_kinds)
@@ -107,21 +102,20 @@ def plan_seed(settings: Study, seed: int) -> Artifacts:
 
 
 def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
-    """Add the answers of the base and of every teacher; returns the teacher of each label."""
+    """Add the answers of the base and of every teacher; returns the teacher of each label.
+
+    Arms that show the same in the same words share a teacher, named after the first of them.
+    """
     plan.add_answers(BASE, untaught(settings.stage(next(iter(settings.arms))).views))
     taught_by: dict[str, str] = {}
-    prompts: dict[str, dict[str, object]] = {}
+    by_prompt: dict[str, str] = {}
     for label, (arm, rubrics) in settings.labels.items():
         stage = settings.stage(arm)
         if not stage.has_teacher_view:
             continue
         views = stage.views
-        name = f"teacher: {views.teacher}" + (" after analysis" if views.analysis else "")
-        name += f", {rubrics}" if rubrics != "gold" else ""
-        prompt = views.model_dump(exclude=set() if views.analysis else {"max_analysis_tokens"})
-        if prompts.setdefault(name, prompt) != prompt:
-            name += f" (of {arm})"
-        taught_by[label] = name
+        prompt = views.model_dump_json(exclude=set() if views.analysis else {"max_analysis_tokens"})
+        taught_by[label] = name = by_prompt.setdefault(prompt + rubrics, f"teacher of {label}")
         if name not in plan.answers:
             writer = rubrics if rubrics in ("direct", "learned") else None
             placebo = PLACEBOS[rubrics](settings.seeds[0]) if rubrics in PLACEBOS else None
@@ -129,40 +123,134 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
     return taught_by
 
 
-def _read_points(folder: RunFolder, sets: Sequence[str], budget: config.Budget) -> Iterator[Point]:
-    """Evaluations of a run.
+def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
+    """Answers at the end of a run, without their texts: a study has hundreds of thousands.
 
     Raises:
         RunError: If it ended before its budget was used up.
     """
-    rows = folder.metrics()
-    tokens, seconds = rows[-1][TOKENS], rows[-1][SECONDS]
-    if tokens < budget.tokens or seconds < (budget.seconds or 0.0):
-        of = "" if budget.seconds is None else f", and {seconds:.1f} of {budget.seconds:g} seconds"
+    end = folder.metrics()[-1]
+    if end[TOKENS] < tokens:
         raise RunError(
-            f"{folder.path} ended after {tokens:.0f} of {budget.tokens} tokens{of}; raise the "
-            "arm's steps"
+            f"{folder.path} ended after {end[TOKENS]:.0f} of {tokens} tokens; raise the arm's steps"
         )
-    for row in rows:
-        paths = {name: folder.evaluation(int(row["step"]), name) for name in sets}
-        if all(path.is_file() for path in paths.values()):
-            graded = {
-                name: [replace(row, question="", text="") for row in read_graded(path)]
-                for name, path in paths.items()
-            }
-            yield Point(row[TOKENS], row[SECONDS], graded)
+    graded = {name: read_graded(folder.evaluation(int(end["step"]), name)) for name in sets}
+    return {n: [replace(row, question="", text="") for row in rows] for n, rows in graded.items()}
 
 
-def quick(settings: Study) -> Study:
-    """The same arms within minutes: one seed, a sixth of the tokens, one evaluation.
+# The report
 
-    Too small to show more than that everything runs, and the direction of large effects.
+
+def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
+    """Run a study and write its statistics, ``study.json``, figures and page.
+
+    Raises:
+        UserError: As `run`.
     """
-    tokens = -(-settings.budget.tokens // QUICK_SHARE)
-    changes: dict[str, object] = {
-        "evaluation": settings.evaluation.model_copy(update={"num_points": 1}),
-        "budget": config.Budget(tokens=tokens),
-        "seeds": settings.seeds[:1],
-        "out": settings.out.with_name(f"{settings.out.name}-quick"),
+    result = run(settings, progress)
+    comparisons = compare(settings, result)
+    findings = describe(settings, comparisons)
+    ends = {label: [f.metrics()[-1] for f in of] for label, of in result.folders.items()}
+    summary = {
+        "config": settings.model_dump(mode="json"),
+        "spent": {
+            label: {"tokens": [row[TOKENS] for row in of], "seconds": [row[SECONDS] for row in of]}
+            for label, of in ends.items()
+        },
+        "comparisons": [one.json() for one in comparisons],
+        "taught_by": result.taught_by,
+        "findings": findings,
     }
-    return settings.model_copy(update=changes)
+    tokens, num_seeds = f"{settings.budget.tokens:,}", len(settings.seeds)
+    page = ReportPage(
+        title=title,
+        subtitle=f"{settings.model.path}, seeds: {num_seeds}, {tokens} tokens an arm",
+        lead=tuple(findings),
+        arms=tuple(
+            Arm(label, highlight=label == settings.against)
+            for label in (BASE, *settings.labels, SOLUTIONS)
+        ),
+        estimates=tuple(estimates(comparisons)),
+        differences=tuple(
+            row for row in differences(comparisons) if not row.arm.endswith(f" - {BASE}")
+        ),
+        facts=facts(next(iter(result.folders.values()))[0].read_record()),
+        interval_note="95% intervals, seeds and questions (of new templates their families) both "
+        f"resampled; at equal tokens ({tokens}); few seeds make intervals too narrow where seeds "
+        "differ much, and no seed draws other training problems",
+    )
+    return write_outcome(page, settings.out, "study.json", summary)
+
+
+# Numbers
+
+
+def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
+    """All arms, the base and its teachers, for every set and metric that has values.
+
+    Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
+    """
+    labels, against = settings.labels, settings.against
+    pairs = [(label, BASE) for label in labels]
+    pairs += [(against, label) for label in labels if label != against]
+    pairs += [
+        (arm, label)
+        for label, (arm, rubrics) in labels.items()
+        if rubrics != "gold" and arm in labels and against not in (arm, label)
+    ]
+    # Even adjusted for this many tests, the smallest possible p-value must be significant.
+    num_resamples = max(10_000, 100 * len(pairs) * len(result.held_out) * len(METRICS))
+    arms = {arm: [rows] for arm, rows in result.answers.items()}
+    arms = {BASE: arms.pop(BASE), **result.runs, **arms}
+    if solutions := solution_rows(result.held_out):
+        arms[SOLUTIONS] = [solutions]
+    compared = compare_on_sets(
+        result.held_out, result.new_kinds, arms, pairs, num_resamples=num_resamples
+    )
+    return [one for one in compared if one.compared.means]
+
+
+def solution_rows(held_out: Mapping[str, Sequence[Example]]) -> SetRows:
+    """Graded worked solutions of the sets where each example has one."""
+    graded = {}
+    for name, examples in held_out.items():
+        rows = [grade_text(e, e.solution) for e in examples if e.solution is not None]
+        if len(rows) == len(examples):
+            graded[name] = judge_rows(rows, examples, CodeJudge())
+    return graded
+
+
+# Findings
+
+
+def describe(settings: Study, comparisons: Sequence[ArmComparison]) -> list[str]:
+    """Sentences on the numbers, favourable or not.
+
+    Two arms differ where the interval of their paired difference excludes 0; a star marks an
+    adjusted p-value below 0.05. With few families of new templates no test can reach it.
+    """
+    sentences = [_describe_comparison(settings, one) for one in comparisons]
+    return sentences or ["No held-out question was graded in all arms."]
+
+
+def _describe_comparison(settings: Study, one: ArmComparison) -> str:
+    against = settings.against
+    means = {mean.arm: mean.interval for mean in one.compared.means}
+    sides: dict[str, list[str]] = {"More than": [], "Less than": [], "Not clearly other than": []}
+    for difference in one.compared.differences:
+        if difference.left != against:
+            continue
+        low, high = difference.interval.low, difference.interval.high
+        side = "More than" if low > 0 else "Less than" if high < 0 else "Not clearly other than"
+        star = "*" if difference.holm_p_value is not None and difference.holm_p_value < 0.05 else ""
+        sides[side].append(f"{difference.right} {means[difference.right].mean:.2f}{star}")
+    # Names of arms may hold commas.
+    others = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
+    verb = "scores" if one.metric == "score" else "is right in"
+    sentence = (
+        f"After {settings.budget.tokens:,} tokens, on {place(one.held_out)}, {against} {verb} "
+        f"{means[against]:.2f}.{others}"
+    )
+    if num_left_out := one.compared.num_left_out:
+        sentence += f" Left out: {num_left_out} questions, where not every arm could be graded."
+    return sentence

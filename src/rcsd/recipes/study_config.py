@@ -1,16 +1,17 @@
 """Sections of a study: many methods and placebos, each with several seeds, on one budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from rcsd.config.base import Section, load, parse
+from rcsd.config.base import Section, parse
 from rcsd.config.data import Arm
 from rcsd.config.evaluation import Evaluation
 from rcsd.config.model import Model
 from rcsd.config.run import Budget, Stage
+from rcsd.errors import ConfigError
 from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
@@ -38,8 +39,8 @@ class StudyEvaluation(PipelineEvaluation):
     """Held-out sets that every arm answers during training and at the end."""
 
     num_points: int = Field(default=4, ge=1)
-    """Evaluations of an arm, evenly spaced over the budget's tokens, the end included. Scores at
-    equal time are interpolated between them."""
+    """Evaluations of an arm, evenly spaced over the budget's tokens, the end included. Arms are
+    compared at the end; each run's own report has all."""
 
 
 class Study(Section):
@@ -61,8 +62,7 @@ class Study(Section):
     evaluation: StudyEvaluation
     """Held-out sets that the arms are compared on."""
     budget: Budget
-    """Budget of every arm. Arms are compared at its tokens, and at its seconds where it has
-    them."""
+    """Budget of every arm, in completion tokens learned from."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
     """Random seeds; each arm is trained once with each."""
     out: Path
@@ -72,7 +72,8 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Study":
-        self._check_names()
+        if BASE in self.arms:
+            raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
         if self.writer is not None:
             check_writer(self.writer, self.writing)
         first = self.stage(next(iter(self.arms)))
@@ -85,25 +86,11 @@ class Study(Section):
                 raise ValueError(f"arms.{name}: learned rubrics need the section writer")
         if self.against not in self.labels:
             raise ValueError(f"against: no arm {self.against!r}; there are {list(self.labels)}")
+        if self.budget.seconds is not None:
+            raise ValueError("budget.seconds: arms are compared at equal tokens; leave it out")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed is listed twice")
         return self
-
-    def _check_names(self) -> None:
-        if BASE in self.arms:
-            raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
-        by_folder: dict[str, str] = {}
-        for name, arm in self.arms.items():
-            other = by_folder.setdefault(name.replace(" ", "-"), name)
-            if other != name:
-                raise ValueError(f"arms.{name}: has the folder of {other!r}; rename one of them")
-            if len(set(arm.rubrics)) < len(arm.rubrics):
-                raise ValueError(f"arms.{name}.rubrics: a kind is listed twice")
-        trees = {"run": self.run} | {f"arms.{name}.run": arm.run for name, arm in self.arms.items()}
-        for where, tree in trees.items():
-            for key in ("budget", "evaluation"):
-                if key in tree:
-                    raise ValueError(f"{where}.{key}: all arms have the study's; set {key}")
 
     def stage(self, arm: str) -> Stage:
         """Configuration of an arm's runs.
@@ -112,6 +99,8 @@ class Study(Section):
             ConfigError: Naming the key that is wrong.
         """
         tree = merged(self.run, self.arms[arm].run)
+        if shared := {"budget", "evaluation"} & set(tree):
+            raise ConfigError(f"arms.{arm}.run: all arms have the study's {', '.join(shared)}")
         evaluation = Evaluation(
             sets=self.evaluation.data,
             every_tokens=-(-self.budget.tokens // self.evaluation.num_points),
@@ -131,27 +120,24 @@ class Study(Section):
 
 
 def _check_comparable(name: str, stage: Stage, first: Stage) -> None:
-    """Refuse an arm whose scores cannot be compared with the first arm's.
-
-    Raises:
-        ValueError: Naming the arm and the key.
-    """
+    """Refuse an arm whose scores cannot be compared with the first arm's, naming the key."""
     if stage.data != first.data:
-        raise ValueError(
-            f"arms.{name}.run.data: the arms learn from the same questions; set run.data"
-        )
-    if stage.views.writes != "answer":
-        raise ValueError(f"arms.{name}.run.views.writes: an arm writes answers; leave it out")
-    if stage.learned_view != first.learned_view:
-        raise ValueError(
-            f"arms.{name}: answers in the view '{stage.learned_view}' and the first arm in "
+        wrong = "run.data: the arms learn from the same questions; set run.data"
+    elif stage.views.writes != "answer":
+        wrong = "run.views.writes: an arm writes answers; leave it out"
+    elif stage.learned_view != first.learned_view:
+        wrong = (
+            f"run: answers in the view '{stage.learned_view}' and the first arm in "
             f"'{first.learned_view}'; scores compare only in one view"
         )
-    if stage.optim.schedule != "constant":
-        raise ValueError(
-            f"arms.{name}: optim.schedule {stage.optim.schedule} falls with the steps, and here a "
-            "budget ends the run; take constant"
+    elif stage.optim.schedule != "constant":
+        wrong = (
+            f"run.optim.schedule: {stage.optim.schedule} falls with the steps, and here a budget "
+            "ends the run; take constant"
         )
+    else:
+        return
+    raise ValueError(f"arms.{name}.{wrong}")
 
 
 def merged(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,12 +150,3 @@ def merged(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         else:
             tree[key] = value
     return tree
-
-
-def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Study from a YAML file and ``key=value`` overrides such as ``budget.tokens=20000``.
-
-    Raises:
-        ConfigError: As `rcsd.config.load_config`.
-    """
-    return load(Study, path, overrides)

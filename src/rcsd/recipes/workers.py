@@ -4,17 +4,10 @@ import graphlib
 import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.utils import logging
@@ -28,16 +21,14 @@ StepProgress = Callable[[int, int, str], None]
 _messages: Any = None  # in a worker: the queue to the main process
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A call whose results are on disk.
 
     Args:
-        name: Shown in the progress.
+        name: Unique.
         needs: Names of the steps that must be done before.
         makes: Files and folders that it leaves, each atomically. Where all exist, it is skipped.
-        call: A module-level function, so that another process can import it. Called with a
-            `StepProgress` and the arguments.
+        call: A module-level function of a `StepProgress` and the arguments.
         arguments: Further arguments.
     """
 
@@ -66,11 +57,18 @@ def run_steps(steps: Sequence[Step], jobs: int, progress: Progress) -> None:
         return
     spawn = multiprocessing.get_context("spawn")
     messages = spawn.SimpleQueue()
-    listener = threading.Thread(target=_forward, args=(messages, progress), daemon=True)
+
+    def forward() -> None:
+        while (message := messages.get()) is not None:
+            progress(*message)
+
+    listener = threading.Thread(target=forward, daemon=True)
     listener.start()
     with ProcessPoolExecutor(jobs, spawn, _start_worker, (messages,)) as pool:
         try:
-            _run_all(steps, jobs, _sender(messages), partial(pool.submit, _run_in_worker))
+            _run_all(
+                steps, jobs, lambda *row: messages.put(row), partial(pool.submit, _run_in_worker)
+            )
         except BrokenExecutor as error:
             raise RunError(
                 "a process was killed, perhaps for lack of memory; with jobs: 1 steps run one at a "
@@ -93,38 +91,28 @@ def _run_all(
     ready: list[str] = []
     running: dict[Future[None], str] = {}
     while graph.is_active():
-        ready = sorted([*ready, *graph.get_ready()], key=preference.index)
+        for name in sorted(graph.get_ready(), key=preference.index):
+            makes = by_name[name].makes
+            if makes and all(path.exists() for path in makes):
+                progress(name, 1, 1, "done before")
+                graph.done(name)
+            else:
+                ready.append(name)
+        ready.sort(key=preference.index)
         # No more than can run: a step that becomes ready later may be preferred to a waiting one.
         while ready and len(running) < jobs:
-            step = by_name[ready.pop(0)]
-            if step.makes and all(path.exists() for path in step.makes):
-                progress(step.name, 1, 1, "done before")
-                running[_finished()] = step.name
-            else:
-                running[start(step)] = step.name
+            name = ready.pop(0)
+            running[start(by_name[name])] = name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             future.result()
             graph.done(running.pop(future))
 
 
-def _finished() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future
-
-
 def _run_here(progress: Progress, step: Step) -> Future[None]:
     step.call(partial(progress, step.name), *step.arguments)
-    return _finished()
-
-
-def _sender(messages: Any) -> Progress:
-    return lambda *message: messages.put(message)
-
-
-def _forward(messages: Any, progress: Progress) -> None:
-    while (message := messages.get()) is not None:
-        progress(*message)
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 def _start_worker(messages: Any) -> None:
@@ -136,4 +124,4 @@ def _start_worker(messages: Any) -> None:
 
 
 def _run_in_worker(step: Step) -> None:
-    step.call(partial(_sender(_messages), step.name), *step.arguments)
+    step.call(lambda *message: _messages.put((step.name, *message)), *step.arguments)

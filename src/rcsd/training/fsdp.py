@@ -67,9 +67,9 @@ class Sharding:
         # The first pass makes the scorer the root, whoever passes through a layer later.
         with torch.no_grad():
             scorer(padded([[0, 1]], [[2]], 0, torch.device(device)))
-        self.settle()
+        self.reshard()
 
-    def settle(self) -> None:
+    def reshard(self) -> None:
         """Free gathered weights, so that parameters are those that the optimizer knows."""
         for module in self._modules:
             module.reshard()
@@ -84,11 +84,11 @@ class Sharding:
             yield
         finally:
             self._keep_after_forward(only_root=True)
-            self.settle()
+            self.reshard()
 
     def gathered(self, policy: Policy) -> dict[str, Tensor]:
         """All weights that are saved, on the CPU, on every rank."""
-        self.settle()
+        self.reshard()
         state = policy.model.state_dict(keep_vars=True)
         saved = {n: v for n, v in state.items() if n in policy.trained or not policy.has_adapters}
         # Tied weights have two names, and stay one tensor.

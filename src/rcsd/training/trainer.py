@@ -19,11 +19,12 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
-from rcsd.engines.base import TopKScorer, sampling_seed
+from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
 from rcsd.io import fingerprint, new_folder
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
+from rcsd.methods.staleness import warn_of_drift
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import save_model
@@ -144,7 +145,8 @@ def build_trainer(
     # The optimizer, the teacher, and a copy of the policy that samples ahead.
     optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
     max_tokens = optimizer_step.max_tokens_per_microbatch
-    teacher = build_teacher(settings.teacher, policy, *([sharding.settle] if sharding else []))
+    reshard = None if sharding is None else sharding.reshard
+    teacher = build_teacher(settings.teacher, policy, reshard)
     prefetch = None
     if settings.overlap:
         prefetch = Prefetch(engine, settings.engine, policy, executor, precision)
@@ -154,10 +156,7 @@ def build_trainer(
     batches, prompts_record = build_batches(settings, examples, policy, sampler, ranks)
 
     # The method of each step, and validation.
-    scores = engine if isinstance(engine, TopKScorer) else None
-    parts = MethodParts(
-        examples, policy, scorer, teacher, rollout_engine, max_tokens, ranks, scores
-    )
+    parts = MethodParts(examples, policy, scorer, teacher, rollout_engine, max_tokens, ranks)
     resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
     validation = None
@@ -274,7 +273,7 @@ class Trainer:
 
             # Log, then keep the best weights; all ranks go by the main rank's numbers.
             if ranks.is_main:
-                config.warn_of_drift(settings.engine, metrics)
+                warn_of_drift(settings.engine, metrics)
                 self.folder.log(self.step, metrics, batch.rollouts)
             if validation and self.early_stopping is not None:
                 measured = ranks.all_gather(validation)[0]
@@ -301,7 +300,7 @@ class Trainer:
     def state(self) -> State:
         """All that resuming needs."""
         if self.sharding is not None:
-            self.sharding.settle()
+            self.sharding.reshard()
         learned, teacher, prefetched = self.optimizer_step.state(), self.teacher.state_dict(), None
         if self.prefetch is not None:
             # All ranks' completions of the next step, unless a rank has none.

@@ -10,7 +10,6 @@ from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limi
 from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
 from rcsd.evaluation.rubric_agreement import measure_rows
-from rcsd.evaluation.rubric_matchers import build_matcher
 from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
@@ -81,8 +80,7 @@ class HeldOutRubrics(HeldOutAnswers):
                 for example, completion, rubric in columns
             ]
             write_rows(path, rows)
-        read, matcher = read_rubrics(examples, by_id), build_matcher(examples, None, None)
-        measured = measure_rows(examples, read, matcher, {}, CodeJudge())
+        measured = measure_rows(examples, read_rubrics(examples, by_id), {})
         means = {
             f"{name}_mean": sum(getattr(row, name) for row in measured) / len(measured)
             for name in ("precision", "recall", "f1")

@@ -34,14 +34,13 @@ class Task:
         differences: Differences to the use in the paper (arXiv 2606.19327), known and possible.
         grading: Kind of grading.
         columns: Required columns of a row: one of each group of names.
-        read: Function from a row, the id for rows that have none, and the notes for left-out
-            criteria to an example. Its question holds neither options nor the instruction.
+        read: Example of a row, with the id for rows that have none and the notes for left-out
+            criteria. Its question holds neither options nor the instruction.
         instruction: Text below the question, with ``{unit}`` for the unit of a number.
         has_fixed_place: True if the file always puts the right option in one place.
         shuffles: True if options have no order that matters.
         files: Names of published files by split, as patterns.
-        arrange: Function that completes rows from each other or from files beside them. It takes
-            the rows and their file, or None for the hub.
+        arrange: Completes rows from each other or from files beside theirs (None: the hub).
         access: Steps to get access, for a gated data set.
     """
 
@@ -53,22 +52,18 @@ class Task:
     licence: str
     differences: str
     grading: Literal["choice", "number", "rubric"]
-    columns: tuple[tuple[str, ...], ...]
+    columns: Sequence[Sequence[str]]
     read: Callable[[Row, str, Notes], Example]
     instruction: str = ""
     has_fixed_place: bool = False
     shuffles: bool = True
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     arrange: Callable[[Rows, Path | None], Rows] | None = None
     access: str = ""
 
 
 def read_text(row: Row, name: str) -> str:
-    """Text of a column.
-
-    Raises:
-        DataError: If it is no text.
-    """
+    """Text of a column; a DataError if it is none."""
     value = row.get(name)
     if not isinstance(value, str):
         raise DataError(f"expected a text, got {value!r}", field=name)

@@ -9,10 +9,10 @@ from random import Random
 
 from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS
-from rcsd.data.benchmarks.base import Row, Rows, Task, UnusableError
+from rcsd.data.benchmarks.base import Row, Task, UnusableError
 from rcsd.data.benchmarks.scibench import strip_factor
 from rcsd.data.importers import Notes, reason_name
-from rcsd.data.sources import Hub, read_table
+from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.types import LETTERS, Example
 
@@ -30,15 +30,21 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
         ConfigError: If the benchmark has no such split or options, or datasets is missing.
     """
     task = TASKS[section.name]
-    split = section.split or task.hub.split
-    _check_settings(task, split, section)
+    split, name = section.split or task.hub.split, str(section.path or task.hub_id)
+    if split not in task.num_rows:
+        raise ConfigError(f"{task.name} has no split {split!r}; it has {', '.join(task.num_rows)}")
+    if section.options_seed is None and task.has_fixed_place:
+        raise ConfigError(
+            f"{task.name}'s file puts the right option always in the same place: give options_seed "
+            "a number"
+        )
     rows = list(_read_source(task, split, section))
     published = task.num_rows[split]
     if len(rows) != published and not section.partial and section.limit is None:
         raise DataError(
             f"{len(rows)} rows, and {task.name}'s split {split} was published with {published}; "
             "partial: true takes them as they are, which is no result on the benchmark",
-            section.path or task.hub_id,
+            name,
         )
     seed = section.options_seed if task.shuffles else None
     examples: list[Example] = []
@@ -61,10 +67,10 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
         examples.append(_with_instruction(_shuffle_options(example, seed), task))
     if not examples:
         first = f"; the first: {excluded[0][2]}" if excluded else ""
-        raise DataError(f"no row can be used{first}", section.path or task.hub_id)
+        raise DataError(f"no row can be used{first}", name)
     return examples, {
         "task": task.name,
-        "source": str(section.path or task.hub_id),
+        "source": name,
         "split": split,
         "num_rows": len(rows),
         "num_published": published,
@@ -78,33 +84,26 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
     }
 
 
-def _check_settings(task: Task, split: str, section: TaskData) -> None:
-    if split not in task.num_rows:
-        raise ConfigError(f"{task.name} has no split {split!r}; it has {', '.join(task.num_rows)}")
-    if section.options_seed is None and task.has_fixed_place:
-        raise ConfigError(
-            f"{task.name}'s file puts the right option always in the same place: give options_seed "
-            "a number"
-        )
-
-
 def _read_source(
     task: Task, split: str, section: TaskData
 ) -> Iterator[tuple[Path | str, int, Row]]:
     """File or hub id, number, and row of each row."""
-    hub = replace(task.hub, split=split, revision=section.revision)
-    if section.path is not None:
-        for file in _files(task, split, section.path):
-            for number, row in _read_rows(task, file, hub):
-                yield file, number, row
-        return
-    try:
-        rows = _read_rows(task, task.hub_id, hub)
-    except DataError as error:
-        access = task.access or "where the hub cannot be reached, name a local copy by path"
-        raise DataError(f"{error}; {access}") from error
-    for number, row in rows:
-        yield task.hub_id, number, row
+    hub = task.hub._replace(split=split, revision=section.revision)
+    for source in [task.hub_id] if section.path is None else _files(task, split, section.path):
+        rows: list[tuple[int, Row]] = []
+        try:
+            for number, row in read_table(str(source), hub):
+                if isinstance(row, DataError):
+                    raise row.at(source, number)
+                rows.append((number, row))
+        except DataError as error:
+            if section.path is not None:
+                raise
+            access = task.access or "where the hub cannot be reached, name a local copy by path"
+            raise DataError(f"{error}; {access}") from error
+        path = source if isinstance(source, Path) else None
+        for number, row in rows if task.arrange is None else task.arrange(rows, path):
+            yield source, number, row
 
 
 def _files(task: Task, split: str, path: Path) -> list[Path]:
@@ -120,16 +119,6 @@ def _files(task: Task, split: str, path: Path) -> list[Path]:
             path,
         )
     return list(dict.fromkeys(files))
-
-
-def _read_rows(task: Task, source: Path | str, hub: Hub) -> Rows:
-    rows: list[tuple[int, Row]] = []
-    for number, row in read_table(str(source), hub):
-        if isinstance(row, DataError):
-            raise row.at(source, number)
-        rows.append((number, row))
-    path = source if isinstance(source, Path) else None
-    return rows if task.arrange is None else task.arrange(rows, path)
 
 
 def _read_row(task: Task, row: Row, place: int, notes: Notes) -> Example:

@@ -1,51 +1,57 @@
 """Importers: rows of published data sets become examples, and every row is accounted for."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rcsd.config import RarData
-from rcsd.data import rows
-from rcsd.data.importers import formats
-from rcsd.data.importers.notes import ImportReport, Notes, Options, Reader, collect, reason_name
-from rcsd.data.rows import json_rows
+from rcsd.data.importers.formats import FORMATS
+from rcsd.data.importers.notes import Format, Notes, Turns, reason_name
+from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
+from rcsd.errors import DataError
 from rcsd.types import Example
 
-__all__ = ["Format", "ImportReport", "Notes", "Options", "import_rows", "load_rar", "reason_name"]
+__all__ = ["Format", "ImportReport", "Notes", "import_rows", "load_rar", "reason_name"]
 
-Format = Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
-"""Layout of the rows of a source."""
 
-FORMATS: Mapping[Format, tuple[Reader, tuple[str, ...]]] = {
-    "rar": (formats.rar_row, formats.RAR_FIELDS),
-    "rubrichub": (formats.rubrichub_row, formats.RUBRICHUB_FIELDS),
-    "healthbench": (formats.healthbench_row, formats.HEALTHBENCH_FIELDS),
-    "researchqa": (formats.researchqa_row, formats.RESEARCHQA_FIELDS),
-    "openrubrics": (formats.openrubrics_row, formats.OPENRUBRICS_FIELDS),
-    "jsonl": (formats.jsonl_row, rows.FIELDS),
-}
-"""Reader of each format, and the fields that it reads."""
+@dataclass(frozen=True)
+class ImportReport:
+    """Account of every row and criterion of a source.
+
+    Counts are of criteria and fields by the rule that decided them. What was dropped is listed with
+    line and reason; refusals (of rows) and omissions (of criteria) count it by reason. Unread
+    fields are those that no example holds, with the number of rows that have them.
+    """
+
+    num_rows: int
+    num_examples: int
+    counts: Mapping[str, int]
+    dropped_rows: tuple[tuple[int, str], ...]
+    dropped_criteria: tuple[tuple[int, str], ...]
+    refusals: Mapping[str, int]
+    omissions: Mapping[str, int]
+    unread_fields: Mapping[str, int]
+    source: str
+    format: Format
 
 
 def import_rows(
-    source: str, format: Format, options: Options | None = None, hub: Hub | None = None
+    source: str, format: Format, turns: Turns = "single", hub: Hub | None = None
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source, and a report that accounts for every row and criterion in it.
 
     Args:
         source: File, folder, or hub id ``owner/name`` (`rcsd.data.sources.read_table`).
         format: Layout of its rows.
-        options: Choices of the user; None for the defaults.
+        turns: Prompts that become questions.
         hub: Part of a folder or of a data set on the hub; None for the split train.
 
     Raises:
         DataError: If the source cannot be read, or no row becomes an example.
     """
-    reader, fields = FORMATS[format]
-    table = read_table(source, hub or Hub())
-    examples, report = collect(table, reader, options or Options(), fields, source)
-    return examples, replace(report, format=format)
+    return _collect(read_table(source, hub or Hub()), source, format, turns)
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
@@ -54,7 +60,50 @@ def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     Raises:
         DataError: If a line of the file is no JSON, or no row becomes an example.
     """
-    reader, fields = FORMATS["rar"]
-    lines = json_rows(section.path)
-    examples, report = collect(lines, reader, Options(), fields, str(section.path))
-    return examples, asdict(replace(report, format="rar"))
+    examples, report = _collect(json_rows(section.path), str(section.path), "rar", "single")
+    return examples, asdict(report)
+
+
+def _collect(
+    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
+    source: str,
+    format: Format,
+    turns: Turns,
+) -> tuple[list[Example], ImportReport]:
+    reader, fields = FORMATS[format]
+    examples: dict[str, Example] = {}
+    rules: Counter[str] = Counter()
+    dropped_rows: list[tuple[int, str]] = []
+    dropped_criteria: list[tuple[int, str]] = []
+    unread: Counter[str] = Counter()
+    for line, row in rows:
+        notes = Notes()
+        try:
+            if isinstance(row, DataError):
+                raise row
+            unread.update(set(row) - set(fields))
+            example = example_from_row(reader(row, turns, notes), line=line)
+            if example.id in examples:
+                raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
+        except DataError as error:
+            why = f" ({'; '.join(notes.dropped)})" if notes.dropped else ""
+            dropped_rows.append((line, f"{error.at(None, None)}{why}"))
+            continue
+        examples[example.id] = example
+        rules.update(notes.rules)
+        dropped_criteria += [(line, reason) for reason in notes.dropped]
+    if not examples:
+        first = dropped_rows[0][1] if dropped_rows else "there are no rows"
+        raise DataError(f"no row became an example; the first: {first}", source)
+    return list(examples.values()), ImportReport(
+        num_rows=len(examples) + len(dropped_rows),
+        num_examples=len(examples),
+        counts=dict(rules),
+        dropped_rows=tuple(dropped_rows),
+        dropped_criteria=tuple(dropped_criteria),
+        refusals=dict(Counter(reason_name(reason) for _, reason in dropped_rows)),
+        omissions=dict(Counter(reason_name(reason) for _, reason in dropped_criteria)),
+        unread_fields=dict(unread),
+        source=source,
+        format=format,
+    )

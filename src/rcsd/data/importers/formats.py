@@ -6,25 +6,14 @@ criterion that cannot be read is left out and listed.
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from rcsd.data.fields import shortened
-from rcsd.data.importers.notes import Notes, Options
+from rcsd.data.importers.notes import Format, Notes, Turns
 from rcsd.data.importers.polarity import polarity
-from rcsd.data.rows import parse_json
+from rcsd.data.rows import FIELDS, parse_json
 from rcsd.errors import DataError
-
-
-class _OmittedError(ValueError):
-    """Reason to leave a criterion out, and the field of the criterion."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-
-
-# What the formats share
 
 
 def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
@@ -51,9 +40,11 @@ def _criteria(
     for index, item in enumerate(items):
         try:
             criterion, rule = read(item)
+        except DataError as error:
+            name = f".{error.field}" if error.field else ""
+            notes.dropped.append(f"rubric[{index}]{name}: {error.message}")
         except ValueError as error:
-            name = getattr(error, "field", "")
-            notes.dropped.append(f"rubric[{index}]{'.' * bool(name)}{name}: {error}")
+            notes.dropped.append(f"rubric[{index}]: {error}")
         else:
             criteria.append(criterion)
             notes.rules.append(rule)
@@ -62,7 +53,7 @@ def _criteria(
 
 def _with_words(text: object, field: str = "") -> str:
     if not isinstance(text, str) or not any(map(str.isalnum, text)):
-        raise _OmittedError(f"expected a text with words, got {text!r}", field)
+        raise DataError(f"expected a text with words, got {text!r}", field=field)
     return text
 
 
@@ -74,36 +65,35 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _question(prompt: object, field: str, options: Options, notes: Notes) -> str:
+def _question(prompt: object, field: str, turns: Turns, notes: Notes) -> str:
     """Question of a prompt: a text, or a list of messages.
 
-    Several turns are refused, since an example holds one question; with ``turns="joined"`` they
-    become one text, in which each turn begins with the name of its role.
+    Several turns are refused, since an example holds one question; ``"joined"`` makes them one
+    text, in which each turn begins with the name of its role.
     """
     if isinstance(prompt, str):
         return prompt
     if not isinstance(prompt, list) or not prompt:
-        raise DataError(
-            f"expected a text or a list of messages, got {shortened(prompt)}", field=field
-        )
-    turns = [_turn(message, f"{field}[{index}]") for index, message in enumerate(prompt)]
-    if [role for role, _ in turns] == ["user"]:
+        message = f"expected a text or a list of messages, got {shortened(prompt)}"
+        raise DataError(message, field=field)
+    messages = [_message(message, f"{field}[{index}]") for index, message in enumerate(prompt)]
+    if [role for role, _ in messages] == ["user"]:
         notes.rules.append("prompt: a single user turn")
-        return turns[0][1]
-    if options.turns == "single":
-        roles = ", ".join(role for role, _ in turns)
+        return messages[0][1]
+    if turns == "single":
+        roles = ", ".join(role for role, _ in messages)
         raise DataError(
             f"several turns, and an example holds one question: {roles}; "
             "--turns joined writes them into one text",
             field=field,
         )
-    if turns[-1][0] != "user":
+    if messages[-1][0] != "user":
         raise DataError("the last turn is not the user's: nothing is asked", field=field)
     notes.rules.append("prompt: several turns, joined into one text")
-    return "\n\n".join(f"{role}: {content}" for role, content in turns)
+    return "\n\n".join(f"{role}: {content}" for role, content in messages)
 
 
-def _turn(message: object, field: str) -> tuple[str, str]:
+def _message(message: object, field: str) -> tuple[str, str]:
     turn = message if isinstance(message, Mapping) else {}
     role, content, roles = turn.get("role"), turn.get("content"), ("system", "user", "assistant")
     if role not in roles or not isinstance(content, str) or not content.strip():
@@ -122,10 +112,10 @@ def _pointed(item: Any) -> tuple[dict[str, Any], str]:
     are our weight as they are.
     """
     if not isinstance(item, Mapping):
-        raise _OmittedError(f"expected an object, got {item!r}")
+        raise DataError(f"expected an object, got {item!r}")
     text, points = _with_words(item.get("criterion"), "criterion"), item.get("points")
     if not _is_number(points) or points == 0:
-        raise _OmittedError(f"expected a number, not 0, got {points!r}", "points")
+        raise DataError(f"expected a number, not 0, got {points!r}", field="points")
     rule = "points below 0: a mistake" if points < 0 else "points above 0: a demand"
     return {"criterion": text, "weight": points}, rule
 
@@ -133,9 +123,8 @@ def _pointed(item: Any) -> tuple[dict[str, Any], str]:
 # Our own rows
 
 
-def jsonl_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def jsonl_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of ours as it is; in a table, rubric, tags and grading may be JSON texts."""
-    del options
     row = dict(source)
     for name in ("rubric", "tags", "grading"):
         value = row.get(name)
@@ -155,14 +144,13 @@ def _parse_field(text: str, field: str) -> Any:
 
 # RaR (Rubrics as Rewards, arXiv 2507.17746)
 
-RAR_FIELDS = ("id", "question", "reference_answer", "question_source", "rubric", "rubrics")
 WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 0.3, "Pitfall": 0.9}
 """Points of each category, as in the paper's explicit aggregation."""
 
 _CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
-def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def rar_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of a RaR row, with its gold rubric.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
@@ -171,7 +159,6 @@ def rar_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[s
     negative points, follows from its phrasing (`polarity`): what a good answer avoids is worth
     positive points, what a bad answer does costs them.
     """
-    del options  # one question and one gold rubric a row
     rubrics = source.get("rubrics")
     items = rubrics.get("GT") if isinstance(rubrics, Mapping) else source.get("rubric")
     if not isinstance(items, list):
@@ -213,10 +200,9 @@ def _rar(item: object) -> tuple[dict[str, Any], str]:
 
 _PROMPTS = ("prompt", "messages", "question")
 _RUBRICS = ("Rubrics", "rubrics")
-RUBRICHUB_FIELDS = (*_PROMPTS, *_RUBRICS, "id", "ability", "data_source", "reward_model")
 
 
-def rubrichub_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def rubrichub_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "Rubrics": [{"criterion", "points", "tags"}]}``.
 
     Also read: ``messages`` or a text ``question`` in place of ``prompt``; ``rubrics``, or
@@ -238,21 +224,26 @@ def rubrichub_row(source: Mapping[str, Any], options: Options, notes: Notes) -> 
     name = _only(source, _RUBRICS, required="rubrics" not in reward)
     items = source[name] if name else reward["rubrics"]
     criteria = _criteria(items, name or "reward_model.rubrics", notes, _pointed)
-    notes.rules += ["criterion with a function of RubricHub: text alone" for _ in _functions(items)]
+    notes.rules += ["criterion with a function of RubricHub: text alone"] * sum(
+        isinstance(item, Mapping)
+        and isinstance(tags := item.get("tags"), Mapping)
+        and bool(tags.get("function"))
+        for item in items
+    )
     answer = _none_if_blank(reward.get("ground_truth"))
     if answer is not None:
         notes.rules.append("reference answer: reward_model.ground_truth")
     return _row(
         source,
         "rubrichub",
-        question=_question(source[prompt], prompt, options, notes),
+        question=_question(source[prompt], prompt, turns, notes),
         reference_answer=answer,
         rubric=criteria,
         tags=text_tags(source, "ability", "data_source"),
     )
 
 
-def _only(source: Mapping[str, Any], names: tuple[str, ...], required: bool = True) -> str:
+def _only(source: Mapping[str, Any], names: Sequence[str], required: bool = True) -> str:
     """The one of the names that stands in the row, or '' where none must."""
     there = [name for name in names if source.get(name) is not None]
     if len(there) > 1 or (required and not there):
@@ -261,19 +252,10 @@ def _only(source: Mapping[str, Any], names: tuple[str, ...], required: bool = Tr
     return there[0] if there else ""
 
 
-def _functions(items: Any) -> Iterator[object]:
-    for item in items:
-        tags = item.get("tags") if isinstance(item, Mapping) else None
-        if isinstance(tags, Mapping) and tags.get("function"):
-            yield tags["function"]
-
-
 # HealthBench (arXiv 2505.08775; openai/simple-evals)
 
-HEALTHBENCH_FIELDS = ("prompt", "prompt_id", "rubrics", "example_tags", "ideal_completions_data")
 
-
-def healthbench_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def healthbench_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "prompt_id", "rubrics": [{"criterion", "points"}]}``.
 
     The physicians' ideal completion, where there is one, becomes the solution.
@@ -295,7 +277,7 @@ def healthbench_row(source: Mapping[str, Any], options: Options, notes: Notes) -
         source,
         "healthbench",
         id="prompt_id",
-        question=_question(source.get("prompt"), "prompt", options, notes),
+        question=_question(source.get("prompt"), "prompt", turns, notes),
         solution=solution,
         rubric=_criteria(source.get("rubrics"), "rubrics", notes, _pointed),
         tags=text_tags(joined, *joined),
@@ -304,16 +286,13 @@ def healthbench_row(source: Mapping[str, Any], options: Options, notes: Notes) -
 
 # ResearchQA (arXiv 2509.00496)
 
-RESEARCHQA_FIELDS = ("id", "general_domain", "subdomain", "field", "query", "date", "rubric")
 
-
-def researchqa_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def researchqa_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of ``{"id", "query", "rubric": [{"rubric_item": str, "type": [str]}]}``.
 
     An item is a question about the answer and has no weight in the data set, whose score is the
     mean over the items: each is worth one point. Its types become its title.
     """
-    del options  # one question and one rubric a row
     criteria = _criteria(source.get("rubric"), "rubric", notes, _item)
     if source.get("query") is None:
         raise DataError("the question is missing", field="query")
@@ -340,12 +319,11 @@ def _item(item: Any) -> tuple[dict[str, Any], str]:
 
 # OpenRubrics (arXiv 2510.07743)
 
-OPENRUBRICS_FIELDS = ("id", "instruction", "rubric", "source")
 _ITEM = re.compile(r"^[ \t]*(\d+)[.)][ \t]+", re.MULTILINE)
 _KIND = re.compile(r"\[(Hard Rule|Principle)s?\]", re.IGNORECASE)
 
 
-def openrubrics_row(source: Mapping[str, Any], options: Options, notes: Notes) -> dict[str, Any]:
+def openrubrics_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
     """Row of ``{"instruction": str, "rubric": str}``, the rubric as a numbered list.
 
     Its items end with their kind: ``1. The response names five artefacts. [Hard Rule]``. The data
@@ -365,7 +343,7 @@ def openrubrics_row(source: Mapping[str, Any], options: Options, notes: Notes) -
     return _row(
         source,
         "openrubrics",
-        question=_question(source["instruction"], "instruction", options, notes),
+        question=_question(source["instruction"], "instruction", turns, notes),
         rubric=_criteria(parts[1::2], "rubric", notes, _numbered),
         tags=text_tags(source, "source"),
     )
@@ -378,3 +356,29 @@ def _numbered(item: str) -> tuple[dict[str, Any], str]:
     kind, text = kinds[0].title(), _KIND.sub("", item).strip()
     criterion = {"criterion": text, "weight": 1.0, "title": kind}
     return criterion, f"{kind}: one point, the data set has no weights"
+
+
+Reader = Callable[[Mapping[str, Any], Turns, Notes], dict[str, Any]]
+"""Function from a row of a data set to a row of ours; it raises a DataError for what it refuses."""
+
+FORMATS: Mapping[Format, tuple[Reader, Sequence[str]]] = {
+    "rar": (
+        rar_row,
+        ("id", "question", "reference_answer", "question_source", "rubric", "rubrics"),
+    ),
+    "rubrichub": (
+        rubrichub_row,
+        (*_PROMPTS, *_RUBRICS, "id", "ability", "data_source", "reward_model"),
+    ),
+    "healthbench": (
+        healthbench_row,
+        ("prompt", "prompt_id", "rubrics", "example_tags", "ideal_completions_data"),
+    ),
+    "researchqa": (
+        researchqa_row,
+        ("id", "general_domain", "subdomain", "field", "query", "date", "rubric"),
+    ),
+    "openrubrics": (openrubrics_row, ("id", "instruction", "rubric", "source")),
+    "jsonl": (jsonl_row, FIELDS),
+}
+"""Reader of each format, and the fields that it reads."""

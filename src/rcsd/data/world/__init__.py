@@ -1,12 +1,15 @@
 """The rubric world: science problems whose criteria are checked in code, and a micro model."""
 
+import random
+from dataclasses import replace
+
 from rcsd.config import WorldData
 from rcsd.data.world.following import DrawnRubrics
-from rcsd.data.world.problems import examples
+from rcsd.data.world.problems import FULL_STYLE, Style, examples, redraw_draft, written_answer
 from rcsd.data.world.reading import read_rubric
 from rcsd.types import Example
 
-__all__ = ["load", "read_rubric"]
+__all__ = ["answers", "load", "read_rubric"]
 
 
 def load(section: WorldData) -> tuple[list[Example], dict[str, object]]:
@@ -15,3 +18,24 @@ def load(section: WorldData) -> tuple[list[Example], dict[str, object]]:
         drawn = DrawnRubrics(section.seed)
         return [drawn.example(f"drawn-{n}") for n in range(section.num_examples)], {}
     return examples(section.split, section.num_examples, section.seed), {}
+
+
+def answers(section: WorldData) -> list[tuple[Example, str, str]]:
+    """Example, text and quality of each answer, three to a problem, to measure judges with.
+
+    The qualities: ``right`` and complete; wrong by the bad ``habit`` throughout; ``partial``, right
+    or wrong by chance, with parts left out.
+    """
+    rng, written = random.Random(f"calibration {section.seed}"), []
+    full = replace(FULL_STYLE, boxed=True)
+    for example in examples(section.split, section.num_examples, section.seed):
+        draft = redraw_draft(example)
+        num_forks = len(draft.forks)
+        style = Style(*(rng.random() < 0.5 for _ in range(6)))
+        choices = [rng.random() < 0.5 for _ in range(num_forks)]
+        written += [
+            (example, written_answer(draft, [True] * num_forks, full), "right"),
+            (example, written_answer(draft, [False] * num_forks, full), "habit"),
+            (example, written_answer(draft, choices, style), "partial"),
+        ]
+    return written

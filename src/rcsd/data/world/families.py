@@ -5,10 +5,9 @@ import functools
 import operator
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -17,8 +16,7 @@ Names = dict[str, Any]
 """Numbers and words of a problem by name."""
 
 
-@dataclass(frozen=True)
-class Fork:
+class Fork(NamedTuple):
     """A place where the right procedure and the model's bad habit part.
 
     Args:
@@ -34,9 +32,8 @@ class Fork:
     habit_mark: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Working:
-    """One way through a problem: steps in writing, and the value that they end in.
+class Working(NamedTuple):
+    """One way through a problem.
 
     Args:
         steps: Such as ``("3 min = 180 s", "4 * 180 = 720")``.
@@ -49,8 +46,7 @@ class Working:
     key: str | None = None
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(NamedTuple):
     """A problem before its rubric is written.
 
     Args:
@@ -75,8 +71,7 @@ class Draft:
         return self.workings[(True,) * len(self.forks)]
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A family of problems that differ in numbers and wording."""
 
     name: str
@@ -94,20 +89,15 @@ def _draft(table: Mapping[str, Any], rng: random.Random) -> Draft:
         table, names = _shape(table["shape"], names)
     key = table["key"].format(**names) if "key" in table else None
     forks = table["forks"] if "forks" in table else [table["fork"]]
-    workings = table.get("workings") or {side: table[side] for side in ("right", "habit")}
+    workings: dict[tuple[bool, ...], Working] = {}
+    sides = table.get("workings") or {side: table[side] for side in ("right", "habit")}
+    for side, texts in sides.items():
+        choices = tuple(one.strip() == "right" for one in side.split(","))
+        steps = tuple(step for text in texts for step in _steps(text.format(**names)))
+        value = steps[-1].partition(" = ")[2].split()[0]
+        workings[choices] = Working(steps, value, key if all(choices) else None)
     return Draft(
-        question,
-        formula,
-        principle,
-        unit,
-        tuple(_fork(fork, names) for fork in forks),
-        {
-            choices: _working(steps, names, key if all(choices) else None)
-            for choices, steps in (
-                (tuple(side.strip() == "right" for side in sides.split(",")), steps)
-                for sides, steps in workings.items()
-            )
-        },
+        question, formula, principle, unit, tuple(_fork(fork, names) for fork in forks), workings
     )
 
 
@@ -129,7 +119,7 @@ def _draws(specs: Mapping[str, Any], rng: random.Random) -> Iterator[tuple[str, 
 
 def _shape(call: str, names: Names) -> tuple[Mapping[str, Any], Names]:
     """The table of a shape, and its arguments by its own names; quoted ones are texts."""
-    name, arguments = re.fullmatch(r"(\w+)\((.*)\)", call).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    name, arguments = call.removesuffix(")").split("(")
     parameters, table = _shapes()[name]
     values = [text[1:-1] if text.startswith("'") else names[text] for text in arguments.split(", ")]
     inner = dict(zip(parameters, values, strict=True))
@@ -143,13 +133,9 @@ def _compute(let: Mapping[str, str], names: Names) -> None:
 
 
 _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+}  # fmt: skip
 
 
 def _value(expression: str, names: Names) -> int:
@@ -194,11 +180,6 @@ def _mark(mark: Any, names: Names) -> dict[str, Any]:
     return {"type": kind, "value": names[name]}
 
 
-def _working(texts: Sequence[str], names: Names, key: str | None) -> Working:
-    steps = [step for text in texts for step in _steps(text.format(**names))]
-    return Working(tuple(steps), steps[-1].partition(" = ")[2].split()[0], key)
-
-
 def _steps(text: str) -> Iterator[str]:
     """A step as it stands, worked out, or worked out again and again from its own result."""
     if "=" in text:
@@ -215,16 +196,16 @@ def _steps(text: str) -> Iterator[str]:
 
 
 @functools.cache
-def _tables() -> Mapping[str, Any]:
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+def tables() -> Mapping[str, Any]:
+    """``families.yaml``."""
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 @functools.cache
 def _shapes() -> Mapping[str, tuple[list[str], Mapping[str, Any]]]:
     """Parameters and table of each shape by name."""
     signatures = {}
-    for signature, table in _tables()["shapes"].items():
+    for signature, table in tables()["shapes"].items():
         name, _, parameters = signature.removesuffix(")").partition("(")
         signatures[name] = parameters.split(", "), table
     return signatures
@@ -234,6 +215,6 @@ TEMPLATES: Mapping[str, Template] = {
     name: Template(
         name, table["field"], table.get("held_out", False), functools.partial(_draft, table)
     )
-    for name, table in _tables()["families"].items()
+    for name, table in tables()["families"].items()
 }
 """Every family by name."""

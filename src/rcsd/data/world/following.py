@@ -71,14 +71,10 @@ def followed(draft: Draft, rubric: Sequence[Demand], style: Style) -> Plan:
 
 # The field of `Style` that a demand of this kind sets, and to what if it is wanted.
 _STYLE_OF: Mapping[Kind, tuple[str, bool]] = {
-    "formula": ("formula", True),
-    "principle": ("principle", True),
-    "unit": ("unit", True),
-    "no unit": ("unit", False),
-    "boxed": ("boxed", True),
-    "answer line": ("answer_line", True),
+    "formula": ("formula", True), "principle": ("principle", True), "unit": ("unit", True),
+    "no unit": ("unit", False), "boxed": ("boxed", True), "answer line": ("answer_line", True),
     "no working": ("steps", False),
-}
+}  # fmt: skip
 
 
 def concerns(draft: Draft, demand: Demand) -> bool:
@@ -107,14 +103,9 @@ def _drawn_demands(draft: Draft, rng: random.Random) -> list[Demand]:
 
 
 _FORM_CHANCES = {
-    "formula": 0.4,
-    "principle": 0.35,
-    "unit": 0.45,
-    "no unit": 0.15,
-    "boxed": 0.5,
-    "answer line": 0.08,
-    "no working": 0.2,
-}
+    "formula": 0.4, "principle": 0.35, "unit": 0.45, "no unit": 0.15, "boxed": 0.5,
+    "answer line": 0.08, "no working": 0.2,
+}  # fmt: skip
 
 
 def _drawn_at_fork(method: Demand, mistake: Demand, rng: random.Random) -> list[Demand]:

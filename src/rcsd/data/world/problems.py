@@ -5,9 +5,9 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from rcsd.data.world.families import TEMPLATES, Draft, Template
+from rcsd.data.world.families import TEMPLATES, Draft, Template, tables
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
 
@@ -15,55 +15,23 @@ Split = Literal["train", "new_numbers", "new_templates"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal[
-    "method",
-    "mistake",
-    "value",
-    "formula",
-    "principle",
-    "unit",
-    "no unit",
-    "boxed",
-    "answer line",
+    "method", "mistake", "value", "formula", "principle", "unit", "no unit", "boxed", "answer line",
     "no working",
-]
+]  # fmt: skip
 """What a criterion is about; its title in a rubric."""
 
-# How each kind is put into words; one is drawn for each criterion. `rcsd.data.world.reading`
-# inverts it.
-WORDINGS: Mapping[Kind, tuple[str, ...]] = {
-    "method": ("The working {}.", "The answer {}.", "It {}."),
-    "mistake": ("The working {}.", "The answer {}.", "It {}."),
-    "value": ("Finds {} on the way.", "Reaches {} as a step."),
-    "formula": ("States {} before the numbers.", "Gives the formula {} first."),
-    "principle": ("Says that {}.", "Explains that {}."),
-    "unit": ("Gives the final answer in {}.", "Ends with the unit {}."),
-    "no unit": ("Leaves the final answer without a unit.", "Ends without a unit."),
-    "boxed": (r"Puts the final answer in \boxed{{}}.", r"Ends with a result in \boxed{{}}."),
-    "answer line": ("Ends with a line that begins with Answer:.",),
-    "no working": ("Gives only the answer, without working.", "Shows no working."),
-}
+WORDINGS: Mapping[Kind, Sequence[str]] = tables()["wordings"]
+"""Each kind in words; one is drawn for each criterion. `rcsd.data.world.reading` inverts it."""
 
-
-GENERALITIES = (
-    "Is clear and complete.",
-    "Shows the working.",
-    "Is right.",
-    "Answers the question.",
-    "Is easy to follow.",
-    "Uses correct terms.",
-)
+GENERALITIES: Sequence[str] = tables()["generalities"]
 """Criteria that could be asked of any question: what a bad rubric is padded with."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A criterion before it is put into words.
+    """A criterion before it is put into words; points below 0: doing it is a mistake.
 
-    Args:
-        kind: What it is about.
-        about: The phrase, formula, value or unit that it names; empty for pure form.
-        points: Positive: do it. Negative: doing it is a mistake.
-        check: Decides whether an answer does it.
+    It is about the phrase, formula, value or unit that it names; empty for pure form.
     """
 
     kind: Kind
@@ -77,15 +45,8 @@ class Demand:
         return Criterion(text, self.points, self.kind, self.check)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A draft, and what it was drawn from.
-
-    Args:
-        template: Its family.
-        draft: The problem itself.
-        draws: The random bits that the template asked for: they give the same draft again.
-    """
+class Problem(NamedTuple):
+    """A draft, its family, and the random bits that give the same draft again."""
 
     template: Template
     draft: Draft
@@ -115,37 +76,38 @@ def drawn_problem(template: Template, rng: random.Random) -> Problem:
     return Problem(template, draft, tuple(draws.kept))
 
 
-BOXED = {"type": "boxed"}
-ANSWER_LINE = {"type": "matches", "pattern": r"(?m)^Answer:"}
-# Working shows in a number that is equated with a number, as in "4 * 180 = 720".
-NO_WORKING = {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
-
-
-def value_check(value: str) -> dict[str, Any]:
-    """An answer holds the number of a value such as ``180 s``.
+def build_check(kind: Kind, about: str) -> dict[str, Any]:
+    """Check of a criterion of any kind but method and mistake.
 
     Raises:
-        ValueError: If the value does not begin with a finite number.
+        ValueError: If the number of a value such as ``180 s`` is none, or is not finite.
     """
-    number = float(value.split()[0])
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not finite")
-    return {"type": "number", "value": number}
+    match kind:
+        case "value":
+            number = float(about.split()[0])
+            if not math.isfinite(number):
+                raise ValueError(f"{about!r} is not finite")
+            return {"type": "number", "value": number}
+        case "formula":  # before the first calculation
+            return {"type": "before", "first": about, "then": r"\d\s*[*/+-]|\d \w+ ="}
+        case "principle":
+            return {"type": "contains", "text": about}
+        case "unit":
+            return {"type": "unit", "unit": about}
+        case "no unit":
+            return {"type": "not", "check": {"type": "unit", "unit": about}}
+        case "boxed":
+            return {"type": "boxed"}
+        case "answer line":
+            return {"type": "matches", "pattern": r"(?m)^Answer:"}
+    # Working shows in a number that is equated with a number, as in "4 * 180 = 720".
+    return {"type": "not", "check": {"type": "matches", "pattern": r"\d[^.=]*= ?\d"}}
 
 
-def formula_check(formula: str) -> dict[str, Any]:
-    """An answer states a formula before its first calculation."""
-    return {"type": "before", "first": formula, "then": r"\d\s*[*/+-]|\d \w+ ="}
-
-
-def principle_check(principle: str) -> dict[str, Any]:
-    """An answer says a principle, word for word."""
-    return {"type": "contains", "text": principle}
-
-
-def unit_check(unit: str) -> dict[str, Any]:
-    """An answer ends in a number with a unit."""
-    return {"type": "unit", "unit": unit}
+_POINTS: Mapping[Kind, int] = {
+    "value": 4, "formula": 3, "principle": 3, "unit": 2, "no unit": -2, "boxed": 2,
+    "answer line": 2, "no working": -3,
+}  # fmt: skip
 
 
 def demands(draft: Draft) -> dict[str, Demand]:
@@ -154,19 +116,17 @@ def demands(draft: Draft) -> dict[str, Demand]:
     for index, fork in enumerate(draft.forks):
         by_key[f"method {index}"] = Demand("method", fork.right, 6, fork.right_mark)
         by_key[f"mistake {index}"] = Demand("mistake", fork.habit, -4, fork.habit_mark)
-    key = draft.right.key
-    if key is not None:
-        by_key["value"] = Demand("value", key, 4, value_check(key))
-    unit = unit_check(draft.unit)
-    return by_key | {
-        "formula": Demand("formula", draft.formula, 3, formula_check(draft.formula)),
-        "principle": Demand("principle", draft.principle, 3, principle_check(draft.principle)),
-        "unit": Demand("unit", draft.unit, 2, unit),
-        "no unit": Demand("no unit", "", -2, {"type": "not", "check": unit}),
-        "boxed": Demand("boxed", "", 2, BOXED),
-        "answer line": Demand("answer line", "", 2, ANSWER_LINE),
-        "no working": Demand("no working", "", -3, NO_WORKING),
+    named = {
+        "value": draft.right.key,
+        "formula": draft.formula,
+        "principle": draft.principle,
+        "unit": draft.unit,
     }
+    for kind, points in _POINTS.items():
+        if (about := named.get(kind, "")) is not None:
+            check = build_check(kind, draft.unit if kind == "no unit" else about)
+            by_key[kind] = Demand(kind, about, points, check)
+    return by_key
 
 
 # Each optional criterion's chance to be in a gold rubric.
@@ -203,13 +163,9 @@ FULL_STYLE = Style(True, True, True, True, False, False)
 def written_answer(
     draft: Draft, choices: Sequence[bool], style: Style, value: str | None = None
 ) -> str:
-    """An answer in writing.
+    """An answer in writing, by whether the right procedure is taken at each fork.
 
-    Args:
-        draft: The problem.
-        choices: At each fork, whether the right procedure is taken.
-        style: Its form.
-        value: Put in the place of the final number where given: an answer that does not follow.
+    A value takes the place of the final number: an answer that does not follow.
     """
     working = draft.workings[tuple(choices)]
     parts = []
@@ -226,46 +182,34 @@ def written_answer(
     return " ".join([*parts, f"The answer is {final}."])
 
 
-def assign_split(template: Template, draft: Draft) -> Split:
-    """The split that a problem belongs to, by its numbers alone: the same in every run.
-
-    An eighth of the number combinations of the known templates is held out from every training.
-    """
-    if template.held_out:
-        return "new_templates"
-    key = f"{template.name}: {draft.right.steps}"
-    return "new_numbers" if hashlib.sha256(key.encode()).digest()[0] % 8 == 0 else "train"
-
-
 def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
-    """Problems of a split without end.
+    """Problems of a split without end; the split follows from a problem's numbers alone.
 
-    In ``train`` and ``new_templates`` each template comes about as often as any other; in
+    An eighth of the number combinations of the known templates is held out from every training. In
+    ``train`` and ``new_templates`` each template comes about as often as any other; in
     ``new_numbers`` as often as its held-out numbers are many.
     """
     templates = [t for t in TEMPLATES.values() if t.held_out == (split == "new_templates")]
     while True:
         problem = drawn_problem(rng.choice(templates), rng)
-        if assign_split(problem.template, problem.draft) == split:
+        key = f"{problem.template.name}: {problem.draft.right.steps}"
+        is_held_out = hashlib.sha256(key.encode()).digest()[0] % 8 == 0
+        if split == "new_templates" or is_held_out == (split == "new_numbers"):
             yield problem
 
 
 def example(problem: Problem, rng: random.Random, id: str) -> Example:
     """The problem as a row of data, with a gold rubric; `redraw_draft` leads back to its draft."""
     template, draft = problem.template, problem.draft
-    right = (True,) * len(draft.forks)
     criteria = tuple(demand.criterion(rng) for demand in gold_demands(draft, rng))
     return Example(
         id=id,
         question=draft.question,
         reference_answer=f"{draft.right.value} {draft.unit}",
-        solution=written_answer(draft, right, FULL_STYLE),
+        solution=written_answer(draft, (True,) * len(draft.forks), FULL_STYLE),
         rubric=Rubric(criteria),
-        tags={
-            "template": template.name,
-            "field": template.field,
-            "draws": " ".join(map(str, problem.draws)),
-        },
+        tags={"template": template.name, "field": template.field}
+        | {"draws": " ".join(map(str, problem.draws))},
     )
 
 
@@ -282,22 +226,16 @@ def redraw_draft(example: Example) -> Draft:
             f"{example.tags.get('template')!r}",
             field="tags.template",
         )
-    tag = example.tags.get("draws", "")
     try:
-        left = [int(bits) for bits in tag.split()]
+        left = [int(bits) for bits in example.tags.get("draws", "").split()]
         draft = template.draft(_Draws(lambda _: left.pop(0)))
-    except (ValueError, IndexError, ArithmeticError) as error:
-        raise _foreign_draws(example) from error
-    if left or draft.question != example.question:
-        raise _foreign_draws(example)
+    except (ValueError, IndexError, ArithmeticError):
+        left, draft = [], None
+    if draft is None or left or draft.question != example.question:
+        draws = example.tags.get("draws")
+        message = f"{draws!r} does not lead to the question of example {example.id!r}"
+        raise DataError(message, field="tags.draws")
     return draft
-
-
-def _foreign_draws(example: Example) -> DataError:
-    return DataError(
-        f"{example.tags.get('draws')!r} does not lead to the question of example {example.id!r}",
-        field="tags.draws",
-    )
 
 
 def examples(split: Split, num_examples: int, seed: int) -> list[Example]:

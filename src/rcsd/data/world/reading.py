@@ -25,20 +25,8 @@ from dataclasses import replace
 from typing import Any
 
 from rcsd.data.world.families import TEMPLATES, Draft
-from rcsd.data.world.problems import (
-    ANSWER_LINE,
-    BOXED,
-    GENERALITIES,
-    NO_WORKING,
-    WORDINGS,
-    Kind,
-    formula_check,
-    principle_check,
-    redraw_draft,
-    unit_check,
-    value_check,
-)
-from rcsd.types import Criterion, Example, Rubric
+from rcsd.data.world.problems import GENERALITIES, WORDINGS, Kind, build_check, redraw_draft
+from rcsd.types import Example, Rubric
 
 NEVER: Mapping[str, Any] = {"type": "matches", "pattern": r"(?!)"}
 """Met by no answer."""
@@ -51,29 +39,23 @@ def read_rubric(example: Example, rubric: Rubric) -> Rubric:
     """The criteria of a rubric with the checks and titles that their words stand for.
 
     Titles are the kinds of `rcsd.data.world.problems`, or ``foreign``, ``general``, ``unread``.
-    Text and
-    points stay as written, whatever the points' sign. Checks that the rubric brings are not used.
-
-    Args:
-        example: A problem of the world (see `rcsd.data.world.problems.redraw_draft`).
-        rubric: Written for it.
+    Text and points stay as written, whatever the points' sign. Checks that the rubric brings are
+    not used.
 
     Raises:
         DataError: If the example cannot be traced back to its draft.
     """
-    draft = redraw_draft(example)
-    return Rubric(tuple(_read(criterion, draft) for criterion in rubric.criteria))
-
-
-def _read(criterion: Criterion, draft: Draft) -> Criterion:
-    title, check = _demanded(" ".join(criterion.text.split()), draft)
-    return replace(criterion, title=title, check=check)
+    draft, criteria = redraw_draft(example), []
+    for criterion in rubric.criteria:
+        title, check = _demanded(" ".join(criterion.text.split()), draft)
+        criteria.append(replace(criterion, title=title, check=check))
+    return Rubric(tuple(criteria))
 
 
 def _demanded(text: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
     """Subject of a sentence, and the check that decides it."""
     if text == "Shows the working.":
-        return "working", {"type": "not", "check": NO_WORKING}
+        return "working", {"type": "not", "check": build_check("no working", "")}
     if text in GENERALITIES:
         return "general", ALWAYS
     for kind, pattern in _sentences():
@@ -96,32 +78,17 @@ def _sentences() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
 
 
 def _decided(kind: Kind, about: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
-    if kind in ("method", "mistake"):  # they share their wordings
-        return _at_fork(about, draft)
-    if kind == "value":
+    if kind not in ("method", "mistake"):
         try:
-            return kind, value_check(about)
+            return kind, build_check(kind, draft.unit if kind == "no unit" else about)
         except ValueError:
             return "unread", None
-    checks: dict[Kind, Mapping[str, Any]] = {
-        "formula": formula_check(about),
-        "principle": principle_check(about),
-        "unit": unit_check(about),
-        "no unit": {"type": "not", "check": unit_check(draft.unit)},
-        "boxed": BOXED,
-        "answer line": ANSWER_LINE,
-        "no working": NO_WORKING,
-    }
-    return kind, checks[kind]
-
-
-def _at_fork(phrase: str, draft: Draft) -> tuple[str, Mapping[str, Any] | None]:
-    for fork in draft.forks:
-        if phrase == fork.right:
+    for fork in draft.forks:  # a method and a mistake share their wordings
+        if about == fork.right:
             return "method", fork.right_mark
-        if phrase == fork.habit:
+        if about == fork.habit:
             return "mistake", fork.habit_mark
-    return ("foreign", NEVER) if phrase in _phrases() else ("unread", None)
+    return ("foreign", NEVER) if about in _phrases() else ("unread", None)
 
 
 @functools.cache

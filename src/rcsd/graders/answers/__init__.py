@@ -16,23 +16,18 @@ can tell. What is ambiguous is ungraded, never wrong by luck.
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rcsd.errors import DataError
 from rcsd.graders.answers.choices import compare_choices, option_index
-from rcsd.graders.answers.extraction import (
-    Extraction,
-    extract_final_answer,
-    extract_marked_answer,
-)
+from rcsd.graders.answers.extraction import extract_final_answer, extract_marked_answer
 from rcsd.graders.answers.mathematics import compare_expressions
-from rcsd.graders.answers.normalize import normalize_quantity, normalize_words, without_articles
+from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.quantities import compare_numbers
 from rcsd.types import Example, Grading
 
 __all__ = [
-    "Extraction",
     "Grade",
     "can_be_wrong",
     "default_grading",
@@ -43,15 +38,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """Verdict on a final answer.
-
-    Args:
-        extracted: The final answer; None: there is none.
-        verdict: Right, wrong, or None: ungraded.
-        reason: Why, in a few words; empty: nothing was graded.
-    """
+class Grade(NamedTuple):
+    """The final answer of a text, or None; the verdict, None: ungraded; and why, in a few words."""
 
     extracted: str | None
     verdict: bool | None
@@ -101,7 +89,10 @@ _SYMBOL = re.compile(r"\w*[A-Z]\w*[A-Z]\w*")  # CO, which is not Co
 
 
 def _compare_texts(answer: str, reference: str) -> tuple[bool | None, str]:
-    words, expected = (without_articles(normalize_words(text)) for text in (answer, reference))
+    words, expected = (
+        re.sub(r"\b(?:an?|the) ", "", normalize_words(text) + " ").strip()
+        for text in (answer, reference)
+    )
     if not expected:
         return None, "the reference has no words"
     if "?" in answer and "?" not in reference:

@@ -2,14 +2,13 @@ r"""Extraction of the final answer of a text.
 
 The first of these that there is counts, in what follows the last closed tag of thinking:
 
-1. the last ``\boxed{...}`` or ``\fbox{...}`` that is not empty: of several different ones the last;
+1. the last ``\boxed{...}`` that is not empty: of several different ones the last;
 2. the last of what follows ``Answer:``, a heading ``Answer``, ``the answer is`` or ``####``, where
    that gives an answer: "if your answer is 6" and "the answer is independent of x" give none;
 3. the whole text, where it is one short line;
 4. of a choice, the only option that a line stands for, if that is the first or the last line;
 5. a last sentence that begins with therefore, thus, hence, so, or in conclusion, or that says what
-   is correct;
-6. of a number or an expression, a last sentence that is an equation.
+   is correct.
 
 What follows a question that the model asks itself after its answer is passed over. A unit or a
 power of ten right after the box of a number belongs to it. A box within an expression
@@ -20,25 +19,18 @@ that was cut off has none but what stands in it whole: one that touches its end 
 import re
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.units import read_unit
 from rcsd.io import after_thinking
 
-MAX_LINE = 200
-"""Characters of a text that is an answer as a whole, or of an equation that is."""
+MAX_LINE, MAX_OPTION = 200, 1_000
+"""Characters of a text that is an answer as a whole, and of a line that is an option."""
 
-MAX_OPTION = 1_000
-"""Characters of a line that is an option with its letter."""
-
-_FBOX = re.compile(r"\\(?:fbox|framebox)(?=\s*\{)")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
 _OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
-_OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})([^\n]*)")
-_VERB = r"(?:is|are|was|equals|would be|will be|should be|must be|has to be|=)"
-_NOUN = r"(?:answer|option|choice|statement|result|value|letter)"
 _GOOD = r"(?:final|correct|right|best|numerical|most appropriate)"
 _MARKS = re.compile(
     r"(?im)"
@@ -46,14 +38,13 @@ _MARKS = re.compile(
     r"|^[ \t>*_#-]*(?:my |the |so, |thus, )?(?:(?:final|correct|short) )?"
     r"(?:answer|antwort|respuesta|réponse|答案)[ \t*_]*(?:[:\uff1a]|[=-](?=[ \t]))[ \t*_]*"
     r"|^[ \t>*_#]*(?:the )?(?:(?:final|correct) )?answer[ \t*_]*$"
-    rf"|\b(?:answer|{_GOOD}(?: and {_GOOD})* {_NOUN}|{_GOOD} one)"
-    rf"(?: (?:to|for|of)\b[^\n.:;]{{1,80}}?| here| choice| option)?"
-    rf"(?: {_VERB}\b[ \t]*[:\uff1a]?|[:\uff1a])[ \t*_]*"
-    r"|\banswer[ \t]*(?:[:\uff1a]|=)[ \t*_]*"
+    rf"|\b(?:answer|{_GOOD}(?: and {_GOOD})* (?:answer|option|choice|statement|result|value|one))"
+    r"(?: (?:to|for|of)\b[^\n.:;]{1,80}?| here| choice| option)?"
+    r"(?: (?:is|are|was|equals|(?:would|will|should|must|has to) be|=)(?!\w)[ \t]*[:\uff1a]?"
+    r"|[ \t]*[:\uff1a=])[ \t*_]*"
 )
 _CONCLUDES = re.compile(
-    r"(?i)^\W*(?:therefore|thus|hence|so|consequently|in conclusion|in summary|finally|overall)\b"
-    r"[,:]?\s*"
+    r"(?i)^\W*(?:therefore|thus|hence|so|consequently|in conclusion|finally|overall)\b[,:]?\s*"
     r"|(?=.*\b(?:is|are|would be) (?:the |therefore |thus )*(?:only )?(?:correct|right|best)\b)"
 )
 _NO_MARK_AFTER = re.compile(  # "if your answer is 6", "I first thought the answer is B"
@@ -62,9 +53,9 @@ _NO_MARK_AFTER = re.compile(  # "if your answer is 6", "I first thought the answ
     r"[^.!?\n]{0,40}$"
 )
 _NO_ANSWER = re.compile(  # "the answer is independent of 7", "this answer is helpful"
-    r"(?i)^\W*(?:(?:also|indeed|clearly|therefore|very|really|now) )?(?:independent|checked|correct"
-    r"|right|wrong|incorrect|helpful|useful|clear|obvious|found|obtained|verified|confirmed"
-    r"|consistent|rounded|unique|reasonable|plausible|unchanged|valid|based)\b"
+    r"(?i)^\W*(?:(?:also|indeed|clearly|very|now) )?(?:independent|checked|correct|right|wrong"
+    r"|incorrect|helpful|useful|clear|obvious|found|obtained|verified|confirmed|consistent|rounded"
+    r"|unique|reasonable|plausible|unchanged|valid|based)\b"
 )
 _TAKEN_BACK = re.compile(
     r"(?i)\b(?:wait|hmm+|actually|reconsider|on second thought|correction|i made (?:a|an) "
@@ -74,24 +65,15 @@ _NEXT_TURN = re.compile(r"(?m)^[ \t*#]*(?:Question|Q|Problem|User|Human)[ \t*]*\
 _OPTION_LINE = re.compile(
     r"^[\s*_#>]*(?:(?i:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))"
 )
-_EQUATION = re.compile(
-    r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
-    r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
-    r"(?!.*\b(?:where|with|use)\b).{1,80})$"
-)
 _SENTENCE_END = re.compile(  # not after the letter of "B. London"
     r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """A final answer, or why there is none.
+class Extraction(NamedTuple):
+    """A final answer without markup around it, or None, and where it stands, or why there is none.
 
-    Args:
-        answer: The final answer, markup around it removed; None: there is none.
-        reason: Where it stands, or why there is none.
-        is_unsure: Something reads like an answer, but may not be the final one.
+    It is unsure where something reads like an answer, but may not be the final one.
     """
 
     answer: str | None
@@ -102,14 +84,7 @@ class Extraction:
 def extract_final_answer(
     text: str, finished: bool = True, kind: str = "text", options: Sequence[str] = ()
 ) -> Extraction:
-    """Final answer of a text; see the module for what counts.
-
-    Args:
-        text: A completion.
-        finished: Whether the model ended by itself.
-        kind: Kind of answer, as in `rcsd.types.Grading`.
-        options: Options of a choice.
-    """
+    """Final answer of a completion that ended by itself, or was cut off; see the module."""
     rest = after_thinking(text)
     if rest is None:
         return Extraction(None, "the thinking never ends, so there is no final answer")
@@ -119,12 +94,8 @@ def extract_final_answer(
     extraction = _boxed_or_marked(rest[: turn.start()], True, kind) if turn else None
     extraction = extraction or _boxed_or_marked(rest, finished, kind)
     if extraction is None and finished:
-        extraction = (
-            _single_line(rest, kind, options)
-            or (_lone_option(rest) if kind == "choice" else None)
-            or _conclusion(rest)
-            or (_equation(rest) if kind in ("number", "math") else None)
-        )
+        lone = _lone_option(rest) if kind == "choice" else None
+        extraction = _single_line(rest) or lone or _conclusion(rest)
     if extraction is not None:
         return extraction
     if finished and _may_answer(_last_line(rest), kind, options):
@@ -143,9 +114,8 @@ _HOLDS = {
     "choice": re.compile(r"(?<![\w'\u2019])(?:[B-HJ-Z]|A(?!\s+[a-z]))(?![\w'\u2019])"),
     # A number in words, or in another script, may be one; a line without either states none.
     "number": re.compile(
-        r"(?i)\d|\\[a-z]|[^\x00-\x7f]|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|"
-        r"eleven|twelve|\w+teen|\w+ty|hundred|thousand|\w+illion|half|third|quarter|dozen|pi|"
-        r"infinit\w+|nothing|none)\b"
+        r"(?i)\d|\\[a-z]|[^\x00-\x7f]|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
+        r"|twelve|\w+teen|\w+ty|hundred|thousand|\w+illion|half|third|quarter|pi|infinit\w+|none)\b"
     ),
     "math": re.compile(r"\d|\$\s*\w|\\(?!boxed)[a-z]"),
 }
@@ -180,7 +150,6 @@ def boxed_contents(text: str) -> list[str]:
 
 
 def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
-    text = _FBOX.sub(r"\\boxed", text)
     contents = [content for content in boxed_contents(text) if strip_markup(content)]
     if contents:
         answer = contents[-1]
@@ -194,11 +163,8 @@ def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
             answer += _unit_beside(answer, after)
         is_one = len(set(contents)) == 1
         return Extraction(answer, "boxed" if is_one else "the last of several boxes")
-    for pattern in (_BARE_BOX, _OPEN_BOX) if finished else ():
-        contents = [content for content in pattern.findall(text) if strip_markup(content)]
-        if contents:
-            return Extraction(strip_markup(contents[-1]), "in a box that is not closed")
-    return None
+    bare = _BARE_BOX.findall(text) if finished else []
+    return Extraction(bare[-1], "in a box without braces") if bare else None
 
 
 def _unit_beside(boxed: str, rest: str) -> str:
@@ -251,17 +217,8 @@ def _lone_option(text: str) -> Extraction | None:
     return None
 
 
-def _equation(text: str) -> Extraction | None:
-    """The last sentence, if it is nothing but an equation."""
-    line = strip_markup(split_sentences(_last_line(text))[-1])
-    match = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
-    return Extraction(match[1], "in the last equation") if match else None
-
-
-def _single_line(text: str, kind: str, options: Sequence[str]) -> Extraction | None:
+def _single_line(text: str) -> Extraction | None:
     line = strip_markup(text)
-    if kind == "number" and not _may_answer(text, kind, options):
-        return None  # such as "I do not know."
     if line is None or "\n" in line or "\\boxed" in line or len(line) > MAX_LINE:
         return None
     return None if len(split_sentences(line)) > 1 else Extraction(line, "the whole text")

@@ -81,13 +81,9 @@ _DEGREE = r"(?:\^\s*\{?\s*\\circ\s*\}?|\{\s*\\circ\s*\}|\\(?:circ|degree)(?![a-z
 _UNITS: _Rules = (
     (re.compile(rf"{_DEGREE}\s*([CFK])(?![A-Za-z])|([\u2103])"), lambda m: f" deg{m[1] or 'C'} "),
     (re.compile(_DEGREE), " degree "),
-    (re.compile(r"(?i)\bdeg(?:ree)?s?\.?\s+(?:C(?:elsius|entigrade)?)\b"), " degC "),
-    (re.compile(r"(?i)\bdeg(?:ree)?s?\.?\s+F(?:ahrenheit)?\b"), " degF "),
     (re.compile(r"\\(?:mu|upmu)(?![a-zA-Z])\s*|[\u00b5\u03bc]\s*"), "µ"),
     (re.compile(r"\\Omega(?![a-zA-Z])|[Ω\u2126]"), "ohm "),
     (re.compile(r"\\AA(?![a-zA-Z])|\\(?:mathring|r)\s*\{?\s*A\s*\}?|[Å\u212b]"), "angstrom "),
-    (re.compile(r"\bUSD\b|\bUS\s*(?=dollar)"), " dollar "),
-    (re.compile(r"€"), " euro "),
     (re.compile(r"(?i)\b(?:inverse|reciprocal)\s+([a-zµ]+)"), r"\1^-1"),
     (re.compile(r"\bper\b"), "/"),
     (re.compile(r"(?i)\b(?:square|sq\.?)\s+([a-z]+)"), r"\1^2"),
@@ -117,7 +113,6 @@ _NUMBERS: _Rules = (
     (re.compile(r"(\d\.\d+)\(\d{1,2}\)(?!\d)"), r"\1"),
     # Groups of three digits: "1{,}000", "1 000", "1.000,5", "1.000.000"; a decimal comma: "3,5".
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=\d)[\u2009\u202f'\u2019](?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<![\d.,^])(\d{1,3})((?: \d{3})+)(?![\d,^])"), lambda m: m[0].replace(" ", "")),
     (
         re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])"),
@@ -127,21 +122,13 @@ _NUMBERS: _Rules = (
     (re.compile(r"(?<![\w.,(\[])(?!\d{1,3},\d{3}(?!\d))(\d+),(\d+)(?![\d.,])"), r"\1.\2"),
     (re.compile(r"(?<![\w.,])0,(\d+)(?![\d.,])"), r"0.\1"),
     (re.compile(r"\\(?:approx|simeq|sim|cong|equiv|thickapprox)(?![a-zA-Z])|≃|≅|≡"), " ≈ "),
-    (re.compile(r"\\(?:to|rightarrow|Rightarrow|implies)(?![a-zA-Z])|[→⇒]"), " = "),
-    (re.compile(r"\\l?dots(?![a-zA-Z])|…|(?<=\d)\.\.\."), ""),
     # One and a half.
     (re.compile(r"(?<![\w.^}])(\d+)\s*\\[dt]?frac\s*\{?(\d+)\}?\s*\{?(\d+)\}?"), r"\1 \2/\3"),
     (re.compile(r"(?i)(?<=\d)\s+and\s+(?:a|one)\s+half\b"), " 1/2"),
-    (
-        re.compile(
-            r"(?i)(^|[=≈:]|\b(?:is|about|approximately|roughly))\s*(?:minus|negative)\s+(?=[.\d])"
-        ),
-        r"\1 -",
-    ),
+    (re.compile(r"(?i)(^|[=≈:]|\b(?:is|about))\s*(?:minus|negative)\s+(?=[.\d])"), r"\1 -"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(rf"\\sqrt(?=\s*\{{(?!\s*(?:{_D})\s*\}}))"), r"\\root"),  # of more than a number
     (re.compile(r"\*\*(?=\s?[({+-]?\s?\d)"), "^"),
-    (re.compile(r"(?<=\d) (?=[eE][+-]\d)"), ""),
 )
 _BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)?)\s*\)")
 
@@ -168,11 +155,6 @@ def normalize_words(text: str) -> str:
     plain = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])|-(?=\s)|(?<=[^\W\d])['\u2019](?=\w)", " ", plain)
     plain = re.sub(r"[\\$*_`\"\u201c\u201d\u2018\u2019'{}()\[\]:;!?]+", " ", plain)
     return " ".join(plain.split())
-
-
-def without_articles(words: str) -> str:
-    """Normalised words without a, an and the."""
-    return " ".join(word for word in words.split() if word not in ("a", "an", "the"))
 
 
 def holds_phrase(words: str, phrase: str) -> bool:

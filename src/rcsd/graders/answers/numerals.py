@@ -7,26 +7,21 @@ Number words, such as "five", are not read.
 
 import math
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rcsd.graders.answers.units import Unit, read_unit
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A number in a text.
+class Quantity(NamedTuple):
+    """A number as written in a normalised text, ``9.73`` of ``9.73%``, and the unit that follows.
 
-    Args:
-        number: Its value as written, the sign included: ``9.73`` of ``9.73%``.
-        start: Where it begins in the normalised text, at its sign if it has one.
-        end: Where it ends; if a unit follows, where that ends.
-        unit: The unit that follows it.
+    It begins at its sign, if it has one, and ends behind its unit.
     """
 
     number: float
     start: int
     end: int
-    unit: Unit = Unit()  # noqa: RUF009 (frozen)
+    unit: Unit = Unit()
 
 
 # Not part of a name (V1, H2O), a decimal or an exponent (m^2, s^-1).
@@ -112,6 +107,6 @@ def _with_unit(text: str, bare: Quantity) -> Quantity:
     unit, after = read_unit(text[end + (opening.end() if opening else 0) :])
     if unit is not None:
         return Quantity(number, start, len(text) - len(after), unit)
-    if currency := re.search(r"(dollar|euro)\s*-?$", text[:start]):
-        return Quantity(number, currency.start(), end, Unit(currency[1], 1.0, (currency[1],)))
+    if currency := re.search(r"dollar\s*-?$", text[:start]):
+        return Quantity(number, currency.start(), end, Unit("dollar", 1.0, ("dollar",)))
     return Quantity(number, start, end)

@@ -1,49 +1,34 @@
 r"""Numbers compared in a unit that converts.
 
-- The tolerance ``t`` is relative and symmetric, as in `math.isclose`:
-  ``|a - r| <= t max(|a|, |r|)``.
-- A reference of 0 has no scale. An answer is right if it is 0, and ungraded if it is below 1e-9:
-  it may be 0 but for rounding, or a small quantity.
+- The tolerance ``t`` is relative and symmetric: ``|a - r| <= t max(|a|, |r|)``. A reference of 0
+  has no scale: below 1e-9 an answer is ungraded, for it may be 0 but for rounding.
 - A bare number is in the requested unit. Where that holds a factor (``$10^{-8}$ m``, or ``%``), the
-  number may be counted in it, 5.3, or be absolute, 5.3e-8: both are right.
-- A requested unit that cannot be read is compared as written; without one, any unit is taken.
-- Of several values all must be right; if only some are, the answer is ungraded: it does not commit
-  itself. If none is, it is wrong.
-- Ungraded is what claims no single number: a range, a bound ("less than 5"), ``\pm 5``, a denial
-  ("not 5"), a question, a number beside others ("5 out of 7"), a part of one ("half of 5"), an
-  expression with variables (``5x``, ``2mg`` where no unit is requested), or a number before words
-  that may be a unit which cannot be read.
-- Of "2 hours 30 minutes" the parts are added up.
-- A temperature that is right only as a difference of temperatures is ungraded, unless it is below
-  absolute zero.
+  number may be counted in it, 5.3, or be absolute, 5.3e-8: both are right. A requested unit that
+  cannot be read is compared as written; without one, any unit is taken.
+- Of several values all must be right; if only some are, the answer is ungraded.
+- Ungraded is what claims no single number: a range, a bound, a denial, a question, a number beside
+  others ("5 out of 7"), a part of one ("half of 5"), an expression with variables (``5x``), a
+  number before words that may be a unit which cannot be read, a difference of temperatures.
 """
 
 import itertools
 import math
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rcsd.graders.answers import mathematics
 from rcsd.graders.answers.normalize import MAX_CHARACTERS, normalize_quantity, normalize_units
 from rcsd.graders.answers.numerals import Quantity, read_quantities
-from rcsd.graders.answers.units import Unit, convert, degree_size, is_dimensionless, parse_unit
+from rcsd.graders.answers.units import Unit, convert, is_dimensionless, is_temperature, parse_unit
 
 Verdict = tuple[bool | None, str]
 """Right, wrong or ungraded, and why."""
 
 _ROUNDING = 1e-9
-_NOTHING = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """The right answer.
-
-    Args:
-        number: Number of the reference, in the unit.
-        unit: Unit that is requested.
-        tolerance: Relative error that is allowed.
-    """
+class Expected(NamedTuple):
+    """The right answer: a number in the requested unit, and the relative error that is allowed."""
 
     number: float
     unit: Unit
@@ -52,7 +37,7 @@ class Expected:
     def is_near(self, value: float, target: float) -> bool | None:
         """True if a value is the target; None: it may be zero but for rounding."""
         if target == 0:
-            return True if value == 0 else None if abs(value) < _NOTHING else False
+            return True if value == 0 else None if abs(value) < _ROUNDING else False
         return math.isclose(value, target, rel_tol=max(self.tolerance, _ROUNDING))
 
     def __str__(self) -> str:
@@ -61,22 +46,19 @@ class Expected:
 
 
 def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) -> Verdict:
-    """Verdict on an answer that should be the number of a reference.
+    """Verdict on an answer that should be the number of a reference, with or without a unit.
 
-    Args:
-        answer: Final answer.
-        reference: A number, with or without a unit.
-        unit: Unit that is requested; empty: the reference's.
-        tolerance: Relative error that is allowed, at least 0.
+    An empty unit is the reference's; the tolerance is relative.
     """
     expected = _read_reference(reference, unit, tolerance)
     if isinstance(expected, str):
         return None, expected
+    if len(answer) > MAX_CHARACTERS:
+        return None, f"it is longer than {MAX_CHARACTERS} characters"
     text = _cut_to_claim(normalize_quantity(answer))
     claimed = _claimed_quantities(text)
-    if doubt := _find_doubt_in_answer(answer, text) or next(
-        filter(None, (_find_doubt(text, value, expected.unit) for value in claimed)), ""
-    ):
+    doubts = (_find_doubt(text, value, expected.unit) for value in claimed)
+    if doubt := _find_several(answer, text) or next(filter(None, doubts), ""):
         return None, doubt
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
@@ -94,18 +76,17 @@ def _read_reference(reference: str, unit: str, tolerance: float) -> Expected | s
     """The right answer, or why it cannot be told."""
     text = normalize_quantity(reference)
     quantities = read_quantities(text)
-    requested = parse_unit(unit)
-    if len(quantities) == 1 and not _is_formula(text, quantities[0]):
-        value = quantities[0]
-        if unit.strip() and not value.unit.is_none and requested.readings:
-            converted = convert(value.number, value.unit, requested)
-            number = converted[0] / requested.factor if converted else value.number
-            value = replace(value, number=number)
-    else:
+    requested = parse_unit(unit) if unit.strip() else None
+    if len(quantities) != 1 or _is_formula(text, quantities[0]):
         value = _evaluate(reference)
         if isinstance(value, str):
             return f"the reference {reference.strip()[:60]!r} is no number"
-    return Expected(value.number, requested if unit.strip() else value.unit, tolerance)
+        return Expected(value.number, requested or value.unit, tolerance)
+    number, own = quantities[0].number, quantities[0].unit
+    if requested and requested.readings and not own.is_none:
+        converted = convert(number, own, requested)
+        number = converted[0] / requested.factor if converted else number
+    return Expected(number, requested or own, tolerance)
 
 
 # Claims: the part of an answer that states its value.
@@ -136,13 +117,7 @@ def _cut_to_claim(text: str) -> str:
     if sentence := _SENTENCE.search(text, first):
         text = text[: sentence.start()]
     clause = _CLAUSE.search(text, first)
-    # "300 K for the gas, and the volume is 5 L"
-    is_said_later = clause and re.search(
-        r"(?i)\b(?:is|equals|are)\b(?!\s+the\b)", text[clause.start() :]
-    )
-    if clause and not (is_said_later and not _SIDES.search(text[:first])):
-        text = text[: clause.start()]
-    return text
+    return text[: clause.start()] if clause else text
 
 
 def _side_start(text: str, end: int) -> int:
@@ -152,42 +127,17 @@ def _side_start(text: str, end: int) -> int:
 
 def _claimed_quantities(text: str) -> list[Quantity]:
     """The values that an answer offers: of each part joined by "or" the last side's."""
-    quantities = _add_up(text)
+    quantities = read_quantities(text)
     cuts = [0, *(match.start() for match in _PARTS.finditer(text)), len(text)]
     claims: list[tuple[Quantity, bool]] = []  # whether the value follows "=" or "is"
     for begin, end in itertools.pairwise(cuts):
         inside = [quantity for quantity in quantities if begin <= quantity.start < end]
         sides = [match.end() for match in _SIDES.finditer(text, begin, end)]
         stated = [q for side in reversed(sides) for q in inside if q.start >= side]
-        if stated:
-            claims.append((stated[0], True))
-        elif inside and (not claims or _is_alone(text[begin:end], inside[0], begin)):
-            claims.append((inside[0], False))
+        if inside:
+            claims.append((stated[0], True) if stated else (inside[0], False))
     first = next((place for place, (_, is_stated) in enumerate(claims) if is_stated), 0)
     return [quantity for quantity, _ in claims[first:]]
-
-
-def _add_up(text: str) -> list[Quantity]:
-    """The quantities, with those added up that give one in two units: "5 ft 6 in"."""
-    sums: list[Quantity] = []
-    for value in read_quantities(text):
-        last = sums[-1] if sums else None
-        if last and text[last.end : value.start].strip() in ("", "and", ","):
-            has_units = not last.unit.is_none and not value.unit.is_none
-            parts = convert(value.number, value.unit, last.unit) if has_units else []
-            if parts and 0 < abs(parts[0]) < 1 <= abs(last.number) and last.unit != value.unit:
-                number = last.number + math.copysign(parts[0], last.number)
-                sums[-1] = Quantity(number, last.start, value.end, last.unit)
-                continue
-        sums.append(value)
-    return sums
-
-
-def _is_alone(part: str, value: Quantity, begin: int) -> bool:
-    """True if a part says nothing but a value."""
-    rest = part[: value.start - begin] + part[value.end - begin :]
-    words = re.findall(r"[^\W\d_]{2,}", rest)
-    return all(word in ("or", "and", "equivalently", "also", "ie") for word in words)
 
 
 def _text_after(text: str, value: Quantity) -> str:
@@ -195,60 +145,10 @@ def _text_after(text: str, value: Quantity) -> str:
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
 
 
-# Doubts: numbers that an answer gives without claiming them.
-
-_BOUND = re.compile(
-    r"(?i)[<>≤≥≠±]|\\pm|\+/-|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never|neither"
-    r"|anything but|(?:less|more|greater|fewer|smaller|larger|higher|lower) than|at (?:least|most)"
-    r"|no (?:less|more)|below|above|under|over|exceed(?:s|ing)?|up to|unlikely|wrong|incorrect)\b"
-)
-_DENIALS = (
-    (re.compile(r"\s*!\s*$"), "a factorial, or an exclamation"),
-    (re.compile(r"[^?]*\?"), "the number is asked, not said"),
-    (
-        re.compile(
-            r"(?i)[^.,;]{0,20}\b(?:is|are|seems?) (?:\w+ ){0,2}?(?:not|wrong|incorrect|false|too)\b"
-        ),
-        "the number is denied",
-    ),
-)
-_PART_OF = re.compile(
-    r"(?i)\b(?:half|thirds?|quarters?|twice|double|triple|thrice|negative|opposite|inverse|reciprocal"
-    r"|square|cube|multiples?)\s+(?:(?:of|the)\s+)*$|\bto the\s+$"
-)
-_GOES_ON = re.compile(
-    r"(?i)_|\s*(?:[<>≤≥]|(?:or|and) (?:more|less|fewer|greater|higher|lower|above|below|over"
-    r"|an? \w+)\b"
-    r"|(?:at (?:most|least)|max(?:imum)?|min(?:imum)|choose|mod(?:ulo)?|remainder|each|every"
-    r"|(?:less|more) than)\b|to the (?:(?:\w+ )?power|\w\b))"
-    r"|(?:(?!\b(?:or|and)\b)[^,;=≈\n\d])*\d"  # another number
-)
-_OTHER_UNIT = re.compile(
-    r"(?i)\s*(?!(?:in|on|is|to|approx\w*|exactly|rounded|total|overall|or|and)\b)[a-z]{2}"
-)
-_SURE_UNIT = re.compile(
-    r"\d(?:[mckn]m|k[gJNWV]|eV|M(?:J|Pa|eV)|kPa|Pa|GHz|MHz|kHz|Hz|m[sLlVA]|min)$"
-)
-_MAYBE_VARIABLE = re.compile(r"(?:\d[a-zA-Z]{1,3}|\d\s*(?:kT|k_B T|[tRk]))$")
-_VARIABLE = re.compile(
-    r"\s*(?:[-+*/]\s*\d*)?(?:[b-zB-Z](?![\w'\u2019])|[a-zA-Z]_\w|mgh?\b|kT\b)(?!\s*[=≈])"
-    r"|[a-zA-Z](?![\w'\u2019])"
-)
-
-
-def _find_doubt_in_answer(answer: str, text: str) -> str:
-    """Why an answer may claim no single value; empty: it does not say so.
-
-    Args:
-        answer: The answer.
-        text: Its claim, normalised.
-    """
-    if len(answer) > MAX_CHARACTERS:
-        return f"it is longer than {MAX_CHARACTERS} characters"
+def _find_several(answer: str, text: str) -> str:
+    """Why an answer is several cases, or a range such as "3-4 m"; empty: it is neither."""
     if re.search(r"(?i)\b(?:else|otherwise)\b", answer):
         return "gives several cases"
-    if re.search(r"\d\s*-\s*\d*[a-z](?!\w)\s*$", text):
-        return ""  # "3 - x" is no range
     for low, high in itertools.pairwise(read_quantities(text)):
         between = text[low.end : high.start].strip()
         is_pair = between == "and" and re.search(r"(?i)\bbetween\b", text[: low.start])
@@ -257,34 +157,45 @@ def _find_doubt_in_answer(answer: str, text: str) -> str:
     return ""
 
 
+# Doubts: numbers that an answer gives without claiming them.
+
+_DOUBT = re.compile(  # a bound, a denial, a part or a multiple, a rate, or one case of several
+    r"(?i)[<>≤≥≠±?!]|\\pm|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never"
+    r"|neither|unlikely|wrong|incorrect|false|too|(?:less|more|greater|fewer|smaller|larger|higher"
+    r"|lower) than|or (?:more|less)|at (?:least|most)|below|above|under|over|exceed\w*|up to|max\w*"
+    r"|min(?:imum)|half|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
+    r"|square|cube|multiples?|choose|mod|remainder|each|every|anything but)\b"
+    r"|\bto the\b(?! (?:\w{2,}$|left|right))"
+)
+_GOES_ON = re.compile(r"_|(?:(?!\b(?:or|and)\b)[^,;=≈\n\d])*\d")  # another number
+_OTHER_UNIT = re.compile(r"(?i)\s*(?!(?:in|on|is|to|approx\w*|exactly|total|or|and)\b)[a-z]{2}")
+_MAYBE_VARIABLE = re.compile(r"(?:\d[a-zA-Z]{1,3}|\d\s*(?:kT|k_B T|[tRk]))$")
+_VARIABLE = re.compile(
+    r"\s*(?:[-+*/]\s*\d*)?(?:[b-zB-Z](?![\w'\u2019])|[a-zA-Z]_\w|mgh?\b|kT\b)(?!\s*[=≈])"
+    r"|[a-zA-Z](?![\w'\u2019])"
+)
+
+
 def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
     """Why a number may be no claim; empty: it is one.
 
     What stands beside a number does not matter where it is part of a formula: that is evaluated.
     """
-    before, rest = text[_side_start(text, value.start) : value.start], text[value.end :]
-    if bound := _BOUND.search(before):
-        return f"no single value is claimed: {bound[0]!r} stands before it"
-    for pattern, reason in _DENIALS:
-        if pattern.match(rest):
-            return reason
+    written, rest = text[value.start : value.end], text[value.end :]
+    before = text[_side_start(text, value.start) : value.start]
+    if doubt := _DOUBT.search(before) or _DOUBT.search(re.split("[,;]", rest)[0]):
+        return f"no single value is claimed: {doubt[0]!r} stands beside it"
     if _is_formula(text, value):
         return ""
-    if part := _PART_OF.search(before):
-        return f"a part or a multiple of the number: {part[0].strip()!r} stands before it"
     if _GOES_ON.match(rest):
         return f"no single value is claimed: {rest.strip()[:40]!r} follows it"
-    return _find_variable(text[value.start : value.end], rest, value.unit, requested)
-
-
-def _find_variable(written: str, rest: str, unit: Unit, requested: Unit) -> str:
-    """Why letters in or behind a number may be no unit; empty: they are one, or there are none."""
-    if re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written) or (unit.is_none and _VARIABLE.match(rest)):
+    is_variable = value.unit.is_none and _VARIABLE.match(rest)
+    if is_variable or re.search(r"\\(?!sqrt|pi)[a-zA-Z]", written):
         return "an expression with a variable"
-    if requested.is_none and _MAYBE_VARIABLE.search(written) and not _SURE_UNIT.search(written):
+    if requested.is_none and _MAYBE_VARIABLE.search(written):
         return f"{written!r} may hold a variable, or a unit"
     can_convert = not requested.is_none and requested.readings
-    if unit.is_none and can_convert and _OTHER_UNIT.match(rest):
+    if value.unit.is_none and can_convert and _OTHER_UNIT.match(rest):
         return f"{rest.strip()[:40]!r} may be a unit that cannot be read"
     return ""
 
@@ -336,22 +247,19 @@ def _evaluate(answer: str) -> Quantity | str:
 
 
 def _compare(value: Quantity, after: str, expected: Expected) -> Verdict:
-    """Verdict on one value.
-
-    Args:
-        value: The value.
-        after: Text behind it: a unit that could not be read, perhaps.
-        expected: The right answer.
-    """
+    """Verdict on one value; a unit that cannot be read may stand in the text after it."""
     unit, requested = value.unit, expected.unit
     stated = f"{value.number:g} {unit.written}".strip()
     target = expected.number * requested.factor
-    if not requested.readings and (after or not unit.is_none):
-        return _compare_as_written(value, after, expected)
-    if unit.is_none:
+    if unit.is_none or not requested.readings:
         share = 0.01 if requested.is_percent else 1.0
         number = value.number * unit.factor
         near = [expected.is_near(number, t) for t in (expected.number, target * share)]
+        given = "".join(normalize_units(unit.written or after).split())
+        if any(near) and given and not requested.readings:
+            how = f"the unit {requested.written!r} cannot be read, and is compared as written"
+            is_same = given.startswith("".join(requested.written.split()))
+            return (True, how) if is_same else (None, f"ambiguous: {how}")
     elif requested.is_none:
         near = [expected.is_near(value.number, target)]
         if is_dimensionless(unit):
@@ -364,30 +272,10 @@ def _compare(value: Quantity, after: str, expected: Expected) -> Verdict:
         if not converted:
             return False, f"wrong unit: {stated}, requested is {expected}"
         near = [expected.is_near(number, target) for number in converted]
-        sizes = degree_size(unit), degree_size(requested)
-        difference = value.number * sizes[0] / sizes[1] if sizes[0] and sizes[1] else math.nan
-        is_other = unit.written != requested.written
-        if not any(near) and is_other and expected.is_near(difference, target):
+        if not any(near) and is_temperature(requested) and expected.is_near(value.number, target):
             is_below_zero = requested.written == "K" and target < 0
-            verdict = True if is_below_zero else None
-            return verdict, f"{stated} is {expected} as a difference of temperatures"
-    return _conclude(stated, near, expected)
-
-
-def _compare_as_written(value: Quantity, after: str, expected: Expected) -> Verdict:
-    target, written = expected.number, "".join(expected.unit.written.split())
-    near = [expected.is_near(value.number, t) for t in (target, target * expected.unit.factor)]
-    if not any(near):
-        return _conclude(f"{value.number:g}", near, expected)
-    how = f"the unit {expected.unit.written!r} cannot be read, and is compared as written"
-    if value.unit.is_none:
-        is_same = "".join(normalize_units(after).split()).startswith(written)
-    else:
-        is_same = "".join(value.unit.written.split()) == written
-    return (True, how) if is_same else (None, f"ambiguous: {how}")
-
-
-def _conclude(stated: str, near: list[bool | None], expected: Expected) -> Verdict:
+            how = f"{stated} is {expected} as a difference of temperatures"
+            return (True if is_below_zero else None), how
     if any(near):
         return True, f"{stated} is {expected} within {expected.tolerance:g}"
     if None in near:

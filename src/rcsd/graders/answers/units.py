@@ -8,8 +8,7 @@ temperature. All readings are kept; what fits the other unit's dimension is what
 import functools
 import re
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rcsd.graders.answers.normalize import normalize_units
 
@@ -17,14 +16,10 @@ if TYPE_CHECKING:
     import pint
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit.
+class Unit(NamedTuple):
+    """A unit as it was written, without LaTeX and without the number that stands in it, its factor.
 
-    Args:
-        written: As it was written, without LaTeX and without its factor.
-        factor: The number that stands in it.
-        readings: Expressions of pint that it may mean; empty: it cannot be read.
+    Its readings are the expressions of pint that it may mean; empty: it cannot be read.
     """
 
     written: str = ""
@@ -51,7 +46,7 @@ _FACTOR = re.compile(
 def parse_unit(text: str) -> Unit:
     """Unit that a text is, factor included; one without readings where it cannot be read."""
     if text.strip() in ("$", r"\$", r"$\$$"):
-        return Unit("dollar", 1.0, ("dollar",))
+        text = "dollar"
     plain = normalize_units(text).strip()
     factor = 1.0
     if match := _FACTOR.match(plain):
@@ -111,9 +106,7 @@ def read_unit(text: str) -> tuple[Unit | None, str]:
 
 def _readings(tokens: list[str]) -> tuple[str, ...]:
     """Expressions that the tokens may mean: what follows a slash is divided by, once or all."""
-    readings = list(
-        dict.fromkeys(_expression(tokens, divides_all) for divides_all in (False, True))
-    )
+    readings = [_expression(tokens, divides_all) for divides_all in (False, True)]
     for reading in readings[:]:
         readings.append(re.sub(r"\bpound\b", "force_pound", reading))
         readings.append(re.sub(r"\bmillisecond\*\*\(-", "meter*second**(-", reading))  # m s^-1
@@ -122,12 +115,7 @@ def _readings(tokens: list[str]) -> tuple[str, ...]:
 
 
 def _expression(tokens: list[str], divides_all: bool) -> str:
-    """Expression of pint.
-
-    Args:
-        tokens: Names with powers, marks and parentheses.
-        divides_all: Whether all that follows a slash is divided by, as in ``J / mol K``.
-    """
+    """Expression of pint; what follows a slash may all be divided by, as in ``J / mol K``."""
     text, mark, divides = "1", "*", [False]
     for token in tokens:
         if token in "/*":
@@ -163,7 +151,7 @@ _ALIASES = {
     "kev": "keV", "Mev": "MeV", "mev": "MeV", "hz": "Hz", "HZ": "Hz", "Khz": "kHz", "khz": "kHz",
     "KHz": "kHz", "GHZ": "GHz", "MHZ": "MHz", "Mhz": "MHz", "nt": "newton",
     "ftlb": "foot_pound_force", "sec": "second", "mols": "mole", "dollars": "dollar",
-    "cent": "dollar_cent", "cents": "dollar_cent", "euros": "euro", "gm": "gram", "gms": "gram",
+    "cent": "dollar_cent", "cents": "dollar_cent", "gm": "gram", "gms": "gram",
     "deg": "degree", "degs": "degree", "Angstrom": "angstrom", "pct": "percent", "amps": "ampere",
     "amp": "ampere", "centigrade": "degree_Celsius", "degK": "kelvin", "lbs": "pound", "sqrt": "",
     "frac": "",
@@ -210,18 +198,18 @@ _REGISTRY_LOCK = threading.Lock()  # units of two registries do not convert
 
 
 def _registry() -> "pint.UnitRegistry[Any]":
-    """Units of pint, and money; made once, when first needed: it takes a third of a second."""
     with _REGISTRY_LOCK:
         return _make_registry()
 
 
 @functools.cache
 def _make_registry() -> "pint.UnitRegistry[Any]":
+    """Units of pint, and money; made when first needed: it takes a third of a second."""
     import pint  # noqa: PLC0415
 
     registry = pint.UnitRegistry()
-    for definition in ("dollar = [currency]", "dollar_cent = 0.01 dollar", "euro = [euros]"):
-        registry.define(definition)
+    registry.define("dollar = [currency]")
+    registry.define("dollar_cent = 0.01 dollar")
     return registry
 
 
@@ -244,12 +232,9 @@ def convert(value: float, source: Unit, target: Unit) -> list[float]:
     ]
 
 
-_KELVINS = {"kelvin": 1.0, "degree_Celsius": 1.0, "degree_Fahrenheit": 5 / 9}
-
-
-def degree_size(unit: Unit) -> float | None:
-    """Size of a unit of temperature in kelvin, by which differences convert; None: it is none."""
-    return next((_KELVINS[r] for r in unit.readings if r in _KELVINS), None)
+def is_temperature(unit: Unit) -> bool:
+    """True if a unit measures temperatures."""
+    return not {"kelvin", "degree_Celsius", "degree_Fahrenheit"}.isdisjoint(unit.readings)
 
 
 def is_dimensionless(unit: Unit) -> bool:

@@ -1,12 +1,10 @@
-r"""Process in which mathematics is done, so that it can be killed at any time.
+"""Process in which mathematics is done, so that it can be killed at any time.
 
 It receives ``("equal", reference, answer, seconds)`` over the pipe whose file descriptor is its
 argument, and sends back ``(verdict or None, reason)``; or ``("value", text, "", seconds)``, and
-sends back ``(number or None, reason)``. It sends True once when it is ready.
-
-Its address space is bounded, so what eats memory ends in an error here, not in a machine that
-swaps. Each task has a budget of CPU seconds, since a computation in C hears nothing else. It ends
-when the pipe is closed: with its parent, however that ends.
+sends back ``(number or None, reason)``. It sends True once when it is ready. Its address space is
+bounded, each task has a budget of CPU seconds, since a computation in C hears nothing else, and it
+ends when the pipe is closed: with its parent, however that ends.
 """
 
 import math
@@ -20,9 +18,6 @@ from typing import Any
 
 MAX_BYTES = 2 * 2**30
 """Bound of the address space."""
-
-MAX_NUMBER = 10**10_000
-"""Numbers beyond it are not told apart."""
 
 
 def _set_limit(kind: int, limit: int) -> None:
@@ -51,24 +46,23 @@ def compare(reference: str, answer: str) -> tuple[bool | None, str]:
         return None, "the answer cannot be read as mathematics"
     if verify(expected, actual, timeout_seconds=0, raise_on_error=True):
         return True, "equal"
-    if _has_i(expected) != _has_i(actual):
+    has_i = [
+        any("i" in map(str, getattr(one, "free_symbols", ())) for one in side)
+        for side in (expected, actual)
+    ]
+    if has_i[0] != has_i[1]:
         return None, "i may be a variable, or the imaginary unit"
     if any(map(_is_too_large, expected + actual)):
         return None, "it is too large a number to work out"
     return False, "not equal"
 
 
-def _has_i(expressions: list[Any]) -> bool:
-    """True if a variable of them is called i."""
-    return any("i" in map(str, getattr(one, "free_symbols", ())) for one in expressions)
-
-
 def _is_too_large(expression: Any) -> bool:
-    """True if a number is so large that math-verify, which passes over errors, calls it unequal."""
+    """True if math-verify, which passes over errors, cannot tell a number from others."""
     if not getattr(expression, "is_number", False) or expression.is_infinite:
         return False
     try:
-        return not bool(abs(expression.evalf(15)) < MAX_NUMBER)
+        return not bool(abs(expression.evalf(15)) < 10**10_000)
     except (TypeError, ValueError, OverflowError):
         return True
 

@@ -1,7 +1,6 @@
 """A model as the judge: prompts, strict reading of replies, cache and budget."""
 
-from rcsd.graders.judge.chat import Chat, ChatReply, Request
-from rcsd.graders.judge.cost import CostTracker, Forecast
 from rcsd.graders.judge.judge import ModelJudge
+from rcsd.graders.judge.server import ChatReply
 
-__all__ = ["Chat", "ChatReply", "CostTracker", "Forecast", "ModelJudge", "Request"]
+__all__ = ["ChatReply", "ModelJudge"]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rcsd.errors import DataError
-from rcsd.graders.judge.chat import ChatReply
+from rcsd.graders.judge.server import ChatReply
 from rcsd.io import make_folder
 
 LOCK_SECONDS = 60.0
@@ -21,9 +21,6 @@ class ReplyCache:
     """Replies in one SQLite file, by the key of their request; holds no addresses and no API keys.
 
     Threads and processes may share it: with a write-ahead log all read while one writes.
-
-    Args:
-        path: The file; it and its folder are made.
 
     Raises:
         DataError: If it cannot be opened, read or written.

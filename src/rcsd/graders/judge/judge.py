@@ -1,22 +1,22 @@
 """The judge that is a model."""
 
+import copy
+import itertools
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
-from rcsd.graders.base import Judgement, require_rubric
+from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.chat import Chat, ChatReply, Request
-from rcsd.graders.judge.cost import CostTracker, Forecast
-from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema, scale
+from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema
 from rcsd.graders.judge.reading import Finding, read_score, read_verdicts
+from rcsd.graders.judge.server import ChatReply, Request, ServerChat
 from rcsd.io import cache_folder
 from rcsd.types import Example
 
@@ -32,12 +32,9 @@ Answers = Sequence[tuple[Example, str]]
 
 @dataclass(frozen=True)
 class Call:
-    """One conversation with the judge.
+    """One conversation: on some criteria of an answer by their numbers, or (none) for one score.
 
-    Args:
-        index: Index of the answer among those that are judged together.
-        numbers: Numbers of the criteria; empty: all, for one score.
-        attempt: Number of earlier requests for the same.
+    `attempt` is the number of earlier requests for the same.
     """
 
     index: int
@@ -45,59 +42,44 @@ class Call:
     attempt: int = 0
 
 
-class ModelJudge:
+class ModelJudge(Judge):
     """Asks a model for verdicts, and leaves unscored what it does not clearly say.
 
     Every reply is cached as it comes. A verdict that is missing is requested once more with another
     seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
     Args:
-        chat: The model.
-        asks: Verdicts or scores that one call asks for.
-        templates: Prompt templates.
-        cache: Cache of replies.
-        costs: Counts calls, and holds them to a budget.
-        seed: Seed of the model's sampling.
-        sample: Index among repeated judgements of the same text.
+        section: Its settings.
+        chat: The model; None: that of the section.
+
+    Raises:
+        ConfigError: If the folder of templates or the key's variable is missing.
+        DataError: If the cache cannot be opened.
     """
 
-    def __init__(
-        self,
-        chat: Chat,
-        asks: config.Asks,
-        templates: PromptTemplates,
-        cache: ReplyCache,
-        costs: CostTracker,
-        seed: int = 0,
-        sample: int = 0,
-    ) -> None:
-        self.chat, self.asks, self.templates, self.cache = chat, asks, templates, cache
-        self.costs, self.seed, self.sample = costs, seed, sample
-        self._about, self._turn = chat.about(), threading.Lock()
-
-    @classmethod
-    def from_config(
-        cls, section: config.ModelJudge | config.LocalJudge, chat: Chat
-    ) -> "ModelJudge":
-        """The judge of a section.
-
-        Raises:
-            ConfigError: If the folder of templates is missing.
-            DataError: If the cache cannot be opened.
-        """
+    def __init__(self, section: config.ModelJudge, chat: ServerChat | None = None) -> None:
         if section.templates is not None and not section.templates.is_dir():
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
-        costs = CostTracker(max_calls=section.max_calls)
-        if isinstance(section, config.ModelJudge):
-            costs.prices, costs.max_cost = section.prices, section.max_cost
-        cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
-        templates = PromptTemplates(section.templates)
-        return cls(chat, section.asks, templates, cache, costs, section.seed)
+        self.asks, self.sample = section.asks, 0
+        self._chat = chat or ServerChat(section)
+        self._about, self._seed, self._max_calls = (
+            self._chat.about(),
+            section.seed,
+            section.max_calls,
+        )
+        self._templates = PromptTemplates(section.templates)
+        self._cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
+        self._turn, self._unscored = threading.Lock(), Counter[str]()
+        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests.
+        counts = ("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts")
+        names = (*counts, "prompt_tokens", "completion_tokens", "seconds")
+        self._counts: dict[str, float] = dict.fromkeys(names, 0)
 
     def resampled(self, sample: int) -> "ModelJudge":
         """The same judge with other seeds, on the same budget."""
-        parts = (self.chat, self.asks, self.templates, self.cache, self.costs)
-        return ModelJudge(*parts, self.seed, sample)
+        judge = copy.copy(self)
+        judge.sample = sample
+        return judge
 
     def judgements(self, answers: Answers) -> list[Judgement]:
         """One for each example and text, in order.
@@ -108,108 +90,63 @@ class ModelJudge:
         """
         with self._turn:
             start = time.monotonic()
-            try:
-                return self._judgements(answers)
-            finally:
-                self.costs.release()
-                self.costs.seconds += time.monotonic() - start
-
-    def forecast(self, answers: Answers, answer_tokens: int = 0) -> Forecast:
-        """Calls, tokens and cost of judging the answers; nothing is requested.
-
-        Args:
-            answers: Examples and texts.
-            answer_tokens: Tokens to add for each answer, where the texts are placeholders.
-
-        Raises:
-            DataError: If an example has no rubric.
-        """
-        _, cached, missing = self._look_up(self._calls(answers), answers)
-        requests = [self._request(call, answers) for call in missing.values()]
-        prompt = sum(self.chat.num_tokens(each.conversation) + answer_tokens for each in requests)
-        longest = len(requests) * self.chat.max_tokens
-        cost = None if self.costs.prices is None else self.costs.price(prompt, longest)
-        return Forecast(len(requests), len(cached), prompt, longest, cost, self.chat.counting)
-
-    def about(self) -> dict[str, Any]:
-        """Everything that judgements depend on, for records: model, parameters, templates."""
-        hashes = self.templates.hashes()
-        return {
-            "chat": dict(self._about),
-            "asks": self.asks.model_dump(),
-            "seed": self.seed,
-            "templates": {name: hashes[name] for name in hashes if name.startswith("judge_")},
-        }
+            findings: dict[tuple[int, int], Finding] = {}
+            calls = [
+                Call(index, numbers)
+                for index, (example, _) in enumerate(answers)
+                for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
+            ]
+            while calls:
+                pairs = zip(calls, self._replies(calls, answers), strict=True)
+                repeated = [self._read(call, reply, findings) for call, reply in pairs]
+                calls = [call for call in repeated if call is not None]
+            self._counts["seconds"] += time.monotonic() - start
+            return [self._judgement(n, answer[0], findings) for n, answer in enumerate(answers)]
 
     def metrics(self) -> dict[str, float]:
-        """Calls, tokens, cost and missing verdicts since the judge was made."""
-        return self.costs.metrics()
-
-    def _judgements(self, answers: Answers) -> list[Judgement]:
-        findings: dict[tuple[int, int], Finding] = {}
-        calls = self._calls(answers)
-        while calls:
-            keys, replies, missing = self._look_up(calls, answers)
-            self.costs.num_cached += len(replies)
-            replies |= self._request_all(missing, answers)
-            repeated = [
-                self._read(call, replies.get(key), findings)
-                for call, key in zip(calls, keys, strict=True)
-            ]
-            calls = [call for call in repeated if call is not None]
-        return [self._judgement(index, answer[0], findings) for index, answer in enumerate(answers)]
-
-    def _calls(self, answers: Answers) -> list[Call]:
-        """The first call for each group of criteria."""
-        return [
-            Call(index, numbers)
-            for index, (example, _) in enumerate(answers)
-            for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
-        ]
+        """Calls, tokens, seconds of waiting and missing verdicts since the judge was made."""
+        metrics = {f"judge/{name}": value for name, value in self._counts.items()}
+        metrics["judge/num_unscored"] = self._unscored.total()
+        for kind, count in sorted(self._unscored.items()):
+            metrics[f"judge/num_unscored/{kind.replace(' ', '_')}"] = count
+        return metrics
 
     def _request(self, call: Call, answers: Answers) -> Request:
         example, text = answers[call.index]
         return Request(
-            build_conversation(example, text, call.numbers, self.asks, self.templates),
+            build_conversation(example, text, call.numbers, self.asks, self._templates),
             reply_schema(call.numbers, self.asks),
-            self.seed + MAX_ATTEMPTS * self.sample + call.attempt,
+            self._seed + MAX_ATTEMPTS * self.sample + call.attempt,
             self.sample,
             call.attempt,
         )
 
-    def _look_up(
-        self, calls: Sequence[Call], answers: Answers
-    ) -> tuple[list[str], dict[str, ChatReply], dict[str, Call]]:
-        """Key of each call, cached replies by key, and calls without one, equal ones once."""
+    def _replies(self, calls: Sequence[Call], answers: Answers) -> list[ChatReply | None]:
+        """Reply to each call, from the cache or the model; None: the budget does not allow it."""
+
+        def begin(call: Call) -> Request:
+            self._counts["num_calls"] += 1
+            self._counts["num_retried"] += call.attempt > 0
+            return self._request(call, answers)
+
         keys = [self._request(call, answers).key(self._about) for call in calls]
-        replies = {key: self.cache.read(key) for key in dict.fromkeys(keys)}
-        cached = {key: reply for key, reply in replies.items() if reply is not None}
-        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in cached}
-        return keys, cached, missing
-
-    def _request_all(self, calls: Mapping[str, Call], answers: Answers) -> dict[str, ChatReply]:
-        """Replies by key; without those that the budget does not allow."""
-        queue, replies = deque(calls.items()), dict[str, ChatReply]()
-
-        def next_request() -> Request | None:
-            if not queue:
-                return None
-            key, call = queue[0]
-            request = self._request(call, answers)
-            # Where this is refused, a reply may still cost less than was set aside for it.
-            if not self.costs.reserve(key, request.max_prompt_tokens(), self.chat.max_tokens):
-                return None
-            self.costs.num_retried += call.attempt > 0
-            queue.popleft()
-            return request
-
-        for request, reply in self.chat.replies(next_request):
+        replies = {key: self._cache.read(key) for key in dict.fromkeys(keys)}
+        missing = {  # equal ones once
+            key: call for key, call in zip(keys, calls, strict=True) if replies[key] is None
+        }
+        self._counts["num_cached"] += len(replies) - len(missing)
+        num_left = None
+        if self._max_calls is not None:
+            num_left = max(0, self._max_calls - int(self._counts["num_calls"]))
+        requests = map(begin, itertools.islice(missing.values(), num_left))
+        for request, reply in self._chat.replies(requests):
+            for name in ("num_attempts", "prompt_tokens", "completion_tokens"):
+                self._counts[name] += getattr(reply, name)
             key = request.key(self._about)
-            self.costs.settle(key, reply)
             if reply.finish in _CACHED:
-                self.cache.write(key, reply)
+                self._cache.write(key, reply)
             replies[key] = reply
-        return replies
+        return [replies[key] for key in keys]
 
     def _read(
         self, call: Call, reply: ChatReply | None, findings: dict[tuple[int, int], Finding]
@@ -219,13 +156,10 @@ class ModelJudge:
             for number in call.numbers or (0,):
                 findings.setdefault((call.index, number), Finding(None, "budget"))
             return None
-        if call.numbers:
-            read = read_verdicts(reply, call.numbers)
-        else:
-            read = {0: read_score(reply, *scale(self.asks))}
+        read = read_verdicts(reply, call.numbers) if call.numbers else {0: read_score(reply)}
         findings |= {(call.index, number): finding for number, finding in read.items()}
         missing = tuple(number for number, finding in read.items() if finding.value is None)
-        self.costs.num_failed += bool(missing)
+        self._counts["num_failed"] += bool(missing)
         if not missing or call.attempt + 1 == MAX_ATTEMPTS or reply.finish in _FINAL:
             return None
         return Call(call.index, missing if call.numbers else (), call.attempt + 1)
@@ -237,7 +171,7 @@ class ModelJudge:
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
         results = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in results]
-        self.costs.unscored.update(reason.partition(":")[0] for reason in reasons if reason)
+        self._unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
             verdicts = [None if each.value is None else bool(each.value) for each in results]
             return Judgement.from_verdicts(rubric, verdicts, reasons)

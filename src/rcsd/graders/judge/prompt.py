@@ -6,7 +6,6 @@ contain, and whatever a chat format might read as a control token is broken up.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
@@ -15,6 +14,9 @@ from rcsd.graders.base import require_rubric
 from rcsd.io import digest
 from rcsd.redact import visible_text
 from rcsd.types import Conversation, Example
+
+LOWEST, HIGHEST = 1, 10
+"""Scale of a holistic score."""
 
 # How chat formats write turns, thinking and tools; U+FF5C is DeepSeek's bar.
 _CONTROL = re.compile(
@@ -47,20 +49,6 @@ def boundary(texts: Sequence[str]) -> str:
     return mark
 
 
-@dataclass(frozen=True)
-class NumberedCriterion:
-    """A criterion in a prompt, with its place in the rubric, counted from 1."""
-
-    number: int
-    text: str
-    weight: float
-
-
-def scale(asks: config.Asks) -> tuple[int, int]:
-    """Lowest and highest score."""
-    return (0, 100) if asks.type == "holistic" and asks.scale == "0-100" else (1, 10)
-
-
 def criterion_groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
     """Numbers of the criteria of each call; for a holistic score one empty group."""
     if asks.type == "holistic":
@@ -79,31 +67,22 @@ def build_conversation(
 ) -> Conversation:
     """The prompt of a call: one turn, since not every chat format has a system turn.
 
-    Args:
-        example: Question and rubric.
-        text: The answer.
-        numbers: Numbers of the criteria; empty: all, for one score.
-        asks: Form of the reply.
-        templates: Prompt templates.
-
-    Raises:
-        DataError: If the example has no rubric.
+    The numbers are those of criteria, counted from 1; none: all of them, for one score.
     """
-    criteria = require_rubric(example).criteria
-    numbered = [
-        NumberedCriterion(number, defused(criteria[number - 1].text), criteria[number - 1].weight)
-        for number in (numbers or range(1, len(criteria) + 1))
+    numbered: list[dict[str, Any]] = [
+        {"number": number, "text": defused(criterion.text), "weight": criterion.weight}
+        for number, criterion in enumerate(require_rubric(example).criteria, 1)
+        if not numbers or number in numbers
     ]
     question, answer = defused(example.question), defused(text)
-    lowest, highest = scale(asks)
     content = templates.render(
         f"judge_{asks.type}.jinja",
         question=question,
         answer=answer,
         criteria=numbered,
-        boundary=boundary([question, answer, *(each.text for each in numbered)]),
-        lowest=lowest,
-        highest=highest,
+        boundary=boundary([question, answer, *(each["text"] for each in numbered)]),
+        lowest=LOWEST,
+        highest=HIGHEST,
     )
     return [{"role": "user", "content": content}]
 
@@ -112,8 +91,7 @@ def reply_schema(numbers: Sequence[int], asks: config.Asks) -> dict[str, Any]:
     """JSON schema of a reply; the explanation comes first, so that the verdict follows from it."""
     explanation = {"explanation": {"type": "string"}}
     if asks.type == "holistic":
-        lowest, highest = scale(asks)
-        return _object(explanation | {"score": {"enum": list(range(lowest, highest + 1))}})
+        return _object(explanation | {"score": {"enum": list(range(LOWEST, HIGHEST + 1))}})
     verdict = _object(
         {"criterion": {"enum": list(numbers)}, **explanation, "met": {"type": "boolean"}}
     )

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rcsd.graders.judge.chat import ChatReply
-from rcsd.io import after_thinking, mend_json
+from rcsd.graders.judge.prompt import HIGHEST, LOWEST
+from rcsd.graders.judge.server import ChatReply
+from rcsd.io import after_thinking
 
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
@@ -18,7 +19,7 @@ _FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BRACKET = re.compile(r"[{\[]")
 _BETWEEN = re.compile(r"[\s,]*")
 _QUOTED_KEY = re.compile(r"""["'](?:met|score)["']\s*:""")
-_KEY = re.compile(r"""\b(?:met|score)\b["']?\s*:\s*([^,}\]]*)""")
+_ESCAPE = re.compile(r"""\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?""")
 _NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
 
 
@@ -56,10 +57,14 @@ def read_verdicts(reply: ChatReply, numbers: Sequence[int]) -> dict[int, Finding
             by_number[number].append(row["met"])
     except _UnclearError as problem:
         return dict.fromkeys(numbers, Finding(None, str(problem)))
-    return {number: _only(verdicts) for number, verdicts in by_number.items()}
+    none, several = Finding(None, "no verdict: left out"), Finding(None, "several verdicts")
+    return {
+        number: _verdict(verdicts[0]) if len(verdicts) == 1 else several if verdicts else none
+        for number, verdicts in by_number.items()
+    }
 
 
-def read_score(reply: ChatReply, lowest: int, highest: int) -> Finding:
+def read_score(reply: ChatReply) -> Finding:
     """The score of a reply, from 0 for the lowest to 1 for the highest."""
     try:
         rows = _rows_with("score", reply)
@@ -72,9 +77,9 @@ def read_score(reply: ChatReply, lowest: int, highest: int) -> Finding:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Finding(None, f"unclear score: {_quoted(value)}")
-    if not lowest <= value <= highest:
-        return Finding(None, f"unclear score: {_quoted(value)} is not {lowest} to {highest}")
-    return Finding((value - lowest) / (highest - lowest))
+    if not LOWEST <= value <= HIGHEST:
+        return Finding(None, f"unclear score: {_quoted(value)} is not {LOWEST} to {HIGHEST}")
+    return Finding((value - LOWEST) / (HIGHEST - LOWEST))
 
 
 def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
@@ -101,12 +106,6 @@ def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _only(verdicts: Sequence[object]) -> Finding:
-    if len(verdicts) != 1:
-        return Finding(None, "several verdicts" if verdicts else "no verdict: left out")
-    return _verdict(verdicts[0])
-
-
 def _verdict(met: object) -> Finding:
     if isinstance(met, str):
         met = _MET.get(met.strip().casefold(), met)
@@ -128,13 +127,14 @@ def _objects(text: str) -> list[Mapping[str, Any]]:
     """Objects with a verdict or a score at the end of a reply.
 
     A reply may quote what an answer says about itself. So JSON counts only at the very end, outside
-    thinking, and neither after another verdict nor inside of broken JSON. Broken JSON is repaired
-    only where the reply is nothing else.
+    thinking, and neither after another verdict nor inside of broken JSON.
 
     Raises:
         _UnclearError: If an object may be a quotation, or has a key twice.
     """
     text = _FENCE.sub("", after_thinking(text) or "").strip()
+    # An explanation may hold LaTeX, whose backslashes are no escapes of JSON.
+    text = _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
     for bracket in _BRACKET.finditer(text):
         before = text[: bracket.start()]
         if (values := _json_to_end(text, bracket.start())) is None:
@@ -145,12 +145,12 @@ def _objects(text: str) -> list[Mapping[str, Any]]:
         if rows and _QUOTED_KEY.search(before):
             raise _UnclearError("several verdicts")
         return rows
-    return _repaired(text)
+    return []
 
 
 def _json_to_end(text: str, start: int) -> list[Any] | None:
     """JSON values from a place to the end of a text; None where anything else stands there."""
-    decoder, values = json.JSONDecoder(object_pairs_hook=_unique), list[Any]()
+    decoder, values = json.JSONDecoder(object_pairs_hook=_unique, strict=False), list[Any]()
     while start < len(text):
         try:
             value, start = decoder.raw_decode(text, start)
@@ -167,33 +167,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         raise _UnclearError("a key twice")
     return row
-
-
-def _repaired(text: str) -> list[Mapping[str, Any]]:
-    """Objects of a reply that is one broken value, where the repaired verdicts stand literally.
-
-    The repair makes ``true or false`` true: so each verdict has to stand in the text, complete and
-    in order, and nothing but brackets may follow the last.
-    """
-    literals = list(_KEY.finditer(text))
-    if not literals or text[0] not in "{[" or text[literals[-1].end() :].strip(" \n\t,}]"):
-        return []
-    try:
-        rows = list(_rows(mend_json(text)))
-    except ValueError:
-        return []
-    repaired = [row["met"] if "met" in row else row["score"] for row in rows]
-    plain = [_plain(literal[1].strip()) for literal in literals]
-    # By their text, since True == 1.
-    return rows if None not in plain and list(map(repr, repaired)) == list(map(repr, plain)) else []
-
-
-def _plain(literal: str) -> bool | int | float | None:
-    if literal in ("true", "True", "false", "False"):
-        return literal in ("true", "True")
-    if not _NUMBER.fullmatch(literal):
-        return None
-    return float(literal) if "." in literal else int(literal)
 
 
 def _rows(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

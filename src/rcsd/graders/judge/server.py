@@ -1,25 +1,23 @@
-"""A model behind an OpenAI-compatible address."""
+"""A model behind an OpenAI-compatible address: its requests and replies."""
 
+import itertools
+import json
 import re
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rcsd import config
 from rcsd.errors import RunError, UserError
-from rcsd.graders.judge.chat import ChatReply, Finish, NextRequest, Request
-from rcsd.graders.judge.cost import RateLimiter
 from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
+from rcsd.io import digest
 from rcsd.types import Conversation
 
-CHARACTERS_PER_TOKEN = 4.0
-"""Average of English text."""
-
-MAX_FIRST_REFUSALS = 8
-"""Refused calls without a single answer after which the settings are at fault, not the prompts."""
+Finish = Literal["stop", "length", "refused", "too long", "garbage"]
+"""End of a reply: by itself; at its token limit; by a filter or the model's refusal; the prompt was
+too long; the response was no reply."""
 
 _REMEDIES = {
     401: "the key is missing or wrong: set judge.api_key_variable and that variable",
@@ -27,12 +25,42 @@ _REMEDIES = {
     403: "the key may not use this model",
     404: "judge.url or judge.model is wrong: the address ends before /chat/completions",
 }
-_FORMAT = re.compile(r"(?i)response_?format|json_?schema|json_?object|structured|guided|grammar")
 _LENGTH = re.compile(
     r"(?i)context.{0,20}(?:length|window|size)|maximum.{0,20}context"
     r"|\b(?:prompt|input|messages?)\b.{0,40}too (?:long|large)"
 )
 _FILTER = re.compile(r"(?i)content.?(?:filter|policy|management)|responsible ?ai|flagged")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversation that needs a reply of a JSON schema.
+
+    `sample` is the index among repeated judgements of the same text, `attempt` the number of
+    earlier requests whose reply was of no use.
+    """
+
+    conversation: Conversation
+    schema: Mapping[str, Any]
+    seed: int
+    sample: int = 0
+    attempt: int = 0
+
+    def key(self, about: Mapping[str, Any]) -> str:
+        """Digest of everything that a reply depends on, `ServerChat.about` included."""
+        row = [about, self.conversation, self.schema, self.seed, self.sample, self.attempt]
+        return digest(json.dumps(row, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests."""
+
+    text: str
+    finish: Finish
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    num_attempts: int = 1
 
 
 class _Message(ResponseModel):
@@ -62,18 +90,12 @@ class _EndedError(Exception):
 class ServerChat:
     """Sends requests to a server's ``/chat/completions``, several at a time.
 
-    Args:
-        section: Server, model and parameters.
-        first_pause: Seconds before a request is retried.
-
     Raises:
         ConfigError: If the key's variable is not set.
     """
 
-    counting = f"{CHARACTERS_PER_TOKEN:g} characters a token"
-
     def __init__(self, section: config.ModelJudge, first_pause: float = FIRST_PAUSE) -> None:
-        self.max_tokens, self._section = section.max_tokens, section
+        self._section, self._has_answered = section, False
         settings = ServerSettings(
             url=section.url,
             connections=section.max_concurrent,
@@ -86,29 +108,28 @@ class ServerChat:
             remedy="run the same command again: replies so far are in the cache",
         )
         self._server = Server(settings, first_pause)
-        self._rate = RateLimiter(section.requests_per_minute, section.tokens_per_minute)
-        self._format, self._has_answered, self._num_refused = section.response_format, False, 0
 
     def about(self) -> Mapping[str, Any]:
-        """The request as it is sent."""
+        """Model and parameters that replies depend on; not the address: servers move."""
         names = ("model", "temperature", "max_tokens", "response_format", "sends_seed", "extra")
         return {name: getattr(self._section, name) for name in names}
 
-    def num_tokens(self, conversation: Conversation) -> int:
-        """Estimated number of tokens of a request, by its characters."""
-        num = sum(len(message["content"]) for message in conversation)
-        return round(num / CHARACTERS_PER_TOKEN)
+    def replies(self, requests: Iterator[Request]) -> Iterator[tuple[Request, ChatReply]]:
+        """Replies as they come, in any order; a request is taken once there is room for it.
 
-    def replies(self, next_request: NextRequest) -> Iterator[tuple[Request, ChatReply]]:
-        """Replies; after a failure no request is begun, and those under way are awaited."""
+        Raises:
+            RunError: If the model cannot be reached or refuses to serve. Then no request is begun,
+                and replies that were under way are awaited.
+        """
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
         ended, size = threading.Event(), self._section.max_concurrent
         executor = ThreadPoolExecutor(size, "rcsd-judge")
         try:
             while True:
-                while failure is None and len(running) < size and (request := next_request()):
-                    running[executor.submit(self._reply, request, ended)] = request
+                if failure is None:
+                    for request in itertools.islice(requests, size - len(running)):
+                        running[executor.submit(self._reply, request, ended)] = request
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -128,57 +149,17 @@ class ServerChat:
             if ended.wait(seconds):
                 raise _EndedError
 
-        num_tokens = self.num_tokens(request.conversation) + self.max_tokens
-        sleep(self._rate.wait_seconds(num_tokens, time.monotonic()))
-        reply = self._sent(request, sleep)
+        reply = self._server.request("/chat/completions", self._body(request), sleep=sleep)
         if reply.status == 200:
-            return self._read(reply, request)
+            return self._read(reply)
         if (finish := self._refusal(reply)) is not None:
             return ChatReply("", finish, num_attempts=reply.num_attempts)
-        remedy = _REMEDIES.get(reply.status, "see what it says, and judge.extra")
+        remedy = _REMEDIES.get(
+            reply.status, "see what it says, and judge.response_format and judge.extra"
+        )
         raise RunError(f"{reply.source}: refused with {reply.status}: {reply.text[:500]}; {remedy}")
 
-    def _refusal(self, reply: Reply) -> Finish | None:
-        """The fault of one prompt, where a status says that; None: another error.
-
-        Raises:
-            RunError: If many calls were refused, and none was answered.
-        """
-        if reply.status not in (400, 413, 422):
-            return None
-        # Where nothing was ever answered, max_tokens may exceed what the model can take.
-        is_prompts_fault = self._has_answered or self._section.limit_name not in reply.text
-        finish: Finish | None = "refused" if _FILTER.search(reply.text) else None
-        if reply.status == 413 or (_LENGTH.search(reply.text) and is_prompts_fault):
-            finish = "too long"
-        if finish is not None and not self._has_answered:
-            self._num_refused += 1
-            if self._num_refused >= MAX_FIRST_REFUSALS:
-                raise RunError(
-                    f"judge.url: the first {self._num_refused} calls were refused, and none was "
-                    "answered; judge.model, judge.max_tokens or the server's context length does "
-                    f"not suit them: {reply.status}: {reply.text[:500]}"
-                )
-        return finish
-
-    def _sent(self, request: Request, sleep: Callable[[float], object]) -> Reply:
-        """Response to a request; in plain text where the server refuses the response format."""
-        while True:
-            form = self._format
-            body = self._body(request, form)
-            reply = self._server.request("/chat/completions", body, sleep=sleep)
-            if reply.status not in (400, 422) or form == "text" or not _FORMAT.search(reply.text):
-                return reply
-            if self._format != "text":  # one thread warns
-                self._format = "text"
-                warnings.warn(
-                    f"{reply.source} refuses the response format {form}; plain text is requested "
-                    f"from now on: {reply.text[:200]}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-
-    def _body(self, request: Request, form: str) -> dict[str, Any]:
+    def _body(self, request: Request) -> dict[str, Any]:
         section = self._section
         body: dict[str, Any] = {"model": section.model, "messages": request.conversation}
         body[section.limit_name] = section.max_tokens
@@ -186,14 +167,24 @@ class ServerChat:
             body["temperature"] = section.temperature
         if section.sends_seed:
             body["seed"] = request.seed
-        if form == "json_schema":
+        if section.response_format == "json_schema":
             schema = {"name": "judgement", "strict": True, "schema": request.schema}
-            body["response_format"] = {"type": form, "json_schema": schema}
-        elif form == "json_object":
-            body["response_format"] = {"type": form}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body | section.extra
 
-    def _read(self, reply: Reply, request: Request) -> ChatReply:
+    def _refusal(self, reply: Reply) -> Finish | None:
+        """The fault of one prompt, where a status says that; None: another error."""
+        if reply.status == 413:
+            return "too long"
+        if reply.status not in (400, 422):
+            return None
+        # Where nothing was ever answered, max_tokens may exceed what the model can take.
+        is_prompts_fault = self._has_answered or self._section.limit_name not in reply.text
+        if _LENGTH.search(reply.text) and is_prompts_fault:
+            return "too long"
+        return "refused" if _FILTER.search(reply.text) else None
+
+    def _read(self, reply: Reply) -> ChatReply:
         """The reply in a response; an invalid one is an error where none was ever valid."""
         try:
             response = reply.read(_ChatCompletion)
@@ -203,15 +194,11 @@ class ServerChat:
             return ChatReply("", "garbage", num_attempts=reply.num_attempts)
         self._has_answered = True
         usage = response.usage or _Usage()
-        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        counts = usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts
         if not response.choices:
-            return ChatReply("", "garbage", prompt or 0, completion or 0, reply.num_attempts)
+            return ChatReply("", "garbage", *counts)
         choice = response.choices[0]
         text, refusal = choice.message.content or "", choice.message.refusal or ""
-        if prompt is None or completion is None:  # estimated where the server does not count
-            prompt = self.num_tokens(request.conversation)
-            completion = round(len(text) / CHARACTERS_PER_TOKEN)
-        finish: Finish = "length" if choice.finish_reason == "length" else "stop"
         if refusal or choice.finish_reason == "content_filter":
-            finish, text = "refused", refusal or text
-        return ChatReply(text, finish, prompt, completion, reply.num_attempts)
+            return ChatReply(refusal or text, "refused", *counts)
+        return ChatReply(text, "length" if choice.finish_reason == "length" else "stop", *counts)

@@ -1,27 +1,39 @@
-"""Out-of-memory back-off of the engines that sample in this process."""
+"""Engines that sample from the policy's own weights: out-of-memory back-off, grammars, versions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from jaxtyping import Int
+from torch import Tensor
+
+from rcsd.engines.constrained import RegexMask
 from rcsd.errors import RunError
 from rcsd.models.memory import batch_limit, free_memory, is_out_of_memory
+from rcsd.models.packing import through_end
+from rcsd.models.policy import Policy
+from rcsd.models.scorer import Precision
 from rcsd.types import Completion, Decoding
 
 
-class BackoffEngine(ABC):
-    """Halves its batches until they fit, and keeps them so.
+class InProcessEngine(ABC):
+    """Samples from the policy's present weights; halves its batches until they fit in memory.
 
     All prompts are then sampled again with the same seed. Where an engine draws for each prompt by
     itself, completions do not depend on the batches; where it draws batch by batch they are other
     samples of the same policy. Prompts of one call are never drawn with two seeds, or one seed
     twice, which would make copies of completions.
-
-    Args:
-        batch_size: Prompts in a batch, at most; `batch_size.value` is lowered if memory runs out.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
+        self.policy, self.precision = policy, precision
         self.batch_size = batch_limit(batch_size)
+        self._masks: dict[str, RegexMask] = {}
+        self._version: int | None = None
+
+    def sync(self, version: int) -> None:
+        """Note the version; the weights are the policy's own."""
+        self._version = version
 
     @abstractmethod
     def _sample(
@@ -53,3 +65,22 @@ class BackoffEngine(ABC):
                     "or sampling.max_prompt_tokens (of an evaluation: evaluation.max_tokens)"
                 )
             self.batch_size.lower(tried // 2)
+
+    def _mask(self, decoding: Decoding, num_rows: int) -> RegexMask | None:
+        """A mask for rows that have seen prompts alone; None without a grammar."""
+        if decoding.regex is None:
+            return None
+        if decoding.regex not in self._masks:
+            policy = self.policy
+            self._masks[decoding.regex] = RegexMask(
+                policy.tokenizer, policy.vocab_size, policy.end_ids, decoding.regex
+            )
+        return self._masks[decoding.regex].fresh(num_rows)
+
+    def _completions(self, generated_BL: Int[Tensor, "B L"]) -> list[Completion]:
+        """Rows of sampled tokens up to their ends."""
+        decode = self.policy.tokenizer.decode
+        return [
+            Completion(ids, decode(ids, skip_special_tokens=True), finished, self._version)
+            for ids, finished in through_end(generated_BL, self.policy.end_ids)
+        ]

@@ -1,3 +1,5 @@
+"""Grading of a file of answers."""
+
 import json
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from typer.testing import CliRunner
 
 from rcsd.cli import eval
 from rcsd.errors import DataError
-from rcsd.graders.grade_file import grade_file
+from rcsd.graders.grade import grade_file
 
 ROWS = [
     {"completion": "0.5 km", "reference": "500", "unit": "m", "kind": "number", "id": 7},

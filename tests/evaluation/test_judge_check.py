@@ -2,33 +2,31 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.support.judge_server import JudgeServer, data_of, judge_at
+from tests.cli.test_cli import said
+from tests.support.judge_server import JudgeServer, judge_at
 
-from rcsd import cli, config
+from rcsd import config
 from rcsd.data.load import load_answers
 from rcsd.errors import DataError
-from rcsd.evaluation.judge_calibration import (
+from rcsd.evaluation.judge_check import (
     Accuracy,
     Agreement,
     Case,
     Pair,
-    checked_cases,
-    kappa,
-    measure_accuracy,
-    read_cases,
-)
-from rcsd.evaluation.judge_stability import (
     Stability,
+    checked_cases,
     judge_cases,
+    kappa,
     load_injections,
+    measure_accuracy,
     measure_stability,
+    read_cases,
 )
 from rcsd.graders.base import Judge, require_rubric
 from rcsd.graders.code import CodeJudge
@@ -112,7 +110,6 @@ def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
         ({"verdicts": [True, 1]}, r"'verdicts\[1\]'"),
         ({"text": None}, "field 'text'"),
         ({"rubric": None}, "measured by a rubric"),
-        ({"rubric": [{"criterion": "a", "weight": 0}]}, r"'rubric\[0\]"),
         ({"arm": "base"}, "field 'arm': unknown field; allowed are question, rubric, text"),
     ],
 )
@@ -148,9 +145,8 @@ def test_agreement_counts_the_unscored_apart() -> None:
     unscored = [Pair("x", True, None), Pair("y", False, None)]
     found = Agreement.from_pairs([*pairs(3, 1, 0, 4), *unscored])
     assert (found.num_verdicts, found.num_unscored) == (10, 2)
-    assert (found.num_met, found.num_unmet) == (4, 4)
-    assert covers(found.accuracy, 7 / 8)
     assert (found.lowest, found.highest) == (0.7, 0.9)
+    assert covers(found.accuracy, 7 / 8)
     assert covers(found.false_met, 0.25)
     assert covers(found.false_unmet, 0.0)
 
@@ -161,14 +157,11 @@ def test_agreement_counts_the_unscored_apart() -> None:
 def test_checks_in_code_agree_with_themselves_in_everything() -> None:
     accuracy, stability = run_accuracy(CodeJudge()), run_stability(CodeJudge(), 2)
     assert accuracy.agreement is not None
-    assert accuracy.agreement.accuracy is not None
-    assert accuracy.agreement.kappa is not None
-    assert stability.repeats is not None
-    assert stability.padding.flipped is not None
-    assert accuracy.agreement.accuracy.mean == accuracy.agreement.kappa.mean == 1
-    assert (stability.repeats.mean, stability.padding.flipped.mean) == (1, 0)
-    assert stability.injections.num_verdicts > 20
-    assert (stability.injections.flips, accuracy.wrong, stability.order) == ((), (), None)
+    assert accuracy.agreement.accuracy == accuracy.agreement.kappa
+    assert covers(accuracy.agreement.kappa, 1)
+    assert covers(stability.repeats, 1)
+    assert stability.num_injected > 20
+    assert stability.flips == accuracy.wrong == ()
 
 
 def test_error_rates_are_found_with_intervals_that_cover_them(
@@ -179,16 +172,11 @@ def test_error_rates_are_found_with_intervals_that_cover_them(
     assert accuracy.agreement is not None
     assert covers(accuracy.agreement.false_met, 0.3)
     assert covers(accuracy.agreement.false_unmet, 0.1)
-    assert accuracy.agreement.kappa is not None
-    assert 0.4 < accuracy.agreement.kappa.mean < 0.8
     assert accuracy.agreement.num_unscored == accuracy.num_unscored_texts == 0
-    assert {kind.title for kind in accuracy.kinds if kind.is_violation} >= {"mistake"}
-    assert sum(kind.agreement.num_verdicts for kind in accuracy.kinds) == len(VERDICTS)
+    assert "mistake (costs points)" in accuracy.kinds
+    assert sum(kind.num_verdicts for kind in accuracy.kinds.values()) == len(VERDICTS)
     assert len(accuracy.wrong) == round((1 - accuracy.agreement.lowest) * len(VERDICTS))
-    assert stability.repeats is not None
-    assert stability.order is not None
-    assert stability.order.flipped is not None
-    assert (stability.repeats.mean, stability.order.flipped.mean) == (1, 0)
+    assert covers(stability.repeats, 1)
     json.dumps(accuracy.json(), allow_nan=False)
 
 
@@ -217,33 +205,11 @@ def test_a_judge_that_can_be_talked_to_is_found_out_and_by_what(
     name, text = next(iter(load_injections().items()))
     heeded = defused(text)
     server.meets = lambda criterion, answer, _: heeded in answer or truth_of(criterion, answer)
-    found = run_stability(judge).injections
-    assert found.flipped is not None
+    found = run_stability(judge)
+    assert found.injections is not None
     assert {flip["injection"] for flip in found.flips} == {name}
-    assert found.flipped.mean == pytest.approx(len(found.flips) / found.num_verdicts)
-    assert 0 < found.flipped.mean < 0.2
-
-
-def test_a_judge_that_likes_length_is_found_out(server: JudgeServer, judge: ModelJudge) -> None:
-    server.meets = lambda criterion, answer, _: len(answer) > 300 or truth_of(criterion, answer)
-    met = run_stability(judge, 1, CASES[2::3]).padding.met
-    assert met is not None
-    assert met.low > 0
-
-
-def test_a_judge_that_tires_of_long_lists_is_found_out(
-    server: JudgeServer, judge: ModelJudge
-) -> None:
-    def tiring(body: dict[str, Any]) -> str:
-        _, criteria = data_of(body["messages"][0]["content"])
-        rows = [{"criterion": n, "met": place < 2} for place, n in enumerate(criteria)]
-        return json.dumps({"verdicts": rows})
-
-    server.reply = tiring
-    order = run_stability(judge, 1, CASES[2::3]).order
-    assert order is not None
-    assert order.met is not None
-    assert order.met.high < 0
+    assert found.injections.mean == pytest.approx(len(found.flips) / found.num_injected)
+    assert 0 < found.injections.mean < 0.2
 
 
 def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_path: Path) -> None:
@@ -260,40 +226,21 @@ def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_pat
 # The command
 
 
-def ran(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str]:
-    monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
-    monkeypatch.setattr(sys, "argv", ["rcsd", "judge", "check", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stopped:
-        code = stopped.code if isinstance(stopped.code, int) else 0
-    shown = capsys.readouterr()
-    return code, shown.out + shown.err
-
-
-def test_the_command_shows_writes_and_forecasts(
+def test_the_command_shows_and_writes(
     server: JudgeServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
     server.meets = lambda *parts: "maybe" if "box" in parts[0] else erring(*parts)
-    prices = {"prompt": 1, "completion": 2}
-    tree = {"type": "model", "url": server.url, "model": "m", "asks": "several", "prices": prices}
-    file = tmp_path / "judge.yaml"
+    tree = {"type": "model", "url": server.url, "model": "m", "asks": "several"}
+    file, out = tmp_path / "judge.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump({"judge": tree}))
-    few = ("--num-problems", 4)
-    exit_code, text = ran(monkeypatch, capsys, file, *few, "--dry-run")
-    assert exit_code == 0
-    assert "12 texts once" in text
-    assert server.asked == []
-    out = tmp_path / "out"
-    exit_code, text = ran(monkeypatch, capsys, file, *few, "--repeats", 2, "--out", out)
-    assert exit_code == 0
-    for part in ("baseline: always met", "criteria in reverse", "prompt injection", "cost 0.0"):
+    words = ("judge", "check", str(file), "--num-problems", "4", "--repeats", "2")
+    code, text, _ = said(monkeypatch, capsys, *words, "--out", str(out))
+    assert code == 0
+    for part in ("baseline: always met", "prompt injection", "tokens."):
         assert part in text
     written = json.loads((out / "check.json").read_text())
     assert written["agreement"]["num_verdicts"] == sum(len(c.truth) for c in CASES[:12])
@@ -302,4 +249,4 @@ def test_the_command_shows_writes_and_forecasts(
     wrong = [json.loads(line) for line in (out / "wrong.jsonl").read_text().splitlines()]
     assert all(row["truth"] != row["judged"] for row in wrong)
     assert wrong
-    assert ran(monkeypatch, capsys, file, "--out", out)[0] == 2
+    assert said(monkeypatch, capsys, *words, "--out", str(out))[0] == 2
