@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcsd.errors import DataError
-from rcsd.evaluation.bounds import Arms, Bounds, Pairs, arm_bounds, question_values
+from rcsd.evaluation.bounds import ArmBounds, Arms, Pairs, arm_bounds, question_values
 from rcsd.evaluation.statistics import (
     FloatArray,
     Interval,
@@ -37,9 +37,8 @@ class ArmMean:
 class ArmDifference:
     """Paired difference of two arms, left minus right, over seeds and questions.
 
-    Its p-value, of `permutation_p_value`, tests whether these trained models differ on other
-    questions, not what other seeds give. `holm_p_value` is the same adjusted for all differences of
-    its family; None: not yet.
+    Its p-value (`permutation_p_value`) tests whether these trained models differ on other
+    questions, not what other seeds give; `holm_p_value` is adjusted for its family.
     """
 
     left: str
@@ -126,12 +125,8 @@ def compare_columns(
 ) -> ArmsCompared:
     """Means and differences over the columns that every seed of every arm has a value for.
 
-    Args:
-        values: Arm -> S x N; NaN: no value.
-        units: Cluster of each column.
-        pairs: As in `compare_arms`, as the seed and what is raised.
-        seed: See `pairs`.
-        num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
+    ``values`` are S x N by arm, NaN: no value; ``units`` are the clusters of the columns. No
+    p-value is below 2 / (num_resamples + 1). The rest as in `compare_arms`.
     """
     for left, right in pairs:
         num_left, num_right = len(values[left]), len(values[right])
@@ -261,7 +256,7 @@ class MetricCompared:
     set: str
     metric: str
     compared: ArmsCompared
-    bounds: Bounds | None = None
+    bounds: tuple[ArmBounds, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,14 +305,9 @@ def compare_sets(
     cluster_by: str | None = None,
     seed: int = 0,
 ) -> SetsCompared:
-    """Compare every set by every metric and every kind of criterion, with adjusted p-values.
+    """Compare every set by every metric and every kind of criterion, as `compare_arms`.
 
-    Args:
-        sets: The answers.
-        pairs: As in `compare_arms`, as all but `metrics`.
-        metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: See `pairs`.
-        seed: See `pairs`.
+    ``metrics`` are names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
 
     Raises:
         DataError: As `compare_arms`, or if no set has a metric.
@@ -358,5 +348,4 @@ def compare_metric(
     """Compare the arms of one set in one of its metrics, as `compare_arms`, with bounds."""
     arms = graded.sampled if "@" in metric else graded.greedy
     compared = compare_arms(arms, metric, pairs, cluster_by, seed)
-    bounds = arm_bounds(arms, metric, graded.examples, pairs)
-    return MetricCompared(graded.name, metric, compared, bounds)
+    return MetricCompared(graded.name, metric, compared, arm_bounds(arms, metric, graded.examples))

@@ -254,8 +254,8 @@ def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
         "by_question": interval and asdict(interval),
         "num_left_out": len(values) - len(graded),
     }
-    if (bounds := arm_bounds({"": [rows]}, metric, answers.examples)) is not None:
-        estimate["bounds"] = [bounds.means[0].low, bounds.means[0].high]
+    for bounds in arm_bounds({"": [rows]}, metric, answers.examples):
+        estimate["bounds"] = [bounds.low, bounds.high]
     return estimate
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rcsd.evaluation.bounds import Pairs, question_values
 from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_columns, resampled_unit
-from rcsd.evaluation.report import Estimate, Outcome, ReportPage, estimates_table, write_report
+from rcsd.evaluation.report import Estimate, ReportPage, write_report
 from rcsd.graders.grade import Graded
 from rcsd.io import write_json
 from rcsd.types import Example
@@ -41,15 +41,10 @@ def compare_on_sets(
     seed: int = 0,
     num_resamples: int = 10_000,
 ) -> Sequence[ArmComparison]:
-    """Every set by every metric; the p-values are adjusted as one family.
+    """Every set by every metric, as `compare_columns`; the p-values are adjusted as one family.
 
-    Args:
-        held_out: Examples of each set.
-        new_kinds: Sets whose claim is about new kinds of questions: templates are resampled.
-        arms: Graded completions of each seed of each arm.
-        pairs: As in `rcsd.evaluation.compare.compare_columns`.
-        seed: Random seed of resampling.
-        num_resamples: As in `rcsd.evaluation.compare.compare_columns`.
+    ``arms`` have graded completions of each seed. In the sets of ``new_kinds`` the claim is about
+    new kinds of questions: their templates are resampled.
     """
     keys, compared = list(product(held_out, METRICS)), []
     for name, metric in keys:
@@ -83,11 +78,19 @@ def differences(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
     ]
 
 
+class Outcome(NamedTuple):
+    """Results of a pipeline or a study; ``report`` is the path of the page."""
+
+    summary: Mapping[str, Any]
+    page: ReportPage
+    report: Path
+
+
 def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, Any]) -> Outcome:
     """Write the summary and the page into a folder."""
     write_json(out / file, summary)
     write_report(page, out / "report.html")
-    return Outcome(summary, page.lead, estimates_table(page), out / "report.html")
+    return Outcome(summary, page, out / "report.html")
 
 
 def place(name: str) -> str:

@@ -10,15 +10,18 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
-from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import (
-    Agreement,
-    compare_agreements,
-    measure_agreement,
-)
+from rcsd.evaluation.report import Arm, Estimate, ReportPage
+from rcsd.evaluation.rubric_agreement import Agreement, measure_agreement
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
-from rcsd.evaluation.statistics import Interval
-from rcsd.recipes.arms import compare_on_sets, differences, estimates, place, write_outcome
+from rcsd.evaluation.statistics import Interval, paired_difference
+from rcsd.recipes.arms import (
+    Outcome,
+    compare_on_sets,
+    differences,
+    estimates,
+    place,
+    write_outcome,
+)
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -218,7 +221,7 @@ def describe(
         )
     if "learned" in written and "direct" in written:
         learned, direct = written["learned"][name], written["direct"][name]
-        change = compare_agreements(learned, direct)["f1"]
+        change = paired_difference([r.f1 for r in learned.rows], [r.f1 for r in direct.rows])
         sentence = (
             f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
             f"untrained one's with {direct.f1:.2f}, a change of {change:.2f}"

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.evaluation.report import Arm, Outcome, ReportPage
+from rcsd.evaluation.report import Arm, ReportPage
 from rcsd.evaluation.run_report import facts
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, read_graded
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
+    Outcome,
     SetRows,
     compare_on_sets,
     differences,
