@@ -100,21 +100,3 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert (code, message in text, "well-formed" in text) == (2, True, False)
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "t.jsonl"}
     assert read_jsonl("rows.jsonl")[0].question == "Why?"
-
-
-def test_show_prints_rows_as_they_are(tmp_path: Path, said: Said) -> None:
-    rubric = [
-        {"criterion": "Has [bold]it[/].", "weight": 2, "title": "Has [x]"},
-        {"criterion": "Boxes it.", "weight": -1.5, "check": {"type": "boxed"}},
-    ]
-    row = {"id": "[red]a", "question": "Is [/b] markup?", "reference_answer": "[i]No"}
-    row |= {"solution": "[u]So", "rubric": rubric, "tags": {"from": "[dim]here"}}
-    rows = rows_file(tmp_path, row, *({"question": f"Number {n}?"} for n in range(2, 6)))
-    code, text = said("show", rows, "--id", "[red]a")
-    parts = ("[red]a", "[/b]", "[i]No", "[u]So", "[bold]it[/].", "Has [x]", "[boxed]", "[dim]here")
-    assert code == 0
-    assert [part for part in (*parts, "+2", "-1.5") if part not in text] == []
-    assert "Number 4?" not in said("show", rows)[1]
-    assert "Number 4?" in said("show", rows, "--num", 4)[1]
-    code, text = said("show", rows, "--id", "b")
-    assert (code, "no row has the id 'b'" in text) == (2, True)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
-from rcsd.cli.terminal import Table, console, labelled, say, styled
+from rcsd.cli.terminal import Table, console, say, styled
 from rcsd.config import WorldData
-from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
 if TYPE_CHECKING:
     from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
 
-app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
+app = typer.Typer(help="Import, make and check data.", no_args_is_help=True)
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 _MAX_FINDINGS = 40
@@ -139,35 +138,3 @@ def print_report(report: "Report", json: Path | None, strict: bool) -> None:
         say(f"All findings: {json}")
     if report.fails("warning" if strict else "error"):
         raise typer.Exit(1)
-
-
-@app.command()
-def show(
-    file: Rows,
-    id: Annotated[str | None, typer.Option(help="Id of the row to show.")] = None,
-    num: Annotated[int, typer.Option(help="Number of rows to show.", min=1)] = 3,
-) -> None:
-    """Show rows: question, reference answer, solution, rubric with signed points, tags."""
-    from rcsd.data.rows import read_jsonl
-
-    examples = [example for example in read_jsonl(file) if id in (None, example.id)]
-    if not examples:
-        raise DataError(f"no row has the id {id!r}", file, field="id")
-    for example in examples[:num]:
-        tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
-        parts = {
-            example.id: example.question,
-            "Reference answer": example.reference_answer,
-            "Solution": example.solution,
-            "Tags": tags or None,
-        }
-        for name, text in parts.items():
-            if text is not None:
-                console.print(labelled(name, text), soft_wrap=True)
-        rows = [
-            (f"{c.weight:+g}", c.text + (f" [{c.check['type']}]" if c.check else ""), c.title)
-            for c in (example.rubric.criteria if example.rubric else ())
-        ]
-        if rows:
-            console.print(Table(("points", "criterion", "title"), rows, num_names=3))
-        console.print()

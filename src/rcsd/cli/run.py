@@ -63,13 +63,7 @@ def train(
 def train_and_report(
     settings: Config, resume: bool, run: "Callable[..., RunFolder] | None" = None
 ) -> None:
-    """Train with a progress bar, write the report, and print where everything is.
-
-    Args:
-        settings: The run.
-        resume: Continue from the newest checkpoint.
-        run: Replacement of `rcsd.training.trainer.run`, to train elsewhere.
-    """
+    """Train by `rcsd.training.trainer.run`, or elsewhere by ``run``, and write the report."""
     from rcsd.evaluation.run_report import write_run_report
     from rcsd.training.launch import is_main
     from rcsd.training.trainer import run as run_here
@@ -234,7 +228,14 @@ def probe(
     write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
-    console.print(_probe_facts(measured))
+    console.print(
+        f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
+        f"drawn ones do not fit. {measured.num_completions} completions."
+    )
+    if measured.metric is None:
+        console.print("No answer can be graded, so headroom is missing.")
+    for name, why in measured.impossible.items():
+        console.print(f"No context {name}: {why}")
     advice = measured.advice
     colour = {"train": "green", "cannot tell": "yellow"}.get(advice.verdict, "red")
     console.print(styled(f"\n{advice.verdict}", f"bold {colour}"))
@@ -267,20 +268,6 @@ def _probe_tables(measured: "Probe") -> Iterator[Table]:
         title = "Content sensitivity: loss with a placebo in place of the rubric"
         columns = ("placebo", "own rubric - placebo", "share of the headroom", "")
         yield Table(columns, rows, title)
-
-
-def _probe_facts(measured: "Probe") -> str:
-    lines = [
-        f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
-        f"drawn ones do not fit. {measured.num_completions} completions."
-    ]
-    if measured.metric is None:
-        lines.append(
-            "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom is missing."
-        )
-    lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
-    return "\n".join(lines)
 
 
 def plan(

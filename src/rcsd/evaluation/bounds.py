@@ -25,10 +25,8 @@ Pairs = Sequence[tuple[str, str]]
 def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
     """One value for each question, in the rows' order; NaN where a completion is not graded.
 
-    Args:
-        rows: One for each completion.
-        metric: ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples of a
-            question; or ``pass@k``: the chance that one of k samples has the right answer.
+    The metric is ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples; or
+    ``pass@k``: the chance that one of k samples has the right answer.
     """
     return _by_question([(row.id, _value(row, metric)) for row in rows], metric)
 
@@ -52,10 +50,7 @@ def _by_question(values: Sequence[tuple[str, float]], metric: str) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class ArmBounds:
-    """Mean of an arm if every missing verdict counts against it, and if every one counts for it.
-
-    `num_unscored` of its completions have a missing value.
-    """
+    """Mean of an arm if all `num_unscored` missing values count against it, and if all for it."""
 
     arm: str
     low: float

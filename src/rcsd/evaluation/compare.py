@@ -71,8 +71,7 @@ def compare_arms(
         arms: Rows of each seed of each arm.
         metric: As in `rcsd.evaluation.bounds.question_values`.
         pairs: Names of arms; they have equal numbers of seeds, or one of them has one.
-        cluster_by: Tag whose questions are resampled together, such as ``template``; None
-            resamples single questions.
+        cluster_by: Tag whose questions are resampled together; None: single questions.
         seed: Seed of the resampling.
 
     Raises:

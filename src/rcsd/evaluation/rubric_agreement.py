@@ -113,12 +113,10 @@ def measure_agreement(
 
     Args:
         gold: Examples with gold rubrics.
-        written: The written rubric of each id; those of other ids are not looked at.
-        completions: Answers to each id's question, that both rubrics are to order by the checks of
-            their criteria; may be empty. A criterion without a check is left out of a row's order.
+        written: The written rubric of each id.
+        completions: Answers by id, that both rubrics order by the criteria with a check.
         seed: Of the intervals.
-        clusters: What each id belongs to where rows are not independent, as families of problems;
-            resampled as a whole.
+        clusters: What each id belongs to where rows are not independent, resampled as a whole.
 
     Raises:
         DataError: If gold is empty, an example has no gold rubric, or a written one is missing.
@@ -189,10 +187,9 @@ def measure_rows(
 
 
 def _points(example: Example, rubric: Rubric, texts: Sequence[str]) -> tuple[list[float], int]:
-    """Points of each text over the criteria with a check, and how many others there are.
+    """Points of each text over the criteria with a check, if any, and how many others there are.
 
-    Not clipped: where mistakes cost more than an answer earns, `rubric_score` is 0 for answers that
-    a rubric does tell apart. Empty if no criterion has a check, or there is no text.
+    Not clipped as `rubric_score`, which is 0 for answers that a rubric does tell apart.
     """
     if not texts:
         return [], 0
@@ -211,13 +208,8 @@ def _points(example: Example, rubric: Rubric, texts: Sequence[str]) -> tuple[lis
 def order_agreement(gold: Sequence[float], written: Sequence[float]) -> float | None:
     """Share of the pairs that gold orders strictly and what was written orders alike; ties 1/2.
 
-    ``mean over i, j with g_i > g_j of  [w_i > w_j] + [w_i = w_j] / 2``: the chance that, of two
-    answers of unlike worth, the written rubric prefers the better one. 1/2 is what a coin reaches,
-    and what a rubric reaches that tells no answers apart.
-
-    Args:
-        gold: Points of each completion by gold.
-        written: Points of the same completions by the written rubric.
+    ``mean over i, j with g_i > g_j of  [w_i > w_j] + [w_i = w_j] / 2``, of the points of the same
+    completions. 1/2 is what a coin reaches, and a rubric that tells no answers apart.
 
     Returns:
         In [0, 1], or None if gold orders no two of them.

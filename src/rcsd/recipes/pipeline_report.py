@@ -74,11 +74,7 @@ def run_and_report(
     further: Mapping[str, object],
     progress: Progress,
 ) -> Outcome:
-    """Run a pipeline and write its report; ``further`` are further entries of the summary.
-
-    Raises:
-        UserError: As `rcsd.recipes.pipeline.run`.
-    """
+    """Run a pipeline (`run`), write its report; ``further`` are more entries of the summary."""
     began = time.perf_counter()
     artifacts = run(settings, progress)
     seconds = round(time.perf_counter() - began, 1)
@@ -201,11 +197,7 @@ def describe(
 ) -> list[str]:
     """Sentences on the scores of one set, favourable or not.
 
-    Args:
-        name: The set.
-        scores: Score of each arm on it.
-        differences: Differences of arms; those of other sets and metrics are ignored.
-        written: Agreement of the written rubrics with gold, by writer and set.
+    ``scores`` are by arm; ``written`` is the rubrics' agreement with gold, by writer and set.
     """
     sentences = []
     if (before := f"base{UNTRAINED}") in scores:

@@ -1,7 +1,4 @@
-"""The pipeline on the rubric world, at a scale of minutes.
-
-Its configuration is ``quickstart_MODEL.yaml`` beside this file.
-"""
+"""The pipeline on the rubric world, at a scale of minutes, by ``quickstart_MODEL.yaml`` here."""
 
 from itertools import count
 from pathlib import Path

@@ -41,13 +41,9 @@ SOLUTIONS = "worked solutions"
 class StudyResult:
     """Everything that a study makes.
 
-    Args:
-        answers: Answers of the initial model: without a rubric (`BASE`), and as each teacher.
-        taught_by: Teacher of each arm that has one, by the arm's label.
-        runs: Answers of each seed at the end of its budget, by the arm's label.
-        folders: The runs, in the same order.
-        held_out: Examples of each set.
-        new_kinds: Sets that have no ``tags["template"]`` in common with the training questions.
+    ``answers`` are the initial model's: without a rubric (`BASE`), and as each teacher. By an arm's
+    label, ``taught_by`` has its teacher, ``runs`` the answers of each seed at the end of its
+    budget, ``folders`` these runs. ``new_kinds`` as in `rcsd.recipes.pipeline.Artifacts`.
     """
 
     answers: Mapping[str, SetRows]
@@ -125,11 +121,7 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
 
 
 def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
-    """Answers at the end of a run, without their texts: a study has hundreds of thousands.
-
-    Raises:
-        RunError: If it ended before its budget was used up.
-    """
+    """Answers at the end of a run, without their texts: a study has hundreds of thousands."""
     end = folder.metrics()[-1]
     if end[TOKENS] < tokens:
         raise RunError(
@@ -143,11 +135,7 @@ def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
 
 
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
-    """Run a study and write its statistics, ``study.json``, figures and page.
-
-    Raises:
-        UserError: As `run`.
-    """
+    """Run a study (`run`) and write its statistics, ``study.json``, figures and page."""
     result = run(settings, progress)
     comparisons = compare(settings, result)
     findings = describe(settings, comparisons)
