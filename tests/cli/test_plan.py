@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from tests.support.hub_shapes import SHAPES
 from tests.support.tiny import tiny_folder
 
-from rcsd import cli
 from rcsd.config import load_config
 from rcsd.data.load import load_examples
 from rcsd.data.prompts import build_prompts
@@ -28,21 +26,10 @@ RunPlan = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run_plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunPlan:
+def run_plan(monkeypatch: pytest.MonkeyPatch, rcsd: Any) -> RunPlan:
     """Exit code, standard output and standard error of ``rcsd plan WORDS``."""
     monkeypatch.setattr("rcsd.cli.terminal.console._width", WIDTH)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rcsd", "plan", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stopped:
-            code = stopped.code if isinstance(stopped.code, int) else 0
-        printed = capsys.readouterr()
-        return code, printed.out, " ".join(printed.err.split())
-
-    return run
+    return lambda *words: rcsd("plan", *words)
 
 
 @pytest.fixture

@@ -114,15 +114,3 @@ def test_what_does_not_fit_is_explained(
     rows_file(world, asked, name="asked.jsonl")
     code, _, err = rcsd("rubrics", "score", "same.jsonl", *words)
     assert (code, message in err) == (2, True)
-
-
-@pytest.mark.parametrize("command", [["check"], ["score", "--gold", "rows.jsonl"]])
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(
-    tmp_path: Path, rcsd: Any, monkeypatch: pytest.MonkeyPatch, command: list[str]
-):
-    monkeypatch.chdir(tmp_path)
-    path = rows_file(tmp_path, {"id": "a", "question": "Why?", "rubric": [GOOD]})
-    before = path.read_text()
-    code, out, err = rcsd("rubrics", *command, "rows.jsonl", "--json", "rows.jsonl")
-    assert (code, out, "rows.jsonl: is read too" in err) == (2, "", True)
-    assert path.read_text() == before

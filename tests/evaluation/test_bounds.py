@@ -4,9 +4,9 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.cli.test_cli import said
 from tests.evaluation.test_record import made
 
 from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies
@@ -53,18 +53,16 @@ def test_an_ungraded_answer_may_be_right_or_wrong():
     assert arm_bounds({"a": [rows]}, "accuracy", others) == ()
 
 
-def test_the_command_prints_bounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_the_command_prints_bounds(tmp_path: Path, rcsd: Any):
     base = made(tmp_path / "base", [0, math.nan, 0, 1])
     new = [made(tmp_path / f"s{n}", [1, 1, 0, n], f"s{n}", seed=n) for n in (0, 1)]
     words = ["compare", f"base={base}", f"new={new[0]},{new[1]}"]
-    code, out, _ = said(monkeypatch, capsys, *words)
+    code, out, _ = rcsd(*words)
     assert code == 0
     out = " ".join(out.split())
     assert "metric base new (2 seeds) compared left out" in out
     assert "base between 0.250 and 0.500 (completions without a value: 1)" in out
-    said(monkeypatch, capsys, *words, "--json", str(tmp_path / "compared.json"))
+    rcsd(*words, "--json", str(tmp_path / "compared.json"))
     compared = json.loads((tmp_path / "compared.json").read_text())
     metrics = {row["metric"]: row for row in compared["metrics"]}
     bounds = {"arm": "base", "low": 0.25, "high": 0.5, "num_unscored": 1}

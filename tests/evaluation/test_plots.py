@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from tests.evaluation.test_report import FIGURES, full_page
 
-from rcsd.evaluation.plots import WIDE, arm_colours, figures, round_ticks, wrapped
-from rcsd.evaluation.report import Arm, CriterionShares, Curve, Estimate, ReportPage
+from rcsd.evaluation.plots import WIDE, figures, round_ticks
+from rcsd.evaluation.report import CriterionShares, Curve, Estimate, ReportPage
 from rcsd.evaluation.statistics import Interval
 from rcsd.evaluation.svg import HEX, panel_svg, tick_text
 from rcsd.evaluation.text import MINUS
@@ -80,12 +80,6 @@ def test_no_name_becomes_markup_or_mathematics():
         assert any(NASTY in (element.text or "") for element in root.iter())
 
 
-def test_every_arm_has_a_colour_of_its_own_and_the_first_highlighted_one_the_accent():
-    arms = (Arm("base"), Arm("rcsd", highlight=True), Arm("learned", highlight=True))
-    assert arm_colours(ReportPage("p", arms=arms)) == {"base": "a1", "rcsd": "a0", "learned": "a2"}
-    assert arm_colours(ReportPage("p", arms=arms[:1])) == {"base": "a0"}
-
-
 # Dots and bars
 
 
@@ -153,9 +147,3 @@ def test_values_that_are_not_finite_break_the_line_and_are_counted():
 )
 def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[str]):
     assert [tick_text(tick) for tick in round_ticks(values, 5)] == ticks
-
-
-def test_long_names_are_wrapped():
-    assert wrapped("one two three", 75, max_lines=3) == ["one two", "three"]
-    assert wrapped("one two three four five six", 75, max_lines=2)[-1].endswith("…")
-    assert wrapped("", 60, max_lines=2) == [""]

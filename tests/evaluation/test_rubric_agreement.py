@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rcsd.data.load import read_rubrics
-from rcsd.data.rows import write_jsonl
-from rcsd.data.world.problems import FULL_STYLE, examples, redraw_draft, written_answer
-from rcsd.data.written import read_completions, written_rubrics
+from rcsd.data.world.problems import examples
+from rcsd.data.written import read_completions
 from rcsd.errors import DataError
 from rcsd.evaluation.rubric_agreement import (
     criterion_pairs,
@@ -144,45 +142,7 @@ def test_a_missing_rubric_is_an_error_and_counts_as_one_that_says_nothing_in_tra
     assert [row.verdict_agreement for row in rows] == [0.5, 1.0]
 
 
-# The rubric world, and real rows
-
-
-def test_gold_of_the_world_written_in_plain_words_agrees_with_itself():
-    gold = examples("new_numbers", 40, 0)
-    bare = {
-        row.id: Rubric(tuple(Criterion(c.text, 2 * c.weight) for c in row.rubric.criteria))
-        for row in gold
-        if row.rubric is not None
-    }
-    texts = {
-        row.id: [
-            written_answer(redraw_draft(row), choices, FULL_STYLE)
-            for choices in redraw_draft(row).workings
-        ]
-        for row in gold
-    }
-    found = measure_agreement(gold, read_rubrics(gold, bare), texts)
-    assert found.f1.mean == 1.0
-    assert found.verdict_agreement is not None
-    assert (found.verdict_agreement.mean, found.verdict_agreement.n) == (1.0, 40)
-
-
 # Files
-
-
-def written_file(folder: Path, *rows: Example) -> Path:
-    write_jsonl(rows, folder / "written.jsonl")
-    return folder / "written.jsonl"
-
-
-def test_written_rubrics_belong_to_gold_by_id_and_question(tmp_path: Path):
-    path = written_file(tmp_path, GOLD, example(says("x", 1), id="other"), Example("b", "Why?"))
-    found = written_rubrics([GOLD, Example("b", "Why?")], path)
-    assert (dict(found.rubrics), found.num_others) == ({"a": GOLD.rubric}, 1)
-    with pytest.raises(DataError, match=r"written.jsonl: field 'question': row 'a' asks another"):
-        written_rubrics([Example("a", "How?")], path)
-    with pytest.raises(DataError, match=r"no rubric is of a gold row; gold's ids: 'c', \.\.\."):
-        written_rubrics([Example("c", "Why?")], path)
 
 
 def test_completions_are_read_by_id(tmp_path: Path):
@@ -196,22 +156,16 @@ def test_completions_are_read_by_id(tmp_path: Path):
     ("line", "gold", "message"),
     [
         ('{"text": "x"}', GOLD, r"rows.jsonl:1: field 'id'"),
-        ('{"id": "a"}', GOLD, r"rows.jsonl:1: field 'text'"),
         ('{"id": "z", "text": "x"}', GOLD, "no completion is of a gold row"),
-        (
-            '{"id": "a", "text": "x"}',
-            example(Criterion("Is deep.", 1)),
-            "no criterion of gold has a check",
-        ),
+        ('{"id": "a", "text": "x"}', example(Criterion("Deep.", 1)), "no criterion of gold has"),
     ],
 )
 def test_completions_that_order_nothing_are_named(
     tmp_path: Path, line: str, gold: Example, message: str
 ):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(line + "\n")
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=message):
-        read_completions([path], [gold])
+        read_completions([tmp_path / "rows.jsonl"], [gold])
 
 
 def test_no_gold_and_gold_without_a_rubric_are_errors():

@@ -2,17 +2,14 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from tests.evaluation.test_record import answer, question
 
 from rcsd import config
-from rcsd.cli.compare import paper_table as command
 from rcsd.config.base import parse
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
@@ -72,26 +69,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-Told = Callable[..., str]
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """What the command writes."""
-    app = typer.Typer()
-    app.command()(command)
-
-    def run(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["paper", *map(str, words)])
-        app(standalone_mode=False)
-        return capsys.readouterr().out
-
-    return run
-
-
-def numbers(told: Told, folder: Path, *words: str) -> dict[str, Any]:
+def numbers(rcsd: Any, folder: Path, *words: str) -> dict[str, Any]:
     """What the command writes as JSON."""
-    told(*words, "--json", folder / "found.json")
+    assert rcsd("paper-table", *words, "--json", folder / "found.json")[0] == 0
     return json.loads((folder / "found.json").read_text())
 
 
@@ -108,14 +88,14 @@ def words(folders: Mapping[str, Path], *names: str) -> list[str]:
 
 
 def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
-    folders: dict[str, Path], told: Told, tmp_path: Path
+    folders: dict[str, Path], rcsd: Any, tmp_path: Path
 ):
-    found = numbers(told, tmp_path, *words(folders, "base", "rcsd"))
+    found = numbers(rcsd, tmp_path, *words(folders, "base", "rcsd"))
     assert "pubmedqa measures transfer and is in no average." in found["notes"]
     measured = {row["set"]: row["metric"] for row in found["benchmarks"]}
     assert measured == {"gpqa-diamond": "accuracy", "rar-science": "score", "pubmedqa": "accuracy"}
     average = found["average"]
-    assert average["benchmarks"] == ["gpqa-diamond", "rar-science"]
+    assert found["averaged"] == ["gpqa-diamond", "rar-science"]
     base, rcsd = average["means"]
     assert base["interval"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
     assert rcsd["interval"]["mean"] == pytest.approx((7 / 8 + 1 / 2) / 2)
@@ -127,10 +107,10 @@ def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
 
 
 def test_what_an_arm_lacks_is_left_out_and_what_is_ungraded_is_bounded(
-    folders: dict[str, Path], told: Told, tmp_path: Path
+    folders: dict[str, Path], rcsd: Any, tmp_path: Path
 ):
-    found = numbers(told, tmp_path, *words(folders, "base", "rcsd", "other"))
-    assert found["average"]["benchmarks"] == ["gpqa-diamond"]
+    found = numbers(rcsd, tmp_path, *words(folders, "base", "rcsd", "other"))
+    assert found["averaged"] == ["gpqa-diamond"]
     rows = {row["set"]: row for row in found["benchmarks"]}
     assert list(rows) == ["gpqa-diamond"]
     gpqa = rows["gpqa-diamond"]
@@ -143,8 +123,8 @@ def test_what_an_arm_lacks_is_left_out_and_what_is_ungraded_is_bounded(
     assert "rar-science: 3 rows, and 198 were published: this is no result" in notes
 
 
-def test_the_tables_show_ours_and_mark_what_is_published(folders: dict[str, Path], told: Told):
-    out = " ".join(told(*words(folders, "base", "rcsd")).split())
+def test_the_tables_show_ours_and_mark_what_is_published(folders: dict[str, Path], rcsd: Any):
+    out = " ".join(rcsd("paper-table", *words(folders, "base", "rcsd"))[1].split())
     assert "average of 2 29.2" in out
     assert out.index("average of 2") < out.index("pubmedqa, accuracy")
     assert "Published averages (arXiv 2606.19327, Qwen3-8B) beside ours" in out
@@ -152,7 +132,7 @@ def test_the_tables_show_ours_and_mark_what_is_published(folders: dict[str, Path
     assert "70.0 +4.1 \N{EN DASH} \N{EN DASH}" in out  # random rubrics
     assert "Published figures have no interval" in out
     assert "Paired differences" in out
-    out = " ".join(told(*words(folders, "base", "other")).split())
+    out = " ".join(rcsd("paper-table", *words(folders, "base", "other"))[1].split())
     assert "other between 25.0 and 50.0" in out
 
 

@@ -182,10 +182,10 @@ def _bounds_lines(
 def _paper_tables(table: "PaperTable") -> Iterator[Table]:
     from rcsd.recipes.paper_table import PUBLISHED, SCIENCE, SOURCE, published_row
 
-    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.rows]
+    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.benchmarks]
     if table.average is not None:  # below the science benchmarks
-        place = sum(row.set in SCIENCE for row in table.rows)
-        rows.insert(place, (f"average of {len(table.benchmarks)}", table.average))
+        place = sum(row.set in SCIENCE for row in table.benchmarks)
+        rows.insert(place, (f"average of {len(table.averaged)}", table.average))
     titles = "Points of 100, 95% intervals", "Paired differences, points of 100"
     yield from _arm_tables(titles, "benchmark", rows, POINTS, ".1f")
     base = PUBLISHED[0].average
@@ -209,7 +209,7 @@ def _paper_tables(table: "PaperTable") -> Iterator[Table]:
 
 def _paper_lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
     yield from table.notes
-    yield from _bounds_lines(table.rows, POINTS, ".1f")
+    yield from _bounds_lines(table.benchmarks, POINTS, ".1f")
     yield (
         f"95% intervals, resampled by {cluster_by or 'question'} within each benchmark, and by "
         "training seed, drawn once for all benchmarks, where an arm has several. p of permutation "

@@ -13,6 +13,7 @@ import numpy as np
 from rcsd.errors import DataError
 from rcsd.evaluation.bounds import ArmBounds, Arms, Pairs, arm_bounds, question_values
 from rcsd.evaluation.statistics import (
+    NUM_RESAMPLES,
     FloatArray,
     Interval,
     bootstrap_interval,
@@ -63,7 +64,12 @@ class ArmsCompared:
 
 
 def compare_arms(
-    arms: Arms, metric: str, pairs: Pairs = (), cluster_by: str | None = None, seed: int = 0
+    arms: Arms,
+    metric: str,
+    pairs: Pairs = (),
+    cluster_by: str | None = None,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> ArmsCompared:
     """Compare arms in one metric of one set.
 
@@ -73,13 +79,15 @@ def compare_arms(
         pairs: Names of arms; they have equal numbers of seeds, or one of them has one.
         cluster_by: Tag whose questions are resampled together; None: single questions.
         seed: Seed of the resampling.
+        num_resamples: No p-value is below 2 / (num_resamples + 1).
 
     Raises:
         ValueError: If arms differ in their questions.
         DataError: If a question lacks the tag, or both arms of a pair have several seeds, and not
             as many.
     """
-    return compare_columns(*metric_columns(arms, metric, cluster_by), pairs, seed)
+    columns = metric_columns(arms, metric, cluster_by)
+    return compare_columns(*columns, pairs, seed, num_resamples)
 
 
 def metric_columns(
@@ -120,12 +128,12 @@ def compare_columns(
     units: Sequence[str],
     pairs: Pairs,
     seed: int,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> ArmsCompared:
     """Means and differences over the columns that every seed of every arm has a value for.
 
-    ``values`` are S x N by arm, NaN: no value; ``units`` are the clusters of the columns. No
-    p-value is below 2 / (num_resamples + 1). The rest as in `compare_arms`.
+    ``values`` are S x N by arm, NaN: no value; ``units`` are the clusters of the columns. The
+    rest as in `compare_arms`.
     """
     for left, right in pairs:
         num_left, num_right = len(values[left]), len(values[right])

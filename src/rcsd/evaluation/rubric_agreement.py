@@ -153,9 +153,7 @@ def measure_agreement(
 
 
 def measure_rows(
-    gold: Sequence[Example],
-    written: Mapping[str, Rubric],
-    completions: Mapping[str, Sequence[str]],
+    gold: Sequence[Example], written: Mapping[str, Rubric], completions: Mapping[str, Sequence[str]]
 ) -> tuple[RowAgreement, ...]:
     """Agreement of each gold row; without a written rubric it is 0, and 1/2 in the order.
 

@@ -69,30 +69,21 @@ def published_row(arm: str) -> Published | None:
 class PaperTable:
     """Benchmarks x arms, in the paper's order; p-values are adjusted over all benchmarks.
 
-    The average is over the science `benchmarks`, each of the same weight; None without any.
+    The average is over the science benchmarks `averaged`, each of the same weight; None: none.
     """
 
     arms: tuple[str, ...]
-    rows: tuple[MetricCompared, ...]
+    benchmarks: tuple[MetricCompared, ...]
     average: ArmsCompared | None
-    benchmarks: tuple[str, ...]
+    averaged: tuple[str, ...]
     notes: tuple[str, ...]
 
     def json(self) -> dict[str, Any]:
         """Plain values; published ones apart from ours."""
-        published = {arm: row.method for arm in self.arms if (row := published_row(arm))}
-        average = self.average and {"benchmarks": list(self.benchmarks), **asdict(self.average)}
-        return {
-            "arms": list(self.arms),
-            "benchmarks": [asdict(row) for row in self.rows],
-            "average": average,
-            "published": {
-                "source": SOURCE,
-                "averages": {row.method: row.average for row in PUBLISHED},
-                "of_arms": published,
-            },
-            "notes": list(self.notes),
-        }
+        of_arms = {arm: row.method for arm in self.arms if (row := published_row(arm))}
+        averages = {row.method: row.average for row in PUBLISHED}
+        published = {"source": SOURCE, "averages": averages, "of_arms": of_arms}
+        return {**asdict(self), "published": published}
 
 
 def build_paper_table(

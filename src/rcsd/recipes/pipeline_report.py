@@ -14,14 +14,8 @@ from rcsd.evaluation.report import Arm, Estimate, ReportPage
 from rcsd.evaluation.rubric_agreement import Agreement, measure_agreement
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval, paired_difference
-from rcsd.recipes.arms import (
-    Outcome,
-    compare_on_sets,
-    differences,
-    estimates,
-    place,
-    write_outcome,
-)
+from rcsd.evaluation.text import spaced
+from rcsd.recipes.arms import Outcome, compare_on_sets, differences, estimates, write_outcome
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -68,11 +62,7 @@ _COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short"
 
 
 def run_and_report(
-    settings: Pipeline,
-    title: str,
-    model: str,
-    further: Mapping[str, object],
-    progress: Progress,
+    settings: Pipeline, title: str, model: str, further: Mapping[str, object], progress: Progress
 ) -> Outcome:
     """Run a pipeline (`run`), write its report; ``further`` are more entries of the summary."""
     began = time.perf_counter()
@@ -118,14 +108,14 @@ def run_and_report(
     }
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
     findings = describe(first, scores, gains, written) + [
-        f"On {place(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
+        f"On {spaced(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
         f"out of the {of.metric} of every arm: an answer of one arm could not be graded."
         for of in comparisons
         if (num := of.compared.num_left_out)
     ]
     note = "95% bootstrap intervals, resampled by question"
     if artifacts.new_kinds:
-        note += f", on {', '.join(map(place, sorted(artifacts.new_kinds)))} by family of problems"
+        note += f", on {', '.join(map(spaced, sorted(artifacts.new_kinds)))} by family of problems"
     trained = next(arm.name for arm in arms if arm.name in artifacts.folders)
     page = ReportPage(
         title=title,
@@ -208,7 +198,7 @@ def describe(
     if "teacher" in scores:
         sentences.append(
             f"Headroom: shown its rubric, the model that distillation starts from scores "
-            f"{scores['teacher']:.2f} on {place(name)}; without, {scores['base']:.2f}; with "
+            f"{scores['teacher']:.2f} on {spaced(name)}; without, {scores['base']:.2f}; with "
             f"another problem's rubric, {scores['teacher, shuffled rubric']:.2f}."
         )
     if "learned" in written and "direct" in written:

@@ -11,6 +11,7 @@ from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
 from rcsd.evaluation.report import Arm, ReportPage
 from rcsd.evaluation.run_report import facts
+from rcsd.evaluation.text import spaced
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, read_graded
 from rcsd.recipes.arms import (
@@ -21,7 +22,6 @@ from rcsd.recipes.arms import (
     compare_on_sets,
     differences,
     estimates,
-    place,
     write_outcome,
 )
 from rcsd.recipes.pipeline import Artifacts
@@ -237,7 +237,7 @@ def _describe_comparison(settings: Study, one: ArmComparison) -> str:
     others = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
     verb = "scores" if one.metric == "score" else "is right in"
     sentence = (
-        f"After {settings.budget.tokens:,} tokens, on {place(one.held_out)}, {against} {verb} "
+        f"After {settings.budget.tokens:,} tokens, on {spaced(one.held_out)}, {against} {verb} "
         f"{means[against]:.2f}.{others}"
     )
     if num_left_out := one.compared.num_left_out:
