@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cli.test_cli import run_file
-from tests.support.tiny import tiny_folder
+from tests.support.tiny import quietly, tiny_folder
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -27,10 +27,6 @@ SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
 
 def question(id: str, **changes: Any) -> Example:
     return replace(Example(id, f"{id}?", "4", None, SAYS, {"template": id[0]}), **changes)
-
-
-def quietly(stage: str, done: int, total: int, note: str) -> None:
-    """Tell nobody."""
 
 
 @pytest.fixture(scope="module")

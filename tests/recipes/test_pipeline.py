@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.tiny import tiny_folder
+from tests.support.tiny import quietly, tiny_folder
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -72,10 +72,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     run_and_report(settings(folder, model), "Test", "tiny", {"more": 1}, quietly)
     return folder / "out"
-
-
-def quietly(stage: str, done: int, total: int, note: str) -> None:
-    """Drop the progress."""
 
 
 def modified(folder: Path) -> dict[str, int]:

@@ -4,14 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.tiny import quietly
 
 from rcsd.recipes import quickstart
 
 ARMS = {"base", "teacher", "gold", "learned", "direct", "shuffled"}
-
-
-def quietly(stage: str, done: int, total: int, note: str) -> None:
-    """Drop the progress."""
 
 
 @pytest.mark.parametrize("model", quickstart.MODELS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.recipes.test_study_config import study, tree
-from tests.support.tiny import tiny_folder
+from tests.support.tiny import quietly, tiny_folder
 
 from rcsd.errors import RunError
 from rcsd.recipes.study import add_teachers, plan_seed, run
@@ -42,10 +42,6 @@ def settings(folder: Path, **changes: Any) -> Study:
         }
         | changes
     )
-
-
-def quietly(stage: str, done: int, total: int, note: str) -> None:
-    """Tell nobody."""
 
 
 # What is made

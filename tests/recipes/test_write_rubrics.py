@@ -225,7 +225,9 @@ def test_the_last_attempt_always_fits(max_tokens: int) -> None:
     bounds = config.RubricGrammar(max_criteria=12, max_characters=300)
     _, short = _regexes(Writing(max_tokens=max_tokens, grammar=bounds))
     fitting = (max_tokens - 40) // 4
-    texts = [f'[{{"criterion": "{"🧪" * num}", "weight": 99.99}}]' for num in (fitting, fitting + 1)]
+    texts = [
+        f'[{{"criterion": "{"🧪" * num}", "weight": 99.99}}]' for num in (fitting, fitting + 1)
+    ]
     assert [re.fullmatch(short, text) is not None for text in texts] == [True, False]
     assert len(texts[0].encode()) < max_tokens  # and the end token
 

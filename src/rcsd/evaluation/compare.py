@@ -127,7 +127,7 @@ def compare_columns(
     values: Mapping[str, FloatArray],
     units: Sequence[str],
     pairs: Pairs,
-    seed: int,
+    seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> ArmsCompared:
     """Means and differences over the columns that every seed of every arm has a value for.
@@ -310,7 +310,6 @@ def compare_sets(
     pairs: Pairs,
     metrics: Sequence[str] = (),
     cluster_by: str | None = None,
-    seed: int = 0,
 ) -> SetsCompared:
     """Compare every set by every metric and every kind of criterion, as `compare_arms`.
 
@@ -327,7 +326,7 @@ def compare_sets(
     num_untitled: dict[str, int] = {}
     for graded in sets:
         by_metric += [
-            compare_metric(graded, metric, pairs, cluster_by, seed)
+            compare_metric(graded, metric, pairs, cluster_by)
             for metric in graded.metrics
             if (metric in metrics if metrics else not metric.startswith("pass@"))
         ]
@@ -338,7 +337,7 @@ def compare_sets(
                 num_untitled[graded.name] = num_untitled.get(graded.name, 0) + len(kind.places)
                 continue
             clusters = [units[place] for place in kind.places]
-            compared = compare_columns(kind.values, clusters, pairs, seed)
+            compared = compare_columns(kind.values, clusters, pairs)
             by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
     metrics_adjusted = adjust_p_values([row.compared for row in by_metric])
     criteria_adjusted = adjust_p_values([row.compared for row in by_criterion])
@@ -350,9 +349,9 @@ def compare_sets(
 
 
 def compare_metric(
-    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None, seed: int
+    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None
 ) -> MetricCompared:
     """Compare the arms of one set in one of its metrics, as `compare_arms`, with bounds."""
     arms = graded.sampled if "@" in metric else graded.greedy
-    compared = compare_arms(arms, metric, pairs, cluster_by, seed)
+    compared = compare_arms(arms, metric, pairs, cluster_by)
     return MetricCompared(graded.name, metric, compared, arm_bounds(arms, metric, graded.examples))

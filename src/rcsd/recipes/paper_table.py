@@ -87,11 +87,7 @@ class PaperTable:
 
 
 def build_paper_table(
-    arms: Sequence[str],
-    sets: Sequence[GradedSet],
-    against: str,
-    cluster_by: str | None = None,
-    seed: int = 0,
+    arms: Sequence[str], sets: Sequence[GradedSet], against: str, cluster_by: str | None = None
 ) -> PaperTable:
     """Every benchmark of the paper among the sets that all arms answered, and the average.
 
@@ -103,7 +99,6 @@ def build_paper_table(
         sets: Their answers, as `rcsd.evaluation.arms.common_sets`.
         against: The arm that the others are compared with.
         cluster_by: As in `rcsd.evaluation.compare.compare_arms`.
-        seed: Random seed of the resampling.
 
     Raises:
         DataError: If none of the sets is a benchmark of the paper.
@@ -122,7 +117,7 @@ def build_paper_table(
                 f"a value of {measure}."
             )
             continue
-        rows.append(compare_metric(graded, metric, pairs, cluster_by, seed))
+        rows.append(compare_metric(graded, metric, pairs, cluster_by))
         if name in TRANSFER:
             notes.append(f"{name} measures transfer and is in no average.")
         elif rows[-1].compared.num_compared:
@@ -143,21 +138,19 @@ def build_paper_table(
                 f" The published averages are over {len(SCIENCE)}, {', '.join(lacking)} too: the "
                 "two cannot be compared."
             )
-    average = _average(arms, list(strata.values()), against, seed) if strata else None
+    average = _average(arms, list(strata.values()), against) if strata else None
     adjusted = adjust_p_values([row.compared for row in rows])
     rows = [replace(row, compared=compared) for row, compared in zip(rows, adjusted, strict=True)]
     return PaperTable(tuple(arms), tuple(rows), average, tuple(strata), tuple(notes))
 
 
-def _average(
-    arms: Sequence[str], strata: Sequence[Stratum], against: str, seed: int
-) -> ArmsCompared:
-    joint, base = averages(strata, seed), list(arms).index(against)
+def _average(arms: Sequence[str], strata: Sequence[Stratum], against: str) -> ArmsCompared:
+    joint, base = averages(strata), list(arms).index(against)
     means = [
         ArmMean(arm, len(strata[0].values[n]), joint.interval(n)) for n, arm in enumerate(arms)
     ]
     differences = [
-        ArmDifference(arm, against, joint.interval(n, base), average_p_value(strata, n, base, seed))
+        ArmDifference(arm, against, joint.interval(n, base), average_p_value(strata, n, base))
         for n, arm in enumerate(arms)
         if n != base
     ]
