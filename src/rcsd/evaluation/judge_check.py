@@ -157,8 +157,8 @@ def kappa(pairs: Sequence[Pair]) -> float | None:
     """
     if not pairs:
         return None
-    met_N3 = [(pair.truth == pair.verdict, pair.truth, pair.verdict) for pair in pairs]
-    observed, truth, verdict = np.mean(met_N3, axis=0)
+    rows = [(pair.truth == pair.verdict, pair.truth, bool(pair.verdict)) for pair in pairs]
+    observed, truth, verdict = np.array(rows, dtype=np.float64).mean(axis=0)
     chance = truth * verdict + (1 - truth) * (1 - verdict)
     return float((observed - chance) / (1 - chance)) if chance < 1 else None
 
