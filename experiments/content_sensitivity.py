@@ -10,15 +10,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from rcsd.evaluation.report import Relation, ReportPage, write_report
-
 
 def main(
     studies: Annotated[list[Path], typer.Argument(help="Folders of 'rcsd study'.")],
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("content-sensitivity.html"),
 ) -> None:
-    """Print sensitivity and gain of each study's arms, their correlation, and draw them."""
-    relations = []
+    """Print sensitivity and gain of each study's arms, and their correlation."""
     found = {path.name: json.loads((path / "study.json").read_text()) for path in studies}
     sets = dict.fromkeys(o["held_out"] for study in found.values() for o in study["comparisons"])
     for held_out in sets:
@@ -36,13 +32,9 @@ def main(
                     f"{gain:.2f}"
                 )
                 points.append((name, sensitivity, gain))
-        note = ""
         if len(points) > 2:
-            note = f"r = {np.corrcoef(np.array([point[1:] for point in points]).T)[0, 1]:.2f}"
-            typer.echo(f"{held_out}: {note} over {len(points)} models")
-        labels = ("content sensitivity", "gain over shuffled rubrics")
-        relations.append(Relation(held_out.replace("_", " "), *labels, tuple(points), note))
-    write_report(ReportPage("content sensitivity", relations=tuple(relations)), out)
+            r = np.corrcoef(np.array([point[1:] for point in points]).T)[0, 1]
+            typer.echo(f"{held_out}: r = {r:.2f} over {len(points)} models")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from rcsd.evaluation.plots import figure_svg
-from rcsd.evaluation.report import Relation, ReportPage
-
 
 def main(
     study: Annotated[Path, typer.Argument(help="Folder of 'rcsd study'.")],
-    out: Annotated[Path, typer.Option(help="The figure.")] = Path("headroom.svg"),
 ) -> None:
-    """Print Pearson's r of headroom and gain for each set, and draw them."""
+    """Print Pearson's r of headroom before training and gain for each set."""
     found = json.loads((study / "study.json").read_text())
     arms = found["config"]["arms"]
 
@@ -27,7 +23,6 @@ def main(
         return [run.get("method"), run.get("sampling")]
 
     alike = [arm for arm in found["taught_by"] if loss(arm) == loss(found["config"]["against"])]
-    relations = []
     for one in found["comparisons"]:
         if one["metric"] != "score":
             continue
@@ -35,12 +30,7 @@ def main(
         gain = {arm: value - mean["base"] for arm, value in mean.items()}
         points = [(arm, gain[found["taught_by"][arm]], gain[arm]) for arm in alike]
         r = np.corrcoef(np.array([point[1:] for point in points]).T)[0, 1]
-        note = f"r = {r:.2f} over {len(points)} arms, the same loss"
-        typer.echo(f"{one['held_out']}: {note}")
-        labels = ("headroom before training", "gain")
-        relations.append(Relation(one["held_out"], *labels, tuple(points), note))
-    page = ReportPage("headroom and gain", relations=tuple(relations))
-    out.write_text(figure_svg(page, "relations"), encoding="utf-8")
+        typer.echo(f"{one['held_out']}: r = {r:.2f} over {len(points)} arms, the same loss")
 
 
 if __name__ == "__main__":

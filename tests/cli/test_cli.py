@@ -1,29 +1,12 @@
 """The command line: what a user can get wrong ends with a clear error and exit code 2."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.support.tiny import tiny_folder
-
-from rcsd import cli
-
-
-def said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of ``rcsd WORDS``."""
-    monkeypatch.setattr(sys, "argv", ["rcsd", *words])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stopped:
-        code = stopped.code if isinstance(stopped.code, int) else 0
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
 
 
 def run_file(folder: Path, rows: list[Any] | None = None, **changes: Any) -> str:
@@ -57,26 +40,16 @@ def test_train_writes_a_model_and_a_report(tmp_path: Path, rcsd: Any) -> None:
 
 
 GOOD = {"criterion": "a", "weight": 1}
-BAD_PATTERN = {"type": "matches", "pattern": "("}
 BAD_ROWS: list[tuple[list[Any], str]] = [
     ([], "holds no rows"),
-    ([{"question": " "}], "rows.jsonl:1"),
     ([{"question": "a?", "rubric": [GOOD]}, {"qestion": "b"}], "rows.jsonl:2"),
-    ([{"question": "a?", "rubric": []}], "at least one criterion"),
-    ([{"question": "a?", "rubric": [{"criterion": "a", "weight": 0}]}], "rubric[0].weight"),
     ([{"question": "a?", "rubric": [{**GOOD, "check": {"type": "boxd"}}]}], "boxed"),
     ([{"question": "a?"}], "rubric"),
-    ([{"question": "a?", "rubric": [{**GOOD, "check": BAD_PATTERN}]}], "pattern"),
 ]
 
 
 @pytest.mark.parametrize(("rows", "message"), BAD_ROWS)
-def test_a_malformed_row_is_named(
-    tmp_path: Path,
-    rcsd: Any,
-    rows: list[Any],
-    message: str,
-) -> None:
+def test_a_malformed_row_is_named(tmp_path: Path, rcsd: Any, rows: list[Any], message: str) -> None:
     code, _, err = rcsd("train", run_file(tmp_path, rows))
     assert code == 2
     assert message in err
@@ -86,7 +59,6 @@ def test_a_malformed_row_is_named(
     ("override", "message"),
     [
         ("optim.lrr=1", "did you mean 'lr'"),
-        ("method.clip.type=tokn", "token"),
         ("sampling.max_prompt_tokens=3", "no example is left"),
         ("model.path=/nowhere", "/nowhere"),
         ("data.path=/nowhere", "/nowhere"),
@@ -94,10 +66,7 @@ def test_a_malformed_row_is_named(
     ],
 )
 def test_a_wrong_setting_is_explained(
-    tmp_path: Path,
-    rcsd: Any,
-    override: str,
-    message: str,
+    tmp_path: Path, rcsd: Any, override: str, message: str
 ) -> None:
     code, _, err = rcsd("train", run_file(tmp_path), override)
     assert code == 2
@@ -113,12 +82,9 @@ def test_an_existing_run_folder_is_refused_and_left_alone(tmp_path: Path, rcsd: 
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def study_file(folder: Path, **changes: Any) -> str:
-    """A YAML file of a study with a placebo on a tiny model."""
-    if not (folder / "model").exists():
-        tiny_folder(folder / "model")
-    tree: dict[str, Any] = {
-        "model": {"path": str(folder / "model"), "training": {"type": "full"}},
+def test_a_study_trains_compares_and_goes_on(tmp_path: Path, rcsd: Any) -> None:
+    tree = {
+        "model": {"path": tiny_folder(tmp_path / "model"), "training": {"type": "full"}},
         "run": {
             "data": {"type": "world", "num_examples": 4},
             "method": {"type": "distill"},
@@ -135,14 +101,12 @@ def study_file(folder: Path, **changes: Any) -> str:
         },
         "budget": {"tokens": 12},
         "seeds": [0, 1],
-        "out": str(folder / "out"),
+        "out": str(tmp_path / "out"),
     }
-    (folder / "study.yaml").write_text(yaml.safe_dump(tree | changes))
-    return str(folder / "study.yaml")
-
-
-def test_a_study_trains_compares_and_goes_on(tmp_path: Path, rcsd: Any) -> None:
-    file = study_file(tmp_path)
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    code, _, err = rcsd("study", file, "against=sfd")
+    assert (code, "no arm 'sfd'; there are ['rcsd', 'rcsd, shuffled', 'sft']" in err) == (2, True)
     code, out, _ = rcsd("study", file, "arms.sft.run.method.type=sft")
     assert code == 0
     summary = json.loads((tmp_path / "out" / "study.json").read_text())
@@ -151,6 +115,8 @@ def test_a_study_trains_compares_and_goes_on(tmp_path: Path, rcsd: Any) -> None:
     assert summary["findings"][0].startswith("After 12 tokens, on new numbers, rcsd scores ")
     assert all(finding in " ".join(out.split()) for finding in summary["findings"])
     assert "rcsd, shuffled" in out
+    means = {row["arm"]: row["interval"] for row in summary["comparisons"][0]["compared"]["means"]}
+    assert means["worked solutions"]["mean"] > 0.8
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
     assert len(runs) == 6
     code, _, _ = rcsd("study", file, "arms.sft.run.method.type=sft", "seeds=[0, 1, 2]")
@@ -158,31 +124,6 @@ def test_a_study_trains_compares_and_goes_on(tmp_path: Path, rcsd: Any) -> None:
     now = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/run.json")}
     assert {path: now[path] for path in runs} == runs
     assert len(now) == 9
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("against=sfd", "no arm 'sfd'; there are ['rcsd', 'rcsd, shuffled', 'sft']"),
-        ("arms.sft.run.optim.lrr=3", "arms.sft.run: optim.lrr: unknown key; did you mean 'lr'"),
-        ("model.path=/nowhere", "/nowhere"),
-    ],
-)
-def test_a_study_that_cannot_be_run_is_explained(
-    tmp_path: Path,
-    rcsd: Any,
-    override: str,
-    message: str,
-) -> None:
-    file = study_file(tmp_path, budget={"tokens": 40})
-    code, _, err = rcsd("study", file, override)
-    assert code == 2
-    assert message in err
-
-
-def test_models_are_listed(rcsd: Any) -> None:
-    code, out, _ = rcsd("models")
-    assert (code, "builtin:micro" in out, "builtin:smollm2" in out) == (0, True, True)
 
 
 def test_quickstart_refuses_an_unknown_model_and_an_existing_folder(

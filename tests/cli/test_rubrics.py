@@ -58,12 +58,6 @@ def test_check_shows_findings_by_row_and_criterion(tmp_path: Path, rcsd: Any):
     ]
 
 
-def test_warnings_are_errors_to_a_strict_check(tmp_path: Path, rcsd: Any):
-    path = rows_file(tmp_path, {"question": "Why?", "rubric": [GOOD]})  # one criterion ranks little
-    assert rcsd("rubrics", "check", path)[0] == 0
-    assert rcsd("rubrics", "check", path, "--strict")[0] == 1
-
-
 def test_gold_in_bare_words_scores_one(world: Path, rcsd: Any):
     code, out, _ = rcsd(
         "rubrics", "score", world / "same.jsonl", "--gold", world / "gold.jsonl",
@@ -71,9 +65,7 @@ def test_gold_in_bare_words_scores_one(world: Path, rcsd: Any):
     )  # fmt: skip
     assert code == 0
     assert out.count("1.000 [1.000, 1.000]") == 4
-    assert "20 of 20 gold rows have a rubric" in out
     value = json.loads((world / "score.json").read_text())
-    assert value["matched_by"] == "checks"
     assert value["f1"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 20}
     assert len(value["rows"]) == 20
 
@@ -87,7 +79,7 @@ def test_generalities_order_nothing_and_are_counted(world: Path, rcsd: Any):
     assert "written criteria have no verdict" in out
 
 
-def test_missing_rubrics_are_an_error_unless_they_are_allowed(world: Path, rcsd: Any):
+def test_missing_and_malformed_rubrics_are_errors(world: Path, rcsd: Any):
     rows = (world / "same.jsonl").read_text().splitlines()
     (world / "some.jsonl").write_text("\n".join(rows[:15]) + '\n{"id": "x"}\n')
     few = ("score", world / "some.jsonl", "--gold", world / "gold.jsonl")
@@ -96,9 +88,6 @@ def test_missing_rubrics_are_an_error_unless_they_are_allowed(world: Path, rcsd:
     (world / "some.jsonl").write_text("\n".join(rows[:15]) + "\n")
     code, _, err = rcsd("rubrics", *few)
     assert (code, "no written rubric for 5 of 20 gold ids: 'new_numbers-0-15'" in err) == (2, True)
-    code, out, _ = rcsd("rubrics", *few, "--allow-missing")
-    assert (code, "15 of 20 gold rows have a rubric" in out) == (0, True)
-    assert "0.750 [" in out
 
 
 @pytest.mark.parametrize(
@@ -119,15 +108,3 @@ def test_what_does_not_fit_is_explained(
     rows_file(world, asked, name="asked.jsonl")
     code, _, err = rcsd("rubrics", "score", "same.jsonl", *words)
     assert (code, message in err) == (2, True)
-
-
-@pytest.mark.parametrize("command", [["check"], ["score", "--gold", "rows.jsonl"]])
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(
-    tmp_path: Path, rcsd: Any, monkeypatch: pytest.MonkeyPatch, command: list[str]
-):
-    monkeypatch.chdir(tmp_path)
-    path = rows_file(tmp_path, {"id": "a", "question": "Why?", "rubric": [GOOD]})
-    before = path.read_text()
-    code, out, err = rcsd("rubrics", *command, "rows.jsonl", "--json", "rows.jsonl")
-    assert (code, out, "rows.jsonl: is read too" in err) == (2, "", True)
-    assert path.read_text() == before

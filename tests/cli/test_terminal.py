@@ -34,12 +34,6 @@ def test_a_long_stage_has_a_line_a_minute_and_others_have_their_own() -> None:
     ]
 
 
-def test_a_stage_that_was_done_before_has_one_line() -> None:
-    lines: list[str] = []
-    Lines(lines.append, lambda: 0.0)("train gold", 1, 1, "done before")
-    assert lines == ["[    0 s] train gold: done before"]
-
-
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_lines_are_for_a_log_and_bars_for_a_terminal(
     monkeypatch: pytest.MonkeyPatch, is_terminal: bool

@@ -8,10 +8,7 @@ import pytest
 from tests.cli.test_cli import run_file
 from tests.support.tiny import tiny_folder
 
-from rcsd.config import Model
 from rcsd.data.rows import read_jsonl
-from rcsd.data.rubric import rubric_rows
-from rcsd.models.save import load_trained
 
 ROWS = [
     {"id": f"q{n}", "question": f"{n} + 2?", "reference_answer": f"{n + 2}", "tags": {"n": "a"}}
@@ -80,16 +77,6 @@ def test_write_gives_every_row_a_rubric_and_says_what_happened(folder: Path, rcs
     assert report["num_written"] == 5
 
 
-def test_options_reach_the_decoding(folder: Path, rcsd: Any) -> None:
-    more = ["temperature=1.2", "top_p=0.9", "seed=7", "view=answer", "max_prompt_tokens=300"]
-    words = words_of(folder, *(f"writing.{each}" for each in more), "engine.batch_size=2")
-    assert rcsd(*words)[0] == 0
-    settings = json.loads((folder / "out.jsonl.written.json").read_text())["settings"]
-    given = {"temperature": 1.2, "top_p": 0.9, "seed": 7, "view": "answer", "max_tokens": 100}
-    assert settings | given | {"max_prompt_tokens": 300} == settings
-    assert settings["grammar"] == {"type": "rubric", "max_criteria": 2, "max_characters": 12}
-
-
 def test_an_existing_file_is_kept_unless_forced(folder: Path, rcsd: Any) -> None:
     (folder / "out.jsonl").write_text("mine")
     code, _, err = rcsd(*words_of(folder))
@@ -133,16 +120,9 @@ def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
     report = json.loads((folder / "out.jsonl.written.json").read_text())
     assert report["settings"]["view"] == "answer"
     assert report["writer"] == str(folder / "run")
-    # Another view than the trained one is the user's to ask for.
-    assert rcsd(*words_of(folder, "writing.view=none", model="run", out="none.jsonl"))[0] == 0
-    report = json.loads((folder / "none.jsonl.written.json").read_text())
-    assert report["settings"]["view"] == "none"
     # The untrained model is another writer.
     code, out, _ = rcsd(*words_of(folder, "writing.view=answer", out="direct.jsonl"))
     assert counts(out)["of these found in the cache"] == 0
-    policy, name = load_trained(Model(path=str(folder / "run")))
-    assert (policy.has_adapters, name) == (False, str(folder / "run"))
-    assert all(rubric_rows(row.rubric) for row in read_jsonl(folder / "out.jsonl") if row.rubric)
 
 
 def test_a_run_that_has_not_finished_cannot_write(folder: Path, rcsd: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cli.test_cli import said
 from tests.support.judge_server import JudgeServer, judge_at
 
 from rcsd import config
@@ -107,8 +106,6 @@ def test_rows_that_people_labelled_are_read(tmp_path: Path) -> None:
     ("change", "problem"),
     [
         ({"verdicts": [True]}, "'verdicts': expected 2, one for each criterion"),
-        ({"verdicts": [True, 1]}, r"'verdicts\[1\]'"),
-        ({"text": None}, "field 'text'"),
         ({"rubric": None}, "measured by a rubric"),
         ({"arm": "base"}, "field 'arm': unknown field; allowed are question, rubric, text"),
     ],
@@ -133,10 +130,8 @@ def pairs(*counts: int) -> list[Pair]:
 
 
 def test_kappa_by_hand() -> None:
-    found = kappa(pairs(20, 5, 10, 15))
-    assert found is not None  # p_o = 0.7, p_e = 0.5 * 0.4 + 0.5 * 0.6 = 0.5
-    assert found.mean == pytest.approx(0.4)
-    assert 0.1 < found.low < 0.4 < found.high < 0.7
+    # p_o = 0.7, p_e = 0.5 * 0.4 + 0.5 * 0.6 = 0.5
+    assert kappa(pairs(20, 5, 10, 15)) == pytest.approx(0.4)
     assert kappa(pairs(0, 0, 0, 9)) is None
     assert kappa([]) is None
 
@@ -152,16 +147,6 @@ def test_agreement_counts_the_unscored_apart() -> None:
 
 
 # Judges of known faults
-
-
-def test_checks_in_code_agree_with_themselves_in_everything() -> None:
-    accuracy, stability = run_accuracy(CodeJudge()), run_stability(CodeJudge(), 2)
-    assert accuracy.agreement is not None
-    assert accuracy.agreement.accuracy == accuracy.agreement.kappa
-    assert covers(accuracy.agreement.kappa, 1)
-    assert covers(stability.repeats, 1)
-    assert stability.num_injected > 20
-    assert stability.flips == accuracy.wrong == ()
 
 
 def test_error_rates_are_found_with_intervals_that_cover_them(
@@ -226,19 +211,13 @@ def test_a_holistic_judge_is_measured_by_its_scores(server: JudgeServer, tmp_pat
 # The command
 
 
-def test_the_command_shows_and_writes(
-    server: JudgeServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("rcsd.cli.terminal.console._width", 200)
+def test_the_command_shows_and_writes(server: JudgeServer, tmp_path: Path, rcsd: Any) -> None:
     server.meets = lambda *parts: "maybe" if "box" in parts[0] else erring(*parts)
     tree = {"type": "model", "url": server.url, "model": "m", "asks": "several"}
     file, out = tmp_path / "judge.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump({"judge": tree}))
     words = ("judge", "check", str(file), "--num-problems", "4", "--repeats", "2")
-    code, text, _ = said(monkeypatch, capsys, *words, "--out", str(out))
+    code, text, _ = rcsd(*words, "--out", str(out))
     assert code == 0
     for part in ("baseline: always met", "prompt injection", "tokens."):
         assert part in text
@@ -249,4 +228,4 @@ def test_the_command_shows_and_writes(
     wrong = [json.loads(line) for line in (out / "wrong.jsonl").read_text().splitlines()]
     assert all(row["truth"] != row["judged"] for row in wrong)
     assert wrong
-    assert said(monkeypatch, capsys, *words, "--out", str(out))[0] == 2
+    assert rcsd(*words, "--out", str(out))[0] == 2

@@ -40,11 +40,7 @@ def test_clusters_are_resampled_whole():
     # Two questions with four equal answers each hold two pieces of information, not eight.
     values, questions = [0, 0, 0, 0, 1, 1, 1, 1], list("aaaabbbb")
     assert bootstrap_interval(values, questions) == Interval(0.5, 0.0, 1.0, 2)
-    naive = bootstrap_interval(values)
-    assert 0 < naive.low < naive.high < 1
-
-
-def test_mean_of_unequal_clusters_is_the_mean_of_the_values():
+    assert bootstrap_interval(values).low > 0
     # Clusters (1, 1, 1) and (0): resampled means 1, 3/4, 0.
     assert bootstrap_interval([1, 0, 1, 1], ["a", "b", "a", "a"]) == Interval(0.75, 0.0, 1.0, 2)
 
@@ -78,14 +74,6 @@ def test_clusters_and_seeds_of_a_question_are_flipped_whole_and_no_p_value_is_ze
     p = permutation_p_value(np.ones(60), np.zeros(60), num_resamples=999)
     assert p == pytest.approx(2 / 1000)
     assert permutation_p_value([0.3, 0.7], [0.3, 0.7]) == 1.0
-
-
-def test_seeds_are_resampled_as_well_as_questions():
-    # All spread is between the two seeds, or all between the two questions: in either case the
-    # resampled means are 0, 1/2, 1 with chances 1/4, 1/2, 1/4.
-    for matrix in ([[0, 0], [1, 1]], [[0, 1], [0, 1]]):
-        assert bootstrap_interval(matrix) == Interval(0.5, 0.0, 1.0, 2)
-        assert bootstrap_interval(matrix, level=0.4) == Interval(0.5, 0.5, 0.5, 2)
 
 
 def test_a_resample_takes_a_pair_as_often_as_its_seed_and_its_question_were_drawn():
@@ -193,22 +181,6 @@ def test_interval_stays_inside_the_range_of_the_values(matrix: list[list[float]]
     assert [joint.low, joint.high] == pytest.approx([interval.low, interval.high])
 
 
-P_VALUES = st.lists(st.floats(0, 1), max_size=8)
-
-
-@settings(derandomize=True, deadline=None)
-@given(P_VALUES, st.randoms(use_true_random=False))
-def test_holm_lies_between_the_raw_and_bonferronis_and_keeps_their_order(p: list[float], rng: Any):
-    adjusted = holm(p)
-    for raw, corrected in zip(p, adjusted, strict=True):
-        assert raw <= corrected <= min(1, raw * len(p)) + 1e-12
-    by_size = [adjusted[n] for n in np.argsort(p, kind="stable")]
-    assert by_size == sorted(by_size)
-    places = list(range(len(p)))
-    rng.shuffle(places)
-    assert holm([p[n] for n in places]) == pytest.approx([adjusted[n] for n in places])
-
-
 def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     values = drawn(0, 3, 40)
     unlimited = bootstrap_interval(values), permutation_p_value(values[0], values[1])
@@ -223,13 +195,9 @@ def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     ("call", "message"),
     [
         (lambda: bootstrap_interval([]), "at least one"),
-        (lambda: bootstrap_interval([[[1.0]]]), "one axis or two"),
         (lambda: bootstrap_interval([1.0, 2.0], ["a"]), "expected 2 cluster ids"),
-        (lambda: bootstrap_interval([1.0], level=1.0), "level"),
-        (lambda: bootstrap_interval([1.0], num_resamples=0), "num_resamples"),
         (lambda: paired_difference([1.0, 2.0], [1.0]), "equal lengths"),
         (lambda: bootstrap_interval([[1.0, math.nan]]), "1 of values are not finite"),
-        (lambda: permutation_p_value([1.0, math.inf], [0.0, 0.0]), "not finite"),
         (lambda: paired_difference([[1.0]] * 3, [[1.0]] * 2), "numbers of seeds"),
         (lambda: holm([0.5, 1.5]), "between 0 and 1"),
         (
@@ -237,9 +205,6 @@ def test_a_small_memory_budget_changes_nothing(monkeypatch: pytest.MonkeyPatch):
             "as many seeds in every benchmark",
         ),
         (lambda: pass_at_k(4, 1, 5), "k must lie"),
-        (lambda: pass_at_k(4, 1, 0), "k must lie"),
-        (lambda: pass_at_k(4, 5, 1), "num_right"),
-        (lambda: pass_at_k(4, 0.5, 1), "whole"),
         (lambda: ratio_interval([1, 1], [1, -1]), "the denominator may be 0"),
     ],
 )

@@ -2,17 +2,14 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from tests.evaluation.test_record import answer, question
 
 from rcsd import config
-from rcsd.cli.compare import paper_table as command
 from rcsd.config.base import parse
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
@@ -72,26 +69,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-Told = Callable[..., str]
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """What the command writes."""
-    app = typer.Typer()
-    app.command()(command)
-
-    def run(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["paper", *map(str, words)])
-        app(standalone_mode=False)
-        return capsys.readouterr().out
-
-    return run
-
-
-def numbers(told: Told, folder: Path, *words: str) -> dict[str, Any]:
+def numbers(rcsd: Any, folder: Path, *words: str) -> dict[str, Any]:
     """What the command writes as JSON."""
-    told(*words, "--json", folder / "found.json")
+    assert rcsd("paper-table", *words, "--json", folder / "found.json")[0] == 0
     return json.loads((folder / "found.json").read_text())
 
 
@@ -108,13 +88,14 @@ def words(folders: Mapping[str, Path], *names: str) -> list[str]:
 
 
 def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
-    folders: dict[str, Path], told: Told, tmp_path: Path
+    folders: dict[str, Path], rcsd: Any, tmp_path: Path
 ):
-    found = numbers(told, tmp_path, *words(folders, "base", "rcsd"))
+    found = numbers(rcsd, tmp_path, *words(folders, "base", "rcsd"))
+    assert "pubmedqa measures transfer and is in no average." in found["notes"]
     measured = {row["set"]: row["metric"] for row in found["benchmarks"]}
     assert measured == {"gpqa-diamond": "accuracy", "rar-science": "score", "pubmedqa": "accuracy"}
     average = found["average"]
-    assert average["benchmarks"] == ["gpqa-diamond", "rar-science"]
+    assert found["averaged"] == ["gpqa-diamond", "rar-science"]
     base, rcsd = average["means"]
     assert base["interval"]["mean"] == pytest.approx((1 / 4 + 1 / 3) / 2)
     assert rcsd["interval"]["mean"] == pytest.approx((7 / 8 + 1 / 2) / 2)
@@ -125,47 +106,39 @@ def test_each_benchmark_has_its_metric_and_the_average_weighs_them_alike(
     assert found["published"]["of_arms"] == {"base": "base", "rcsd": "RCSD"}
 
 
-def test_what_an_arm_lacks_is_in_no_average_and_what_is_ungraded_is_bounded(
-    folders: dict[str, Path], told: Told, tmp_path: Path
+def test_what_an_arm_lacks_is_left_out_and_what_is_ungraded_is_bounded(
+    folders: dict[str, Path], rcsd: Any, tmp_path: Path
 ):
-    found = numbers(told, tmp_path, *words(folders, "base", "rcsd", "other"))
-    assert found["average"]["benchmarks"] == ["gpqa-diamond"]
+    found = numbers(rcsd, tmp_path, *words(folders, "base", "rcsd", "other"))
+    assert found["averaged"] == ["gpqa-diamond"]
     rows = {row["set"]: row for row in found["benchmarks"]}
-    assert list(rows) == ["gpqa-diamond", "rar-science", "pubmedqa"]  # own-set is no benchmark
+    assert list(rows) == ["gpqa-diamond"]
     gpqa = rows["gpqa-diamond"]
     assert (gpqa["compared"]["num_compared"], gpqa["compared"]["num_left_out"]) == (3, 1)
-    assert gpqa["bounds"]["means"][2] == {
-        "arm": "other",
-        "low": 0.25,
-        "high": 0.5,
-        "num_unscored": 1,
-    }
-    assert [of["arm"] for of in rows["rar-science"]["compared"]["means"]] == ["base", "rcsd"]
+    other = {"arm": "other", "low": 0.25, "high": 0.5, "num_unscored": 1}
+    assert gpqa["bounds"][2] == other
     notes = " ".join(found["notes"])
-    assert "'rar-science' is in no average: other did not answer it." in notes
+    assert "Set 'rar-science' is not compared: " in notes
     assert "the two cannot be compared" in notes
     assert "rar-science: 3 rows, and 198 were published: this is no result" in notes
-    assert "pubmedqa measures transfer and is in no average" in notes
 
 
-def test_the_tables_show_ours_and_mark_what_is_published(folders: dict[str, Path], told: Told):
-    three = words(folders, "base", "rcsd", "other")
-    out = " ".join(told(*three).split())
-    assert "average of 1 33.3" in out
-    assert out.index("average of 1") < out.index("pubmedqa, accuracy")
+def test_the_tables_show_ours_and_mark_what_is_published(folders: dict[str, Path], rcsd: Any):
+    out = " ".join(rcsd("paper-table", *words(folders, "base", "rcsd"))[1].split())
+    assert "average of 2 29.2" in out
+    assert out.index("average of 2") < out.index("pubmedqa, accuracy")
     assert "Published averages (arXiv 2606.19327, Qwen3-8B) beside ours" in out
     assert "RCSD 70.6 +4.7 rcsd" in out
     assert "70.0 +4.1 \N{EN DASH} \N{EN DASH}" in out  # random rubrics
     assert "Published figures have no interval" in out
-    assert "other between 25.0 and 50.0" in out
     assert "Paired differences" in out
+    out = " ".join(rcsd("paper-table", *words(folders, "base", "other"))[1].split())
+    assert "other between 25.0 and 50.0" in out
 
 
 def test_without_a_common_benchmark_there_is_no_average():
-    sets = {
-        "pubmedqa": GradedSet("pubmedqa", [question("q0")], {"a": [[answer("q0", 1, True)]]}, {})
-    }
-    found = build_paper_table(["a"], sets, "a")
+    rows = {"a": [[answer("q0", 1, True)]]}
+    found = build_paper_table(["a"], [GradedSet("pubmedqa", [question("q0")], rows, {})], "a")
     assert found.average is None
     assert "No average" in found.notes[-1]
 
@@ -188,4 +161,4 @@ def test_sets_that_are_no_benchmark_are_refused():
     with pytest.raises(
         DataError, match=r"none of the sets is a benchmark of the paper.*these have own"
     ):
-        build_paper_table(["a"], {"own": own}, "a")
+        build_paper_table(["a"], [own], "a")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from tests.cli.test_cli import run_file
-from tests.cli.test_cli import said as run_rcsd
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd import config
@@ -96,18 +95,16 @@ def test_divergence_is_the_mean_of_log_q_minus_log_p_of_the_complete_models_logi
 # End to end, and errors
 
 
-def test_without_grades_the_other_parts_are_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_grades_the_other_parts_are_given(tmp_path: Path, rcsd: Any) -> None:
     rows = [
         {"question": f"{n}?", "rubric": [{"criterion": f"Names {n}.", "weight": 1}]}
         for n in range(3)
     ]
     out_folder = tmp_path / "elsewhere" / "deep"
     words = "probe", run_file(tmp_path, rows), "--out", str(out_folder)
-    code, out, _ = run_rcsd(monkeypatch, capsys, *words)
+    code, out, _ = rcsd(*words)
     assert code == 0
-    code, _, err = run_rcsd(monkeypatch, capsys, *words)
+    code, _, err = rcsd(*words)
     assert (code, "exists; choose another" in err) == (2, True)
     assert "No answer can be graded" in out
     assert "cannot tell" in out

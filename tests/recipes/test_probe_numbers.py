@@ -46,7 +46,6 @@ def test_headroom_is_the_paired_difference_of_what_is_graded_and_the_rest_is_cou
     teacher = measure_headroom(TEACHER, rows([1, 1, 1, 1]), baseline, "score")
     assert teacher.gain is not None
     assert (teacher.gain.mean, teacher.gain.n) == (0.5, 2)
-    assert graded_values(rows([0.5], right=True), "accuracy") == {"q0": 1.0}
 
 
 def test_a_few_scores_do_not_push_out_many_accuracies() -> None:
@@ -103,13 +102,11 @@ EQUAL = [*READS, sensitivity("generic", 0.04, 0.7)]
     ("student", "teacher", "sensitivities", "verdict", "reason"),
     [
         (ALONE, GOOD, READS, "train", "0.80 [0.75, 0.85] of the headroom is lost with shuffled"),
-        (ALONE, GOOD, [], "train", "Headroom 0.60 [0.55, 0.65] over 64 questions"),
         (ALONE, GOOD, UNSURE, "train", ""),
         (ALONE, GOOD, UNDEFINED, "train", ""),
         (ALONE, GOOD, LOW, "fix the rubrics", "Only 0.44 [0.39, 0.49] of the headroom is lost"),
         (ALONE, GOOD, EQUAL, "fix the rubrics", "do not help more than generic ones"),
         (ALONE, context(interval(0.02)), READS, "don't", "its interval has 0"),
-        (ALONE, context(interval(0.0)), READS, "don't", "sft"),
         (ALONE, context(interval(-0.3)), [], "don't", "makes answers worse"),
         (context(None, SOLVED), context(interval(0.0)), [], "don't", "already answers well"),
         (

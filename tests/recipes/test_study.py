@@ -1,18 +1,15 @@
 """A study on a random two-layer model: what is made, what is reused, what goes on."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.recipes.test_study_config import study, tree
-from tests.support.tiny import tiny_folder
+from tests.support.tiny import quietly, tiny_folder
 
-from rcsd.data.rows import read_jsonl, write_jsonl
-from rcsd.data.world.problems import examples
 from rcsd.errors import RunError
-from rcsd.recipes.study import add_teachers, plan_seed, run, run_and_report
+from rcsd.recipes.study import add_teachers, plan_seed, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.training.stopping import TOKENS
 
@@ -47,19 +44,6 @@ def settings(folder: Path, **changes: Any) -> Study:
     )
 
 
-def quietly(stage: str, done: int, total: int, note: str) -> None:
-    """Tell nobody."""
-
-
-def made(folder: Path) -> dict[str, int]:
-    """When each file that a study made was written."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 # What is made
 
 
@@ -85,13 +69,6 @@ def test_a_study_has_answers_of_every_arm_and_seed_at_the_end_and_before_trainin
     assert "new_templates" in found.new_kinds
     placebos = [f.read_record()["config"]["rubrics"] for f in found.folders["rcsd, shuffled"]]
     assert [p["placebo"] for p in placebos] == [{"type": "shuffled", "seed": s} for s in (0, 1)]
-    again: dict[str, str] = {}
-    before = made(tmp_path / "out")
-    run(small, lambda stage, done, total, note: again.update({stage: note}))
-    assert made(tmp_path / "out") == before
-    assert set(again.values()) == {"done before"}
-    before_training = ["base", "teacher of rcsd", "teacher of rcsd, shuffled"]
-    assert list(again)[:3] == [f"seed 0: evaluate {name}" for name in before_training]
 
 
 # Teachers, and what is refused
@@ -129,18 +106,3 @@ def test_a_run_that_ends_before_its_budget_is_refused(tmp_path: Path) -> None:
     arms = {"rcsd": {"run": {"steps": 1}}}
     with pytest.raises(RunError, match=r"ended after \d+ of 900 tokens; raise the arm"):
         run(settings(tmp_path, arms=arms, seeds=[0], budget={"tokens": 900}), quietly)
-
-
-def test_what_nobody_can_grade_is_said_and_still_reported(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    write_jsonl(examples("new_numbers", 3, 0), path)
-    kind = [{"criterion": "Is kind.", "weight": 1}]
-    bare = [json.dumps({"question": row.question, "rubric": kind}) for row in read_jsonl(path)]
-    path.write_text("\n".join(bare) + "\n")
-    evaluation = {"data": {"kind": {"type": "jsonl", "path": str(path)}}, "max_tokens": 6}
-    changes = {"arms": {"rcsd": {}}, "seeds": [0], "budget": {"tokens": 1}}
-    small = settings(tmp_path, evaluation=evaluation, **changes)
-    outcome = run_and_report(small, "Test", quietly)
-    assert list(outcome.findings) == ["No held-out question was graded in all arms."]
-    assert outcome.report.is_file()
-    assert "NaN" not in (tmp_path / "out" / "study.json").read_text()

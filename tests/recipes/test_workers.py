@@ -56,9 +56,3 @@ def test_an_error_of_a_step_arrives_as_it_was_and_what_is_done_stays(
         run_steps([*steps_in(tmp_path), failing, after], jobs, lambda *_: None)
     assert (tmp_path / "write").is_file()
     assert not (tmp_path / "after").exists()
-
-
-def test_steps_that_need_each_other_are_refused(tmp_path: Path) -> None:
-    steps = [touching(tmp_path, "a", "b"), touching(tmp_path, "b", "a")]
-    with pytest.raises(ValueError, match="cycle"):
-        run_steps(steps, 1, lambda *_: None)

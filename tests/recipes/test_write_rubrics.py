@@ -2,28 +2,24 @@
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tests.support.tiny import tiny_model, tiny_tokenizer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from rcsd import config
 from rcsd.data.rows import read_jsonl
-from rcsd.data.rubric import parse_completion, parse_rubric
+from rcsd.data.rubric import parse_rubric
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError, ModelError, RunError
 from rcsd.io import read_rows
 from rcsd.models.policy import Policy, build_policy
 from rcsd.recipes.pipeline_config import Writing
-from rcsd.recipes.write_rubrics import WritingReport, write_rows_and_report, write_rubrics
+from rcsd.recipes.write_rubrics import WritingReport, _regexes, write_rows_and_report, write_rubrics
 from rcsd.types import Completion, Criterion, Decoding, Example, Rubric
 
 SMALL = config.RubricGrammar(max_criteria=2, max_characters=12)
@@ -206,15 +202,6 @@ def test_rows_whose_prompt_does_not_fit_are_left_out_counted_and_listed(
 # At the token limit
 
 
-def test_of_a_rubric_that_was_cut_off_complete_criteria_are_kept() -> None:
-    end = ', {"criterion": "B \\" {}, \\\\", "weight": -2}, {"'
-    rubric = parse_completion('[{"criterion": "A", "weight": 1}' + end, finished=False)
-    assert rubric is not None
-    assert [c.text for c in rubric.criteria] == ["A", 'B " {}, \\']
-    negative = '[{"criterion": "A", "weight": -1}, {"crit'
-    assert parse_completion(negative, finished=False) is None
-
-
 @pytest.mark.parametrize(("writing", "num_free"), [(WRITING, 2), (GREEDY, 1)])
 def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
     policy: Policy, tmp_path: Path, writing: Writing, num_free: int
@@ -232,38 +219,17 @@ def test_attempts_differ_in_their_seeds_and_the_last_is_held_short(
     assert (report.num_redrawn, report.num_held_short) == (1, 1)
 
 
-def wordy_policy() -> Policy:
-    """The worst that can happen: a token is a byte, and only characters of four bytes are liked."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
-    vocabulary = {text: number for number, text in enumerate([*specials, *alphabet])}
-    bare = Tokenizer(models.BPE(vocabulary, []))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    bare.add_special_tokens(specials)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bare, pad_token="<|pad|>", eos_token="<|end|>"
-    )
-    tokenizer.chat_template = tiny_tokenizer().chat_template
-    model = tiny_model()
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    four_bytes = tokenizer.convert_tokens_to_ids(bare.pre_tokenizer.pre_tokenize_str("🧪")[0][0][0])
-    bias_V = torch.zeros(len(tokenizer))
-    bias_V[four_bytes] = 500
-    model.lm_head.register_forward_hook(lambda module, inputs, logits: logits + bias_V)
-    return build_policy(model, tokenizer, config.FullFineTuning())
-
-
-def test_the_last_attempt_always_fits() -> None:
-    wordy, bounds = wordy_policy(), config.RubricGrammar(max_criteria=12, max_characters=300)
-    for max_tokens in (64, 67, 72):
-        writing = Writing(temperature=5.0, max_tokens=max_tokens, grammar=bounds)
-        with tempfile.TemporaryDirectory() as cache:
-            done, report = written(wordy, Path(cache), writing=writing, rows=ROWS[:2])
-        assert_valid(done, bounds)
-        assert (report.num_cut, report.num_redrawn, report.num_held_short) == (0, 2, 2)
-        lengths = [len(row.rubric.criteria[0].text) for row in done if row.rubric is not None]
-        assert max(lengths) == (max_tokens - 40) // 4
+@pytest.mark.parametrize("max_tokens", [64, 67, 72])
+def test_the_last_attempt_always_fits(max_tokens: int) -> None:
+    """Even where a token is a byte and all characters have four."""
+    bounds = config.RubricGrammar(max_criteria=12, max_characters=300)
+    _, short = _regexes(Writing(max_tokens=max_tokens, grammar=bounds))
+    fitting = (max_tokens - 40) // 4
+    texts = [
+        f'[{{"criterion": "{"🧪" * num}", "weight": 99.99}}]' for num in (fitting, fitting + 1)
+    ]
+    assert [re.fullmatch(short, text) is not None for text in texts] == [True, False]
+    assert len(texts[0].encode()) < max_tokens  # and the end token
 
 
 def test_an_engine_that_ignores_the_grammar_is_an_error(policy: Policy, tmp_path: Path) -> None:
@@ -303,57 +269,24 @@ def test_a_killed_and_restarted_job_writes_each_row_once_and_as_an_unbroken_one(
     assert shown == [(done, 11) for done in [*dones, 11]]
 
 
-@pytest.mark.parametrize("num_bytes", [1, 20])
-def test_a_line_that_a_kill_cut_off_is_written_anew_alone(
-    policy: Policy, tmp_path: Path, num_bytes: int
-) -> None:
-    written(policy, tmp_path)
-    (file,) = tmp_path.glob("*/*.jsonl")
-    file.write_bytes(file.read_bytes()[:-num_bytes])
-    engine = Recorder(HfEngine(policy, 4))
-    _, report = written(policy, tmp_path, engine)
-    assert (engine.num_prompts, report.num_cached) == (1, len(ROWS) - 1)
-    assert_each_once(tmp_path, ROWS)
-
-
 # What a rubric is known by
 
 
-def test_other_weights_words_decoding_or_view_are_other_entries(
-    policy: Policy, tmp_path: Path
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"temperature": 1.2}, {"top_p": 0.9}, {"top_k": 5}, {"max_tokens": 201}, {"seed": 1}),
+        *({"view": "answer"}, {"grammar": config.RubricGrammar(max_criteria=3)}),
+    ],
+)
+def test_another_decoding_or_view_is_another_entry(
+    policy: Policy, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    words = tmp_path / "words"
-    words.mkdir()
-    (words / "write_rubric.jinja").write_text("{{ question }} Criteria in JSON?")
-    changes: list[dict[str, Any]] = [
-        {"temperature": 1.2},
-        {"temperature": None},
-        {"top_p": 0.9},
-        {"top_k": 5},
-        {"max_tokens": 201},
-        {"seed": 1},
-        {"view": "answer"},
-        {"templates": words},
-        {"grammar": config.RubricGrammar(max_criteria=3, max_characters=12)},
-    ]
-    cache, rows = tmp_path / "cache", ROWS[:2]
-    written(policy, cache, rows=rows)
-    for change in changes:
-        engine = Recorder(HfEngine(policy, 4))
-        writing = WRITING.model_copy(update=change)
-        _, report = written(policy, cache, engine, writing, rows)
-        assert (len(engine.calls) > 0, report.num_cached) == (True, 0), change
-    assert written(tiny_policy(seed=1), cache, rows=rows)[1].num_cached == 0
-    done, report = written(policy, cache, SILENT, rows=rows)
-    assert report.num_cached == 2
+    engine, rows = ScriptedEngine([said(RUBRIC)]), ROWS[:2]
+    done, _ = written(policy, tmp_path, engine, rows=rows)
+    writing = WRITING.model_copy(update=change)
+    assert written(policy, tmp_path, engine, writing, rows)[1].num_cached == 0
+    assert written(tiny_policy(seed=1), tmp_path, engine, rows=rows)[1].num_cached == 0
     # A limit that no prompt meets changes none, so it is no part of what a rubric is known by.
     wide = WRITING.model_copy(update={"max_prompt_tokens": 500})
-    assert written(policy, cache, SILENT, wide, rows)[0] == done
-
-
-def test_parts_of_a_data_set_share_a_cache(policy: Policy, tmp_path: Path) -> None:
-    parts = [written(policy, tmp_path, rows=part)[0] for part in (ROWS[4:], ROWS[:4])]
-    done, report = written(policy, tmp_path, SILENT)
-    assert done == [*parts[1], *parts[0]]
-    assert report.num_cached == len(ROWS)
-    assert_each_once(tmp_path, ROWS)
+    assert written(policy, tmp_path, SILENT, wide, rows)[0] == done

@@ -38,3 +38,7 @@ def tiny_folder(folder: Path, seed: int = 0) -> str:
     tiny_model(seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+def quietly(stage: str, done: int, total: int, note: str) -> None:
+    """Drop the progress."""

@@ -74,10 +74,11 @@ def paper_table(
 
     In JSON numbers are shares in [0, 1].
     """
-    from rcsd.recipes.paper_table import benchmark_sets, build_paper_table
+    from rcsd.evaluation.arms import common_sets
+    from rcsd.recipes.paper_table import build_paper_table
 
     records, base = _open_arms(arms, against, json)
-    sets, notes = benchmark_sets(records)
+    sets, notes = common_sets(records)
     every = [one for seeds in records.values() for one in seeds]
     tasks = {name: task for one in every for name, task in one.about.get("tasks", {}).items()}
     notes = [*source_lines(tasks), *notes]
@@ -167,31 +168,24 @@ def _bounds_lines(
 ) -> Iterator[str]:
     """Sentences on what missing verdicts leave open, in shares or, by a unit of 100, points."""
     for row in rows:
-        if (bounds := row.bounds) is None:
-            continue
-        partial = [of for of in bounds.means if of.num_unscored]
-        unscored = ", ".join(f"{of.arm}: {of.num_unscored}" for of in partial)
-        ranges = [(of.arm, of.low, of.high, digits) for of in partial] + [
-            (f"{of.left} - {of.right}", of.low, of.high, f"+{digits}") for of in bounds.differences
+        ranges = [
+            f"{of.arm} between {unit * of.low:{digits}} and {unit * of.high:{digits}} "
+            f"(completions without a value: {of.num_unscored})"
+            for of in row.bounds
+            if of.num_unscored
         ]
-        between = "; ".join(
-            f"{name} between {unit * low:{spec}} and {unit * high:{spec}}"
-            for name, low, high, spec in ranges
-        )
-        yield (
-            f"{row.set}, {row.metric}: completions without a value: {unscored}. Over all "
-            f"{bounds.num_questions} questions and all values of the missing verdicts: {between}."
-        )
+        if ranges:
+            listed = "; ".join(ranges)
+            yield f"{row.set}, {row.metric}, over all values of the missing verdicts: {listed}."
 
 
 def _paper_tables(table: "PaperTable") -> Iterator[Table]:
-    """Benchmarks and their average; differences; the published averages beside ours."""
     from rcsd.recipes.paper_table import PUBLISHED, SCIENCE, SOURCE, published_row
 
-    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.rows]
+    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.benchmarks]
     if table.average is not None:  # below the science benchmarks
-        place = sum(row.set in SCIENCE for row in table.rows)
-        rows.insert(place, (f"average of {len(table.benchmarks)}", table.average))
+        place = sum(row.set in SCIENCE for row in table.benchmarks)
+        rows.insert(place, (f"average of {len(table.averaged)}", table.average))
     titles = "Points of 100, 95% intervals", "Paired differences, points of 100"
     yield from _arm_tables(titles, "benchmark", rows, POINTS, ".1f")
     base = PUBLISHED[0].average
@@ -215,7 +209,7 @@ def _paper_tables(table: "PaperTable") -> Iterator[Table]:
 
 def _paper_lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
     yield from table.notes
-    yield from _bounds_lines(table.rows, POINTS, ".1f")
+    yield from _bounds_lines(table.benchmarks, POINTS, ".1f")
     yield (
         f"95% intervals, resampled by {cluster_by or 'question'} within each benchmark, and by "
         "training seed, drawn once for all benchmarks, where an arm has several. p of permutation "

@@ -102,14 +102,11 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
 def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table:
     from rcsd.evaluation.statistics import Interval
 
-    def cells(estimate: Mapping[str, Any] | None) -> tuple[str, str]:
-        interval = None if estimate is None else Interval(**estimate)
-        return interval_text(interval), "" if interval is None else str(interval.n)
-
-    rows = [
-        (metric, *cells(of["by_question"]), str(of["num_left_out"]))
-        for metric, of in metrics.items()
-    ]
+    rows = []
+    for metric, of in metrics.items():
+        interval = Interval(**of["by_question"]) if of["by_question"] else None
+        counts = str(interval.n) if interval else "", str(of["num_left_out"])
+        rows.append((metric, interval_text(interval), *counts))
     columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 

@@ -8,11 +8,11 @@ import typer
 
 from rcsd.cli.terminal import Table, console, say
 from rcsd.config import WorldData, load_judging
-from rcsd.evaluation.text import interval_text
+from rcsd.evaluation.text import NOTHING, interval_text
 from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.judge_check import Accuracy, Agreement, Stability
+    from rcsd.evaluation.judge_check import Accuracy, Stability
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -79,7 +79,13 @@ def _print_accuracy(accuracy: "Accuracy") -> None:
         say("This judge gives one score for all criteria: there are no verdicts to measure.")
     else:
         kinds = {"all": agreement} | accuracy.kinds
-        rows = [[name, *_cells(of_kind)] for name, of_kind in kinds.items()]
+        rows = [
+            [
+                *(name, str(of.num_verdicts), str(of.num_unscored), interval_text(of.accuracy)),
+                NOTHING if of.kappa is None else f"{of.kappa:.3f}",
+            ]
+            for name, of in kinds.items()
+        ]
         for name, share in accuracy.baselines.items():
             rows.append([f"baseline: {name}", "", "", f"{share:.3f}", "0"])
         columns = ("criteria", "verdicts", "unscored", "accuracy", "kappa")
@@ -98,11 +104,6 @@ def _print_accuracy(accuracy: "Accuracy") -> None:
             say(f"Accuracy with the unscored verdicts all wrong or all right: {bounds}.")
     if accuracy.num_unscored_texts:
         say(f"{accuracy.num_unscored_texts} of {accuracy.num_texts} texts have no score.")
-
-
-def _cells(agreement: "Agreement") -> list[str]:
-    counts = [str(agreement.num_verdicts), str(agreement.num_unscored)]
-    return [*counts, interval_text(agreement.accuracy), interval_text(agreement.kappa)]
 
 
 def _print_stability(stability: "Stability") -> None:

@@ -44,9 +44,6 @@ def score(
     completions: Annotated[
         list[Path] | None, typer.Option(help="JSONL file of id and text, to be ordered by rubrics.")
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="A row without a rubric counts 0.")
-    ] = False,
     json: Json = None,
 ) -> None:
     """Measure written rubrics against gold: criteria, points, and the order of answers."""
@@ -61,21 +58,17 @@ def score(
         check_writable(json, [gold, written, *(completions or [])])
     examples = read_jsonl(gold)
     texts = read_completions(completions or [], examples)
-    file = written_rubrics(examples, written, allow_missing)
-    for number, what in ((file.num_malformed, "malformed"), (file.num_others, "not gold's")):
-        if number:
-            console.print(f"{written}: rows that are {what}: {number}")
+    file = written_rubrics(examples, written)
+    if file.num_others:
+        console.print(f"{written}: rows that are not gold's: {file.num_others}")
     rubrics = read_rubrics(examples, file.rubrics)
-    found = measure_agreement(examples, rubrics, texts, allow_missing=allow_missing)
+    found = measure_agreement(examples, rubrics, texts)
     rows = []
     for name, words in _MEASURES.items():
         interval: Interval | None = getattr(found, name)
         rows.append((words, interval_text(interval), "" if interval is None else str(interval.n)))
     console.print(Table(("measure", "against gold", "rows"), rows))
-    facts = [
-        f"{found.num_rows - len(found.missing)} of {found.num_rows} gold rows have a rubric",
-        f"{found.num_pairs} of {found.num_written} written criteria match one of gold's",
-    ]
+    facts = [f"{found.num_pairs} of {found.num_written} written criteria match one of gold's"]
     if found.verdict_agreement is not None:
         facts.append(f"{found.num_unscored} written criteria have no verdict, and order nothing")
         facts.append(f"{found.num_unordered} rows with answers could not be ordered")

@@ -12,12 +12,12 @@ import typer
 from rcsd.cli.options import Overrides, Quick, Resume, RunFile
 from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
 from rcsd.config import Config, load_config
-from rcsd.errors import ConfigError, UserError
-from rcsd.evaluation.text import interval_text
+from rcsd.errors import ConfigError
+from rcsd.evaluation.text import interval_text, spaced, stacked
 from rcsd.io import check_new, write_json
 
 if TYPE_CHECKING:
-    from rcsd.evaluation.report import Outcome
+    from rcsd.recipes.arms import Outcome
     from rcsd.recipes.plan import Plan
     from rcsd.recipes.probe import Probe
     from rcsd.runs import RunFolder
@@ -63,13 +63,7 @@ def train(
 def train_and_report(
     settings: Config, resume: bool, run: "Callable[..., RunFolder] | None" = None
 ) -> None:
-    """Train with a progress bar, write the report, and print where everything is.
-
-    Args:
-        settings: The run.
-        resume: Continue from the newest checkpoint.
-        run: Replacement of `rcsd.training.trainer.run`, to train elsewhere.
-    """
+    """Train by `rcsd.training.trainer.run`, or elsewhere by ``run``, and write the report."""
     from rcsd.evaluation.run_report import write_run_report
     from rcsd.training.launch import is_main
     from rcsd.training.trainer import run as run_here
@@ -184,9 +178,21 @@ def study(
 
 
 def _print_outcome(outcome: "Outcome") -> None:
-    table = outcome.table
-    console.print(Table(table.columns, table.rows, table.title))
-    for sentence in outcome.findings:
+    from rcsd.evaluation.report import pivot
+
+    page = outcome.page
+    table = pivot(page.estimates, page.arm_names())
+    heads = [
+        f"{spaced(split)}\n{spaced(metric)}\n{table.counts[split]}"
+        for split, metrics in table.columns.items()
+        for metric in metrics
+    ]
+    rows = [
+        [name, *(stacked(row and row.interval, ".2f") for row in cells)]
+        for name, cells in table.rows.items()
+    ]
+    console.print(Table(("arm", *heads), rows, f"Means, [low, high]: {page.interval_note}"))
+    for sentence in page.lead:
         console.print(f"- {sentence}")
     say(f"\nReport: {outcome.report}")
 
@@ -222,7 +228,14 @@ def probe(
     write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
-    console.print(_probe_facts(measured))
+    console.print(
+        f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
+        f"drawn ones do not fit. {measured.num_completions} completions."
+    )
+    if measured.metric is None:
+        console.print("No answer can be graded, so headroom is missing.")
+    for name, why in measured.impossible.items():
+        console.print(f"No context {name}: {why}")
     advice = measured.advice
     colour = {"train": "green", "cannot tell": "yellow"}.get(advice.verdict, "red")
     console.print(styled(f"\n{advice.verdict}", f"bold {colour}"))
@@ -257,20 +270,6 @@ def _probe_tables(measured: "Probe") -> Iterator[Table]:
         yield Table(columns, rows, title)
 
 
-def _probe_facts(measured: "Probe") -> str:
-    lines = [
-        f"{measured.num_questions} of {measured.num_available} examples; {len(measured.skipped)} "
-        f"drawn ones do not fit. {measured.num_completions} completions."
-    ]
-    if measured.metric is None:
-        lines.append(
-            "No answer can be graded: no rubric has checks for all its criteria, and no reference "
-            "is a number. Headroom is missing."
-        )
-    lines += [f"No context {name}: {why}" for name, why in measured.impossible.items()]
-    return "\n".join(lines)
-
-
 def plan(
     file: RunFile,
     overrides: Overrides = None,
@@ -280,19 +279,11 @@ def plan(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Number of devices, one process each.")] = 1,
     prompt_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Student prompt length in tokens; skips measuring the data."),
-    ] = None,
-    teacher_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Teacher prompt length in tokens; goes with --prompt-tokens."),
-    ] = None,
-    measured: Annotated[
-        Path | None,
-        typer.Option(help="Run folder of a few steps on this machine; adds its seconds."),
+        tuple[int, int] | None,
+        typer.Option(help="Tokens of student and teacher prompts; skips measuring the data."),
     ] = None,
 ) -> None:
-    """Plan a run: memory of a step per device, and with --measured its seconds.
+    """Plan a run: memory of a step per device.
 
     Reads the model's configuration, not its weights, and the data to measure prompts.
     """
@@ -300,41 +291,16 @@ def plan(
     quieten_libraries()
     from rcsd.recipes import plan as planning
 
-    prompts, source = _prompts(settings, prompt_tokens, teacher_tokens)
+    prompts = prompt_tokens or planning.measure_prompts(settings)
     lengths = planning.build_lengths(settings, *prompts)
     device = planning.this_device(devices)
     if memory_gib is not None:
         device = planning.Device("cuda", memory_gib * GIB, devices)
     made = planning.build_plan(settings, lengths, device)
-    say(_plan_facts(made, source))
+    say(_plan_facts(made, "measured" if prompt_tokens is None else "given"))
     console.print(_memory_table(made))
-    if measured is not None:
-        timed = planning.measured_seconds(measured)
-        phases = ", ".join(f"{name} {value:.3g}" for name, value in timed.items())
-        say(
-            f"Seconds of a step in {measured}: {phases}; all {settings.steps:,} steps: "
-            f"{settings.steps * timed['step'] / 3600:.3g} hours"
-        )
     for sentence in made.verdict():
         console.print(f"- {sentence}")
-
-
-def _prompts(
-    settings: "Config", student: int | None, teacher: int | None
-) -> tuple[tuple[int, int], str]:
-    """Longest prompts, and where they come from."""
-    from rcsd.recipes.plan import measure_prompts
-
-    if student is not None:
-        return (student, teacher or student), "given"
-    if teacher is not None:
-        raise ConfigError("--teacher-tokens goes with --prompt-tokens")
-    try:
-        return measure_prompts(settings), "measured"
-    except (UserError, OSError) as error:
-        raise ConfigError(
-            f"prompts cannot be measured: {error}; pass --prompt-tokens and --teacher-tokens"
-        ) from error
 
 
 def _plan_facts(made: "Plan", source: str) -> str:

@@ -70,14 +70,7 @@ def labelled(label: str, text: str, style: str = "bold") -> Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, which the console prints.
-
-    Args:
-        columns: Heads of the columns.
-        rows: As many cells each.
-        title: Line above the table.
-        num_names: Number of the first columns that hold names; the others are right-aligned.
-    """
+    """A table for the console; the first ``num_names`` columns hold names, others are numbers."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Text]]
@@ -104,12 +97,7 @@ class Table:
 
 
 class Lines:
-    """Plain lines for a log: one where a stage begins, one where it ends, one a minute between.
-
-    Args:
-        write: Writes a line.
-        clock: Seconds, from any start.
-    """
+    """Plain lines for a log: one where a stage begins, one where it ends, one a minute between."""
 
     def __init__(
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rcsd.data.rows import json_rows, read_rows
+from rcsd.data.rows import json_rows, read_jsonl
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric
 
@@ -42,40 +42,30 @@ def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> di
 
 
 class WrittenFile(NamedTuple):
-    """Written rubrics by the id of their gold row, and the numbers of malformed and other rows."""
+    """Written rubrics by the id of their gold row, and the number of other rows."""
 
     rubrics: Mapping[str, Rubric]
-    num_malformed: int
     num_others: int
 
 
-def written_rubrics(
-    gold: Sequence[Example], path: str | Path, skip_malformed: bool = False
-) -> WrittenFile:
+def written_rubrics(gold: Sequence[Example], path: str | Path) -> WrittenFile:
     """Rubrics of a JSONL file that were written for gold's rows, matched by id.
 
     Raises:
-        DataError: If a row is malformed (unless those are skipped and counted), has another
-            question than gold's row of that id, or no row belongs to gold.
+        DataError: If a row is malformed, has another question than gold's row of that id, or no
+            row belongs to gold.
     """
     questions = {example.id: example.question for example in gold}
-    rubrics: dict[str, Rubric] = {}
-    num_malformed = num_others = 0
-    for row in read_rows(path):
-        if row.error is not None and not skip_malformed:
-            raise row.error
-        if row.example is None:
-            num_malformed += 1
-        elif row.id not in questions:
-            num_others += 1
-        elif row.example.question != questions[row.id]:
+    rows = read_jsonl(path)
+    written = [row for row in rows if row.id in questions]
+    for row in written:
+        if row.question != questions[row.id]:
             message = f"row {row.id!r} asks another question than gold's row of that id"
-            raise DataError(message, path, row.line, "question")
-        elif row.example.rubric is not None:
-            rubrics[row.id] = row.example.rubric
+            raise DataError(message, path, field="question")
+    rubrics = {row.id: row.rubric for row in written if row.rubric is not None}
     if not rubrics:
         raise DataError(f"no rubric is of a gold row; gold's ids: {_first(questions)}", path)
-    return WrittenFile(rubrics, num_malformed, num_others)
+    return WrittenFile(rubrics, len(rows) - len(written))
 
 
 def _first(ids: Iterable[str]) -> str:

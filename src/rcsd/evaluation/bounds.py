@@ -25,10 +25,8 @@ Pairs = Sequence[tuple[str, str]]
 def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
     """One value for each question, in the rows' order; NaN where a completion is not graded.
 
-    Args:
-        rows: One for each completion.
-        metric: ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples of a
-            question; or ``pass@k``: the chance that one of k samples has the right answer.
+    The metric is ``score`` or ``accuracy``, with ``_avg@k`` for the mean over k samples; or
+    ``pass@k``: the chance that one of k samples has the right answer.
     """
     return _by_question([(row.id, _value(row, metric)) for row in rows], metric)
 
@@ -52,10 +50,7 @@ def _by_question(values: Sequence[tuple[str, float]], metric: str) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class ArmBounds:
-    """Mean of an arm if every missing verdict counts against it, and if every one counts for it.
-
-    `num_unscored` of its completions have a missing value.
-    """
+    """Mean of an arm if all `num_unscored` missing values count against it, and if all for it."""
 
     arm: str
     low: float
@@ -63,34 +58,12 @@ class ArmBounds:
     num_unscored: int
 
 
-@dataclass(frozen=True, slots=True)
-class DifferenceBounds:
-    """Lower and upper bound of a difference of arms over all values of the missing verdicts."""
+def arm_bounds(arms: Arms, metric: str, examples: Sequence[Example]) -> tuple[ArmBounds, ...]:
+    """Bounds of the arms' means over all questions; empty where every completion has its value.
 
-    left: str
-    right: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Bounds of one metric of one set, over all its questions: none is left out."""
-
-    means: tuple[ArmBounds, ...]
-    differences: tuple[DifferenceBounds, ...]
-    num_questions: int
-
-
-def arm_bounds(
-    arms: Arms, metric: str, examples: Sequence[Example], pairs: Pairs = ()
-) -> Bounds | None:
-    """Bounds of the means and of the differences; None where every completion has its value.
-
-    The lowest difference takes what is missing as unmet for the left arm and as met for the right
-    one. For accuracy an ungraded answer may be right or wrong.
-
-    Examples without a rubric have no score, those without a reference no accuracy.
+    The lowest difference of two arms is the low of one minus the high of the other. For accuracy an
+    ungraded answer may be right or wrong. Examples without a rubric have no score, those without a
+    reference no accuracy.
     """
     is_score = metric.startswith("score")
     ids = {e.id for e in examples if (e.rubric if is_score else e.reference_answer) is not None}
@@ -100,25 +73,18 @@ def arm_bounds(
             return value, value
         return row.bounds if is_score and row.bounds is not None else (0.0, 1.0)
 
-    by_arm: dict[str, ArmBounds] = {}
+    found: list[ArmBounds] = []
     for arm, seeds in arms.items():
         ranges = [[(row.id, ends(row)) for row in rows if row.id in ids] for rows in seeds]
         if not all(ranges):
-            return None
+            return ()
         values = [
             [_by_question([(id, pair[end]) for id, pair in of], metric).values() for of in ranges]
             for end in (0, 1)
         ]
         low, high = (float(np.mean([np.mean([*seed]) for seed in of_end])) for of_end in values)
-        num_unscored = sum(a != b for of in ranges for _, (a, b) in of)
-        by_arm[arm] = ArmBounds(arm, low, high, num_unscored)
-    if not any(bounds.num_unscored for bounds in by_arm.values()):
-        return None
-    differences = [
-        DifferenceBounds(a, b, by_arm[a].low - by_arm[b].high, by_arm[a].high - by_arm[b].low)
-        for a, b in pairs
-    ]
-    return Bounds(tuple(by_arm.values()), tuple(differences), len(ids))
+        found.append(ArmBounds(arm, low, high, sum(a != b for of in ranges for _, (a, b) in of)))
+    return tuple(found) if any(bounds.num_unscored for bounds in found) else ()
 
 
 def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from rcsd.errors import DataError
-from rcsd.evaluation.bounds import Arms, Bounds, Pairs, arm_bounds, question_values
+from rcsd.evaluation.bounds import ArmBounds, Arms, Pairs, arm_bounds, question_values
 from rcsd.evaluation.statistics import (
+    NUM_RESAMPLES,
     FloatArray,
     Interval,
     bootstrap_interval,
@@ -37,9 +38,8 @@ class ArmMean:
 class ArmDifference:
     """Paired difference of two arms, left minus right, over seeds and questions.
 
-    Its p-value, of `permutation_p_value`, tests whether these trained models differ on other
-    questions, not what other seeds give. `holm_p_value` is the same adjusted for all differences of
-    its family; None: not yet.
+    Its p-value (`permutation_p_value`) tests whether these trained models differ on other
+    questions, not what other seeds give; `holm_p_value` is adjusted for its family.
     """
 
     left: str
@@ -64,7 +64,12 @@ class ArmsCompared:
 
 
 def compare_arms(
-    arms: Arms, metric: str, pairs: Pairs = (), cluster_by: str | None = None, seed: int = 0
+    arms: Arms,
+    metric: str,
+    pairs: Pairs = (),
+    cluster_by: str | None = None,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> ArmsCompared:
     """Compare arms in one metric of one set.
 
@@ -72,16 +77,17 @@ def compare_arms(
         arms: Rows of each seed of each arm.
         metric: As in `rcsd.evaluation.bounds.question_values`.
         pairs: Names of arms; they have equal numbers of seeds, or one of them has one.
-        cluster_by: Tag whose questions are resampled together, such as ``template``; None
-            resamples single questions.
+        cluster_by: Tag whose questions are resampled together; None: single questions.
         seed: Seed of the resampling.
+        num_resamples: No p-value is below 2 / (num_resamples + 1).
 
     Raises:
         ValueError: If arms differ in their questions.
         DataError: If a question lacks the tag, or both arms of a pair have several seeds, and not
             as many.
     """
-    return compare_columns(*metric_columns(arms, metric, cluster_by), pairs, seed)
+    columns = metric_columns(arms, metric, cluster_by)
+    return compare_columns(*columns, pairs, seed, num_resamples)
 
 
 def metric_columns(
@@ -121,17 +127,13 @@ def compare_columns(
     values: Mapping[str, FloatArray],
     units: Sequence[str],
     pairs: Pairs,
-    seed: int,
-    num_resamples: int = 10_000,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> ArmsCompared:
     """Means and differences over the columns that every seed of every arm has a value for.
 
-    Args:
-        values: Arm -> S x N; NaN: no value.
-        units: Cluster of each column.
-        pairs: As in `compare_arms`, as the seed and what is raised.
-        seed: See `pairs`.
-        num_resamples: Sign patterns of the test: no p-value is below 2 / (num_resamples + 1).
+    ``values`` are S x N by arm, NaN: no value; ``units`` are the clusters of the columns. The
+    rest as in `compare_arms`.
     """
     for left, right in pairs:
         num_left, num_right = len(values[left]), len(values[right])
@@ -261,7 +263,7 @@ class MetricCompared:
     set: str
     metric: str
     compared: ArmsCompared
-    bounds: Bounds | None = None
+    bounds: tuple[ArmBounds, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,16 +310,10 @@ def compare_sets(
     pairs: Pairs,
     metrics: Sequence[str] = (),
     cluster_by: str | None = None,
-    seed: int = 0,
 ) -> SetsCompared:
-    """Compare every set by every metric and every kind of criterion, with adjusted p-values.
+    """Compare every set by every metric and every kind of criterion, as `compare_arms`.
 
-    Args:
-        sets: The answers.
-        pairs: As in `compare_arms`, as all but `metrics`.
-        metrics: Names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
-        cluster_by: See `pairs`.
-        seed: See `pairs`.
+    ``metrics`` are names of `GradedSet.metrics`; empty: all but ``pass@k``, whose k are many.
 
     Raises:
         DataError: As `compare_arms`, or if no set has a metric.
@@ -330,7 +326,7 @@ def compare_sets(
     num_untitled: dict[str, int] = {}
     for graded in sets:
         by_metric += [
-            compare_metric(graded, metric, pairs, cluster_by, seed)
+            compare_metric(graded, metric, pairs, cluster_by)
             for metric in graded.metrics
             if (metric in metrics if metrics else not metric.startswith("pass@"))
         ]
@@ -341,7 +337,7 @@ def compare_sets(
                 num_untitled[graded.name] = num_untitled.get(graded.name, 0) + len(kind.places)
                 continue
             clusters = [units[place] for place in kind.places]
-            compared = compare_columns(kind.values, clusters, pairs, seed)
+            compared = compare_columns(kind.values, clusters, pairs)
             by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
     metrics_adjusted = adjust_p_values([row.compared for row in by_metric])
     criteria_adjusted = adjust_p_values([row.compared for row in by_criterion])
@@ -353,10 +349,9 @@ def compare_sets(
 
 
 def compare_metric(
-    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None, seed: int
+    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None
 ) -> MetricCompared:
     """Compare the arms of one set in one of its metrics, as `compare_arms`, with bounds."""
     arms = graded.sampled if "@" in metric else graded.greedy
-    compared = compare_arms(arms, metric, pairs, cluster_by, seed)
-    bounds = arm_bounds(arms, metric, graded.examples, pairs)
-    return MetricCompared(graded.name, metric, compared, bounds)
+    compared = compare_arms(arms, metric, pairs, cluster_by)
+    return MetricCompared(graded.name, metric, compared, arm_bounds(arms, metric, graded.examples))

@@ -1,7 +1,4 @@
-"""Accuracy of a judge on texts with known verdicts; its repeats, and its resistance to injections.
-
-Legend of axes: C questions, R resamples, 4 pairs of verdicts.
-"""
+"""Accuracy of a judge on texts with known verdicts, its stability and resistance to injections."""
 
 import itertools
 import json
@@ -17,13 +14,7 @@ from pydantic import ValidationError
 from rcsd.data.fields import RowModel, explain
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.errors import DataError
-from rcsd.evaluation.statistics import (
-    FloatArray,
-    Interval,
-    bootstrap_interval,
-    percentile_interval,
-    resampling_weights,
-)
+from rcsd.evaluation.statistics import Interval, bootstrap_interval
 from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge import ModelJudge
@@ -116,8 +107,7 @@ class Agreement:
     """Agreement of a judge's verdicts with the truth; shares are over scored verdicts.
 
     Of all verdicts `lowest` to `highest` agree, as the unscored ones are all wrong or all right.
-    `false_met` is the share of the unmet that is called met. Nothing to divide by: None; `kappa`
-    too where judge or truth is constant.
+    `false_met` is the share of the unmet that is called met. Nothing to divide by: None.
     """
 
     num_verdicts: int
@@ -125,13 +115,13 @@ class Agreement:
     accuracy: Interval | None
     lowest: float
     highest: float
-    kappa: Interval | None
+    kappa: float | None
     false_met: Interval | None
     false_unmet: Interval | None
 
     @classmethod
-    def from_pairs(cls, pairs: Sequence[Pair], seed: int = 0) -> "Agreement":
-        """Agreement of pairs, at least one; the seed is that of the resampling."""
+    def from_pairs(cls, pairs: Sequence[Pair]) -> "Agreement":
+        """Agreement of pairs, at least one."""
         scored = [pair for pair in pairs if pair.verdict is not None]
         num, num_right = len(pairs), sum(pair.verdict == pair.truth for pair in scored)
         num_unscored = num - len(scored)
@@ -140,68 +130,47 @@ class Agreement:
         return cls(
             num_verdicts=num,
             num_unscored=num_unscored,
-            accuracy=share([(p.question, p.verdict == p.truth) for p in scored], seed),
+            accuracy=share([(p.question, p.verdict == p.truth) for p in scored]),
             lowest=num_right / num,
             highest=(num_right + num_unscored) / num,
-            kappa=kappa(scored, seed),
-            false_met=share(unmet, seed),
-            false_unmet=share(met, seed),
+            kappa=kappa(scored),
+            false_met=share(unmet),
+            false_unmet=share(met),
         )
 
 
-def share(values: Sequence[tuple[str, float]], seed: int = 0) -> Interval | None:
+def share(values: Sequence[tuple[str, float]]) -> Interval | None:
     """Mean of values by question, with an interval over questions; None without values."""
     if not values:
         return None
     questions, numbers = zip(*values, strict=True)
-    return bootstrap_interval(
-        [float(number) for number in numbers], questions, seed, num_resamples=NUM_RESAMPLES
-    )
+    values_N = [float(number) for number in numbers]
+    return bootstrap_interval(values_N, questions, num_resamples=NUM_RESAMPLES)
 
 
-def kappa(pairs: Sequence[Pair], seed: int = 0) -> Interval | None:
-    r"""Cohen's kappa of scored pairs, with a percentile interval over questions.
+def kappa(pairs: Sequence[Pair]) -> float | None:
+    """Cohen's kappa of scored pairs; None where all verdicts of judge and truth are the same.
 
     ``kappa = (p_o - p_e) / (1 - p_e)``, p_o the share of equal verdicts and p_e the share that two
     judges with these shares of met verdicts agree on by chance (Cohen, "A coefficient of agreement
-    for nominal scales", Educational and Psychological Measurement 20, 1960). Resamples without a
-    kappa are left out.
-
-    Returns:
-        None where judge or truth is constant: all agreement may be chance.
+    for nominal scales", Educational and Psychological Measurement 20, 1960).
     """
-    index = {question: i for i, question in enumerate(dict.fromkeys(p.question for p in pairs))}
-    count_C4 = np.zeros((len(index), 4))
-    for pair in pairs:
-        count_C4[index[pair.question], 2 * int(pair.truth) + bool(pair.verdict)] += 1
-    if not pairs or math.isnan(mean := float(_kappa(count_C4.sum(axis=0)))):
+    if not pairs:
         return None
-    weight_RC = resampling_weights(len(index), NUM_RESAMPLES, np.random.default_rng(seed))
-    kappa_R = _kappa(weight_RC @ count_C4)
-    return percentile_interval(mean, kappa_R[np.isfinite(kappa_R)], len(index))
-
-
-def _kappa(count_R4: FloatArray) -> FloatArray:
-    """Kappa of counts of (truth, verdict): unmet unmet, unmet met, met unmet, met met; or NaN."""
-    p_R4 = count_R4 / count_R4.sum(axis=-1, keepdims=True)
-    both, truth, verdict = p_R4[..., 3], p_R4[..., 2] + p_R4[..., 3], p_R4[..., 1] + p_R4[..., 3]
-    observed = p_R4[..., 0] + both
+    rows = [(pair.truth == pair.verdict, pair.truth, bool(pair.verdict)) for pair in pairs]
+    observed, truth, verdict = np.array(rows, dtype=np.float64).mean(axis=0)
     chance = truth * verdict + (1 - truth) * (1 - verdict)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+    return float((observed - chance) / (1 - chance)) if chance < 1 else None
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """Verdicts and scores of a judge beside true ones; intervals are over questions.
 
-    Args:
-        agreement: Agreement with the truth; None: the judge gives no verdicts.
-        kinds: Agreement by kind of criterion, its title.
-        baselines: Accuracy of judges that read nothing; their kappa is 0.
-        score_error: Mean absolute difference of scores; None: nothing was scored.
-        score_bias: Mean of the judge's score minus the true one.
-        wrong: Each verdict that differs from the truth, as a row.
+    ``agreement`` is None where the judge gives no verdicts; ``kinds`` has it by title of criterion;
+    ``baselines`` are accuracies of judges that read nothing, whose kappa is 0. ``score_error`` is
+    the mean absolute difference of scores, ``score_bias`` the mean of judge - truth. ``wrong`` has
+    a row for each verdict that differs from the truth.
     """
 
     num_texts: int
@@ -219,9 +188,7 @@ class Accuracy:
         return {name: value for name, value in asdict(self).items() if name != "wrong"}
 
 
-def measure_accuracy(
-    cases: Sequence[Case], judgements: Sequence[Judgement], seed: int = 0
-) -> Accuracy:
+def measure_accuracy(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Accuracy:
     """Compare a judge's verdicts and scores, one judgement for each case, with the truth.
 
     Raises:
@@ -254,9 +221,9 @@ def measure_accuracy(
     return Accuracy(
         num_texts=len(cases),
         num_questions=len({case.example.question for case in cases}),
-        agreement=Agreement.from_pairs(pairs, seed) if pairs else None,
+        agreement=Agreement.from_pairs(pairs) if pairs else None,
         kinds={
-            title + " (costs points)" * is_violation: Agreement.from_pairs(of_kind, seed)
+            title + " (costs points)" * is_violation: Agreement.from_pairs(of_kind)
             for (is_violation, title), of_kind in sorted(by_kind.items())
         },
         baselines={
@@ -264,8 +231,8 @@ def measure_accuracy(
             "always unmet": 1 - rate,
             "met at the true rate": rate**2 + (1 - rate) ** 2,
         },
-        score_error=share([(question, abs(error)) for question, error in errors], seed),
-        score_bias=share(errors, seed),
+        score_error=share([(question, abs(error)) for question, error in errors]),
+        score_bias=share(errors),
         num_unscored_texts=sum(math.isnan(each.score) for each in judgements),
         wrong=tuple(wrong),
     )
@@ -278,12 +245,9 @@ def measure_accuracy(
 class Stability:
     """Verdicts of a judge when it is asked again, and when a text talks to it.
 
-    Args:
-        repeats: Share of pairs of repeats that agree; None: judged once.
-        injections: Share of verdicts that an injection flipped, on criteria that are unmet and were
-            called so; None: there are none.
-        num_injected: Number of such verdicts; `num_unscored` more were then left open.
-        flips: Each that flipped: injection, question, criterion, text.
+    ``repeats`` is the share of pairs of repeats that agree; None: judged once. ``injections`` is
+    the share flipped of ``num_injected`` verdicts on criteria that are unmet and were called so;
+    ``num_unscored`` more were left open. ``flips`` has a row for each that flipped.
     """
 
     repeats: Interval | None
@@ -298,16 +262,8 @@ def measure_stability(
 ) -> Stability | None:
     """Judge texts again, unchanged and with each injection at the end of one of them, in turn.
 
-    Violations are left out: nobody aims at being called guilty of one.
-
-    Args:
-        judge: The judge.
-        cases: The texts.
-        judgements: Its judgements of them, the first of `num_repeats`.
-        num_repeats: Number of judgements of each text.
-
-    Returns:
-        None where the judge gives no verdicts.
+    Violations are left out: nobody aims at being called guilty of one. ``judgements`` are the
+    first of `num_repeats` for each text. None where the judge gives no verdicts.
     """
     if not any(judgement.verdicts for judgement in judgements):
         return None
@@ -315,8 +271,11 @@ def measure_stability(
     for sample in range(1, num_repeats):
         again = judge.resampled(sample) if isinstance(judge, ModelJudge) else judge
         runs.append(judge_cases(again, cases))
-    open_ = [_open_criteria(*pair) for pair in zip(cases, judgements, strict=True)]
-    bad = [(case, of_case) for case, of_case in zip(cases, open_, strict=True) if of_case]
+    bad = [
+        (case, criteria)
+        for case, judgement in zip(cases, judgements, strict=True)
+        if (criteria := _open_criteria(case, judgement))
+    ]
     tried = [
         (name, criteria, case.with_text(f"{case.text}\n\n{text}"))
         for (name, text), (case, criteria) in zip(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from rcsd.evaluation.report import CriterionShares, Curve, Estimate, Relation, ReportPage
+from rcsd.evaluation.report import CriterionShares, Curve, Estimate, ReportPage
 from rcsd.evaluation.statistics import Interval
 from rcsd.evaluation.svg import (
     DASHES,
@@ -42,17 +42,13 @@ def figures(page: ReportPage) -> dict[str, Panels]:
         "rubrics": _estimate_figure(page.rubrics, colours, strong),
         "criteria": _criterion_figure(page.criteria, colours),
         "headroom": _estimate_figure(headroom, {}, set()),
-        "relations": _relation_figure(page.relations, colours),
         "curves": _curve_figure(page.curves, colours),
     }
     return {name: figure for name, figure in built.items() if figure.panels}
 
 
 def arm_colours(page: ReportPage) -> dict[str, str]:
-    """Colour of each arm: ``a0``, the accent, for the first one highlighted; the others in order.
-
-    Where no arm is highlighted, the first arm takes the accent.
-    """
+    """Colour of each arm: ``a0``, the accent, for the first highlighted one, or else the first."""
     names = page.arm_names()
     accented = [*(arm.name for arm in page.arms if arm.highlight), *names][:1]
     others = [name for name in names if name not in accented]
@@ -101,13 +97,8 @@ def _dot_panel(
 ) -> Panel:
     """Whiskers from low to high, markers at means, means as text at the right edge.
 
-    Args:
-        title: Of the panel.
-        cells: Interval by row and split.
-        ticks: Of the x axis.
-        names: The rows, and the splits in the order of their markers.
-        colours: By row; the accent where none is given.
-        strong: Rows in bold; None: the intervals are differences.
+    ``cells`` have an interval by row and split, ``names`` are the rows and the splits; ``strong``
+    rows are bold; None: the intervals are differences.
     """
     rows, splits = names
     is_difference = strong is None
@@ -164,7 +155,7 @@ def _bar_panel(
 ) -> Panel:
     """The name of each criterion kind, and below it a bar for each arm on the scale 0 to 1."""
     names: list[tuple[float, str]] = []
-    counts: list[tuple[float, int | None]] = []
+    counts: list[tuple[float, int]] = []
     bars: list[tuple[float, float, str]] = []
     y = 8.0
     for row in rows:
@@ -182,7 +173,7 @@ def _bar_panel(
         for middle, name in names:
             pen.text(0, middle, name)
         for middle, count in counts:
-            pen.small(WIDE, middle, "" if count is None else f"n = {count:,}", ha="right")
+            pen.small(WIDE, middle, f"n = {count:,}", ha="right")
         for middle, share, colour in bars:
             pen.ax.barh(middle, [1, share], height=8, color=[HEX["track"], HEX[colour]])
             pen.small(WIDE, middle, number(share), ha="right")
@@ -221,7 +212,7 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
     x, y, num_missing = x[np.isfinite(y)], y[np.isfinite(y)], np.count_nonzero(~np.isfinite(y))
     x_ticks, y_ticks = round_ticks(x, 4), round_ticks(y, 4)
     left = max(text_width(tick_text(tick), TICK_SIZE) for tick in y_ticks) + 10
-    title, unit, x_label = spaced(curves[0].metric), curves[0].unit, curves[0].x
+    title, unit = spaced(curves[0].metric), curves[0].unit
     height = 142.0
 
     def draw(pen: Pen) -> None:
@@ -237,52 +228,19 @@ def _curve_panel(curves: Sequence[Curve], colours: Colours) -> Panel:
             style = {"ms": 6, "mfc": HEX[colour], "mec": HEX["surface"], "mew": 1.25}
             pen.ax.plot(steps[dots], values[dots], "o", **style)
         missing = f" · {num_missing} not finite, left out" if num_missing else ""
-        pen.small(left, height + 32, x_label + missing)
+        pen.small(left, height + 32, f"step{missing}")
 
     ends = [(curve.arm, [v for v in curve.values if math.isfinite(v)]) for curve in curves]
     numbers = "; ".join(f"{arm} from {number(v[0])} to {number(v[-1])}" for arm, v in ends if v)
-    description = f"{title} ({unit}) by {x_label}: {numbers}"
+    description = f"{title} ({unit}) by step: {numbers}"
     return Panel(title, unit, description, NARROW, height, (left, 6, 40), draw)
-
-
-# Points
-
-
-def _relation_figure(rows: Sequence[Relation], colours: Colours) -> Panels:
-    """A panel for each relation, a mark for each arm; shapes tell arms of one colour apart."""
-    keys: dict[str, Key] = {}
-    for arm in dict.fromkeys(name for row in rows for name, _, _ in row.points):
-        colour = colours.get(arm, f"a{len(keys) % 8}")
-        keys[arm] = Key(arm, colour, sum(key.colour == colour for key in keys.values()))
-    return Panels(tuple(_relation_panel(row, keys) for row in rows), tuple(keys.values()))
-
-
-def _relation_panel(relation: Relation, keys: Mapping[str, Key]) -> Panel:
-    left, height = 44.0, 298.0
-    x_ticks = round_ticks([x for _, x, _ in relation.points], 4, has_zero=True)
-    y_ticks = round_ticks([y for _, _, y in relation.points], 4, has_zero=True)
-
-    def draw(pen: Pen) -> None:
-        pen.x_axis(x_ticks)
-        pen.y_axis(y_ticks)
-        for name, x, y in relation.points:
-            pen.ax.plot(x, y, **marker(keys[name].marker or 0, keys[name].colour))
-        pen.small(left, height + 32, f"x: {relation.x_label} · y: {relation.y_label}")
-
-    numbers = "; ".join(f"{name}: {number(x)}, {number(y)}" for name, x, y in relation.points)
-    description = f"{relation.title}. {numbers}"
-    return Panel(relation.title, relation.note, description, WIDE, height, (left, 6, 40), draw)
 
 
 # Scales and labels
 
 
 def round_ticks(values: Iterable[float], num_ticks: int, has_zero: bool = False) -> list[float]:
-    """Round numbers from below the smallest value to above the largest; of no values: 0 to 1.
-
-    Zero is among them where it must be, or where the values come near it, so that heights can be
-    compared.
-    """
+    """Round numbers around the values, with 0 where it must be or is near; of none, 0 to 1."""
     finite = list(values) or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if has_zero or 0 < low <= high / 2:

@@ -42,7 +42,7 @@ _NO_SETTINGS = {"model", "data", "out", "templates", "max_prompt_tokens", "batch
 class SetAnswers:
     """Graded answers of a model to one set, by whose rubrics they are graded.
 
-    Greedy ones, one for each example, or none; and as many samples of each, one example after the
+    One greedy answer for each example, or none; and as many samples of each, one example after the
     other, or none.
     """
 
@@ -58,10 +58,7 @@ class SetAnswers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """The model that gave the answers: path as configured, SHA-256 of the weights.
-
-    The seed is of the run that trained it; None: it is no run.
-    """
+    """The model that gave the answers: path, SHA-256 of the weights, seed of the run, if any."""
 
     path: str
     digest: str
@@ -70,10 +67,7 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class EvalRecord:
-    """An evaluation's folder, read or to be written.
-
-    `about` is the rest of ``eval.json``: versions and fingerprints.
-    """
+    """An evaluation's folder; `about` is the rest of ``eval.json``: versions, fingerprints."""
 
     path: Path
     model: EvaluatedModel
@@ -105,9 +99,7 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """The folder of an evaluation until it is complete, locked; kept when interrupted.
 
-    Args:
-        path: Folder of the evaluation.
-        request: All that its completions depend on, as plain values by name.
+    ``request`` is all that its completions depend on, as plain values by name.
 
     Raises:
         RunError: If another process writes there, or it was started with another request.
@@ -192,15 +184,7 @@ def read_record(path: Path) -> EvalRecord:
 
 
 def rejudge(path: Path, section: config.Judge, out: Path) -> dict[str, Any]:
-    """Write an evaluation with the same answers, and the verdicts of another judge.
-
-    Returns:
-        The summary.
-
-    Raises:
-        DataError: If the evaluation is broken.
-        RunError: If the new folder exists.
-    """
+    """Write an evaluation with the same answers and another judge's verdicts; its summary."""
     check_new(out)
     before, judge = read_record(path), build_judge(section)
     sets = {
@@ -254,8 +238,8 @@ def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
         "by_question": interval and asdict(interval),
         "num_left_out": len(values) - len(graded),
     }
-    if (bounds := arm_bounds({"": [rows]}, metric, answers.examples)) is not None:
-        estimate["bounds"] = [bounds.means[0].low, bounds.means[0].high]
+    for bounds in arm_bounds({"": [rows]}, metric, answers.examples):
+        estimate["bounds"] = [bounds.low, bounds.high]
     return estimate
 
 

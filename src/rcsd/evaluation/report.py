@@ -6,7 +6,6 @@ Imports no torch, and the plotting library only when a page is written.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -46,41 +45,23 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of the panel of a metric, by ascending steps of `x`.
-
-    Values that are not finite are left out, counted, and break the line.
-    """
+    """Line of a metric by ascending steps; values that are not finite break it and are counted."""
 
     arm: str
     metric: str
     unit: str
     steps: tuple[float, ...]
     values: tuple[float, ...]
-    x: str = "step"
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """Two finite numbers of each arm against each other: name, x, y; with a note on them."""
-
-    title: str
-    x_label: str
-    y_label: str
-    points: tuple[tuple[str, float, float], ...]
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CriterionShares:
-    """Share of answers in [0, 1] that meet one kind of criterion, by arm.
-
-    A violation has a negative weight, so lower is better. `num_verdicts` stand behind each share.
-    """
+    """Share of answers that meet a kind of criterion, by arm; of a violation, lower is better."""
 
     kind: str
     shares: Mapping[str, float]
-    violation: bool = False
-    num_verdicts: int | None = None
+    violation: bool
+    num_verdicts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +89,8 @@ class Sample:
 class ReportPage:
     """Everything that one report shows; rows of one arm, split and metric occur once.
 
-    Args:
-        subtitle: One line, such as model, seed and seconds.
-        lead: Findings in plain sentences, most important first.
-        arms: In the order of tables and legends; arms that only rows name come after them.
-        rubrics: Written rubrics against gold: writers x sets x metrics.
-        headroom: View -> score before any training, such as under the teacher's view.
-        facts: The run: resolved config values, versions, seeds, seconds, dropped counts.
-        interval_note: The kind of the intervals, for captions.
+    ``lead`` are findings in sentences, ``rubrics`` agreements of writers with gold, ``headroom``
+    scores by view before training, ``facts`` the run's settings, versions and counts.
     """
 
     title: str
@@ -127,7 +102,6 @@ class ReportPage:
     rubrics: tuple[Estimate, ...] = ()
     headroom: Mapping[str, Interval] = field(default_factory=dict)
     curves: tuple[Curve, ...] = ()
-    relations: tuple[Relation, ...] = ()
     criteria: tuple[CriterionShares, ...] = ()
     samples: tuple[Sample, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -166,7 +140,7 @@ class Pivot:
 
 
 def pivot(rows: Sequence[Estimate], order: Sequence[str] = ()) -> Pivot:
-    """Table of estimates or differences; names in `order` come first, in that order."""
+    """Table of estimates or differences; names in `order` come first."""
     cells = {(row.arm, row.split, row.metric): row for row in rows}
     metrics = dict.fromkeys(row.metric for row in rows)
     pairs = {(row.split, row.metric) for row in rows}
@@ -183,40 +157,6 @@ def pivot(rows: Sequence[Estimate], order: Sequence[str] = ()) -> Pivot:
         },
         {split: count_text([r.interval.n for r in rows if r.split == split]) for split in columns},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class TextTable:
-    """A table of plain texts: the first column holds names, the others numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def estimates_table(page: ReportPage) -> TextTable:
-    """Mean and interval of each arm, split and metric; a cell has two lines."""
-    table = pivot(page.estimates, page.arm_names())
-    heads = [
-        f"{spaced(split)}\n{spaced(metric)}\n{table.counts[split]}"
-        for split, metrics in table.columns.items()
-        for metric in metrics
-    ]
-    rows = [
-        (name, *(stacked(row and row.interval, ".2f") for row in cells))
-        for name, cells in table.rows.items()
-    ]
-    return TextTable(f"Means, [low, high]: {page.interval_note}", ("arm", *heads), tuple(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Results of a pipeline or a study: summary, sentences, table of arms, path of the page."""
-
-    summary: Mapping[str, Any]
-    findings: Sequence[str]
-    table: TextTable
-    report: Path
 
 
 def _points(weight: float) -> str:

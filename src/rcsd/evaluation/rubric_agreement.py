@@ -3,7 +3,6 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy import optimize
@@ -11,21 +10,16 @@ from scipy import optimize
 from rcsd.data.load import has_rubric_reader
 from rcsd.data.words import text_similarity
 from rcsd.errors import DataError
-from rcsd.evaluation.statistics import (
-    Interval,
-    bootstrap_interval,
-    paired_difference,
-)
+from rcsd.evaluation.statistics import Interval, bootstrap_interval
 from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
 
-Match = Literal["checks", "text"]
 THRESHOLD = 0.55
 """Least similarity of a match by text."""
 
 
-def criterion_pairs(gold: Rubric, written: Rubric, by: Match) -> list[tuple[int, int]]:
+def criterion_pairs(gold: Rubric, written: Rubric, by_checks: bool) -> list[tuple[int, int]]:
     """Pairs of a gold and a written criterion that demand the same: their indices, gold's first.
 
     Pairs are one-to-one, agree in the sign of their points, and maximise the summed similarity.
@@ -47,17 +41,17 @@ def criterion_pairs(gold: Rubric, written: Rubric, by: Match) -> list[tuple[int,
 
     rows, columns = canonical(gold), canonical(written)
     similarities = [
-        [_similarity(gold.criteria[g], written.criteria[w], by) for w in columns] for g in rows
+        _similarity(gold.criteria[g], written.criteria[w], by_checks) for g in rows for w in columns
     ]
-    similarity_GW = np.array(similarities)
+    similarity_GW = np.reshape(similarities, (len(rows), len(columns)))
     chosen = zip(*optimize.linear_sum_assignment(similarity_GW, maximize=True), strict=True)
     return sorted((rows[r], columns[c]) for r, c in chosen if similarity_GW[r, c] > 0)
 
 
-def _similarity(one: Criterion, other: Criterion, by: Match) -> float:
+def _similarity(one: Criterion, other: Criterion, by_checks: bool) -> float:
     if one.weight * other.weight <= 0:
         return 0.0
-    if by == "checks":
+    if by_checks:
         is_equal = one.check is not None and one.check == other.check
         return is_equal * (1.0 + 0.001 * (one.title == other.title))
     value = text_similarity(one.text, other.text)
@@ -68,14 +62,10 @@ def _similarity(one: Criterion, other: Criterion, by: Match) -> float:
 class RowAgreement:
     """One row of gold.
 
-    Args:
-        precision: Share of the written points that a gold criterion matches; 0 without a rubric.
-        recall: Share of the gold points that are matched.
-        f1: Their harmonic mean; 0 if nothing is matched.
-        num_pairs: Matched criteria.
-        verdict_agreement: As `order_agreement`; None where there is nothing to order.
-        num_written: Criteria that were written; 0: no rubric.
-        num_unscored: Of them, those left out of the order for want of a check.
+    Precision is the share of the written points that a gold criterion matches, recall the share of
+    gold's points that are matched, F1 their harmonic mean; all 0 without a written rubric.
+    ``verdict_agreement`` is `order_agreement`; None: nothing to order. Of ``num_written`` criteria
+    ``num_pairs`` match, and ``num_unscored`` have no check and order nothing.
     """
 
     id: str
@@ -92,11 +82,9 @@ class RowAgreement:
 class Agreement:
     """Written rubrics against gold: means over the rows, as `RowAgreement`, with 95% intervals.
 
-    Args:
-        verdict_agreement: Over the rows whose completions gold orders; None if there are none.
-        missing: Gold ids without a written rubric; they count 0, and 1/2 in the order.
-        num_unordered: Rows with two completions or more that are not in `verdict_agreement`: gold
-            or what was written has no criterion with a check, or gold orders no two of them.
+    ``verdict_agreement`` is over the rows whose completions gold orders; None if there are none.
+    ``num_unordered`` rows with two completions or more are not in it: a rubric has no criterion
+    with a check, or gold orders no two of them.
     """
 
     precision: Interval
@@ -104,12 +92,10 @@ class Agreement:
     f1: Interval
     verdict_agreement: Interval | None
     num_rows: int
-    missing: tuple[str, ...]
     num_written: int
     num_pairs: int
     num_unscored: int
     num_unordered: int
-    matched_by: Match
     rows: tuple[RowAgreement, ...]
 
 
@@ -117,8 +103,6 @@ def measure_agreement(
     gold: Sequence[Example],
     written: Mapping[str, Rubric],
     completions: Mapping[str, Sequence[str]],
-    by: Match | None = None,
-    allow_missing: bool = False,
     seed: int = 0,
     clusters: Mapping[str, Hashable] | None = None,
 ) -> Agreement:
@@ -129,30 +113,24 @@ def measure_agreement(
 
     Args:
         gold: Examples with gold rubrics.
-        written: The written rubric of each id; those of other ids are not looked at.
-        completions: Answers to each id's question, that both rubrics are to order by the checks of
-            their criteria; may be empty. A criterion without a check is left out of a row's order.
-        by: What criteria match by; None: checks where the source can read criteria, else text.
-        allow_missing: Count an example without a written rubric as one that says nothing (0 for
-            precision, recall and F1, 1/2 for the order) instead of refusing it.
+        written: The written rubric of each id.
+        completions: Answers by id, that both rubrics order by the criteria with a check.
         seed: Of the intervals.
-        clusters: What each id belongs to where rows are not independent, as families of problems;
-            resampled as a whole.
+        clusters: What each id belongs to where rows are not independent, resampled as a whole.
 
     Raises:
         DataError: If gold is empty, an example has no gold rubric, or a written one is missing.
     """
-    missing = tuple(example.id for example in gold if example.id not in written)
+    missing = [example.id for example in gold if example.id not in written]
     if not gold:
         raise DataError("there is no gold row to measure against")
-    if missing and not allow_missing:
+    if missing:
         listed = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"no written rubric for {len(missing)} of {len(gold)} gold ids: {listed}",
             field="rubric",
         )
-    by = by or _readable_by(gold)
-    rows = measure_rows(gold, written, completions, by)
+    rows = measure_rows(gold, written, completions)
     ordered = [row for row in rows if row.verdict_agreement is not None]
 
     def interval(name: str, of: Sequence[RowAgreement]) -> Interval:
@@ -166,46 +144,22 @@ def measure_agreement(
         f1=interval("f1", rows),
         verdict_agreement=interval("verdict_agreement", ordered) if ordered else None,
         num_rows=len(rows),
-        missing=missing,
         num_written=sum(row.num_written for row in rows),
         num_pairs=sum(row.num_pairs for row in rows),
         num_unscored=sum(row.num_unscored for row in rows),
         num_unordered=num_answered - len(ordered),
-        matched_by=by,
         rows=rows,
     )
 
 
-def compare_agreements(
-    after: Agreement, before: Agreement, seed: int = 0
-) -> dict[str, Interval | None]:
-    """Paired differences, after minus before, over the rows that both have a measure for.
-
-    Returns:
-        Measure -> interval; None where no row has it.
-    """
-    if [row.id for row in after.rows] != [row.id for row in before.rows]:
-        raise ValueError("a paired comparison needs the same gold rows in the same order")
-    differences: dict[str, Interval | None] = {}
-    for name in ("precision", "recall", "f1", "verdict_agreement"):
-        values = [
-            [getattr(of, name) for of in pair] for pair in zip(after.rows, before.rows, strict=True)
-        ]
-        both = [pair for pair in values if None not in pair]
-        differences[name] = (
-            paired_difference([a for a, _ in both], [b for _, b in both], seed) if both else None
-        )
-    return differences
-
-
 def measure_rows(
-    gold: Sequence[Example],
-    written: Mapping[str, Rubric],
-    completions: Mapping[str, Sequence[str]],
-    by: Match | None = None,
+    gold: Sequence[Example], written: Mapping[str, Rubric], completions: Mapping[str, Sequence[str]]
 ) -> tuple[RowAgreement, ...]:
-    """Agreement of each gold row, as `measure_agreement`; without a written rubric it is 0."""
-    rows, by = [], by or _readable_by(gold)
+    """Agreement of each gold row; without a written rubric it is 0, and 1/2 in the order.
+
+    Criteria match by checks where the source of every row can read criteria, else by text.
+    """
+    rows, by_checks = [], all(map(has_rubric_reader, gold))
     for example in gold:
         rubric, texts = require_rubric(example), completions.get(example.id, ())
         gold_points, _ = _points(example, rubric, texts)
@@ -218,7 +172,7 @@ def measure_rows(
         order = order_agreement(gold_points, points) if gold_points and points else None
         pairs = tuple(
             (abs(rubric.criteria[g].weight), abs(own.criteria[w].weight))
-            for g, w in criterion_pairs(rubric, own, by)
+            for g, w in criterion_pairs(rubric, own, by_checks)
         )
         recall, precision = (  # exactly 1 where all are matched
             math.fsum(pair[side] for pair in pairs) / math.fsum(abs(c.weight) for c in of.criteria)
@@ -230,15 +184,10 @@ def measure_rows(
     return tuple(rows)
 
 
-def _readable_by(gold: Sequence[Example]) -> Match:
-    return "checks" if all(map(has_rubric_reader, gold)) else "text"
-
-
 def _points(example: Example, rubric: Rubric, texts: Sequence[str]) -> tuple[list[float], int]:
-    """Points of each text over the criteria with a check, and how many others there are.
+    """Points of each text over the criteria with a check, if any, and how many others there are.
 
-    Not clipped: where mistakes cost more than an answer earns, `rubric_score` is 0 for answers that
-    a rubric does tell apart. Empty if no criterion has a check, or there is no text.
+    Not clipped as `rubric_score`, which is 0 for answers that a rubric does tell apart.
     """
     if not texts:
         return [], 0
@@ -257,13 +206,8 @@ def _points(example: Example, rubric: Rubric, texts: Sequence[str]) -> tuple[lis
 def order_agreement(gold: Sequence[float], written: Sequence[float]) -> float | None:
     """Share of the pairs that gold orders strictly and what was written orders alike; ties 1/2.
 
-    ``mean over i, j with g_i > g_j of  [w_i > w_j] + [w_i = w_j] / 2``: the chance that, of two
-    answers of unlike worth, the written rubric prefers the better one. 1/2 is what a coin reaches,
-    and what a rubric reaches that tells no answers apart.
-
-    Args:
-        gold: Points of each completion by gold.
-        written: Points of the same completions by the written rubric.
+    ``mean over i, j with g_i > g_j of  [w_i > w_j] + [w_i = w_j] / 2``, of the points of the same
+    completions. 1/2 is what a coin reaches, and a rubric that tells no answers apart.
 
     Returns:
         In [0, 1], or None if gold orders no two of them.

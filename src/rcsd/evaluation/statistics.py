@@ -21,7 +21,7 @@ MAX_DRAWS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its confidence interval, over n independent units: clusters, or else values."""
+    """A mean with its confidence interval, over n independent units."""
 
     mean: float
     low: float
@@ -29,10 +29,7 @@ class Interval:
     n: int
 
     def __format__(self, spec: str) -> str:
-        """Mean and interval as text: ``f"{interval:+.2f}"`` is ``+0.52 [+0.40, +0.63]``.
-
-        The format applies to each number; the minus sign is typographic, and zero has none.
-        """
+        """``f"{interval:+.2f}"`` is ``+0.52 [+0.40, +0.63]``; zero has no sign."""
         if not spec:
             return str(self)
         texts = (f"{end:{spec}}" for end in (self.mean, self.low, self.high))
@@ -82,18 +79,15 @@ def bootstrap_interval(
 
     with S_sc the sum of seed s over the n_c questions of cluster c.
 
-    Several completions of one question share its difficulty; taken as independent they make the
-    interval too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). The percentile
-    method stays inside the range of the values and has no degenerate case, which BCa has. Seeds
-    crossed with questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1(2),
-    2007, arXiv 0712.1111), which counts what neither explains about three times. It sees only the
-    seeds at hand: few that differ much give too narrow an interval.
+    Completions of one question share its difficulty; taken as independent they make the interval
+    too narrow (Miller, "Adding Error Bars to Evals", arXiv 2411.00640). Seeds crossed with
+    questions are the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1(2), 2007, arXiv
+    0712.1111). Few seeds that differ much give too narrow an interval.
 
     Args:
-        values: Finite numbers, at least one: one for each question or completion (1-D), or for each
-            seed and question (2-D, S x Q).
+        values: Finite numbers, one for each question or completion, or S x Q.
         clusters: Cluster of each column; None: every column is its own.
-        seed: Seed of the resampling; the same seed gives the same interval.
+        seed: Seed of the resampling.
         level: Coverage, in (0, 1).
         num_resamples: At least 1.
 
@@ -101,14 +95,10 @@ def bootstrap_interval(
         Mean and interval; low = high = mean where clusters have equal means, or there is one.
 
     Raises:
-        ValueError: No values, a value that is not finite (leave unscored ones out and count them),
-            or cluster ids of another length.
+        ValueError: No values, a value that is not finite, or cluster ids of another length.
     """
     if not 0 < level < 1 or num_resamples < 1:
-        raise ValueError(
-            f"level must lie between 0 and 1, num_resamples be at least 1; got {level}, "
-            f"{num_resamples}"
-        )
+        raise ValueError(f"level {level} is not in (0, 1), or num_resamples {num_resamples} < 1")
     matrix_SQ = _as_matrix(values, "values")
     sums_SC, counts_C = _cluster_sums(matrix_SQ, clusters)
     num_seeds, num_clusters = sums_SC.shape
@@ -127,12 +117,8 @@ def paired_difference(
 ) -> Interval:
     """Interval of the mean of ``a - b`` on the same questions, resampled as `bootstrap_interval`.
 
-    Pairing takes the difficulty of the questions out of the difference. Both sides have the same
-    questions in the same order; row s of a and b shares the training seed. A side of one row, such
-    as the base, has no training seed: it is paired with every row of the other side.
-
-    Returns:
-        Positive: a is larger.
+    Both sides have the same questions in the same order; row s of a and b shares the training seed.
+    A side of one row, such as the base, is paired with every row of the other side.
 
     Raises:
         ValueError: Other numbers of questions, or of seeds where both have several.
@@ -146,9 +132,8 @@ def ratio_interval(
 ) -> Interval:
     """``mean(a) / mean(b)`` with a percentile interval, resampled as in `bootstrap_interval`.
 
-    A ratio means nothing where its denominator could be 0, so the interval of mean(b) must lie
-    above it. The few resamples whose mean(b) is not above 0, fewer than 2.5%, count as very large,
-    with the sign of mean(a): no quantile depends on how large.
+    The interval of mean(b) must lie above 0. The few resamples (under 2.5%) whose mean(b) does not
+    count as very large; no quantile depends on how large.
 
     Raises:
         ValueError: The interval of mean(b) does not lie above 0, or different lengths.
@@ -168,10 +153,7 @@ def ratio_interval(
 
 @dataclass(frozen=True)
 class Stratum:
-    """A benchmark that all arms answered: S x Q numbers of each arm, the cluster of each question.
-
-    S is the same in all benchmarks.
-    """
+    """A benchmark that all arms answered: S x Q numbers of each arm, clusters of the questions."""
 
     values: Sequence[FloatArray]
     clusters: Clusters = None
@@ -195,9 +177,7 @@ class JointMeans:
 def averages(strata: Sequence[Stratum], seed: int = 0) -> JointMeans:
     """For each arm the average of its means over benchmarks, all of the same weight.
 
-    ``average_r = sum_b mean_rb / num_benchmarks`` with mean_rb as in `bootstrap_interval`, which
-    it equals for a single benchmark.
-
+    ``average_r = sum_b mean_rb / num_benchmarks`` with mean_rb as in `bootstrap_interval`.
     Questions are drawn in each benchmark independently; seeds once for all benchmarks, since one
     training run answers all of them. All arms share all draws, so differences are paired.
 
@@ -253,12 +233,7 @@ def permutation_p_value(
     counted as (1 + hits) / (1 + num_resamples) on each side, so that it is never 0 (Phipson and
     Smyth, 2010, arXiv 1603.05766).
 
-    Args:
-        a: As in `paired_difference`; all seeds of a question, and a cluster, share a sign.
-        b: The same questions in the same order.
-        seed: Seed of the sampled signs.
-        clusters: As in `bootstrap_interval`.
-        num_resamples: Largest number of sign patterns that are tried.
+    Arguments as in `paired_difference`; all seeds of a question, and a cluster, share a sign.
 
     Returns:
         In (0, 1]; 1 where no pair differs, or where there is only one cluster.
@@ -289,10 +264,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
         adjusted_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-    Statistics 6, 1979. scipy has Benjamini and Hochberg's, which bounds the share of false alarms.
-
-    Args:
-        p_values: In [0, 1], of one family of tests, in any order; may be empty.
+    Statistics 6, 1979.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
@@ -307,12 +279,7 @@ def pass_at_k(num_samples: ArrayLike, num_right: ArrayLike, k: int) -> FloatArra
     """Chance that at least one of k samples is right, estimated without bias from n >= k samples.
 
     ``1 - C(n - c, k) / C(n, k) = 1 - prod_{j<k} (n - c - j) / (n - j)``, n samples of which c are
-    right (Chen et al., arXiv 2107.03374, equation 1). The naive ``1 - (1 - c/n)^k`` is too low.
-
-    Args:
-        num_samples: n, at least k; a number, or an array with one a question.
-        num_right: c, 0 to n; broadcast against n.
-        k: At least 1.
+    right, numbers or arrays (Chen et al., arXiv 2107.03374, equation 1).
     """
     n, c = np.broadcast_arrays(np.asarray(num_samples), np.asarray(num_right))
     if not (np.issubdtype(n.dtype, np.integer) and np.issubdtype(c.dtype, np.integer)):
@@ -332,10 +299,7 @@ def _resampled_means(
     seed_weights: Sequence[FloatArray],
     generator: np.random.Generator,
 ) -> list[FloatArray]:
-    """mean_r of `bootstrap_interval` for several S x Q matrices, S of each, on the same questions.
-
-    All share the draws of questions; `seed_weights` has v_rs (R x S) of each.
-    """
+    """mean_r of `bootstrap_interval` for S x Q matrices that share the draws of questions."""
     sums = [_cluster_sums(matrix, clusters)[0] for matrix in matrices]
     counts_C = _cluster_sums(matrices[0], clusters)[1]
     num_resamples = len(seed_weights[0])

@@ -67,14 +67,10 @@ class Pen:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes.
+    """One pair of axes, of a height, with margins left of, right of and below them.
 
-    Args:
-        note: Quiet words below the title, or empty.
-        description: The numbers in words, for those who cannot see them.
-        height: Height of the axes.
-        margins: Space left of, right of and below the axes.
-        draw: Draws on the axes, whose y is in pixels from their upper end unless it sets a scale.
+    ``note`` stands below the title; ``description`` has the numbers in words. ``draw`` gets axes
+    whose y is in pixels from their upper end, unless it sets a scale.
     """
 
     title: str
@@ -149,10 +145,7 @@ def key_svg(key: Key, ident: str) -> Markup:
 def _svg(
     size: tuple[float, float], draw: Callable[[Figure], object], name: str
 ) -> ElementTree.Element:
-    """Draw on a figure with a pixel a point, and clean what matplotlib has written.
-
-    The name makes the ids of shapes unique in a page, and the same each time.
-    """
+    """Draw with a pixel a point; the name makes ids unique in a page, and the same each time."""
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,

@@ -20,14 +20,10 @@ def build_eval_config(
     limit: int | None = None,
     judge: Path | None = None,
 ) -> config.EvalConfig:
-    """Configuration of an evaluation.
+    """Configuration of an evaluation of a YAML file, a run's folder, or a model.
 
-    Args:
-        target: A YAML file; a run's folder; or a model: hub id, local folder, ``builtin:NAME``.
-        overrides: Such as ``num_samples=8``; ``data={...}`` takes other sets. Applied last.
-        tasks: Names of `rcsd.data.benchmarks`; empty: the target's own sets.
-        limit: First problems taken of each task; None: all.
-        judge: YAML file with the section ``judge``, or None.
+    ``tasks`` are names of `rcsd.data.benchmarks`, of which the first ``limit`` problems are taken;
+    without any, the target's own sets are. Overrides are applied last.
 
     Raises:
         RunError: If a run cannot be evaluated.
@@ -42,17 +38,11 @@ def build_eval_config(
     if judge is not None:
         tree["judge"] = load_judging(judge).judge.model_dump(mode="json")
     override(tree, overrides)
-    if not (sets := tree.get("data")):
+    if not tree.get("data"):
         raise ConfigError(
             f"{target}: there is no set; name tasks with --tasks, such as --tasks sciq,piqa, or a "
             "set, such as 'data.mine={type: jsonl, path: FILE}'"
         )
-    for name in set(sets) - set(tasks) if tasks else ():
-        if "type" not in sets[name]:
-            raise ConfigError(
-                f"data.{name}: --tasks does not name it, only {', '.join(tasks)}; add it there, or "
-                "give the set a type"
-            )
     return parse(config.EvalConfig, tree, target)
 
 

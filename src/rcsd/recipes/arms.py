@@ -1,19 +1,17 @@
 """Arms compared on every held-out set, by score and accuracy, and their rows of a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from rcsd.evaluation.bounds import Pairs, question_values
-from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_columns, resampled_unit
-from rcsd.evaluation.report import Estimate, Outcome, ReportPage, estimates_table, write_report
+from rcsd.evaluation.bounds import Pairs
+from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_arms
+from rcsd.evaluation.report import Estimate, ReportPage, write_report
+from rcsd.evaluation.statistics import NUM_RESAMPLES
 from rcsd.graders.grade import Graded
 from rcsd.io import write_json
-from rcsd.types import Example
 
 METRICS = ("score", "accuracy")
 
@@ -34,33 +32,25 @@ class ArmComparison(NamedTuple):
 
 
 def compare_on_sets(
-    held_out: Mapping[str, Sequence[Example]],
+    held_out: Iterable[str],
     new_kinds: frozenset[str],
     arms: Mapping[str, Sequence[SetRows]],
     pairs: Pairs,
     seed: int = 0,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Sequence[ArmComparison]:
-    """Every set by every metric; the p-values are adjusted as one family.
+    """Every set by every metric, as `compare_arms`; the p-values are adjusted as one family.
 
-    Args:
-        held_out: Examples of each set.
-        new_kinds: Sets whose claim is about new kinds of questions: templates are resampled.
-        arms: Graded completions of each seed of each arm.
-        pairs: As in `rcsd.evaluation.compare.compare_columns`.
-        seed: Random seed of resampling.
-        num_resamples: As in `rcsd.evaluation.compare.compare_columns`.
+    ``arms`` have graded completions of each seed. In the sets of ``new_kinds`` the claim is about
+    new kinds of questions: their templates are resampled.
     """
     keys, compared = list(product(held_out, METRICS)), []
     for name, metric in keys:
-        values = {
-            arm: np.array([[*question_values(rows[name], metric).values()] for rows in seeds])
-            for arm, seeds in arms.items()
-            if name in seeds[0]
+        rows = {
+            arm: [sets[name] for sets in seeds] for arm, seeds in arms.items() if name in seeds[0]
         }
         tag = "template" if name in new_kinds else None
-        units = [resampled_unit(example.id, example.tags, tag) for example in held_out[name]]
-        compared.append(compare_columns(values, units, pairs, seed, num_resamples))
+        compared.append(compare_arms(rows, metric, pairs, tag, seed, num_resamples))
     adjusted = adjust_p_values(compared)
     return [ArmComparison(*key, of) for key, of in zip(keys, adjusted, strict=True)]
 
@@ -83,13 +73,16 @@ def differences(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
     ]
 
 
+class Outcome(NamedTuple):
+    """Results of a pipeline or a study; ``report`` is the path of the page."""
+
+    summary: Mapping[str, Any]
+    page: ReportPage
+    report: Path
+
+
 def write_outcome(page: ReportPage, out: Path, file: str, summary: Mapping[str, Any]) -> Outcome:
     """Write the summary and the page into a folder."""
     write_json(out / file, summary)
     write_report(page, out / "report.html")
-    return Outcome(summary, page.lead, estimates_table(page), out / "report.html")
-
-
-def place(name: str) -> str:
-    """Name of a set in a sentence."""
-    return name.replace("_", " ")
+    return Outcome(summary, page, out / "report.html")

@@ -96,9 +96,7 @@ class Artifacts:
 
     Attributes:
         sets: Examples of each held-out set.
-        trained_on: Examples of the reasoner's data.
         model: Model that both stages start from.
-        steps: Every step, after those that it needs.
         answers: Folder of each arm's answers.
         folders: Run of each trained arm, of the writer and of the warm start.
         written: Files of the rubrics that were written for the held-out sets, by writer and set.
@@ -211,11 +209,7 @@ class Artifacts:
         placebo: config.Placebo | None = None,
         num_samples: int | None = None,
     ) -> None:
-        """Answer the held-out sets, shown the teacher's view, with rubrics of the rows by default.
-
-        Without a model, that which the stages start from answers; without ``num_samples``, which
-        are at temperature 1, each question has a greedy answer.
-        """
+        """Answer the held-out sets, shown the teacher's view: greedily, or samples at T = 1."""
         settings = self.settings
         job = EvalJob(
             arm,
@@ -306,4 +300,4 @@ class Artifacts:
 
 
 def _file_name(name: str) -> str:
-    return name.replace(",", "").replace("'", "").replace(" ", "-")
+    return name.replace(",", "").replace(" ", "-")

@@ -10,15 +10,12 @@ from rcsd.data.load import read_rubrics
 from rcsd.data.placebos import EMPTY, PARTIAL
 from rcsd.data.rows import read_jsonl
 from rcsd.data.written import written_rubrics
-from rcsd.evaluation.report import Arm, Estimate, Outcome, ReportPage
-from rcsd.evaluation.rubric_agreement import (
-    Agreement,
-    compare_agreements,
-    measure_agreement,
-)
+from rcsd.evaluation.report import Arm, Estimate, ReportPage
+from rcsd.evaluation.rubric_agreement import Agreement, measure_agreement
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
-from rcsd.evaluation.statistics import Interval
-from rcsd.recipes.arms import compare_on_sets, differences, estimates, place, write_outcome
+from rcsd.evaluation.statistics import Interval, paired_difference
+from rcsd.evaluation.text import spaced
+from rcsd.recipes.arms import Outcome, compare_on_sets, differences, estimates, write_outcome
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -65,17 +62,9 @@ _COUNTS = ("num_rows", "num_written", "num_cut", "num_redrawn", "num_held_short"
 
 
 def run_and_report(
-    settings: Pipeline,
-    title: str,
-    model: str,
-    further: Mapping[str, object],
-    progress: Progress,
+    settings: Pipeline, title: str, model: str, further: Mapping[str, object], progress: Progress
 ) -> Outcome:
-    """Run a pipeline and write its report; ``further`` are further entries of the summary.
-
-    Raises:
-        UserError: As `rcsd.recipes.pipeline.run`.
-    """
+    """Run a pipeline (`run`), write its report; ``further`` are more entries of the summary."""
     began = time.perf_counter()
     artifacts = run(settings, progress)
     seconds = round(time.perf_counter() - began, 1)
@@ -119,14 +108,14 @@ def run_and_report(
     }
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
     findings = describe(first, scores, gains, written) + [
-        f"On {place(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
+        f"On {spaced(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
         f"out of the {of.metric} of every arm: an answer of one arm could not be graded."
         for of in comparisons
         if (num := of.compared.num_left_out)
     ]
     note = "95% bootstrap intervals, resampled by question"
     if artifacts.new_kinds:
-        note += f", on {', '.join(map(place, sorted(artifacts.new_kinds)))} by family of problems"
+        note += f", on {', '.join(map(spaced, sorted(artifacts.new_kinds)))} by family of problems"
     trained = next(arm.name for arm in arms if arm.name in artifacts.folders)
     page = ReportPage(
         title=title,
@@ -198,11 +187,7 @@ def describe(
 ) -> list[str]:
     """Sentences on the scores of one set, favourable or not.
 
-    Args:
-        name: The set.
-        scores: Score of each arm on it.
-        differences: Differences of arms; those of other sets and metrics are ignored.
-        written: Agreement of the written rubrics with gold, by writer and set.
+    ``scores`` are by arm; ``written`` is the rubrics' agreement with gold, by writer and set.
     """
     sentences = []
     if (before := f"base{UNTRAINED}") in scores:
@@ -213,12 +198,12 @@ def describe(
     if "teacher" in scores:
         sentences.append(
             f"Headroom: shown its rubric, the model that distillation starts from scores "
-            f"{scores['teacher']:.2f} on {place(name)}; without, {scores['base']:.2f}; with "
+            f"{scores['teacher']:.2f} on {spaced(name)}; without, {scores['base']:.2f}; with "
             f"another problem's rubric, {scores['teacher, shuffled rubric']:.2f}."
         )
     if "learned" in written and "direct" in written:
         learned, direct = written["learned"][name], written["direct"][name]
-        change = compare_agreements(learned, direct)["f1"]
+        change = paired_difference([r.f1 for r in learned.rows], [r.f1 for r in direct.rows])
         sentence = (
             f"Stage 1: the trained writer's rubrics match gold with an F1 of {learned.f1:.2f}, the "
             f"untrained one's with {direct.f1:.2f}, a change of {change:.2f}"

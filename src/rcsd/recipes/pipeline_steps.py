@@ -56,11 +56,7 @@ def write(
     section: config.AnyEngine,
     cache: Path,
 ) -> None:
-    """Write rubrics for several data sets, whose files that exist stay.
-
-    ``files`` are data and output file of each set; ``cache`` has rubrics that were written before
-    the step was cut off.
-    """
+    """Write rubrics for several sets (data and output file); files that exist stay."""
     missing = {name: file for name, file in files.items() if not file[1].is_file()}
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
     total, before = sum(map(len, examples.values())), 0

@@ -19,8 +19,6 @@ two layers and the embeddings in a pass. K is the width of a layer's keys, c the
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 from typing import Literal, NamedTuple
 
 import psutil
@@ -33,14 +31,13 @@ from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import build_prompts, limit_prompt_tokens
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
 from rcsd.models.hub import model_folder
 from rcsd.models.logits import CHUNK_ENTRIES
 from rcsd.models.packing import microbatch_tokens, split_microbatches
 from rcsd.models.policy import load_tokenizer
 from rcsd.recipes.plan_passes import PlannedModel, casts_weights, load_hf_config, pass_bytes
-from rcsd.runs import RunFolder
 from rcsd.types import Completion, Example, Rollout
 
 GIB = 2**30
@@ -116,34 +113,14 @@ def measure_prompts(settings: config.Config) -> tuple[int, int]:
     return max(len(p.student_ids) for p in prompts), max(len(p.teacher_ids) for p in prompts)
 
 
-def measured_seconds(folder: Path) -> dict[str, float]:
-    """Median seconds of a run's steps by phase, the first step left out: it warms up.
-
-    Raises:
-        RunError: If the run has taken fewer than two steps.
-    """
-    rows = RunFolder(folder).metrics()[1:]
-    if not rows:
-        raise RunError(f"--measured: {folder} holds no run of at least two steps")
-    step, sampling = (
-        median(row[f"time/{name}_seconds"] for row in rows) for name in ("step", "sampling")
-    )
-    return {"sampling": sampling, "learning": step - sampling, "step": step}
-
-
 @dataclass(frozen=True)
 class Work:
     """Work of one process in an optimizer step; of a schedule, its largest phase.
 
-    Args:
-        examples: Examples of the process.
-        completions: Completions per example.
-        samples: Whether the student samples them; supervised fine-tuning does not.
-        no_grad_passes: Forward passes without gradient, of teachers and of the student.
-        support: Size of the teacher's top k; 0 for losses over the vocabulary.
-        copies: Chunks of logits that the loss holds at once.
-        is_sparse: Whether only monitors look at the whole vocabulary.
-        max_tokens: Tokens of a micro-batch, both views together.
+    ``no_grad_passes`` are forward passes without gradient, of teachers and of the student;
+    ``support`` is the teacher's top k, 0 for losses over the vocabulary; ``copies`` the chunks of
+    logits that the loss holds at once. If ``is_sparse``, only monitors see the whole vocabulary.
+    ``max_tokens`` are those of a micro-batch, both views together.
     """
 
     examples: int
@@ -243,21 +220,17 @@ class Plan:
         """Bytes that are held in it."""
         return sum(self.held_bytes.values()) + sum(self.phases[self.peak_phase].values())
 
-    @property
-    def fits(self) -> bool:
-        """True if the peak is within the usable memory."""
-        return self.peak_bytes <= self.device.usable_bytes
-
     def verdict(self) -> list[str]:
         """Sentences: whether it fits, which part is largest, what makes it fit."""
         device, at_peak = self.device, {**self.held_bytes, **self.phases[self.peak_phase]}
+        fits = self.peak_bytes <= device.usable_bytes
         sentences = [
-            f"It {'fits' if self.fits else 'does not fit'}: peak {self.peak_bytes / GIB:.1f} GiB "
+            f"It {'fits' if fits else 'does not fit'}: peak {self.peak_bytes / GIB:.1f} GiB "
             f"per device ({self.peak_phase}); {device.usable_bytes / GIB:.1f} of "
             f"{device.memory_bytes / GIB:.1f} GiB are usable. Largest part: "
             f"{max(at_peak, key=lambda name: at_peak[name])}."
         ]
-        if not self.fits:
+        if not fits:
             sentences.append(
                 "Less memory: model.activation_checkpointing, a smaller max_tokens_per_microbatch "
                 "or engine.batch_size, LoRA, or more devices with processes.sharding=fsdp."

@@ -76,15 +76,9 @@ BuildPairs = Callable[[Sequence[Example]], tuple[list[PromptPair], list[SkippedE
 
 @dataclass(frozen=True)
 class ContextHeadroom:
-    """Answers in one context, and what they gain over those in the student's view.
+    """Answers in one context, of which ``num_cut`` are cut off at the token limit.
 
-    Args:
-        context: Its name.
-        num_answers: Answers; a question has none if its prompt is too long.
-        num_cut: Answers cut off at the token limit.
-        num_ungraded: Answers without a grade.
-        mean: Mean over the graded answers.
-        gain: Mean of the paired differences to the student's view; None for itself.
+    ``mean`` is over the graded answers, ``gain`` over the paired differences to the student's view.
     """
 
     context: str
@@ -99,14 +93,9 @@ class ContextHeadroom:
 class Sensitivity:
     """Content sensitivity: share of the headroom that depends on the rubric's content.
 
-    ``share = (headroom of gold - headroom of the placebo) / headroom of gold``. 0: the model reacts
-    to the presence of a rubric; 1: it reads it.
-
-    Args:
-        placebo: Placebo that is compared.
-        gap: Paired difference, own rubric - placebo.
-        share: A ratio of means; below 0 if the placebo helps more, above 1 if it hurts.
-        undefined: Reason why there is no share.
+    ``share = (headroom of gold - headroom of the placebo) / headroom of gold``, a ratio of means.
+    0: the model reacts to the presence of a rubric; 1: it reads it. ``gap`` is the paired
+    difference, own rubric - placebo; ``undefined`` the reason why there is no share.
     """
 
     placebo: str
@@ -128,17 +117,10 @@ class Advice:
 class Probe:
     """Measurements and advice.
 
-    Args:
-        num_available: Examples of the data set.
-        num_questions: Those drawn from it that fit.
-        skipped: Those drawn that a run would skip too, with the reason.
-        impossible: Placebos that the data does not allow, with the reason.
-        metric: Metric of the headroom; None: nothing can be graded.
-        contexts: Gains of all contexts; the student's first, then the teacher's.
-        sensitivities: Content sensitivity against each placebo.
-        num_completions: Sampled completions.
-        divergences: Divergence of the student from each context's teacher (`divergence`).
-        advice: Verdict.
+    Of ``num_available`` examples ``num_questions`` were drawn and fit; a run would skip those of
+    ``skipped`` too. ``impossible`` has the placebos that the data does not allow, with the reason.
+    Without a ``metric`` nothing can be graded. ``contexts`` begin with the student's and the
+    teacher's; ``divergences`` are by context (`divergence`).
     """
 
     num_available: int
@@ -161,11 +143,8 @@ def probe(
 ) -> Probe:
     """Measure whether a run has anything to learn. No weight changes.
 
-    Args:
-        settings: The run. Questions are its held-out examples, else those that it trains on.
-        num_examples: Questions drawn from these.
-        num_samples: Completions per question, sampled as in training.
-        progress: Callback.
+    Questions are drawn from its held-out examples, else from those that it trains on; completions
+    are sampled as in training.
 
     Raises:
         UserError: If the run could not start, or does not distil answers.
@@ -238,10 +217,9 @@ def build_contexts(
     settings: config.Config,
     build_pairs: BuildPairs,
 ) -> tuple[dict[str, Prompts], dict[str, str]]:
-    """Prompts of the student's view, of the teacher's, and of it with each empty placebo.
+    """Prompts by context: both views, and each empty placebo, made of the population's criteria.
 
-    Placebos take criteria from the population that the questions were drawn from. Also returns, by
-    placebo, the reason why there is none.
+    Also returns, by placebo, the reason why there is none.
     """
     prompts: dict[str, Prompts] = {
         STUDENT: {pair.example.id: pair.student_ids for pair in pairs},
@@ -270,13 +248,7 @@ def divergence(
 ) -> Interval | None:
     """KL(q || p) per token in nats, the mean of log q - log p over the student's samples.
 
-    Args:
-        rollouts: Completions that the student sampled.
-        log_q: The student's log-probabilities of their tokens.
-        prompts: Prompts of the teacher p; completions of other questions are left out.
-        worker: Scores completions.
-        teacher: The teacher's weights.
-        seed: Seed of the interval, which resamples questions.
+    ``prompts`` are the teacher's; rollouts of other questions are left out.
     """
     kept = [
         (rollout, q)
@@ -383,7 +355,7 @@ def advise(
     teacher: ContextHeadroom,
     sensitivities: Sequence[Sensitivity],
 ) -> Advice:
-    """The verdict of the first rule that holds. Thresholds are conventions, not estimates.
+    """The verdict of the first rule that holds.
 
     1. Fewer than `MIN_QUESTIONS` questions are graded: cannot tell.
     2. The interval of the teacher view's headroom reaches 0: don't.

@@ -1,16 +1,13 @@
-"""The pipeline on the rubric world, at a scale of minutes.
-
-Its configuration is ``quickstart_MODEL.yaml`` beside this file.
-"""
+"""The pipeline on the rubric world, at a scale of minutes, by ``quickstart_MODEL.yaml`` here."""
 
 from itertools import count
 from pathlib import Path
 
 from rcsd.config.base import parse, read_tree
 from rcsd.errors import ConfigError
-from rcsd.evaluation.report import Outcome
 from rcsd.io import check_new
 from rcsd.models.hub import fetch_model
+from rcsd.recipes.arms import Outcome
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_report import run_and_report
 from rcsd.types import Progress

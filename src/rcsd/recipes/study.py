@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
-from rcsd.evaluation.report import Arm, Outcome, ReportPage
+from rcsd.evaluation.report import Arm, ReportPage
 from rcsd.evaluation.run_report import facts
+from rcsd.evaluation.text import spaced
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, read_graded
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
+    Outcome,
     SetRows,
     compare_on_sets,
     differences,
     estimates,
-    place,
     write_outcome,
 )
 from rcsd.recipes.pipeline import Artifacts
@@ -40,13 +41,9 @@ SOLUTIONS = "worked solutions"
 class StudyResult:
     """Everything that a study makes.
 
-    Args:
-        answers: Answers of the initial model: without a rubric (`BASE`), and as each teacher.
-        taught_by: Teacher of each arm that has one, by the arm's label.
-        runs: Answers of each seed at the end of its budget, by the arm's label.
-        folders: The runs, in the same order.
-        held_out: Examples of each set.
-        new_kinds: Sets that have no ``tags["template"]`` in common with the training questions.
+    ``answers`` are the initial model's: without a rubric (`BASE`), and as each teacher. By an arm's
+    label, ``taught_by`` has its teacher, ``runs`` the answers of each seed at the end of its
+    budget, ``folders`` these runs. ``new_kinds`` as in `rcsd.recipes.pipeline.Artifacts`.
     """
 
     answers: Mapping[str, SetRows]
@@ -124,11 +121,7 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
 
 
 def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
-    """Answers at the end of a run, without their texts: a study has hundreds of thousands.
-
-    Raises:
-        RunError: If it ended before its budget was used up.
-    """
+    """Answers at the end of a run, without their texts: a study has hundreds of thousands."""
     end = folder.metrics()[-1]
     if end[TOKENS] < tokens:
         raise RunError(
@@ -142,11 +135,7 @@ def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
 
 
 def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
-    """Run a study and write its statistics, ``study.json``, figures and page.
-
-    Raises:
-        UserError: As `run`.
-    """
+    """Run a study (`run`) and write its statistics, ``study.json``, figures and page."""
     result = run(settings, progress)
     comparisons = compare(settings, result)
     findings = describe(settings, comparisons)
@@ -248,7 +237,7 @@ def _describe_comparison(settings: Study, one: ArmComparison) -> str:
     others = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
     verb = "scores" if one.metric == "score" else "is right in"
     sentence = (
-        f"After {settings.budget.tokens:,} tokens, on {place(one.held_out)}, {against} {verb} "
+        f"After {settings.budget.tokens:,} tokens, on {spaced(one.held_out)}, {against} {verb} "
         f"{means[against]:.2f}.{others}"
     )
     if num_left_out := one.compared.num_left_out:

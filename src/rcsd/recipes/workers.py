@@ -22,14 +22,10 @@ _messages: Any = None  # in a worker: the queue to the main process
 
 
 class Step(NamedTuple):
-    """A call whose results are on disk.
+    """A call whose results are on disk, after the steps that it needs by name.
 
-    Args:
-        name: Unique.
-        needs: Names of the steps that must be done before.
-        makes: Files and folders that it leaves, each atomically. Where all exist, it is skipped.
-        call: A module-level function of a `StepProgress` and the arguments.
-        arguments: Further arguments.
+    It leaves the files and folders ``makes`` atomically; where all exist, it is skipped. The call
+    is a module-level function of a `StepProgress` and the arguments.
     """
 
     name: str
@@ -40,13 +36,10 @@ class Step(NamedTuple):
 
 
 def run_steps(steps: Sequence[Step], jobs: int, progress: Progress) -> None:
-    """Run all steps, each after those that it needs.
+    """Run all steps, each after those that it needs, the first of those that can run first.
 
-    Args:
-        steps: In order of preference where several could run.
-        jobs: Steps at a time. 1 runs them in this process; more, in processes of one thread each,
-            which import the main module anew, so a script needs its ``__main__`` guard.
-        progress: Callback of every step.
+    One job runs in this process; several, in processes of one thread each, which import the main
+    module anew, so a script needs its ``__main__`` guard.
 
     Raises:
         UserError: The first that a step raises, after the running ones have ended; finished steps

@@ -54,9 +54,8 @@ class WrittenRubric(NamedTuple):
 class WritingReport:
     """Counts and origin of written rubrics; ``FILE.written.json`` holds them.
 
-    Of the rows with a rubric ``num_cached`` had one before, ``num_cut`` have one that the token
-    limit cut off, ``num_redrawn`` one that was drawn more than once, and ``num_held_short`` one
-    that was held to one short criterion. The prompts of ``dropped`` do not fit.
+    ``num_cached`` were written before; ``num_cut`` were cut off by the token limit, ``num_redrawn``
+    drawn more than once, ``num_held_short`` held to one criterion. ``dropped`` prompts do not fit.
     """
 
     writer: str
