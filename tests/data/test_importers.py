@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.notes import Turns, reason_name
+from rcsd.data.importers.formats import reason_name
 from rcsd.data.importers.polarity import polarity
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
@@ -14,12 +14,10 @@ from rcsd.types import Criterion, Example
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 
 
-def imported(
-    folder: Path, format: str, *rows: object, turns: Turns = "single"
-) -> tuple[list[Example], ImportReport]:
+def imported(folder: Path, format: str, *rows: object) -> tuple[list[Example], ImportReport]:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    return import_rows(str(path), format, turns)  # pyright: ignore[reportArgumentType]
+    return import_rows(str(path), format)  # pyright: ignore[reportArgumentType]
 
 
 def criteria(example: Example) -> list[Criterion]:
@@ -159,16 +157,11 @@ def test_healthbench_rows_are_read(tmp_path: Path):
     assert report.counts["points below 0: a mistake"] == 1
 
 
-TURNS = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
-
-
-def test_several_turns_are_refused_or_joined_as_asked(tmp_path: Path):
-    rows = [healthbench_row(), healthbench_row(*TURNS, prompt_id="def")]
+def test_several_turns_are_refused(tmp_path: Path):
+    turns = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
+    rows = [healthbench_row(), healthbench_row(*turns, prompt_id="def")]
     _, report = imported(tmp_path, "healthbench", *rows)
     assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
-    kept, report = imported(tmp_path, "healthbench", *rows, turns="joined")
-    assert kept[1].question == "user: I ache.\n\nassistant: Where?\n\nuser: Here."
-    assert report.counts["prompt: several turns, joined into one text"] == 1
 
 
 # RubricHub

@@ -31,10 +31,6 @@ def import_(
         Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"],
         typer.Option(help="Format of the source."),
     ],
-    turns: Annotated[
-        Literal["single", "joined"],
-        typer.Option(help="Prompts of several turns: single refuses, joined joins them."),
-    ] = "single",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -52,7 +48,7 @@ def import_(
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, turns, hub)
+    examples, report = import_rows(source, format, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
