@@ -17,6 +17,7 @@ from tests.methods.test_grpo import (
     tree_of,
 )
 from tests.methods.test_on_policy import distill, found, moved, near
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 
@@ -24,7 +25,6 @@ from rcsd import config
 from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy

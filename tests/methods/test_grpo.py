@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.judge_server import JudgeServer
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import FULL, LORA, check_resumes_exactly, settings
 
@@ -17,7 +18,6 @@ from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward, build_rewards, weighted_sums
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.io import write_rows
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.on_policy import OnPolicy

@@ -23,6 +23,7 @@ from tests.methods.test_grpo import (
     student_of,
     tree_of,
 )
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 from torch import nn
@@ -31,7 +32,6 @@ from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.errors import ConfigError
 from rcsd.graders.rewards import RubricReward
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion
 from rcsd.methods.distill import Distill, overlap

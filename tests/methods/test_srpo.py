@@ -19,13 +19,13 @@ from tests.methods.test_grpo import (
     tree_of,
 )
 from tests.methods.test_on_policy import distill, found, moved, near
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model
 from tests.training.test_trainer import settings
 
 from rcsd import config
 from rcsd.errors import ConfigError
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
 from rcsd.methods.distill import TeacherTargets
 from rcsd.methods.grpo import Grpo, GrpoSignal

@@ -70,7 +70,7 @@ class TaskData(Section):
     name: TaskName
     """Which one."""
     path: Path | None = None
-    """File in the hub's layout, or folder of its parquet files or of ``save_to_disk``; None: the hub."""
+    """File in the hub's layout, folder of its parquet or of ``save_to_disk``; None: the hub."""
     split: str | None = None
     """Its split; None: the one that the benchmark is reported on."""
     revision: str | None = None

@@ -57,26 +57,6 @@ class Judge(ABC):
         return {}
 
 
-class TextJudge(Judge):
-    """A judge that takes one text at a time."""
-
-    unscored = ""
-    """Reason of a missing verdict."""
-
-    @abstractmethod
-    def verdicts(self, example: Example, text: str) -> list[bool | None]:
-        """One verdict for each criterion: met, not met, or None for unscored."""
-
-    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
-        """Verdicts and scores of every text; raises as `verdicts`."""
-        judgements = []
-        for example, text in answers:
-            verdicts = self.verdicts(example, text)
-            reasons = [self.unscored if verdict is None else "" for verdict in verdicts]
-            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
-        return judgements
-
-
 def build_judge(section: config.Judge) -> Judge:
     """The judge of a section. The client of a server is imported only where it is needed."""
     if isinstance(section, config.CodeJudge):

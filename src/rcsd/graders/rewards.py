@@ -35,16 +35,8 @@ class AnswerReward:
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""
-        scores = []
-        for example, completion in answers:
-            if example.reference_answer is None:
-                raise DataError(
-                    f"example {example.id!r} has none, but it is rewarded for it",
-                    field="reference_answer",
-                )
-            verdict = grade_example(example, completion.text, completion.finished).verdict
-            scores.append(math.nan if verdict is None else float(verdict))
-        return scores
+        verdicts = [grade_example(e, c.text, c.finished).verdict for e, c in answers]
+        return [math.nan if verdict is None else float(verdict) for verdict in verdicts]
 
 
 class RubricReward:

@@ -18,8 +18,9 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from rcsd.data.rows import option_index
 from rcsd.errors import DataError
-from rcsd.graders.answers.choices import compare_choices, option_index
+from rcsd.graders.answers.choices import compare_choices
 from rcsd.graders.answers.extraction import extract_final_answer, extract_marked_answer
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
