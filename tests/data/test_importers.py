@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.formats import reason_name
-from rcsd.data.importers.polarity import polarity
+from rcsd.data.importers.formats import polarity, reason_name
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 

@@ -13,12 +13,7 @@ from tests.support.tiny import tiny_folder
 from rcsd import config
 from rcsd.data.load import load_examples
 from rcsd.data.placebos import (
-    generic,
     generic_rubric,
-    noisy,
-    random_criteria,
-    reduced,
-    shuffled,
     with_placebo,
 )
 from rcsd.data.views import PromptTemplates
@@ -90,18 +85,19 @@ def owners(example: Example) -> list[str]:
     return [text.split()[0] for text in texts(example)]
 
 
+def placed(rows: list[Example], placebo: config.Placebo) -> list[Example]:
+    return with_placebo(rows, placebo, PromptTemplates())
+
+
 # By hand
 
 
 def test_generic_gives_all_the_same_rubric():
     rows = [row("a", ("A.", 3)), Example("bare", "Why?"), row("b", ("B.", 1), ("C.", -1))]
-    same = Rubric((Criterion("Is right.", 2),))
-    one, bare, two = generic(rows, same)
-    assert (one, bare, two) == (
-        replace(rows[0], rubric=same),
-        rows[1],
-        replace(rows[2], rubric=same),
-    )
+    same = generic_rubric(PromptTemplates())
+    assert placed(rows, config.GenericRubrics()) == [
+        replace(rows[0], rubric=same), rows[1], replace(rows[2], rubric=same)
+    ]  # fmt: skip
 
 
 def test_the_packaged_generic_rubric_is_made_of_generalities_that_the_world_knows():
@@ -116,14 +112,14 @@ def test_random_keeps_points_and_takes_words_title_and_check_of_the_same_sign():
     check = {"type": "boxed"}
     donor = Rubric((Criterion("Not b.", -7), Criterion("B.", 1, "boxed", check)))
     rows = [row("a", ("A.", 3), ("Not a.", -2)), Example("b", "?", rubric=donor)]
-    one, two = random_criteria(rows, 0)
+    one, two = placed(rows, config.RandomRubrics())
     assert rubric_of(one) == Rubric((Criterion("B.", 3, "boxed", check), Criterion("Not b.", -2)))
     assert rubric_of(two) == Rubric((Criterion("Not a.", -7), Criterion("A.", 1)))
 
 
 def test_a_random_mistake_that_no_other_example_names_becomes_a_demand():
     rows = [row("a", ("A.", 3), ("Not a.", -2)), row("b", ("B.", 1), ("C.", 4))]
-    placebo = random_criteria(rows, 0)[0]
+    placebo = placed(rows, config.RandomRubrics())[0]
     assert sorted(texts(placebo)) == ["B.", "C."]
     assert weights(placebo) == [3, 2]
 
@@ -135,7 +131,7 @@ def test_random_gives_up_the_other_kind_before_it_repeats_words():
         row("c", ("D.", 1), template="y"),
     ]
     for seed in range(5):
-        assert texts(random_criteria(rows, seed)[0]) == ["D.", "C."]
+        assert texts(placed(rows, config.RandomRubrics(seed=seed))[0]) == ["D.", "C."]
 
 
 # Laws
@@ -149,7 +145,7 @@ def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_se
     if placebo.type != "generic":
         placebo = placebo.model_copy(update={"seed": seed})
     before = copy.deepcopy(rows)
-    found = with_placebo(rows, placebo, PromptTemplates())
+    found = placed(rows, placebo)
     assert rows == before
     assert found == with_placebo(rows, placebo, PromptTemplates())
     # The ids, questions and tags stay, and each rubric is one: `Rubric` refuses none positive.
@@ -161,7 +157,7 @@ def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_se
 def test_random_keeps_numbers_and_points_and_nothing_of_its_own(drawn: Drawn, seed: int):
     rows = built(drawn)
     with_mistakes = {r.id for r in rows if r.rubric and min(weights(r)) < 0}
-    for own, placebo in zip(rows, random_criteria(rows, seed), strict=True):
+    for own, placebo in zip(rows, placed(rows, config.RandomRubrics(seed=seed)), strict=True):
         if own.rubric is None:
             continue
         assert own.id not in owners(placebo)
@@ -177,7 +173,9 @@ def test_noise_replaces_its_share_and_leaves_the_rest_in_place(
     drawn: Drawn, seed: int, share: float
 ):
     rows = built(drawn)
-    for own, placebo in zip(rows, noisy(rows, share, seed), strict=True):
+    for own, placebo in zip(
+        rows, placed(rows, config.NoisyRubrics(replaced_share=share, seed=seed)), strict=True
+    ):
         if own.rubric is None:
             continue
         size = len(own.rubric.criteria)
@@ -194,8 +192,9 @@ def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file
     drawn: Drawn, seed: int, share: float
 ):
     rows = built(drawn)
-    placebos = reduced(rows, share, seed)
-    assert placebos[0] == reduced(rows[:1], share, seed)[0]
+    section = config.ReducedRubrics(kept_share=share, seed=seed)
+    placebos = placed(rows, section)
+    assert placebos[0] == placed(rows[:1], section)[0]
     for own, placebo in zip(rows, placebos, strict=True):
         if own.rubric is None:
             continue
@@ -225,7 +224,7 @@ def test_as_few_as_possible_stay_within_their_template(names: str):
     size = max(Counter(names).values())
     owner = {id(row.rubric): row.tags["template"] for row in rows}
     for seed in range(5):
-        placebo = shuffled(rows, seed)
+        placebo = placed(rows, config.ShuffledRubrics(seed=seed))
         assert all(row.rubric != other.rubric for row, other in zip(rows, placebo, strict=True))
         pairs = [(row.tags["template"], owner[id(row.rubric)]) for row in placebo]
         within = sum(own == donor for own, donor in pairs)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from rcsd.config import RubricGrammar
 from rcsd.data.importers import import_rows
-from rcsd.data.rubric import parse_rubric, rubric_json
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import parse_rubric, rubric_json, rubric_regex
 
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 MAX_CRITERIA, MAX_CHARACTERS = 4, 20

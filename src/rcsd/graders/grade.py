@@ -74,12 +74,9 @@ class Graded:
 class Journal:
     """File of completions, appended to as they are sampled, so that an interrupted call resumes.
 
-    Args:
-        path: JSONL file; completions in it are not sampled again. The caller makes sure that they
-            belong to the same prompts, decoding, seed and weights.
-        prompts_per_call: Prompts of one call of the engine; fixed, so that a resumed run makes the
-            same calls as an uninterrupted one.
-        progress: Called with the number of completions there are and of those wanted.
+    The caller makes sure that those in it belong to the same prompts, decoding, seed and weights.
+    The number of prompts in a call is fixed, so that a resumed run makes the same calls. Progress
+    is the number of completions there are and of those wanted.
     """
 
     path: Path
@@ -120,18 +117,8 @@ def sample_and_grade(
 ) -> list[Graded]:
     """Sample an answer to each prompt and grade it by its example's reference and rubric.
 
-    Args:
-        engine: Samples completions.
-        examples: One for each prompt, which is repeated for several samples of a question; answers
-            are graded by these, whatever the prompts show.
-        prompts: Token ids, of either view.
-        decoding: Greedy or sampled.
-        judge: Gives verdicts on criteria.
-        seed: Random seed of the sampling.
-        journal: Makes the sampling resumable; None samples all in one call.
-
-    Returns:
-        One row for each prompt, in order.
+    An example is repeated for several samples of a question; answers are graded by it, whatever the
+    prompt shows. A journal makes the sampling resumable; None samples all in one call.
     """
     source = engine.sample if journal is None else functools.partial(journal.sample, engine)
     completions = source(prompts, decoding, seed)

@@ -27,11 +27,7 @@ class Reward(Protocol):
 
 
 class AnswerReward:
-    """1 where the final answer is the reference's, 0 where it is not.
-
-    NaN where `rcsd.graders.answers.grade_example` leaves it to a real grader: an answer that
-    differs from a reference that is no number may still be right.
-    """
+    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded."""
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""

@@ -19,13 +19,11 @@ from rcsd.types import LETTERS, Example
 def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a benchmark, and the record of its import (`rcsd.data.load`).
 
-    A well-formed row that cannot be asked or graded (options that are the same, a reference that is
-    no number, no label) is left out, counted and listed. A row that repeats an id is kept, as
-    ``ID#2``.
+    A well-formed row that cannot be asked or graded is left out, counted and listed. A row that
+    repeats an id is kept, as ``ID#2``.
 
     Raises:
-        DataError: Naming file, line and field, if a row is not in the benchmark's layout; or if
-            there are more or fewer rows than were published.
+        DataError: Naming file, line and field, if a row has another layout, or the number of rows.
         ConfigError: If the benchmark has no such split or options, or datasets is missing.
     """
     task = TASKS[section.name]

@@ -19,9 +19,8 @@ __all__ = ["ImportReport", "import_rows", "load_rar"]
 class ImportReport:
     """Account of every row and criterion of a source.
 
-    Counts are of criteria and fields by the rule that decided them. What was dropped is listed with
-    line and reason; refusals (of rows) and omissions (of criteria) count it by reason. Unread
-    fields are those that no example holds, with the number of rows that have them.
+    Counts are of criteria and fields by the rule that decided them, refusals (of rows) and
+    omissions (of criteria) by reason, unread fields by the number of rows that have them.
     """
 
     num_rows: int
@@ -39,12 +38,7 @@ class ImportReport:
 def import_rows(
     source: str, format: Format, hub: Hub | None = None
 ) -> tuple[list[Example], ImportReport]:
-    """Examples of a source, and a report that accounts for every row and criterion in it.
-
-    Args:
-        source: File, folder, or hub id ``owner/name`` (`rcsd.data.sources.read_table`).
-        format: Layout of its rows.
-        hub: Part of a folder or of a data set on the hub; None for the split train.
+    """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
     Raises:
         DataError: If the source cannot be read, or no row becomes an example.
@@ -53,11 +47,7 @@ def import_rows(
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section (`rcsd.data.load`), and the report of the import.
-
-    Raises:
-        DataError: If a line of the file is no JSON, or no row becomes an example.
-    """
+    """Examples of a data section (`rcsd.data.load`), and the report of the import."""
     examples, report = _collect(json_rows(section.path), str(section.path), "rar")
     return examples, asdict(report)
 
