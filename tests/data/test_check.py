@@ -1,10 +1,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from rcsd.data.check import Finding, check_file, jaccard, shingles
-from rcsd.errors import DataError
 
 LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
 NEAR = LONG.replace("that", "this")
@@ -56,13 +53,6 @@ def test_questions_of_a_test_file_are_errors(tmp_path: Path):
     ]
     assert ("near a test question", 2) in found(findings, "warning")
     assert any(f"stands in {test}, line 1" in finding.message for finding in findings)
-
-
-def test_files_that_hold_no_rows_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="no such file"):
-        check_file(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="holds no rows"):
-        check_file(written(tmp_path, ""))
 
 
 def test_similarity_is_shared_shingles_over_all():

@@ -40,10 +40,8 @@ def test_content_words_leave_out_how_criteria_are_phrased():
 
 def test_similarity_is_high_for_one_demand_in_two_wordings_alone():
     demand = "Explains how scattering depends on the wavelength."
-    assert text_similarity(demand, demand.upper()) == 1.0
     assert text_similarity(demand, "The answer must say how scattering depends on wavelength") > 0.8
     assert text_similarity(demand, "Names scattering.") < 0.7
-    assert text_similarity(demand, "Gives the unit.") < 0.4
     assert text_similarity(demand, "...") == 0.0
 
 
