@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from rcsd.data.check import Finding, check_file, jaccard, shingles
+from rcsd.data.check import Finding, check_file
 
 LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
 NEAR = LONG.replace("that", "this")
@@ -53,8 +53,3 @@ def test_questions_of_a_test_file_are_errors(tmp_path: Path):
     ]
     assert ("near a test question", 2) in found(findings, "warning")
     assert any(f"stands in {test}, line 1" in finding.message for finding in findings)
-
-
-def test_similarity_is_shared_shingles_over_all():
-    # abc bcd cde | abc bcd cdx: 2 of 4
-    assert jaccard(shingles("a b c d e"), shingles("A b, c d x")) == 0.5

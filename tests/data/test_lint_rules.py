@@ -5,7 +5,7 @@ import pytest
 from rcsd.data.check import check_rubrics, rubric_findings
 from rcsd.data.importers import import_rows
 from rcsd.data.rows import write_jsonl
-from rcsd.data.words import content_words, text_similarity
+from rcsd.data.words import text_similarity
 from rcsd.data.world.problems import examples
 from rcsd.types import Criterion, Example, Rubric
 
@@ -28,14 +28,6 @@ FINE = (
 )
 
 # Words
-
-
-def test_content_words_leave_out_how_criteria_are_phrased():
-    assert content_words("The response must clearly state the Boltzmann factor.") == [
-        "boltzmann", "factor",
-    ]  # fmt: skip
-    assert content_words("Is correct.") == ["is", "correct"]
-    assert content_words(" ... ") == []
 
 
 def test_similarity_is_high_for_one_demand_in_two_wordings_alone():

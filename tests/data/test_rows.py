@@ -89,14 +89,13 @@ def test_a_malformed_line_is_refused(tmp_path: Path, line: str | bytes, message:
 
 
 def test_files_that_hold_no_data_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="no such file"):
-        read_jsonl(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        read_jsonl(tmp_path)
-    with pytest.raises(DataError, match="holds no rows"):
-        read_jsonl(written(tmp_path, "", " "))
-    with pytest.raises(DataError, match="cannot be written: there is no such folder"):
-        write_jsonl([], tmp_path / "rows.jsonl" / "rows.jsonl")
+    for path, message in {
+        tmp_path / "none.jsonl": "no such file",
+        tmp_path: "cannot be read: Is a directory",
+        written(tmp_path, "", " "): "holds no rows",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            read_jsonl(path)
 
 
 def test_repeated_ids_are_refused(tmp_path: Path):

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError
 from rcsd.graders.answers import (
-    can_be_wrong,
     default_grading,
     extract_final_answer,
     extract_marked_answer,
@@ -122,21 +122,16 @@ def test_evaluation_and_reward_grade_alike():
     assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
     assert row.reason == "0.5 km is 500 m within 0.05"
     texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
-    ended = [Completion((), text, finished=True) for text in texts]
-    scores = AnswerReward().scores([(example, completion) for completion in ended])
-    assert scores[:2] == [1.0, 0.0]
-    assert scores[2] != scores[2]
+    scores = AnswerReward().scores([(example, Completion((), text, True)) for text in texts])
+    assert scores == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
 
 
 def test_accuracy_counts_only_references_of_which_a_wrong_answer_can_be_told():
     examples = [Example("n", "?", "3 J"), Example("w", "?", "Paris")]
-    engine = ScriptedEngine(
-        [Completion((1,), text, finished=True) for text in ("Answer: 3 J", "Answer: Paris")]
-    )
+    texts = ("Answer: 3 J", "Answer: Paris")
+    engine = ScriptedEngine([Completion((1,), text, finished=True) for text in texts])
     rows = sample_and_grade(engine, examples, [(1,), (1,)], Decoding(4), CodeJudge())
     assert [row.right for row in rows] == [True, None]
-    told = [can_be_wrong(example) for example in (*examples, Example("1", "Who?"))]
-    assert told == [True, False, False]
     with pytest.raises(DataError, match="reference_answer"):
         grade_example(Example("1", "Who?", grading=TEXT), "Curie")
 
