@@ -70,9 +70,9 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
         "reasoning_effort": "low", "max_thinking_tokens": 9,
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
+    assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
     judge(response_format="text").judgements([ANSWER])
     assert "response_format" not in server.asked[-1]
-    assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rcsd.io import after_thinking
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
 
-_MET = dict.fromkeys(("true", "yes", "met"), True)
-_MET |= dict.fromkeys(("false", "no", "not met", "unmet"), False)
+_MET = {"true": True, "yes": True, "met": True}
+_MET |= {"false": False, "no": False, "not met": False, "unmet": False}
 _FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BRACKET = re.compile(r"[{\[]")
 _BETWEEN = re.compile(r"[\s,]*")
