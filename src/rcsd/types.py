@@ -136,7 +136,7 @@ class Decoding:
         temperature: Above 0, or None for greedy decoding.
         top_p: Nucleus in (0, 1].
         top_k: Likeliest tokens kept, or None for all.
-        regex: Language that completions are held to (`rcsd.data.rubric_grammar`), or None.
+        regex: Language that completions are held to (`rcsd.data.rubric`), or None.
     """
 
     max_tokens: int

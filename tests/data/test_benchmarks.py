@@ -1,112 +1,72 @@
-"""Benchmarks: each is read in the layouts in which it is published."""
+"""Benchmarks: each is read in the hub's layout."""
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from rcsd import config
 from rcsd.config.base import parse
-from rcsd.data.benchmarks import TASKS, task_table
-from rcsd.data.benchmarks.scibench import strip_factor
+from rcsd.data.benchmarks.readers import strip_factor
 from rcsd.data.load import load_examples
 from rcsd.errors import ConfigError, DataError
 from rcsd.types import Example, Grading
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
-ARC = [{"id": f"M{n}", "answerKey": key} for n, key in enumerate(["B", "1"])]
-ARC_OPTIONS = [("A", "ice"), ("B", "steam")], [("1", "iron"), ("2", "wood"), ("3", "clay")]
-STEMS = ["What is hot?", "What rusts?"]
 GPQA = {"Question": "What decays?", "Record ID": "rec1", "Subdomain": "Nuclear"}
-WRONG = {f"Incorrect Answer {n}": f"wrong {n}" for n in (1, 2, 3)}
+GPQA |= {f"Incorrect Answer {n}": f"wrong {n}" for n in (1, 2, 3)}
 MED = {"question": "Which bone?", "opa": "Ulna", "opb": "Tibia", "opc": "Rib", "opd": "Atlas"}
-MED_ROWS = [{**MED, "id": "m1", "cop": 1, "exp": "It is."}, {**MED, "id": "m2", "cop": 4}]
-MED_HUB = [{**MED, "id": "m1", "cop": 0}, {**MED, "id": "m2", "cop": 3}]
+MED |= {"exp": "It is."}
 SCI = {"problem_text": "How far?", "source": "fund", "unit": " $\\mathrm{~m}$", "answer_latex": ""}
 RAR = {"question": "Why?", "reference_answer": "So.", "question_source": "s"}
-PUBMED = {"QUESTION": "Does it?", "CONTEXTS": ["We did.", "It did."], "LONG_ANSWER": "It does."}
 CRITERION = "Essential Criteria: Says so."
-
-
-def write_lines(file: Path, rows: list[Any]) -> None:
-    file.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
-
-
-def write(file: Path, rows: Any) -> None:
-    """Rows as the suffix says; PIQA's labels lie in a file of their own."""
-    if file.suffix == ".json":
-        file.write_text(json.dumps(rows), encoding="utf-8")
-    elif file.suffix == ".csv":
-        with file.open("w", newline="") as opened:
-            table = csv.DictWriter(opened, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-    else:
-        write_lines(file, rows)
-    if file.name == "valid.jsonl":
-        file.with_name("valid-labels.lst").write_text("1\n0\n")
-
-
-def published(row: dict[str, str], stem: str, options: list[tuple[str, str]]) -> dict[str, Any]:
-    choices = [{"label": label, "text": text} for label, text in options]
-    return row | {"question": {"stem": stem, "choices": choices}}
-
-
-def on_hub(name: str) -> list[dict[str, Any]]:
-    return [
-        row
-        | {name: stem, "choices": {"label": [a for a, _ in pairs], "text": [b for _, b in pairs]}}
-        for row, stem, pairs in zip(ARC, STEMS, ARC_OPTIONS, strict=True)
-    ]
-
-
-PUBLISHED = list(map(published, ARC, STEMS, ARC_OPTIONS))
-PIQA = [{"goal": f"Open {n}.", "sol1": "Pull.", "sol2": "Push."} for n in "ab"]
-SCIQ = [
-    {
-        "question": "Who?", "support": support, "correct_answer": "Darwin",
-        **{f"distractor{n}": f"Name {n}" for n in (1, 2, 3)},
-    }
-    for support in ("", " He wrote it.")
-]  # fmt: skip
-PUBMED_HUB = {
-    "question": "Does it?", "context": {"contexts": ["We did."]}, "final_decision": "maybe",
-    "long_answer": "Perhaps.",
-}  # fmt: skip
+PIQA = {"goal": "Open it.", "sol1": "Pull.", "sol2": "Push."}
+SCIQ = {"question": "Who?", "support": " He wrote it.", "correct_answer": "Darwin"}
+SCIQ |= {f"distractor{n}": f"Name {n}" for n in (1, 2, 3)}
+PUBMED = {"question": "Does it?", "context": {"contexts": ["We did."]}, "long_answer": "Perhaps."}
 RUBRICHUB = {
     "prompt": [{"role": "user", "content": "Why?"}], "ability": "Science",
     "Rubrics": [{"criterion": "Says so.", "points": 5}],
 }  # fmt: skip
 RESEARCH = {"query": "How?", "rubric": [{"rubric_item": "Does it say?", "type": ["a"]}]}
 
+
+def labelled(key: str, *texts: str, question: str = "question") -> dict[str, Any]:
+    labels = list("12345" if key.isdigit() else "ABCDE")[: len(texts)]
+    return {question: "Which?", "choices": {"text": texts, "label": labels}, "answerKey": key}
+
+
+def write(file: Path, rows: list[Any]) -> None:
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+
+
 # Task, file, its rows, the right options or references of both rows.
 LAYOUTS: list[tuple[str, str, Any, list[str]]] = [
-    ("piqa", "valid.jsonl", PIQA, ["Push.", "Pull."]),
-    ("piqa", "rows.jsonl", [PIQA[0] | {"label": n} for n in (0, 1)], ["Pull.", "Push."]),
-    ("arc-challenge", "ARC-Challenge-Test.jsonl", PUBLISHED, ["steam", "iron"]),
-    ("arc-challenge", "hub.jsonl", on_hub("question"), ["steam", "iron"]),
-    ("openbookqa", "test.jsonl", PUBLISHED, ["steam", "iron"]),
-    ("openbookqa", "hub.json", on_hub("question_stem"), ["steam", "iron"]),
-    ("sciq", "test.json", SCIQ, ["Darwin", "Darwin"]),
+    ("piqa", "rows.jsonl", [PIQA | {"label": n} for n in (0, 1)], ["Pull.", "Push."]),
     (
-        "gpqa-diamond", "gpqa_diamond.csv",
-        [GPQA | WRONG | {"Record ID": n, "Correct Answer": n + "\n"} for n in ("it", "x")],
-        ["it", "x"],
+        "arc-challenge", "rows.jsonl",
+        [labelled("B", "ice", "steam"), labelled("1", "iron", "wood", "clay")], ["steam", "iron"],
     ),
-    ("medmcqa", "dev.json", MED_ROWS, ["Ulna", "Atlas"]),
-    ("medmcqa", "hub.jsonl", MED_HUB, ["Ulna", "Atlas"]),
     (
-        "pubmedqa", "ori_pqal.json",
-        {id: PUBMED | {"final_decision": x} for id, x in (("11", "no"), ("12", "yes"))},
-        ["no", "yes"],
+        "openbookqa", "rows.jsonl",
+        [labelled(key, "ice", "steam", question="question_stem") for key in "AB"],
+        ["ice", "steam"],
     ),
-    ("pubmedqa", "hub.jsonl", [PUBMED_HUB | {"pubid": n} for n in (1, 2)], ["maybe", "maybe"]),
+    ("sciq", "rows.jsonl", [SCIQ, SCIQ | {"support": ""}], ["Darwin", "Darwin"]),
     (
-        "scibench", "fund.json",
+        "gpqa-diamond", "rows.jsonl",
+        [GPQA | {"Record ID": n, "Correct Answer": n + "\n"} for n in ("it", "x")], ["it", "x"],
+    ),
+    ("medmcqa", "rows.jsonl", [MED | {"id": str(n), "cop": n} for n in (0, 3)], ["Ulna", "Atlas"]),
+    (
+        "pubmedqa", "rows.jsonl",
+        [PUBMED | {"pubid": 1, "final_decision": x} for x in ("no", "maybe")], ["no", "maybe"],
+    ),
+    (
+        "scibench", "rows.jsonl",
         [
             {**SCI, "answer_number": "1,200.5", "problemid": " 1 "},
             {**SCI, "answer_number": "\u22121.5", "problemid": "1", "solution": "So."},
@@ -122,7 +82,7 @@ LAYOUTS: list[tuple[str, str, Any, list[str]]] = [
         [{**RAR, "rubric": [{"title": "a", "description": CRITERION, "weight": 5}]}] * 2,
         ["So.", "So."],
     ),
-    ("researchqa", "test.json", [RESEARCH | {"id": n} for n in ("1", "2")], []),
+    ("researchqa", "test.jsonl", [RESEARCH | {"id": n} for n in ("1", "2")], []),
     ("rubrichub-science", "rows.jsonl", [RUBRICHUB | {"id": n} for n in ("1", "2")], []),
 ]  # fmt: skip
 
@@ -132,7 +92,7 @@ def section(name: str, path: Path | None = None, **changes: Any) -> config.TaskD
 
 
 @pytest.mark.parametrize(("name", "file", "rows", "right"), LAYOUTS)
-def test_a_benchmark_is_read_in_each_of_its_layouts(
+def test_each_benchmark_is_read(
     tmp_path: Path, name: str, file: str, rows: Any, right: list[str]
 ) -> None:
     write(tmp_path / file, rows)
@@ -163,72 +123,40 @@ def test_a_benchmark_is_read_in_each_of_its_layouts(
     [
         ("gpqa-diamond", {"question": "?"}, "field 'Question': no such column"),
         ("arc-challenge", {"question": "?", "choices": ["a", "b"]}, "field 'answerKey': no such"),
-        ("arc-challenge", {"question": "?", "choices": "a", "answerKey": "A"}, "'choices': expect"),
-        ("arc-challenge", published(ARC[0], "?", [("1", "a"), ("2", "b")]), "none of the labels"),
+        ("arc-challenge", labelled("A", "a") | {"choices": "a"}, "'choices': expected labels"),
+        ("arc-challenge", labelled("C", "a", "b"), "none of the labels"),
+        ("medmcqa", MED | {"cop": 4}, "the label is option 5 of 4"),
         ("piqa", {"goal": "?", "sol1": "a", "sol2": "b", "label": 2}, "expected 0, 1, or -1"),
         ("piqa", {"goal": "?", "sol1": "a", "sol2": 3, "label": 1}, "expected 2 to 26 texts"),
         ("scibench", {"question": "?"}, "problem_text"),
         ("rubrichub-science", {"query": "?", "answer": "!"}, "prompt or messages or question"),
         ("pubmedqa", PUBMED | {"final_decision": "perhaps"}, "expected one of yes, no, maybe"),
-        ("pubmedqa", PUBMED | {"CONTEXTS": 3, "final_decision": "no"}, "expected a list of texts"),
-        ("sciq", SCIQ[0] | {"question": None}, "expected a text, got None"),
+        ("pubmedqa", PUBMED | {"context": 3, "final_decision": "no"}, "expected a list of texts"),
+        ("sciq", SCIQ | {"question": None}, "expected a text, got None"),
     ],
 )
 def test_another_layout_is_refused_by_file_line_and_field(
     tmp_path: Path, name: str, row: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "rows.jsonl"
-    write_lines(file, [row])
+    write(file, [row])
     with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{message}"):
         load_examples(section(name, file, partial=True))
 
 
 def test_what_cannot_be_asked_is_counted_and_listed(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    same = {"goal": "Go.", "sol1": "a", "sol2": " a", "label": 0}
-    good = {"goal": "Go.", "sol1": "a", "sol2": "b", "label": 1}
-    write_lines(file, [good, same, good | {"label": -1}, good | {"sol1": " "}, good])
+    file, good = tmp_path / "rows.jsonl", PIQA | {"label": 1}
+    write(file, [good, PIQA | {"sol1": "Push. ", "label": 0}, PIQA | {"label": -1}, good])
     examples, record = load_examples(section("piqa", file, partial=True))
-    assert [example.id for example in examples] == ["1", "5"]
+    assert [example.id for example in examples] == ["1", "4"]
+    reasons = ["options that are the same", "no label"]
     assert record["excluded"] == [
-        (str(file), 2, "options that are the same"),
-        (str(file), 3, "no label"),
-        (str(file), 4, "empty option"),
+        (str(file), n, why) for n, why in zip((2, 3), reasons, strict=True)
     ]
-    assert record["exclusions"] == dict.fromkeys(
-        ["options that are the same", "no label", "empty option"], 1
-    )
-    one = {**SCI, "answer_number": "2", "problemid": "1"}
-    write_lines(file, [one | {"problem_text": " "}, one])
-    assert load_examples(section("scibench", file, partial=True))[1]["exclusions"] == {
-        "empty question": 1
-    }
-    write_lines(file, [{**SCI, "answer_number": "two", "problemid": "1"}])
+    assert record["exclusions"] == dict.fromkeys(reasons, 1)
+    write(file, [{**SCI, "answer_number": "two", "problemid": "1"}])
     with pytest.raises(DataError, match="no row can be used; the first: the reference is not a n"):
         load_examples(section("scibench", file, partial=True))
-
-
-def test_labels_in_a_file_of_their_own_must_be_there_and_as_many(tmp_path: Path) -> None:
-    write(tmp_path / "valid.jsonl", PIQA)
-    labels = tmp_path / "valid-labels.lst"
-    labels.write_text("1\n")
-    with pytest.raises(DataError, match=r"valid-labels\.lst: expected 0 or 1 for each of the 2 ro"):
-        load_examples(section("piqa", tmp_path, partial=True))
-    labels.unlink()
-    with pytest.raises(DataError, match="its labels are missing"):
-        load_examples(section("piqa", tmp_path, partial=True))
-
-
-def test_where_counting_starts_is_never_guessed(tmp_path: Path) -> None:
-    file = tmp_path / "dev.json"
-    for cops, message in {
-        (1, 2): "nobody can tell",
-        (0, 4): "expected 1 to 4, or 0 to 3",
-        (1, 7): "expected 1 to 4, or 0 to 3",
-    }.items():
-        write_lines(file, [row | {"cop": n} for row, n in zip(MED_ROWS, cops, strict=True)])
-        with pytest.raises(DataError, match=f"field 'cop': .*{message}"):
-            load_examples(section("medmcqa", file, partial=True))
 
 
 def options(example: Example) -> tuple[str, ...]:
@@ -238,15 +166,15 @@ def options(example: Example) -> tuple[str, ...]:
 
 def test_options_are_shuffled_by_seed_and_id_alone(tmp_path: Path) -> None:
     file = tmp_path / "dev.jsonl"
-    write_lines(file, [{**MED, "id": f"m{n}", "cop": 4} for n in range(200)])
+    write(file, [{**MED, "id": f"m{n}", "cop": 3} for n in range(200)])
     taken = section("medmcqa", file, partial=True)
     every, record = load_examples(taken)
     assert record["options_seed"] == 0
     assert load_examples(taken.model_copy(update={"limit": 7}))[0] == every[:7]
-    places = Counter(one.reference_answer for one in every)
     for one in every:
         assert one.reference_answer is not None
         assert options(one)["ABCD".index(one.reference_answer)] == "Atlas"
+    places = Counter(one.reference_answer for one in every)
     assert set(places) == set("ABCD")
     assert max(places.values()) < 75  # 50 expected; 4 standard deviations are 24
     other = load_examples(taken.model_copy(update={"options_seed": 1}))[0]
@@ -263,21 +191,18 @@ def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
             load_examples(section(name, tmp_path, options_seed=None))
 
 
-def test_a_units_factor_is_not_shown() -> None:
-    for unit, shown in {
-        r"$\mathrm{~m}$": r"$\mathrm{~m}$",
-        r"$10^{-8} \mathrm{C}$": r"$\mathrm{C}$",
-        "$10^4$": "",
-        "$10^6$ m": "m",
-        "$": "$",
-        "": "",
-    }.items():
-        assert strip_factor(unit) == shown
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [(r"$\mathrm{~m}$", r"$\mathrm{~m}$"), (r"$10^{-8} \mathrm{C}$", r"$\mathrm{C}$"),
+     ("$10^4$", ""), ("$10^6$ m", "m"), ("$", "$")],
+)  # fmt: skip
+def test_a_units_factor_is_not_shown(unit: str, shown: str) -> None:
+    assert strip_factor(unit) == shown
 
 
 def test_a_number_is_asked_for_in_its_unit(tmp_path: Path) -> None:
     row = {**SCI, "answer_number": "3", "problemid": "1"}
-    write_lines(tmp_path / "a.jsonl", [row, row | {"unit": " "}])
+    write(tmp_path / "a.jsonl", [row, row | {"unit": " "}])
     (first, second), _ = load_examples(section("scibench", tmp_path / "a.jsonl", partial=True))
     assert first.question == (
         "How far?\n\nReason step by step, then put the number within \\boxed{}, in $\\mathrm{~m}$."
@@ -296,14 +221,6 @@ def test_what_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         load_examples(section("piqa", tmp_path))
     with pytest.raises(ConfigError, match="piqa has no split 'test'; it has train, validation"):
         load_examples(section("piqa", tmp_path, split="test"))
-
-
-def test_every_task_says_what_it_is() -> None:
-    assert list(TASKS) == [row["name"] for row in task_table()]
-    assert set(TASKS) == set(get_args(config.TaskName))
-    for task in TASKS.values():
-        assert task.hub.split in task.num_rows
-        assert all((task.description, task.hub_id, task.licence, task.differences))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the development files are not there")

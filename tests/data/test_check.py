@@ -1,10 +1,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
-from rcsd.data.check import Finding, check_file, jaccard, shingles
-from rcsd.errors import DataError
+from rcsd.data.check import Finding, check_file
 
 LONG = "A lamp of sixty watts burns for five hours each day in the hall; how much energy is that"
 NEAR = LONG.replace("that", "this")
@@ -29,7 +26,8 @@ def test_every_malformed_row_is_found(tmp_path: Path):
     assert messages[0].startswith("invalid JSON at column 14")
     assert messages[1] == "expected a text that is not empty, got ' '"
     assert messages[2] == "'9' is the id of line 2 too; ids must differ"
-    assert [f.field for f in report.findings][:3] == [None, "question", "id"]
+    assert [f.field for f in report.findings] == [None, "question", "id"]
+    assert report.num_with == {"rubric": 0, "reference_answer": 0, "solution": 0}
 
 
 def test_repeated_and_similar_questions_are_found(tmp_path: Path):
@@ -55,32 +53,3 @@ def test_questions_of_a_test_file_are_errors(tmp_path: Path):
     ]
     assert ("near a test question", 2) in found(findings, "warning")
     assert any(f"stands in {test}, line 1" in finding.message for finding in findings)
-
-
-def test_empty_fields_and_answers_in_questions_are_found(tmp_path: Path):
-    path = written(
-        tmp_path,
-        {"question": "Is it Rayleigh scattering?", "reference_answer": "rayleigh  Scattering."},
-        {"question": "Is it (b)?", "reference_answer": "b"},
-        {"question": "And?", "solution": "So."},
-    )
-    report = check_file(path)
-    assert found(report.findings, "warning") == [("answer in the question", 1)]
-    assert report.num_with == {"rubric": 0, "reference_answer": 2, "solution": 1}
-    assert [(f.field, f.message) for f in report.findings if f.severity == "info"] == [
-        ("rubric", "3 of 3 rows"),
-        ("reference_answer", "1 of 3 rows"),
-        ("solution", "2 of 3 rows"),
-    ]
-
-
-def test_files_that_hold_no_rows_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="no such file"):
-        check_file(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="holds no rows"):
-        check_file(written(tmp_path, ""))
-
-
-def test_similarity_is_shared_shingles_over_all():
-    # abc bcd cde | abc bcd cdx: 2 of 4
-    assert jaccard(shingles("a b c d e"), shingles("A b, c d x")) == 0.5

@@ -6,20 +6,17 @@ from typing import Any
 import pytest
 
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.notes import Turns, reason_name
-from rcsd.data.importers.polarity import polarity
+from rcsd.data.importers.formats import polarity, reason_name
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 
 RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
 
 
-def imported(
-    folder: Path, format: str, *rows: object, turns: Turns = "single"
-) -> tuple[list[Example], ImportReport]:
+def imported(folder: Path, format: str, *rows: object) -> tuple[list[Example], ImportReport]:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    return import_rows(str(path), format, turns)  # pyright: ignore[reportArgumentType]
+    return import_rows(str(path), format)  # pyright: ignore[reportArgumentType]
 
 
 def criteria(example: Example) -> list[Criterion]:
@@ -28,19 +25,6 @@ def criteria(example: Example) -> list[Criterion]:
 
 
 # RaR
-
-ONE = {"description": "Essential Criteria: Names it.", "title": "Name", "weight": 5}
-
-
-def test_an_optional_criterion_of_negative_weight_is_no_silent_demand(tmp_path: Path):
-    gold = [ONE, {"description": "Optional Criteria: Fails to see it.", "weight": -1}]
-    [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": gold})
-    assert criteria(example) == [
-        Criterion("Names it.", 5, "Name"),
-        Criterion("Fails to see it.", -1, "Optional"),
-    ]
-    assert example.tags == {"rubric_source": "rar:GT"}
-    assert report.counts["Optional, violation"] == 1
 
 
 @pytest.mark.skipif(not RAR.exists(), reason="needs ../shared/data")
@@ -52,22 +36,30 @@ def test_each_row_of_the_rar_sample_is_accounted_for():
     assert sum(report.omissions.values()) == len(report.dropped_criteria) == 1
 
 
+POINTS = {
+    "Essential Criteria: Names it.": 1.0,
+    "Important: Names it.": 0.7,
+    "Optional Criteria: Names it.": 0.3,
+    "Pitfall Criteria: Does not confuse it.": 0.9,
+    "Pitfall Criteria: Does not mention that it holds.": -0.9,
+}
+
+
 def test_rar_points_follow_category_and_phrasing(tmp_path: Path):
-    points = {
-        "Essential Criteria: Names it.": 1.0,
-        "Important: Names it.": 0.7,
-        "Optional Criteria: Names it.": 0.3,
-        "Pitfall Criteria: Does not confuse it.": 0.9,
-        "Pitfall Criteria: Does not mention that it holds.": -0.9,
-    }
-    [example], report = imported(
-        tmp_path, "rar", {"question": "Why?", "rubrics": {"GT": list(points)}}
-    )
+    gold = {"question": "Why?", "rubrics": {"GT": list(POINTS)}}
+    [example], report = imported(tmp_path, "rar", gold)
     assert [(c.text, c.weight, c.title) for c in criteria(example)] == [
         (text.split(": ")[1], weight, text.split(":")[0].split()[0])
-        for text, weight in points.items()
+        for text, weight in POINTS.items()
     ]
     assert sum(report.counts.values()) == 5
+    items = [
+        {"description": "Essential Criteria: Names it.", "title": "Name", "weight": 5},
+        {"description": "Optional Criteria: Fails to see it.", "weight": -1},
+    ]
+    [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": items})
+    assert [(c.weight, c.title) for c in criteria(example)] == [(5, "Name"), (-1, "Optional")]
+    assert report.counts["Optional, violation"] == 1
 
 
 def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
@@ -102,7 +94,6 @@ def test_phrasing_decides_the_sign_of_a_pitfall():
         "Avoids incorrect exponents.",
         "Incorrect Core Property: The response must not claim it.",
         "The response must ignore irrelevant information.",
-        "The response must acknowledge compressive forces.",
         "Warns against assuming it.",
     ):
         assert polarity(text)[0] == +1
@@ -110,18 +101,12 @@ def test_phrasing_decides_the_sign_of_a_pitfall():
         "Failure to mention it results in a major violation.",
         "Major violation: Fails to derive it.",
         "Incorrectly states that Kw decreases.",
-        "Missing either conversion.",
         "Using Celsius instead of Kelvin.",
         "Penalizes for claiming it.",
-        "Selecting any other option is a major violation.",
     ):
         assert polarity(text)[0] == -1
-    for text in (
-        "Final volume must exactly equal 3.00 L.",
-        "It must incorrectly state or omit it.",
-    ):
-        with pytest.raises(ValueError, match="unclear whether"):
-            polarity(text)
+    with pytest.raises(ValueError, match="unclear whether"):
+        polarity("Final volume must exactly equal 3.00 L.")
 
 
 # HealthBench
@@ -159,16 +144,11 @@ def test_healthbench_rows_are_read(tmp_path: Path):
     assert report.counts["points below 0: a mistake"] == 1
 
 
-TURNS = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
-
-
-def test_several_turns_are_refused_or_joined_as_asked(tmp_path: Path):
-    rows = [healthbench_row(), healthbench_row(*TURNS, prompt_id="def")]
+def test_several_turns_are_refused(tmp_path: Path):
+    turns = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
+    rows = [healthbench_row(), healthbench_row(*turns, prompt_id="def")]
     _, report = imported(tmp_path, "healthbench", *rows)
     assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
-    kept, report = imported(tmp_path, "healthbench", *rows, turns="joined")
-    assert kept[1].question == "user: I ache.\n\nassistant: Where?\n\nuser: Here."
-    assert report.counts["prompt: several turns, joined into one text"] == 1
 
 
 # RubricHub
@@ -250,7 +230,6 @@ ASKED = {"question": "a"}
     [
         ("healthbench", healthbench_row(prompt=[]), "field 'prompt': expected a text or a list"),
         ("healthbench", healthbench_row(("tool", "x")), r"field 'prompt\[0\]': expected a mess"),
-        ("healthbench", healthbench_row(rubrics=None), "field 'rubrics': expected a list of"),
         ("healthbench", healthbench_row(example_tags="x"), "field 'example_tags': expected a list"),
         ("healthbench", healthbench_row(ideal_completions_data="x"), "expected an object"),
         ("healthbench", healthbench_row(rubrics=[{"criterion": "a", "points": 0}]),
@@ -262,31 +241,14 @@ ASKED = {"question": "a"}
         ("rubrichub", ASKED, "expected one of Rubrics, rubrics, got none"),
         ("rubrichub", ASKED | {"prompt": "a", "rubrics": []}, "got prompt and question"),
         ("rubrichub", ASKED | {"reward_model": "{"}, "field 'reward_model': invalid JSON"),
-        ("rubrichub", ASKED | {"reward_model": []}, "field 'reward_model': expected an object"),
         ("openrubrics", openrubrics_row("Be good."), "expected a numbered list"),
-        ("openrubrics", openrubrics_row("Here:\n1. Be good. [Principle]"), "a numbered list"),
         ("openrubrics", openrubrics_row("1. a [Principle]\n3. b [Principle]"), r"got \[1, 3\]"),
-        ("openrubrics", openrubrics_row(None), "expected a text that is not empty"),
         ("openrubrics", openrubrics_row("1. Be good."), "expected one of .Hard Rule., .Principle"),
     ],
 )  # fmt: skip
 def test_a_row_of_another_layout_is_refused(tmp_path: Path, format: str, row: dict, message: str):
     with pytest.raises(DataError, match=message):
         imported(tmp_path, format, row)
-
-
-def test_dates_of_loaded_rows_become_texts(tmp_path: Path):
-    datasets = pytest.importorskip("datasets")
-    import datetime  # noqa: PLC0415
-
-    row = {
-        "query": "How?",
-        "date": datetime.datetime(2021, 2, 3, tzinfo=datetime.timezone.utc),
-        "rubric": [{"rubric_item": "Is it so?", "type": ["Other"]}],
-    }
-    datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "rows.parquet"))
-    [example], _ = import_rows(str(tmp_path / "rows.parquet"), "researchqa")
-    assert example.tags["date"].startswith("2021-02-03")
 
 
 def test_reasons_are_counted_without_what_differs():

@@ -8,25 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.tiny import tiny_folder
 
 from rcsd import config
-from rcsd.data.load import load_examples
 from rcsd.data.placebos import (
-    generic,
     generic_rubric,
-    noisy,
-    random_criteria,
-    reduced,
-    shuffled,
     with_placebo,
 )
 from rcsd.data.views import PromptTemplates
 from rcsd.data.world.problems import GENERALITIES, examples
-from rcsd.data.world.reading import read_rubric
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import fingerprint
-from rcsd.training.trainer import run
 from rcsd.types import Criterion, Example, Rubric
 
 PLACEBOS: list[config.Placebo] = [
@@ -63,10 +54,7 @@ Drawn = list[tuple[list[int], str | None]]
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> Drawn:
-    """Two to six rows of few kinds, and perhaps one without a rubric.
-
-    Plain values: our own classes are checked by beartype, whose chance hypothesis takes for ours.
-    """
+    """Two to six rows of few kinds, and perhaps one without a rubric, as plain values."""
     rows: Drawn = []
     points = st.integers(-5, 5).filter(bool)
     for _ in range(draw(st.integers(2, 6))):
@@ -90,52 +78,40 @@ def owners(example: Example) -> list[str]:
     return [text.split()[0] for text in texts(example)]
 
 
+def placed(rows: list[Example], placebo: config.Placebo) -> list[Example]:
+    return with_placebo(rows, placebo, PromptTemplates())
+
+
 # By hand
 
 
 def test_generic_gives_all_the_same_rubric():
     rows = [row("a", ("A.", 3)), Example("bare", "Why?"), row("b", ("B.", 1), ("C.", -1))]
-    same = Rubric((Criterion("Is right.", 2),))
-    one, bare, two = generic(rows, same)
-    assert (one, bare, two) == (
-        replace(rows[0], rubric=same),
-        rows[1],
-        replace(rows[2], rubric=same),
-    )
+    same = generic_rubric(PromptTemplates())
+    assert placed(rows, config.GenericRubrics()) == [
+        replace(rows[0], rubric=same), rows[1], replace(rows[2], rubric=same)
+    ]  # fmt: skip
 
 
 def test_the_packaged_generic_rubric_is_made_of_generalities_that_the_world_knows():
     rubric = generic_rubric(PromptTemplates())
     assert sorted(c.text for c in rubric.criteria) == sorted(GENERALITIES)
-    [problem] = examples("train", 1, 0)
-    titles = {criterion.title for criterion in read_rubric(problem, rubric).criteria}
-    assert titles == {"general", "working"}
 
 
 def test_random_keeps_points_and_takes_words_title_and_check_of_the_same_sign():
     check = {"type": "boxed"}
     donor = Rubric((Criterion("Not b.", -7), Criterion("B.", 1, "boxed", check)))
     rows = [row("a", ("A.", 3), ("Not a.", -2)), Example("b", "?", rubric=donor)]
-    one, two = random_criteria(rows, 0)
+    one, two = placed(rows, config.RandomRubrics())
     assert rubric_of(one) == Rubric((Criterion("B.", 3, "boxed", check), Criterion("Not b.", -2)))
     assert rubric_of(two) == Rubric((Criterion("Not a.", -7), Criterion("A.", 1)))
 
 
-def test_a_random_mistake_that_no_other_example_names_becomes_a_demand():
-    rows = [row("a", ("A.", 3), ("Not a.", -2)), row("b", ("B.", 1), ("C.", 4))]
-    placebo = random_criteria(rows, 0)[0]
-    assert sorted(texts(placebo)) == ["B.", "C."]
-    assert weights(placebo) == [3, 2]
-
-
 def test_random_gives_up_the_other_kind_before_it_repeats_words():
-    rows = [
-        row("a", ("A.", 1), ("B.", 1), template="x"),
-        row("b", ("C.", 1), template="x"),
-        row("c", ("D.", 1), template="y"),
-    ]
+    rows = [row("a", ("A.", 1), ("B.", 1), template="x"), row("b", ("C.", 1), template="x")]
+    rows.append(row("c", ("D.", 1), template="y"))
     for seed in range(5):
-        assert texts(random_criteria(rows, seed)[0]) == ["D.", "C."]
+        assert texts(placed(rows, config.RandomRubrics(seed=seed))[0]) == ["D.", "C."]
 
 
 # Laws
@@ -149,7 +125,7 @@ def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_se
     if placebo.type != "generic":
         placebo = placebo.model_copy(update={"seed": seed})
     before = copy.deepcopy(rows)
-    found = with_placebo(rows, placebo, PromptTemplates())
+    found = placed(rows, placebo)
     assert rows == before
     assert found == with_placebo(rows, placebo, PromptTemplates())
     # The ids, questions and tags stay, and each rubric is one: `Rubric` refuses none positive.
@@ -161,7 +137,7 @@ def test_every_placebo_leaves_its_argument_alone_and_is_the_same_for_the_same_se
 def test_random_keeps_numbers_and_points_and_nothing_of_its_own(drawn: Drawn, seed: int):
     rows = built(drawn)
     with_mistakes = {r.id for r in rows if r.rubric and min(weights(r)) < 0}
-    for own, placebo in zip(rows, random_criteria(rows, seed), strict=True):
+    for own, placebo in zip(rows, placed(rows, config.RandomRubrics(seed=seed)), strict=True):
         if own.rubric is None:
             continue
         assert own.id not in owners(placebo)
@@ -177,7 +153,9 @@ def test_noise_replaces_its_share_and_leaves_the_rest_in_place(
     drawn: Drawn, seed: int, share: float
 ):
     rows = built(drawn)
-    for own, placebo in zip(rows, noisy(rows, share, seed), strict=True):
+    for own, placebo in zip(
+        rows, placed(rows, config.NoisyRubrics(replaced_share=share, seed=seed)), strict=True
+    ):
         if own.rubric is None:
             continue
         size = len(own.rubric.criteria)
@@ -194,8 +172,9 @@ def test_what_is_reduced_is_a_part_in_its_own_order_whatever_else_is_in_the_file
     drawn: Drawn, seed: int, share: float
 ):
     rows = built(drawn)
-    placebos = reduced(rows, share, seed)
-    assert placebos[0] == reduced(rows[:1], share, seed)[0]
+    section = config.ReducedRubrics(kept_share=share, seed=seed)
+    placebos = placed(rows, section)
+    assert placebos[0] == placed(rows[:1], section)[0]
     for own, placebo in zip(rows, placebos, strict=True):
         if own.rubric is None:
             continue
@@ -218,46 +197,15 @@ def test_placebos_of_a_seed_never_change(placebo: config.Placebo, start: str):
 
 @pytest.mark.parametrize("names", ["ab", "aa", "aaa", "aaaab", "aabbc", "aaaabb"])
 def test_as_few_as_possible_stay_within_their_template(names: str):
-    rows = [
-        Example(str(i), "Why?", rubric=Rubric((Criterion(f"Does {i}.", 1),)), tags={"template": n})
-        for i, n in enumerate(names)
-    ]
+    rows = [row(str(i), (f"Does {i}.", 1), template=n) for i, n in enumerate(names)]
     size = max(Counter(names).values())
     owner = {id(row.rubric): row.tags["template"] for row in rows}
     for seed in range(5):
-        placebo = shuffled(rows, seed)
+        placebo = placed(rows, config.ShuffledRubrics(seed=seed))
         assert all(row.rubric != other.rubric for row, other in zip(rows, placebo, strict=True))
         pairs = [(row.tags["template"], owner[id(row.rubric)]) for row in placebo]
         within = sum(own == donor for own, donor in pairs)
         assert within == max(0, 2 * size - len(names))
-
-
-# Runs
-
-
-def test_a_run_learns_from_the_placebo_and_its_record_and_card_say_so(tmp_path: Path):
-    placebo = config.GenericRubrics()
-    tree = {
-        "model": {"path": tiny_folder(tmp_path / "model"), "training": {"type": "full"}},
-        "data": {"type": "world", "num_examples": 6},
-        "method": {"type": "distill"},
-        "optim": {"lr": 1e-3},
-        "sampling": {"max_tokens": 4},
-        "steps": 1,
-        "examples_per_step": 2,
-        "out": str(tmp_path / "run"),
-    }
-    settings = config.parse_config(tree | {"rubrics": {"placebo": placebo.type}})
-    folder = run(settings)
-    record = folder.read_record()
-    assert record["config"]["rubrics"]["placebo"] == placebo.model_dump()
-    rows = load_examples(settings.data)[0]
-    assert record["data_sha256"] == fingerprint(with_placebo(rows, placebo, PromptTemplates()))
-    assert record["data_sha256"] != fingerprint(rows)
-    assert "generic_rubric.jinja" in record["template_sha256"]
-    assert f"its rubrics were a placebo: `{placebo.type}`" in (
-        folder.model / "README.md"
-    ).read_text("utf-8")
 
 
 # Errors

@@ -38,15 +38,6 @@ def test_a_row_without_id_gets_its_line_number(tmp_path: Path):
     assert [example.id for example in read_jsonl(path)] == ["1", "3"]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
-    path = tmp_path / "rows.jsonl"
-    write_jsonl([Example("a", "Why?")], path)
-    with pytest.raises(TypeError):
-        write_jsonl([Example("b", "Why?"), Example("c", object())], path)  # pyright: ignore
-    assert read_jsonl(path) == [Example("a", "Why?")]
-    assert list(tmp_path.iterdir()) == [path]
-
-
 ONE = {"criterion": "x", "weight": 1}
 
 # Errors: each names the file, the line and the field
@@ -60,10 +51,8 @@ ONE = {"criterion": "x", "weight": 1}
         ({"question": " "}, "question", "a text that is not empty, got ' '"),
         ({"question": "a", "reference_answer": 3}, "reference_answer", "got 3"),
         ({"question": "a", "id": 1.5}, "id", "a text or a whole number, got 1.5"),
-        ({"question": "a", "tags": ["x"]}, "tags", "an object of texts"),
         ({"question": "a", "tags": {"x": 1}}, "tags.x", "expected a text, got 1"),
         ({"question": "a", "rubric": "x"}, "rubric", "expected a list, got 'x'"),
-        ({"question": "a", "rubric": []}, "rubric", "at least one criterion"),
         ({"question": "a", "rubric": [ONE | {"weight": 0}]}, "rubric[0].weight", "0 says nothing"),
         ({"question": "a", "rubric": [ONE | {"check": {"type": "u"}}]}, "rubric[0].check", "'u'"),
     ],
@@ -100,14 +89,13 @@ def test_a_malformed_line_is_refused(tmp_path: Path, line: str | bytes, message:
 
 
 def test_files_that_hold_no_data_are_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="no such file"):
-        read_jsonl(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        read_jsonl(tmp_path)
-    with pytest.raises(DataError, match="holds no rows"):
-        read_jsonl(written(tmp_path, "", " "))
-    with pytest.raises(DataError, match="cannot be written: there is no such folder"):
-        write_jsonl([], tmp_path / "rows.jsonl" / "rows.jsonl")
+    for path, message in {
+        tmp_path / "none.jsonl": "no such file",
+        tmp_path: "cannot be read: Is a directory",
+        written(tmp_path, "", " "): "holds no rows",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            read_jsonl(path)
 
 
 def test_repeated_ids_are_refused(tmp_path: Path):

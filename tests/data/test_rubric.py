@@ -1,10 +1,15 @@
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcsd.data.rubric import parse_rubric, rubric_rows
+from rcsd.config import RubricGrammar
+from rcsd.data.importers import import_rows
+from rcsd.data.rubric import parse_rubric, rubric_json, rubric_regex, rubric_rows
 from rcsd.errors import RubricError
 from rcsd.types import Criterion, Rubric, rubric_score
 
@@ -44,19 +49,15 @@ def test_an_unscored_criterion_makes_the_score_unknown():
 
 # Laws
 
-WEIGHTS = st.lists(st.integers(-5, 5).filter(bool), max_size=6)
-
 
 @settings(derandomize=True, deadline=None, max_examples=50)
-@given(WEIGHTS, st.integers(1, 5), st.data())
+@given(st.lists(st.tuples(st.integers(-5, 5).filter(bool), st.booleans()), max_size=6))
 def test_the_score_lies_between_0_and_1_and_a_violation_never_raises_it(
-    weights: list[int], positive: int, data: st.DataObject
+    drawn: list[tuple[int, bool]],
 ):
-    rubric = Rubric(tuple(Criterion("c", weight) for weight in [*weights, positive]))
-    size = len(rubric.criteria)
-    verdicts = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
-    score = rubric_score(rubric, verdicts)
-    assert 0 <= score <= 1
+    rubric = Rubric(tuple(Criterion("c", weight) for weight, _ in [*drawn, (1, True)]))
+    verdicts = [verdict for _, verdict in [*drawn, (1, True)]]
+    assert 0 <= rubric_score(rubric, verdicts) <= 1
     for index, criterion in enumerate(rubric.criteria):
         met = rubric_score(rubric, [*verdicts[:index], True, *verdicts[index + 1 :]])
         unmet = rubric_score(rubric, [*verdicts[:index], False, *verdicts[index + 1 :]])
@@ -85,6 +86,58 @@ def test_a_malformed_rubric_is_refused_where_it_is_wrong(value: object, message:
         parse_rubric(value)
 
 
-def test_verdicts_must_be_as_many_as_criteria():
-    with pytest.raises(ValueError, match="2 verdicts for 3 criteria"):
-        rubric_score(parse_rubric(ROWS), [True, False])
+# The language of rubrics that a model may write
+
+RAR = Path(__file__).parents[3] / "shared" / "data" / "rar_science_dev.jsonl"
+MAX_CRITERIA, MAX_CHARACTERS = 4, 20
+RUBRICS = re.compile(rubric_regex(MAX_CRITERIA, MAX_CHARACTERS))
+
+
+def written(text: str = "a", weight: str = "1") -> str:
+    return f'{{"criterion": "{text}", "weight": {weight}}}'
+
+
+@pytest.mark.parametrize("weight", ["1", "99", "100", "0.25", "0.05", "1.0", "99.99"])
+def test_weights_of_either_sign_are_held(weight: str):
+    assert RUBRICS.fullmatch(f"[{written(weight=weight)}, {written(weight='-' + weight)}]")
+
+
+@pytest.mark.parametrize(
+    "text", ["A b.", r"\"", r"\\", r"\/", "水", "a\u00a0b", "[{", "}],", "🧪" * 20]
+)
+def test_texts_are_held_to_the_longest(text: str):
+    assert RUBRICS.fullmatch(f"[{written(text)}]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "null", written(), f"[{written()}", f"[{written()},{written()}]", f"[{written()}]\n",
+        '[{"weight": 1, "criterion": "a"}]', '[{"criterion": "a"}]',
+        *(f"[{written(weight=w)}]" for w in ("-1", "0", "0.00", "01", "101", "+1", "1.125", "1e1")),
+        # json.dumps escapes control characters as \n or \u001f: these are outside the language.
+        *(f"[{written(t)}]" for t in ("", " ", "  a", 'a"b', "a\\", r"\n", "a" * 21, "\u200b")),
+        *(f"[{written(f'a{c}b')}]" for c in "\n\x00\x1f\x7f\x85\u2028"),
+        f"[{', '.join([written()] * 5)}]",
+    ],
+)  # fmt: skip
+def test_what_is_no_rubric_in_our_form_is_refused(text: str):
+    assert RUBRICS.fullmatch(text) is None
+
+
+@given(st.from_regex(RUBRICS, fullmatch=True))
+def test_whatever_is_held_is_read_within_the_bounds(text: str):
+    rubric = parse_rubric(json.loads(text))
+    assert 1 <= len(rubric.criteria) <= MAX_CRITERIA
+    for criterion in rubric.criteria:
+        assert 1 <= len(criterion.text) <= MAX_CHARACTERS
+        assert 0 < abs(criterion.weight) <= 100
+
+
+@pytest.mark.skipif(not RAR.exists(), reason="needs the development rows of RaR-Science")
+def test_every_gold_rubric_of_rar_can_be_written_within_the_default_bounds() -> None:
+    bounds = RubricGrammar()
+    regex = re.compile(rubric_regex(bounds.max_criteria, bounds.max_characters))
+    for example in import_rows(str(RAR), "rar")[0]:
+        assert example.rubric is not None
+        assert regex.fullmatch(rubric_json(example.rubric))

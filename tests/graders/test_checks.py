@@ -3,7 +3,6 @@ import pytest
 from rcsd.data.checks import parse_check
 from rcsd.errors import DataError, RubricError
 from rcsd.graders import checks
-from rcsd.graders.base import Judge
 from rcsd.graders.checks import met
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric
@@ -33,28 +32,21 @@ LINE = {"type": "matches", "pattern": r"(?m)^Answer:"}
 
 MET = [
     (contains("power is energy  per time"), "So POWER is\nenergy per time."),
-    (contains("V = (R - F) A"), "v=(r-f)a"),
     (LINE, "so\nAnswer: 5"),
     (FORMULA, "We use e = 1/2 m v^2. 4 * 4 = 16."),
     (number(180), "that is 180 s"),
     (number(1000), "about 1,000 W"),
-    (number(1234567.5), "1,234,567.5"),
     (number(-4), "x = - 4"),
-    (number(-4), "it is \u22124"),
     (number(4), "12-4"),
     (number(4), "Steps:\n- 4 * 180"),
     (number(30000), r"$3 \times 10^{4}$ or 3e4"),
     (number(0.003), "3 · 10^-3"),
     (number(3.14159, tolerance=0.01), "3.14"),
-    (number(5), "H2O, 5."),
     (expression("4 * 180"), "E = 4*180 = 720"),
-    (expression("4 * 180"), "4 \u00d7 180, "),
     (expression("4 * 180"), r"$4 \times 180$"),
-    (expression("4 * 1000"), "4 * 1,000."),
     (expression("720 / 4"), r"\frac{720}{4}"),
     (expression("3 min = 180 s"), r"3\,\text{min}=180\,\text{s}, so"),
     (BOXED, r"\boxed{\frac{1}{2}}"),
-    (unit("m"), "The answer is 5 m."),
     (unit("m"), r"\boxed{5\,\text{m}}"),
     (unit("kg m/s"), "The answer is 72 kg·m/s."),
     (unit("J"), "The answer is 720 J of energy."),
@@ -67,21 +59,16 @@ NOT_MET = [
     (contains("energy per time"), "energy per unit time"),
     (LINE, "the Answer: 5"),
     (FORMULA, "4 * 4 = 16. E = 1/2 m v^2."),
-    (FORMULA, "E = m v^2."),
     (number(180), "1800 and 0.180 and 180.5 and x180"),
     (number(2), "5 m^2 in s^-2 of H2O with V2"),
-    (number(4), "x = -4"),
     (number(1000), "1,0000 or 21,000"),
     (number(3.14159), "3.14"),
-    (expression("4 * 180"), "14 * 180"),
     (expression("4 * 180"), "4 * 1800"),
     (expression("4 * 180"), "4 * 180^2"),
     (expression("180 / 4"), "1,180 / 4"),
     (expression("4 * 180"), "2^4 * 180"),
-    (expression("3 min = 180 s"), "3 min = 180 seconds"),
     (BOXED, r"\boxed{ } and \boxed{5"),
     (unit("m"), "The answer is 5 m/s."),
-    (unit("m"), "The answer is 5 mm."),
     (unit("m"), "The answer is 5 M."),
     (unit("N"), "The answer is 5 N m."),
     (unit("m"), "The answer is 5."),
@@ -114,24 +101,16 @@ def test_every_type_of_check_has_both_kinds_of_cases():
     ("check", "message"),
     [
         (None, "expected an object with a type, got None"),
-        ({}, "expected an object with a type"),
         ({"type": "contain", "text": "a"}, "check type 'contain': allowed are 'contains'"),
         ({"type": "contains"}, r"contains\.text: the text is missing"),
         ({"type": "contains", "txt": "a"}, r"contains\.txt: unknown field; did you mean 'text'"),
-        ({"type": "contains", "text": " "}, "text: expected a text that is not empty"),
         ({"type": "matches", "pattern": "(a"}, "is not a regular expression"),
         ({"type": "number", "value": True}, "expected a number, got True"),
         ({"type": "number", "value": float("nan")}, "finite number, got nan"),
         ({"type": "number", "value": 1, "tolerance": -1}, r"number\.tolerance: .* got -1"),
         ({"type": "any", "checks": []}, "at least 1 item"),
-        (
-            {"type": "all", "checks": [BOXED, {"type": "box"}]},
-            r"all\.checks\[1\]: .*'box'",
-        ),
-        (
-            {"type": "not", "check": {"type": "unit"}},
-            r"not\.check\.unit\.unit: the unit",
-        ),
+        ({"type": "all", "checks": [BOXED, {"type": "box"}]}, r"all\.checks\[1\]: .*'box'"),
+        ({"type": "not", "check": {"type": "unit"}}, r"not\.check\.unit\.unit: the unit"),
     ],
 )
 def test_a_malformed_check_is_refused(check: object, message: str):
@@ -177,8 +156,9 @@ EXAMPLE = Example("e", "Why?", rubric=RUBRIC)
 
 def test_the_code_judge_leaves_criteria_without_a_check_unscored():
     assert CodeJudge().verdicts(EXAMPLE, r"\boxed{1}") == [True, None]
-    assert CodeJudge().verdicts(EXAMPLE, "1") == [False, None]
-    assert isinstance(CodeJudge(), Judge)
+    [judgement] = CodeJudge().judgements([(EXAMPLE, "1")])
+    assert (judgement.verdicts, judgement.bounds) == ((False, None), (0, 1 / 3))
+    assert judgement.reasons == ("", "the criterion has no check")
 
 
 def test_the_code_judge_names_the_criterion_that_cannot_be_judged():

@@ -44,10 +44,13 @@ def test_rows_keep_their_keys_and_get_verdicts_and_counts_are_printed(tmp_path: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"completion": None}, "a.jsonl:2: field 'completion': expected a text"),
+        ({"completion": None}, "a.jsonl:2: field 'completion': the completion is missing"),
         ({"reference": 3}, "a.jsonl:2: field 'reference': expected a text"),
         ({"kind": "essay"}, "a.jsonl:2: field 'kind': 'essay'"),
-        ({"finished": "no"}, "a.jsonl:2: field 'finished': expected true or false"),
+        (
+            {"finished": "no"},
+            "a.jsonl:2: field 'finished': input should be a valid boolean, got 'no'",
+        ),
         ({"tolerance": 2}, "a.jsonl:2: field 'tolerance'"),
         ({"reference": "Z"}, "a.jsonl:2: field 'options'"),
         ({"options": ["x", "x"]}, "a.jsonl:2: field 'options': 'x' stands there twice"),

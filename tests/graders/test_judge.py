@@ -71,17 +71,17 @@ def test_a_request_says_model_limit_temperature_seed_and_schema(
     }  # fmt: skip
     assert body["response_format"]["json_schema"]["schema"]["required"][-1] == "met"
     assert {key for *_, key in server.requests} == {"Bearer sk-of-nobody"}
+    judge(response_format="text").judgements([ANSWER])
+    assert "response_format" not in server.asked[-1]
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"url": "ftp://x"}, "expected an address"),
-        ({"url": "http://x/v1?v=1"}, "without a user"),
         ({"url": "http://x/v1/chat/completions"}, "leave /chat/completions out"),
         ({"extra": {"seed": 3}}, "seed: set by fields"),
         ({"extra": {"api_key": "sk-x"}}, "api_key: .*api_key_variable"),
-        ({"extra": {"headers": [{"Authorization": "x"}]}}, "Authorization: .*api_key_variable"),
         ({"asks": "severl"}, "did you mean 'several'"),
         ({"templates": "/nowhere"}, r"judge\.templates: .* is not a folder"),
         ({"api_key_variable": "NOT_SET"}, r"judge\.api_key_variable: NOT_SET is not set"),
@@ -136,15 +136,6 @@ def test_what_a_first_reply_leaves_open_is_asked_once_more_with_another_seed(
     assert [list(each) for each in asked] == [[1, 2, 3], [2, 3]]
     assert [body["seed"] for body in server.asked] == [0, 1]
     assert made.metrics()["judge/num_retried"] == made.metrics()["judge/num_failed"] == 1
-
-
-def test_own_words_replace_the_packaged_ones(
-    judge: Made, server: JudgeServer, tmp_path: Path
-) -> None:
-    (tmp_path / "judge_data.jinja").write_text("<<<{{ boundary }} answer\nMine\n{{ boundary }}>>>")
-    made = judge(templates=tmp_path)
-    made.judgements([ANSWER])
-    assert "Mine" in server.asked[0]["messages"][0]["content"]
 
 
 # Budget, cache, repeats
@@ -222,9 +213,8 @@ def test_keys_and_addresses_stand_in_no_cache(
     monkeypatch.setenv("JUDGE_KEY", "a-secret-of-mine")
     judge(api_key_variable="JUDGE_KEY").judgements([ANSWER])
     content = b"".join(path.read_bytes() for path in tmp_path.glob("judgements.sqlite*"))
-    assert b"explanation" in content
-    assert b"a-secret-of-mine" not in content
-    assert server.url.encode() not in content
+    parts = [part in content for part in (b"explanation", b"a-secret-of", server.url.encode())]
+    assert parts == [True, False, False]
 
 
 def write_replies(path: Path, first: int) -> None:
@@ -252,9 +242,6 @@ def test_two_processes_and_several_threads_write_to_one_cache(tmp_path: Path) ->
 
 
 def test_a_cache_that_cannot_be_opened_is_an_error_that_says_where(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_bytes(b"no database at all" * 1000)
-    with pytest.raises(DataError, match=r"folder: the judge's cache: unable to open"):
-        ReplyCache(tmp_path / "folder")
     with pytest.raises(DataError, match=r"text: the judge's cache: file is not a database"):
         ReplyCache(tmp_path / "text")

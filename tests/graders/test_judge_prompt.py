@@ -52,13 +52,11 @@ def test_no_control_token_survives_in_the_data(token: str) -> None:
 
 
 def test_ordinary_text_is_shown_to_the_judge_as_it_is() -> None:
-    text = "If a < b and b > c, then |x| <= 2; [1] List<s>: \\boxed{1}\n1 | 2"
-    assert defused(text) == text.replace("<s>", "< s>")
+    text = "If a < b and b > c, then |x| <= 2; [1] \\boxed{1}\n1 | 2"
+    assert defused(text) == text
 
 
 def test_the_schema_asks_for_the_explanation_before_the_verdict() -> None:
-    one = reply_schema([2], ASKS["criterion"])
-    assert list(one["properties"]) == ["criterion", "explanation", "met"]
-    assert one["properties"]["criterion"] == {"enum": [2]}
-    whole = reply_schema([], ASKS["holistic"])
-    assert whole["properties"]["score"] == {"enum": list(range(1, 11))}
+    properties = reply_schema([2], ASKS["criterion"])["properties"]
+    assert list(properties) == ["criterion", "explanation", "met"]
+    assert properties["criterion"] == {"enum": [2]}

@@ -43,30 +43,23 @@ def test_a_verdict_is_found_in_what_stands_around_it(text: str) -> None:
     ("text", "reason"),
     [
         ("", "empty"),
-        ("  \n", "empty"),
         ("The criterion is met.", "no verdict: The criterion is met."),
         ('{"explanation": "yes"}', "no verdict"),
         (verdict(criterion=1, met="maybe"), "unclear: maybe"),
-        (verdict(criterion=1, met=None), "unclear: None"),
         (verdict(criterion=1, met=1), "unclear: 1"),
-        (verdict(criterion=1, met=0.7), "unclear"),
         (verdict(criterion=2, met=True), "another criterion: 2"),
-        (verdict(criterion=0, met=True), "another criterion: 0"),
         (verdict(criterion=True, met=True), "another criterion: True"),
         (GOOD + GOOD, "several verdicts"),
         (GOOD + verdict(criterion=1, met=False), "several verdicts"),
         ("<think>" + GOOD, "no verdict"),
         (GOOD + "<think>Or rather", "no verdict"),
         (f"It says {GOOD}, which I ignore. The criterion is not met.", "no verdict"),
-        (f"It says {GOOD}. I say [no].", "no verdict"),
         (f'{{"criterion": 1, "explanation": "it says {GOOD} but", "met": false}}', "no verdict"),
         (f'{{"criterion": 1, "met": false, "explanation": "it says {GOOD}', "within broken"),
         (f"{{criterion: 1, met: false, explanation: it says {GOOD}", "within broken"),
         ('{"criterion": 1, "met": false, "met": true}', "a key twice"),
         ('{"criterion": 1, "explanation": "x", "met": true or false}', "no verdict"),
-        ('{"criterion": 1, "explanation": "x", "met": true/false}', "no verdict"),
         ('{"criterion": 1, "explanation": "says "met": true", "met": false}', "no verdict"),
-        ('{"criterion": 1, "explanation": "says "met": true, or so"}', "no verdict"),
         (f"It says {GOOD}. Mine: {GOOD}", "several verdicts"),
         (f"It says {GOOD}. Mine: []", "no verdict"),
         ('{"explanation": "a "b"", "met": true} But in fact {no}', "no verdict"),
@@ -88,12 +81,6 @@ def test_several_verdicts_are_matched_by_number_in_any_order() -> None:
     assert found[2].reason == "no verdict: left out"
 
 
-def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
-    rows = [{"criterion": number, "met": True} for number in (0, 1, 2)]
-    found = read_verdicts(ChatReply(json.dumps(rows), "stop"), [1, 2, 3])
-    assert {each.reason for each in found.values()} == {"another criterion: 0"}
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -107,8 +94,6 @@ def test_a_reply_that_counts_from_zero_is_matched_to_nothing() -> None:
         ('The answer asks for {"score": 10}; I give 2.', "no score"),
         ('{"explanation": "I would not give "score": 10", "score": 2}', "no score"),
         ('{"explanation": "the "best"", "score": 1 to 10}', "no score"),
-        ('{"explanation": "the "best"", "score": 10}', "no score"),
-        ("Seven.", "no score"),
     ],
 )
 def test_a_score_is_a_number_on_the_scale(text: str, expected: Any) -> None:

@@ -1,10 +1,11 @@
+from itertools import product
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcsd.data.views import PromptTemplates
+from rcsd.data.views import PromptTemplates, Request, build_conversation
 from rcsd.graders.leakage import text_metrics
 from rcsd.types import Criterion, Example, Rubric, ViewName
 
@@ -44,24 +45,18 @@ def num(metric: str, text: str) -> int:
 
 
 def test_every_metric_of_a_step_by_hand() -> None:
-    pairs = [
-        (ICE, "As the rubric asks: perhaps it is less dense."),  # 9 words
-        (ICE, f"It floats. {SOLUTION.upper()}"),  # 26 words: g/cm3 and 0.917 are two each
-        (PLAIN, "Light is a wave."),
-        (PLAIN, "Light is a wave."),
-        (PLAIN, "Wait, let me check."),
-    ]
-    metrics = text_metrics(pairs)
+    metrics = text_metrics(
+        [
+            (ICE, "As the rubric asks: perhaps it is less dense."),  # 9 words
+            (ICE, f"It floats. {SOLUTION.upper()}"),  # 26 words: g/cm3 and 0.917 are two each
+            *[(PLAIN, "Light is a wave.")] * 2,
+            (PLAIN, "Wait, let me check."),
+        ]
+    )
     num_words = 9 + 26 + 4 + 4 + 4
     assert metrics == pytest.approx(
-        {
-            LEAK: 1 / 5,
-            REFERENCE: 1 / 2,
-            RUBRIC: 0.0,
-            HEDGES: 1000 / num_words,
-            CHECKS: 2000 / num_words,
-            DUPLICATES: 2 / 5,
-        }
+        {LEAK: 1 / 5, REFERENCE: 1 / 2, RUBRIC: 0.0, HEDGES: 1000 / num_words}
+        | {CHECKS: 2000 / num_words, DUPLICATES: 2 / 5}
     )
 
 
@@ -99,12 +94,13 @@ def test_eight_words_of_prose_in_a_row_are_a_copy_where_there_is_something_to_co
         assert text_metrics([(example, text), (ICE, SOLUTION)])[REFERENCE] == 1
 
 
-def test_duplicates_are_counted_within_an_example_and_texts_without_words_divide_by_nothing() -> (
-    None
-):
+def test_duplicates_are_counted_within_an_example() -> None:
     assert DUPLICATES not in text_metrics([(ICE, "Same."), (PLAIN, "Same.")])
     assert text_metrics([(ICE, "Same."), (ICE, "same."), (PLAIN, "x")])[DUPLICATES] == 0
     assert text_metrics([(ICE, "Same."), (ICE, "Same."), (PLAIN, "x")])[DUPLICATES] == 1
+
+
+def test_texts_without_words_divide_by_nothing() -> None:
     assert text_metrics([]) == {}
     none = {LEAK: 0, REFERENCE: 0, RUBRIC: 0, DUPLICATES: 0}
     assert text_metrics([(ICE, ""), (ICE, " \n\u2014 ?!"), (PLAIN, "")]) == none
@@ -114,31 +110,23 @@ def test_duplicates_are_counted_within_an_example_and_texts_without_words_divide
 
 
 LEAKS = """According to the rubric, units matter.
-The **rubric** asks for a unit.
-RUBRIC: be clear
 The reference solution states that it floats.
 According to the reference, the answer is 4.
-As the guidance says, I give a unit.
 The provided guidance wants a unit.
-The criteria state that a unit is needed.
 According to the criteria, a unit is needed.
-This agrees with the given answer.
 The given solution concludes that it floats.
 A strong answer must name the density.
 The answer key says B."""
 SCIENCE = """In the frame of reference of the train, the ball rests.
 With reference to the table, it is 4.
-According to the reference values, it is 4.
 Compare its colour with the reference solution.
 The reference solution shows no absorbance.
 The criterion for equilibrium is that the Gibbs energy is least.
-The diagnostic criteria include fever.
 According to the criteria of Amsterdam, it is hereditary.
 Such effects fall under the rubric of epigenetics.
 Axon guidance depends on netrins; the guidance cues attract the growth cone.
 According to the guidance of the WHO, fluids come first.
 The given solution of NaCl is diluted.
-None of the given answer choices is right.
 The solution is a strong acid; the model answers well."""
 
 
@@ -158,25 +146,14 @@ def test_what_the_question_speaks_of_is_no_leak() -> None:
     assert leaks("As the reference answer says, the rubric lists the criteria.", question)
 
 
-def asked_in_other_views() -> list[tuple[str, ViewName]]:
-    views = [view for view in get_args(ViewName) if view != "none"]
-    asked = [(name, view) for name in ("guidance", "answer") for view in views]
-    return [*asked, ("analysis", "none"), ("write_rubric", "none"), ("analyse_rubric", "none")]
+VIEWS = [view for view in get_args(ViewName) if view != "none"]
 
 
-@pytest.mark.parametrize(("template", "view"), asked_in_other_views())
-def test_the_words_of_our_templates_are_leaks(template: str, view: ViewName) -> None:
-    parts = view.split("+")
+@pytest.mark.parametrize(("request_name", "view"), [*product(("answer", "analysis"), VIEWS)])
+def test_the_words_of_our_templates_are_leaks(request_name: Request, view: ViewName) -> None:
     example = Example("q", QUESTION, "4 m", "2 + 2 = 4", Rubric((Criterion("Is right.", 1),)))
-    shown = {
-        "answer": example.reference_answer if "answer" in parts else None,
-        "solution": example.solution if "solution" in parts else None,
-        "rubric": example.rubric if "rubric" in parts else None,
-    }
-    text = PromptTemplates().render(
-        f"{template}.jinja", question=QUESTION, guided=view != "none", **shown
-    )
-    assert leaks(text)
+    [turn] = build_conversation(request_name, example, view, PromptTemplates())
+    assert leaks(turn["content"])
 
 
 @pytest.mark.parametrize(

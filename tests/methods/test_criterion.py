@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.methods.test_grpo import student_of
 from tests.methods.test_on_policy import distill, found, moved, near
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import settings
 
@@ -18,7 +19,6 @@ from rcsd import config
 from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion, refuse_undecidable
 from rcsd.methods.on_policy import OnPolicy

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.methods.test_grpo import GRPO, VERDICTS, asked, student_of
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model
 from torch import nn
 
 from rcsd import config
 from rcsd.data.prompts import TeacherPrompts
 from rcsd.graders.rewards import RubricReward
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion
 from rcsd.methods.distill import Distill

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tests.methods.test_grpo import GRPO, VERDICTS, student_of
 from tests.methods.test_on_policy import collected, distill, found, moved, near
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model
 
 from rcsd import config
 from rcsd.graders.rewards import AnswerReward, Reward, RubricReward
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.distill import TeacherTargets
 from rcsd.methods.grpo import Grpo, GrpoSignal
 from rcsd.methods.on_policy import MonitorPositions, StudentForward

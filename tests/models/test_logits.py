@@ -9,13 +9,13 @@ import pytest
 import torch
 from tests.methods.test_grpo import GRPO, VERDICTS, asked, student_of
 from tests.methods.test_on_policy import distill, moved
+from tests.support.scripted_judge import ScriptedJudge
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcsd import config
 from rcsd.graders.rewards import RubricReward
-from rcsd.graders.scripted import ScriptedJudge
 from rcsd.methods.grpo import Grpo
 from rcsd.methods.losses import forward_kl_terms, restrict, top_k_ids
 from rcsd.methods.on_policy import Objective, OnPolicy

@@ -1,6 +1,7 @@
 """``rcsd data``."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
 
-_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+_COLOURS = {"error": "red", "warning": "yellow"}
 _MAX_FINDINGS = 40
 """Findings that a check prints; ``--json`` writes all."""
 
@@ -31,10 +32,6 @@ def import_(
         Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"],
         typer.Option(help="Format of the source."),
     ],
-    turns: Annotated[
-        Literal["single", "joined"],
-        typer.Option(help="Prompts of several turns: single refuses, joined joins them."),
-    ] = "single",
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -42,8 +39,6 @@ def import_(
     force: Force = False,
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
-    from dataclasses import asdict
-
     from rcsd.data.importers import import_rows
     from rcsd.data.rows import write_jsonl
     from rcsd.data.sources import Hub
@@ -52,7 +47,7 @@ def import_(
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, turns, hub)
+    examples, report = import_rows(source, format, hub)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
@@ -106,7 +101,7 @@ def check(
     json: Json = None,
     strict: Strict = False,
 ) -> None:
-    """Check rows: schema, duplicates, leaks, empty fields. Exit code 1: errors."""
+    """Check rows: schema, duplicates, leaks. Exit code 1: errors."""
     from rcsd.data.check import check_file
 
     if json is not None:
@@ -135,9 +130,9 @@ def print_report(report: "Report", json: Path | None, strict: bool) -> None:
         console.print(f"{num_left} more findings; --json FILE writes them")
     console.print(f"{report.count('error')} errors, {report.count('warning')} warnings")
     if json is not None:
-        write_json(json, report.json())
+        write_json(json, asdict(report))
         say(f"All findings: {json}")
-    if report.fails("warning" if strict else "error"):
+    if report.count("error") or (strict and report.findings):
         raise typer.Exit(1)
 
 

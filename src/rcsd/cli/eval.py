@@ -53,10 +53,13 @@ def rejudge(
 
 def tasks() -> None:
     """List the benchmarks that 'rcsd eval --tasks' takes."""
-    from rcsd.data.benchmarks import task_table
+    from rcsd.data.benchmarks import TASKS
 
-    columns = ("name", "rows", "grading", "hub", "licence")
-    console.print(Table(columns, [[row[column] for column in columns] for row in task_table()]))
+    rows = [
+        (one.name, str(one.num_rows[one.hub.split]), one.grading, one.hub_id, one.licence)
+        for one in TASKS.values()
+    ]
+    console.print(Table(("name", "rows", "grading", "hub", "licence"), rows))
 
 
 def grade(

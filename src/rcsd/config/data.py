@@ -70,7 +70,7 @@ class TaskData(Section):
     name: TaskName
     """Which one."""
     path: Path | None = None
-    """File or folder as published, or of datasets' ``save_to_disk``; None: from the hub."""
+    """File in the hub's layout, folder of its parquet or of ``save_to_disk``; None: the hub."""
     split: str | None = None
     """Its split; None: the one that the benchmark is reported on."""
     revision: str | None = None

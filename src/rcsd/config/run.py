@@ -66,7 +66,7 @@ class LiveTeacher(Section):
 
 
 class RubricGrammar(Section):
-    """Holds completions to rubrics in JSON (`rcsd.data.rubric_grammar.rubric_regex`)."""
+    """Holds completions to rubrics in JSON (`rcsd.data.rubric.rubric_regex`)."""
 
     type: Literal["rubric"] = "rubric"
     max_criteria: int = Field(default=12, ge=1, le=64)

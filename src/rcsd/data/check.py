@@ -1,20 +1,14 @@
-"""Findings in a file of rows and in its rubrics, without a model.
-
-`check_file`: malformed rows, repeated questions, overlap with test files, leaked answers, empty
-fields. `check_rubrics`: the rules of `rcsd.data.lint_rules`.
-"""
+"""Findings in a file of rows (`check_file`) and in its rubrics (`check_rubrics`)."""
 
 import re
-import textwrap
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
-from rcsd.data.lint_rules import RULES, SEVERITIES, Severity
+from rcsd.data.lint_rules import RULES, Severity
 from rcsd.data.rows import FileRow, read_rows
 from rcsd.types import Example
 
@@ -27,10 +21,9 @@ _NUM_PERMUTATIONS = 128
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A defect of a file, or a fact worth a look, by the name of its rule.
+    """A defect of a row by the name of its rule; without a line, of the whole file.
 
-    An error: the row, or its test, cannot be used. A warning: likely a mistake. The line counts
-    from 1; without one, the finding is about the whole file. A field is such as ``rubric[2]``.
+    An error: the row, or its test, cannot be used. A warning: likely a mistake.
     """
 
     severity: Severity
@@ -43,47 +36,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Findings in a file, and counts.
-
-    Of all rows, of well-formed ones (examples), of those with a rubric, a reference answer, a
-    solution, and of their criteria.
-    """
+    """Findings in a file, and numbers of rows, of well-formed ones, and of those with a field."""
 
     path: str
     num_rows: int
     num_examples: int
     num_with: dict[str, int]
-    num_criteria: int
     findings: tuple[Finding, ...]
 
     def count(self, severity: Severity) -> int:
         """Number of findings of that severity."""
         return sum(finding.severity == severity for finding in self.findings)
-
-    def fails(self, severity: Literal["error", "warning", "never"]) -> bool:
-        """True if a finding is as severe as that."""
-        return severity != "never" and any(
-            finding.severity in ("error", severity) for finding in self.findings
-        )
-
-    def by_rule(self) -> dict[str, list[Finding]]:
-        """Findings by the name of their rule."""
-        rules: defaultdict[str, list[Finding]] = defaultdict(list)
-        for finding in self.findings:
-            rules[finding.rule].append(finding)
-        return dict(rules)
-
-    def json(self) -> dict[str, Any]:
-        """Everything, for a JSON file."""
-        rules = {
-            name: {
-                "severity": findings[0].severity,
-                "num_findings": len(findings),
-                "num_rows": len({finding.line for finding in findings} - {None}),
-            }
-            for name, findings in self.by_rule().items()
-        }
-        return asdict(self) | {"severities": {s: self.count(s) for s in SEVERITIES}, "rules": rules}
 
 
 Numbered = Sequence[tuple[int, Example]]
@@ -91,11 +54,7 @@ Numbered = Sequence[tuple[int, Example]]
 
 
 def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
-    """Schema, duplicates, near-duplicates, overlap with test files, and empty fields of a file.
-
-    Args:
-        path: A JSONL file of our rows.
-        against: Test files: none of their questions should stand in this one.
+    """Malformed rows, repeated and similar questions, and questions of test files (``against``).
 
     Raises:
         DataError: If a file cannot be read or holds no row. Malformed rows are findings.
@@ -105,14 +64,7 @@ def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
     findings = [*_malformed(rows), *_duplicates(examples), *_near_duplicates(examples)]
     for test in against:
         findings += _overlap(examples, list(read_rows(test)), str(test))
-    findings += _answers_in_questions(examples)
-    report = _report(path, rows, findings)
-    empty = [
-        Finding("info", f"no {name}", f"{len(examples) - num} of {len(examples)} rows", field=name)
-        for name, num in report.num_with.items()
-        if num < len(examples)
-    ]
-    return replace(report, findings=(*findings, *empty))
+    return _report(path, rows, findings)
 
 
 def check_rubrics(path: str | Path) -> Report:
@@ -133,9 +85,7 @@ def rubric_findings(examples: Numbered) -> Iterator[Finding]:
     """Findings of every rule in the rubrics of examples; those without a rubric are skipped."""
     for line, example in examples:
         for name, (severity, find) in RULES.items():
-            if example.rubric is None or find is None:
-                continue
-            for index, message in find(example, example.rubric):
+            for index, message in find(example.rubric) if example.rubric else ():
                 field = None if index is None else f"rubric[{index}]"
                 yield Finding(severity, name, message, line, example.id, field)
 
@@ -150,11 +100,7 @@ def _report(path: str | Path, rows: Sequence[FileRow], findings: Sequence[Findin
         name: sum(getattr(example, name) is not None for example in examples)
         for name in ("rubric", "reference_answer", "solution")
     }
-    num_criteria = sum(len(e.rubric.criteria) for e in examples if e.rubric is not None)
-    return Report(str(path), len(rows), len(examples), num_with, num_criteria, tuple(findings))
-
-
-# Checks
+    return Report(str(path), len(rows), len(examples), num_with, tuple(findings))
 
 
 def _malformed(rows: Iterable[FileRow]) -> Iterator[Finding]:
@@ -164,13 +110,9 @@ def _malformed(rows: Iterable[FileRow]) -> Iterator[Finding]:
             yield Finding("error", "malformed row", message, row.line, row.id, field)
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:\.\d+)?", text.casefold())
-
-
 def shingles(text: str) -> frozenset[str]:
     """Runs of three words, in small letters."""
-    words = _words(text)
+    words = re.findall(r"\w+(?:\.\d+)?", text.casefold())
     last = max(1, len(words) - _SHINGLE_WORDS + 1)
     return frozenset(" ".join(words[at : at + _SHINGLE_WORDS]) for at in range(last))
 
@@ -256,13 +198,3 @@ def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator
         elif nearest := questions.nearest(example.question):
             message = f"like {name}, line {nearest[0]}: {nearest[1]:.2f} of the wording"
             yield Finding("warning", "near a test question", message, line, example.id, "question")
-
-
-def _answers_in_questions(examples: Numbered) -> Iterator[Finding]:
-    for line, example in examples:
-        answer = " ".join(_words(example.reference_answer or ""))
-        # Shorter ones, such as an option's letter or a digit, stand in questions by chance.
-        if len(answer) > 3 and f" {answer} " in f" {' '.join(_words(example.question))} ":
-            excerpt = textwrap.shorten(example.reference_answer or "", 80, placeholder=" …")
-            message, rule = f"{excerpt!r} stands in the question", "answer in the question"
-            yield Finding("warning", rule, message, line, example.id, "reference_answer")

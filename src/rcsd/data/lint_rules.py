@@ -1,4 +1,4 @@
-"""Rules for rubrics, found without a model: one function each, over one rubric and its file.
+"""Rules for rubrics, found without a model: one function each, over one rubric.
 
 Thresholds were measured on the 250 development rows of RaR-Science: their gold rubrics (1,900
 criteria) and 389 rubrics that two models wrote for them.
@@ -12,20 +12,14 @@ from typing import Literal
 
 from rapidfuzz import utils
 
-from rcsd.data.words import PHRASING, content_words, runs, text_similarity
-from rcsd.types import Example, Rubric
+from rcsd.data.words import content_words, text_similarity
+from rcsd.types import Rubric
 
-Severity = Literal["error", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-"""Worst first."""
+Severity = Literal["error", "warning"]
 
 REPEAT_SIMILARITY = 0.8
 """Criteria of one rubric that are as alike say one thing. None of gold's 6,349 pairs is; of the
 models' 9,302, some do that differ in a number or formula, and these are told apart."""
-
-MIN_ANSWER_CHARACTERS = 3
-"""Shorter answers, such as "A", stand in texts by chance; a number of two digits seldom does."""
-
 
 MIN_CRITERIA, MAX_CRITERIA = 2, 20
 """Two are the fewest that can rank answers in more than two grades. RaR's gold rubrics have 7 to 20
@@ -34,19 +28,17 @@ MIN_CRITERIA, MAX_CRITERIA = 2, 20
 Matches = Iterator[tuple[int | None, str]]
 """Index of the criterion, or None for the rubric, and the message."""
 
-Rule = Callable[[Example, Rubric], Matches]
+Rule = Callable[[Rubric], Matches]
 """Finds its defect in a rubric."""
 
-# The rules
 
-
-def _wordless(example: Example, rubric: Rubric) -> Matches:
+def _wordless(rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if not content_words(criterion.text):
             yield index, f"{criterion.text!r} holds no word"
 
 
-def _repeated(example: Example, rubric: Rubric) -> Matches:
+def _repeated(rubric: Rubric) -> Matches:
     for (i, one), (j, other) in itertools.combinations(enumerate(rubric.criteria), 2):
         is_same_sign = one.weight * other.weight > 0
         if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
@@ -58,39 +50,6 @@ def _repeated(example: Example, rubric: Rubric) -> Matches:
 def _figures(text: str) -> Counter[str]:
     """Numbers, formulas and names of substances: what tells criteria apart that else read alike."""
     return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
-
-
-def _answer_given(example: Example, rubric: Rubric) -> Matches:
-    if example.reference_answer is None:
-        return
-    pattern = _answer_pattern(example.reference_answer, example.question)
-    quotable = _runs(example.reference_answer) - _runs(example.question)
-    for index, criterion in enumerate(rubric.criteria):
-        if pattern is not None and pattern.search(_unwrapped(criterion.text)):
-            yield index, f"holds the reference answer: {_short(criterion.text)}"
-        elif quotable & _runs(criterion.text):
-            yield index, f"quotes the reference answer: {_short(criterion.text)}"
-
-
-def _answer_pattern(answer: str, question: str) -> re.Pattern[str] | None:
-    """The whole answer, spacing and letter case aside; None if too short to mean anything."""
-    tokens = re.findall(r"\w+|[^\w\s]", _unwrapped(answer).strip().rstrip("."))
-    body = r"\s*".join(map(re.escape, tokens))
-    pattern = re.compile(rf"(?<!\w)(?<!\d[.,]){body}(?!\w|[.,]\d)")
-    if len(tokens) == 1 and re.fullmatch(r"\d\d", tokens[0]):
-        return None if pattern.search(_unwrapped(question)) else pattern
-    is_short = sum(map(len, tokens)) < MIN_ANSWER_CHARACTERS
-    return None if is_short or all(token in PHRASING for token in tokens) else pattern
-
-
-def _unwrapped(text: str) -> str:
-    """Text in small letters without LaTeX and bold type."""
-    text = re.sub(r"\\(?:text|mathrm|mathbf|boxed)\s*\{([^{}]*)\}", r"\1", text)
-    return re.sub(r"\\[,;:! ()\[\]]|\\left|\\right|\$|\*\*", " ", text).casefold()
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    return set(runs(re.findall(r"\w+", _unwrapped(text))))
 
 
 _HEAD = r"(?i)^\W*(?:the )?(?:(?:answer|response|solution|explanation|student)s? )?(?:that )?"
@@ -105,7 +64,7 @@ _FAILS = re.compile(
 )
 
 
-def _unclear_polarity(example: Example, rubric: Rubric) -> Matches:
+def _unclear_polarity(rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.weight < 0 and _AVOIDS.search(criterion.text):
             yield index, f"costs points, but is worded as a merit: {_short(criterion.text)}"
@@ -113,21 +72,18 @@ def _unclear_polarity(example: Example, rubric: Rubric) -> Matches:
             yield index, f"earns points, but is worded as a mistake: {_short(criterion.text)}"
 
 
-def _size(example: Example, rubric: Rubric) -> Matches:
+def _size(rubric: Rubric) -> Matches:
     if not MIN_CRITERIA <= (size := len(rubric.criteria)) <= MAX_CRITERIA:
         yield None, f"criteria: {size}; expected {MIN_CRITERIA} to {MAX_CRITERIA}"
 
 
-RULES: Mapping[str, tuple[Severity, Rule | None]] = {
-    "no rubric": ("error", None),
-    "malformed row": ("error", None),
+RULES: Mapping[str, tuple[Severity, Rule]] = {
     "wordless": ("error", _wordless),
     "repeated": ("warning", _repeated),
     "polarity": ("warning", _unclear_polarity),
     "size": ("warning", _size),
-    "answer given": ("info", _answer_given),
 }
-"""Severity and function of every rule by name; None for rules about rows and the file."""
+"""Severity and function of every rule by name."""
 
 
 def _short(text: str) -> str:

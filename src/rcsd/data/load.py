@@ -1,8 +1,7 @@
-"""Data sources: a data section becomes examples, by the function that its type names.
+"""Data sources: a data section becomes examples by the function that its type names.
 
-A source is a function ``load(section) -> (examples, record)``; the record says what was left out.
-It is imported when it is used. The rubric world also reads the checks of a criterion from its
-words: written rubrics, and criteria that moved to another example, are read before they are graded.
+The rubric world also reads the checks of a criterion from its words: written rubrics, and criteria
+that moved to another example, are read before they are graded.
 """
 
 import pkgutil
@@ -30,21 +29,18 @@ WORLD_TAGS = {"template", "draws"}
 
 
 def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section, and the record of their import.
+    """Examples of a data section, and the record of what its import left out.
 
     Raises:
-        DataError: Naming file, line and field of what is malformed, or a file whose checksum
-            differs from the section's.
+        DataError: Naming file, line and field of what is malformed, or another file than pinned.
         ConfigError: If a benchmark has no such split, or a library is missing.
     """
     if isinstance(section, FileData) and section.sha256 is not None:
         sha256 = digest(read_bytes(section.path))
         if sha256 != section.sha256:
-            raise DataError(
-                f"the file was changed: its sha256 is {sha256}, expected {section.sha256}; bring "
-                "back the former one, or start anew with this one",
-                section.path,
-            )
+            message = f"the file was changed: its sha256 is {sha256}, expected {section.sha256}"
+            remedy = "bring back the former one, or start anew with this one"
+            raise DataError(f"{message}; {remedy}", section.path)
     return pkgutil.resolve_name(SOURCES[section.type])(section)
 
 
@@ -59,9 +55,7 @@ def has_rubric_reader(example: Example) -> bool:
 
 
 def read_rubrics(examples: Sequence[Example], rubrics: Mapping[str, Rubric]) -> dict[str, Rubric]:
-    """Rubrics by the id of their example, those of others left out.
-
-    They have the checks that their words stand for where `has_rubric_reader`.
+    """Rubrics by the id of their example, with the checks that their words stand for, if any.
 
     Raises:
         DataError: If the tags of an example contradict its question.

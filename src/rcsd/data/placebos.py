@@ -1,11 +1,9 @@
-"""Placebo rubrics: rubrics that say less of their question, or nothing.
+"""Placebo rubrics, which say less of their question, or nothing; `rcsd.config` defines each.
 
-A placebo is shown to the teacher in training; answers are graded by the rubrics of their own rows.
-A criterion that moves to another example brings its title and check along, and the check was
-written for the other question: `rcsd.data.load.read_rubrics` reads what its words demand of this
-one. All functions keep the order of the examples, leave those without a rubric and their arguments
-as they are, and give the same rubrics for the same seed. They raise a DataError if too few examples
-have a rubric.
+They are shown to the teacher in training; answers are graded by the rubrics of their own rows. A
+criterion that moves brings its title and its check, which was written for the other question:
+`rcsd.data.load.read_rubrics` reads what its words demand of this one. Examples keep their order,
+those without a rubric and the arguments stay as they are, and a seed always gives the same rubrics.
 """
 
 import json
@@ -44,7 +42,7 @@ _TRIES = 64
 def with_placebo(
     examples: Sequence[Example], placebo: config.Placebo, templates: PromptTemplates
 ) -> list[Example]:
-    """Examples with the rubrics of a placebo (defined by the docstrings of its sections).
+    """Examples with the rubrics of a placebo.
 
     Raises:
         DataError: If too few examples have a rubric.
@@ -54,23 +52,21 @@ def with_placebo(
         case config.NoPlacebo():
             return list(examples)
         case config.GenericRubrics():
-            return generic(examples, generic_rubric(templates))
+            _refuse_fewer(examples, 1, "generic")
+            rubric = generic_rubric(templates)
+            return [e if e.rubric is None else replace(e, rubric=rubric) for e in examples]
         case config.ShuffledRubrics(seed=seed):
-            return shuffled(examples, seed)
+            return _shuffled(examples, seed)
         case config.RandomRubrics(seed=seed):
-            return random_criteria(examples, seed)
+            return _exchanged(examples, "random", seed, None)
         case config.ReducedRubrics(kept_share=share, seed=seed):
-            return reduced(examples, share, seed)
+            return _reduced(examples, share, seed)
         case config.NoisyRubrics(replaced_share=share, seed=seed):
-            return noisy(examples, share, seed)
+            return _exchanged(examples, "noisy", seed, share)
 
 
 def generic_rubric(templates: PromptTemplates) -> Rubric:
-    """The rubric of ``generic_rubric.jinja``.
-
-    The packaged one has generalities that any model understands and any question allows, those of
-    the micro model's training text too: a gain comes from content and not from unknown words. What
-    answers are most often asked for has the most points, 5 to 1 as in RaR.
+    """The rubric of ``generic_rubric.jinja``, packaged as generalities that any question allows.
 
     Raises:
         ConfigError: If the template renders to no rubric in JSON.
@@ -81,19 +77,11 @@ def generic_rubric(templates: PromptTemplates) -> Rubric:
         raise ConfigError(f"template generic_rubric.jinja: no rubric in JSON: {error}") from error
 
 
-def generic(examples: Sequence[Example], rubric: Rubric) -> list[Example]:
-    """Examples that all have the same rubric."""
-    _refuse_fewer(examples, 1, "generic")
-    return [e if e.rubric is None else replace(e, rubric=rubric) for e in examples]
-
-
-def shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """Examples with each other's rubrics: no example keeps its own, and each rubric is used once.
+def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Examples with each other's rubrics.
 
     Where ``tags["template"]`` says which questions are of one kind, rubrics come from another kind:
-    a sibling's rubric would name the same method, and so be no placebo. Only where one kind has
-    more than half of the rubrics must some stay within it, as few as possible. Examples without a
-    rubric stay as they are.
+    a sibling's rubric would name the same method, and so be no placebo.
     """
     _refuse_fewer(examples, 2, "shuffled")
     owners = [index for index, example in enumerate(examples) if example.rubric is not None]
@@ -133,30 +121,10 @@ def _donors(kinds: Sequence[Hashable], rng: random.Random) -> list[int]:
     return donors
 
 
-def random_criteria(examples: Sequence[Example], seed: int) -> list[Example]:
-    """Examples with each criterion replaced by one of another example, drawn on its own.
-
-    Each place keeps its points and draws, uniformly, from the criteria of the same sign of the
-    examples of other kinds (``tags["template"]``; without the tag each example is a kind of its
-    own) whose words neither stand in the example's own rubric nor were drawn for it before. Where
-    there are none, as little as possible is given up, in this order: the other kind, words that
-    are new. Never the other example: a place of negative points takes a positive criterion, with
-    its points above 0, where no other example has a negative one.
-    """
-    return _exchanged(examples, "random", seed, None)
-
-
-def noisy(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """Examples with a share of each rubric's criteria, in (0, 1), replaced as in `random_criteria`.
-
-    The share is rounded to whole criteria (halves up), at least one.
-    """
-    return _exchanged(examples, "noisy", seed, share)
-
-
 def _exchanged(
     examples: Sequence[Example], name: str, seed: int, share: float | None
 ) -> list[Example]:
+    """Examples with a share of each rubric's criteria replaced, at least one; None: all."""
     pools = _Pools(examples, name)
 
     def change(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
@@ -167,13 +135,8 @@ def _exchanged(
     return _map_rubrics(examples, f"{name} {seed}", change)
 
 
-def reduced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """Examples with a share of their own criteria, in (0, 1), in their order.
-
-    The share is rounded to whole criteria (halves up), at least one. Every choice of as many
-    criteria of which at least one is positive is as likely as any other. An example's choice
-    depends on the seed and its id alone.
-    """
+def _reduced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """Examples with a share of their criteria; it depends on the seed and the id alone."""
     _refuse_fewer(examples, 1, "reduced")
 
     def part(index: int, rubric: Rubric, rng: random.Random) -> Rubric:
@@ -203,16 +166,21 @@ def _draw_places(rubric: Rubric, share: float, rng: random.Random) -> list[int]:
 
 
 def _refuse_fewer(examples: Sequence[Example], least: int, placebo: str) -> None:
-    num = sum(example.rubric is not None for example in examples)
-    if num < least:
+    if (num := sum(example.rubric is not None for example in examples)) < least:
         number = "one example" if least == 1 else "two examples"
-        raise DataError(
-            f"{placebo} rubrics need at least {number} with a rubric, got {num}", field="rubric"
-        )
+        message = f"{placebo} rubrics need at least {number} with a rubric, got {num}"
+        raise DataError(message, field="rubric")
 
 
 class _Pools:
-    """All criteria of a data set, by their sign, each with the index of its example."""
+    """All criteria of a data set, by their sign, each with the index of its example.
+
+    A place draws, uniformly, from the criteria of the same sign of the examples of other kinds
+    whose words neither stand in the example's own rubric nor were drawn for it before. Where there
+    are none, as little as possible is given up, in this order: the other kind, words that are new.
+    Never the other example: a place of negative points takes a positive criterion, with its points
+    above 0, where no other example has a negative one.
+    """
 
     def __init__(self, examples: Sequence[Example], placebo: str) -> None:
         _refuse_fewer(examples, 2, placebo)

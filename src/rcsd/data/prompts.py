@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcsd import config
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import rubric_regex
 from rcsd.data.views import (
     PromptTemplates,
     Request,
@@ -99,9 +99,7 @@ def build_all_prompts(
 class TeacherPrompts:
     """Prompts of a teacher that sees a rubric with fewer criteria than the run's, or none.
 
-    Args:
-        views: Views of the run; without an analysis, which would differ for each rubric.
-        tokenizer: Tokenizer of the policy, with its chat template.
+    The views have no analysis, which would differ for each rubric.
     """
 
     def __init__(self, views: config.Views, tokenizer: Any) -> None:
@@ -145,10 +143,7 @@ def limit_prompt_tokens(
 
 
 def longest_sequence(settings: config.Stage) -> int:
-    """Length in tokens of the longest prompt with its completion, and one more.
-
-    An engine samples one token after a full sequence when it scores it.
-    """
+    """Tokens of the longest prompt with its completion, and one that an engine samples to score."""
     sampling, views = settings.sampling, settings.views
     completions = [sampling.max_tokens]
     if settings.evaluation is not None:

@@ -3,13 +3,12 @@
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import Field, PlainValidator, ValidationError
 
 from rcsd.config import JsonlData
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
@@ -29,22 +28,17 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise DataError("there is no such file", path) from error
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", path) from error
+        missing = isinstance(error, FileNotFoundError)
+        message = "there is no such file" if missing else f"cannot be read: {error.strerror}"
+        raise DataError(message, path) from error
 
 
 def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = None) -> Any:
     """Value of strict JSON: no repeated keys, no NaN, no numbers and texts beyond bounds.
 
-    Args:
-        raw: UTF-8, with or without a byte order mark.
-        path: File, for errors.
-        line: Line in it; None where the JSON is a file.
-
     Raises:
-        DataError: Naming place and reason.
+        DataError: Naming place and reason; without a line the JSON is the whole file.
     """
     try:
         text = raw.removeprefix(b"\xef\xbb\xbf").decode()
@@ -119,42 +113,46 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 # Rows
 
 
-def _check_options(options: list[str]) -> list[str]:
-    if options and not 2 <= len(options) <= len(LETTERS):
-        raise ValueError(f"expected 2 to {len(LETTERS)} texts, got {len(options)}")
-    for option, count in Counter(option.strip() for option in options).items():
-        if count > 1:
-            raise ValueError(f"{option!r} stands there twice")
-    return options
+def option_index(reference: str, options: Sequence[str]) -> int:
+    """Index of the option that a reference means: by its letter, or by its text.
+
+    Raises:
+        DataError: If options stand there twice, or the reference is neither.
+    """
+    texts, reference = [option.strip() for option in options], reference.strip()
+    letters = [*LETTERS[: len(texts)]]
+    for option in texts:
+        if texts.count(option) > 1:
+            raise DataError(f"{option!r} stands there twice; options must differ", field="options")
+    for names in (letters, texts):
+        if reference in names:
+            return names.index(reference)
+    message = f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
+    raise DataError(message, field="options")
 
 
 class GradingRow(RowModel):
     """Grading of the final answer ``{"kind", "options"?, "unit"?, "tolerance"?}``."""
 
     kind: AnswerKind
-    options: Annotated[list[Text], AfterValidator(_check_options)] | None = None
+    options: list[Text] | None = None
     unit: str | None = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
 
-    def build(self, reference: object) -> Grading:
+    def build(self, reference: str) -> Grading:
         """Grading of an answer with that reference.
 
         Raises:
             DataError: If options and kind do not agree, or the reference is none of the options.
         """
-        if not isinstance(reference, str):
-            message = "an answer is graded, but the row has no reference answer"
-            raise DataError(message, field="grading")
         options = self.options or []
-        if bool(options) != (self.kind == "choice"):
+        if (self.kind == "choice") != (2 <= len(options) <= len(LETTERS)) or (
+            options and self.kind != "choice"
+        ):
             message = f"expected 2 to {len(LETTERS)} texts for kind choice, none for other kinds"
-            raise DataError(f"{message}; got {shortened(options)}", field="grading.options")
-        letters = LETTERS[: len(options)]
-        if options and reference.strip() not in (*letters, *map(str.strip, options)):
-            message = (
-                f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
-            )
-            raise DataError(message, field="grading.options")
+            raise DataError(f"{message}; got {shortened(options)}", field="options")
+        if options:
+            option_index(reference, options)
         tolerance = DEFAULT_TOLERANCE if self.tolerance is None else self.tolerance
         return Grading(self.kind, tuple(options), self.unit or "", tolerance)
 
@@ -183,18 +181,18 @@ FIELDS = tuple(Row.model_fields)
 def example_from_row(
     row: Mapping[str, Any], path: str | Path | None = None, line: int | None = None
 ) -> Example:
-    """Example of a row as in `Row`.
-
-    Args:
-        row: JSON object.
-        path: File it comes from, for errors.
-        line: Line it comes from; the id where the row has none.
+    """Example of a row as in `Row`; the line is the id where it has none.
 
     Raises:
-        DataError: Naming the field and what is allowed.
+        DataError: Naming place, field and what is allowed.
     """
     try:
         read = Row.model_validate({"id": line} | dict(row))
+        grading = None
+        if read.grading is not None and read.reference_answer is None:
+            raise DataError("an answer is graded, but the row has no reference answer")
+        if read.grading is not None and read.reference_answer is not None:
+            grading = read.grading.build(read.reference_answer)
         return Example(
             id=read.id,
             question=read.question,
@@ -202,7 +200,7 @@ def example_from_row(
             solution=read.solution,
             rubric=None if read.rubric is None else build_rubric(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
-            grading=None if read.grading is None else read.grading.build(read.reference_answer),
+            grading=grading,
         )
     except ValidationError as error:
         field, message = explain(error)
@@ -210,30 +208,15 @@ def example_from_row(
     except RubricError as error:
         raise DataError(str(error), path, line, "rubric") from error
     except DataError as error:
-        raise error.at(path, line) from error
-
-
-def grading_from_row(value: object, reference: object) -> Grading:
-    """Grading of an answer with that reference, from a row as in `GradingRow`.
-
-    Raises:
-        DataError: Naming the field and what is allowed.
-    """
-    try:
-        return GradingRow.model_validate(value).build(reference)
-    except ValidationError as error:
-        field, message = explain(error)
-        raise DataError(message, field=field) from error
-    except DataError as error:
-        field = (error.field or "").removeprefix("grading.")
-        raise DataError(error.message, field=field) from error
+        field = f"grading.{error.field}" if error.field else "grading"
+        raise DataError(error.message, path, line, field) from error
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
     """Row that `example_from_row` reads back to an equal example; empty fields are left out."""
-    grading = None if example.grading is None else asdict(example.grading)
-    if grading is not None:
-        grading["options"] = list(grading["options"])
+    grading = None
+    if example.grading is not None:
+        grading = asdict(example.grading) | {"options": list(example.grading.options)}
         grading = {
             name: value
             for name, value in grading.items()
@@ -255,10 +238,7 @@ def row_from_example(example: Example) -> dict[str, Any]:
 
 
 class FileRow(NamedTuple):
-    """A line of a file, numbered from 1, with its example; or the error of a malformed one.
-
-    Its id is the one in the row, or else the line number.
-    """
+    """A line, from 1, the row's id or else that number, and the example or the row's error."""
 
     line: int
     id: str
@@ -295,13 +275,10 @@ def read_jsonl(path: str | Path) -> list[Example]:
     Raises:
         DataError: If the file is missing, holds no row, or a row is malformed or repeats an id.
     """
-    examples = []
-    for row in read_rows(path):
-        if row.example is None:
-            assert row.error is not None
-            raise row.error
-        examples.append(row.example)
-    return examples
+    rows = list(read_rows(path))
+    if error := next((row.error for row in rows if row.error is not None), None):
+        raise error
+    return [row.example for row in rows if row.example is not None]
 
 
 def load(section: JsonlData) -> tuple[list[Example], dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Rubrics as rows: parsed and validated, and written back."""
+"""Rubrics as rows: parsed and validated, written back, and as a language that a model writes."""
 
 import json
 import re
@@ -116,3 +116,31 @@ def parse_completion(text: str, finished: bool) -> Rubric | None:
         return parse_rubric(json.loads(text))
     except (ValueError, RecursionError, RubricError):
         return None
+
+
+# A text begins with what str.strip leaves, and with none of three that cannot be seen.
+_FIRST = r'[^"\\\x00-\x20\x7f-\xa0\u1680\u2000-\u200b\u2028-\u202f\u205f\u3000\ue000\ufeff]'
+_CHARACTER = r'[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029]|\\["\\/]'
+_POINTS = r"(?:[1-9][0-9]?(?:\.[0-9]{1,2})?|100|0\.(?:[1-9][0-9]?|0[1-9]))"
+
+
+def rubric_regex(max_criteria: int, max_characters: int) -> str:
+    r"""Regular expression of every rubric in the form of `rubric_json`.
+
+    ``[{"criterion": "...", "weight": 3}, ...]`` on one line, with at least one positive weight;
+    sizes of weights are 0.01 to 100 with two decimals at most. Texts have up to ``max_characters``;
+    escapes are ``\"``, ``\\`` and ``\/``, each counted as one. llguidance takes up to 80 criteria.
+    """
+    if max_criteria < 1 or max_characters < 1:
+        raise ValueError("a rubric needs room for one criterion of one character")
+    text = f'(?:{_FIRST}|\\\\["\\\\/])(?:{_CHARACTER}){{0,{max_characters - 1}}}'
+
+    def criterion(sign: str) -> str:
+        return rf'\{{"criterion": "{text}", "weight": {sign}{_POINTS}\}}'
+
+    positive, negative, either = criterion(""), criterion("-"), criterion("-?")
+    # From the last place to the first: a positive criterion and then any, or a negative one first.
+    places = positive
+    for room in range(1, max_criteria):
+        places = f"(?:{positive}(?:, {either}){{0,{room}}}|{negative}, {places})"
+    return rf"\[{places}\]"

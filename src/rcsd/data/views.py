@@ -22,7 +22,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 CUT = "\ue000"
 """Private-use character that marks a place in rendered text; no template writes it."""
 
-
 Request = Literal["answer", "analysis", "write_rubric", "analyse_rubric"]
 """Template of a request: for an answer or a rubric (stage 1), or for an analysis of the guidance
 before either."""
@@ -33,11 +32,7 @@ _FIELDS = {"answer": "reference_answer", "rubric": "rubric", "solution": "soluti
 
 @dataclass(frozen=True)
 class PromptTemplates:
-    """Templates that render examples as conversations.
-
-    Args:
-        folder: A folder whose ``.jinja`` files replace the packaged ones of the same name, or None.
-    """
+    """Templates that render examples as conversations; those of a folder replace packaged ones."""
 
     folder: Path | None = None
 
@@ -57,13 +52,11 @@ class PromptTemplates:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 digest of each template in use, for the run record."""
-        hashes = {}
+        loader, hashes = self._environment.loader, dict[str, str]()
+        assert loader is not None
         for name in sorted(path.name for path in TEMPLATES.glob("*.jinja")):
-            assert self._environment.loader is not None
             try:
-                hashes[name] = digest(
-                    self._environment.loader.get_source(self._environment, name)[0]
-                )
+                hashes[name] = digest(loader.get_source(self._environment, name)[0])
             except (OSError, UnicodeError) as error:
                 raise ConfigError(f"template {name}: {_reason(error)}") from error
         return hashes
@@ -102,9 +95,6 @@ def build_conversation(
 ) -> Conversation:
     """Conversation of a request: the question, with the parts of the view beside it.
 
-    To write rubrics the student's view is ``none`` or ``answer``; the teacher's shows the gold
-    rubric as well.
-
     Raises:
         DataError: If the example lacks a part of the view.
     """
@@ -139,14 +129,8 @@ def continued_ids(
 ) -> list[int]:
     """Token ids of a conversation that continues after a sampled assistant turn.
 
-    The sampled ids stay as they are; only the text around them is tokenised. So the turn keeps the
-    first tokens and the exact tokenisation that the model chose.
-
-    Args:
-        tokenizer: With a chat template.
-        conversation: Messages before the sampled turn.
-        turn_ids: Sampled tokens, without the end-of-turn token.
-        following: User turn after it, before the generation header.
+    The sampled ids (without the end-of-turn token) stay as they are; only the text around them is
+    tokenised. So the turn keeps the exact tokenisation that the model chose.
 
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.

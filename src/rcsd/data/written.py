@@ -10,9 +10,7 @@ from rcsd.types import Example, Rubric
 
 
 def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> dict[str, list[str]]:
-    """Completions by id, from rows with ``id`` and ``text`` as evaluations write.
-
-    Other fields and other ids are skipped; the same text twice is two completions.
+    """Completions by id, from rows with ``id`` and ``text``; other ids and fields are skipped.
 
     Raises:
         DataError: If a file cannot be read, a row lacks its id or text, a file holds nothing of

@@ -21,8 +21,7 @@ class Judgement:
     """Verdicts and score of one text.
 
     Args:
-        verdicts: One for each criterion: met, not met, or None for unscored. Empty where the judge
-            gives one score for the text.
+        verdicts: One for each criterion: met, not met, or None for unscored; empty: only a score.
         score: In [0, 1]; NaN where a verdict is missing.
         bounds: The lowest and the highest score that missing verdicts leave possible.
         reasons: Why a verdict is missing, for each criterion or the text; empty where it is not.
@@ -57,26 +56,6 @@ class Judge(ABC):
         return {}
 
 
-class TextJudge(Judge):
-    """A judge that takes one text at a time."""
-
-    unscored = ""
-    """Reason of a missing verdict."""
-
-    @abstractmethod
-    def verdicts(self, example: Example, text: str) -> list[bool | None]:
-        """One verdict for each criterion: met, not met, or None for unscored."""
-
-    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
-        """Verdicts and scores of every text; raises as `verdicts`."""
-        judgements = []
-        for example, text in answers:
-            verdicts = self.verdicts(example, text)
-            reasons = [self.unscored if verdict is None else "" for verdict in verdicts]
-            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
-        return judgements
-
-
 def build_judge(section: config.Judge) -> Judge:
     """The judge of a section. The client of a server is imported only where it is needed."""
     if isinstance(section, config.CodeJudge):
@@ -96,11 +75,7 @@ def require_rubric(example: Example) -> Rubric:
 
 
 def verdict_settings(tree: Any) -> Any:
-    """A configuration's tree without those settings of judges that no verdict depends on.
-
-    So a run may be resumed with a larger budget, and answers judged through two addresses count as
-    judged alike.
-    """
+    """A configuration's tree without those settings of judges that no verdict depends on."""
     if isinstance(tree, Mapping):
         dropped = _ACCESS if "asks" in tree else set()
         return {name: verdict_settings(of) for name, of in tree.items() if name not in dropped}

@@ -1,15 +1,15 @@
 """Judge that runs the criteria's checks."""
 
+from collections.abc import Sequence
+
 from rcsd.errors import RubricError
-from rcsd.graders.base import TextJudge, require_rubric
+from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.checks import met
 from rcsd.types import Example
 
 
-class CodeJudge(TextJudge):
+class CodeJudge(Judge):
     """Exact verdicts by code; a criterion without a check stays unscored."""
-
-    unscored = "the criterion has no check"
 
     def verdicts(self, example: Example, text: str) -> list[bool | None]:
         """One verdict for each criterion: met, not met, or None where it has no check.
@@ -26,3 +26,12 @@ class CodeJudge(TextJudge):
                 where = f"example {example.id!r}: rubric[{index}].check"
                 raise RubricError(f"{where}: {error}") from error
         return verdicts
+
+    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        """Verdicts and scores of every text; raises as `verdicts`."""
+        judgements = []
+        for example, text in answers:
+            verdicts = self.verdicts(example, text)
+            reasons = ["the criterion has no check" if v is None else "" for v in verdicts]
+            judgements.append(Judgement.from_verdicts(require_rubric(example), verdicts, reasons))
+        return judgements

@@ -1,5 +1,6 @@
 """Sample answers to a set and grade them, one row per completion; grade a file of answers."""
 
+import functools
 import hashlib
 import json
 import math
@@ -8,7 +9,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rcsd.data.rows import grading_from_row, json_rows
+from pydantic import ValidationError
+
+from rcsd.data.fields import Text, explain
+from rcsd.data.rows import GradingRow, json_rows
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
@@ -70,12 +74,9 @@ class Graded:
 class Journal:
     """File of completions, appended to as they are sampled, so that an interrupted call resumes.
 
-    Args:
-        path: JSONL file; completions in it are not sampled again. The caller makes sure that they
-            belong to the same prompts, decoding, seed and weights.
-        prompts_per_call: Prompts of one call of the engine; fixed, so that a resumed run makes the
-            same calls as an uninterrupted one.
-        progress: Called with the number of completions there are and of those wanted.
+    The caller makes sure that those in it belong to the same prompts, decoding, seed and weights.
+    The number of prompts in a call is fixed, so that a resumed run makes the same calls. Progress
+    is the number of completions there are and of those wanted.
     """
 
     path: Path
@@ -90,9 +91,8 @@ class Journal:
         try:
             completions = [completion_from_row(row) for row in read_rows(self.path)]
         except (KeyError, TypeError) as error:
-            raise DataError(
-                f"a completion is broken ({error}); delete the file", self.path
-            ) from error
+            message = f"a completion is broken ({error}); delete the file"
+            raise DataError(message, self.path) from error
         for start in range(0, len(prompts), self.prompts_per_call):
             batch = prompts[start : start + self.prompts_per_call]
             if len(completions) >= start + len(batch):
@@ -117,23 +117,11 @@ def sample_and_grade(
 ) -> list[Graded]:
     """Sample an answer to each prompt and grade it by its example's reference and rubric.
 
-    Args:
-        engine: Samples completions.
-        examples: One for each prompt, which is repeated for several samples of a question; answers
-            are graded by these, whatever the prompts show.
-        prompts: Token ids, of either view.
-        decoding: Greedy or sampled.
-        judge: Gives verdicts on criteria.
-        seed: Random seed of the sampling.
-        journal: Makes the sampling resumable; None samples all in one call.
-
-    Returns:
-        One row for each prompt, in order.
+    An example is repeated for several samples of a question; answers are graded by it, whatever the
+    prompt shows. A journal makes the sampling resumable; None samples all in one call.
     """
-    if journal is None:
-        completions = engine.sample(prompts, decoding, seed)
-    else:
-        completions = journal.sample(engine, prompts, decoding, seed)
+    source = engine.sample if journal is None else functools.partial(journal.sample, engine)
+    completions = source(prompts, decoding, seed)
     rows = [
         replace(
             grade_text(example, completion.text, completion.finished),
@@ -197,35 +185,36 @@ def read_graded(path: Path) -> list[Graded]:
         raise DataError(message, path) from error
 
 
+class AnswerRow(GradingRow):
+    """Row of a file of answers, with the fields that say how it is graded."""
+
+    completion: str
+    reference: Text
+    finished: bool = True
+
+
 def grade_file(path: Path, out: Path) -> list[Grade]:
     """Write the rows of a file with ``extracted``, ``verdict`` and ``reason`` added.
 
-    A row has ``completion``, ``reference`` and ``kind``, and may have ``unit``, ``options``,
-    ``tolerance`` (`rcsd.types.Grading`) and ``finished``; other keys stay as they are.
+    Rows are as in `AnswerRow`; a field may be null, and other keys stay as they are.
 
     Raises:
         DataError: If a row is malformed, naming file, line and field.
     """
     check_writable(out, [path])
-    numbered = list(json_rows(path))
-    grades = [_grade_row(row, path, line) for line, row in numbered]
-    pairs = zip(numbered, grades, strict=True)
-    write_rows(out, [row | one._asdict() for (_, row), one in pairs])
+    rows: list[dict[str, Any]] = []
+    grades: list[Grade] = []
+    for line, row in json_rows(path):
+        fields = {name: row[name] for name in AnswerRow.model_fields if row.get(name) is not None}
+        try:
+            answer = AnswerRow.model_validate(fields)
+            grading = answer.build(answer.reference)
+            grades.append(grade(answer.completion, answer.reference, grading, answer.finished))
+        except ValidationError as error:
+            field, message = explain(error)
+            raise DataError(message, path, line, field) from error
+        except DataError as error:
+            raise error.at(path, line) from error
+        rows.append(row | grades[-1]._asdict())
+    write_rows(out, rows)
     return grades
-
-
-def _grade_row(row: Mapping[str, Any], path: Path, line: int) -> Grade:
-    finished = row.get("finished", True)
-    for name in ("completion", "reference"):
-        if not isinstance(row.get(name), str):
-            raise DataError(f"expected a text, got {row.get(name)!r}", path, line, name)
-    if not isinstance(finished, bool):
-        raise DataError(f"expected true or false, got {finished!r}", path, line, "finished")
-    names = ("kind", "options", "unit", "tolerance")
-    fields = {name: row[name] for name in names if row.get(name) is not None}
-    try:
-        grading = grading_from_row(fields, row["reference"])
-        return grade(row["completion"], row["reference"], grading, finished)
-    except DataError as error:
-        message = str(error).removeprefix(f"field '{error.field}': ")
-        raise DataError(message, path, line, error.field) from error

@@ -27,24 +27,12 @@ class Reward(Protocol):
 
 
 class AnswerReward:
-    """1 where the final answer is the reference's, 0 where it is not.
-
-    NaN where `rcsd.graders.answers.grade_example` leaves it to a real grader: an answer that
-    differs from a reference that is no number may still be right.
-    """
+    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded."""
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""
-        scores = []
-        for example, completion in answers:
-            if example.reference_answer is None:
-                raise DataError(
-                    f"example {example.id!r} has none, but it is rewarded for it",
-                    field="reference_answer",
-                )
-            verdict = grade_example(example, completion.text, completion.finished).verdict
-            scores.append(math.nan if verdict is None else float(verdict))
-        return scores
+        verdicts = [grade_example(e, c.text, c.finished).verdict for e, c in answers]
+        return [math.nan if verdict is None else float(verdict) for verdict in verdicts]
 
 
 class RubricReward:

@@ -20,8 +20,7 @@ from rcsd.data.prompts import (
     prompt_key,
 )
 from rcsd.data.rows import write_jsonl
-from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
-from rcsd.data.rubric_grammar import rubric_regex
+from rcsd.data.rubric import parse_completion, parse_rubric, rubric_regex, rubric_rows
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.base import Engine
 from rcsd.engines.build import chosen_engine
@@ -96,7 +95,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
 ) -> tuple[list[Example], WritingReport]:
     """The examples with rubrics that the policy writes.
 
-    Every rubric parses: decoding is held to `rcsd.data.rubric_grammar.rubric_regex`. One that the
+    Every rubric parses: decoding is held to `rcsd.data.rubric.rubric_regex`. One that the
     token limit cuts off keeps its complete criteria. Where none of them is positive it is drawn
     again, twice if sampled, the last time held to one criterion that fits by its length; greedy
     decoding, which would repeat itself, is held to it at once.

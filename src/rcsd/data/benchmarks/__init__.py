@@ -1,47 +1,88 @@
 """Published benchmarks: rows, prompts, grading and sources (``tasks.yaml``)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import yaml
 
 from rcsd.config import TaskName
-from rcsd.data.benchmarks import choices
-from rcsd.data.benchmarks.base import Row, Task, UnusableError
-from rcsd.data.benchmarks.scibench import read_scibench
-from rcsd.data.importers.formats import Reader, rar_row, researchqa_row, rubrichub_row
-from rcsd.data.importers.notes import Notes
+from rcsd.data.benchmarks import readers
+from rcsd.data.benchmarks.readers import Row, UnusableError
+from rcsd.data.importers.formats import Notes, Reader, rar_row, researchqa_row, rubrichub_row
 from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
 from rcsd.types import Example
 
-__all__ = ["TASKS", "Task", "task_table"]
+TaskReader = Callable[[Row, str, Notes], Example]
+"""Example of a row, with the id for rows that have none and the notes for left-out criteria. Its
+question holds neither options nor the instruction."""
 
 
-def _import_with(reader: Reader) -> Callable[[Row, str, Notes], Example]:
+@dataclass(frozen=True)
+class Task:
+    """A benchmark.
+
+    Args:
+        name: Name in a configuration.
+        description: Subject of its questions.
+        hub_id: Name on the hub.
+        hub: Part of the data set; its split is the one that results are reported on.
+        num_rows: Published number of rows, by split.
+        licence: Licence of the data, as its card states.
+        differences: Differences to the use in the paper (arXiv 2606.19327), known and possible.
+        grading: Kind of grading.
+        columns: Required columns of a row: one of each group of names.
+        read: Reader of its rows.
+        has_fixed_place: True if the file always puts the right option in one place.
+        shuffles: True if options have no order that matters.
+        access: Steps to get access, for a gated data set.
+    """
+
+    name: TaskName
+    description: str
+    hub_id: str
+    hub: Hub
+    num_rows: Mapping[str, int]
+    licence: str
+    differences: str
+    grading: Literal["choice", "number", "rubric"]
+    columns: Sequence[Sequence[str]]
+    read: TaskReader
+    has_fixed_place: bool = False
+    shuffles: bool = True
+    access: str = ""
+
+    @property
+    def instruction(self) -> str:
+        """Text below the question, with ``{unit}`` for the unit of a number."""
+        return _INSTRUCTIONS[self.grading]
+
+
+def _import_with(reader: Reader) -> TaskReader:
     def read(row: Row, id: str, notes: Notes) -> Example:
         try:
-            return example_from_row({"id": id, **reader(row, "single", notes)})
+            return example_from_row({"id": id, **reader(row, notes)})
         except DataError as error:
             raise UnusableError(str(error)) from error
 
     return read
 
 
-_CODE: Mapping[TaskName, dict[str, Any]] = {
-    "gpqa-diamond": {"read": choices.read_gpqa},
-    "scibench": {"read": read_scibench},
-    "piqa": {"read": choices.read_piqa, "arrange": choices.with_labels},
-    "rar-science": {"read": _import_with(rar_row)},
-    "researchqa": {"read": _import_with(researchqa_row)},
-    "rubrichub-science": {"read": _import_with(rubrichub_row)},
-    "medmcqa": {"read": choices.read_medmcqa, "arrange": choices.count_from_0},
-    "pubmedqa": {"read": choices.read_pubmedqa},
-    "arc-challenge": {"read": choices.read_labelled},
-    "sciq": {"read": choices.read_sciq},
-    "openbookqa": {"read": choices.read_labelled},
+_READERS: Mapping[TaskName, TaskReader] = {
+    "gpqa-diamond": readers.read_gpqa,
+    "scibench": readers.read_scibench,
+    "piqa": readers.read_piqa,
+    "rar-science": _import_with(rar_row),
+    "researchqa": _import_with(researchqa_row),
+    "rubrichub-science": _import_with(rubrichub_row),
+    "medmcqa": readers.read_medmcqa,
+    "pubmedqa": readers.read_pubmedqa,
+    "arc-challenge": readers.read_labelled,
+    "sciq": readers.read_sciq,
+    "openbookqa": readers.read_labelled,
 }
 _INSTRUCTIONS = {
     "choice": r"Reason step by step, then put the letter of the right option within \boxed{}.",
@@ -50,34 +91,10 @@ _INSTRUCTIONS = {
 }
 
 
-def _read_tasks() -> dict[TaskName, Task]:
-    entries = yaml.safe_load(Path(__file__).with_name("tasks.yaml").read_text(encoding="utf-8"))
-    return {
-        name: Task(
-            name=name,
-            instruction=_INSTRUCTIONS[entry["grading"]],
-            **_CODE[name],
-            **(entry | {"hub": Hub(**entry["hub"])}),
-        )
-        for name, entry in entries.items()
-    }
-
-
-TASKS: Mapping[TaskName, Task] = _read_tasks()
+TASKS: Mapping[TaskName, Task] = {
+    name: Task(name, read=_READERS[name], **(entry | {"hub": Hub(**entry["hub"])}))
+    for name, entry in yaml.safe_load(
+        Path(__file__).with_name("tasks.yaml").read_text(encoding="utf-8")
+    ).items()
+}
 """Benchmarks by name, the paper's six first."""
-
-
-def task_table() -> list[dict[str, str]]:
-    """Name, subject, split, number of rows, grading, licence and hub id of each benchmark."""
-    return [
-        {
-            "name": task.name,
-            "asks": task.description,
-            "split": task.hub.split,
-            "rows": str(task.num_rows[task.hub.split]),
-            "grading": task.grading,
-            "licence": task.licence,
-            "hub": task.hub_id,
-        }
-        for task in TASKS.values()
-    ]

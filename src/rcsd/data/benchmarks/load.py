@@ -8,10 +8,9 @@ from pathlib import Path
 from random import Random
 
 from rcsd.config import TaskData
-from rcsd.data.benchmarks import TASKS
-from rcsd.data.benchmarks.base import Row, Task, UnusableError
-from rcsd.data.benchmarks.scibench import strip_factor
-from rcsd.data.importers import Notes, reason_name
+from rcsd.data.benchmarks import TASKS, Task
+from rcsd.data.benchmarks.readers import Row, UnusableError, strip_factor
+from rcsd.data.importers.formats import Notes, reason_name
 from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.types import LETTERS, Example
@@ -20,13 +19,11 @@ from rcsd.types import LETTERS, Example
 def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a benchmark, and the record of its import (`rcsd.data.load`).
 
-    A well-formed row that cannot be asked or graded (options that are the same, a reference that is
-    no number, no label) is left out, counted and listed. A row that repeats an id is kept, as
-    ``ID#2``.
+    A well-formed row that cannot be asked or graded is left out, counted and listed. A row that
+    repeats an id is kept, as ``ID#2``.
 
     Raises:
-        DataError: Naming file, line and field, if a row is not in the benchmark's layout; or if
-            there are more or fewer rows than were published.
+        DataError: Naming file, line and field, if a row has another layout, or the number of rows.
         ConfigError: If the benchmark has no such split or options, or datasets is missing.
     """
     task = TASKS[section.name]
@@ -88,37 +85,30 @@ def _read_source(
     task: Task, split: str, section: TaskData
 ) -> Iterator[tuple[Path | str, int, Row]]:
     """File or hub id, number, and row of each row."""
-    hub = task.hub._replace(split=split, revision=section.revision)
-    for source in [task.hub_id] if section.path is None else _files(task, split, section.path):
-        rows: list[tuple[int, Row]] = []
+    hub, path = task.hub._replace(split=split, revision=section.revision), section.path
+    sources: list[Path | str] = [task.hub_id if path is None else path]
+    if path is not None and path.is_dir() and not (path / "state.json").is_file():
+        sources = [
+            *sorted(path.glob(f"{split}-*.parquet")),
+            *sorted(path.glob(f"*/{split}-*.parquet")),
+        ]
+        if not sources:
+            raise DataError(
+                f"holds nothing of {task.name}'s split {split}: expected {split}-*.parquet, or a "
+                "folder of datasets' save_to_disk",
+                path,
+            )
+    for source in sources:
         try:
             for number, row in read_table(str(source), hub):
                 if isinstance(row, DataError):
                     raise row.at(source, number)
-                rows.append((number, row))
+                yield source, number, row
         except DataError as error:
-            if section.path is not None:
+            if path is not None:
                 raise
             access = task.access or "where the hub cannot be reached, name a local copy by path"
             raise DataError(f"{error}; {access}") from error
-        path = source if isinstance(source, Path) else None
-        for number, row in rows if task.arrange is None else task.arrange(rows, path):
-            yield source, number, row
-
-
-def _files(task: Task, split: str, path: Path) -> list[Path]:
-    """Files of a split, in the order in which they were published."""
-    if not path.is_dir() or (path / "state.json").is_file():
-        return [path]
-    patterns = (*task.files.get(split, ()), f"{split}-*.parquet", f"*/{split}-*.parquet")
-    files = [file for pattern in patterns for file in sorted(path.glob(pattern))]
-    if not files:
-        raise DataError(
-            f"holds nothing of {task.name}'s split {split}: expected {', '.join(patterns)}, or a "
-            "folder of datasets' save_to_disk",
-            path,
-        )
-    return list(dict.fromkeys(files))
 
 
 def _read_row(task: Task, row: Row, place: int, notes: Notes) -> Example:
@@ -127,8 +117,8 @@ def _read_row(task: Task, row: Row, place: int, notes: Notes) -> Example:
         if not any(name in row for name in names):
             there = ", ".join(map(str, row)) or "none"
             raise DataError(
-                f"no such column ({task.name} as published has {' or '.join(names)}); "
-                f"there are {there}: an older layout, or another data set",
+                f"no such column ({task.name} on the hub has {' or '.join(names)}); "
+                f"there are {there}: another layout, or another data set",
                 field=names[0],
             )
     example = task.read(row, str(place), notes)

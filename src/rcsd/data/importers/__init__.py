@@ -6,23 +6,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rcsd.config import RarData
-from rcsd.data.importers.formats import FORMATS
-from rcsd.data.importers.notes import Format, Notes, Turns, reason_name
+from rcsd.data.importers.formats import FORMATS, Format, Notes, reason_name
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
 from rcsd.errors import DataError
 from rcsd.types import Example
 
-__all__ = ["Format", "ImportReport", "Notes", "import_rows", "load_rar", "reason_name"]
+__all__ = ["ImportReport", "import_rows", "load_rar"]
 
 
 @dataclass(frozen=True)
 class ImportReport:
     """Account of every row and criterion of a source.
 
-    Counts are of criteria and fields by the rule that decided them. What was dropped is listed with
-    line and reason; refusals (of rows) and omissions (of criteria) count it by reason. Unread
-    fields are those that no example holds, with the number of rows that have them.
+    Counts are of criteria and fields by the rule that decided them, refusals (of rows) and
+    omissions (of criteria) by reason, unread fields by the number of rows that have them.
     """
 
     num_rows: int
@@ -38,29 +36,19 @@ class ImportReport:
 
 
 def import_rows(
-    source: str, format: Format, turns: Turns = "single", hub: Hub | None = None
+    source: str, format: Format, hub: Hub | None = None
 ) -> tuple[list[Example], ImportReport]:
-    """Examples of a source, and a report that accounts for every row and criterion in it.
-
-    Args:
-        source: File, folder, or hub id ``owner/name`` (`rcsd.data.sources.read_table`).
-        format: Layout of its rows.
-        turns: Prompts that become questions.
-        hub: Part of a folder or of a data set on the hub; None for the split train.
+    """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
     Raises:
         DataError: If the source cannot be read, or no row becomes an example.
     """
-    return _collect(read_table(source, hub or Hub()), source, format, turns)
+    return _collect(read_table(source, hub or Hub()), source, format)
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
-    """Examples of a data section (`rcsd.data.load`), and the report of the import.
-
-    Raises:
-        DataError: If a line of the file is no JSON, or no row becomes an example.
-    """
-    examples, report = _collect(json_rows(section.path), str(section.path), "rar", "single")
+    """Examples of a data section (`rcsd.data.load`), and the report of the import."""
+    examples, report = _collect(json_rows(section.path), str(section.path), "rar")
     return examples, asdict(report)
 
 
@@ -68,7 +56,6 @@ def _collect(
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     source: str,
     format: Format,
-    turns: Turns,
 ) -> tuple[list[Example], ImportReport]:
     reader, fields = FORMATS[format]
     examples: dict[str, Example] = {}
@@ -82,7 +69,7 @@ def _collect(
             if isinstance(row, DataError):
                 raise row
             unread.update(set(row) - set(fields))
-            example = example_from_row(reader(row, turns, notes), line=line)
+            example = example_from_row(reader(row, notes), line=line)
             if example.id in examples:
                 raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
         except DataError as error:

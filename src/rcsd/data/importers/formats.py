@@ -1,19 +1,44 @@
 """Readers of published formats: a row of a data set becomes a row of ours.
 
-Each refuses a row with a DataError that names the field which is not as the data set has it. A
-criterion that cannot be read is left out and listed.
+A row of another layout is a DataError that names the field; a criterion that cannot be read is left
+out and noted.
 """
 
 import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard
 
 from rcsd.data.fields import shortened
-from rcsd.data.importers.notes import Format, Notes, Turns
-from rcsd.data.importers.polarity import polarity
 from rcsd.data.rows import FIELDS, parse_json
 from rcsd.errors import DataError
+
+Format = Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
+"""Layout of the rows of a source."""
+
+
+@dataclass
+class Notes:
+    """Log of one row; its reader writes here.
+
+    Args:
+        rules: Rule that decided each criterion or field.
+        dropped: Place and reason of each criterion that was left out.
+    """
+
+    rules: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+def reason_name(reason: str) -> str:
+    """Reason without what differs from row to row, for counting."""
+    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
+    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
+    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
+    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
+    place = re.sub(r"\[\d+\]", "[]", place)
+    return f"{place}: {rest}" if place else rest
 
 
 def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
@@ -65,44 +90,28 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _question(prompt: object, field: str, turns: Turns, notes: Notes) -> str:
-    """Question of a prompt: a text, or a list of messages.
-
-    Several turns are refused, since an example holds one question; ``"joined"`` makes them one
-    text, in which each turn begins with the name of its role.
-    """
+def _question(prompt: object, field: str, notes: Notes) -> str:
+    """Question of a prompt: a text, or a list of one user message; several turns are refused."""
     if isinstance(prompt, str):
         return prompt
     if not isinstance(prompt, list) or not prompt:
         message = f"expected a text or a list of messages, got {shortened(prompt)}"
         raise DataError(message, field=field)
-    messages = [_message(message, f"{field}[{index}]") for index, message in enumerate(prompt)]
-    if [role for role, _ in messages] == ["user"]:
-        notes.rules.append("prompt: a single user turn")
-        return messages[0][1]
-    if turns == "single":
-        roles = ", ".join(role for role, _ in messages)
-        raise DataError(
-            f"several turns, and an example holds one question: {roles}; "
-            "--turns joined writes them into one text",
-            field=field,
-        )
-    if messages[-1][0] != "user":
-        raise DataError("the last turn is not the user's: nothing is asked", field=field)
-    notes.rules.append("prompt: several turns, joined into one text")
-    return "\n\n".join(f"{role}: {content}" for role, content in messages)
-
-
-def _message(message: object, field: str) -> tuple[str, str]:
-    turn = message if isinstance(message, Mapping) else {}
-    role, content, roles = turn.get("role"), turn.get("content"), ("system", "user", "assistant")
-    if role not in roles or not isinstance(content, str) or not content.strip():
-        raise DataError(
-            f"expected a message with role ({', '.join(roles)}) and content, "
-            f"got {shortened(message)}",
-            field=field,
-        )
-    return role, content
+    roles = ("system", "user", "assistant")
+    for index, message in enumerate(prompt):
+        turn = message if isinstance(message, Mapping) else {}
+        content = turn.get("content")
+        if turn.get("role") not in roles or not isinstance(content, str) or not content.strip():
+            raise DataError(
+                f"expected a message with role ({', '.join(roles)}) and content, "
+                f"got {shortened(message)}",
+                field=f"{field}[{index}]",
+            )
+    if [message["role"] for message in prompt] != ["user"]:
+        turns = ", ".join(message["role"] for message in prompt)
+        raise DataError(f"several turns, and an example holds one question: {turns}", field=field)
+    notes.rules.append("prompt: a single user turn")
+    return prompt[0]["content"]
 
 
 def _pointed(item: Any) -> tuple[dict[str, Any], str]:
@@ -123,7 +132,7 @@ def _pointed(item: Any) -> tuple[dict[str, Any], str]:
 # Our own rows
 
 
-def jsonl_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def jsonl_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of ours as it is; in a table, rubric, tags and grading may be JSON texts."""
     row = dict(source)
     for name in ("rubric", "tags", "grading"):
@@ -150,7 +159,7 @@ WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 
 _CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
-def rar_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def rar_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of a RaR row, with its gold rubric.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
@@ -196,13 +205,69 @@ def _rar(item: object) -> tuple[dict[str, Any], str]:
     return {"criterion": text, "weight": weight, "title": title or category}, rule
 
 
+# Polarity of a pitfall from its phrasing
+
+_SUBJECT = r"^(?:(?:the |an? )?(?:answer|response|solution|explanation)s? (?:that |which )?)?"
+_VIOLATION = (  # it fails, omits, gets wrong, lacks, takes one thing for another, is penalised
+    _SUBJECT + r"(?:merely |wrongly |incorrectly )?(?:fail|flag|omit|ignor|neglect|overlook|confus"
+    r"|mistak|misinterpret|misappl|state)\w*\b",
+    _SUBJECT + r"(?:(?:incorrect|wrong|mis(?:use|misrepresent|misattribut|stat|assign))\w*"
+    r"|missing|lack(?:s|ing)|omission of|us(?:es?|ing|e of) (?:wrong|incorrect|non-standard))\b",
+    _SUBJECT + r"(?:us|present|provid|select|giv|treat)(?:es|ing)\b.*\binstead of\b",
+    r"^penali[sz]es?\b",
+    r"^(?!.*\b(?:must|should)\b).*\b(?:penali[sz]ed|invalid|(?:indicates|is|results in) (?:an? )?"
+    r"(?:major |severe )?(?:violation|flaw|penalty))\b",
+    r"^(?:the \w+ )?(?:does|do) not (?:(?:mention|state|note|indicate|acknowledge) that"
+    r"|(?:address|discuss|explain|consider|clarify|specify|provide|account for)\b)",
+)
+_AVOIDANCE = (  # it avoids, does not, warns against, must ignore what is incorrect
+    r"\b(?:avoid|refrain)(?:s|ing)?\b|\b(?:should|must|may|can) ?not\b",
+    r"\b(?:does|do) not\b(?! mention\b)",
+    r"\b(?:warn|caution|alert|guard)(?:s|ing)?(?: \w+)? against\b",
+    r"\b(?:must|should) (?:ignore|omit)\b.*\b(?:incorrect|irrelevant)\b",
+)
+_DEMAND = (  # it ensures, advises; the answer must
+    r"^(?:ensure|advise|require|verif)\w*\b",
+    _SUBJECT + r"(?:must|should) (?!(?:incorrect|wrong|fail|omit|ignor|neglect)\w*\b)\w+",
+)
+
+# The sign that a phrasing gives; the first rule that matches decides. Data sets write pitfalls both
+# as what a good answer avoids and as what a bad answer does.
+_RULES = tuple(
+    (rule, sign, re.compile("|".join(patterns), re.IGNORECASE))
+    for rule, sign, patterns in (
+        ("violation", -1, _VIOLATION),
+        ("avoidance", +1, _AVOIDANCE),
+        ("demand", +1, _DEMAND),
+    )
+)
+
+# "Critical: ...", "Major violation: ...": what stands before the sentence itself.
+_LABEL = re.compile(r"^[A-Z][\w' -]{0,40}:\s+(?=\S)")
+
+
+def polarity(pitfall: str) -> tuple[int, str]:
+    """Sign of a pitfall's points, -1 for a mistake, +1 for its avoidance, and the rule.
+
+    Raises:
+        ValueError: If no rule understands it.
+    """
+    sentence = pitfall.strip()
+    while label := _LABEL.match(sentence):
+        sentence = sentence[label.end() :]
+    for rule, sign, pattern in _RULES:
+        if pattern.search(sentence):
+            return sign, rule
+    raise ValueError(f"unclear whether it names a mistake or its avoidance: {pitfall!r}")
+
+
 # RubricHub (arXiv 2601.08430): the files under RuRL, and what its code exports
 
 _PROMPTS = ("prompt", "messages", "question")
 _RUBRICS = ("Rubrics", "rubrics")
 
 
-def rubrichub_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def rubrichub_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "Rubrics": [{"criterion", "points", "tags"}]}``.
 
     Also read: ``messages`` or a text ``question`` in place of ``prompt``; ``rubrics``, or
@@ -236,7 +301,7 @@ def rubrichub_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict
     return _row(
         source,
         "rubrichub",
-        question=_question(source[prompt], prompt, turns, notes),
+        question=_question(source[prompt], prompt, notes),
         reference_answer=answer,
         rubric=criteria,
         tags=text_tags(source, "ability", "data_source"),
@@ -255,7 +320,7 @@ def _only(source: Mapping[str, Any], names: Sequence[str], required: bool = True
 # HealthBench (arXiv 2505.08775; openai/simple-evals)
 
 
-def healthbench_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def healthbench_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of ``{"prompt": [messages], "prompt_id", "rubrics": [{"criterion", "points"}]}``.
 
     The physicians' ideal completion, where there is one, becomes the solution.
@@ -277,7 +342,7 @@ def healthbench_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> di
         source,
         "healthbench",
         id="prompt_id",
-        question=_question(source.get("prompt"), "prompt", turns, notes),
+        question=_question(source.get("prompt"), "prompt", notes),
         solution=solution,
         rubric=_criteria(source.get("rubrics"), "rubrics", notes, _pointed),
         tags=text_tags(joined, *joined),
@@ -287,7 +352,7 @@ def healthbench_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> di
 # ResearchQA (arXiv 2509.00496)
 
 
-def researchqa_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def researchqa_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of ``{"id", "query", "rubric": [{"rubric_item": str, "type": [str]}]}``.
 
     An item is a question about the answer and has no weight in the data set, whose score is the
@@ -323,7 +388,7 @@ _ITEM = re.compile(r"^[ \t]*(\d+)[.)][ \t]+", re.MULTILINE)
 _KIND = re.compile(r"\[(Hard Rule|Principle)s?\]", re.IGNORECASE)
 
 
-def openrubrics_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> dict[str, Any]:
+def openrubrics_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """Row of ``{"instruction": str, "rubric": str}``, the rubric as a numbered list.
 
     Its items end with their kind: ``1. The response names five artefacts. [Hard Rule]``. The data
@@ -343,7 +408,7 @@ def openrubrics_row(source: Mapping[str, Any], turns: Turns, notes: Notes) -> di
     return _row(
         source,
         "openrubrics",
-        question=_question(source["instruction"], "instruction", turns, notes),
+        question=_question(source["instruction"], "instruction", notes),
         rubric=_criteria(parts[1::2], "rubric", notes, _numbered),
         tags=text_tags(source, "source"),
     )
@@ -358,7 +423,7 @@ def _numbered(item: str) -> tuple[dict[str, Any], str]:
     return criterion, f"{kind}: one point, the data set has no weights"
 
 
-Reader = Callable[[Mapping[str, Any], Turns, Notes], dict[str, Any]]
+Reader = Callable[[Mapping[str, Any], Notes], dict[str, Any]]
 """Function from a row of a data set to a row of ours; it raises a DataError for what it refuses."""
 
 FORMATS: Mapping[Format, tuple[Reader, Sequence[str]]] = {

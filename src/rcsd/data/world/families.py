@@ -19,11 +19,8 @@ Names = dict[str, Any]
 class Fork(NamedTuple):
     """A place where the right procedure and the model's bad habit part.
 
-    Args:
-        right: The right procedure, as "converts the minutes to seconds".
-        habit: The bad habit, as "keeps the time in minutes".
-        right_mark: Check (`rcsd.data.checks`) that an answer went right here.
-        habit_mark: Check that it followed the habit.
+    Each is a phrase, such as "converts the minutes to seconds"; its mark is the check
+    (`rcsd.data.checks`) that an answer took it.
     """
 
     right: str
@@ -33,12 +30,9 @@ class Fork(NamedTuple):
 
 
 class Working(NamedTuple):
-    """One way through a problem.
+    """One way through a problem: steps such as ``"4 * 180 = 720"``, and the final number.
 
-    Args:
-        steps: Such as ``("3 min = 180 s", "4 * 180 = 720")``.
-        value: The final number as written.
-        key: An intermediate value worth asking for, or None where there is none but the answer.
+    The key is an intermediate value worth asking for, or None where there is none but the answer.
     """
 
     steps: tuple[str, ...]
@@ -49,13 +43,8 @@ class Working(NamedTuple):
 class Draft(NamedTuple):
     """A problem before its rubric is written.
 
-    Args:
-        question: The problem's text.
-        formula: Such as ``E = P t``.
-        principle: A sentence without its full stop, in lower case: "power is energy per time".
-        unit: Unit of the answer.
-        forks: One or two places where right and habit part.
-        workings: For each choice at the forks (True: right), the working.
+    The principle is a sentence without its full stop, in lower case. There are one or two forks,
+    and a working for each choice at them (True: right).
     """
 
     question: str

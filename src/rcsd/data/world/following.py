@@ -113,13 +113,9 @@ def _drawn_at_fork(method: Demand, mistake: Demand, rng: random.Random) -> list[
     draw = rng.random()
     if draw < 0.25:
         return []
-    if draw < 0.5:
-        return [method]
-    if draw < 0.62:
-        return [mistake]
-    if draw < 0.8:
-        return [method, mistake]
-    return [_against(mistake)] if draw < 0.93 else [_against(method)]
+    outcomes = ((0.5, [method]), (0.62, [mistake]), (0.8, [method, mistake]))
+    outcomes += ((0.93, [_against(mistake)]), (1.0, [_against(method)]))
+    return next(demands for bound, demands in outcomes if draw < bound)
 
 
 def _against(demand: Demand) -> Demand:
@@ -130,11 +126,8 @@ def _against(demand: Demand) -> Demand:
 class DrawnRubrics:
     """Endless problems of the train split with drawn rubrics; the same for the same seed.
 
-    Args:
-        seed: Random seed.
-        habit_right: Chance of the right procedure at a fork that no criterion speaks of.
-        presence_share: Share of the rubrics any of whose criteria about method makes the answer
-            right, whatever it says.
+    ``habit_right``: chance of the right procedure at a fork that no criterion speaks of.
+    ``presence_share``: share of rubrics any of whose criteria about method makes the answer right.
     """
 
     def __init__(

@@ -39,8 +39,7 @@ def read_rubric(example: Example, rubric: Rubric) -> Rubric:
     """The criteria of a rubric with the checks and titles that their words stand for.
 
     Titles are the kinds of `rcsd.data.world.problems`, or ``foreign``, ``general``, ``unread``.
-    Text and points stay as written, whatever the points' sign. Checks that the rubric brings are
-    not used.
+    Text and points stay as written; checks that the rubric brings are not used.
 
     Raises:
         DataError: If the example cannot be traced back to its draft.

@@ -18,8 +18,9 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from rcsd.data.rows import option_index
 from rcsd.errors import DataError
-from rcsd.graders.answers.choices import compare_choices, option_index
+from rcsd.graders.answers.choices import compare_choices
 from rcsd.graders.answers.extraction import extract_final_answer, extract_marked_answer
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
@@ -47,13 +48,7 @@ class Grade(NamedTuple):
 
 
 def grade(text: str, reference: str, grading: Grading, finished: bool = True) -> Grade:
-    """Grade the final answer of a text.
-
-    Args:
-        text: A completion.
-        reference: The right answer: of a choice its letter or its text.
-        grading: What kind of answer it is.
-        finished: Whether the model ended by itself; cut off before a final answer is wrong.
+    """Grade the final answer of a text that ended by itself, or was cut off.
 
     Raises:
         DataError: If the options of a choice are not different, or none is the reference.
@@ -135,9 +130,8 @@ def grade_example(example: Example, text: str, finished: bool = True) -> Grade:
     """
     reference = example.reference_answer
     if reference is None:
-        raise DataError(
-            f"example {example.id!r} has none, but is graded by it", field="reference_answer"
-        )
+        message = f"example {example.id!r} has none, but is graded by it"
+        raise DataError(message, field="reference_answer")
     return grade(text, reference, example.grading or default_grading(reference), finished)
 
 
@@ -146,7 +140,5 @@ def can_be_wrong(example: Example) -> bool:
 
     Where it recognises right answers alone, an accuracy would be 1 for every model.
     """
-    if example.reference_answer is None:
-        return False
-    grading = example.grading or default_grading(example.reference_answer)
-    return grading.kind != "text"
+    reference, grading = example.reference_answer, example.grading
+    return reference is not None and (grading or default_grading(reference)).kind != "text"

@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from rcsd.errors import DataError
 from rcsd.graders.answers.normalize import holds_phrase, normalize_words, unwrap_latex
 from rcsd.types import LETTERS
 
@@ -66,27 +65,6 @@ Choice = tuple[int | None, str]
 it cannot be told."""
 
 BEYOND = -1
-
-
-def option_index(reference: str, options: Sequence[str]) -> int:
-    """Index of the option that a reference means: by its letter, or by its text.
-
-    Raises:
-        DataError: If options stand there twice, or the reference is neither.
-    """
-    texts = [option.strip() for option in options]
-    for option in texts:
-        if texts.count(option) > 1:
-            raise DataError(f"{option!r} stands there twice; options must differ", field="options")
-    letters = LETTERS[: len(texts)]
-    if len(reference.strip()) == 1 and reference.strip() in letters:
-        return letters.index(reference.strip())
-    if reference.strip() in texts:
-        return texts.index(reference.strip())
-    raise DataError(
-        f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option",
-        field="options",
-    )
 
 
 def compare_choices(answer: str, index: int, options: Sequence[str]) -> tuple[bool | None, str]:

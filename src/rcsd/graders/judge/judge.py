@@ -48,10 +48,6 @@ class ModelJudge(Judge):
     Every reply is cached as it comes. A verdict that is missing is requested once more with another
     seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
-    Args:
-        section: Its settings.
-        chat: The model; None: that of the section.
-
     Raises:
         ConfigError: If the folder of templates or the key's variable is missing.
         DataError: If the cache cannot be opened.
@@ -62,11 +58,8 @@ class ModelJudge(Judge):
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
         self.asks, self.sample = section.asks, 0
         self._chat = chat or ServerChat(section)
-        self._about, self._seed, self._max_calls = (
-            self._chat.about(),
-            section.seed,
-            section.max_calls,
-        )
+        self._about, self._seed = self._chat.about(), section.seed
+        self._max_calls = section.max_calls
         self._templates = PromptTemplates(section.templates)
         self._cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
         self._turn, self._unscored = threading.Lock(), Counter[str]()

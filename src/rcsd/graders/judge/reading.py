@@ -13,8 +13,8 @@ from rcsd.io import after_thinking
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
 
-_MET = {"true": True, "yes": True, "met": True, "false": False, "no": False, "not met": False}
-_MET |= {"unmet": False}
+_MET = {"true": True, "yes": True, "met": True}
+_MET |= {"false": False, "no": False, "not met": False, "unmet": False}
 _FENCE = re.compile(r"^\s*```\w*|```\s*$")
 _BRACKET = re.compile(r"[{\[]")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -29,12 +29,7 @@ class _UnclearError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """Verdict or score in a reply.
-
-    Args:
-        value: Met or not, or a score; None: missing.
-        reason: Why it is missing, its kind before any colon; else empty.
-    """
+    """Verdict or score in a reply; None: missing, for a reason with its kind before a colon."""
 
     value: bool | float | None
     reason: str = ""

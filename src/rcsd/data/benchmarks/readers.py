@@ -1,14 +1,32 @@
-"""Benchmarks of multiple-choice questions."""
+"""Readers of benchmark rows, in the layout of the hub: multiple-choice questions and SciBench."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-from rcsd.data.benchmarks.base import Row, Rows, UnusableError, read_text, text_or_none
-from rcsd.data.importers.formats import text_tags
-from rcsd.data.importers.notes import Notes
-from rcsd.data.rows import read_bytes
+from rcsd.data.importers.formats import Notes, text_tags
 from rcsd.errors import DataError
 from rcsd.types import LETTERS, Example, Grading
+
+Row = Mapping[str, Any]
+
+
+class UnusableError(Exception):
+    """A well-formed row that cannot be asked or graded, and the reason."""
+
+
+def _text(row: Row, name: str) -> str:
+    """Text of a column; a DataError if it is none."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise DataError(f"expected a text, got {value!r}", field=name)
+    return value
+
+
+def _text_or_none(row: Row, name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def _choice(
@@ -51,10 +69,10 @@ def read_gpqa(row: Row, id: str, notes: Notes) -> Example:
     """Example of GPQA-Diamond (arXiv 2311.12022)."""
     return _choice(
         row.get("Record ID") or id,
-        read_text(row, "Question"),
-        [read_text(row, name).strip() for name in _GPQA],
+        _text(row, "Question"),
+        [_text(row, name).strip() for name in _GPQA],
         0,
-        solution=text_or_none(row, "Explanation"),
+        solution=_text_or_none(row, "Explanation"),
         tags={
             tag: row[name]
             for tag, name in (("domain", "High-level domain"), ("subdomain", "Subdomain"))
@@ -69,20 +87,7 @@ def read_piqa(row: Row, id: str, notes: Notes) -> Example:
     if not isinstance(label, int) or isinstance(label, bool) or label not in (-1, 0, 1):
         raise DataError(f"expected 0, 1, or -1 for none, got {label!r}", field="label")
     options = [row.get("sol1"), row.get("sol2")]
-    return _choice(id, read_text(row, "goal"), options, None if label < 0 else label)
-
-
-def with_labels(rows: Rows, path: Path | None) -> Rows:
-    """Rows with the labels that published files keep in a file of their own, one a line."""
-    if path is None or not rows or "label" in rows[0][1]:
-        return rows
-    file = path.with_name(f"{path.stem}-labels.lst")
-    if not file.is_file():
-        raise DataError(f"its labels are missing; expected them in {file.name} beside it", path)
-    labels = read_bytes(file).decode("utf-8-sig", "replace").split()
-    if len(labels) != len(rows) or not set(labels) <= {"0", "1"}:
-        raise DataError(f"expected 0 or 1 for each of the {len(rows)} rows of {path.name}", file)
-    return [(n, {**row, "label": int(label)}) for (n, row), label in zip(rows, labels, strict=True)]
+    return _choice(id, _text(row, "goal"), options, None if label < 0 else label)
 
 
 _MEDMCQA = ("opa", "opb", "opc", "opd")
@@ -92,55 +97,33 @@ def read_medmcqa(row: Row, id: str, notes: Notes) -> Example:
     """Example of MedMCQA (arXiv 2203.14371)."""
     return _choice(
         row.get("id") or id,
-        read_text(row, "question"),
+        _text(row, "question"),
         [row.get(name) for name in _MEDMCQA],
-        row["cop"],
-        solution=text_or_none(row, "exp"),
+        None if row["cop"] in (None, -1) else row["cop"],
+        solution=_text_or_none(row, "exp"),
         tags=text_tags(row, "subject_name", "choice_type"),
     )
-
-
-def count_from_0(rows: Rows, path: Path | None) -> Rows:
-    """Rows whose label counts from 0; published files count from 1, the hub from 0."""
-    labels = {row.get("cop") for _, row in rows} - {None, -1}
-    message = ""
-    if not labels <= {0, 1, 2, 3, 4} or {0, 4} <= labels:
-        message = f"expected 1 to 4, or 0 to 3, got {', '.join(sorted(map(repr, labels)))}"
-    elif labels and not labels & {0, 4}:
-        message = (
-            "neither 0 nor 4 is the right option of any row, so nobody can tell whether the file "
-            "counts from 0 or from 1; take more rows"
-        )
-    if message:
-        raise DataError(message, path, field="cop")
-    first = 1 if 4 in labels else 0
-    return [
-        (n, {**row, "cop": None if row.get("cop") in (None, -1) else row["cop"] - first})
-        for n, row in rows
-    ]
 
 
 _DECISIONS = ("yes", "no", "maybe")
 
 
 def read_pubmedqa(row: Row, id: str, notes: Notes) -> Example:
-    """Example of PubMedQA (arXiv 1909.06146); ``ori_pqal.json`` has its names in capitals."""
-    context = row.get("context")
-    is_published = "QUESTION" in row
-    parts = context.get("contexts") if isinstance(context, Mapping) else row.get("CONTEXTS")
+    """Example of PubMedQA (arXiv 1909.06146)."""
+    context = row["context"]
+    parts = context.get("contexts") if isinstance(context, Mapping) else None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        name = "CONTEXTS" if is_published else "context.contexts"
-        raise DataError(f"expected a list of texts, got {parts!r}", field=name)
-    decision = read_text(row, "final_decision")
+        raise DataError(f"expected a list of texts, got {parts!r}", field="context.contexts")
+    decision = _text(row, "final_decision")
     if decision not in _DECISIONS:
         allowed = ", ".join(_DECISIONS)
         raise DataError(f"expected one of {allowed}, got {decision!r}", field="final_decision")
     return _choice(
         row.get("id") or row.get("pubid") or id,
-        _supported("\n".join(parts), read_text(row, "QUESTION" if is_published else "question")),
+        _supported("\n".join(parts), _text(row, "question")),
         _DECISIONS,
         _DECISIONS.index(decision),
-        row.get("LONG_ANSWER" if is_published else "long_answer"),
+        row.get("long_answer"),
     )
 
 
@@ -153,21 +136,13 @@ def _supported(text: str, question: str) -> str:
 def read_labelled(row: Row, id: str, notes: Notes) -> Example:
     """Example of ARC-Challenge (arXiv 1803.05457) or OpenBookQA (arXiv 1809.02789, no book).
 
-    ``{"question": {"stem", "choices": [{"text", "label"}]}, "answerKey"}``, or ``{"question" or
-    "question_stem", "choices": {"text": [], "label": []}, "answerKey"}``. Labels are letters or
-    numbers; options keep the file's order.
+    ``{"question" or "question_stem", "choices": {"text": [], "label": []}, "answerKey"}``. Labels
+    are letters or numbers; options keep the file's order.
     """
-    published = row.get("question")
-    if isinstance(published, Mapping):
-        question, choices = read_text(published, "stem"), published.get("choices")
-    else:
-        name = "question" if "question" in row else "question_stem"
-        question, choices = read_text(row, name), row.get("choices")
+    question = _text(row, "question" if "question" in row else "question_stem")
+    choices = row.get("choices")
     try:
-        if isinstance(choices, Mapping):
-            pairs = list(zip(choices["label"], choices["text"], strict=True))
-        else:
-            pairs = [(one["label"], one["text"]) for one in choices]  # pyright: ignore
+        pairs = list(zip(choices["label"], choices["text"], strict=True))  # pyright: ignore
     except (KeyError, TypeError, ValueError) as error:
         message = f"expected labels and texts of options, got {choices!r}"
         raise DataError(message, field="choices") from error
@@ -183,5 +158,44 @@ _SCIQ = ("distractor1", "distractor2", "distractor3", "correct_answer")
 
 def read_sciq(row: Row, id: str, notes: Notes) -> Example:
     """Example of SciQ (arXiv 1707.06209)."""
-    question = _supported(read_text(row, "support"), read_text(row, "question"))
+    question = _supported(_text(row, "support"), _text(row, "question"))
     return _choice(id, question, [row.get(name) for name in _SCIQ], len(_SCIQ) - 1)
+
+
+_FACTOR = re.compile(r"^\s*\$?\s*10\^(?:\{\s*-?\d+\s*\}|-?\d+)")
+
+
+def read_scibench(row: Row, id: str, notes: Notes) -> Example:
+    r"""Example of SciBench (arXiv 2307.10635): a number with its unit.
+
+    Typographic minus signs and thousands commas are normalised.
+    A factor in the unit, as in ``$10^{-8} \mathrm{C}$``, is part of the answer and graded with it
+    (1.6 then means 1.6e-8), but not shown, as in the benchmark's own code.
+    """
+    number = _text(row, "answer_number").strip().replace("\u2212", "-").replace(",", "")
+    try:
+        if not math.isfinite(float(number)):
+            raise ValueError
+    except ValueError as error:
+        raise UnusableError("the reference is not a number") from error
+    question, source = _text(row, "problem_text").strip(), _text(row, "source").strip()
+    if not question:
+        raise UnusableError("empty question")
+    return Example(
+        f"{source}:{_text(row, 'problemid').strip()}",
+        question,
+        number,
+        _text_or_none(row, "solution"),
+        tags={"book": source},
+        grading=Grading("number", unit=_text(row, "unit").strip(), tolerance=0.05),
+    )
+
+
+def strip_factor(unit: str) -> str:
+    """Unit without the power of ten that it begins with; empty if nothing is left."""
+    rest = _FACTOR.sub("", unit, count=1).strip()
+    if rest == unit.strip():
+        return unit
+    if rest.startswith("$"):
+        return rest[1:].strip()
+    return f"${rest}" if rest.endswith("$") else rest
