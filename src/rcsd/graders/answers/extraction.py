@@ -65,6 +65,11 @@ _NEXT_TURN = re.compile(r"(?m)^[ \t*#]*(?:Question|Q|Problem|User|Human)[ \t*]*\
 _OPTION_LINE = re.compile(
     r"^[\s*_#>]*(?:(?i:option|choice)\s+)?(?:\(([A-Z])\)|([A-Z])(?:[).:](?=[\s*]|$)|(?=[\s*]*$)))"
 )
+_EQUATION = re.compile(
+    r"(?i)^\W*(?:(?:so |then |thus )?(?:we (?:get|find|obtain|have)|this gives|giving)\b[:,]?\s*)?"
+    r"((?![^=≈\\]*\s[a-z]{2,}\s)[^=≈]{1,60}(?:=|≈|\\approx)"
+    r"(?!.*\b(?:where|with|use)\b).{1,80})$"
+)
 _SENTENCE_END = re.compile(  # not after the letter of "B. London"
     r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
 )
@@ -95,7 +100,14 @@ def extract_final_answer(
     extraction = extraction or _boxed_or_marked(rest, finished, kind)
     if extraction is None and finished:
         lone = _lone_option(rest) if kind == "choice" else None
-        extraction = _single_line(rest) or lone or _conclusion(rest)
+        # Of a number, "I do not know." states none.
+        single = (
+            None
+            if kind == "number" and not _may_answer(rest, kind, options)
+            else _single_line(rest)
+        )
+        equation = _equation(rest) if kind in ("number", "math") else None
+        extraction = single or lone or _conclusion(rest) or equation
     if extraction is not None:
         return extraction
     if finished and _may_answer(_last_line(rest), kind, options):
@@ -229,6 +241,13 @@ def _conclusion(text: str) -> Extraction | None:
     opening = _CONCLUDES.match(last[0]) if last else None
     answer = strip_markup(last[0][opening.end() :]) if opening else None
     return None if answer is None else Extraction(answer, "in the last sentence")
+
+
+def _equation(text: str) -> Extraction | None:
+    """The last sentence, if it is nothing but an equation."""
+    line = strip_markup(split_sentences(_last_line(text))[-1])
+    match = _EQUATION.match(line) if line and len(line) <= MAX_LINE else None
+    return Extraction(match[1], "in the last equation") if match else None
 
 
 def split_sentences(text: str) -> list[str]:
