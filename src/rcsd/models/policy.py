@@ -19,7 +19,9 @@ from rcsd.data.views import turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
-from rcsd.models.scorer import causal_lm, enable_packing
+from rcsd.models.scorer import causal_lm
+from rcsd.models.self_test import check_model, enable_packing, use_scoring_mode
+from rcsd.models.text import CompletionText
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ class Policy:
     @property
     def max_positions(self) -> int | None:
         """Longest sequence that the model was made for, or None where it does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        section = self.model.config.get_text_config()
+        longest = getattr(section, "max_position_embeddings", None)
+        rope = getattr(section, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            # Beyond this length a pass takes other factors for all of its rows, short ones too.
+            return rope.get("original_max_position_embeddings", longest)
+        return longest
 
     @property
     def vocab_size(self) -> int:
@@ -63,6 +71,11 @@ class Policy:
     def weights_sha256(self) -> str:
         """Fingerprint of the weights that are not adapters, as they were when first asked for."""
         return weights_fingerprint(self.model)
+
+    @functools.cached_property
+    def text(self) -> CompletionText:
+        """Text of completions: of the prompt's and the completion's token ids."""
+        return CompletionText(self.tokenizer)
 
     @property
     def has_adapters(self) -> bool:
@@ -156,12 +169,13 @@ def build_policy(
     revision: str | None = None,
     packing: bool = True,
 ) -> Policy:
-    """Policy from a model and a tokenizer in memory; the model is put into training mode.
+    """Policy from a model and a tokenizer in memory; the model is put into the mode for scoring.
 
     Adapters record the revision. Rows are packed if the model takes packed rows.
 
     Raises:
-        ModelError: If the tokenizer has no chat template, or no token ends a turn.
+        ModelError: If the tokenizer has no chat template, no token ends a turn, or the model's
+            predictions are not those of the tokens before (`rcsd.models.self_test`).
     """
     eos_id = tokenizer.eos_token_id
     turn_end = turn_end_id(tokenizer)
@@ -172,11 +186,16 @@ def build_policy(
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
     pad_id = turn_end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    config_ = model.config.get_text_config()
+    if getattr(config_, "attn_logit_softcapping", None) and config_._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")  # sdpa of transformers before 5.24 drops the cap
+    use_scoring_mode(model)
+    check_model(model)
     packs = packing and enable_packing(model)
     if training.type == "lora":
         model = adapted(model, training, revision)
     use_fast_linear(model)
-    model.train()
+    use_scoring_mode(model)
     return Policy(
         model,
         tokenizer,
@@ -229,3 +248,8 @@ def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> N
         raise ModelError(f"model.activation_checkpointing: {error}") from error
     # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.
     model.disable_input_require_grads()
+    use_scoring_mode(policy.model)
+    try:
+        check_model(model)
+    except ModelError as error:
+        raise ModelError(f"model.activation_checkpointing: {error}") from error
