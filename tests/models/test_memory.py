@@ -73,7 +73,9 @@ def room_for(
 
 def learns(num_tokens: int) -> Callable[[nn.Module, Tensor], bool]:
     """Room for a student's pass over so many tokens."""
-    return lambda module, ids: not torch.is_grad_enabled() or ids.shape[0] * ids.shape[1] <= num_tokens
+    return lambda module, ids: (
+        not torch.is_grad_enabled() or ids.shape[0] * ids.shape[1] <= num_tokens
+    )
 
 
 # Micro-batches that do not fit

@@ -29,7 +29,7 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
 
 
 def test_a_model_that_sees_later_tokens_is_refused() -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     section = BertConfig(vocab_size=400, intermediate_size=64, initializer_range=0.3, **shape)
     with pytest.raises(ModelError, match=r"depend on later tokens.*is_decoder"):
         policy(BertLMHeadModel(section).eval())
@@ -59,7 +59,12 @@ def test_noise_that_stays_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def opt() -> Any:
     """Layers with dropout of their own, called as a function."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 64,
+        "num_hidden_layers": 2,
+    }
     section = OPTConfig(vocab_size=400, num_attention_heads=2, dropout=0.5, init_std=0.3, **shape)
     return OPTForCausalLM(section).eval()
 

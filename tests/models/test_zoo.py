@@ -123,7 +123,7 @@ def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> No
     slow_gradient = gradients(model, torch.cat(slow).sum())
     policy = build_policy(model, tiny_tokenizer(), FullFineTuning(type="full"))
     scorer = Scorer(policy.model)
-    layouts = [padded(prompts, completions, 0)]
+    layouts: list[Packed | Padded] = [padded(prompts, completions, 0)]
     if policy.packs:
         layouts.append(packed(prompts, completions))
     for rows in layouts:
