@@ -1,8 +1,10 @@
 """The policy: a model that is trained, its tokenizer, and how both are loaded."""
 
 import contextlib
+import difflib
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
-from rcsd.data.views import turn_end_id
+from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
@@ -155,6 +157,14 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
         except OSError as error:
             raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
+    for name in section.chat_template_kwargs:
+        words = set(re.findall(r"\w+", str(tokenizer.chat_template)))
+        if name not in words:
+            close = difflib.get_close_matches(name, words, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ModelError(
+                f"model.chat_template_kwargs.{name}: the chat template has no such variable{hint}"
+            )
     if section.chat_template_kwargs:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
@@ -185,6 +195,15 @@ def build_policy(
     generation_config, model.generation_config = model.generation_config, GenerationConfig()
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    check_chat_template(tokenizer)
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    prompt = prompt_ids(tokenizer, [{"role": "user", "content": "?"}])
+    if (largest := max([*prompt, turn_end])) >= num_rows:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise ModelError(
+            f"the chat template's token {token!r} has the id {largest}, and the model's embedding "
+            f"{num_rows} rows: resize the embedding, or take the model's own tokenizer"
+        )
     pad_id = turn_end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     config_ = model.config.get_text_config()
     if getattr(config_, "attn_logit_softcapping", None) and config_._attn_implementation == "sdpa":
