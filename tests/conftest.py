@@ -23,6 +23,12 @@ hypothesis.settings.load_profile("rcsd")
 torch.set_num_threads(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where slow tests run too, hostile input has many cases."""
+    if "not slow" not in config.option.markexpr:
+        os.environ.setdefault("RCSD_NUM_CASES", "3000")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetched models and cached analyses of a test go to its own folder."""

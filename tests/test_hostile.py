@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,49 +17,46 @@ from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
 from rcsd.data.checks import parse_check
 from rcsd.data.importers import Format, import_rows
-from rcsd.data.rows import (
-    FIELDS,
-    read_jsonl,
-    read_rows,
-    write_jsonl,
-)
+from rcsd.data.rows import FIELDS, read_jsonl, read_rows, write_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.written import read_completions
 from rcsd.errors import ConfigError, DataError, UserError
 from rcsd.graders.answers import extract_marked_answer, grade, grade_example
 from rcsd.graders.checks import met
 from rcsd.graders.grade import read_graded
+from rcsd.recipes.write_rubrics import rubric_cache
 from rcsd.types import Example, Grading, rubric_score
 
-# Some cases a property by default, many by `pytest -m slow`.
-DEPTHS = pytest.mark.parametrize("num", [60, pytest.param(3000, marks=pytest.mark.slow)])
+# Of a property: conftest.py asks for more where slow tests run too.
+NUM_CASES = int(os.environ.get("RCSD_NUM_CASES", "60"))
 
-NUMBERS = (
-    st.integers()
-    | st.floats()
-    | st.sampled_from([10**400, -(10**400), 1e308, 5e-324, -0.0, 2**53 + 1, math.nan, math.inf])
-)
+LARGE = [10**400, -(10**400), 1e308, 5e-324, -0.0, 2**53 + 1, math.nan, math.inf]
+NUMBERS = st.integers() | st.floats() | st.sampled_from(LARGE)
 ODD = ["", " ", "\0", "\ufeff", "\ud800", "\u2028", "\x85", "\U0010ffff", "a" * 5000, r"\boxed{"]
 TEXTS = st.text(st.characters(codec=None), max_size=12) | st.sampled_from([*ODD, "1e999"])
 KEYS = st.sampled_from([*FIELDS, "criterion", "weight", "title", "check", "type", "value"]) | TEXTS
 
 
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXTS
-JSON = st.recursive(
-    LEAVES,
-    lambda part: st.lists(part, max_size=4) | st.dictionaries(KEYS, part, max_size=4),
-    max_leaves=12,
-)
+
+
+def nested(leaf: Any, keys: Any, max_leaves: int = 8) -> Any:
+    """Lists and dictionaries of leaves."""
+    return st.recursive(
+        leaf,
+        lambda part: st.lists(part, max_size=4) | st.dictionaries(keys, part, max_size=4),
+        max_leaves=max_leaves,
+    )
+
+
+JSON = nested(LEAVES, KEYS, max_leaves=12)
 CHECKS = st.fixed_dictionaries(
     {"type": st.sampled_from(["contains", "matches", "number", "unit", "any", "not", "boxed"])},
     optional={
-        "text": TEXTS,
+        **dict.fromkeys(("text", "unit"), TEXTS),
+        **dict.fromkeys(("value", "tolerance"), NUMBERS),
+        **dict.fromkeys(("check", "checks"), JSON),
         "pattern": TEXTS | st.sampled_from(["(", "(a+)+$", "(?i)\\p{L}", "a{1,99999}"]),
-        "value": NUMBERS,
-        "tolerance": NUMBERS,
-        "unit": TEXTS,
-        "checks": JSON,
-        "check": JSON,
     },
 )
 CRITERIA = st.fixed_dictionaries(
@@ -66,15 +64,11 @@ CRITERIA = st.fixed_dictionaries(
     optional={"title": TEXTS, "check": CHECKS | JSON, "points": NUMBERS},
 )
 RUBRICS = st.lists(CRITERIA, max_size=4) | JSON
+TAGS = st.dictionaries(TEXTS, TEXTS) | JSON
 ROWS = st.fixed_dictionaries(
     {"question": TEXTS | JSON},
-    optional={
-        "id": TEXTS | NUMBERS | JSON,
-        "reference_answer": TEXTS | JSON,
-        "rubric": RUBRICS,
-        "tags": st.dictionaries(TEXTS, TEXTS) | JSON,
-        "else": JSON,
-    },
+    optional={"id": TEXTS | NUMBERS | JSON, "reference_answer": TEXTS | JSON}
+    | {"rubric": RUBRICS, "tags": TAGS, "else": JSON},
 )
 
 
@@ -103,41 +97,35 @@ BREAKS: list[Callable[[bytes], bytes]] = [
 ]
 
 
-def bounded(num: int) -> Any:
-    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(max_examples=num, suppress_health_check=slow)
+def bounded(factor: float = 1) -> Any:
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    suppressed = [*checks, HealthCheck.function_scoped_fixture]
+    return settings(max_examples=int(NUM_CASES * factor), suppress_health_check=suppressed)
 
 
-@DEPTHS
-def test_a_row_is_read_as_it_stands_or_refused_by_file_and_line(num: int, tmp_path: Path) -> None:
+@bounded()
+@given(st.lists(lines(), min_size=1, max_size=3))
+@example([b'{"question": "a", "rubric": [{"criterion": "x", "weight": 1' + b"0" * 400 + b"}]}"])
+@example([b'{"question": "a", "rubric": [{"criterion": "\\ud800", "weight": 1}]}'])
+@example([b'{"question": "a", "id": "\\udfff"}'])
+@example([b'{"question": "a", "tags": {"\\ud800": "a"}}'])
+def test_a_row_is_read_as_it_stands_or_refused_by_file_and_line(
+    tmp_path: Path, rows: list[bytes]
+) -> None:
     path, copy = tmp_path / "rows.jsonl", tmp_path / "copy.jsonl"
-
-    @bounded(num)
-    @given(st.lists(lines(), min_size=1, max_size=3))
-    @example([b'{"question": "a", "rubric": [{"criterion": "x", "weight": 1' + b"0" * 400 + b"}]}"])
-    @example([b'{"question": "a", "rubric": [{"criterion": "\\ud800", "weight": 1}]}'])
-    @example([b'{"question": "a", "id": "\\udfff"}'])
-    @example([b'{"question": "a", "tags": {"\\ud800": "a"}}'])
-    def check(rows: list[bytes]) -> None:
-        path.write_bytes(b"\n".join(rows))
-        found, refused = tried(read_jsonl, path)
-        if isinstance(refused, DataError):
-            assert refused.path == path
-            assert str(refused).startswith(str(path))
-        else:
-            given_rows = [json.loads(row) for row in rows_of(path)]
-            assert [row["question"] for row in given_rows] == [e.question for e in found]
-            write_jsonl(found, copy)
-            assert read_jsonl(copy) == found
-        tried(read_rows, path)
-        tried(read_completions, [path], [Example("1", "?")])
-
-    check()
-
-
-def rows_of(path: Path) -> list[bytes]:
-    parts = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [part for part in parts if part.strip()]
+    path.write_bytes(b"\n".join(rows))
+    found, refused = tried(read_jsonl, path)
+    if isinstance(refused, DataError):
+        assert refused.path == path
+        assert str(refused).startswith(str(path))
+    else:
+        parts = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        questions = [json.loads(part)["question"] for part in parts if part.strip()]
+        assert questions == [e.question for e in found]
+        write_jsonl(found, copy)
+        assert read_jsonl(copy) == found
+    tried(read_rows, path)
+    tried(read_completions, [path], [Example("1", "?")])
 
 
 def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, UserError | None]:
@@ -148,58 +136,41 @@ def tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, UserError | N
         return None, error
 
 
-@DEPTHS
-def test_a_rubric_is_valid_and_scored_or_refused(num: int) -> None:
-    @bounded(num)
-    @given(RUBRICS, st.lists(st.booleans(), min_size=4, max_size=4))
-    @example([{"criterion": "a", "weight": 10**400}], [True] * 4)
-    @example([{"criterion": "a", "weight": 1e308}, {"criterion": "b", "weight": 1e308}], [True] * 4)
-    def check(value: Any, verdicts: list[bool]) -> None:
-        rubric, refused = tried(parse_rubric, value)
-        if rubric is None:
-            assert str(refused)
-            return
-        assert parse_rubric(json.loads(json.dumps(rubric_rows(rubric)))) == rubric
-        num_criteria = len(rubric.criteria)
-        assert 0 <= rubric_score(rubric, (verdicts * num_criteria)[:num_criteria]) <= 1
-
-    check()
+@bounded()
+@given(RUBRICS, st.lists(st.booleans(), min_size=4, max_size=4))
+@example([{"criterion": "a", "weight": 10**400}], [True] * 4)
+@example([{"criterion": "a", "weight": 1e308}, {"criterion": "b", "weight": 1e308}], [True] * 4)
+def test_a_rubric_is_valid_and_scored_or_refused(value: Any, verdicts: list[bool]) -> None:
+    rubric, refused = tried(parse_rubric, value)
+    if rubric is None:
+        assert str(refused)
+        return
+    assert parse_rubric(json.loads(json.dumps(rubric_rows(rubric)))) == rubric
+    num_criteria = len(rubric.criteria)
+    assert 0 <= rubric_score(rubric, (verdicts * num_criteria)[:num_criteria]) <= 1
 
 
-@DEPTHS
-def test_a_check_decides_or_is_refused_and_never_hangs(num: int) -> None:
-    @bounded(num)
-    @given(CHECKS | JSON, TEXTS)
-    @example({"type": "number", "value": 10**400}, "1")
-    @example({"type": "matches", "pattern": "(a|aa)+$"}, "a" * 60 + "b")
-    def check(value: Any, text: str) -> None:
-        _, refused = tried(parse_check, value)
-        if refused is None:
-            tried(met, value, text)
-
-    check()
+@bounded()
+@given(CHECKS | JSON, TEXTS)
+@example({"type": "number", "value": 10**400}, "1")
+@example({"type": "matches", "pattern": "(a|aa)+$"}, "a" * 60 + "b")
+def test_a_check_decides_or_is_refused_and_never_hangs(value: Any, text: str) -> None:
+    _, refused = tried(parse_check, value)
+    if refused is None:
+        tried(met, value, text)
 
 
-ANSWERS = st.lists(
-    st.sampled_from(
-        [r"\boxed{", "}", "Answer: ", "the answer is ", "12", "-", "1e999", "10^999", " * 10^", "x"]
-    )
-    | st.sampled_from(["\n", "$", r"\frac{1}{", "²", "{,}", "1,000", " kg m^2", "…", "\ud800", "٣"])
-    | TEXTS,
-    max_size=8,
-).map("".join)
+PIECES = [r"\boxed{", "}", "Answer: ", "the answer is ", "12", "-", "1e999", "10^999", " * 10^"]
+PIECES += ["\n", "$", r"\frac{1}{", "²", "{,}", "1,000", " kg m^2", "…", "\ud800", "٣", "x"]
+ANSWERS = st.lists(st.sampled_from(PIECES) | TEXTS, max_size=8).map("".join)
 
 
-@DEPTHS
-def test_any_completion_is_graded(num: int) -> None:
-    @bounded(num)
-    @given(ANSWERS, ANSWERS)
-    def check(text: str, reference: str) -> None:
-        assert extract_marked_answer(text) != ""
-        row = Example("1", "?", reference)
-        assert grade_example(row, text).verdict in (True, False, None)
-
-    check()
+@bounded()
+@given(ANSWERS, ANSWERS)
+def test_any_completion_is_graded(text: str, reference: str) -> None:
+    assert extract_marked_answer(text) != ""
+    row = Example("1", "?", reference)
+    assert grade_example(row, text).verdict in (True, False, None)
 
 
 KINDS = {
@@ -232,58 +203,44 @@ JSON_PARTS += ["\\ud800"]
 REPLIES = st.lists(st.sampled_from(JSON_PARTS) | TEXTS, max_size=10).map("".join)
 
 
-@DEPTHS
-def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(num: int) -> None:
-    @bounded(num)
-    @given(REPLIES | RUBRICS.map(lambda rubric: json.dumps(rubric)), st.booleans())
-    @example('[{"criterion": "\\ud800", "weight": 1}]', True)
-    @example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
-    def check(text: str, finished: bool) -> None:
-        rubric = parse_completion(text, finished)
-        if rubric is not None:
-            json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
-            assert all(c.text in text or "\\" in text for c in rubric.criteria)
+@bounded()
+@given(REPLIES | RUBRICS.map(lambda rubric: json.dumps(rubric)), st.booleans())
+@example('[{"criterion": "\\ud800", "weight": 1}]', True)
+@example('[{"criterion": "a", "weight": 1' + "0" * 5000 + "}]", True)
+def test_what_a_model_writes_is_a_rubric_of_its_words_or_refused(text: str, finished: bool) -> None:
+    rubric = parse_completion(text, finished)
+    if rubric is not None:
+        json.dumps(rubric_rows(rubric), ensure_ascii=False, allow_nan=False).encode()
+        assert all(c.text in text or "\\" in text for c in rubric.criteria)
 
-    check()
+
+WORDS_OF_OTHERS = "question rubric rubrics Rubrics prompt messages criterion points tags weight "
+WORDS_OF_OTHERS += "title role description reward_model id Learned GT reference_answer rubric_list "
+FIELDS_OF_OTHERS = st.sampled_from([*WORDS_OF_OTHERS.split(), "instruction", "query", "content"])
+FOREIGN = st.dictionaries(
+    FIELDS_OF_OTHERS,
+    nested(LEAVES | st.sampled_from(["user", "a [5]", "[{}]"]), FIELDS_OF_OTHERS),
+    max_size=5,
+)
 
 
 @pytest.mark.parametrize(
     "format", ["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
 )
-@DEPTHS
-def test_rows_of_other_data_sets_become_ours_or_are_refused(
-    num: int, format: Format, tmp_path: Path
+@bounded(0.5)
+@given(st.lists(FOREIGN, min_size=1, max_size=2))
+def test_foreign_rows_are_read_or_refused(
+    format: Format, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-    words = "question rubric rubrics Rubrics prompt messages criterion points tags weight title "
-    words += "role description reward_model id Learned GT reference_answer rubric_list instruction"
-    names = st.sampled_from([*words.split(), "query", "content", "general"])
-    leaf = LEAVES | st.sampled_from(["user", "a [5]", "[{}]"])
-    rows = st.dictionaries(
-        names,
-        st.recursive(
-            leaf,
-            lambda part: st.lists(part, max_size=3) | st.dictionaries(names, part, max_size=4),
-            max_leaves=8,
-        ),
-        max_size=5,
-    )
+    path.write_text("\n".join(map(json.dumps, rows)))
+    imported, refused = tried(import_rows, str(path), format)
+    if refused is None:
+        found, report = imported
+        assert report.num_examples + len(report.dropped_rows) == report.num_rows == len(rows)
+        write_jsonl(found, out)
+        assert read_jsonl(out) == found
 
-    @bounded(num // 2)
-    @given(st.lists(rows, min_size=1, max_size=2))
-    def check(rows: list[dict[str, Any]]) -> None:
-        path.write_text("\n".join(map(json.dumps, rows)))
-        imported, refused = tried(import_rows, str(path), format)
-        if refused is None:
-            found, report = imported
-            assert report.num_examples + len(report.dropped_rows) == report.num_rows == len(rows)
-            write_jsonl(found, out)
-            assert read_jsonl(out) == found
-
-    check()
-
-
-# Configurations
 
 RUN = {
     "model": {"path": "builtin:micro"},
@@ -292,50 +249,35 @@ RUN = {
     "optim": {"lr": 1e-3, "betas": [0.9, 0.95]},
     "sampling": {"max_tokens": 8},
     "evaluation": {"sets": {"a": {"type": "world", "num_examples": 1}}},
-    "steps": 1,
-    "out": "runs/x",
+    **{"steps": 1, "out": "runs/x"},
 }
-SECTIONS = ["model", "data", "method", "optim", "sampling", "evaluation", "steps", "out", "views"]
+SECTIONS = [*RUN, "views"]
+NAMES = st.sampled_from([*SECTIONS, "type", "path", "lr", "sets", "terms", "rewards"])
+PARTS = nested(LEAVES | st.dates() | st.binary(max_size=3), NAMES | TEXTS | st.integers())
 
 
-@DEPTHS
-def test_a_tree_is_a_configuration_or_refused(num: int) -> None:
-    leaf = LEAVES | st.dates() | st.binary(max_size=3)
-    keys = st.sampled_from([*SECTIONS, "type", "path", "lr", "sets", "terms", "rewards"]) | TEXTS
-    parts = st.recursive(
-        leaf,
-        lambda part: (
-            st.lists(part, max_size=3)
-            | st.dictionaries(keys | st.integers() | st.none(), part, max_size=3)
-        ),
-        max_leaves=8,
-    )
-
-    @bounded(num * 2)
-    @given(st.dictionaries(st.sampled_from(SECTIONS), parts, min_size=1, max_size=3), st.booleans())
-    @example({"optim": {"lr": math.inf}}, False)
-    @example({"out": "a\0b"}, False)
-    @example({"out": "\ud800"}, False)
-    @example({"steps": 10**5000}, False)
-    @example({"steps": 10**5000, "optim": {"lr": [10**5000]}}, False)
-    @example({"model": {"chat_template_kwargs": {"a": math.nan}}}, True)
-    @example({"model": {"chat_template_kwargs": {"a": {1: b"x"}}}}, True)
-    @example({"model": {1: 2}}, False)
-    def check(changes: dict[str, Any], inside: bool) -> None:
-        tree: dict[str, Any] = {**RUN}
-        for name, change in changes.items():
-            merges = inside and isinstance(change, dict) and isinstance(RUN.get(name), dict)
-            tree[name] = {**tree[name], **change} if merges else change
-        found, refused = tried(parse_config, tree)
-        if refused is not None:
-            assert str(refused).startswith("config")
-        else:
-            assert isinstance(found, Config)
-            record = json.dumps(found.model_dump(mode="json"), allow_nan=False)
-            record.encode()
-            assert parse_config(json.loads(record)) == found
-
-    check()
+@bounded(2)
+@given(st.dictionaries(st.sampled_from(SECTIONS), PARTS, min_size=1, max_size=3), st.booleans())
+@example({"optim": {"lr": math.inf}}, False)
+@example({"out": "a\0b"}, False)
+@example({"out": "\ud800"}, False)
+@example({"steps": 10**5000}, False)
+@example({"steps": 10**5000, "optim": {"lr": [10**5000]}}, False)
+@example({"model": {"chat_template_kwargs": {"a": math.nan}}}, True)
+@example({"model": {"chat_template_kwargs": {"a": {1: b"x"}}}}, True)
+@example({"model": {1: 2}}, False)
+def test_a_tree_is_a_configuration_or_refused(changes: dict[str, Any], inside: bool) -> None:
+    tree: dict[str, Any] = {**RUN}
+    for name, change in changes.items():
+        merges = inside and isinstance(change, dict) and isinstance(RUN.get(name), dict)
+        tree[name] = {**tree[name], **change} if merges else change
+    found, refused = tried(parse_config, tree)
+    if refused is not None:
+        assert str(refused).startswith("config")
+    else:
+        assert isinstance(found, Config)
+        record = json.dumps(found.model_dump(mode="json"), allow_nan=False)
+        assert parse_config(json.loads(record)) == found
 
 
 YAML_PARTS = ["model:", "  path: x", "steps: 1", "&a ", "*a", "<<: *a"]
@@ -348,31 +290,26 @@ YAML = st.lists(st.sampled_from([*YAML_PARTS, "\ufeff"]) | TEXTS, max_size=10).f
 )
 
 
-@DEPTHS
-def test_a_yaml_file_is_a_tree_or_refused_by_name(num: int, tmp_path: Path) -> None:
+@bounded(2)
+@given(YAML, st.text(max_size=10))
+@example("a: 2001-99-99", "")
+@example("a: !!timestamp x", "a=!!bool x")
+@example("1: a", "a=b")
+@example("a: " + "[" * 3000, "")
+@example("a: &a [*a]", "")
+@example("a: 0x" + "f" * 9000, "")
+@example("a: !!int 09", "a.b=*x")
+@example("a: 1", "a=2001-99-99")
+def test_a_yaml_file_is_a_tree_or_refused_by_name(tmp_path: Path, text: str, override: str) -> None:
     path = tmp_path / "run.yaml"
-
-    @bounded(num * 2)
-    @given(YAML, st.text(max_size=10))
-    @example("a: 2001-99-99", "")
-    @example("a: !!timestamp x", "a=!!bool x")
-    @example("1: a", "a=b")
-    @example("a: " + "[" * 3000, "")
-    @example("a: &a [*a]", "")
-    @example("a: 0x" + "f" * 9000, "")
-    @example("a: !!int 09", "a.b=*x")
-    @example("a: 1", "a=2001-99-99")
-    def check(text: str, override: str) -> None:
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        tree, refused = tried(read_tree, path, [override] if override else [])
-        if refused is not None:
-            assert str(path) in str(refused) or "override" in str(refused)
-        else:
-            assert isinstance(tree, dict)
-            with pytest.raises(ConfigError):
-                parse_config(tree)
-
-    check()
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    tree, refused = tried(read_tree, path, [override] if override else [])
+    if refused is not None:
+        assert str(path) in str(refused) or "override" in str(refused)
+    else:
+        assert isinstance(tree, dict)
+        with pytest.raises(ConfigError):
+            parse_config(tree)
 
 
 def tree_of(tmp_path: Path, text: str) -> Any:
@@ -395,36 +332,36 @@ def test_aliases_and_merges_of_a_file_s_own_size_are_taken(tmp_path: Path) -> No
     assert tree_of(tmp_path, text) == yaml.safe_load(text)
 
 
+TWICE, NO_CONSTRUCTOR = r"(?s)run.yaml.*stands there twice.*line \d", "not determine a constructor"
+
+
 @pytest.mark.parametrize(
-    "text", ["a: 1\nb: 2\na: 3", "a: {b: 1, 'b': 2}", "x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}"]
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3", TWICE),
+        ("a: {b: 1, 'b': 2}", TWICE),
+        ("x: &x {a: 1}\ny: {<<: *x, b: 1, b: 2}", TWICE),
+        ("a: !!python/object/apply:os.system [ls]", NO_CONSTRUCTOR),
+        ("a: !!python/name:os.system", NO_CONSTRUCTOR),
+        ("a: !mine {}", NO_CONSTRUCTOR),
+    ],
 )
-def test_a_key_that_stands_there_twice_is_refused_by_its_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)stands there twice.*line \d") as caught:
+def test_doubled_keys_and_tags_of_objects_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
         tree_of(tmp_path, text)
-    assert "run.yaml" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "tag", ["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "!mine {}"]
-)
-def test_tags_that_make_objects_are_refused(tmp_path: Path, tag: str) -> None:
-    with pytest.raises(ConfigError, match="could not determine a constructor"):
-        tree_of(tmp_path, f"a: {tag}")
+GRADED = "id question text num_tokens finished verdicts score right tags"
+PRODUCTS = [
+    st.fixed_dictionaries({}, optional={name: JSON for name in names.split()})
+    for names in (GRADED, "key rubric num_attempts cut held_short")
+]
 
 
-# What we wrote ourselves, and something broke
-
-
-@DEPTHS
-def test_a_broken_product_is_read_or_refused(num: int, tmp_path: Path) -> None:
-    path = tmp_path / "graded.jsonl"
-    names = "id", "question", "text", "num_tokens", "finished", "verdicts", "score", "right", "tags"
-    whole = dict.fromkeys(names, JSON)
-
-    @bounded(num)
-    @given(st.lists(st.fixed_dictionaries({}, optional=whole) | JSON, max_size=2))
-    def check(rows: list[Any]) -> None:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        tried(read_graded, path)
-
-    check()
+@bounded(2)
+@given(st.lists(st.one_of(*PRODUCTS, JSON), max_size=2))
+def test_a_broken_product_is_read_or_refused(tmp_path: Path, rows: list[Any]) -> None:
+    path = tmp_path / "1-of-1.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tried(read_graded, path)
+    tried(rubric_cache(tmp_path).read)

@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +17,23 @@ from rich.table import Table
 from tests.evaluation.test_report import Structure, full_page
 
 from rcsd import cli
-from rcsd.cli.terminal import GuardedConsole, bars, console, labelled, styled
+from rcsd.cli.terminal import GuardedConsole, bars, labelled, styled
 from rcsd.evaluation.report import report_html
 from rcsd.redact import visible_text
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rcsd"
-# Colour, clipboard (OSC 52), link (OSC 8), C1's introducer, overprinting, direction, half a pair.
+# Colour, clipboard (OSC 52), C1's introducer, overprinting, direction, half a pair, link (OSC 8).
 HOSTILE = (
-    "\x1b[31m",
-    "\x1b]52;c;cm0gLXJm\x07",
-    "\x1b]8;;https://evil.example\x1b\\here\x1b]8;;\x1b\\",
-    "\x9b2J",
-    "safe\rrm -rf",
-    "\u202egnp.exe",
-    "\u2066a\u2069",
-    "\ud800",
+    *("\x1b[31m", "\x1b]52;c;cm0gLXJm\x07", "\x9b2J", "safe\rrm -rf", "\u202egnp.exe"),
+    *("\u2066a\u2069", "\ud800", "\x1b]8;;https://evil.example\x1b\\here\x1b]8;;\x1b\\"),
     "[bold]loud[/bold] [link=https://evil.example]here[/link] :skull:",
 )
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def printed(*parts: Any) -> str:
-    """What a console without colours writes."""
-    shown = GuardedConsole(width=200, color_system=None)
+def printed(*parts: Any, **changes: Any) -> str:
+    """What a console writes, without colours unless told."""
+    shown = GuardedConsole(**{"width": 200, "color_system": None} | changes)
     with shown.capture() as captured:
         for part in parts:
             shown.print(part)
@@ -73,10 +65,8 @@ def test_no_text_at_all_is_obeyed(text: str) -> None:
 
 
 def test_colours_of_our_own_are_kept() -> None:
-    shown = GuardedConsole(force_terminal=True, color_system="standard", width=80)
-    with shown.capture() as captured:
-        shown.print(styled("a\x1b[32mb", "red"))
-    assert captured.get() == "\x1b[31ma<U+001B>[32mb\x1b[0m\n"
+    shown = printed(styled("a\x1b[32mb", "red"), force_terminal=True, color_system="standard")
+    assert shown == "\x1b[31ma<U+001B>[32mb\x1b[0m\n"
 
 
 def test_progress_bars_show_names_and_notes_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,21 +79,15 @@ def test_progress_bars_show_names_and_notes_as_they_are(capsys: pytest.CaptureFi
 
 
 def test_hostile_rows_ids_criteria_and_file_names_do_not_reach_the_terminal_raw(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rcsd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console, "_width", 300)
     evil = "".join(HOSTILE).replace("\ud800", "")
-    row = {
-        "id": f"id {evil}",
-        "question": f"q {evil}",
-        "reference_answer": f"a {evil}",
-        "rubric": [{"criterion": f"c {evil}", "weight": 1, "title": f"t {evil}"}],
-        "tags": {f"k {evil}": f"v {evil}"},
-    }
-    file = Path("rows\x1b[31m\u202e.jsonl")
-    file.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n" + json.dumps({evil: 1}) + "\n")
-    good = Path("good\x1b[31m.jsonl")
+    rubric = [{"criterion": f"c {evil}", "weight": 1, "title": f"t {evil}"}]
+    row = {"id": f"id {evil}", "question": f"q {evil}", "reference_answer": f"a {evil}"}
+    row |= {"rubric": rubric, "tags": {f"k {evil}": f"v {evil}"}}
+    file, good = Path("rows\x1b[31m\u202e.jsonl"), Path("good\x1b[31m.jsonl")
+    file.write_text("".join(json.dumps(each) + "\n" for each in (row, row, {evil: 1})))
     good.write_text(json.dumps(row) + "\n")
     for words in (
         ["data", "check", file],
@@ -112,13 +96,9 @@ def test_hostile_rows_ids_criteria_and_file_names_do_not_reach_the_terminal_raw(
         ["train", "none\x1b[31m.yaml"],
         ["eval", f"none{evil[:20]}".replace("/", ""), f"model.path={evil}"],
     ):
-        monkeypatch.setattr(sys, "argv", ["rcsd", *map(str, words)])
-        with pytest.raises(SystemExit):
-            cli.main()
-        shown = capsys.readouterr()
-        assert shown.out + shown.err
-        assert not OBEYED.search(shown.out + shown.err), words
-        assert re.search(r"<U\+001B>|\\x1b", shown.out + shown.err)
+        _, out, err = rcsd(*words)
+        assert not OBEYED.search(out + err), words
+        assert re.search(r"<U\+001B>|\\x1b", out + err)
 
 
 def test_an_error_of_ours_is_shown_with_its_trace_and_nothing_in_it_obeyed(
@@ -128,19 +108,11 @@ def test_an_error_of_ours_is_shown_with_its_trace_and_nothing_in_it_obeyed(
         raise ZeroDivisionError("\x1b]52;c;cm0=\x07 [red]")
 
     monkeypatch.setattr("rcsd.cli.app", broken)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit, match="1"):
         cli.main()
-    assert stopped.value.code == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError: <U+001B>]52;c;cm0=<U+0007> [red]" in err
     assert "Traceback" in err
-
-
-def calls(tree: ast.AST) -> Iterator[str]:
-    """Names of what is called, as they are written."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func)
 
 
 def test_the_terminal_has_one_door() -> None:
@@ -150,8 +122,9 @@ def test_the_terminal_has_one_door() -> None:
     doors = {"print", "typer.echo", "typer.secho", "Console", "Text", "Text.from_markup"}
     doors |= {"Text.assemble", "Text.from_ansi", "sys.stdout.write", "sys.stderr.write"}
     for path in PACKAGE.rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        used = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)} & doors
         name = path.relative_to(PACKAGE).as_posix()
-        used = set(calls(ast.parse(path.read_text("utf-8")))) & doors
         assert used <= allowed.get(name, set()), name
 
 
@@ -159,16 +132,9 @@ def test_the_terminal_has_one_door() -> None:
 
 
 HTML = (
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    '"><svg onload=alert(1)>',
-    "'onmouseover='alert(1)",
-    "</style><style>*{background:url(https://evil.example)}",
-    "<!--",
-    "]]>",
-    "javascript:alert(1)",
-    "{{ 7 * 7 }}",
-    "&lt;b&gt;",
+    *("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>'),
+    *("'onmouseover='alert(1)", "</style><style>*{background:url(https://evil.example)}"),
+    *("<!--", "]]>", "javascript:alert(1)", "{{ 7 * 7 }}", "&lt;b&gt;"),
 )
 
 
@@ -182,9 +148,8 @@ def planted(part: Any, evil: str) -> Any:
         return {planted(name, evil): planted(value, evil) for name, value in part.items()}
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         names = [field.name for field in dataclasses.fields(part)]
-        return dataclasses.replace(
-            part, **{name: planted(getattr(part, name), evil) for name in names}
-        )
+        evils = {name: planted(getattr(part, name), evil) for name in names}
+        return dataclasses.replace(part, **evils)
     return part
 
 

@@ -64,10 +64,10 @@ def imported(tree: ast.AST) -> set[str]:
 def test_the_package_reads_no_pickles_and_runs_no_text() -> None:
     for name, tree in TREES.items():
         assert not imported(tree) & FORBIDDEN_IMPORTS, name
-        for call in called(tree):
-            assert ast.unparse(call.func) not in FORBIDDEN_CALLS, name
-            given = {f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in call.keywords}
-            assert not given & FORBIDDEN_ARGUMENTS, name
+        calls = called(tree)
+        assert not {ast.unparse(call.func) for call in calls} & FORBIDDEN_CALLS, name
+        given = {f"{k.arg}={ast.unparse(k.value)}" for call in calls for k in call.keywords}
+        assert not given & FORBIDDEN_ARGUMENTS, name
 
 
 def test_no_time_is_measured_by_a_clock_that_jumps() -> None:
@@ -79,39 +79,23 @@ def test_no_time_is_measured_by_a_clock_that_jumps() -> None:
 
 
 def test_jinja_runs_in_a_sandbox_wherever_templates_are_not_our_own() -> None:
-    plain = [
-        name
-        for name, tree in TREES.items()
-        if any(ast.unparse(call.func).endswith("Environment") for call in called(tree))
-    ]
-    assert sorted(plain) == ["data/views.py", "evaluation/report.py"]  # the report's are packaged
-    sandboxes = [
-        call
-        for call in called(TREES["data/views.py"])
-        if ast.unparse(call.func).endswith("Environment")
-    ]
-    assert [ast.unparse(call.func).split(".")[-1] for call in sandboxes] == [
-        "ImmutableSandboxedEnvironment"
-    ]
+    used = {name: [ast.unparse(call.func) for call in called(tree)] for name, tree in TREES.items()}
+    made = {n: [x for x in names if x.endswith("Environment")] for n, names in used.items()}
+    [sandbox] = made.pop("data/views.py")
+    assert sandbox.endswith("ImmutableSandboxedEnvironment")
+    # The report's templates are packaged.
+    assert [name for name, names in made.items() if names] == ["evaluation/report.py"]
 
-
-# Templates
 
 EVIL_TEMPLATES = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ question.__init__.__globals__ }}",
+    *("{{", "{{ 1 / 0 }}", "{{ question + 1 }}", "{{ nothing }}"),
+    *("{{ [].append.__self__.__class__ }}", "{% set l = [1] %}{{ l.append(2) }}"),
+    *("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ question.__init__.__globals__ }}"),
     "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}",
     "{{ '{0.__class__.__base__}'.format(question) }}{{ question.__class__() }}",
     "{% for i in range(100000000) %}{% endfor %}",
-    "{{ [].append.__self__.__class__ }}",
-    "{% set l = [1] %}{{ l.append(2) }}",
-    "{% include '../../../etc/passwd' %}",
-    "{% include '/etc/passwd' %}",
-    "{{ 1 / 0 }}",
-    "{{ question + 1 }}",
-    "{{ nothing }}",
+    *("{% include '../../../etc/passwd' %}", "{% include '/etc/passwd' %}"),
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "{{",
 ]
 
 
@@ -136,15 +120,18 @@ def test_a_chat_template_that_leaves_its_sandbox_is_refused(text: str) -> None:
     assert not Path("pwned").exists()
 
 
-# Models
-
-
 class Bomb:
+    """Its pickle makes a folder when it is read."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> Any:
         return os.mkdir, (str(self.path),)
+
+
+def loaded(folder: str | Path) -> Any:
+    return load_policy(Model(path=str(folder), training=FullFineTuning()))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "x.pt"])
@@ -154,12 +141,11 @@ def test_pickled_weights_alone_are_refused_with_how_to_convert_them(
     folder, sprung = Path(tiny_folder(tmp_path / "tiny")), tmp_path / "sprung"
     (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
     (folder / name).write_bytes(pickle.dumps(Bomb(sprung)))
-    model = Model(path=str(folder), training=FullFineTuning())
     with pytest.raises(ModelError, match=r"weights are pickled.*save_pretrained\(FOLDER\)"):
-        load_policy(model)
+        loaded(folder)
     # Beside safetensors they are not looked at.
     (tmp_path / "model.safetensors").rename(folder / "model.safetensors")
-    load_policy(model)
+    loaded(folder)
     assert not sprung.exists()
 
 
@@ -175,24 +161,23 @@ def test_a_pickled_adapter_is_refused_and_not_read(tmp_path: Path) -> None:
 
 
 def test_weights_that_anyone_can_write_are_read_as_safetensors_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "tiny"
-    tiny_folder(folder)
+    folder = Path(tiny_folder(tmp_path / "tiny"))
     (folder / "model.safetensors").unlink()
     torch.save(tiny_model().state_dict(), folder / "weights.other")
     with pytest.raises(ModelError, match="only safetensors are read"):
-        load_policy(Model(path=str(folder), training=FullFineTuning()))
+        loaded(folder)
     refuse_pickles(tmp_path / "not there")
 
 
 def test_code_that_comes_with_a_model_does_not_run_unless_it_is_said(tmp_path: Path) -> None:
     folder = Path(tiny_folder(tmp_path / "tiny"))
-    settings = json.loads((folder / "config.json").read_text())
     classes = {"AutoConfig": "evil.Settings", "AutoModelForCausalLM": "evil.Evil"}
-    settings |= {"model_type": "evil", "auto_map": classes}
+    changes = {"model_type": "evil", "auto_map": classes}
+    settings = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
     with pytest.raises(ModelError, match=r"(?s)custom code.*model\.trust_remote_code=true"):
-        load_policy(Model(path=str(folder), training=FullFineTuning()))
+        loaded(folder)
     assert not (tmp_path / "sprung").exists()
     assert Model(path="x").trust_remote_code is False
 
@@ -202,10 +187,7 @@ def test_a_model_with_a_broken_file_is_refused_by_its_name(tmp_path: Path) -> No
         folder = Path(tiny_folder(tmp_path / name))
         (folder / name).write_text(text)
         with pytest.raises(ModelError, match=r"model\.path: cannot load .*" + name):
-            load_policy(Model(path=str(folder), training=FullFineTuning()))
-
-
-# Archives and names
+            loaded(folder)
 
 
 def archived(path: Path, members: dict[str, bytes]) -> Path:

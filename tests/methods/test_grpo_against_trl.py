@@ -42,21 +42,12 @@ class Scripted:
 
 def trainer_of(folder: Path, **changes: Any) -> Any:
     """TRL's trainer on the tiny model, whose rewards are ours."""
-    size = len(QUESTIONS) * NUM_COMPLETIONS
-    arguments = {
-        "output_dir": str(folder / "trl"),
-        "per_device_train_batch_size": size,
-        "num_generations": NUM_COMPLETIONS,
-        "max_completion_length": MAX_TOKENS,
-        "temperature": TEMPERATURE,
-        "report_to": [],
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": None,  # its old name, which transformers warns of
-        "activation_checkpointing": False,
-        "disable_dropout": True,
-    }
     path = tiny_folder(folder / "model")
+    batch = {"per_device_train_batch_size": len(QUESTIONS) * NUM_COMPLETIONS}
+    batch |= {"num_generations": NUM_COMPLETIONS, "max_completion_length": MAX_TOKENS}
+    plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": []}
+    plain |= {"disable_dropout": True, "temperature": TEMPERATURE}
+    plain |= {"gradient_checkpointing": None}  # its old name, which transformers warns of
 
     def rewards(completions: Any, **_: Any) -> list[float | None]:
         return [None if reward != reward else reward for reward in REWARDS]
@@ -64,7 +55,7 @@ def trainer_of(folder: Path, **changes: Any) -> Any:
     return trl.GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(path),
         reward_funcs=rewards,
-        args=trl.GRPOConfig(**arguments | changes),
+        args=trl.GRPOConfig(output_dir=str(folder / "trl"), **batch | plain | changes),
         train_dataset=Dataset.from_dict({"prompt": QUESTIONS}),
         processing_class=AutoTokenizer.from_pretrained(path),
     )
@@ -83,28 +74,22 @@ def sampled_by(trainer: Any) -> dict[str, torch.Tensor]:
     return batch
 
 
-def ours(
-    policy: Policy, batch: dict[str, torch.Tensor], section: config.Grpo
-) -> tuple[OnPolicy, Batch]:
+def ours(policy: Policy, batch: Any, section: config.Grpo) -> tuple[OnPolicy, Batch]:
     """Our method, and what it collects where the engine says what TRL's model said."""
-    prompt_ids = [
-        tuple(row[mask.bool()].tolist())
-        for row, mask in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)
-    ]
-    completions = [
-        Completion(tuple(row[mask.bool()].tolist()), "", finished=False)
-        for row, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
-    ]
-    decoding = Decoding(MAX_TOKENS, TEMPERATURE)
-    engine = ScriptedEngine(completions)
-    student = RolloutWorker(
-        policy, Scorer(policy.model), engine, decoding, NUM_COMPLETIONS, microbatch_limit(10_000), 0
-    )
+
+    def unpadded(which: str) -> list[tuple[int, ...]]:
+        rows = zip(batch[f"{which}_ids"], batch[f"{which}_mask"], strict=True)
+        return [tuple(row[mask.bool()].tolist()) for row, mask in rows]
+
+    engine = ScriptedEngine([Completion(ids, "", False) for ids in unpadded("completion")])
+    decoding, limit = Decoding(MAX_TOKENS, TEMPERATURE), microbatch_limit(10_000)
+    scorer = Scorer(policy.model)
+    student = RolloutWorker(policy, scorer, engine, decoding, NUM_COMPLETIONS, limit, 0)
     scripted: Reward = Scripted()
     method = OnPolicy(student, [(1.0, Grpo(section, student, LiveTeacher(), [scripted]))])
     prompts = [
         PromptPair(Example(question, question), ids, ids)
-        for question, ids in zip(QUESTIONS, prompt_ids[::NUM_COMPLETIONS], strict=True)
+        for question, ids in zip(QUESTIONS, unpadded("prompt")[::NUM_COMPLETIONS], strict=True)
     ]
     return method, method.collect(prompts, 0)
 
@@ -117,31 +102,26 @@ def gradient(model: Any, loss: torch.Tensor) -> torch.Tensor:
 
 def with_given(rollout: Rollout, old: list[float], frozen: list[float]) -> Rollout:
     num = len(rollout.completion.token_ids)
-    signal = replace(
-        rollout.signals[0], sampled_log_q=tuple(old[:num]), frozen_log_q=tuple(frozen[:num])
-    )
-    return replace(rollout, signals=(signal,))
+    log_q = {"sampled_log_q": tuple(old[:num]), "frozen_log_q": tuple(frozen[:num])}
+    return replace(rollout, signals=(replace(rollout.signals[0], **log_q),))
 
 
+SEQUENCE, CONSTANT = {"reduction": "sequence"}, {"reduction": "constant"}
+UNSCALED, HELD = {"normalise_by_deviation": False}, {"kl_weight": 0.04, "kl_by_ratio": False}
 CASES = {
-    "grpo": {"reduction": "sequence"},
-    "grpo, kl, two bounds": {
-        "reduction": "sequence", "kl_weight": 0.04, "kl_by_ratio": False, "clip_low": 0.1,
-        "clip_high": 0.3,
-    },
+    "grpo": SEQUENCE,
+    "grpo, kl, two bounds": SEQUENCE | HELD | {"clip_low": 0.1, "clip_high": 0.3},
     "dapo": {"reduction": "token", "clip_high": 0.28},
-    "bnpo": {"reduction": "token"},
-    "dr_grpo": {"reduction": "constant", "normalise_by_deviation": False},
-    "dr_grpo, kl": {"reduction": "constant", "normalise_by_deviation": False, "kl_weight": 0.1},
-}  # fmt: skip
+    "dr_grpo": CONSTANT | UNSCALED,
+    "dr_grpo, kl": CONSTANT | UNSCALED | {"kl_weight": 0.1},
+}
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("updates", [1, 2])
 def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, updates: int) -> None:
-    section = config.Grpo.model_validate(
-        {"rewards": [{"type": "rubric"}], "updates_per_batch": updates, **CASES[name]}
-    )
+    tree = {"rewards": [{"type": "rubric"}], "updates_per_batch": updates}
+    section = config.Grpo.model_validate(tree | CASES[name])
     trainer = trainer_of(
         tmp_path,
         loss_type=name.split(",")[0],
@@ -172,12 +152,8 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     theirs["ref_per_token_logps"] = frozen_BT
     if updates > 1:
         theirs["old_per_token_logps"] = old_BT
-    rollouts = [
-        with_given(rollout, old, frozen)
-        for rollout, old, frozen in zip(
-            batch.rollouts, old_BT.tolist(), frozen_BT.tolist(), strict=True
-        )
-    ]
+    rows = zip(batch.rollouts, old_BT.tolist(), frozen_BT.tolist(), strict=True)
+    rollouts = [with_given(*row) for row in rows]
 
     expected = trainer._compute_loss(model, theirs)
     expected_gradient = gradient(model, expected)
@@ -190,11 +166,9 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     assert (shown > 0) == (updates > 1)
 
     # In micro-batches, too: TRL's whole batch is our sum over them.
-    split = [
-        method.loss(microbatch, batch.num_learned_tokens)[0]
-        for microbatch in split_microbatches(rollouts, 1, packs=True)
-    ]
-    assert len(split) == len(rollouts)
-    total = torch.stack(split).sum()
+    split = split_microbatches(rollouts, 1, packs=True)
+    losses = [method.loss(microbatch, batch.num_learned_tokens)[0] for microbatch in split]
+    assert len(losses) == len(rollouts)
+    total = torch.stack(losses).sum()
     assert total.item() == pytest.approx(expected.item(), abs=1e-5)
     torch.testing.assert_close(gradient(model, total), expected_gradient, atol=1e-5, rtol=1e-4)

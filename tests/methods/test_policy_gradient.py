@@ -18,30 +18,23 @@ def tensor(*values: Any) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-# Advantages
-
-
 def test_advantages_by_hand() -> None:
     reward_NG = tensor([1.0, 0.0, 0.0, 1.0], [0.2, 0.4, 0.6, 0.8])
     plain_NG, deviation_N = pg.group_advantages(reward_NG, by_deviation=False)
     torch.testing.assert_close(plain_NG, tensor([0.5, -0.5, -0.5, 0.5], [-0.3, -0.1, 0.1, 0.3]))
     # sqrt(4 * 0.25 / 3) and sqrt((0.09 + 0.01 + 0.01 + 0.09) / 3)
     torch.testing.assert_close(deviation_N, tensor(0.5773502692, 0.2581988897))
+    # What is unscored is left out of its group.
+    plain_NG, deviation_N = pg.group_advantages(tensor([1.0, NAN, 0.0, 0.5]), False)
+    torch.testing.assert_close(plain_NG, tensor([0.5, 0.0, -0.5, 0.0]))
+    torch.testing.assert_close(deviation_N, tensor(0.5))
     scaled_NG, _ = pg.group_advantages(reward_NG, by_deviation=True)
     torch.testing.assert_close(scaled_NG[0, 0], torch.tensor(0.5 / 0.5774502692).double())
 
 
-def test_what_is_unscored_is_left_out_of_its_group() -> None:
-    advantage_NG, deviation_N = pg.group_advantages(tensor([1.0, NAN, 0.0, 0.5]), False)
-    torch.testing.assert_close(advantage_NG, tensor([0.5, 0.0, -0.5, 0.0]))
-    torch.testing.assert_close(deviation_N, tensor(0.5))
-
-
 @pytest.mark.parametrize("by_deviation", [False, True])
 @pytest.mark.parametrize("group", [[0.1] * 3, [NAN] * 3, [0.7, NAN, NAN], [NAN, 0.1, 0.1]])
-def test_a_group_without_spread_has_no_advantages_at_all(
-    group: list[float], by_deviation: bool
-) -> None:
+def test_a_group_without_spread_has_no_advantages(group: list[float], by_deviation: bool) -> None:
     advantage_NG, deviation_N = pg.group_advantages(tensor(group), by_deviation)
     assert advantage_NG.tolist() == [[0.0] * 3]
     assert deviation_N.tolist() == [0.0]
@@ -58,37 +51,26 @@ def test_advantages_sum_to_zero_and_a_shift_of_all_rewards_changes_nothing(
     torch.testing.assert_close(shifted_NG, advantage_NG, atol=1e-9, rtol=1e-9)
 
 
-# Terms
-
-
-def test_the_clipped_surrogate_by_hand() -> None:
+def test_the_clipped_surrogate_and_its_gradient_by_hand() -> None:
     # Ratios 1.5, 1.5, 0.5, 0.5 and 1.1, clipped to [0.8, 1.3].
-    log_q_T = tensor(0.75, 0.75, 0.25, 0.25, 0.55).log()
-    sampled_T = tensor(0.5, 0.5, 0.5, 0.5, 0.5).log()
+    log_q_T = tensor(0.75, 0.75, 0.25, 0.25, 0.55).log().requires_grad_()
+    sampled_T = torch.full_like(log_q_T, math.log(0.5))
     advantage_T = tensor(2.0, -2.0, 2.0, -2.0, 2.0)
     loss_T, clipped_T = pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3)
     torch.testing.assert_close(loss_T, tensor(-2.6, 3.0, -1.0, 1.6, -2.2))
     assert clipped_T.tolist() == [True, False, False, True, False]
-
-
-def test_what_is_clipped_has_no_gradient_and_nothing_else_has_none() -> None:
-    log_q_T = tensor(0.75, 0.75, 0.25, 0.25, 0.55).log().requires_grad_()
-    sampled_T = torch.full_like(log_q_T, math.log(0.5))
-    advantage_T = tensor(2.0, -2.0, 2.0, -2.0, 2.0)
-    pg.clipped_surrogate(log_q_T, sampled_T, advantage_T, 0.2, 0.3)[0].sum().backward()
-    assert log_q_T.grad is not None
-    torch.testing.assert_close(log_q_T.grad, tensor(0.0, 3.0, -1.0, 0.0, -2.2))
+    (gradient_T,) = torch.autograd.grad(loss_T.sum(), log_q_T)
+    torch.testing.assert_close(gradient_T, tensor(0.0, 3.0, -1.0, 0.0, -2.2))
 
 
 def test_where_nothing_has_moved_the_surrogate_has_the_plain_gradient() -> None:
     log_q_T = tensor(-0.1, -2.0, -0.7).requires_grad_()
     advantage_T = tensor(1.5, -0.5, 0.0)
-    loss = pg.clipped_surrogate(log_q_T, log_q_T.detach(), advantage_T, 0.2, 0.2)[0].sum()
-    plain = pg.policy_gradient_terms(log_q_T, advantage_T).sum()
-    (one,) = torch.autograd.grad(loss, log_q_T)
-    (other,) = torch.autograd.grad(plain, log_q_T)
-    torch.testing.assert_close(one, other)
-    torch.testing.assert_close(one, tensor(-1.5, 0.5, 0.0))
+    loss_T, _ = pg.clipped_surrogate(log_q_T, log_q_T.detach(), advantage_T, 0.2, 0.2)
+    plain_T = pg.policy_gradient_terms(log_q_T, advantage_T)
+    for terms_T in (loss_T, plain_T):
+        (gradient_T,) = torch.autograd.grad(terms_T.sum(), log_q_T)
+        torch.testing.assert_close(gradient_T, tensor(-1.5, 0.5, 0.0))
 
 
 def test_the_estimated_kl_by_hand_and_in_expectation() -> None:
@@ -129,9 +111,6 @@ def test_gradients_are_those_of_the_formulas() -> None:
     assert torch.autograd.gradcheck(lambda x: pg.policy_gradient_terms(x, advantage_T), log_q_T)
 
 
-# Reductions
-
-
 @pytest.mark.parametrize(
     ("reduction", "expected"),
     [
@@ -140,16 +119,11 @@ def test_gradients_are_those_of_the_formulas() -> None:
         ("constant", (1 + 2 + 3 + 4 + 5 + 6) / (3 * 10)),
     ],
 )
-def test_weights_make_the_mean_over_tokens_the_reduction_by_hand(
-    reduction: Reduction, expected: float
-) -> None:
+def test_weights_make_the_reduction_by_hand(reduction: Reduction, expected: float) -> None:
     losses = [[1.0, 2.0], [3.0, 4.0, 5.0], [6.0]]
     weights = pg.reduction_weights([2, 3, 1], reduction, max_tokens=10)
     total = sum(w * sum(row) for w, row in zip(weights, losses, strict=True))
     assert total / 6 == pytest.approx(expected)
-
-
-# Suppression
 
 
 def test_the_least_likely_tokens_by_hand() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class FaultyServer(ABC):
-    """Base of servers of tests; ``faults`` are met by the next requests, in place of an answer.
+    """A server whose next requests meet ``faults``, in place of an answer.
 
     A fault is a status with a body (and headers), ``"drop"`` (the connection breaks off),
     ``"hang"`` (no answer for half a second), or a function that changes the answer.
@@ -18,8 +18,7 @@ class FaultyServer(ABC):
 
     def __init__(self, prefix: str = "") -> None:
         self.faults: deque[Any] = deque()
-        self.requests: list[tuple[str, Any, str | None]] = []
-        """Path, body and authorization of each request."""
+        self.requests: list[tuple[str, Any, str | None]] = []  # path, body and authorization
         self.delay_seconds, self.most_at_once = 0.0, 0
         self._at_once, self._lock = 0, threading.Lock()
         handler = type("Handler", (_Handler,), {"served": self})
@@ -29,7 +28,6 @@ class FaultyServer(ABC):
         self.url = f"http://127.0.0.1:{self._http.server_port}{prefix}"
 
     def close(self) -> None:
-        """Stop serving."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -49,7 +47,6 @@ class FaultyServer(ABC):
         return status, fault(said) if callable(fault) else said, {}
 
     def begin(self, *request: Any) -> Any:
-        """Note a request; returns its fault."""
         with self._lock:
             self.requests.append(request)
             self._at_once += 1
@@ -57,7 +54,6 @@ class FaultyServer(ABC):
             return self.faults.popleft() if self.faults else None
 
     def end(self) -> None:
-        """Note that a request is answered."""
         with self._lock:
             self._at_once -= 1
 
@@ -70,12 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def do_GET(self) -> None:
-        self._serve(None)
-
-    def do_POST(self) -> None:
-        self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def _serve(self, body: Any) -> None:
+        size = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(size)) if size else None
         fault = self.served.begin(self.path, body, self.headers.get("Authorization"))
         if fault == "drop":
             self.served.end()
@@ -90,3 +82,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
+
+    do_POST = do_GET

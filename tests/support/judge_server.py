@@ -38,8 +38,7 @@ def chat(text: str | None, finish: str = "stop", **more: Any) -> dict[str, Any]:
 class JudgeServer(FaultyServer):
     """Serves ``/v1/chat/completions``; a fault may also be a body, or a text that the judge says.
 
-    Args:
-        meets: Verdict on a criterion's text and an answer, under the request's seed.
+    A criterion's text and an answer get the verdict ``meets``, under the request's seed.
     """
 
     def __init__(self, meets: Callable[[str, str, int], Any] = lambda *_: True) -> None:
@@ -48,11 +47,9 @@ class JudgeServer(FaultyServer):
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """Bodies of the requests."""
         return [body for _, body, _ in self.requests]
 
     def reply(self, body: dict[str, Any]) -> str:
-        """Text that the judge says."""
         prompt = body["messages"][-1]["content"]
         answer, criteria = data_of(prompt)
         seed = body.get("seed", 0)
@@ -65,11 +62,9 @@ class JudgeServer(FaultyServer):
         return json.dumps({"verdicts": rows} if '"verdicts"' in prompt else rows[0])
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
-        """A reply."""
         return 200, chat(self.reply(body))
 
     def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
-        """A fault that is a body or a text is the reply."""
         if isinstance(fault, str) and fault != "hang":
             return 200, chat(fault), {}
         return (200, fault, {}) if isinstance(fault, dict) else super().meet(fault, path, body)

@@ -1,5 +1,6 @@
 """Runs in processes of their own, which can be killed."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -17,28 +18,18 @@ from rcsd import config
 from rcsd.training.batches import ShuffledBatches
 from rcsd.training.trainer import run
 
+PATIENCE_SECONDS = 120
 SERVER = multiprocessing.get_context("forkserver")
 # Once for all processes: they are copies of one that has imported everything.
 SERVER.set_forkserver_preload(["rcsd.training.trainer", "tiny", "launched"])
 
-PATIENCE_SECONDS = 120
-
-Prepare = Callable[..., object]
-
 
 def on_ranks(
-    settings: Sequence[config.Config],
-    resume: bool = False,
-    prepare: Prepare | None = None,
-    *arguments: Any,
+    settings: Sequence[config.Config], resume: bool = False, prepare: Any = None, *arguments: Any
 ) -> list[BaseProcess]:
     """Start a run with one process for each of the settings, which may differ.
 
-    Args:
-        settings: Of each rank.
-        resume: As `rcsd.training.trainer.run`.
-        prepare: A function of a module, called in each process first, with its rank.
-        arguments: More of it.
+    Each process first calls ``prepare``, a function of a module, with its rank and the arguments.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -46,9 +37,7 @@ def on_ranks(
     processes = []
     for rank, one in enumerate(settings):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(settings), "MASTER_PORT": port}
-        variables = {name: str(value) for name, value in place.items()}
-        if len(settings) == 1:
-            variables = {}
+        variables = {n: str(v) for n, v in place.items()} if len(settings) > 1 else {}
         arguments_of_rank = (variables, one, resume, prepare, (rank, *arguments))
         processes.append(SERVER.Process(target=_run, args=arguments_of_rank, daemon=True))
         processes[-1].start()
@@ -75,15 +64,22 @@ def wait_for(path: Path, text: str = "") -> None:
         time.sleep(0.005)
 
 
+def before(
+    owner: Any, method: str, do: Callable[[int], object], patch: pytest.MonkeyPatch | None = None
+) -> None:
+    """Call a function before each call of a method from now on, with the number of the call."""
+    called, calls = getattr(owner, method), itertools.count(1)
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        do(next(calls))
+        return called(*args, **kwargs)
+
+    (patch or pytest.MonkeyPatch()).setattr(owner, method, patched)
+
+
 def slowly(rank: int) -> None:
     """Each step takes long enough for whoever watches the run to see it."""
-    take = ShuffledBatches.take
-
-    def taken(self: ShuffledBatches, step: int) -> Any:
-        time.sleep(0.2)
-        return take(self, step)
-
-    pytest.MonkeyPatch().setattr(ShuffledBatches, "take", taken)
+    before(ShuffledBatches, "take", lambda _: time.sleep(0.2))
 
 
 def terminate(process: BaseProcess) -> None:
@@ -92,13 +88,7 @@ def terminate(process: BaseProcess) -> None:
     os.kill(process.pid, signal.SIGTERM)
 
 
-def _run(
-    variables: dict[str, str],
-    settings: config.Config,
-    resume: bool,
-    prepare: Prepare | None,
-    arguments: tuple[Any, ...],
-) -> None:
+def _run(variables: Any, settings: Any, resume: bool, prepare: Any, arguments: Any) -> None:
     os.environ.update(variables | {"MASTER_ADDR": "127.0.0.1"})
     torch.set_num_threads(1)
     if prepare is not None:

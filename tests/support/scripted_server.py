@@ -1,7 +1,6 @@
-"""A real HTTP server on loopback that answers as a vLLM server would, and fails when it is told to.
+"""A real HTTP server on loopback that answers as a vLLM server would, and fails when told to.
 
-It holds models of its own, read from the folders that it is given, so that what it samples and says
-of tokens can be compared with what the trainer computes.
+Its models are read from the folders that it is given, so its samples can be compared with ours.
 """
 
 import threading
@@ -17,12 +16,7 @@ NAME = "base"
 
 
 class ScriptedServer(FaultyServer):
-    """Serves a model's folder.
-
-    Args:
-        folder: Of the base model.
-        is_dev: Whether weights may be replaced.
-    """
+    """Serves a model's folder; under ``is_dev`` weights may be replaced."""
 
     def __init__(self, folder: str, is_dev: bool = False) -> None:
         self.folder, self.is_dev = folder, is_dev
@@ -39,7 +33,6 @@ class ScriptedServer(FaultyServer):
         self.weight_version = "default"
 
     def bodies(self, path: str) -> list[Any]:
-        """What was sent to a path."""
         return [body for asked, body, _ in self.asked if asked == path]
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
@@ -99,10 +92,8 @@ class ScriptedServer(FaultyServer):
         while len(ids) < min(body["max_tokens"], room):
             logits_V = model(input_ids=torch.tensor([prompt + ids])).logits[0, -1]
             warm_V = logits_V / (body["temperature"] or 1.0)
-            if body["temperature"]:
-                drawn = torch.multinomial(warm_V.softmax(-1), 1, generator=generator)
-            else:
-                drawn = logits_V.argmax()[None]
+            drawn = torch.multinomial(warm_V.softmax(-1), 1, generator=generator)
+            drawn = drawn if body["temperature"] else logits_V.argmax()[None]
             told_V = warm_V if self.mode == "processed_logprobs" else logits_V
             ids.append(int(drawn))
             said.append(float(told_V.log_softmax(-1)[drawn]))

@@ -18,19 +18,10 @@ def tiny_tokenizer() -> Any:
 
 def tiny_shape() -> dict[str, Any]:
     """What all tiny decoders have alike."""
-    tokenizer = tiny_tokenizer()
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "initializer_range": 0.3,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    ids = {name: getattr(tiny_tokenizer(), name) for name in ("eos_token_id", "pad_token_id")}
+    shape = {"vocab_size": len(tiny_tokenizer()), "hidden_size": 32, "intermediate_size": 64}
+    shape |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return shape | {"initializer_range": 0.3, "bos_token_id": None} | ids
 
 
 def tiny_model(seed: int = 0, pad_is_end: bool = False) -> Any:

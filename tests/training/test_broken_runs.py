@@ -1,7 +1,8 @@
 """Kills, full disks, damaged checkpoints: nothing that was written is lost."""
 
-import importlib
+import math
 import os
+import pkgutil
 import random
 import signal
 import time
@@ -11,17 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import settings, trajectory
+from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import KilledError, settings, slow, trajectory, weights
 
 from rcsd import config
 from rcsd.distributed import Ranks
 from rcsd.errors import RunError
 from rcsd.runs import RunFolder
+from rcsd.training import trainer
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
-
-NUM_KILLS = 20
 
 
 def made(folder: Path, name: str, **changes: Any) -> config.Config:
@@ -35,15 +35,11 @@ def assert_same(found: RunFolder, expected: RunFolder) -> None:
     """Bit for bit."""
     assert trajectory(found) == trajectory(expected)
     assert found.completions() == expected.completions()
-    for path in expected.path.glob("model/*.safetensors"):
-        assert (found.model / path.name).read_bytes() == path.read_bytes()
+    assert weights(found) == weights(expected)
     for path in expected.path.glob("evaluations/*"):
         assert (found.path / "evaluations" / path.name).read_bytes() == path.read_bytes()
     names = sorted(path.name for path in found.path.iterdir())
     assert names == sorted(path.name for path in expected.path.iterdir())
-
-
-# Kills
 
 
 @pytest.mark.slow
@@ -54,23 +50,16 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
     assert codes(on_ranks([whole])) == [0]
     rng, folder = random.Random(0), RunFolder(broken.out)
-    for _ in range(NUM_KILLS):
+    for _ in range(20):
         [process] = on_ranks([broken], folder.record.is_file())
         if num_more := rng.randrange(4):
             wait_for(folder.path / "metrics.jsonl", f'"step": {len(folder.metrics()) + num_more},')
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
         assert codes([process]) == [-signal.SIGKILL]
-    assert len(folder.metrics()) > NUM_KILLS
+    assert len(folder.metrics()) > 20
     assert codes(on_ranks([broken], True)) == [0]
     assert_same(folder, RunFolder(whole.out))
-
-
-FILE_OPERATIONS = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir")
-
-
-class KilledAtError(BaseException):
-    """A kill before a change of a folder; nothing in a run catches it."""
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
@@ -79,45 +68,27 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
 ) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
+    num, last = 0, math.inf
 
-    def stop_at(operation: int, num: list[int], patch: pytest.MonkeyPatch) -> None:
-        def stopping(change: Callable[..., Any]) -> Callable[..., Any]:
-            def changed(*args: Any, **kwargs: Any) -> Any:
-                num[0] += 1
-                if num[0] >= operation:  # cleaning up changes nothing either
-                    raise KilledAtError
-                return change(*args, **kwargs)
-
-            return changed
-
-        for name in FILE_OPERATIONS:
-            patch.setattr(os, name, stopping(getattr(os, name)))
+    def count(_: int) -> None:
+        nonlocal num
+        num += 1
+        if num >= last:  # cleaning up changes nothing either
+            raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(10**9, num := [0], patch)
+        for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
+            before(os, name, count, patch)
         run(whole)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(1 + int(share * num[0]), [0], patch)
-        with pytest.raises(KilledAtError):
+        num, last = 0, 1 + int(share * num)
+        with pytest.raises(KilledError):
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
 
 
-# SIGTERM
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"overlap": True},
-        pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"save_every_steps": 1}, marks=pytest.mark.slow),
-    ],
-)
-def test_sigterm_saves_what_is_done_and_exits_with_143(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
+def test_sigterm_saves_what_is_done_and_exits_with_143(tmp_path: Path, changes: Any) -> None:
     changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
     whole = run(made(tmp_path, "whole", **changes))
     broken = made(tmp_path, "broken", **changes)
@@ -135,40 +106,30 @@ def test_sigterm_saves_what_is_done_and_exits_with_143(
 
 def signal_in(rank: int, name: str, nth: int) -> None:
     """The process gets SIGTERM within the n-th call of a function, and then goes on with it."""
-    module, _, attribute = name.rpartition(":")
-    owner, _, method = attribute.partition(".")
-    kind = getattr(importlib.import_module(module), owner)
-    called, calls = getattr(kind, method), [0]
+    owner, _, method = name.rpartition(".")
 
-    def signalled(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == nth:
+    def send(call: int) -> None:
+        if call == nth:
             os.kill(os.getpid(), signal.SIGTERM)
-        return called(*args, **kwargs)
 
-    pytest.MonkeyPatch().setattr(kind, method, signalled)
+    before(pkgutil.resolve_name(owner), method, send)
 
 
 PLACES = [
     ("rcsd.engines.local:LocalEngine._prefilled", 4),
     ("rcsd.models.teacher:ShadowTeacher._put", 6),  # back from the teacher's weights
     ("torch.optim:AdamW.step", 3),
-]
-SLOW_PLACES = [
-    ("rcsd.methods.rollouts:RolloutWorker.predictions", 5),
-    ("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
-    ("rcsd.models.teacher:ShadowTeacher.update", 3),
-    ("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
-    ("rcsd.runs:RunFolder.log", 3),
-    ("rcsd.training.checkpoint:Checkpoints.save", 1),
-    ("rcsd.training.validation:HeldOutAnswers.metrics", 1),
+    slow("rcsd.methods.rollouts:RolloutWorker.predictions", 5),
+    slow("rcsd.models.teacher:ShadowTeacher._put", 5),  # to the teacher's weights
+    slow("rcsd.models.teacher:ShadowTeacher.update", 3),
+    slow("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
+    slow("rcsd.runs:RunFolder.log", 3),
+    slow("rcsd.training.checkpoint:Checkpoints.save", 1),
+    slow("rcsd.training.validation:HeldOutAnswers.metrics", 1),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "nth"),
-    [*PLACES, *(pytest.param(*place, marks=pytest.mark.slow) for place in SLOW_PLACES)],
-)
+@pytest.mark.parametrize(("name", "nth"), PLACES)
 def test_wherever_sigterm_comes_the_run_goes_on_bit_for_bit(
     tmp_path: Path, name: str, nth: int
 ) -> None:
@@ -191,80 +152,58 @@ def test_the_best_weights_of_steps_that_are_taken_again_are_forgotten(tmp_path: 
 
 
 def test_sigterm_before_the_first_step_leaves_nothing_behind(tmp_path: Path) -> None:
-    slow = made(tmp_path, "run", views={"analysis": True, "max_analysis_tokens": 256})
-    [process] = on_ranks([slow], False, note_start, tmp_path / "started")
+    late = made(tmp_path, "run")
+    [process] = on_ranks([late], False, note_start, tmp_path / "started")
     wait_for(tmp_path / "started")
     terminate(process)
     assert codes([process]) == [143]
-    assert not slow.out.exists()
+    assert not late.out.exists()
 
 
 def note_start(rank: int, started: Path) -> None:
     """Say when the process heeds signals, and take long from then on."""
-    started.parent.mkdir(exist_ok=True)
-    os.environ["RCSD_CACHE"] = str(started.with_name("cache"))
-
-    def loaded(*args: Any) -> Any:
-        started.write_text("")
-        time.sleep(60)
-
-    pytest.MonkeyPatch().setattr("rcsd.training.trainer.load_policy", loaded)
+    before(trainer, "load_policy", lambda _: (started.write_text(""), time.sleep(60)))
 
 
-# Damaged checkpoints
+def flipped(content: bytes) -> bytes:
+    """One bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def flipped(path: Path) -> None:
-    """One bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    """The last byte of a file is gone."""
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize("damage", [flipped, cut, Path.unlink])
+@pytest.mark.parametrize("damage", [flipped, lambda content: content[:-1], None])
 @pytest.mark.parametrize("name", ["state.json", "shard-00000-of-00001.safetensors"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_taken(
-    tmp_path: Path, damage: Callable[[Path], None], name: str
+    tmp_path: Path, damage: Callable[[bytes], bytes] | None, name: str
 ) -> None:
     checkpoints = Checkpoints(tmp_path, 3, Ranks())
-    for step in (1, 2, 3):
-        checkpoints.save(step, State({"weights/a": torch.full((3,), float(step))}, {"lr": step}))
-    damage(checkpoints.path(3) / name)
+    for step in range(1, 6):
+        checkpoints.save(step, State({"weights/a": torch.full((3,), step)}, {"lr": step / 3}))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-000003", "step-000004", "step-000005"]  # the newest, and nothing else
+    newest = checkpoints.path(5) / name
+    if damage is None:
+        newest.unlink()
+    else:
+        newest.write_bytes(damage(newest.read_bytes()))
     warnings: list[str] = []
     loaded = checkpoints.load({}, warnings.append)
     assert loaded is not None
-    assert (loaded[0], loaded[1].values) == (2, {"lr": 2})
-    torch.testing.assert_close(loaded[1].tensors["weights/a"], torch.full((3,), 2.0))
-    assert len(warnings) == 1
-    assert "step-000003 is damaged" in warnings[0]
-    assert (tmp_path / "damaged-step-000003").is_dir()
+    assert (loaded[0], loaded[1].values) == (4, {"lr": 4 / 3})
+    torch.testing.assert_close(loaded[1].tensors["weights/a"], torch.full((3,), 4))
+    [warning] = warnings
+    assert "step-000005 is damaged" in warning
+    assert (tmp_path / "damaged-step-000005").is_dir()
 
 
 def test_where_all_checkpoints_are_damaged_the_error_says_what_to_do(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, 3, Ranks())
     for step in (1, 2):
         checkpoints.save(step, State())
-        cut(checkpoints.path(step) / "state.json")
+        (checkpoints.path(step) / "state.json").write_text("{")
     with pytest.raises(RunError, match="To begin again with the first step, delete that folder"):
         checkpoints.load({})
     assert checkpoints.steps() == [1, 2]
-
-
-def test_the_newest_checkpoints_stay_and_no_other_files(tmp_path: Path) -> None:
-    made_here = Checkpoints(tmp_path / "checkpoints", 2, Ranks())
-    for step in range(1, 6):
-        made_here.save(step, State({"weights/a": torch.full((3,), step)}, {"lr": step / 3}))
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["step-000004", "step-000005"]
-    found = made_here.load({})
-    assert found is not None
-    assert (found[0], found[1].values) == (5, {"lr": 5 / 3})
-    torch.testing.assert_close(found[1].tensors["weights/a"], torch.full((3,), 5))
 
 
 def test_a_checkpoint_is_safetensors_and_json_alone(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from safetensors.torch import load_file
+from safetensors.torch import load
 from tests.methods.test_grpo import GRPO
-from tests.support.launched import codes, on_ranks, slowly, terminate, wait_for
-from tests.training.test_trainer import FULL, LORA, settings, trajectory
+from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
+from tests.training.test_trainer import FULL, LORA, Tree, settings, slow, trajectory, weights
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from rcsd import config
@@ -27,74 +27,53 @@ from rcsd.training.trainer import run
 FSDP = {"processes": {"sharding": "fsdp"}}
 ON_HEAD = LORA | {"target_modules": ["q_proj", "lm_head"]}
 SRPO = {"type": "srpo", "reward": GRPO | {"updates_per_batch": 2}}
+TWICE = {"updates_per_batch": 2, "kl_weight": 0.1}
+ANALYSIS = {"views": {"analysis": True, "max_analysis_tokens": 8}}
 EMA = {"teacher": {"type": "ema", "decay": 0.9}}
 EVALUATION = {"data": {"type": "world", "num_examples": 3}, "every_steps": 2, "max_tokens": 8}
 
 
-def made(folder: Path, name: str, training: dict[str, Any], **changes: Any) -> config.Config:
+def made(folder: Path, name: str, training: Tree, **changes: Any) -> config.Config:
     """A run whose first step moves the weights already, and rounding alone moves none."""
     model = {"path": str(folder / "model"), "training": training}
     optim = {"lr": 1e-2, "warmup_steps": 0, "eps": 1e-4}
     return settings(folder, name, **({"model": model, "optim": optim, "steps": 4} | changes))
 
 
-def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
-    """Of the trained model."""
-    [path] = folder.model.glob("*model.safetensors")
-    return load_file(path)
-
-
 def assert_same(found: RunFolder, expected: RunFolder) -> None:
     """Completions to the letter, all metrics and weights but for the rounding of sums."""
-    completions = [
+    rows, other_rows = (
         [{k: v for k, v in row.items() if k != "reward"} for row in folder.completions()]
         for folder in (found, expected)
-    ]
-    assert completions[0] == completions[1]
+    )
+    assert rows == other_rows
     for row, other in zip(trajectory(found), trajectory(expected), strict=True):
         assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
-    wanted = weights(expected)
-    assert weights(found).keys() == wanted.keys()
-    for name, value in weights(found).items():
-        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*(load(weights(f)) for f in (found, expected)), rtol=1e-5, atol=1e-5)
 
 
-# Equal to one process
-
-
-CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+CASES = [
     (FULL, EMA | {"evaluation": EVALUATION, "examples_per_step": 5}),
     (LORA, FSDP | {"evaluation": EVALUATION, "max_tokens_per_microbatch": 300}),
-]
-SLOW_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    (FULL, {"examples_per_step": 1}),  # one process has nothing to do
-    (LORA, {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-    (FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
-    (LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
-    (LORA, {"overlap": True}),
-    (LORA, {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-    (FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
-    (LORA, FSDP | {"method": GRPO | {"updates_per_batch": 2, "kl_weight": 0.1}}),
-    (FULL, FSDP | {"examples_per_step": 1}),
-    (LORA, FSDP | {"views": {"analysis": True, "max_analysis_tokens": 8}}),
-    (ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
-    (LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
-    (LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
+    slow(FULL, {"examples_per_step": 1}),  # one process has nothing to do
+    slow(LORA, {"method": GRPO | TWICE}),
+    slow(FULL, {"method": {"type": "sft", "habit_share": 0.5, "view": "none"}}),
+    slow(LORA, {"method": {"type": "criterion"}, "max_tokens_per_microbatch": 1}),
+    slow(LORA, {"overlap": True}),
+    slow(LORA, ANALYSIS),
+    slow(FULL, FSDP | EMA | {"method": {"type": "distill", "support": {"type": "full"}}}),
+    slow(LORA, FSDP | {"method": GRPO | TWICE}),
+    slow(FULL, FSDP | {"examples_per_step": 1}),
+    slow(LORA, FSDP | ANALYSIS),
+    slow(ON_HEAD, FSDP | {"method": GRPO | {"kl_weight": 0.1}}),
+    slow(LORA, FSDP | {"method": SRPO, "max_tokens_per_microbatch": 1, "examples_per_step": 3}),
+    slow(LORA, FSDP | EMA | {"model_changes": {"activation_checkpointing": True}}),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
-@pytest.mark.parametrize(
-    ("training", "changes"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)],
-)
-def test_two_processes_train_what_one_trains(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    training: dict[str, Any],
-    changes: dict[str, Any],
-) -> None:
-    monkeypatch.setenv("RCSD_CACHE", str(tmp_path / "cache"))
+@pytest.mark.parametrize(("training", "changes"), CASES)
+def test_two_processes_train_what_one_trains(tmp_path: Path, training: Tree, changes: Tree) -> None:
     if changes.get("method", {}).get("type") in ("grpo", "srpo"):
         changes = changes | {"completions_per_example": 2}
     more = changes.pop("model_changes", {})
@@ -105,10 +84,8 @@ def test_two_processes_train_what_one_trains(
     assert_same(RunFolder(two.out), alone)
 
 
-@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
-def test_a_run_goes_on_with_another_number_of_processes(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("changes", [{}, slow(FSDP)])
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, changes: Tree) -> None:
     whole = run(made(tmp_path, "whole", FULL, **EMA))
     two = made(tmp_path, "run", FULL, **EMA, **changes)
     assert codes(on_ranks([two, two], False, stop_after, 2)) == [1, 1]
@@ -119,31 +96,18 @@ def test_a_run_goes_on_with_another_number_of_processes(
 
 def stop_after(rank: int, num_steps: int) -> None:
     """The run ends with an error after so many logged steps."""
-    log = RunFolder.log
-
-    def logged(self: RunFolder, step: int, *rest: Any) -> None:
-        if step > num_steps:
-            raise ZeroDivisionError
-        log(self, step, *rest)
-
-    pytest.MonkeyPatch().setattr(RunFolder, "log", logged)
-
-
-# Failures
+    before(RunFolder, "log", lambda nth: 1 // (nth <= num_steps))
 
 
 def fail_in_sampling(rank: int, failing: int, errors: Path) -> None:
     """One rank cannot sample in its second step; every rank notes how it ended."""
     keep_errors(rank, errors)
-    sample, calls = LocalEngine.sample, [0]
 
-    def failing_sample(self: LocalEngine, *args: Any) -> Any:
-        calls[0] += 1
-        if rank == failing and calls[0] == 2:
+    def fail(nth: int) -> None:
+        if rank == failing and nth == 2:
             raise FloatingPointError("next-token probabilities are not numbers")
-        return sample(self, *args)
 
-    pytest.MonkeyPatch().setattr(LocalEngine, "sample", failing_sample)
+    before(LocalEngine, "sample", fail)
 
 
 def keep_errors(rank: int, errors: Path) -> None:
@@ -165,10 +129,8 @@ def keep_errors(rank: int, errors: Path) -> None:
     pytest.MonkeyPatch().setattr(Ranks, "all_gather_results", noting)
 
 
-@pytest.mark.parametrize("changes", [{}, pytest.param(FSDP, marks=pytest.mark.slow)])
-def test_when_one_process_fails_the_other_ends_too_and_says_why(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("changes", [{}, slow(FSDP)])
+def test_when_one_process_fails_the_other_says_why(tmp_path: Path, changes: Tree) -> None:
     one = made(tmp_path, "run", LORA, **changes)
     processes = on_ranks([one, one], False, fail_in_sampling, 1, tmp_path / "error")
     assert codes(processes) == [1, 1]
@@ -199,9 +161,7 @@ def test_processes_that_read_other_data_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, FSDP])
-def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_sigterm_to_one_process_ends_all_with_a_checkpoint(tmp_path: Path, changes: Tree) -> None:
     whole, one = (
         made(tmp_path, name, LORA, steps=15, save_every_steps=1000, **changes)
         for name in ("whole", "run")
@@ -219,9 +179,6 @@ def test_sigterm_to_one_process_ends_all_with_143_and_a_checkpoint_of_all_steps(
     assert_same(folder, RunFolder(whole.out))
 
 
-# By hand
-
-
 def test_shares_are_consecutive_whole_and_even() -> None:
     for num in (1, 2, 3, 8):
         shares = [Ranks(rank, num).share(10) for rank in range(num)]
@@ -231,13 +188,10 @@ def test_shares_are_consecutive_whole_and_even() -> None:
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
-def test_what_a_launcher_shards_itself_is_refused_in_words(kind: str) -> None:
+def test_what_a_launcher_or_one_process_shards_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match=r"processes\.sharding: fsdp"):
         refuse_other_sharding(DistributedType(kind))
     refuse_other_sharding(DistributedType.MULTI_GPU)
-
-
-def test_one_process_has_nothing_to_shard(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="shards weights among processes, and there is one"):
         build_accelerator(made(tmp_path, "run", LORA, **FSDP))
 
@@ -257,25 +211,19 @@ def test_the_command_line_starts_processes_and_gives_back_their_exit_code(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("exit_codes", "expected"),
-    [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3), ([0, -9], None)],
+    ("exit_codes", "expected"), [([2, -6], 2), ([-6, 2], 2), ([143, 143], 143), ([0, 3], 3)]
 )
 def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
-    exit_codes: list[int], expected: int | None, monkeypatch: pytest.MonkeyPatch
+    exit_codes: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
-    failures = {
-        rank: ProcessFailure(rank, 1000 + rank, code, "")
-        for rank, code in enumerate(exit_codes)
-        if code
-    }
+    failures = {n: ProcessFailure(n, 9, code, "") for n, code in enumerate(exit_codes) if code}
 
     def run(options: object) -> None:
         raise ChildFailedError("rcsd", failures)
 
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
     monkeypatch.setattr(launching, "run", run)
-    if expected is not None:
-        assert launch(2, ["train", "run.yaml"]) == expected
-        return
+    assert launch(2, ["train", "run.yaml"]) == expected
+    failures = {1: ProcessFailure(1, 9, -9, "")}
     with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
         launch(2, ["train", "run.yaml"])

@@ -4,29 +4,32 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.methods.test_grpo import GRPO
 from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import (
     FULL,
+    HELD_OUT,
     LORA,
+    Tree,
     check_resumes_exactly,
     settings,
+    slow,
     trajectory,
     weights,
 )
 
 from rcsd import config
 from rcsd.data.load import load_examples
-from rcsd.data.prompts import build_decoding, build_prompts, limit_prompt_tokens
+from rcsd.data.prompts import build_decoding, build_prompts
 from rcsd.distributed import Ranks
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
-from rcsd.errors import ConfigError, RunError
+from rcsd.errors import RunError
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import build_policy, load_policy
 from rcsd.runs import RunFolder
@@ -37,18 +40,14 @@ from rcsd.types import Decoding
 
 
 class AtOnce(Executor):
-    """Runs what it is given before anything else is done: the slow sibling of a thread.
+    """The slow sibling of a thread; its second task fails if there is an error for it."""
 
-    Args:
-        fails_at: Which of its tasks fails instead, counted from 0, and how.
-    """
-
-    def __init__(self, fails_at: int | None = None, error: Exception | None = None) -> None:
-        self.num_tasks, self.fails_at, self.error = 0, fails_at, error
+    def __init__(self, error: Exception | None = None) -> None:
+        self.num_tasks, self.error = 0, error
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        if self.num_tasks == self.fails_at:
+        if self.error and self.num_tasks == 1:
             future.set_exception(self.error)
         else:
             future.set_result(fn(*args, **kwargs))
@@ -56,13 +55,7 @@ class AtOnce(Executor):
         return future
 
 
-def in_sequence(monkeypatch: pytest.MonkeyPatch, executor: AtOnce | None = None) -> AtOnce:
-    """Runs now begin the next step's samples and wait for them, before they learn."""
-    made = executor or AtOnce()
-    monkeypatch.setattr("rcsd.training.trainer.ThreadPoolExecutor", lambda *_: made)
-    return made
-
-
+IN_A_THREAD = "rcsd.training.trainer.ThreadPoolExecutor"
 # The first step moves the weights already.
 OVERLAP = {"overlap": True, "optim": {"lr": 1e-2, "warmup_steps": 0}}
 
@@ -81,29 +74,20 @@ def running() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("rcsd-prefetch")]
 
 
-# Which weights sample
-
-
-def test_a_steps_completions_are_sampled_by_the_weights_before_the_step_before(
-    tmp_path: Path,
-) -> None:
+def test_a_step_is_sampled_by_the_weights_before_the_step_before(tmp_path: Path) -> None:
     one = overlapping(tmp_path, "run", steps=4)
     folder = run(one)
-    seen = [texts(folder, step) for step in (1, 2, 3, 4)]
     # Its weights after each step are the models of shorter runs.
-    models = [one.model.path]
-    models += [str(run(overlapping(tmp_path, f"{n}", steps=n)).model) for n in (1, 2)]
-    policies = [load_policy(one.model.model_copy(update={"path": path})) for path in models]
-    room = limit_prompt_tokens(
-        policies[0].max_positions, one.sampling.max_prompt_tokens, one.sampling.max_tokens
-    )
-    prompts, _ = build_prompts(load_examples(one.data)[0], one.views, policies[0].tokenizer, room)
+    paths = [one.model.path]
+    paths += [str(run(overlapping(tmp_path, f"{n}", steps=n)).model) for n in (1, 2)]
+    policies = [load_policy(one.model.model_copy(update={"path": path})) for path in paths]
+    prompts, _ = build_prompts(load_examples(one.data)[0], one.views, policies[0].tokenizer, 1000)
     stream = ShuffledBatches(prompts, examples_per_step(one), one.seed)
-    for step, policy in enumerate((policies[0], *policies)):
+    for step, policy in enumerate([policies[0], *policies]):
         asked = [prompt.student_ids for prompt in stream.take(step)]
         seed = sampling_seed(one.seed, step)
         said = build_engine(one.engine, policy).sample(asked, build_decoding(one.sampling), seed)
-        assert [completion.text for completion in said] == seen[step]
+        assert [completion.text for completion in said] == texts(folder, step + 1)
 
 
 def test_without_overlap_the_first_step_is_the_same_and_the_second_is_not(tmp_path: Path) -> None:
@@ -118,49 +102,35 @@ def test_without_overlap_the_first_step_is_the_same_and_the_second_is_not(tmp_pa
     assert texts(ahead, 2) != texts(usual, 2)
 
 
+DROPS = LORA | {"dropout": 0.2}
+
+
 @pytest.mark.parametrize(
     ("training", "teacher"),
-    [
-        ({**LORA, "dropout": 0.2}, "frozen"),
-        pytest.param(FULL, "ema", marks=pytest.mark.slow),
-        pytest.param(FULL, "live", marks=pytest.mark.slow),
-        pytest.param({**LORA, "dropout": 0.2}, "live", marks=pytest.mark.slow),
-    ],
+    [(DROPS, "frozen"), slow(FULL, "ema"), slow(FULL, "live"), slow(DROPS, "live")],
 )
 def test_a_thread_and_a_sequence_train_the_same_model_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], teacher: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: Tree, teacher: str
 ) -> None:
-    held_out = {"type": "world", "split": "new_numbers", "num_examples": 3}
-    changes: dict[str, Any] = {
+    changes: Tree = {
         "model": {"path": str(tmp_path / "model"), "training": training},
         "teacher": {"type": teacher},
-        "evaluation": {"data": held_out, "every_steps": 2, "max_tokens": 8},
+        "evaluation": {"data": HELD_OUT, "every_steps": 2, "max_tokens": 8},
         "method": {"type": "distill", "divergence": {"type": "reverse_kl"}},
     }
-    fast = run(overlapping(tmp_path, "fast", **changes))
-    tasks = in_sequence(monkeypatch)
-    slow = run(overlapping(tmp_path, "slow", **changes))
+    threaded, tasks = run(overlapping(tmp_path, "fast", **changes)), AtOnce()
+    monkeypatch.setattr(IN_A_THREAD, lambda *_: tasks)
+    in_sequence = run(overlapping(tmp_path, "slow", **changes))
     assert tasks.num_tasks == 4
-    assert trajectory(fast) == trajectory(slow)
-    assert fast.completions() == slow.completions()
-    assert weights(fast) == weights(slow)
+    assert trajectory(threaded) == trajectory(in_sequence)
+    assert threaded.completions() == in_sequence.completions()
+    assert weights(threaded) == weights(in_sequence)
 
 
-# Going on, and ending
-
-
-@pytest.mark.parametrize(
-    ("training", "teacher"),
-    [(LORA, "ema"), pytest.param(FULL, "frozen", marks=pytest.mark.slow)],
-)
-def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, training: dict[str, Any], teacher: str
-) -> None:
-    changes = {
-        "model": {"path": str(tmp_path / "model"), "training": training},
-        "teacher": {"type": teacher},
-    }
-    check_resumes_exactly(tmp_path, **OVERLAP, **changes)
+@pytest.mark.parametrize(("training", "teacher"), [(LORA, "ema"), slow(FULL, "frozen")])
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, training: Tree, teacher: str) -> None:
+    model = {"path": str(tmp_path / "model"), "training": training}
+    check_resumes_exactly(tmp_path, **OVERLAP, model=model, teacher={"type": teacher})
     assert running() == []
 
 
@@ -177,87 +147,46 @@ def test_what_is_sampled_for_nothing_is_not_counted_and_no_thread_stays(tmp_path
     assert running() == []
 
 
-# What goes wrong in the thread
-
-
 @pytest.mark.parametrize(
-    ("error", "said", "save_every_steps"),
+    ("error", "said"),
     [
-        (FloatingPointError("not numbers"), r"step 3: not numbers; .* The batch: train-0-", 1),
-        (RunError("out of memory while sampling"), "^out of memory while sampling$", 50),
+        (FloatingPointError("not numbers"), r"step 3: not numbers; .* The batch: train-0-"),
+        (RunError("out of memory while sampling"), "^out of memory while sampling$"),
     ],
 )
 def test_an_error_of_sampling_is_that_of_the_step_that_asks(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    save_every_steps: int,
-    error: Exception,
-    said: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    in_sequence(monkeypatch, AtOnce(fails_at=1, error=error))
+    monkeypatch.setattr(IN_A_THREAD, lambda *_: AtOnce(error))
     with pytest.raises(RunError, match=said):
-        run(overlapping(tmp_path, "run", save_every_steps=save_every_steps))
+        run(overlapping(tmp_path, "run", save_every_steps=1))
     folder = RunFolder(tmp_path / "run")
-    assert len(folder.metrics()) == 2
-    assert len(folder.checkpoints()) == (2 if save_every_steps == 1 else 0)
+    assert len(folder.metrics()) == len(folder.checkpoints()) == 2
 
 
-def test_weights_that_are_not_numbers_are_told_of_when_their_samples_are_asked_for() -> None:
-    policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
-    section = config.LocalEngine()
-    ahead = Prefetch(
-        build_engine(section, policy), section, policy, in_thread := ThreadPoolExecutor(1)
-    )
-    for parameter in policy.trainable.values():
-        parameter.data.fill_(float("nan"))
-    ahead.start([[5, 3]], Decoding(4), 0)
-    assert ahead.state() is None
-    with pytest.raises(FloatingPointError, match="not numbers"):
-        ahead.sample([[5, 3]], Decoding(4), 0)
-    in_thread.shutdown()
-
-
-class Gated(ThreadPoolExecutor):
-    """A thread whose tasks wait until they are let go on."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.gate = threading.Event()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        def when_free() -> Any:
-            self.gate.wait()
-            return fn(*args, **kwargs)
-
-        return super().submit(when_free)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self.gate.set()
-        super().shutdown(wait, cancel_futures=cancel_futures)
-
-
-def bfloat16() -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16)
+BFLOAT16 = partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 @pytest.mark.parametrize("training", [config.FullFineTuning(), config.Lora(rank=4, alpha=8)])
-@pytest.mark.parametrize("precision", [contextlib.nullcontext, bfloat16])
+@pytest.mark.parametrize("precision", [contextlib.nullcontext, BFLOAT16])
 def test_what_happens_to_the_student_after_a_start_reaches_no_sample(
-    training: config.FullFineTuning | config.Lora, precision: Callable[[], Any]
+    training: Any, precision: Callable[[], Any]
 ) -> None:
     policy = build_policy(tiny_model(), tiny_tokenizer(), training)
     section, asked = config.LocalEngine(), ([[5, 3, 4], [7, 2]], Decoding(8, 1.0), 3)
     engine = build_engine(section, policy, precision)
     before = engine.sample(*asked)
-    late = Gated()
-    ahead = Prefetch(engine, section, policy, late, precision)
+    gate, thread = threading.Event(), ThreadPoolExecutor(1)
+    thread.submit(gate.wait)  # what is given to the thread begins late
+    ahead = Prefetch(engine, section, policy, thread, precision)
     assert ahead.sample(*asked) == before  # nothing was begun
     ahead.start(*asked)
     for parameter in policy.trainable.values():
         parameter.data += torch.randn_like(parameter)
-    late.shutdown()
+    gate.set()
     assert ahead.sample(*asked) == before
     assert ahead.sample(*asked) == engine.sample(*asked) != before
+    thread.shutdown()
 
 
 def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradient() -> None:
@@ -273,49 +202,10 @@ def test_the_second_model_holds_no_frozen_weights_of_its_own_and_needs_no_gradie
 
 def test_batches_that_did_not_fit_ahead_are_smaller_everywhere_and_counted_once() -> None:
     ours, theirs = batch_limit(64), batch_limit(64)
-    theirs.lower(32)
-    theirs.lower(16)
-    ours.follow(theirs)
-    assert ours.value == 16
-    shown = {"memory/sampling_batch_size": 16.0, "memory/sampling_out_of_memory_count": 2.0}
-    assert ours.metrics(Ranks()) == shown
-    ours.lower(8)
-    ours.follow(theirs)
-    assert ours.metrics(Ranks())["memory/sampling_out_of_memory_count"] == 1
-    assert ours.value == 8
-
-
-# What makes no sense
-
-SAMPLED = {"type": "distill", "divergence": {"type": "sampled_token"}}
-DISTILL, SUPPRESS = {"type": "distill"}, {"type": "suppress"}
-
-
-@pytest.mark.parametrize(
-    ("method", "said"),
-    [
-        (SAMPLED, "sampled_token needs fresh samples"),
-        ({"type": "criterion", "distill": SAMPLED}, "sampled_token needs fresh samples"),
-        (SUPPRESS, "suppress needs fresh samples"),
-        (GRPO, "grpo needs fresh samples"),
-        ({"type": "srpo", "reward": GRPO}, "srpo needs fresh samples"),
-        ({"type": "sum", "terms": [{"method": DISTILL}, {"method": GRPO}]}, "grpo needs fresh"),
-        (
-            {"type": "schedule", "phases": [{"method": DISTILL, "steps": 1}, {"method": SUPPRESS}]},
-            "suppress needs fresh samples",
-        ),
-        ({"type": "sft"}, "sft learns from no samples"),
-    ],
-)
-def test_what_needs_fresh_samples_or_none_is_refused(
-    tmp_path: Path, method: dict[str, Any], said: str
-) -> None:
-    changes = {"method": method, "completions_per_example": 1 if method["type"] == "sft" else 2}
-    with pytest.raises(ConfigError, match=f"overlap: {said}"):
-        overlapping(tmp_path, "run", **changes)
-    overlapping(tmp_path, "run", overlap=False, **changes)
-
-
-def test_an_engine_that_draws_from_the_process_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="overlap: engine hf draws from the process's"):
-        overlapping(tmp_path, "run", engine={"type": "hf"})
+    for lowered in (32, 16):
+        theirs.lower(lowered)
+    for value, count in ((16, 2), (8, 1)):
+        ours.follow(theirs)
+        assert ours.value == value
+        assert ours.metrics(Ranks())["memory/sampling_out_of_memory_count"] == count
+        ours.lower(8)

@@ -19,26 +19,28 @@ import psutil
 import pytest
 import yaml
 from tests.support.tiny import tiny_folder
+from tests.training.test_trainer import trajectory, weights
 
 from rcsd import config
 from rcsd.cli import run as cli
 from rcsd.errors import ConfigError, RunError
 from rcsd.io import read_rows
+from rcsd.runs import RunFolder
 from rcsd.training.ray import Task, train_on
 
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's name for it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+CLOSED = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for the loopback address
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 RUN = {
     "model": {"path": "model", "training": {"type": "full"}},
     "data": {"type": "world", "num_examples": 12},
     "method": {"type": "distill"},
     "optim": {"lr": 1e-4, "warmup_steps": 2},
     "sampling": {"max_tokens": 12},
-    "steps": 30,
-    "examples_per_step": 4,
-    "save_every_steps": 4,
-    "out": "one",
+    **{"steps": 30, "examples_per_step": 4, "save_every_steps": 4, "out": "one"},
 }
 has_ray = find_spec("ray") is not None
 
@@ -81,7 +83,7 @@ class Head:
         words += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", *words],
-            env=os.environ | LOOPBACK | TOKEN | QUIET,
+            env=os.environ | CLOSED | QUIET,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -124,11 +126,17 @@ def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "rcsd", *words],
         cwd=folder,
-        env=os.environ | LOOPBACK | TOKEN | QUIET | {"RCSD_CACHE": str(folder / "cache")},
+        env=os.environ | CLOSED | QUIET | {"RCSD_CACHE": str(folder / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def on_cluster(head: Head, folder: Path, *words: str, workers: int = 2) -> Any:
+    """A training that was started on the cluster."""
+    ray = ("--ray", head.address, "--workers", str(workers))
+    return started(folder, "train", "run.yaml", *words, *ray)
 
 
 def ended(process: "subprocess.Popen[str]", code: int = 0) -> str:
@@ -137,45 +145,35 @@ def ended(process: "subprocess.Popen[str]", code: int = 0) -> str:
     return said
 
 
-def trajectory(run: Path) -> list[dict[str, float]]:
-    """Metrics without the clock's."""
-    rows = read_rows(run / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+def steps(run: Path) -> list[dict[str, float]]:
+    return trajectory(RunFolder(run))
 
 
-def content(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob(pattern) if p.is_file()
-    }
-
-
-# Training
+def written(run: Path) -> tuple[bytes, bytes]:
+    """Completions and weights."""
+    return (run / "completions.jsonl").read_bytes(), weights(RunFolder(run))
 
 
 @pytest.fixture(scope="module")
 def on_two(head: Head, place: Path) -> Path:
     """A run on two workers that nobody kills."""
-    ended(started(place, "train", "run.yaml", "out=two", "--ray", head.address, "--workers", "2"))
+    ended(on_cluster(head, place, "out=two"))
     return place / "two"
 
 
 @needs_ray
 def test_two_workers_take_the_steps_of_one_process(place: Path, on_two: Path) -> None:
     ended(started(place, "train", "run.yaml"))
-    one = place / "one"
-    for row, other in zip(trajectory(one), trajectory(on_two), strict=True):
+    for row, other in zip(steps(place / "one"), steps(on_two), strict=True):
         assert other == pytest.approx(row, rel=1e-5, abs=1e-5)
-    assert content(one, "completions.jsonl") == content(on_two, "completions.jsonl")
+    assert written(place / "one")[0] == written(on_two)[0]
     assert json.loads((on_two / "run.json").read_text())["config"]["out"] == "two"
     assert not list(place.glob(".two*"))
 
 
 @needs_ray
-def test_a_run_whose_workers_are_killed_twice_ends_as_one_without(
-    head: Head, place: Path, on_two: Path
-) -> None:
-    words = ("train", "run.yaml", "out=killed", "--ray", head.address, "--workers", "2")
-    process, run = started(place, *words), place / "killed"
+def test_a_run_survives_the_kills_of_workers(head: Head, place: Path, on_two: Path) -> None:
+    process, run = on_cluster(head, place, "out=killed"), place / "killed"
     # The main worker, which writes, and the other one.
     for num_rows, which in ((6, 0), (18, 1)):
         waited_for(lambda num=num_rows: len(read_rows(run / "metrics.jsonl")) >= num, process)
@@ -183,39 +181,31 @@ def test_a_run_whose_workers_are_killed_twice_ends_as_one_without(
         assert len(workers) == 2
         workers[which].send_signal(signal.SIGKILL)
         waited_for(lambda killed=workers[which]: not killed.is_running(), process)
-    said = ended(process)
-    assert said.count("the workers were started again") == 2
-    assert trajectory(run) == trajectory(on_two)
-    assert content(run, "completions.jsonl") == content(on_two, "completions.jsonl")
-    assert content(run / "model", "*.safetensors") == content(on_two / "model", "*.safetensors")
-    assert content(run / "model", "*.safetensors")
+    assert ended(process).count("the workers were started again") == 2
+    assert steps(run) == steps(on_two)
+    assert written(run) == written(on_two)
 
 
 @needs_ray
-def test_what_a_user_must_mend_in_a_worker_is_said_once(head: Head, place: Path) -> None:
-    words = ("train", "run.yaml", "out=wrong", "data={type: jsonl, path: none.jsonl}")
-    said = ended(started(place, *words, "--ray", head.address, "--workers", "2"), 2)
+def test_what_a_user_must_mend_is_said_once(head: Head, place: Path) -> None:
+    data = "data={type: jsonl, path: none.jsonl}"
+    said = ended(on_cluster(head, place, "out=wrong", data), 2)
     assert said.count("none.jsonl: there is no such file") == 1
     assert "Traceback" not in said
+    said = ended(on_cluster(head, place, "out=x", workers=3), 2)
+    assert "its machines have: CPU=2" in said
 
 
 @needs_ray
-def test_sigterm_ends_the_command_and_what_was_saved_is_gone_on_from(
-    head: Head, place: Path, on_two: Path
-) -> None:
-    words = ("train", "run.yaml", "out=ended", "--ray", head.address, "--workers", "2")
-    process, run = started(place, *words), place / "ended"
+def test_sigterm_ends_a_run_that_can_go_on(head: Head, place: Path, on_two: Path) -> None:
+    process, run = on_cluster(head, place, "out=ended"), place / "ended"
     waited_for(lambda: len(read_rows(run / "metrics.jsonl")) >= 6, process)
     process.send_signal(signal.SIGTERM)
-    said = ended(process, 143)
-    assert "Traceback" not in said
+    assert "Traceback" not in ended(process, 143)
     waited_for(lambda: not head.workers("ray::RayTrainWorker"))
     assert len(read_rows(run / "metrics.jsonl")) < RUN["steps"]
-    ended(started(place, *words, "--resume"))
-    assert trajectory(run) == trajectory(on_two)
-
-
-# The cluster
+    ended(on_cluster(head, place, "out=ended", "--resume"))
+    assert steps(run) == steps(on_two)
 
 
 @needs_ray
@@ -229,18 +219,9 @@ with _connected("local"):
     hosts = {c.laddr.ip.removeprefix("::ffff:") for c in found if c.status == "LISTEN"}
     print("hosts", *sorted(hosts))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | QUIET, capture_output=True, text=True
-    )
+    command, env = [sys.executable, "-c", code], os.environ | QUIET
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert "hosts 127.0.0.1\n" in done.stdout, done.stdout + done.stderr
-
-
-@needs_ray
-def test_what_the_cluster_has_no_room_for_is_an_error_that_says_what_it_has(
-    head: Head, place: Path
-) -> None:
-    words = ("train", "run.yaml", "out=x", "--ray", head.address, "--workers", "3")
-    assert "its machines have: CPU=2" in ended(started(place, *words), 2)
 
 
 def train(address: str, folder: Path) -> None:
@@ -248,9 +229,7 @@ def train(address: str, folder: Path) -> None:
     train_on(address, None, settings, False, lambda *_: None, lambda _: None)
 
 
-def test_without_ray_the_error_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_to_install_ray_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'rcsd\[ray\]'"):
         train("auto", tmp_path)
@@ -258,9 +237,7 @@ def test_without_ray_the_error_says_how_to_install_it(
 
 @needs_ray
 @pytest.mark.parametrize("address", ["nonsense", "host:", "ray://host", "127.0.0.1:PORT"])
-def test_an_address_that_is_none_or_where_nobody_listens_is_refused_at_once(
-    address: str, tmp_path: Path
-) -> None:
+def test_an_address_where_nobody_listens_is_refused_at_once(address: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(RunError, match=r"cannot connect: .* Expected local, .* or the HOST:PORT"):
         train(address.replace("PORT", str(unused_port())), tmp_path)
