@@ -65,7 +65,7 @@ def build_batches(
             target = Message(role="assistant", content=written_target(example, views.writes))
             if token := find_control_token(policy.tokenizer, [target]):
                 raise DataError(
-                    f"example {example.id!r}: the text that sft learns holds the control token {token}"
+                    f"example {example.id!r}: what sft learns holds the control token {token}"
                 )
     sampling = settings.sampling
     max_prompt_tokens = limit_prompt_tokens(
