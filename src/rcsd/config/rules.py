@@ -25,7 +25,7 @@ def check_stage(stage: "Stage") -> None:
     Raises:
         ValueError: Saying which, and the way out.
     """
-    finders = (_preset, _views, _objectives, _stale, _overlap)
+    finders = (_preset, _views, _objectives, _stale, _drawn, _overlap)
     _refuse(fault for find in finders for fault in find(stage))
 
 
@@ -115,6 +115,27 @@ def _stale(stage: "Stage") -> Iterator[str]:
             names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
             for name in names & {"sampled_token", "suppress"}:
                 yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
+
+
+def _drawn(stage: "Stage") -> Iterator[str]:
+    """An expectation over the student's distribution needs samples of it and of no other."""
+    sampling = stage.sampling
+    for leaf in objectives(stage.method):
+        for part in (leaf, *distillations(leaf)):
+            name = _name(part)
+            if name not in ("sampled_token", "suppress"):
+                continue
+            if sampling.top_p < 1 or sampling.top_k is not None:
+                yield (
+                    f"{name} averages over samples of the student, and sampling.top_p and top_k cut "
+                    "them: leave both out"
+                )
+            if isinstance(part, Distill) and part.temperature != sampling.temperature:
+                yield (
+                    f"{name} averages over samples at the temperature of its loss: set "
+                    f"sampling.temperature and the method's to the same, not "
+                    f"{sampling.temperature:g} and {part.temperature:g}"
+                )
 
 
 def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:
