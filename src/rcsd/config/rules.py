@@ -120,22 +120,14 @@ def _stale(stage: "Stage") -> Iterator[str]:
 def _drawn(stage: "Stage") -> Iterator[str]:
     """An expectation over the student's distribution needs samples of it and of no other."""
     sampling = stage.sampling
-    for leaf in objectives(stage.method):
-        for part in (leaf, *distillations(leaf)):
-            name = _name(part)
-            if name not in ("sampled_token", "suppress"):
-                continue
-            if sampling.top_p < 1 or sampling.top_k is not None:
-                yield (
-                    f"{name} averages over samples of the student, and sampling.top_p and top_k cut "
-                    "them: leave both out"
-                )
-            if isinstance(part, Distill) and part.temperature != sampling.temperature:
-                yield (
-                    f"{name} averages over samples at the temperature of its loss: set "
-                    f"sampling.temperature and the method's to the same, not "
-                    f"{sampling.temperature:g} and {part.temperature:g}"
-                )
+    sampled = [part for part in distillations(stage.method) if _name(part) == "sampled_token"]
+    if sampled and (sampling.top_p < 1 or sampling.top_k is not None):
+        yield "sampled_token needs the student's own samples: leave sampling.top_p and top_k out"
+    for temperature in {part.temperature for part in sampled} - {sampling.temperature}:
+        yield (
+            f"sampled_token needs samples at the temperature of its loss: method {temperature:g}, "
+            f"sampling.temperature {sampling.temperature:g}; set both to the same"
+        )
 
 
 def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:
