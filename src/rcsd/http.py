@@ -38,14 +38,9 @@ Model = TypeVar("Model", bound=ResponseModel)
 class ServerSettings:
     """Address of a server, and limits of requests to it.
 
-    Args:
-        connections: Maximum number of requests in flight.
-        setting: Configuration section that these settings come from, such as ``engine``.
-        kind: Kind of server expected there, such as ``a vLLM server``.
-        api_key_variable: Environment variable of the key for ``Authorization: Bearer``, or None.
-        patience_seconds: Time within which a request is retried.
-        read_timeout_seconds: Maximum silence while a request is answered.
-        remedy: Advice for errors, for when the server is back.
+    ``setting`` (the configuration section), ``kind`` (such as ``a vLLM server``) and ``remedy``
+    (for when it is back) are words of errors; ``connections`` is the maximum number of requests in
+    flight.
     """
 
     url: str
@@ -72,8 +67,7 @@ class Reply:
     def read(self, model: type[Model]) -> Model:
         """The body, validated.
 
-        Raises:
-            RunError: If the request was refused, or the body is something else.
+        Raises RunError if the request was refused, or the body is something else.
         """
         if self.status != 200:
             raise RunError(f"{self.source}: refused with {self.status}: {self.text[:500]}")
@@ -91,8 +85,7 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Raises:
-        ConfigError: If the key's variable is not set.
+    Raises ConfigError if the key's variable is not set.
     """
 
     def __init__(self, settings: ServerSettings, first_pause: float = FIRST_PAUSE) -> None:
@@ -126,10 +119,8 @@ class Server:
         """Response to a request, after as many attempts as the deadline allows.
 
         A body is sent by POST as JSON. Without ``retries_500`` a 500 is an answer, as on routes
-        that give it for bad requests. An exception of ``sleep`` ends the attempts.
-
-        Raises:
-            RunError: If the server is away for longer than ``patience_seconds``.
+        that give it for bad requests. An exception of ``sleep`` ends the attempts. Raises RunError
+        if the server is away for longer than ``patience_seconds``.
         """
         method, source = ("GET" if body is None else "POST"), f"{self.url}{path}"
         start, num_attempts, warned = time.monotonic(), 0, False
@@ -175,9 +166,8 @@ def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float:
     """Wait that a server asks for, in seconds or as a date; 0: none, or malformed."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        with suppress(KeyError, ValueError):
-            return max(0.0, float(headers[name]) * unit)
+    with suppress(KeyError, ValueError):
+        return max(0.0, float(headers["retry-after"]))
     with suppress(KeyError, ValueError):
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return 0.0

@@ -47,28 +47,21 @@ def reason(error: OSError) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is whole or not there; its folder is made.
 
-    Raises:
-        DataError: If it cannot be written.
+    Raises DataError if it cannot be written.
     """
     make_folder(path)
     _replace(path, [text])
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file that is whole or not there.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
+    """Write a JSON file that is whole or not there; DataError if it cannot be written."""
     _replace(path, [json.dumps(value, indent=2, ensure_ascii=False)])
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of JSON rows that is whole or not there; its folder is made.
 
-    Raises:
-        DataError: If it cannot be written.
-        ValueError: If a number is not finite, which JSON cannot hold.
+    Raises DataError if it cannot be written, ValueError if a number is not finite (JSON has none).
     """
     make_folder(path)
     _replace(path, map(_line, rows))
@@ -77,9 +70,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append JSON rows, all or none, to a file whose last line is whole (`drop_cut_row`), or new.
 
-    Raises:
-        DataError: If it cannot be written.
-        ValueError: As `write_rows`.
+    Raises errors as `write_rows`.
     """
     left = memoryview("".join(map(_line, rows)).encode())
     make_folder(path)
@@ -96,11 +87,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_new(path: Path, remedy: str = "choose another name") -> None:
-    """Refuse a file or folder that exists.
-
-    Raises:
-        RunError: If it does, with what to do.
-    """
+    """Refuse a file or folder that exists; RunError if it does, with what to do."""
     if path.exists():
         raise RunError(f"{path} exists; {remedy}")
 
@@ -109,11 +96,7 @@ def check_new(path: Path, remedy: str = "choose another name") -> None:
 def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which takes its name when the block ends: it is complete or not there.
 
-    With ``replace`` a folder of that name is replaced.
-
-    Raises:
-        RunError: If the name is taken.
-        OSError: If it cannot be made.
+    With ``replace`` a folder of that name is replaced; else RunError if the name is taken.
     """
     if not replace:
         check_new(path)
@@ -147,10 +130,8 @@ def sync_folder(folder: Path) -> None:
 def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
     """Refuse a path that a command could not write to, before its work is done and lost.
 
-    Nor may it be one of the files that the command reads.
-
-    Raises:
-        DataError: If the path is a folder, its folder is not there, or it is one of those files.
+    Nor may it be one of the files that the command reads. Raises DataError if the path is a folder,
+    its folder is not there, or it is one of those files.
     """
     with _named_errors(path):
         if path.exists() and not path.is_file():
@@ -164,8 +145,7 @@ def check_writable(path: Path, read: Sequence[Path] = ()) -> None:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a file; a last line without its end was cut off by a kill, and is not one.
 
-    Raises:
-        DataError: If another line is no JSON object, or the file cannot be read.
+    Raises DataError if another line is no JSON object, or the file cannot be read.
     """
     return rows_from(path, 0)[0]
 
@@ -200,8 +180,7 @@ def rows_from(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file that `write_json` wrote.
 
-    Raises:
-        DataError: If the file cannot be read, or holds none.
+    Raises DataError if the file cannot be read, or holds none.
     """
     try:
         with _named_errors(path, "read"):
@@ -227,11 +206,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that a file is to lie in.
-
-    Raises:
-        DataError: If it cannot be made.
-    """
+    """Make the folder that a file is to lie in; DataError if it cannot be made."""
     with _named_errors(path):
         # A file of the folder's name is left to the opening of the path to complain of.
         if not path.parent.exists():

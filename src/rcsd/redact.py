@@ -75,10 +75,9 @@ _HAZARDS = re.compile(
 def visible_text(text: str) -> str:
     """Text with everything that a page or a terminal might obey turned into something to look at.
 
-    Control characters, such as the escape of ANSI sequences, direction marks, which can reorder
-    what is read, and what UTF-8 or HTML cannot hold (lone surrogates, noncharacters) become their
-    code point: ``<U+001B>``. Line ends and tabs stay. This does not escape markup: the template
-    does.
+    Control characters, direction marks (which can reorder what is read) and what UTF-8 or HTML
+    cannot hold (lone surrogates, noncharacters) become their code point: ``<U+001B>``. Line ends
+    and tabs stay. This does not escape markup: the template does.
     """
     return _HAZARDS.sub(lambda match: f"<U+{ord(match[0]):04X}>", text.replace("\r\n", "\n"))
 

@@ -35,45 +35,28 @@ class RunFolder:
         return self.path / "run.json"
 
     def check_new(self) -> None:
-        """Refuse a folder that exists.
-
-        Raises:
-            RunError: If it does.
-        """
+        """Refuse a folder that exists; RunError if it does."""
         check_new(self.path, "go on with --resume, or choose another name with out=FOLDER")
 
     def create(self, record: Mapping[str, Any]) -> None:
         """Make the folder with the run's record in it: no kill leaves one without the other.
 
-        Raises:
-            RunError: If the folder exists.
+        Raises RunError if the folder exists.
         """
         with new_folder(self.path) as unfinished:
             write_json(unfinished / self.record.name, record)
 
     def check_resumable(self) -> None:
-        """Refuse to resume what is not a run.
-
-        Raises:
-            RunError: If the folder holds no run.
-        """
+        """Refuse to resume what is not a run; RunError if the folder holds no run."""
         if not self.record.is_file():
             raise RunError(f"{self.path} holds no run to resume; start it without --resume")
 
     def read_record(self) -> dict[str, Any]:
-        """The run's record.
-
-        Raises:
-            DataError: If it is broken.
-        """
+        """The run's record; DataError if it is broken."""
         record = read_json(self.record)
         if not isinstance(record.get("config"), dict):
             raise DataError("the record holds no configuration; bring back a copy", self.record)
         return record
-
-    def max_tokens_per_microbatch(self) -> int | None:
-        """Micro-batch size that fits, from the run's start; None: the run has not started."""
-        return self.read_record()["max_tokens_per_microbatch"] if self.record.is_file() else None
 
     def log(self, step: int, metrics: Mapping[str, float], rollouts: Sequence[Rollout]) -> None:
         """Append to ``metrics.jsonl`` and ``completions.jsonl``."""

@@ -173,26 +173,19 @@ def rubric_score(rubric: Rubric, verdicts: Sequence[bool | None]) -> float:
     """Score in [0, 1]: points of the met criteria over the positive points, clipped.
 
     ``clip(sum_i w_i met_i / sum_i max(w_i, 0), 0, 1)``, as in HealthBench (arXiv 2505.08775). A met
-    criterion of negative weight is a violation and costs its points.
-
-    Returns:
-        The score, or NaN if any verdict is None: what was not judged is not called wrong.
-
-    Raises:
-        ValueError: If the number of verdicts is not the number of criteria.
+    criterion of negative weight is a violation and costs its points. NaN if any verdict is None:
+    what was not judged is not called wrong. Raises ValueError on another number of verdicts than
+    criteria.
     """
     low, _ = score_bounds(rubric, verdicts)
     return math.nan if any(verdict is None for verdict in verdicts) else low
 
 
 def score_bounds(rubric: Rubric, verdicts: Sequence[bool | None]) -> tuple[float, float]:
-    """Lowest and highest `rubric_score` that the missing verdicts leave possible.
+    """Lowest and highest `rubric_score` that the missing verdicts leave possible; errors as there.
 
     The lowest takes every unscored criterion for unmet and every unscored violation for met; the
     highest the other way round.
-
-    Raises:
-        ValueError: If the number of verdicts is not the number of criteria.
     """
     weights = [criterion.weight for criterion in rubric.criteria]
     if len(verdicts) != len(weights):

@@ -120,6 +120,7 @@ def test_a_placebos_name_is_short_for_its_type(run_yaml: Path, name: str) -> Non
         ({"method": {"type": "distill", "support": ONE}}, "method.support: .*always zero"),
         ({"data": {"type": "jsonl", "path": "a", "jsonl": "a"}}, "data.jsonl: unknown key"),
         ({"data": {"type": "rar"}}, "config: data.path: Field required$"),
+        ({"max_tokens_per_microbatch": "auto"}, "set a number; 'rcsd plan'.*got 'auto'"),
         ({"steps": 0}, "steps: .*greater than or equal to 1, got 0"),
     ],
 )

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,8 @@ def whole() -> tuple[Policy, VllmEngine]:
 
 
 def prompts(policy: Policy) -> list[list[int]]:
-    return [policy.tokenizer(question)["input_ids"] for question in QUESTIONS]
+    """Questions, and a prompt so long that vLLM caches its keys and values."""
+    return [*(policy.tokenizer(question)["input_ids"] for question in QUESTIONS), [5, 6, 7, 8] * 40]
 
 
 def assert_by_present_weights(policy: Policy, said: list[Completion], temperature: float) -> None:
@@ -117,19 +117,6 @@ def test_the_base_is_the_same_bit_for_bit_after_fifty_versions_and_samples_follo
     assert len(engine._llm.llm_engine.list_loras()) == 1
 
 
-def test_cached_keys_and_values_of_an_older_adapter_are_not_taken_for_the_newers(
-    adapters: tuple[Policy, VllmEngine],
-) -> None:
-    policy, engine = adapters
-    long = [[5, 6, 7, 8] * 40]
-    for version in (100, 101):
-        moved(policy, version)
-        engine.sync(version)
-        [said] = engine.sample(long, Decoding(4), seed=0)
-        own = policy_log_q(policy, long[0], said.token_ids, 1.0)
-        assert said.log_q == pytest.approx(own, abs=1e-4)
-
-
 # All weights
 
 
@@ -172,7 +159,7 @@ def test_draws_hang_on_seed_and_index_and_leave_the_processs_numbers_alone(
     shared = engine.sample(asked[:4], SAMPLED, seed=5)
     shared += engine.sample(asked[4:], SAMPLED, seed=5, first=4)
     assert [c.token_ids for c in shared] == [c.token_ids for c in said]
-    assert said[0].token_ids != said[3].token_ids
+    assert said[0].token_ids != said[4].token_ids
     for completion in said:
         text = policy.tokenizer.decode(list(completion.token_ids), skip_special_tokens=True)
         assert completion.text == text
@@ -217,27 +204,17 @@ def url() -> Iterator[str]:
         [*command, str(model_folder(MICRO)), *words.split()], env=surroundings
     )
     try:
-        until = time.monotonic() + 240
-        while time.monotonic() < until and process.poll() is None:
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}"  # an engine waits until it is up
     finally:
         process.terminate()
         process.wait(60)
-
-
-def server_section(url: str, tmp_path: Path) -> dict[str, Any]:
-    return {"type": "vllm_server", "url": url, "shared_folder": str(tmp_path / "shared")}
 
 
 def test_a_server_samples_and_follows_adapters_as_the_process_does(
     url: str, tmp_path: Path
 ) -> None:
     policy = build_policy("lora")
-    chosen = config.VllmServer.model_validate(server_section(url, tmp_path))
+    chosen = config.VllmServer(type="vllm_server", url=url, shared_folder=tmp_path / "shared")
     engine = VllmServer(policy, chosen, longest=512)
     asked, said = prompts(policy), list[Completion]()
     for version in range(3):
@@ -249,6 +226,3 @@ def test_a_server_samples_and_follows_adapters_as_the_process_does(
     shared = engine.sample(asked[:1], Decoding(24, 1.0), seed=3)
     shared += engine.sample(asked[1:], Decoding(24, 1.0), seed=3, first=1)
     assert [c.token_ids for c in shared] == [c.token_ids for c in said]
-    regex = rubric_regex(2, 30)
-    for completion in engine.sample(asked, Decoding(160, 1.0, regex=regex), seed=1):
-        assert parse_rubric(json.loads(completion.text))

@@ -21,7 +21,7 @@ from rcsd.methods.losses import forward_kl_terms, restrict, top_k_ids
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models import logits
-from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions, target_log_q
+from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
 from rcsd.models.policy import build_policy
 from rcsd.models.scorer import Scorer
 
@@ -101,15 +101,6 @@ def test_losses_in_chunks_are_those_of_all_logits(trained: bool, bias: bool) -> 
     assert not ours["largest"].requires_grad
 
 
-@pytest.mark.parametrize("trained", [False, True])
-def test_log_probabilities_are_those_of_all_logits(trained: bool) -> None:
-    target = torch.arange(NUM)
-    fast, slow = same_gradients(lambda p: target_log_q(p, target, 0.7), trained)
-    by_hand = (made(trained)[1].logits() / 0.7).log_softmax(-1)[torch.arange(NUM), target]
-    torch.testing.assert_close(fast, by_hand)
-    torch.testing.assert_close(slow, by_hand)
-
-
 def test_readings_in_chunks_are_those_of_all_logits() -> None:
     fast, slow, _ = made(trained=True)
     rest = torch.arange(NUM)
@@ -134,21 +125,6 @@ def test_some_positions_or_none_can_be_read() -> None:
         assert of[none].mapped(lambda x: x.logsumexp(-1)).shape == (0,)
         assert len(of[none]) == 0
         assert len(of) == NUM
-
-
-# Gradients
-
-
-@pytest.mark.parametrize("trained", [False, True])
-def test_gradients_are_those_of_finite_differences(trained: bool) -> None:
-    head, _, leaves = made(trained)
-    ids = torch.randint(V, (NUM, K), generator=torch.Generator().manual_seed(2))
-
-    def both(*_: Tensor) -> Tensor:
-        losses_T = head.losses(tail_divergence, teacher())[0]
-        return losses_T.sum() + weighted(head.logits_at(ids))
-
-    assert torch.autograd.gradcheck(both, leaves)
 
 
 # Memory

@@ -1,8 +1,7 @@
-"""Memory that runs out: smaller micro-batches, the same outcome; what fits; checkpoints."""
+"""Memory that runs out: smaller micro-batches, the same outcome; checkpoints."""
 
 import contextlib
 import dataclasses
-import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,40 +12,23 @@ import torch
 from accelerate import Accelerator
 from tests.methods.test_grpo import asked
 from tests.methods.test_on_policy import distill, student
-from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
+from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from rcsd import config
-from rcsd.data.load import load_examples
-from rcsd.data.prompts import PromptPair
 from rcsd.distributed import Ranks
 from rcsd.engines.hf import HfEngine
-from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ModelError, RunError
-from rcsd.methods.base import Batch, Method
-from rcsd.methods.build import MethodParts, build_methods
+from rcsd.methods.base import Batch
 from rcsd.methods.on_policy import OnPolicy
-from rcsd.models.memory import (
-    free_bytes,
-    in_microbatches,
-    microbatch_limit,
-    peak_bytes,
-)
-from rcsd.models.packing import microbatch_tokens
-from rcsd.models.policy import Policy, build_policy, checkpoint_activations, load_policy
+from rcsd.models.memory import TensorBytes, in_microbatches, microbatch_limit
+from rcsd.models.policy import Policy, build_policy, checkpoint_activations
 from rcsd.models.scorer import Scorer
-from rcsd.models.teacher import build_teacher
-from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import COMING_COPIES, USED_SHARE, largest_microbatch
-from rcsd.training.batches import build_batches
 from rcsd.training.optimizer_step import OptimizerStep
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding, Example, Rollout
-
-CPU = torch.device("cpu")
-ANSWERS = {"type": "grpo", "rewards": [{"type": "answer"}]}
 
 
 @contextlib.contextmanager
@@ -210,12 +192,12 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
 # Batches that do not fit
 
 
-def sampled(engine: HfEngine) -> list[Completion]:
-    prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
-    return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
-
-
 def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> None:
+    prompts = [[5, 6, 7], [8], [5, 6, 7], [9, 10], [11]]
+
+    def sampled(engine: HfEngine) -> list[Completion]:
+        return engine.sample(prompts, Decoding(6, temperature=1.0), seed=3)
+
     policy = build_policy(tiny_model(), tiny_tokenizer(), config.FullFineTuning())
     engine = HfEngine(policy, 64)
     with room_for(lambda _, ids: len(ids) <= 1):
@@ -231,98 +213,7 @@ def test_batches_that_do_not_fit_are_halved_and_sampled_with_the_same_seed() -> 
         sampled(HfEngine(policy, 4))
 
 
-# max_tokens_per_microbatch: auto
-
-GRPO_TWICE = {**ANSWERS, "kl_weight": 0.1, "updates_per_batch": 2}
-PHASES = [{"steps": 2, "method": {"type": "suppress"}}, {"method": {"type": "distill"}}]
-FULL_SUPPORT = {"type": "distill", "support": {"type": "full"}}
-METHODS: dict[str, dict[str, Any]] = {
-    "distill": {},
-    "full": {"method": FULL_SUPPORT, "training": LORA},
-    "grpo": {"method": GRPO_TWICE, "completions_per_example": 2},
-    "schedule": {"method": {"type": "schedule", "phases": PHASES}},
-}
-
-
-def trial_of(
-    folder: Path, training: dict[str, Any] = FULL, **changes: Any
-) -> tuple[config.Config, list[PromptPair], MethodParts]:
-    """A run before its first step, whose completions are all as long as they may be."""
-    tiny_folder(folder / "model")
-    changes = {
-        "data": {"type": "world", "num_examples": 24},
-        "examples_per_step": 24,
-        "sampling": {"max_tokens": 40},
-        "max_tokens_per_microbatch": "auto",
-        "model": {"path": str(folder / "model"), "training": training},
-    } | changes
-    one = settings(folder, "run", **changes)
-    policy = load_policy(one.model)
-    examples = load_examples(one.data)[0]
-    engine = ScriptedEngine([Completion(tuple(range(20, 60)), "Answer: 3 J", False)])
-    prompts = build_batches(one, examples, policy, engine, Ranks())[0].prompts
-    teacher, limit = build_teacher(one.teacher, policy), microbatch_limit(1)
-    parts = MethodParts(examples, policy, Scorer(policy.model), teacher, engine, limit)
-    return one, list(prompts), parts
-
-
-def peak_of(method: Method, microbatch: list[Rollout], policy: Policy) -> int:
-    """Bytes of a pass, gradients apart."""
-    for parameter in policy.trainable.values():
-        parameter.grad = torch.zeros_like(parameter)
-    return peak_bytes(lambda: method.loss(microbatch, 100)[0].backward(), CPU)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_part_that_was_found_fits_and_one_twice_as_large_does_not(
-    tmp_path: Path, name: str
-) -> None:
-    one, prompts, parts = trial_of(tmp_path, **METHODS[name])
-    room = 12_000_000
-    free = room / USED_SHARE["cpu"]
-    trained = sum(p.nbytes for p in parts.policy.trainable.values())
-    tokens = largest_microbatch(one, prompts, parts, free + COMING_COPIES * trained)
-    method = build_methods(one, parts)(one.steps - 1)
-    batch = method.collect(prompts, one.steps - 1)
-
-    def largest(max_tokens: int) -> list[Rollout]:
-        return max(batch.split(max_tokens), key=lambda part: microbatch_tokens(part, packs=True))
-
-    assert len(largest(tokens)) > 1
-    assert peak_of(method, largest(tokens), parts.policy) <= room
-    if name != "schedule":  # where another phase costs more
-        assert peak_of(method, largest(2 * tokens), parts.policy) > room
-
-
-def test_the_trial_leaves_no_trace_and_no_part_is_larger_than_a_step(tmp_path: Path) -> None:
-    one, prompts, parts = trial_of(tmp_path, training=LORA | {"dropout": 0.5})
-    weights = {name: p.clone() for name, p in parts.policy.model.named_parameters()}
-    state = torch.get_rng_state()
-    tokens = largest_microbatch(one, prompts, parts, 1e15)
-    assert torch.equal(torch.get_rng_state(), state)
-    for name, parameter in parts.policy.model.named_parameters():
-        assert parameter.grad is None
-        assert torch.equal(parameter, weights[name])
-    batch = build_methods(one, parts)(0).collect(prompts, 0)
-    longest = max(microbatch_tokens([rollout], packs=True) for rollout in batch.rollouts)
-    assert tokens == 24 * longest
-    assert len(batch.split(tokens)) == 1
-    assert largest_microbatch(one, prompts, parts, 0) == longest
-
-
-def test_a_resumed_run_takes_the_number_of_its_record(tmp_path: Path) -> None:
-    auto = settings(tmp_path, "auto", max_tokens_per_microbatch="auto")
-    run_until_killed(auto)
-    folder = RunFolder(tmp_path / "auto")
-    record = folder.read_record()
-    assert 1 < record["max_tokens_per_microbatch"] < 16384
-    folder.record.write_text(json.dumps(record | {"max_tokens_per_microbatch": 1}))
-    with room_for(lambda module, ids: not module.training or len(ids) == 1) as failed:
-        run(auto, resume=True)
-    assert not failed
-
-
-# What is held, and what is free
+# What is held
 
 
 def test_views_and_what_was_there_before_hold_nothing() -> None:
@@ -335,8 +226,9 @@ def test_views_and_what_was_there_before_hold_nothing() -> None:
         del made
         torch.zeros(50)
 
-    assert 400 <= peak_bytes(work, CPU) <= 420
-    assert 0 < free_bytes(CPU) < 2**50
+    with TensorBytes() as held:
+        work()
+    assert 400 <= held.peak <= 420
 
 
 # Activation checkpointing
@@ -357,8 +249,9 @@ def gradient(training: dict[str, Any], checkpointing: bool) -> tuple[dict[str, T
         dataclasses.replace(rollout, student_ids=rollout.student_ids * 60)
         for rollout in batch.rollouts
     ]
-    peak = peak_bytes(lambda: method.loss(microbatch, 100)[0].backward(), CPU)
-    return {n: p.grad for n, p in policy.trainable.items() if p.grad is not None}, peak
+    with TensorBytes() as held:
+        method.loss(microbatch, 100)[0].backward()
+    return {n: p.grad for n, p in policy.trainable.items() if p.grad is not None}, held.peak
 
 
 @pytest.mark.parametrize("training", [FULL, LORA | {"dropout": 0.3}])

@@ -34,27 +34,11 @@ from rcsd.models.scorer import Scorer
 FULL, LORA = config.FullFineTuning(), config.Lora(rank=4, alpha=8)
 PROMPTS = [[5, 6, 7, 8, 9], [3, 4], [5, 6, 7, 8, 9], [5, 6, 7, 8, 9]]
 COMPLETIONS = [[10, 11, 12, 13, 14, 15], [16], [17, 18], [19, 20, 21, 22]]
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-    "bos_token_id": None,
-    "eos_token_id": 1,
-    "pad_token_id": 0,
-}
-
-GPT2: dict[str, Any] = {
-    "vocab_size": 64,
-    "n_positions": 64,
-    "n_embd": 32,
-    "n_layer": 2,
-    "n_head": 4,
-}
-GPT2 |= {"bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.3}
+SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48}
+SMALL |= {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+SMALL |= {"initializer_range": 0.3, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+GPT2: dict[str, Any] = {"vocab_size": 64, "n_positions": 64, "n_embd": 32, "n_layer": 2}
+GPT2 |= {"n_head": 4, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.3}
 GPT2 |= {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
 
 

@@ -7,10 +7,9 @@ import torch
 
 from rcsd.models.packed_attention import Branch
 from rcsd.models.packing import (
-    left_padded,
     packed,
+    pad_rows,
     padded,
-    right_padded,
     split_microbatches,
     through_end,
 )
@@ -43,8 +42,8 @@ def test_masks_come_from_lengths_so_an_end_token_that_is_the_pad_token_is_learne
 
 
 def test_generation_is_padded_on_the_left_and_scoring_on_the_right() -> None:
-    left, left_mask = left_padded([[1], [2, 3]], pad_id=9)
-    right, right_mask = right_padded([[1], [2, 3]], pad_id=9)
+    left, left_mask = pad_rows([[1], [2, 3]], 9, "left")
+    right, right_mask = pad_rows([[1], [2, 3]], 9, "right")
     assert left.tolist() == [[9, 1], [2, 3]]
     assert left_mask.tolist() == [[0, 1], [1, 1]]
     assert right.tolist() == [[1, 9], [2, 3]]
@@ -61,17 +60,19 @@ def _rollout(student: int, teacher: int, completion: int) -> Rollout:
     return Rollout(Example("a", "q"), (1,) * student, (1,) * teacher, said)
 
 
+def _size(rollout: Rollout) -> tuple[int, int]:
+    num_prompts = len(rollout.student_ids) + len(rollout.teacher_ids)
+    return num_prompts, 2 * len(rollout.completion.token_ids)
+
+
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
 def test_parts_hold_every_rollout_once_within_the_budget(budget: int) -> None:
     rollouts = [_rollout(n % 7 + 1, n % 5 + 3, n % 11 + 1) for n in range(40)]
     divided = split_microbatches(rollouts, budget, packs=False)
     assert sorted(map(id, rollouts)) == sorted(id(r) for microbatch in divided for r in microbatch)
-    for microbatch in divided:
-        widest = max(
-            len(r.student_ids) + len(r.teacher_ids) + 2 * len(r.completion.token_ids)
-            for r in microbatch
-        )
-        assert widest * len(microbatch) <= budget or len(microbatch) == 1
+    for part in divided:
+        widest = max(sum(_size(rollout)) for rollout in part)
+        assert widest * len(part) <= budget or len(part) == 1
 
 
 @pytest.mark.parametrize("budget", [1, 40, 100, 10_000])
@@ -81,9 +82,8 @@ def test_packed_parts_keep_the_order_and_count_a_prompt_once(budget: int) -> Non
     assert [id(r) for microbatch in divided for r in microbatch] == list(map(id, rollouts))
 
     def num_tokens(microbatch: list[Rollout]) -> int:
-        prompts = {(r.student_ids, r.teacher_ids) for r in microbatch}
-        own = 2 * sum(len(r.completion.token_ids) for r in microbatch)
-        return own + sum(len(one) + len(other) for one, other in prompts)
+        prompts = {(r.student_ids, r.teacher_ids): _size(r)[0] for r in microbatch}
+        return sum(prompts.values()) + sum(_size(r)[1] for r in microbatch)
 
     for microbatch, after in pairwise([*divided, []]):
         assert num_tokens(microbatch) <= budget or len(microbatch) == 1

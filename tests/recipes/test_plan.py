@@ -19,7 +19,7 @@ from rcsd.errors import ConfigError
 from rcsd.methods.build import MethodParts, build_methods
 from rcsd.methods.distill import Distill, TeacherTopK
 from rcsd.models.logits import HeadPredictions
-from rcsd.models.memory import microbatch_limit, peak_bytes
+from rcsd.models.memory import TensorBytes, microbatch_limit
 from rcsd.models.policy import Policy, build_policy, checkpoint_activations
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import LiveTeacher, build_teacher
@@ -146,9 +146,10 @@ def measured_bytes(run: config.Config, policy: Policy) -> int:
         loss.backward()
 
     learn()  # makes what is made only once
-    peak = peak_bytes(learn, CPU)
+    with TensorBytes() as held:
+        learn()
     AcceleratorState._reset_state(True)
-    return peak
+    return held.peak
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,9 @@ def test_the_chunks_of_logits_that_a_loss_holds_are_counted(
             loss_T, _ = q.losses(distill._on_vocabulary, said)
         loss_T.sum().backward()
 
-    chunks = peak_bytes(learn, CPU) / (100 * 20_000 * 4)
+    with TensorBytes() as held:
+        learn()
+    chunks = held.peak / (100 * 20_000 * 4)
     assert build_work(run, 1).copies == pytest.approx(chunks, rel=0.1)
 
 

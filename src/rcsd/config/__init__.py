@@ -16,36 +16,20 @@ from rcsd.runs import RunFolder
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Configuration from a YAML file and ``key=value`` overrides such as ``optim.lr=1e-5``.
-
-    Raises:
-        ConfigError: Naming the key that is wrong and, where it is misspelt, its nearest neighbour.
-    """
+    """Configuration from a YAML file and ``key=value`` overrides; ConfigError as `base.parse`."""
     return load(Config, path, overrides)
 
 
 def load_judging(path: str | Path) -> Judging:
-    """A judge from a YAML file.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
+    """A judge from a YAML file; ConfigError as `base.parse`."""
     return load(Judging, path, ())
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
-    """Configuration from a tree of plain values.
-
-    Raises:
-        ConfigError: As `load_config`.
-    """
+    """Configuration from a tree of plain values; ConfigError as `base.parse`."""
     return parse(Config, tree, source)
 
 
 def config_of_run(folder: RunFolder) -> Config:
-    """Configuration of a run, as its record has it.
-
-    Raises:
-        UserError: If the record is broken.
-    """
+    """Configuration of a run, as its record has it; UserError if the record is broken."""
     return parse_config(folder.read_record()["config"], str(folder.record))

@@ -48,8 +48,7 @@ class Section(BaseModel):
 def checked_address(url: str, example: str) -> str:
     """An address of a server, without a slash at its end.
 
-    Raises:
-        ValueError: If it is none, or holds a user or a query, where secrets stand.
+    Raises ValueError if it is none, or holds a user or a query, where secrets stand.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -97,19 +96,14 @@ Root = TypeVar("Root", bound=Section)
 
 
 def load(root: type[Root], path: str | Path, overrides: Sequence[str]) -> Root:
-    """The section ``root`` from a YAML file and ``key=value`` overrides such as ``optim.lr=1e-5``.
-
-    Raises:
-        ConfigError: Naming the key that is wrong and, where it is misspelt, its nearest neighbour.
-    """
+    """The section ``root`` from a YAML file and ``key=value`` overrides; ConfigError as `parse`."""
     return parse(root, read_tree(path, overrides), str(path))
 
 
 def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values from a YAML file and overrides.
 
-    Raises:
-        ConfigError: If the file cannot be read, or an override is malformed.
+    Raises ConfigError if the file cannot be read, or an override is malformed.
     """
     path = Path(path)
     try:
@@ -127,11 +121,7 @@ def read_tree(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set ``key=value`` overrides in a tree of plain values.
-
-    Raises:
-        ConfigError: If one is malformed.
-    """
+    """Set ``key=value`` overrides in a tree of plain values; ConfigError if one is malformed."""
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -153,8 +143,8 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
 def parse(root: type[Root], tree: object, source: str) -> Root:
     """The section ``root`` from a tree of plain values, whatever they are.
 
-    Raises:
-        ConfigError: As `load`.
+    Raises ConfigError naming the key that is wrong and, where it is misspelt, its nearest
+    neighbour.
     """
     try:
         return root.model_validate(tree)

@@ -20,37 +20,20 @@ if TYPE_CHECKING:
 
 
 def check_stage(stage: "Stage") -> None:
-    """Refuse settings that contradict each other, apart from model and folder.
-
-    Raises:
-        ValueError: Saying which, and the way out.
-    """
-    finders = (_preset, _views, _objectives, _stale, _drawn, _overlap)
-    _refuse(fault for find in finders for fault in find(stage))
+    """Refuse settings that contradict each other; ValueError says which, and the way out."""
+    for find in (_preset, _views, _objectives, _stale, _drawn, _overlap):
+        for fault in find(stage):
+            raise ValueError(fault)
 
 
 def check_run(run: "Config") -> None:
-    """Refuse settings of a run that contradict each other.
-
-    Raises:
-        ValueError: Saying which, and the way out.
-    """
-    _refuse(_run(run))
-
-
-def _refuse(faults: Iterator[str]) -> None:
-    for fault in faults:
-        raise ValueError(fault)
-
-
-def _run(run: "Config") -> Iterator[str]:
-    is_sharded = run.processes.sharding == "fsdp"
-    if is_sharded and run.overlap:
-        yield "overlap samples from an unsharded copy, and fsdp has none; leave one of them out"
-    if is_sharded and run.max_tokens_per_microbatch == "auto":
-        yield "max_tokens_per_microbatch: auto tries each process by itself; with fsdp set a number"
+    """Refuse settings of a run that contradict each other, as `check_stage`."""
+    if run.processes.sharding == "fsdp" and run.overlap:
+        raise ValueError(
+            "overlap samples from an unsharded copy, and fsdp has none; leave one of them out"
+        )
     if run.rubrics.placebo.type != "none" and not run.uses_rubrics:
-        yield (
+        raise ValueError(
             "no view shows the rubric and no reward goes by it, so a placebo replaces nothing: "
             "leave rubrics.placebo out, or take a view with rubric"
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rcsd.config import rules
 from rcsd.config.base import Section
@@ -140,10 +140,6 @@ class Processes(Section):
     longest completions of a step or an evaluation take."""
 
 
-DEFAULT_MAX_TOKENS_PER_MICROBATCH = 16384
-"""Tokens of one pass, where no number is set."""
-
-
 class Stage(Section):
     """A run, apart from the model that it starts from and its folder."""
 
@@ -174,13 +170,10 @@ class Stage(Section):
     takes 64."""
     budget: Budget | None = None
     """Ends the run before ``steps``; None: steps alone."""
-    max_tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = (
-        DEFAULT_MAX_TOKENS_PER_MICROBATCH
-    )
+    max_tokens_per_microbatch: int = Field(default=16384, ge=1)
     """Tokens of one forward and backward pass, teacher prompt and padding included. Changes memory
     and speed, never the gradient. A micro-batch that runs out of memory is repeated in halves,
-    which the metrics count (``memory/...``). ``auto`` tries three small passes before the first
-    step and takes the most that fits; the run's record keeps the number."""
+    which the metrics count (``memory/...``)."""
     overlap: bool = False
     """True if a step's completions are sampled while the step before is learned from: off-policy by
     one optimizer step, without importance weights, since the divergence at each visited position is
@@ -196,6 +189,13 @@ class Stage(Section):
     """Number of newest checkpoints that stay."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     """Trackers of accelerate that get the metrics beside metrics.jsonl."""
+
+    @field_validator("max_tokens_per_microbatch", mode="before")
+    @classmethod
+    def _is_no_longer_automatic(cls, value: object) -> object:
+        if value == "auto":
+            raise ValueError("set a number; 'rcsd plan' estimates how much memory it takes")
+        return value
 
     @model_validator(mode="before")
     @classmethod

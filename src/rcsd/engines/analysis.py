@@ -31,10 +31,8 @@ def with_analyses(
 
     Must be called while the policy has the frozen weights, whose fingerprint is part of the key.
     All ranks sample greedily what the cache lacks; the main one has the cache. Returned beside the
-    prompts: how many analyses were cut off at ``views.max_analysis_tokens``.
-
-    Raises:
-        DataError: If a prompt with its analysis exceeds ``max_tokens``, or the cache is broken.
+    prompts: how many analyses were cut off at ``views.max_analysis_tokens``. Raises DataError if a
+    prompt with its analysis exceeds ``max_tokens``, or the cache is broken.
     """
     templates, store = PromptTemplates(views.templates), SampleCache(cache, completion_from_row)
     decoding, weights = Decoding(max_tokens=views.max_analysis_tokens), policy.weights_sha256

@@ -28,13 +28,9 @@ def build_engine(
 ) -> BuiltEngine:
     """The engine of a section, which samples from the policy.
 
-    Args:
-        section: Type and batch size.
-        policy: The policy.
-        precision: Context of the model's passes, as in training.
-        longest: Tokens of the longest prompt with its completion, for engines that reserve memory;
-            None: the model's longest sequence.
-        is_main: Whether this process pushes weights to an engine that several share.
+    ``precision`` is the context of the model's passes, as in training; ``longest`` the tokens of
+    the longest prompt with its completion, for engines that reserve memory (None: the model's
+    longest sequence). Where several processes share an engine, the main one pushes weights.
 
     Raises:
         ConfigError: If a library or a variable is missing.

@@ -21,13 +21,9 @@ class RegexMask(LogitsProcessor):
     The probabilities of the tokens that are left are renormalised at each step: a sample is drawn
     from the model's own distribution at each position, restricted to what is allowed there. Where
     the text can go on in one way alone, it goes on in the tokens that the tokenizer would take.
-    Control tokens other than the end are never allowed. For one batch; each row's state is its own.
-
-    The logits may be wider than the tokenizer's vocabulary; end tokens are allowed where the text
-    matches as a whole.
-
-    Raises:
-        ModelError: If the tokenizer is not a fast one, or the language is too large.
+    Control tokens other than the end are never allowed; end tokens where the text matches as a
+    whole. For one batch; each row's state is its own. Raises ModelError if the tokenizer is not a
+    fast one, or the language is too large.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end_ids: Sequence[int], regex: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from rcsd.engines.in_process import InProcessEngine
-from rcsd.models.packing import left_padded
+from rcsd.models.packing import pad_rows
 from rcsd.models.scorer import evaluating
 from rcsd.types import Completion, Decoding
 
@@ -34,7 +34,7 @@ class HfEngine(InProcessEngine):
 
     def _batch(self, prompts: list[Sequence[int]], decoding: Decoding) -> list[Completion]:
         policy = self.policy
-        ids_BL, mask_BL = left_padded(prompts, policy.pad_id, policy.device)
+        ids_BL, mask_BL = pad_rows(prompts, policy.pad_id, "left", policy.device)
         draws = {"do_sample": False}
         if decoding.temperature is not None:
             draws = {

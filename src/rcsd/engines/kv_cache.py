@@ -20,7 +20,7 @@ class RoomyLayer(DynamicLayer):
     """transformers' layer of a cache, but a new column is written in place.
 
     `DynamicLayer` makes a new tensor of all columns for every token. Here ``keys`` and ``values``
-    are views of buffers that hold more columns than are in use, and are made anew when full.
+    are views of buffers with columns to spare, which are made anew when full.
     """
 
     def __init__(self, **kwargs: Any) -> None:

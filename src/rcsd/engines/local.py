@@ -23,7 +23,7 @@ from rcsd.engines.in_process import InProcessEngine
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
-from rcsd.models.packing import last_columns, left_padded, positions
+from rcsd.models.packing import last_columns, pad_rows, positions
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import Precision, causal_lm, evaluating, has_plain_head
 from rcsd.types import Completion, Decoding
@@ -40,10 +40,8 @@ class LocalEngine(InProcessEngine):
     """Samples token by token from a cache.
 
     A prompt's random numbers hang on the seed and on its index among the prompts alone, so what is
-    sampled does not depend on ``batch_size``, but for the rounding of the model's own sums.
-
-    Raises:
-        ModelError: If the model's decoder cannot go on from a cache.
+    sampled does not depend on ``batch_size``, but for the rounding of the model's own sums. Raises
+    ModelError if the model's decoder cannot go on from a cache.
     """
 
     def __init__(self, policy: Policy, batch_size: int, precision: Precision = nullcontext) -> None:
@@ -83,7 +81,7 @@ class LocalEngine(InProcessEngine):
         policy, device = self.policy, self.policy.device
         ids = [tuple(prompt) for prompt in prompts.values()]
         place = {prompt: place for place, prompt in enumerate(dict.fromkeys(ids))}
-        ids_UL, mask_UL = left_padded(list(place), policy.pad_id, device)
+        ids_UL, mask_UL = pad_rows(list(place), policy.pad_id, "left", device)
         cache = RoomyCache(causal_lm(policy.model).config)
         mask = None if mask_UL.all() else mask_UL
         logits_BV = self._decoder(ids_UL, positions(mask_UL), mask, cache)
@@ -242,8 +240,7 @@ class _Rows:
     def leaving(self) -> list[int]:
         """Rows that are complete, once it pays to let them go.
 
-        Raises:
-            FloatingPointError: If a probability was not a number.
+        Raises FloatingPointError if a probability was not a number.
         """
         # A grammar waits for every token anyway, and must not be fed what is not a number.
         is_due = self._num_left % TOKENS_PER_CHECK.get(self.ids_BT.device.type, 1) == 0

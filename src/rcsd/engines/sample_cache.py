@@ -53,8 +53,7 @@ class SampleCache(Generic[Sample]):
     def read(self) -> None:
         """Read the rows that any process has appended since the last call.
 
-        Raises:
-            DataError: If a row is broken.
+        Raises DataError if a row is broken.
         """
         for path in sorted(self._folder.glob("*.jsonl")):
             rows, end = rows_from(path, self._num_bytes_read.get(path, 0))

@@ -40,12 +40,7 @@ def drawn(
 ) -> Int[Tensor, " B"]:
     """Ids drawn from softmax(logits / temperature), restricted to top k and top p.
 
-    Args:
-        logits_BV: Each row with a finite maximum; minus infinity excludes an entry.
-        uniform_B: In [0, 1).
-        temperature: Above 0.
-        top_k: Entries kept, or None for all.
-        top_p: Nucleus in (0, 1]; 1 keeps all.
+    Minus infinity excludes an entry, not all of a row; uniform numbers are in [0, 1).
     """
     scores_BV = logits_BV / temperature
     if top_k is None and top_p == 1:
@@ -60,11 +55,8 @@ def inverse_cdf(
 ) -> Int[Tensor, " B"]:
     """First entry whose cumulated weight exceeds uniform x total; summed in float64.
 
-    An entry is drawn with probability weight / total, one of weight 0 never.
-
-    Args:
-        weight_BV: 0 or more; rows need not sum to 1. Of a row with a NaN an arbitrary entry comes.
-        uniform_B: In [0, 1).
+    An entry is drawn with probability weight / total, one of weight 0 never. Weights are 0 or more;
+    of a row with a NaN an arbitrary entry comes.
     """
     cumulated_BV = weight_BV.cumsum(-1, dtype=torch.float64)
     target_B1 = (uniform_B * cumulated_BV[:, -1])[:, None].contiguous()

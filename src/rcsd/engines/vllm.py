@@ -30,13 +30,12 @@ _ENDS: list[Callable[[], object]] = []
 class VllmEngine(VllmBase):
     """Samples from a copy of the policy that vLLM holds, in the process that trains.
 
-    Of a policy with adapters the base is read once and never touched again; each version of the
-    adapter goes by way of a file, under a name and a number of its own, so that no cached key or
-    value of an older one is taken for the newer's. Without adapters all weights are pushed, by
-    vLLM's ``reload_weights``, and the prefix cache is emptied. The process's random numbers stay as
-    they were: vLLM seeds them, and draws from them even where requests have seeds.
-
-    The weights must come from a folder or the hub.
+    Of a policy with adapters the base is read once, from a folder or the hub, and never touched
+    again; each version of the adapter goes by way of a file, under a name and a number of its own,
+    so that no cached key or value of an older one is taken for the newer's. Without adapters all
+    weights are pushed, by vLLM's ``reload_weights``, and the prefix cache is emptied. The process's
+    random numbers stay as they were: vLLM seeds them, and draws from them even where requests have
+    seeds.
 
     Raises:
         ConfigError: If vLLM is not installed.

@@ -59,8 +59,7 @@ class VllmBase(ABC):
     def sync(self, version: int | None) -> None:
         """Push the policy's present weights; all processes call it, at the same place.
 
-        Raises:
-            RunError: If vLLM cannot load them, or samples from something else afterwards.
+        Raises RunError if vLLM cannot load them, or samples from something else afterwards.
         """
         self._push(version)
         self._version, self._num_loads = version, self._num_loads + 1
@@ -127,8 +126,7 @@ def request_seed(seed: int, index: int) -> int:
 def sampling_fields(decoding: Decoding, seed: int, end_ids: Sequence[int]) -> dict[str, Any]:
     """Fields of a request, all set: servers take missing ones from the model's generation config.
 
-    Raises:
-        ConfigError: If vLLM would draw in another way.
+    Raises ConfigError if vLLM would draw in another way.
     """
     temperature = decoding.temperature
     if temperature is not None and not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
@@ -167,13 +165,10 @@ def checked_completion(
     policy: Policy,
     version: int | None,
 ) -> Completion:
-    """A completion from vLLM's tokens, after a check that they answer the request.
+    """A completion from vLLM's tokens; RunError if they cannot have been sampled so.
 
-    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`.
-
-    Raises:
-        FloatingPointError: If a log-probability is not a number.
-        RunError: If the tokens cannot have been sampled so.
+    Without log-probabilities where vLLM returns others than `rcsd.types.Completion.log_q`;
+    FloatingPointError if one is not a number.
     """
     bad = [token for token in token_ids if not 0 <= token < policy.vocab_size]
     if bad:

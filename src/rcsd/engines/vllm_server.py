@@ -40,11 +40,10 @@ class Choices(ResponseModel):
 class VllmServer(VllmBase):
     """Samples from a server that holds a copy of the policy.
 
-    One request a prompt, as token ids, so that the server's own queue fills its batches. Weights go
-    through a folder that both machines see: adapters alone for LoRA, each version under its own
-    name; all weights for full fine-tuning. With several processes, the main one pushes weights; the
-    others must not sample from a version before its `sync` has returned there. A server that has
-    lost its weights, as one that was started again, ends the run; a resumed run pushes them again.
+    One request a prompt, as token ids, so that the server's own queue fills its batches. With
+    several processes, the main one pushes weights (`WeightSync`); the others must not sample from a
+    version before its `sync` has returned there. A server that has lost its weights, as one that
+    was started again, ends the run; a resumed run pushes them again.
 
     Raises:
         ConfigError: If the key's variable is not set.

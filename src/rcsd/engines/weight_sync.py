@@ -58,12 +58,8 @@ class WeightSync:
 
     Adapters go alone, each version under its own name, and the base stays; without adapters all
     weights are replaced by vLLM's ``reload_weights``, with the server's weight version. Names of
-    versions are the same in all processes of a run.
-
-    One run at a time has the folder; the main process writes there.
-
-    Raises:
-        RunError: If another run has the folder.
+    versions are the same in all processes. One run at a time has the folder (else RunError); the
+    main process writes there.
     """
 
     def __init__(

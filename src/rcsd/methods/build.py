@@ -51,8 +51,7 @@ class MethodParts:
 def build_methods(settings: config.Config, parts: MethodParts) -> MethodAt:
     """The methods of a run, by step.
 
-    Raises:
-        UserError: If the data or the model lacks what a method needs.
+    Raises UserError if the data or the model lacks what a method needs.
     """
     worker = RolloutWorker(
         parts.policy,

@@ -106,8 +106,7 @@ def _without_failed(example: Example, verdicts: Sequence[bool | None]) -> Exampl
 def refuse_undecidable(examples: Sequence[Example], judge: Judge) -> None:
     """Refuse data without a criterion that the judge can decide: nothing would ever be learned.
 
-    Raises:
-        DataError: If so, or if an example has no rubric.
+    Raises DataError if so, or if an example has no rubric.
     """
     judged = judge.judgements([(example, "") for example in examples])
     if all(verdict is None for judgement in judged for verdict in judgement.verdicts):

@@ -239,11 +239,7 @@ def overlap(
 
 
 def check_support(section: config.Distill, policy: Policy) -> None:
-    """Refuse a support that is larger than the vocabulary.
-
-    Raises:
-        ConfigError: If it is.
-    """
+    """Refuse a support that is larger than the vocabulary; ConfigError if it is."""
     support = section.support
     if support.type != "full" and support.k > policy.vocab_size:
         raise ConfigError(

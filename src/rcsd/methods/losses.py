@@ -83,14 +83,7 @@ def sampled_token_terms(log_p_T: PerToken, log_q_T: PerToken) -> PerToken:
         loss_t = -a_t log q(y_t),   a_t = log p(y_t) - log q(y_t), detached
 
     Over y ~ q its expected gradient is that of the reverse KL(q || p), without a vocabulary axis.
-    Only the gradient means something: the value is no divergence.
-
-    Args:
-        log_p_T: Teacher's log-probability of the sampled token, finite.
-        log_q_T: Student's, under the distribution that the token was sampled from.
-
-    Returns:
-        One loss a position, of either sign, not reduced.
+    Only the gradient means something: the value, of either sign, is no divergence.
     """
     return -(log_p_T - log_q_T).detach() * log_q_T
 
@@ -106,13 +99,10 @@ def top_k_ids(log_p_TV: Float[Tensor, "T V"], k: int) -> Int[Tensor, "T K"]:
 
 
 def renormalised_from_logits(logits_TK: Float[Tensor, "T K"]) -> Float[Tensor, "T K"]:
-    """Log-probabilities of the support alone: log_softmax over K.
+    """Log-probabilities of the support alone: log_softmax over K, at least 2 tokens.
 
     The vocabulary's normaliser cancels, so K logits a position are all that a student needs: this
     equals ``restrict(log_softmax(logits_TV), ids, "renormalise")``. One of them must be finite.
-
-    Raises:
-        ValueError: The support is a single token.
     """
     if logits_TK.shape[-1] == 1:
         raise ValueError(
@@ -163,13 +153,10 @@ def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:
     """Terms clamped one by one, min(term, c), before they are summed. This reverses gradients.
 
     Only for reproducing RCSD's released code (c = 0.05). A clamped entry has no gradient, and the
-    clamped entries are those where the teacher disagrees most. With p = (0.9, 0.1) and
-    q = (0.5, 0.5) the first term of the forward KL, 0.53, is clamped; only the second is left, and
-    the gradient of the student's logits is (+0.05, -0.05) instead of (-0.40, +0.40): the update
-    moves away from the teacher. ``clip_tokens`` does not have this fault.
-
-    Returns:
-        One term an entry in nats, at most c, not reduced; their sum may be negative.
+    clamped entries are those where the teacher disagrees most. With p = (0.9, 0.1) and q = (0.5,
+    0.5) the first term of the forward KL, 0.53, is clamped; only the second is left, and the
+    gradient of the student's logits is (+0.05, -0.05) instead of (-0.40, +0.40): the update moves
+    away from the teacher. ``clip_tokens`` does not have this fault. The sum may be negative.
     """
     return terms_TK.clamp(max=max_nats)
 
@@ -177,17 +164,10 @@ def clip_entries(terms_TK: Buckets, max_nats: float) -> Buckets:
 def token_mean(loss_T: PerToken, num_tokens: int) -> Float[Tensor, ""]:
     """Share of these positions in the mean over a whole optimizer step: sum_t loss_t / num_tokens.
 
-    The shares of all micro-batches add up to the mean over all tokens, however the step was split.
-    A mean of means would weigh a token by the company it keeps: more in a small micro-batch than in
-    a large one.
-
-    Args:
-        loss_T: Loss of each completion token in this micro-batch, and of no other position.
-        num_tokens: Completion tokens of the whole optimizer step, over all micro-batches and ranks.
-            Shares are to be added over ranks; DDP averages gradients, which divides once too often.
-
-    Raises:
-        ValueError: num_tokens is less than 1.
+    ``num_tokens`` are the completion tokens of the step, over all micro-batches and ranks. So the
+    shares of all micro-batches add up to the mean over all tokens, however the step was split; a
+    mean of means would weigh a token more in a small micro-batch than in a large one. Shares are to
+    be added over ranks: DDP averages gradients, which divides once too often.
     """
     if num_tokens < 1:
         raise ValueError(f"num_tokens must be at least 1, not {num_tokens}: a step needs tokens.")

@@ -43,10 +43,8 @@ class MonitorPositions:
 
     A loss may need K logits a position; a monitor such as the entropy needs all V, and its mean is
     as good over every eighth token of a large step. Positions are counted over the whole step, so
-    that they are the same however it is split.
-
-    Args:
-        weight: Tokens of the step for each monitored one.
+    that they are the same however it is split; ``weight`` is the step's tokens for each monitored
+    one.
     """
 
     index_W: Int[Tensor, " W"]

@@ -25,13 +25,11 @@ def group_advantages(
 
     The group's mean stands in for a value network (GRPO, arXiv 2402.03300). Dividing by the
     deviation makes an example count more the more its completions agree; Dr. GRPO (arXiv
-    2503.20783) leaves it out. The deviation has G - 1 in its denominator.
+    2503.20783) leaves it out. The deviation has G - 1 in its denominator, and is 0 where fewer than
+    two rewards differ.
 
-    A reward of NaN is unscored, and left out of its group's mean and deviation.
-
-    Returns:
-        Advantages, exactly 0 where unscored and in groups without spread; and the deviation of each
-        group, 0 where fewer than two rewards differ.
+    A reward of NaN is unscored, and left out of its group's mean and deviation. Advantages are
+    exactly 0 where unscored and in groups without spread.
     """
     scored_NG = ~reward_NG.isnan()
     num_N1 = scored_NG.sum(1, keepdim=True)
@@ -50,8 +48,7 @@ def group_advantages(
 def policy_gradient_terms(log_q_T: PerToken, advantage_T: PerToken) -> PerToken:
     """REINFORCE of the sampled tokens y: ``-a_t log q(y_t)``, with the advantage detached.
 
-    Its gradient is that of `clipped_surrogate` where the ratio is 1. One loss a position, of either
-    sign, not reduced.
+    Its gradient is that of `clipped_surrogate` where the ratio is 1. Not reduced.
     """
     return -advantage_T.detach() * log_q_T
 
@@ -63,18 +60,15 @@ def clipped_surrogate(
     clip_low: float,
     clip_high: float,
 ) -> tuple[PerToken, Bool[Tensor, " T"]]:
-    """PPO's surrogate for tokens that an earlier state of the student sampled.
+    """PPO's surrogate for tokens that an earlier state of the student sampled; and those clipped.
 
         loss_t = -min(ratio_t a_t, clip(ratio_t, 1 - low, 1 + high) a_t),
         ratio_t = q(y_t) / q_sampled(y_t)
 
     Once a token's probability has moved far enough in the direction of its advantage it has no
     gradient any more (arXiv 1707.06347, equation 7; two bounds: DAPO, arXiv 2503.14476).
-
-    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient.
-
-    Returns:
-        One loss a position, of either sign, not reduced; and a mask of those without gradient.
+    ``clip_low`` lies in (0, 1), ``clip_high`` above 0; ``log_q_T`` alone gets a gradient. Losses
+    are of either sign, not reduced.
     """
     ratio_T = (log_q_T - sampled_log_q_T.detach()).exp()
     advantage_T = advantage_T.detach()
@@ -91,15 +85,11 @@ def frozen_kl_terms(
 
         k3_t = p(y_t) / q(y_t) - 1 - (log p(y_t) - log q(y_t)),   times q(y_t) / q_sampled(y_t)
 
-    GRPO's k3 (arXiv 2402.03300, equation 4) is never negative, and its mean over y ~ q is the KL.
-    Its gradient is not the KL's: over y ~ q it is that of KL(p || q), since the samples' own
-    dependence on q is left out. The ratio puts it back (DeepSeek-V3.2, arXiv 2512.02556), where its
-    value is 1 too: at one position the gradient is then (log q - log p) times that of log q.
-
-    Without ``sampled_log_q_T`` the ratio is left out; ``log_q_T`` alone gets a gradient.
-
-    Returns:
-        One estimate a position in nats, >= 0, not reduced.
+    GRPO's k3 (arXiv 2402.03300, equation 4) is never negative (nats), and its mean over y ~ q is
+    the KL. Its gradient is not the KL's: over y ~ q it is that of KL(p || q), since the samples'
+    own dependence on q is left out. The ratio puts it back (DeepSeek-V3.2, arXiv 2512.02556), where
+    its value is 1 too: at one position the gradient is then (log q - log p) times that of log q.
+    Without ``sampled_log_q_T`` it is left out; ``log_q_T`` alone gets a gradient.
     """
     gap_T = log_p_T.detach() - log_q_T
     k3_T = gap_T.exp() - gap_T - 1
@@ -112,7 +102,7 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
     """Weight of each token of a completion in the mean over the step's tokens.
 
     The loop divides the step's sum by its N tokens, whatever it learns. With these weights w_i on
-    the tokens of completion i, out of S completions with lengths |y_i|, the outcome is
+    the tokens of completion i, out of S completions with lengths |y_i| >= 1, the outcome is
 
         token     sum_i sum_t loss_it / N               w_i = 1                   DAPO
         sequence  1/S sum_i 1/|y_i| sum_t loss_it       w_i = N / (S |y_i|)       GRPO
@@ -120,11 +110,6 @@ def reduction_weights(lengths: Sequence[int], reduction: Reduction, max_tokens: 
 
     ``sequence`` lets a token of a long completion count less, so long wrong ones are punished less
     a token; ``constant`` does not (arXiv 2503.20783), and neither does ``token``.
-
-    Args:
-        lengths: Tokens of each completion of the whole step, at least 1 each.
-        reduction: Which of the three.
-        max_tokens: Longest completion that may be sampled.
     """
     total, count = sum(lengths), len(lengths)
     if reduction == "sequence":

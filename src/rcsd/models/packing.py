@@ -8,6 +8,7 @@ like any other.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -92,7 +93,7 @@ def padded(
     The slow sibling of `packed`. No prompt may be empty; the value of the padding has no influence.
     """
     rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-    ids_BL, mask_BL = right_padded(rows, pad_id, device)
+    ids_BL, mask_BL = pad_rows(rows, pad_id, "right", device)
     row_T = [row for row, c in enumerate(completions) for _ in c]
     pairs = zip(prompts, completions, strict=True)
     before_T = [len(p) - 1 + offset for p, c in pairs for offset in range(len(c))]
@@ -102,23 +103,13 @@ def padded(
     return Padded(ids_BL, mask_BL, *tensors)
 
 
-def right_padded(
-    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+def pad_rows(
+    rows: Sequence[Sequence[int]],
+    pad_id: int,
+    side: Literal["left", "right"],
+    device: torch.device | str = "cpu",
 ) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
-    """Rows padded on the right, for scoring, and the mask of their tokens."""
-    return _padded(rows, pad_id, "right", device)
-
-
-def left_padded(
-    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
-) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
-    """Rows padded on the left, for generation, and the mask of their tokens."""
-    return _padded(rows, pad_id, "left", device)
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], pad_id: int, side: str, device: torch.device | str
-) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
+    """Rows padded on the left for generation or the right for scoring, and their tokens' mask."""
     ids = [torch.tensor(row, dtype=torch.long) for row in rows]
     ids_BL = pad_sequence(ids, True, pad_id, side)
     mask_BL = pad_sequence([torch.ones_like(row) for row in ids], True, 0, side)

@@ -145,8 +145,7 @@ def _reported(path: str) -> Iterator[None]:
 def load_tokenizer(section: config.Model, path: str) -> Any:
     """The tokenizer at a path or hub id, with the chat template that the section asks for.
 
-    Raises:
-        ModelError: If it cannot be loaded.
+    Raises ModelError if it cannot be loaded.
     """
     with _reported(path):
         tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -181,11 +180,9 @@ def build_policy(
 ) -> Policy:
     """Policy from a model and a tokenizer in memory; the model is put into the mode for scoring.
 
-    Adapters record the revision. Rows are packed if the model takes packed rows.
-
-    Raises:
-        ModelError: If the tokenizer has no chat template, no token ends a turn, or the model's
-            predictions are not those of the tokens before (`rcsd.models.self_test`).
+    Adapters record the revision. Rows are packed if the model takes packed rows. Raises ModelError
+    if the tokenizer has no chat template, no token ends a turn, or the model's predictions are not
+    those of the tokens before (`rcsd.models.self_test`).
     """
     eos_id = tokenizer.eos_token_id
     turn_end = turn_end_id(tokenizer)
@@ -230,10 +227,8 @@ def build_policy(
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
     """The model with fresh adapters, which begin as if they were not there.
 
-    The model's layers are replaced in place; adapters record the revision.
-
-    Raises:
-        ModelError: If no layer is called so.
+    The model's layers are replaced in place; adapters record the revision. Raises ModelError if no
+    layer is called so.
     """
     lora = LoraConfig(
         r=training.rank,
@@ -251,10 +246,8 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
 def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> None:
     """Make backward passes compute each layer's activations anew; in training mode alone.
 
-    ``preserve_rng_state``: dropout draws the same numbers again.
-
-    Raises:
-        ModelError: If the model's code does not offer it.
+    ``preserve_rng_state``: dropout draws the same numbers again. Raises ModelError if the model's
+    code does not offer it.
     """
     model = causal_lm(policy.model)
     # The older name, which new versions of transformers warn of.

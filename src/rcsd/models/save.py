@@ -39,8 +39,7 @@ def save_model(
 def load_merged(section: config.Model, adapter: Path) -> Policy:
     """Policy with an adapter merged into the base that it was trained on.
 
-    Raises:
-        ModelError: If there is no adapter, or the base cannot be loaded.
+    Raises ModelError if there is no adapter, or the base cannot be loaded.
     """
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no merging")

@@ -56,10 +56,8 @@ class AdaptersOffTeacher(LiveTeacher):
 class ShadowTeacher:
     """A copy of the trained parameters, swapped in when the teacher scores.
 
-    Args:
-        policy: Gives the copy's first values.
-        decay: Each update sets ``copy <- decay copy + (1 - decay) student``; None keeps the copy.
-        reshard: FSDP2's, before parameters are read or changed, so that they are in place.
+    Each update sets ``copy <- decay copy + (1 - decay) student``; without ``decay`` the copy is
+    kept. ``reshard`` is FSDP2's, before parameters are read or changed, so that they are in place.
     """
 
     moves_within_a_step = False

@@ -48,7 +48,7 @@ TRAINED_BYTES = 4
 """Bytes of a trained weight: float32, adapters of a bfloat16 model included (PEFT)."""
 USABLE_SHARE = {"cuda": 0.9, "cpu": 0.6}
 """Share of a device's memory that tensors can take; the rest is the driver's context and what
-allocators waste. On CPUs as `rcsd.training.auto_microbatch.USED_SHARE`; on GPUs assumed."""
+allocators waste: on CPUs glibc held up to 1.47 times the bytes of the tensors; on GPUs assumed."""
 MEASURED_EXAMPLES = 256
 """Examples whose prompts are measured, spread over the data."""
 
@@ -188,7 +188,6 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
     has_criterion = any(isinstance(leaf, config.Criterion) for leaf in leaves)
     losses = [_loss_copies(leaf) for leaf in (*leaves, *distillations(method))]
     supports = [d.support.k for d in distillations(method) if d.support.type == "teacher_top_k"]
-    tokens = settings.max_tokens_per_microbatch
     return Work(
         examples=math.ceil(examples / num_devices),
         # With fewer examples than processes, an example's completions are shared.
@@ -201,7 +200,7 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
         support=max(supports, default=0),
         copies=max(losses, default=0.0) or _MONITOR_COPIES,
         is_sparse=not any(losses),
-        max_tokens=config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens,
+        max_tokens=settings.max_tokens_per_microbatch,
     )
 
 

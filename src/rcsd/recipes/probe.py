@@ -305,9 +305,8 @@ def _load(
     check_support(section, policy)
     scorer = accelerator.prepare(Scorer(policy.model))
     engine = build_engine(settings.engine, policy, lambda: accelerator.autocast())
-    budget = settings.max_tokens_per_microbatch
-    budget = config.DEFAULT_MAX_TOKENS_PER_MICROBATCH if budget == "auto" else budget
-    decoding, limit = Decoding(1, section.temperature), microbatch_limit(budget)
+    decoding = Decoding(1, section.temperature)
+    limit = microbatch_limit(settings.max_tokens_per_microbatch)
     worker = RolloutWorker(policy, scorer, engine, decoding, num_samples, limit, settings.seed)
     return worker, build_teacher(settings.teacher, policy)
 

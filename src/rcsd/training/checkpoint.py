@@ -63,8 +63,7 @@ class Checkpoints:
     def save(self, step: int, state: State) -> None:
         """Write a checkpoint, then remove those that are too many.
 
-        Raises:
-            RunError: If it cannot be written; those before it are as they were.
+        Raises RunError if it cannot be written; those before it are as they were.
         """
         is_sharded = any(isinstance(tensor, DTensor) for tensor in state.tensors.values())
         ranks = self._ranks if is_sharded else Ranks()
@@ -89,15 +88,9 @@ class Checkpoints:
     ) -> tuple[int, State] | None:
         """The newest undamaged checkpoint, or None where there is none at all.
 
-        Newer ones that are damaged are set aside under another name.
-
-        Args:
-            like: Parameters by name: of a tensor whose name ends in such a name, only this rank's
-                rows are read.
-            on_warning: Called with a sentence for each that is set aside.
-
-        Raises:
-            RunError: If there are checkpoints, and all are damaged.
+        Newer ones that are damaged are set aside under another name, each with a warning. Of a
+        tensor whose name ends in that of a parameter in ``like`` only this rank's rows are read.
+        Raises RunError if all are damaged.
         """
         step, content = self._ranks.on_main(lambda: self._newest_undamaged(on_warning))
         if content is None:

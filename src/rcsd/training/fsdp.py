@@ -29,16 +29,13 @@ register_dataclass(LogitPredictions)
 class Sharding:
     """Shards a policy's weights, gradients and so the optimizer's state.
 
-    Layers are gathered one by one, and freed after their pass. Embeddings, the last norm and the
-    head stay whole from the forward pass to the end of the backward pass, since losses are taken
-    from the head after the forward pass (`rcsd.models.logits`). Gradients are summed, not averaged.
+    Layers are gathered one by one, in the type ``precision`` or their own, and freed after their
+    pass. Embeddings, the last norm and the head stay whole from the forward pass to the end of the
+    backward pass, since losses are taken from the head after the forward pass
+    (`rcsd.models.logits`). Gradients are summed, not averaged. Parameters are replaced, so an
+    optimizer must be made afterwards.
 
-    Args:
-        policy: The model; its parameters are replaced, so an optimizer must be made afterwards.
-        precision: Type in which weights are gathered and multiplied, or None for their own.
-
-    Raises:
-        ModelError: If the model does not say what its layers are.
+    Raises ModelError if the model does not say what its layers are.
     """
 
     def __init__(self, scorer: Scorer, policy: Policy, precision: torch.dtype | None) -> None:

@@ -24,12 +24,9 @@ GRACE_SECONDS = 600
 def launch(num: int, arguments: Sequence[str]) -> int:
     """Run the command line in several processes of this machine, by torchrun.
 
-    Returns:
-        The exit code of the first process that failed, or 0. One that exits with an error comes
-        before one that was killed: where both end at once, the second is a consequence.
-
-    Raises:
-        RunError: If processes were killed, and none exited with an error.
+    Returns the exit code of the first process that failed, or 0. One that exits with an error comes
+    before one that was killed: where both end at once, the second is a consequence. Raises RunError
+    if processes were killed, and none exited with an error.
     """
     # Otherwise torchrun gives each process one thread, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num)))
@@ -59,8 +56,7 @@ def is_main() -> bool:
 def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
     """Devices, precision, trackers and ranks, from the configuration and torchrun's variables.
 
-    Raises:
-        ConfigError: If a tracker is not installed, or the launcher asks for another sharding.
+    Raises ConfigError if a tracker is not installed, or the launcher asks for another sharding.
     """
     for name in settings.trackers:
         if importlib.util.find_spec(name) is None:
@@ -88,13 +84,10 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
 
 
 def refuse_other_sharding(kind: DistributedType) -> None:
-    """Refuse sharding that a launcher configures and the loop does not support.
+    """Refuse sharding that a launcher configures, with a ConfigError that says what to do instead.
 
     DeepSpeed runs backward passes and steps itself, and a step here has any number of
     micro-batches, repeated where memory runs out.
-
-    Raises:
-        ConfigError: Saying what to do instead.
     """
     if kind in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
         raise ConfigError(

@@ -29,7 +29,7 @@ def build_optimizer_step(
     settings: config.Config, accelerator: Accelerator, ranks: Ranks, policy: Policy
 ) -> "OptimizerStep":
     """AdamW with the run's schedule, over the policy's trained weights."""
-    optim, max_tokens = settings.optim, settings.max_tokens_per_microbatch
+    optim = settings.optim
     optimizer = torch.optim.AdamW(
         list(policy.trainable.values()),
         lr=optim.lr,
@@ -44,7 +44,7 @@ def build_optimizer_step(
         accelerator.prepare(optimizer),
         get_scheduler(name, optimizer, optim.warmup_steps, settings.steps),
         optim.max_grad_norm,
-        microbatch_limit(1 if max_tokens == "auto" else max_tokens),
+        microbatch_limit(settings.max_tokens_per_microbatch),
         ranks,
     )
 

@@ -95,8 +95,8 @@ class Prefetch:
     def state(self) -> list[dict[str, Any]] | None:
         """The next step's completions, waited for: the weights that sample them will be gone.
 
-        In the middle of a step those that the step has taken. None where nothing was begun, or
-        where sampling failed, as the step that needs it will say.
+        In the middle of a step those that it has taken. None where nothing was begun, or sampling
+        failed, as the step that needs it will say.
         """
         future = self._taken or self._begun
         if future is None or future.exception() is not None:

@@ -44,11 +44,9 @@ NUM_RESTARTS = 3
 class Task:
     """Arguments of a worker.
 
-    Args:
-        shared: A file beside the run's folder, written by the driver.
-        messages: Queue of the main worker's messages.
-        folder: Folder that the command was started in: the base of relative paths.
-        cache: Value of `CACHE_VARIABLE`.
+    ``shared`` is a file beside the run's folder that the driver wrote, ``messages`` the queue of
+    the main worker's messages, ``folder`` the base of relative paths, ``cache`` the value of
+    `CACHE_VARIABLE`.
     """
 
     settings: config.Config
@@ -62,8 +60,7 @@ class Task:
     def enter(self) -> None:
         """Check that this machine has the driver's package and files, and change to its folder.
 
-        Raises:
-            RunError: If it does not.
+        Raises RunError if it does not.
         """
         host = socket.gethostname()
         if version("rcsd") != self.version:
@@ -174,8 +171,7 @@ def _work(task: Task) -> str | None:
 def _scaling(ray: Any, num_workers: int | None, address: str) -> Any:
     """Number and resources of the workers: one CPU each, and one GPU if there are any.
 
-    Raises:
-        RunError: If there is no room for them.
+    Raises RunError if there is no room for them.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     kinds = ("CPU", "GPU") if any(node.get("GPU") for node in nodes) else ("CPU",)

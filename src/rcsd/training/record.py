@@ -27,10 +27,8 @@ def write_or_check_record(
 ) -> None:
     """Make a run's folder with its record, or compare with the record of the run that is resumed.
 
-    On resume the facts, such as what was left out, must be the same too.
-
-    Raises:
-        RunError: If the folder exists, or there is no such run, or naming what differs.
+    On resume the facts, such as what was left out, must be the same too. Raises RunError if the
+    folder exists, or there is no such run, or naming what differs.
     """
     now = settings.model_dump(mode="json")
     same = {

@@ -14,11 +14,8 @@ class ShardedEngine:
     """Each rank samples its shard of the prompts; all ranks get all completions.
 
     Where the engine draws for each prompt by itself (`rcsd.engines.local`), completions do not
-    depend on the number of ranks.
-
-    Args:
-        sharding: Gathers weights that FSDP2 has sharded; None: each rank holds all of them.
-        holds_copy: Whether the engine holds its own copy of the weights.
+    depend on the number of ranks. ``sharding`` gathers weights that FSDP2 has sharded;
+    ``holds_copy`` says that the engine holds its own copy of them.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """When a run ends before its last step: not-a-number values, a spent budget, early stopping."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,11 @@ TOKENS, SECONDS = "completion/tokens_total", "time/total_seconds"
 
 def not_finite(values: Mapping[str, float | Tensor]) -> list[str]:
     """Names of the metrics or weights that hold NaN or infinity."""
-
-    def is_finite(value: float | Tensor) -> bool:
-        if isinstance(value, Tensor):
-            return bool(torch.isfinite(local(value)).all())
-        return math.isfinite(value)
-
-    return sorted(name for name, value in values.items() if not is_finite(value))
+    numbers = {
+        name: local(value) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.double)
+        for name, value in values.items()
+    }
+    return sorted(name for name, number in numbers.items() if not number.isfinite().all())
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,7 @@ class NanGuard:
     examples: Sequence[Example]
 
     def collect(self, method: Method, prompts: Sequence[PromptPair]) -> Batch:
-        """Run the method's `collect`.
-
-        Raises:
-            RunError: If the policy's probabilities are not numbers.
-        """
+        """Run the method's `collect`; RunError if the policy's probabilities are not numbers."""
         try:
             return method.collect(prompts, self.step)
         except FloatingPointError as error:
@@ -54,8 +47,7 @@ class NanGuard:
     def check(self, values: Mapping[str, float | Tensor]) -> None:
         """Abort on metrics or weights that are not finite.
 
-        Raises:
-            RunError: Naming them and the examples.
+        Raises RunError naming them and the examples.
         """
         if names := not_finite(values):
             more = f" and {len(names) - 5} others" if len(names) > 5 else ""
@@ -123,10 +115,8 @@ class EarlyStopping:
     def observe(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Take an evaluation into account; returns whether it is the best so far.
 
-        One without the metric, as where nothing could be graded, does not count.
-
-        Raises:
-            RunError: If the first evaluation lacks the metric.
+        One without the metric, as where nothing could be graded, does not count. Raises RunError if
+        the first evaluation lacks the metric.
         """
         value = metrics.get(self._metric)
         if value is None:

@@ -31,7 +31,6 @@ from rcsd.models.save import save_model
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import Teacher, build_teacher
 from rcsd.runs import RunFolder
-from rcsd.training.auto_microbatch import resolve_max_tokens
 from rcsd.training.batches import ShuffledBatches, build_batches
 from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.fsdp import Sharding
@@ -113,10 +112,8 @@ def build_trainer(
     """Build every part of a run, then write ``run.json``, or on resume compare with it.
 
     In this order, so that a run that cannot start leaves no folder, and the frozen weights write
-    the analyses also on resume.
-
-    Raises:
-        UserError: If the data, the model or the record do not fit the configuration.
+    the analyses also on resume. Raises UserError if the data, the model or the record do not fit
+    the configuration.
     """
     folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
 
@@ -157,7 +154,6 @@ def build_trainer(
 
     # The method of each step, and validation.
     parts = MethodParts(examples, policy, scorer, teacher, rollout_engine, max_tokens, ranks)
-    resolve_max_tokens(settings, folder, batches.prompts, parts)
     method_at = build_methods(settings, parts)
     validation = None
     if section := settings.evaluation:
@@ -167,11 +163,7 @@ def build_trainer(
         validation = build_validation(settings, section, policy, sampler, written)
 
     # The record, once nothing can fail any more, and the trackers.
-    record = prompts_record | {
-        "imported": imported,
-        "weights_sha256": policy.weights_sha256,
-        "max_tokens_per_microbatch": max_tokens.value,
-    }
+    record = prompts_record | {"imported": imported, "weights_sha256": policy.weights_sha256}
     ranks.on_main(lambda: write_or_check_record(folder, settings, examples, record, resume))
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
 
@@ -323,8 +315,7 @@ class Trainer:
     def resume(self, on_warning: OnWarning) -> None:
         """Go back to the newest checkpoint; rows and weights of later steps are dropped.
 
-        Raises:
-            RunError: If no checkpoint can be read.
+        Raises RunError if no checkpoint can be read.
         """
         loaded = self.checkpoints.load(self.policy.trainable, on_warning)
         if loaded is not None:
@@ -356,8 +347,7 @@ class Trainer:
     def save_model(self) -> None:
         """Write ``model/``: the weights of the best validation if there is one, else the last.
 
-        Raises:
-            RunError: If the best weights are gone.
+        Raises RunError if the best weights are gone.
         """
         best = None if self.early_stopping is None else self.early_stopping.best_step
         if best is not None:

@@ -133,8 +133,7 @@ def build_validation(
 ) -> Validation:
     """The validation that the configuration asks for.
 
-    Raises:
-        DataError: If a prompt does not fit, or an example lacks a reference to measure against.
+    Raises DataError if a prompt does not fit, or an example lacks a reference to measure against.
     """
     view = {"student": settings.learned_view, "teacher": settings.learned_view}
     views = settings.views.model_copy(update={**view, "analysis": False})
