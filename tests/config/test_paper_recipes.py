@@ -1,5 +1,6 @@
 """Every recipe of the paper's runs learns, and its head has what the plan prints."""
 
+import copy
 import json
 import re
 import shlex
@@ -58,7 +59,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two random layers of the recipes' family."""
     folder = tmp_path_factory.mktemp("qwen3")
     qwen3().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    # The recipes set this variable of Qwen3's template.
+    tokenizer.chat_template = "{% if enable_thinking %}{% endif %}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
     return folder
 
 

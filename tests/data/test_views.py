@@ -13,8 +13,10 @@ from rcsd.data.views import (
     PromptTemplates,
     Request,
     build_conversation,
+    check_chat_template,
     continued_ids,
     prompt_ids,
+    target_ids,
     turn_end_id,
     user_turn,
 )
@@ -160,11 +162,79 @@ def test_models_that_cannot_chat_are_refused(micro: PreTrainedTokenizerFast):
     with pytest.raises(ModelError, match="no chat template"):
         prompt_ids(tokenizer, conversations("none")[0])
     tokenizer.chat_template = FORGETFUL
-    with pytest.raises(ModelError, match="drops earlier assistant turns"):
+    with pytest.raises(ModelError, match="drops or alters earlier assistant turns"):
         continued_ids(tokenizer, conversations("rubric")[1], [5], user_turn("answer_now", WORDS))
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(ModelError, match="chat template fails: no system turns"):
         prompt_ids(tokenizer, conversations("none")[0])
+
+
+LISTS = CHATML.replace("m.content | trim", "m.content[0].text")
+MISSPELT = CHATML.replace("m.content | trim", "m.contents")
+HEADERLESS = CHATML.partition("{% if add_generation_prompt")[0]
+OPEN_THINKING = CHATML.replace("|>assistant\n{% endif", "|>assistant\n<think>\n{% endif")
+NO_THINKING = CHATML.replace(
+    "<|im_start|>{{ m.role }}\n",
+    "<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}<think>\n\n</think>\n\n"
+    "{% endif %}",
+)
+
+
+@pytest.mark.parametrize("template", [LISTS, MISSPELT])
+def test_a_chat_template_that_loses_the_text_is_refused(
+    micro: PreTrainedTokenizerFast, template: str
+) -> None:
+    tokenizer = copy.deepcopy(micro)
+    tokenizer.chat_template = template
+    with pytest.raises(ModelError, match="leaves out the text of the user's message"):
+        prompt_ids(tokenizer, conversations("none")[0])
+
+
+def test_a_chat_template_without_the_assistants_header_is_refused(
+    micro: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = copy.deepcopy(micro)
+    for template in (CHATML, OPEN_THINKING, NO_THINKING, LLAMA_2):
+        tokenizer.chat_template = template
+        check_chat_template(tokenizer)
+    tokenizer.chat_template = HEADERLESS
+    with pytest.raises(ModelError, match=r"lacks the header .*im_start\|>assistant"):
+        check_chat_template(tokenizer)
+
+
+LLAMA_2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }} <|end|>{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [CHATML, OPEN_THINKING, NO_THINKING, LLAMA_2])
+def test_a_continued_prompt_begins_with_the_prompt_and_the_turn(
+    micro: PreTrainedTokenizerFast, template: str
+) -> None:
+    tokenizer = copy.deepcopy(micro)
+    tokenizer.chat_template = template
+    student = conversations("none")[0]
+    before = [*prompt_ids(tokenizer, student), 7, 8]
+    after = continued_ids(tokenizer, student, [7, 8], user_turn("answer_now", WORDS))
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+
+
+def test_a_target_is_what_the_chat_template_renders_after_its_prompt(
+    micro: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = copy.deepcopy(micro)
+    tokenizer.chat_template = CHATML
+    text = str(tokenizer.decode(target_ids(tokenizer, "It is 4.")))
+    assert text.startswith("It is 4.<|im_end|>")
+    tokenizer.chat_template = NO_THINKING
+    assert tokenizer.decode(target_ids(tokenizer, "It is 4.")).startswith(
+        "<think>\n\n</think>\n\nIt"
+    )
+    tokenizer.chat_template = OPEN_THINKING
+    with pytest.raises(ModelError, match="so sft has no target"):
+        target_ids(tokenizer, "It is 4.")
 
 
 def test_templates_that_cannot_be_rendered_are_refused(tmp_path: Path):

@@ -293,13 +293,13 @@ def test_completions_that_cannot_have_been_sampled_so_are_refused(
 ) -> None:
     policy = ready[1].policy
     end = policy.end_ids[0]
-    assert checked_completion([5, end], [], Decoding(4), policy, 0).finished
+    assert checked_completion([4], [5, end], [], Decoding(4), policy, 0).finished
     with pytest.raises(FloatingPointError, match="not numbers"):
-        checked_completion([5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
+        checked_completion([4], [5, 6], [-1.0, float("nan")], Decoding(2), policy, 0)
     with pytest.raises(RunError, match="went on after an end token"):
-        checked_completion([5, end, 5], [], Decoding(4), policy, 0)
+        checked_completion([4], [5, end, 5], [], Decoding(4), policy, 0)
     with pytest.raises(RunError, match="returned 1 log-probabilities of 2 tokens"):
-        checked_completion([5, 6], [-1.0], Decoding(2), policy, 0)
+        checked_completion([4], [5, 6], [-1.0], Decoding(2), policy, 0)
 
 
 # At the start

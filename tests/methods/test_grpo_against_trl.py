@@ -135,6 +135,7 @@ def test_loss_advantages_and_gradient_equal_trls(tmp_path: Path, name: str, upda
     model = trainer.model
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     policy = build_policy(model, tokenizer, config.FullFineTuning())
+    model.train()  # TRL files its metrics by the mode
     method, batch = ours(policy, theirs, section)
 
     advantages = torch.tensor([r.signals[0].advantages[0] for r in batch.rollouts])

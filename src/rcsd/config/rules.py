@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def check_stage(stage: "Stage") -> None:
     """Refuse settings that contradict each other; ValueError says which, and the way out."""
-    for find in (_preset, _views, _objectives, _stale, _overlap):
+    for find in (_preset, _views, _objectives, _stale, _drawn, _overlap):
         for fault in find(stage):
             raise ValueError(fault)
 
@@ -98,6 +98,19 @@ def _stale(stage: "Stage") -> Iterator[str]:
             names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
             for name in names & {"sampled_token", "suppress"}:
                 yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
+
+
+def _drawn(stage: "Stage") -> Iterator[str]:
+    """An expectation over the student's distribution needs samples of it and of no other."""
+    sampling = stage.sampling
+    sampled = [part for part in distillations(stage.method) if _name(part) == "sampled_token"]
+    if sampled and (sampling.top_p < 1 or sampling.top_k is not None):
+        yield "sampled_token needs the student's own samples: leave sampling.top_p and top_k out"
+    for temperature in {part.temperature for part in sampled} - {sampling.temperature}:
+        yield (
+            f"sampled_token needs samples at the temperature of its loss: method {temperature:g}, "
+            f"sampling.temperature {sampling.temperature:g}; set both to the same"
+        )
 
 
 def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from rcsd.data.views import (
 )
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import digest
-from rcsd.types import Decoding, Example, ViewName
+from rcsd.types import Conversation, Decoding, Example, ViewName
 
 REQUESTS: Mapping[str, tuple[Request, Request]] = {
     "answer": ("answer", "analysis"),
@@ -62,6 +62,7 @@ def build_prompts(
         teacher = build_conversation(teacher_request, example, views.teacher, templates)
         student_ids = prompt_ids(tokenizer, student)
         teacher_ids = student_ids if teacher == student else prompt_ids(tokenizer, teacher)
+        _check_views(example, views, student, teacher)
         longest = max(len(student_ids), len(teacher_ids))
         token = find_control_token(tokenizer, [*student, *teacher])
         if longest > max_prompt_tokens:
@@ -75,6 +76,20 @@ def build_prompts(
         why = f"; the first: {skipped[0].reason}" if skipped else ""
         raise DataError(f"no example is left{why}")
     return pairs, skipped
+
+
+def _check_views(
+    example: Example, views: config.Views, student: Conversation, teacher: Conversation
+) -> None:
+    """Refuse templates that lose the question, or that show both roles the same."""
+    for conversation in (student, teacher):
+        if not any(example.question.strip() in message["content"] for message in conversation):
+            raise ConfigError("views.templates: a prompt leaves out the question")
+    if views.teacher != views.student and student == teacher:
+        raise ConfigError(
+            f"views.templates: student and teacher see the same, though views.teacher is "
+            f"{views.teacher!r}: nothing would be learned"
+        )
 
 
 def build_all_prompts(

@@ -6,6 +6,8 @@ and tokenised again.
 """
 
 import functools
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,9 +121,17 @@ def prompt_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
     """Token ids of a conversation in the model's chat format, up to the generation header.
 
     Raises:
-        ModelError: If the model has no chat template.
+        ModelError: If the model has no chat template, or one that leaves out a message's text.
     """
-    return _ids(tokenizer, _rendered(tokenizer, conversation))
+    rendered = _rendered(tokenizer, conversation)
+    for message in conversation:
+        text = message["content"].strip()
+        if text not in rendered and json.dumps(text)[1:-1] not in rendered:
+            raise ModelError(
+                f"the chat template leaves out the text of the {message['role']}'s message: it "
+                "misspells a variable, or is written for lists of content; set model.chat_template"
+            )
+    return _ids(tokenizer, rendered)
 
 
 def continued_ids(
@@ -129,8 +139,8 @@ def continued_ids(
 ) -> list[int]:
     """Token ids of a conversation that continues after a sampled assistant turn.
 
-    The sampled ids (without the end-of-turn token) stay as they are; only the text around them is
-    tokenised. So the turn keeps the exact tokenisation that the model chose.
+    They begin with the ids of the prompt and of the turn as they were sampled (without the
+    end-of-turn token): only the text after them is tokenised.
 
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.
@@ -138,9 +148,16 @@ def continued_ids(
     text = _rendered(tokenizer, [*conversation, {"role": "assistant", "content": CUT}, following])
     # The last one: a question may hold the character as well.
     before, cut, after = text.rpartition(CUT)
-    if not cut:
-        raise ModelError("the chat template drops earlier assistant turns: no room for an analysis")
-    return _ids(tokenizer, before) + turn_ids + _ids(tokenizer, after)
+    prompt = _rendered(tokenizer, conversation)
+    # A template may open thinking in a prompt and drop it from earlier turns: the model saw it.
+    ends = before.rstrip(), prompt.rstrip()
+    if not cut or not (ends[0].startswith(ends[1]) or ends[1].startswith(ends[0])):
+        raise ModelError(
+            "the chat template drops or alters earlier assistant turns: what it renders before one "
+            "is not the prompt that the turn answered; take views.analysis: false, or set "
+            "model.chat_template"
+        )
+    return _ids(tokenizer, prompt) + turn_ids + _ids(tokenizer, after)
 
 
 def turn_end_id(tokenizer: Any) -> int | None:
@@ -149,6 +166,57 @@ def turn_end_id(tokenizer: Any) -> int | None:
     _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(CUT)
     ids = _ids(tokenizer, after)
     return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
+
+
+def target_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of an assistant's turn as the chat template continues its own prompt.
+
+    They include what the template puts around the text, such as an empty block of thinking, up to
+    the token that ends the turn.
+
+    Raises:
+        ModelError: If what the template renders does not begin with its prompt, or alters the text.
+    """
+    question: Conversation = [_user("?")]
+    prompt = _rendered(tokenizer, question)
+    answer: Message = {"role": "assistant", "content": text}
+    rendered = _rendered(tokenizer, [*question, answer], generation=False)
+    target = rendered.removeprefix(prompt)
+    if target == rendered or text.strip() not in target:
+        raise ModelError(
+            "the chat template does not continue its prompt with a given answer (it opens a block "
+            "of thinking, or cuts the answer), so sft has no target; set model.chat_template, or "
+            "model.chat_template_kwargs such as {enable_thinking: false}"
+        )
+    ids, end = _ids(tokenizer, target), turn_end_id(tokenizer)
+    return ids[: len(ids) - ids[::-1].index(end)] if end in ids else ids
+
+
+def check_chat_template(tokenizer: Any) -> None:
+    """Refuse a chat template whose prompt lacks the header of the assistant's turn.
+
+    A block of thinking or the header of a channel may follow the prompt: models sample these.
+
+    Raises:
+        ModelError: Naming what stands between the prompt and the answer.
+    """
+    question: Conversation = [_user("?")]
+    prompt = _rendered(tokenizer, question)
+    answered = [*question, Message(role="assistant", content=CUT)]
+    rendered = _rendered(tokenizer, answered, generation=False)
+    before, cut, _ = rendered.removeprefix(prompt).partition(CUT)
+    header = _SAMPLED.sub("", before).strip() if cut and rendered.startswith(prompt) else ""
+    if header:
+        raise ModelError(
+            f"the chat template's prompt lacks the header {header!r} of the assistant's turn: it "
+            "ignores add_generation_prompt; set model.chat_template"
+        )
+
+
+_SAMPLED = re.compile(
+    r"(?s)<think>.*?</think>|\[THINK\].*?\[/THINK\]|<\|channel\|>\w+<\|message\|>"
+)
+"""What models write before their answers."""
 
 
 def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None:

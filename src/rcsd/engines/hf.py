@@ -61,4 +61,4 @@ class HfEngine(InProcessEngine):
             if "probability tensor contains" in str(error):
                 raise FloatingPointError("next-token probabilities are not numbers") from error
             raise
-        return self._completions(output_BL[:, ids_BL.shape[1] :])
+        return self._completions(prompts, output_BL[:, ids_BL.shape[1] :])

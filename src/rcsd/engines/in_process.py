@@ -77,10 +77,12 @@ class InProcessEngine(ABC):
             )
         return self._masks[decoding.regex].fresh(num_rows)
 
-    def _completions(self, generated_BL: Int[Tensor, "B L"]) -> list[Completion]:
-        """Rows of sampled tokens up to their ends."""
-        decode = self.policy.tokenizer.decode
+    def _completions(
+        self, prompts: Sequence[Sequence[int]], generated_BL: Int[Tensor, "B L"]
+    ) -> list[Completion]:
+        """Rows of sampled tokens, each after its prompt, up to their ends."""
+        rows = through_end(generated_BL, self.policy.end_ids)
         return [
-            Completion(ids, decode(ids, skip_special_tokens=True), finished, self._version)
-            for ids, finished in through_end(generated_BL, self.policy.end_ids)
+            Completion(ids, self.policy.text(prompt, ids), finished, self._version)
+            for prompt, (ids, finished) in zip(prompts, rows, strict=True)
         ]

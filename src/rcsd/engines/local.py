@@ -67,8 +67,10 @@ class LocalEngine(InProcessEngine):
                 elif rows is not None:
                     rows.step(self._decoder)
                 if rows is not None and (leaving := rows.leaving()):
-                    completions = self._completions(rows.ids_BT[leaving])
-                    sampled |= zip((rows.indices[row] for row in leaving), completions, strict=True)
+                    indices = [rows.indices[row] for row in leaving]
+                    answered = [prompts[index] for index in indices]
+                    completions = self._completions(answered, rows.ids_BT[leaving])
+                    sampled |= zip(indices, completions, strict=True)
                     rows = rows.without(leaving)
         return [sampled[index] for index in range(len(prompts))]
 

@@ -78,11 +78,15 @@ class VllmBase(ABC):
         """
         if self._num_loads == 0:
             self.sync(None)
-        version, reports = self._version, has_log_q(decoding)
+        version = self._version
         seeds = [request_seed(seed, first + index) for index in range(len(prompts))]
         return [
-            checked_completion(ids, log_q if reports else [], decoding, self.policy, version)
-            for ids, log_q in self._generate(prompts, decoding, seeds)
+            checked_completion(
+                prompt, ids, log_q if has_log_q(decoding) else [], decoding, self.policy, version
+            )
+            for prompt, (ids, log_q) in zip(
+                prompts, self._generate(prompts, decoding, seeds), strict=True
+            )
         ]
 
     @abstractmethod
@@ -99,7 +103,7 @@ class VllmBase(ABC):
         """Raise RunError if vLLM computes something else than the policy."""
         prompt = self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
         [(ids, log_q)] = self._generate([prompt], PROBE, [0])
-        checked_completion(ids, log_q, PROBE, self.policy, None)
+        checked_completion(prompt, ids, log_q, PROBE, self.policy, None)
         expected = policy_log_q(self.policy, prompt, ids, 2.0, self._precision)
         gap = sum(abs(a - b) for a, b in zip(log_q, expected, strict=True)) / len(expected)
         if not gap <= self._max_gap_nats:
@@ -154,6 +158,7 @@ def has_log_q(decoding: Decoding) -> bool:
 
 
 def checked_completion(
+    prompt: Sequence[int],
     token_ids: Sequence[int],
     log_q: Sequence[float],
     decoding: Decoding,
@@ -183,7 +188,7 @@ def checked_completion(
         )
     if log_q and len(log_q) != len(token_ids):
         raise RunError(f"vLLM returned {len(log_q)} log-probabilities of {len(token_ids)} tokens")
-    text = policy.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    text = policy.text(prompt, token_ids)
     return Completion(tuple(token_ids), text, bool(ends), version, tuple(log_q))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from rcsd import config
 from rcsd.data.prompts import PromptPair
 from rcsd.data.rubric import rubric_json
+from rcsd.data.views import target_ids
 from rcsd.errors import DataError
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
@@ -61,8 +62,9 @@ class Sft:
     def _solution(self, prompt: PromptPair) -> Completion:
         text = written_target(prompt.example, self.writes)
         policy = self.worker.policy
-        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Completion((*ids, policy.turn_end_id), text, finished=True)
+        ids = target_ids(policy.tokenizer, text)
+        ids += [] if ids[-1] in policy.end_ids else [policy.turn_end_id]
+        return Completion(tuple(ids), text, finished=True)
 
 
 def written_target(example: Example, writes: Literal["answer", "rubric"]) -> str:

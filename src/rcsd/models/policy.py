@@ -1,8 +1,10 @@
 """The policy: a model that is trained, its tokenizer, and how both are loaded."""
 
 import contextlib
+import difflib
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
-from rcsd.data.views import turn_end_id
+from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
-from rcsd.models.scorer import causal_lm, enable_packing
+from rcsd.models.scorer import causal_lm
+from rcsd.models.self_test import check_model, enable_packing, use_scoring_mode
+from rcsd.models.text import CompletionText
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,13 @@ class Policy:
     @property
     def max_positions(self) -> int | None:
         """Longest sequence that the model was made for, or None where it does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        section = self.model.config.get_text_config()
+        longest = getattr(section, "max_position_embeddings", None)
+        rope = getattr(section, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope":
+            # Beyond this length a pass takes other factors for all of its rows, short ones too.
+            return rope.get("original_max_position_embeddings", longest)
+        return longest
 
     @property
     def vocab_size(self) -> int:
@@ -63,6 +73,11 @@ class Policy:
     def weights_sha256(self) -> str:
         """Fingerprint of the weights that are not adapters, as they were when first asked for."""
         return weights_fingerprint(self.model)
+
+    @functools.cached_property
+    def text(self) -> CompletionText:
+        """Text of completions: of the prompt's and the completion's token ids."""
+        return CompletionText(self.tokenizer)
 
     @property
     def has_adapters(self) -> bool:
@@ -141,6 +156,14 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
         except OSError as error:
             raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
+    for name in section.chat_template_kwargs:
+        words = set(re.findall(r"\w+", str(tokenizer.chat_template)))
+        if name not in words:
+            close = difflib.get_close_matches(name, words, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ModelError(
+                f"model.chat_template_kwargs.{name}: the chat template has no such variable{hint}"
+            )
     if section.chat_template_kwargs:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
@@ -155,10 +178,11 @@ def build_policy(
     revision: str | None = None,
     packing: bool = True,
 ) -> Policy:
-    """Policy from a model and a tokenizer in memory; the model is put into training mode.
+    """Policy from a model and a tokenizer in memory; the model is put into the mode for scoring.
 
     Adapters record the revision. Rows are packed if the model takes packed rows. Raises ModelError
-    if the tokenizer has no chat template, or no token ends a turn.
+    if the tokenizer has no chat template, no token ends a turn, or the model's predictions are not
+    those of the tokens before (`rcsd.models.self_test`).
     """
     eos_id = tokenizer.eos_token_id
     turn_end = turn_end_id(tokenizer)
@@ -168,12 +192,26 @@ def build_policy(
     generation_config, model.generation_config = model.generation_config, GenerationConfig()
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    check_chat_template(tokenizer)
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    prompt = prompt_ids(tokenizer, [{"role": "user", "content": "?"}])
+    if (largest := max([*prompt, turn_end])) >= num_rows:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise ModelError(
+            f"the chat template's token {token!r} has the id {largest}, and the model's embedding "
+            f"{num_rows} rows: resize the embedding, or take the model's own tokenizer"
+        )
     pad_id = turn_end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    config_ = model.config.get_text_config()
+    if getattr(config_, "attn_logit_softcapping", None) and config_._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")  # sdpa of transformers before 5.24 drops the cap
+    use_scoring_mode(model)
+    check_model(model)
     packs = packing and enable_packing(model)
     if training.type == "lora":
         model = adapted(model, training, revision)
     use_fast_linear(model)
-    model.train()
+    use_scoring_mode(model)
     return Policy(
         model,
         tokenizer,
@@ -222,3 +260,8 @@ def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> N
         raise ModelError(f"model.activation_checkpointing: {error}") from error
     # Only the reentrant kind needs inputs with a gradient; here it would be computed for nothing.
     model.disable_input_require_grads()
+    use_scoring_mode(policy.model)
+    try:
+        check_model(model)
+    except ModelError as error:
+        raise ModelError(f"model.activation_checkpointing: {error}") from error

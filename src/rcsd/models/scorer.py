@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from rcsd.models.cpu_linear import linear
 from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
-from rcsd.models.packed_attention import PACKED
-from rcsd.models.packing import Packed, Padded, packed, padded
+from rcsd.models.packing import Packed, Padded
 
 Precision = Callable[[], AbstractContextManager[object]]
 """Context of a model's passes: mixed precision, as in training, or none."""
@@ -28,14 +27,15 @@ def causal_lm(model: Any) -> Any:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the mode is given back afterwards."""
-    training = model.training
+    """No gradients and no dropout inside; each module's mode is given back afterwards."""
+    in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module in in_training:
+            module.training = True
 
 
 class Scorer(nn.Module):
@@ -62,9 +62,9 @@ class Scorer(nn.Module):
         inputs = model_inputs(rows)
         if self.head == "whole":
             logits_BLV = self.model(**inputs).logits
-            return LogitPredictions(_at_positions(logits_BLV, rows))
+            return LogitPredictions(at_positions(logits_BLV, rows))
         causal = causal_lm(self.model)
-        hidden_TH = _at_positions(causal.base_model(**inputs).last_hidden_state, rows)
+        hidden_TH = at_positions(causal.base_model(**inputs).last_hidden_state, rows)
         head, device = causal.get_output_embeddings(), hidden_TH.device.type
         if torch.is_autocast_enabled(device):
             hidden_TH = hidden_TH.to(torch.get_autocast_dtype(device))
@@ -94,7 +94,8 @@ def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
     }
 
 
-def _at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
+def at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
+    """What stands before each completion token, T x ...: there it is predicted."""
     if isinstance(rows, Packed):
         return values_BLX[0, rows.before_T]
     return values_BLX[rows.row_T, rows.before_T]
@@ -110,45 +111,6 @@ def has_plain_head(model: Any) -> bool:
     ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
     with evaluating(model):
         logits = model(input_ids=ids_BL, use_cache=False).logits
-        hidden = causal.base_model(input_ids=ids_BL, use_cache=False).last_hidden_state
-    return torch.equal(linear(hidden, head.weight, head.bias), logits)
-
-
-def enable_packing(model: Any) -> bool:
-    """Make the model take packed rows; returns whether it gives the same hidden states for them.
-
-    Tried on a few tokens: two completions of one prompt, and one of another. Models whose layers
-    mix positions in other ways than by attention fail, and so does other attention than sdpa.
-    """
-    causal = causal_lm(model)
-    if causal.config._attn_implementation != "sdpa":
-        return False
-    causal.set_attn_implementation(PACKED)
-    if causal.config._attn_implementation == PACKED and _reads_packed_rows(causal):
-        return True
-    causal.set_attn_implementation("sdpa")
-    return False
-
-
-def _reads_packed_rows(causal: Any) -> bool:
-    prompts, device = ([5, 3, 4, 1], [5, 3, 4, 1], [2, 3]), causal.device
-    first, others = [1, 2, 5, 3, 4], ([4, 5, 1], [3, 1, 2, 2])
-
-    def hidden(rows: Packed | Padded) -> Tensor:
-        return _at_positions(causal.base_model(**model_inputs(rows)).last_hidden_state, rows)
-
-    with evaluating(causal):
-        slow = hidden(padded(prompts, (first, *others), 0, device))
-        try:
-            fast = hidden(packed(prompts, (first, *others), device))
-            changed = hidden(packed(prompts, (first[::-1], *others), device))
-        except (TypeError, RuntimeError):  # it knows no layout, or has no kernel for it
-            return False
-    # Rounding in the first place; a leak from one completion to another in the second.
-    tolerance = 1e-3 if causal.dtype in (torch.float32, torch.float64) else 5e-2
-    rest = slice(len(first), None)
-    return _is_close(fast, slow, tolerance) and _is_close(fast[rest], changed[rest], 1e-3)
-
-
-def _is_close(a_TH: Tensor, b_TH: Tensor, tolerance: float) -> bool:
-    return bool((a_TH - b_TH).norm() <= tolerance * b_TH.norm())
+        output = causal.base_model(input_ids=ids_BL, use_cache=False)
+    hidden = getattr(output, "last_hidden_state", None)  # None: the base is the model itself
+    return hidden is not None and torch.equal(linear(hidden, head.weight, head.bias), logits)

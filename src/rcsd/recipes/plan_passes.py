@@ -21,6 +21,7 @@ from rcsd.models.packed_attention import PACKED
 from rcsd.models.packing import packed, padded
 from rcsd.models.policy import Policy, adapted, checkpoint_activations
 from rcsd.models.scorer import Scorer, causal_lm, evaluating
+from rcsd.models.self_test import use_scoring_mode
 from rcsd.types import Rollout
 
 
@@ -180,7 +181,8 @@ def _meta_model(hf_config: Any, section: config.Model) -> Any:
         )
     if section.training.type == "lora":
         model = adapted(model, section.training)
-    return model.train()
+    use_scoring_mode(model)
+    return model
 
 
 def _make_fake(model: nn.Module) -> None:

@@ -8,13 +8,15 @@ from itertools import accumulate
 
 from rcsd import config
 from rcsd.data.prompts import PromptPair, build_prompts, limit_prompt_tokens, prompts_fingerprint
+from rcsd.data.views import find_control_token
 from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
+from rcsd.errors import DataError
 from rcsd.io import cache_folder
 from rcsd.methods.sft import written_target
 from rcsd.models.policy import Policy
-from rcsd.types import Example
+from rcsd.types import Example, Message
 
 
 class ShuffledBatches:
@@ -51,7 +53,8 @@ def build_batches(
     """The prompts of the run, and the entries of its record about them.
 
     Raises:
-        DataError: If an example lacks what a view shows or sft learns, or none is left.
+        DataError: If an example lacks what a view shows or sft learns, if that holds a control
+            token, or if no example is left.
         RunError: If ranks have different prompts.
     """
     views = settings.views
@@ -59,7 +62,11 @@ def build_batches(
         views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
     if settings.method.type == "sft":
         for example in examples:
-            written_target(example, views.writes)
+            target = Message(role="assistant", content=written_target(example, views.writes))
+            if token := find_control_token(policy.tokenizer, [target]):
+                raise DataError(
+                    f"example {example.id!r}: what sft learns holds the control token {token}"
+                )
     sampling = settings.sampling
     max_prompt_tokens = limit_prompt_tokens(
         policy.max_positions, sampling.max_prompt_tokens, sampling.max_tokens
