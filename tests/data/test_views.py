@@ -229,9 +229,8 @@ def test_a_target_is_what_the_chat_template_renders_after_its_prompt(
     text = str(tokenizer.decode(target_ids(tokenizer, "It is 4.")))
     assert text.startswith("It is 4.<|im_end|>")
     tokenizer.chat_template = NO_THINKING
-    assert tokenizer.decode(target_ids(tokenizer, "It is 4.")).startswith(
-        "<think>\n\n</think>\n\nIt"
-    )
+    text = str(tokenizer.decode(target_ids(tokenizer, "It is 4.")))
+    assert text.startswith("<think>\n\n</think>\n\nIt is 4.")
     tokenizer.chat_template = OPEN_THINKING
     with pytest.raises(ModelError, match="so sft has no target"):
         target_ids(tokenizer, "It is 4.")
