@@ -54,7 +54,7 @@ def sections() -> list[type[Section]]:
 
 
 def annotated_sections(annotation: Any) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    if isinstance(annotation, type(Section)) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):
         yield from annotated_sections(part)

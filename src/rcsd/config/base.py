@@ -248,7 +248,8 @@ def _fields(root: type[Section], loc: Sequence[str | int]) -> list[str]:
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    # Not ``type``: in Python 3.10 dict[str, X] is an instance of it.
+    if isinstance(annotation, type(Section)) and issubclass(annotation, Section):
         return [annotation]
     return [s for part in getattr(annotation, "__args__", ()) for s in _sections(part)]
 
