@@ -112,6 +112,8 @@ def gradients(model: nn.Module, loss: Tensor) -> Tensor:
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> None:
+    if name == "doge" and transformers.__version__.startswith("5.0."):
+        pytest.skip("sees later tokens in that release, and is refused")
     transformers.logging.set_verbosity_error()
     model = tiny(name)
     draw = torch.Generator().manual_seed(0)
