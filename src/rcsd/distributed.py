@@ -12,19 +12,18 @@ from torch.distributed.tensor import DTensor
 
 from rcsd.errors import LostRankError, OtherRankError, RunError
 
-EXIT_CODE = 128 + signal.SIGTERM
 """143, as of a program that SIGTERM ended."""
 
 
 class Terminated(SystemExit):
-    """The run was asked to end; what it has done so far is saved."""
+    """The run was asked to end by a signal; what it has done so far is saved."""
 
-    def __init__(self) -> None:
-        super().__init__(EXIT_CODE)
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
 
 
 class Interrupts:
-    """SIGTERM sets a flag, which is acted on only between optimizer steps.
+    """SIGTERM, SIGHUP and Ctrl-C set a flag, which is acted on only between optimizer steps.
 
     Inside `safe_to_stop` the weights are those of a whole number of steps. There the request is
     acted on by `check`, such as before each micro-batch, and at once inside `interruptible`, where
@@ -34,20 +33,24 @@ class Interrupts:
 
     def __init__(self, only_at_collectives: bool = False) -> None:
         self.requested = False
+        self.signal: int = signal.SIGTERM
         self._is_safe = self._is_interruptible = False
         self._only_at_collectives = only_at_collectives
 
     @contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Inside, SIGTERM sets the flag; Python lets only a main thread handle signals."""
+        """Inside, signals set the flag; Python lets only a main thread handle signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._on_signal)
+        numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+        heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
+        before = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def safe_to_stop(self, is_safe: bool = True) -> Iterator[None]:
@@ -75,10 +78,13 @@ class Interrupts:
     def check(self, at_collective: bool = False) -> None:
         """Act on a request, where it is safe to stop; Terminated if a request was made."""
         if self.requested and self._is_safe and (at_collective or not self._only_at_collectives):
-            raise Terminated
+            raise Terminated(self.signal)
 
-    def _on_signal(self, *_: object) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
+        if self.requested and number == signal.SIGINT:  # a second Ctrl-C does not wait
+            raise KeyboardInterrupt
         is_first, self.requested = not self.requested, True
+        self.signal = number if is_first else self.signal
         if self._is_interruptible and is_first:
             self.check()
 

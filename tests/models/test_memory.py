@@ -150,13 +150,19 @@ def rollouts(*lengths: int) -> list[Rollout]:
     return [Rollout(Example(str(n), "q"), (1,), (1,), c) for n, c in enumerate(said)]
 
 
-def test_the_limit_is_halved_until_the_failed_part_is_divided_and_failures_count_once() -> None:
+WANT = [torch.OutOfMemoryError(), MemoryError(), RuntimeError("could not create a primitive")]
+
+
+@pytest.mark.parametrize("error", WANT, ids=repr)
+def test_the_limit_is_halved_until_the_failed_part_is_divided_and_failures_count_once(
+    error: Exception,
+) -> None:
     batch, limit = Batch(rollouts(*[9] * 8)), microbatch_limit(4000)
     begun: list[int] = []
 
     def visit(microbatch: list[Rollout]) -> int:
         if len(microbatch) > 3:
-            raise torch.OutOfMemoryError
+            raise error
         return len(microbatch)
 
     found = in_microbatches(batch.split, limit, visit, lambda: begun.append(limit.value))

@@ -82,10 +82,10 @@ def slowly(rank: int) -> None:
     before(ShuffledBatches, "take", lambda _: time.sleep(0.2))
 
 
-def terminate(process: BaseProcess) -> None:
-    """As a scheduler does."""
+def terminate(process: BaseProcess, number: int = signal.SIGTERM) -> None:
+    """Send a signal, as a scheduler does, or a terminal."""
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
 
 
 def _run(variables: Any, settings: Any, resume: bool, prepare: Any, arguments: Any) -> None:

@@ -88,16 +88,18 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
 
 
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
-def test_sigterm_saves_what_is_done_and_exits_with_143(tmp_path: Path, changes: Any) -> None:
+def test_signals_save_what_is_done_and_the_exit_code_names_them(
+    tmp_path: Path, changes: Any
+) -> None:
     changes = {"steps": 20, "save_every_steps": 1000, "evaluation": None} | changes
     whole = run(made(tmp_path, "whole", **changes))
     broken = made(tmp_path, "broken", **changes)
     folder = RunFolder(broken.out)
-    for num_steps in (3, 8):
+    for num_steps, number in ((3, signal.SIGHUP), (8, signal.SIGINT)):
         [process] = on_ranks([broken], folder.record.is_file(), slowly)
         wait_for(broken.out / "metrics.jsonl", f'"step": {num_steps},')
-        terminate(process)
-        assert codes([process]) == [143]
+        terminate(process, number)
+        assert codes([process]) == [128 + number]
         done = len(folder.metrics())
         assert done >= num_steps
         assert folder.checkpoints()[-1].name == f"step-{done:06d}"

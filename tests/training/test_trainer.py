@@ -101,6 +101,17 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, training: Tree, te
     check_resumes_exactly(tmp_path, model=model, teacher={"type": teacher})
 
 
+def test_a_finished_run_takes_more_steps_as_if_it_had_been_longer(tmp_path: Path) -> None:
+    whole = run(settings(tmp_path, "whole", steps=4))
+    run(settings(tmp_path, "short", steps=2))
+    longer = run(settings(tmp_path, "short", steps=4), resume=True)
+    assert trajectory(longer) == trajectory(whole)
+    assert weights(longer) == weights(whole)
+    assert longer.read_record()["config"]["steps"] == 4
+    with pytest.raises(RunError, match=r"another steps; cannot resume \(steps may only grow"):
+        run(settings(tmp_path, "short", steps=3), resume=True)
+
+
 @pytest.mark.slow
 def test_the_frozen_weights_write_the_analyses_even_on_resume(tmp_path: Path) -> None:
     changes = {"views": {"analysis": True, "max_analysis_tokens": 8}, "optim": {"lr": 1e-2}}

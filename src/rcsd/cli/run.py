@@ -83,7 +83,12 @@ def train_and_report(
             errors.print(labelled("warning", text, "bold yellow"))
 
         progress("train", 0, settings.steps, "")
-        folder = run(settings, resume, on_step, on_warning)
+        try:
+            folder = run(settings, resume, on_step, on_warning)
+        except SystemExit:  # a signal
+            if (settings.out / "run.json").is_file():
+                say(f"Stopped; all steps taken are saved in {settings.out}. Go on with --resume.")
+            raise
     report = write_run_report(folder)
     if dropped := folder.read_record()["dropped"]:
         say(f"Left out: {len(dropped)} examples; see {folder.record}")

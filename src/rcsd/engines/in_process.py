@@ -53,7 +53,7 @@ class InProcessEngine(ABC):
         while True:
             try:
                 return self._sample(prompts, decoding, seed, first)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             free_memory()

@@ -63,9 +63,13 @@ def batch_limit(batch_size: int) -> AdaptiveLimit:
     return AdaptiveLimit(batch_size, *names)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """True if a device or the host ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """True if a device or the host ran out of memory, for which oneDNN has words of its own."""
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or str(error) == "could not create a primitive"
+        or should_reduce_batch_size(error)
+    )
 
 
 def free_memory() -> None:
@@ -93,7 +97,7 @@ def in_lockstep(
             (visit(microbatch, counts), counts)
             for microbatch, counts in ranks.padded(microbatches, filler)
         ]
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise RunError(
@@ -124,7 +128,7 @@ def in_microbatches(
         for microbatch in split(max_tokens_per_microbatch.value):
             try:
                 results.append(visit(microbatch))
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 failed = microbatch

@@ -200,7 +200,7 @@ def _connected(address: str) -> Iterator[Any]:
             yield ray
     except SystemExit as error:
         # Ray replaces our exit by one with another code.
-        raise Terminated if interrupts.requested else error from None
+        raise Terminated(interrupts.signal) if interrupts.requested else error from None
     finally:
         ray.shutdown()
 

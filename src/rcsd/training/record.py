@@ -7,7 +7,7 @@ from rcsd.config import Config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import RunError
 from rcsd.graders.base import verdict_settings
-from rcsd.io import fingerprint, surroundings
+from rcsd.io import fingerprint, surroundings, write_json
 from rcsd.models.cpu_linear import linear_backend
 from rcsd.models.hub import hub_name
 from rcsd.runs import RunFolder
@@ -42,20 +42,31 @@ def write_or_check_record(
         return
     folder.check_resumable()
     record = folder.read_record()
+    # The learning rate of the steps behind must not depend on how many are ahead.
+    is_longer = settings.steps > record["config"].get("steps", settings.steps)
+    is_allowed = is_longer and settings.optim.schedule == "constant"
+    may_change = _MAY_CHANGE | ({"steps"} if is_allowed else set())
     keys = sorted(
         key
         for key in now
-        if key not in _MAY_CHANGE
+        if key not in may_change
         and verdict_settings(now[key]) != verdict_settings(record["config"].get(key))
     )
     if keys:
-        raise RunError(f"{folder.path} was started with another {', '.join(keys)}; cannot resume")
+        names = ", ".join(keys)
+        raise RunError(
+            f"{folder.path} was started with another {names}; cannot resume (steps may only grow, "
+            "and with optim.schedule: constant)"
+        )
     # As JSON has them: tuples come back as lists.
     same = json.loads(json.dumps(same))
     changed = sorted(key for key in same if same[key] != record.get(key))
     if changed:
         what = ", ".join(changed)
         raise RunError(f"{what} changed since {folder.path} was started; cannot resume")
+    if is_longer:
+        config = {**record["config"], "steps": settings.steps}
+        write_json(folder.record, {**record, "config": config})
 
 
 def model_card(settings: Config, num_steps: int) -> str:

@@ -72,7 +72,7 @@ def run(
 
     Raises:
         UserError: If something is wrong that the user can mend; nothing written is lost.
-        Terminated: After SIGTERM, with a checkpoint of all steps that were taken.
+        Terminated: After SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of all steps that were taken.
     """
     accelerator, ranks = build_accelerator(settings)
     folder, interrupts = RunFolder(settings.out), ranks.interrupts
@@ -281,7 +281,7 @@ class Trainer:
             if ranks.is_main:
                 on_step(self.step, metrics)
             if is_asked_to_end and not self.is_done:
-                raise Terminated
+                raise Terminated(ranks.interrupts.signal)
 
     def _prefetch(self, step: int) -> None:
         """Begin to sample a step's completions, where the run prefetches and has such a step."""
