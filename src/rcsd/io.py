@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rcsd.errors import DataError, RunError
 from rcsd.types import Example
 
@@ -115,6 +117,23 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     unfinished.rename(path)
     sync_folder(path.parent)
     shutil.rmtree(former, ignore_errors=True)
+
+
+@contextmanager
+def one_owner(path: Path) -> Iterator[None]:
+    """Hold a folder that this process writes, even before it exists; the lock ends with the process.
+
+    RunError if another process holds it.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    make_folder(lock)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{path}: another process writes there; wait for it, or take another name"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

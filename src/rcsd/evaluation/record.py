@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
@@ -25,7 +23,16 @@ from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.base import build_judge, verdict_settings
 from rcsd.graders.grade import Graded, judge_rows
-from rcsd.io import check_new, digest, make_folder, read_json, read_rows, write_json, write_rows
+from rcsd.io import (
+    check_new,
+    digest,
+    make_folder,
+    one_owner,
+    read_json,
+    read_rows,
+    write_json,
+    write_rows,
+)
 from rcsd.types import Example
 
 RECORD = "eval.json"
@@ -105,23 +112,18 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
         RunError: If another process writes there, or it was started with another request.
     """
     folder = path.with_name(f".{path.name}.unfinished")
-    make_folder(folder / _REQUEST)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            if not (folder / _REQUEST).is_file():
-                write_json(folder / _REQUEST, dict(request))
-            before = read_json(folder / _REQUEST)
-            names = [n for n in {**before, **request} if before.get(n) != request.get(n)]
-            if names:
-                raise RunError(
-                    f"{folder} holds an evaluation that was cut off, and differs in "
-                    f"{', '.join(names)}; delete that folder, or take another out"
-                )
-            yield folder
-    except Timeout:
-        raise RunError(
-            f"{folder}: another process writes this evaluation; wait for it, or take another out"
-        ) from None
+    with one_owner(path):
+        make_folder(folder / _REQUEST)
+        if not (folder / _REQUEST).is_file():
+            write_json(folder / _REQUEST, dict(request))
+        before = read_json(folder / _REQUEST)
+        names = [n for n in {**before, **request} if before.get(n) != request.get(n)]
+        if names:
+            raise RunError(
+                f"{folder} holds an evaluation that was cut off, and differs in "
+                f"{', '.join(names)}; delete that folder, or take another out"
+            )
+        yield folder
 
 
 def write_record(record: EvalRecord, summary: Mapping[str, Any], folder: Path) -> None:

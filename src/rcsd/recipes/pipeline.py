@@ -20,7 +20,7 @@ from rcsd.data.placebos import PLACEBOS
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.grade import Graded, read_graded
-from rcsd.io import digest, fingerprint
+from rcsd.io import digest, fingerprint, one_owner
 from rcsd.models.hub import model_digest
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline_config import Pipeline
@@ -49,7 +49,8 @@ def run(settings: Pipeline, progress: Progress) -> "Artifacts":
     """
     artifacts = plan_pipeline(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
-    run_steps(artifacts.steps, settings.jobs, progress)
+    with one_owner(settings.out):
+        run_steps(artifacts.steps, settings.jobs, progress)
     return artifacts
 
 

@@ -14,6 +14,7 @@ from rcsd.evaluation.run_report import facts
 from rcsd.evaluation.text import spaced
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import grade_text, judge_rows, read_graded
+from rcsd.io import one_owner
 from rcsd.recipes.arms import (
     METRICS,
     ArmComparison,
@@ -67,7 +68,8 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     steps = [step for plan in seeds for step in plan.steps]
     # Answers first: an error in a set or a view appears before hours of training.
     steps.sort(key=lambda step: step.call is not answer)
-    run_steps(steps, settings.jobs, progress)
+    with one_owner(settings.out):
+        run_steps(steps, settings.jobs, progress)
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     runs = {
         label: [_read_end(folder, list(first.sets), settings.budget.tokens) for folder in of]

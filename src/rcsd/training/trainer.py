@@ -3,6 +3,7 @@
 The loop does not know which method runs.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,7 +23,7 @@ from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
 from rcsd.errors import RunError
-from rcsd.io import fingerprint, new_folder
+from rcsd.io import fingerprint, new_folder, one_owner
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.methods.staleness import warn_of_drift
 from rcsd.models.memory import AdaptiveLimit
@@ -79,7 +80,11 @@ def run(
 
     def train() -> None:
         # However a run ends, no thread of it goes on afterwards.
-        with ThreadPoolExecutor(1, "rcsd-prefetch") as executor, interrupts.handling_signals():
+        with (
+            one_owner(folder.path) if ranks.is_main else contextlib.nullcontext(),
+            ThreadPoolExecutor(1, "rcsd-prefetch") as executor,
+            interrupts.handling_signals(),
+        ):
             with interrupts.safe_to_stop(), interrupts.interruptible():
                 ranks.on_main(folder.check_resumable if resume else folder.check_new)
                 trainer = build_trainer(settings, accelerator, ranks, executor, resume)
