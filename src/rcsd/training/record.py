@@ -40,7 +40,6 @@ def write_or_check_record(
         about = {"linear": linear_backend(), "num_examples": len(examples)}
         folder.create({"config": now, **surroundings(), **about, **same})
         return
-    folder.check_resumable()
     record = folder.read_record()
     keys = sorted(
         key
@@ -54,8 +53,8 @@ def write_or_check_record(
     same = json.loads(json.dumps(same))
     changed = sorted(key for key in same if same[key] != record.get(key))
     if changed:
-        what = ", ".join(changed)
-        raise RunError(f"{what} changed since {folder.path} was started; cannot resume")
+        names = ", ".join(changed)
+        raise RunError(f"{names} changed since {folder.path} was started; cannot resume")
 
 
 def model_card(settings: Config, num_steps: int) -> str:
