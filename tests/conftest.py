@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 import torch
 
-from rcsd import cli
+from rcsd import cli, http
 from rcsd.cli import terminal
 
 hypothesis.settings.register_profile("rcsd", derandomize=True, deadline=None)
@@ -21,6 +21,9 @@ hypothesis.settings.load_profile("rcsd")
 
 # Tiny tensors gain nothing from threads, and sums keep their order.
 torch.set_num_threads(1)
+
+# Servers of tests fail on purpose, and are asked again at once.
+http.FIRST_PAUSE = 0.01
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,16 +15,19 @@ from hypothesis import strategies as st
 
 from rcsd.config import Config, parse_config
 from rcsd.config.base import MAX_NODES, read_tree
+from rcsd.config.data import Format
 from rcsd.data.checks import parse_check
-from rcsd.data.importers import Format, import_rows
+from rcsd.data.importers import import_rows
 from rcsd.data.rows import FIELDS, read_jsonl, read_rows, write_jsonl
 from rcsd.data.rubric import parse_completion, parse_rubric, rubric_rows
 from rcsd.data.written import read_completions
+from rcsd.engines.sample_cache import SampleCache
 from rcsd.errors import ConfigError, DataError, UserError
-from rcsd.graders.answers import extract_marked_answer, grade, grade_example
+from rcsd.graders.answers import grade, grade_example
+from rcsd.graders.answers.extraction import extract_marked_answer
 from rcsd.graders.checks import met
 from rcsd.graders.grade import read_graded
-from rcsd.recipes.write_rubrics import rubric_cache
+from rcsd.recipes.write_rubrics import decode_rubric
 from rcsd.types import Example, Grading, rubric_score
 
 # Of a property: conftest.py asks for more where slow tests run too.
@@ -364,4 +367,4 @@ def test_a_broken_product_is_read_or_refused(tmp_path: Path, rows: list[Any]) ->
     path = tmp_path / "1-of-1.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tried(read_graded, path)
-    tried(rubric_cache(tmp_path).read)
+    tried(SampleCache(tmp_path, decode_rubric).read)

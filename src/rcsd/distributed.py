@@ -164,8 +164,8 @@ class Ranks:
             return [value for value, _ in answers]
         if failure is None or (self.rank > 0 and failed.get(0) == _message(failure)):
             rank, message = next(((r, m) for r, m in failed.items() if m), (0, ""))
-            said = f"process {rank} failed, so this one ends too: {message}"
-            self._announced = OtherRankError(said) if message else Terminated()
+            text = f"process {rank} failed, so this one ends too: {message}"
+            self._announced = OtherRankError(text) if message else Terminated()
             raise self._announced from failure
         self._announced = failure
         raise failure
@@ -223,7 +223,7 @@ class Ranks:
 
 
 def _message(failure: BaseException | None) -> str | None:
-    """What other ranks are told: None of no failure, nothing of a request to end."""
+    """The failure as other ranks get it: None: there is none; empty: a request to end."""
     if failure is None or isinstance(failure, Terminated):
         return None if failure is None else ""
     return f"{type(failure).__name__}: {failure}"

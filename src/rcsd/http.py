@@ -53,6 +53,13 @@ class ServerSettings:
     read_timeout_seconds: float = 600.0
     remedy: str = "go on with --resume"
 
+    @classmethod
+    def from_section(cls, section: Any, **words: Any) -> "ServerSettings":
+        """Settings with the address, the key and the times of a configuration section."""
+        times = ("patience_seconds", "connect_timeout_seconds", "read_timeout_seconds")
+        names = ("url", "api_key_variable", *times)
+        return cls(**{name: getattr(section, name) for name in names}, **words)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -88,8 +95,8 @@ class Server:
     Raises ConfigError if the key's variable is not set.
     """
 
-    def __init__(self, settings: ServerSettings, first_pause: float = FIRST_PAUSE) -> None:
-        self.url, self._settings, self._first_pause = settings.url, settings, first_pause
+    def __init__(self, settings: ServerSettings) -> None:
+        self.url, self._settings = settings.url, settings
         headers = {}
         if (variable := settings.api_key_variable) is not None:
             if not (key := os.environ.get(variable)):
@@ -135,7 +142,7 @@ class Server:
                 retry_after = _retry_after_seconds(response.headers)
             except httpx2.RequestError as error:
                 problem, retry_after = f"{type(error).__name__}: {error}", 0.0
-            backoff = min(self._first_pause * 2.0 ** min(num_attempts - 1, 30), LONGEST_PAUSE)
+            backoff = min(FIRST_PAUSE * 2.0 ** min(num_attempts - 1, 30), LONGEST_PAUSE)
             wait = max(backoff * self._random.uniform(0.5, 1.0), retry_after)
             passed = time.monotonic() - start
             if passed + wait > self._settings.patience_seconds:

@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,21 +50,16 @@ def write_text(path: Path, text: str) -> None:
 
     Raises DataError if it cannot be written.
     """
-    make_folder(path)
     _replace(path, [text])
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file that is whole or not there; DataError if it cannot be written."""
+    """Write a JSON file, as `write_text`."""
     _replace(path, [json.dumps(value, indent=2, ensure_ascii=False)])
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a file of JSON rows that is whole or not there; its folder is made.
-
-    Raises DataError if it cannot be written, ValueError if a number is not finite (JSON has none).
-    """
-    make_folder(path)
+    """Write a file of JSON rows, as `write_text`; ValueError if a number is not finite."""
     _replace(path, map(_line, rows))
 
 
@@ -121,9 +115,9 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def one_owner(path: Path) -> Iterator[None]:
-    """Hold a folder that this process writes, even before it exists; the lock ends with the process.
+    """Hold a folder that this process writes, even before it exists.
 
-    RunError if another process holds it.
+    The lock ends with the process. RunError if another process holds it.
     """
     lock = path.with_name(f".{path.name}.lock")
     make_folder(lock)
@@ -233,6 +227,7 @@ def make_folder(path: Path) -> None:
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:
+    make_folder(path)
     check_writable(path)
     # Its own name for each process: several may write the same file at the same time.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
@@ -268,24 +263,6 @@ def surroundings() -> dict[str, Any]:
             revision = done.stdout.strip() or None
     versions["python"] = platform.python_version()
     return {"versions": versions, "git_revision": revision}
-
-
-_TAG = r"(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)"
-_THINKING_BEGINS = re.compile(
-    rf"(?im)^[^\S\n]*(?:<{_TAG}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
-)
-_THINKING_ENDS = re.compile(
-    rf"(?i)</{_TAG}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
-)
-
-
-def after_thinking(text: str) -> str | None:
-    """Text after a model's last closing tag of thinking; None: a block of thinking never ends.
-
-    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
-    """
-    rest = _THINKING_ENDS.split(text)[-1]
-    return None if _THINKING_BEGINS.search(rest) else rest
 
 
 def digest(content: str | bytes) -> str:

@@ -45,22 +45,18 @@ def redacted(text: str) -> str:
     Secrets are the values of environment variables whose names say so, keys of well-known shape,
     and in addresses the user's part and parameters such as ``token=``.
     """
-    for secret in sorted(_environment_secrets(), key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
+    secrets = [
+        value
+        for name, value in os.environ.items()
+        if len(value) >= MIN_SECRET_CHARACTERS and _SECRET_NAME.search(name)
+    ]
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret not in REDACTED:
+            text = text.replace(secret, REDACTED)
     text = _SHAPES.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     text = _USER.sub(rf"\1{REDACTED}@", text)
     return _QUERY.sub(rf"\1{REDACTED}", text)
-
-
-def _environment_secrets() -> list[str]:
-    return [
-        value
-        for name, value in os.environ.items()
-        if len(value) >= MIN_SECRET_CHARACTERS
-        and value not in REDACTED
-        and _SECRET_NAME.search(name)
-    ]
 
 
 # Controls but line ends and tabs, marks of direction, lone surrogates, noncharacters.

@@ -21,7 +21,7 @@ class Message(TypedDict):
 Conversation = list[Message]
 
 Progress = Callable[[str, int, int, str], None]
-"""Told a stage's name, how much of it is done, of how much, and a note."""
+"""Callback: a stage's name, how much of it is done, of how much, and a note."""
 
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -110,9 +110,9 @@ class Completion:
     Args:
         token_ids: The sampled tokens, the end-of-turn token included where it was sampled.
         finished: Whether the model ended by itself; False: cut off at the token limit.
-        version: Steps that had made the weights which sampled it; None: nobody counts.
-        log_q: Log-probability of each token, in nats, by the engine's own reckoning: at the
-            temperature of sampling, over the whole vocabulary. Empty where it tells none.
+        version: Optimizer step that the weights which sampled it come from; None: not known.
+        log_q: The engine's log-probability of each token, in nats, at the temperature of sampling,
+            over the whole vocabulary; empty: the engine gives none.
     """
 
     token_ids: tuple[int, ...]

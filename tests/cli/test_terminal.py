@@ -9,19 +9,25 @@ from rcsd.cli import terminal
 from rcsd.cli.terminal import GuardedConsole, Lines, bars
 
 
-def test_a_stage_has_a_line_where_it_begins_and_one_where_it_ends() -> None:
+def test_a_stage_has_a_line_where_it_begins_and_one_where_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lines: list[str] = []
     seconds = iter([0.0, 12.0, 13.0, 75.4, 76.0])
-    progress = Lines(lines.append, lambda: next(seconds))
+    monkeypatch.setattr(terminal, "monotonic", lambda: next(seconds))
+    progress = Lines(lines.append)
     for done in (0, 1, 3, 3):
         progress("train gold", done, 3, f"loss {done}")
     assert lines == ["[   12 s] train gold: begun", "[   75 s] train gold: done in 63 s"]
 
 
-def test_a_long_stage_has_a_line_a_minute_and_others_have_their_own() -> None:
+def test_a_long_stage_has_a_line_a_minute_and_others_have_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lines: list[str] = []
     clock = count(0, 25)
-    progress = Lines(lines.append, lambda: float(next(clock)))
+    monkeypatch.setattr(terminal, "monotonic", lambda: float(next(clock)))
+    progress = Lines(lines.append)
     for done in range(5):
         progress("train", done, 5, "loss 0.5")
     progress("evaluate", 0, 2, "")

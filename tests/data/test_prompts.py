@@ -32,7 +32,7 @@ def asked(policy: Policy) -> list[PromptPair]:
 
 
 def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
-    policy: Policy, asked: list[PromptPair], tmp_path: Path
+    policy: Policy, asked: list[PromptPair]
 ) -> None:
     tokenizer = tiny_tokenizer()
     end = tokenizer.eos_token_id
@@ -41,9 +41,8 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
     odd = (said[0], *tokenizer.convert_tokens_to_ids(["s", "t"]), *said[2:])
     assert tuple(tokenizer(tokenizer.decode(odd), add_special_tokens=False)["input_ids"]) != odd
     script = ScriptedEngine([Completion((*odd, end), tokenizer.decode(odd), finished=True)])
-    done, num_cut = with_analyses(
-        asked, config.Views(analysis=True), policy, script, tmp_path, max_tokens=1000
-    )
+    views = config.Views(analysis=True)
+    done, num_cut = with_analyses(asked, views, policy, script, max_tokens=1000)
     assert num_cut == 0
     words = PromptTemplates()
     for row, prompt in zip(ROWS, done, strict=True):
@@ -64,30 +63,30 @@ def test_an_analysis_is_a_real_turn_and_its_tokens_are_never_made_again(
 def test_analyses_are_written_once_and_found_again_by_the_same_weights_alone(
     policy: Policy, asked: list[PromptPair], tmp_path: Path
 ) -> None:
-    first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
-    (file,) = tmp_path.iterdir()
+    first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), 1000)
+    (file,) = (tmp_path / "cache" / "analyses").iterdir()
     assert len(file.read_text().splitlines()) == 3
     silent = ScriptedEngine([Completion((5,) * 9, "too long", True)])
-    assert with_analyses(asked, VIEWS, policy, silent, tmp_path, 1000) == first
+    assert with_analyses(asked, VIEWS, policy, silent, 1000) == first
     other = build_policy(tiny_model(seed=1), tiny_tokenizer(), config.FullFineTuning())
-    assert with_analyses(asked, VIEWS, other, silent, tmp_path, 1000)[1] == 3  # cut off
-    assert len(list(tmp_path.iterdir())) == 2
+    assert with_analyses(asked, VIEWS, other, silent, 1000)[1] == 3  # cut off
+    assert len(list((tmp_path / "cache" / "analyses").iterdir())) == 2
 
 
 def test_a_line_that_a_kill_cut_off_is_written_anew(
     policy: Policy, asked: list[PromptPair], tmp_path: Path
 ) -> None:
-    first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000)
-    (file,) = tmp_path.iterdir()
+    first = with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), 1000)
+    (file,) = (tmp_path / "cache" / "analyses").iterdir()
     file.write_text(file.read_text()[:-20])
-    assert with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 1000) == first
+    assert with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), 1000) == first
 
 
 def test_a_teacher_prompt_that_its_analysis_makes_too_long_is_an_error(
-    policy: Policy, asked: list[PromptPair], tmp_path: Path
+    policy: Policy, asked: list[PromptPair]
 ) -> None:
     with pytest.raises(DataError, match="max_analysis_tokens"):
-        with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), tmp_path, 50)
+        with_analyses(asked, VIEWS, policy, HfEngine(policy, 4), 50)
 
 
 def test_a_text_that_forges_a_turn_is_left_out_and_listed(policy: Policy) -> None:

@@ -1,12 +1,12 @@
 import itertools
 import random
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from rcsd.data.world.families import TEMPLATES, Draft
 from rcsd.data.world.problems import (
-    SPLITS,
     Split,
     Style,
     demands,
@@ -24,6 +24,7 @@ from rcsd.graders.checks import met
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Criterion, Example, Rubric, rubric_score
 
+SPLITS = get_args(Split)
 STRONG = Style(principle=True, formula=True, steps=True, unit=True, boxed=True, answer_line=False)
 FORMS = ("formula", "principle", "unit", "no unit", "boxed", "answer line", "no working")
 

@@ -51,7 +51,7 @@ def make(server: ScriptedServer, folder: str, tmp_path: Path) -> Make:
 
     def build(seed: int = 1, training: dict[str, Any] = LORA, **changes: Any) -> VllmServer:
         policy = moved(policy_in(folder, training), seed)
-        return VllmServer(policy, section(server, tmp_path, **changes), first_pause=0.01)
+        return VllmServer(policy, section(server, tmp_path, **changes))
 
     return build
 
@@ -63,7 +63,7 @@ def ready(
     """A server and an engine that is at its first version, for tests that change neither."""
     served = ScriptedServer(folder)
     chosen = section(served, tmp_path_factory.mktemp("ready"), batch_size=1)
-    made = VllmServer(policy_in(folder), chosen, first_pause=0.01)
+    made = VllmServer(policy_in(folder), chosen)
     made.sync(0)
     yield served, made
     served.close()
@@ -146,7 +146,7 @@ def test_sharing_prompts_out_among_engines_and_batches_changes_no_draw(
 ) -> None:
     whole = make()
     policy, chosen = whole.policy, section(server, tmp_path, batch_size=1)
-    other = VllmServer(policy, chosen, is_main=False, first_pause=0.01)
+    other = VllmServer(policy, chosen, is_main=False)
     whole.sync(5)
     loads = len(server.bodies("/v1/load_lora_adapter"))
     other.sync(5)  # another process knows the version's name, and writes nothing
@@ -310,7 +310,7 @@ def test_a_server_of_other_weights_or_other_log_probabilities_is_refused(
 ) -> None:
     other = policy_in(tiny_folder(tmp_path / "other", seed=1))
     with pytest.raises(RunError, match="it has other weights, another tokenizer or another prec"):
-        VllmServer(other, section(server, tmp_path), first_pause=0.01)
+        VllmServer(other, section(server, tmp_path))
     server.mode = "raw_logprobs"
     with pytest.raises(RunError, match="without --logprobs-mode processed_logprobs"):
         make()

@@ -15,8 +15,9 @@ from tests.support.judge_server import ANSWER, EXAMPLE, JudgeServer, chat, data_
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.errors import ConfigError, DataError, RunError
-from rcsd.graders.judge import ChatReply, ModelJudge
+from rcsd.graders.judge import ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
+from rcsd.graders.judge.server import ChatReply
 from rcsd.runs import RunFolder
 from rcsd.training.record import write_or_check_record
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcsd.graders.judge import ChatReply
 from rcsd.graders.judge.reading import read_score, read_verdicts
+from rcsd.graders.judge.server import ChatReply
 
 
 def verdict(**row: Any) -> str:

@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_model, tiny_tokenizer
 from tests.training.test_trainer import settings
 
 from rcsd import config
-from rcsd.data.prompts import PromptPair, TeacherPrompts, build_prompts
+from rcsd.data.prompts import PromptPair, build_prompts
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.methods.base import Batch
@@ -65,9 +65,9 @@ def collected(
 ) -> tuple[OnPolicy, Batch]:
     """All completions are of one example."""
     ours = ours or student(texts)
-    prompts = TeacherPrompts(config.Views(teacher=view), ours.policy.tokenizer)
+    views = config.Views(teacher=view)
     section, judge = config.Criterion(min_nats=min_nats), ScriptedJudge(VERDICTS)
-    method = OnPolicy(ours, [(1.0, Criterion(section, distill(ours, teacher), judge, prompts))])
+    method = OnPolicy(ours, [(1.0, Criterion(section, distill(ours, teacher), judge, views))])
     shown = teachers_prompt(DEMANDS, view, view)
     return method, method.collect([PromptPair(EXAMPLE, (5, 6, 7), shown)], 0)
 

@@ -14,7 +14,6 @@ from tests.support.tiny import tiny_model
 from torch import nn
 
 from rcsd import config
-from rcsd.data.prompts import TeacherPrompts
 from rcsd.graders.rewards import RubricReward
 from rcsd.methods.base import Batch
 from rcsd.methods.criterion import Criterion
@@ -129,9 +128,8 @@ def test_the_metrics_of_all_terms_are_shown() -> None:
 
 def test_two_divergences_of_a_sum_do_not_hide_each_other() -> None:
     ours = student()
-    prompts = TeacherPrompts(config.Views(), ours.policy.tokenizer)
     reverse = distill(ours, divergence={"type": "reverse_kl"})
-    by_criterion = Criterion(config.Criterion(), reverse, ScriptedJudge(VERDICTS), prompts)
+    by_criterion = Criterion(config.Criterion(), reverse, ScriptedJudge(VERDICTS), config.Views())
     shown = found(*collected(ours, distill(ours), by_criterion))[1]
     alone = found(*collected(ours, by_criterion))[1]
     name, other = "loss/divergence_nats_mean", "loss-criterion/divergence_nats_mean"

@@ -4,8 +4,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from rcsd.io import after_thinking
-from rcsd.models.text import CompletionText
+from rcsd.models.text import CompletionText, after_thinking
 
 WORDS = ["the", "answer", "is", "A", "B", "or", "analysis", "final", "assistant", "commentary"]
 

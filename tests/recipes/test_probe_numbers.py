@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from rcsd.evaluation.bounds import graded_values
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
 from rcsd.recipes.probe import (
@@ -18,7 +19,6 @@ from rcsd.recipes.probe import (
     Sensitivity,
     advise,
     choose_metric,
-    graded_values,
     measure_headroom,
     measure_sensitivity,
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 from tests.recipes.test_study_config import study
 
-from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared
+from rcsd.evaluation.compare import ArmDifference, ArmMean, ArmsCompared, MetricCompared
 from rcsd.evaluation.statistics import Interval
 from rcsd.graders.grade import Graded
-from rcsd.recipes.arms import ArmComparison, SetRows
+from rcsd.recipes.arms import SetRows
 from rcsd.recipes.study import StudyResult, compare, describe
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.types import Example
@@ -93,7 +93,7 @@ def test_new_templates_are_resampled_as_a_whole_and_known_ones_by_question() -> 
 # Sentences
 
 
-def comparison() -> ArmComparison:
+def comparison() -> MetricCompared:
     means = {"base": 0.1, "rcsd": 0.5, "low": 0.2, "near": 0.45, "high": 0.7}
     differences = [
         ArmDifference("rcsd", "base", Interval(0.4, 0.3, 0.5, 9), 0.001, 0.004),
@@ -104,7 +104,7 @@ def comparison() -> ArmComparison:
     ]
     of = tuple(ArmMean(arm, 2, Interval(m, m - 0.05, m + 0.05, 9)) for arm, m in means.items())
     compared = ArmsCompared(of, tuple(differences), 9, 0)
-    return ArmComparison("new_numbers", "score", compared)
+    return MetricCompared("new_numbers", "score", compared)
 
 
 def test_sentences_name_who_scores_less_who_more_and_who_cannot_be_told_apart() -> None:

@@ -11,7 +11,6 @@ from tests.support.faulty_server import FaultyServer
 from rcsd import config
 from rcsd.config.base import parse
 from rcsd.graders.judge import ModelJudge
-from rcsd.graders.judge.server import ServerChat
 from rcsd.types import Criterion, Example, Rubric
 
 RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
@@ -84,4 +83,4 @@ def model_section(server: JudgeServer, **changes: Any) -> config.ModelJudge:
 
 def judge_at(server: JudgeServer, cache: Path, **changes: Any) -> ModelJudge:
     section = model_section(server, **{"cache": cache, **changes})
-    return ModelJudge(section, ServerChat(section, first_pause=0.01))
+    return ModelJudge(section)

@@ -51,7 +51,3 @@ def main() -> None:
 def _end(message: str) -> NoReturn:
     errors.print(labelled("error", message, "bold red"), soft_wrap=True)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
-from rcsd.config import WorldData
+from rcsd.config.data import Format, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
@@ -28,10 +28,7 @@ _MAX_FINDINGS = 40
 def import_(
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
-    format: Annotated[
-        Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"],
-        typer.Option(help="Format of the source."),
-    ],
+    format: Annotated[Format, typer.Option(help="Format of the source.")],
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -78,9 +75,7 @@ def _import_table(report: "ImportReport") -> Table:
 def world(
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
     num: Annotated[int, typer.Option(help="Number of problems.", min=1)] = 1000,
-    split: Annotated[
-        Literal["train", "new_numbers", "new_templates"], typer.Option(help="Split of the world.")
-    ] = "train",
+    split: Annotated[Split, typer.Option(help="Split of the world.")] = "train",
     seed: Annotated[int, typer.Option(help="Random seed of the problems.")] = 0,
     force: Force = False,
 ) -> None:

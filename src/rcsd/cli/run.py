@@ -11,7 +11,8 @@ import typer
 
 from rcsd.cli.options import Overrides, Quick, Resume, RunFile
 from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
-from rcsd.config import Config, load_config
+from rcsd.config import Config, config_of_run, load_config
+from rcsd.config.base import load
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text, spaced, stacked
 from rcsd.io import check_new, write_json
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rcsd.recipes.probe import Probe
     from rcsd.runs import RunFolder
 
-GIB = 2**30
 _RAY = (
     "Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local, which starts one here. Its machines "
     "need this package, and see the files at the same paths."
@@ -100,13 +100,13 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
     """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged, model_of_run
+    from rcsd.models.save import export_merged
     from rcsd.runs import RunFolder
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    export_merged(model_of_run(folder), folder.model, out)
+    export_merged(config_of_run(folder).model, folder.model, out)
     say(f"Model: {out}")
 
 
@@ -152,7 +152,6 @@ def pipeline(
 
     Finished steps are skipped.
     """
-    from rcsd.config.base import load
     from rcsd.recipes.pipeline_config import Pipeline
 
     settings = load(Pipeline, file, overrides or [])
@@ -171,7 +170,6 @@ def study(
 
     Finished steps are skipped, so a study that was cut off continues.
     """
-    from rcsd.config.base import load
     from rcsd.recipes.study_config import Study
 
     settings = load(Study, file, overrides or [])
@@ -218,10 +216,7 @@ def probe(
     ] = None,
 ) -> None:
     """Measure before training how much a run can learn from its rubrics."""
-    from rcsd.config import load_config
-
     settings = load_config(file, overrides or [])
-    from rcsd.io import make_folder
     from rcsd.recipes.probe import probe as measure
 
     path = (out or settings.out.with_name(f"{settings.out.name}-probe")) / "probe.json"
@@ -229,7 +224,6 @@ def probe(
     quieten_libraries()
     with bars() as progress:
         measured = measure(settings, num_examples, num_samples, progress)
-    make_folder(path)
     write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
@@ -300,7 +294,7 @@ def plan(
     lengths = planning.build_lengths(settings, *prompts)
     device = planning.this_device(devices)
     if memory_gib is not None:
-        device = planning.Device("cuda", memory_gib * GIB, devices)
+        device = planning.Device("cuda", memory_gib * planning.GIB, devices)
     made = planning.build_plan(settings, lengths, device)
     say(_plan_facts(made, "measured" if prompt_tokens is None else "given"))
     console.print(_memory_table(made))
@@ -325,6 +319,8 @@ def _plan_facts(made: "Plan", source: str) -> str:
 
 
 def _memory_table(made: "Plan") -> Table:
+    from rcsd.recipes.plan import GIB
+
     phases = {name: {**made.held_bytes, **phase} for name, phase in made.phases.items()}
     rows = []
     for name in dict.fromkeys(name for phase in phases.values() for name in phase):

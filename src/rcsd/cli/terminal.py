@@ -5,11 +5,11 @@ names and errors is looked at and never obeyed, and no string is read as rich's 
 """
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import rich.table
@@ -99,15 +99,13 @@ class Table:
 class Lines:
     """Plain lines for a log: one where a stage begins, one where it ends, one a minute between."""
 
-    def __init__(
-        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._write, self._clock, self._start = write, clock, clock()
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write, self._start = write, monotonic()
         self._stages: dict[str, tuple[float, float]] = {}  # seconds of its start and its last line
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Write a line where one is due."""
-        now, is_done = self._clock(), done >= total
+        now, is_done = monotonic(), done >= total
         began, wrote = self._stages.get(stage, (now, -math.inf))
         if stage not in self._stages:
             text = (note or "done") if is_done else "begun"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
@@ -43,6 +43,23 @@ class Section(BaseModel):
     def _can_be_written_down(cls, value: Any) -> Any:
         _refuse_unwritable(value)
         return value
+
+
+class ServerSection(Section):
+    """A server over HTTP, and how long it is waited for."""
+
+    url: str
+    """Address of the server."""
+    api_key_variable: str | None = None
+    """Environment variable with the key for ``Authorization: Bearer``, which is written nowhere;
+    None sends none."""
+    connect_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest wait for a connection, in seconds."""
+    read_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Longest silence during a request, in seconds: more than the longest completion takes."""
+    patience_seconds: float = Field(default=600.0, ge=0)
+    """Seconds in which a request is retried while the server is away or busy; then the command
+    ends."""
 
 
 def checked_address(url: str, example: str) -> str:
@@ -212,18 +229,19 @@ def _explained(root: type[Section], tree: Any, detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         if last in RENAMED:
             return f"{name}: is now called '{RENAMED[last]}'"
-        return f"{name}: unknown key" + _nearest(last, _fields(root, loc), 0.0)
+        return f"{name}: unknown key" + nearest(last, _fields(root, loc), 0.0)
     if not name:  # of the whole tree, which nobody wants to see again
         return detail["msg"]
     got = "" if detail["type"] == "missing" else f", got {_shortened(detail['input'])}"
     hint = ""
     if detail["type"] == "union_tag_invalid":
         expected = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
-        hint = _nearest(detail["ctx"]["tag"], expected)
+        hint = nearest(detail["ctx"]["tag"], expected)
     return f"{name}: {detail['msg']}{got}{hint}"
 
 
-def _nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str:
+def nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str:
+    """Hint at the word that was meant, for the end of an error; empty: none is near."""
     close = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"; did you mean '{close[0]}'?" if close else ""
 

@@ -11,6 +11,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A checksum, as sha256sum prints it."""
 
 
+Format = Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
+"""Layout of the rows of a source that ``rcsd data import`` reads."""
+
+Split = Literal["train", "new_numbers", "new_templates"]
+"""Splits of the rubric world: known templates; the same with held-out numbers; templates never
+trained on."""
+
+
 class FileData(Section):
     """Rows of a file."""
 
@@ -36,8 +44,8 @@ class WorldData(Section):
     """Problems of the rubric world, generated from a seed."""
 
     type: Literal["world"] = "world"
-    split: Literal["train", "new_numbers", "new_templates"] = "train"
-    """Known templates; the same with held-out numbers; templates never trained on."""
+    split: Split = "train"
+    """Split that the problems come from."""
     num_examples: int = Field(ge=1)
     """Number of problems."""
     seed: int = 0

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from rcsd.config.base import Section, checked_address
+from rcsd.config.base import Section, ServerSection, checked_address
 
 
 class LocalEngine(Section):
@@ -72,7 +72,7 @@ class VllmEngine(_Vllm):
     """True if vLLM compiles the model and captures graphs, for tens of seconds at the start."""
 
 
-class VllmServer(_Vllm):
+class VllmServer(_Vllm, ServerSection):
     """A vLLM server over HTTP, on this machine or another; all processes of a run share it.
 
     Start it with ``--logprobs-mode processed_logprobs``. LoRA: with ``--enable-lora --max-lora-rank
@@ -88,15 +88,6 @@ class VllmServer(_Vllm):
     """Folder of new weights, at the same path on the server; for one run at a time."""
     batch_size: int = Field(default=64, ge=1)
     """Requests in flight together, at most; one a prompt."""
-    connect_timeout_seconds: float = Field(default=10.0, gt=0)
-    """Longest wait for a connection, in seconds."""
-    read_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Longest silence during a request, in seconds: more than the longest completion takes."""
-    patience_seconds: float = Field(default=600.0, ge=0)
-    """Seconds in which a request is retried while the server is away or busy; then the run ends."""
-    api_key_variable: str | None = None
-    """Environment variable with the key for ``Authorization: Bearer``, which is written nowhere;
-    None sends none."""
 
     @field_validator("url")
     @classmethod

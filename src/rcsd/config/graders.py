@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from rcsd.config.base import Section, checked_address
+from rcsd.config.base import Section, ServerSection, checked_address
 
 # The last part of a name: max_thinking_tokens is a number of them.
 _SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
@@ -19,7 +19,6 @@ class CodeJudge(Section):
     """Exact verdicts by the criteria's own checks; a criterion without one stays unscored."""
 
     type: Literal["code"] = "code"
-    """Selects the checks."""
 
 
 class AskCriterion(Section):
@@ -29,14 +28,12 @@ class AskCriterion(Section):
     """
 
     type: Literal["criterion"] = "criterion"
-    """Selects one criterion a request."""
 
 
 class AskSeveral(Section):
     """Several criteria per request; verdicts are matched by number, scored as ``criterion``."""
 
     type: Literal["several"]
-    """Selects several criteria a request."""
     criteria_per_call: int = Field(default=10, ge=2)
     """Maximum number of criteria in one request."""
 
@@ -44,28 +41,24 @@ class AskSeveral(Section):
 class AskHolistic(Section):
     """One request per rubric: the judge weighs the criteria itself and gives one score.
 
-    Rubrics as Rewards (arXiv 2507.17746) calls it implicit aggregation. There are no verdicts.
+    Scores are 1 to 10: the lowest becomes 0, the highest 1. There are no verdicts. Rubrics as
+    Rewards (arXiv 2507.17746) calls it implicit aggregation.
     """
 
     type: Literal["holistic"]
-    """Selects one score for all criteria, 1 to 10: the lowest becomes 0, the highest 1."""
 
 
 Asks = Annotated[AskCriterion | AskSeveral | AskHolistic, Field(discriminator="type"), _NAMED]
 
 
-class ModelJudge(Section):
+class ModelJudge(ServerSection):
     """A model behind an OpenAI-compatible address, hosted or served by ``vllm serve``."""
 
     type: Literal["model"]
-    """Selects a model behind an address."""
     url: str
     """Address of the server, without ``/chat/completions``: ``http://gpu7:8000/v1``."""
     model: str
     """Name of the model on the server."""
-    api_key_variable: str | None = None
-    """Environment variable that holds the key for ``Authorization: Bearer``; None sends none. The
-    key itself is never written anywhere."""
     asks: Asks = AskCriterion()
     """Content of a request: ``criterion``, ``{type: several, criteria_per_call: 10}``, or
     ``holistic``."""
@@ -94,13 +87,8 @@ class ModelJudge(Section):
     ``api_key_variable`` is for."""
     max_concurrent: int = Field(default=16, ge=1)
     """Maximum number of requests in flight."""
-    connect_timeout_seconds: float = Field(default=10.0, gt=0)
-    """Maximum wait for a connection."""
     read_timeout_seconds: float = Field(default=300.0, gt=0)
-    """Maximum silence while a request is answered: as long as the longest reply takes."""
-    patience_seconds: float = Field(default=600.0, ge=0)
-    """Time within which a request is retried where the server is away or busy, with growing pauses;
-    then the command ends, and all replies so far are in the cache."""
+    """Longest silence during a request, in seconds: more than the longest reply takes."""
 
     @field_validator("url")
     @classmethod

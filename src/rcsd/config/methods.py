@@ -316,6 +316,12 @@ def objectives(method: PhaseMethod | Schedule | Sft) -> Sequence[PhaseMethod | S
             return [method]
 
 
+def reinforcements(method: PhaseMethod | Schedule | Sft) -> Sequence[Grpo]:
+    """All sections of reinforcement in a method: objectives, and the parts of srpo."""
+    sections = [leaf.reward if isinstance(leaf, Srpo) else leaf for leaf in objectives(method)]
+    return [section for section in sections if isinstance(section, Grpo)]
+
+
 def distillations(method: PhaseMethod | Schedule | Sft) -> Sequence[Distill]:
     """All sections of distillation in a method: objectives, and the parts of srpo and criterion."""
     sections = [

@@ -12,6 +12,7 @@ from rcsd.config.methods import (
     Srpo,
     distillations,
     objectives,
+    reinforcements,
 )
 from rcsd.config.presets import PRESETS
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def check_stage(stage: "Stage") -> None:
     """Refuse settings that contradict each other; ValueError says which, and the way out."""
-    for find in (_preset, _views, _objectives, _stale, _drawn, _overlap):
+    for find in (_preset, _views, _objectives, _repeated_updates, _drawn, _overlap):
         for fault in find(stage):
             raise ValueError(fault)
 
@@ -89,12 +90,11 @@ def _objectives(stage: "Stage") -> Iterator[str]:
                 yield from _criterion(stage)
 
 
-def _stale(stage: "Stage") -> Iterator[str]:
+def _repeated_updates(stage: "Stage") -> Iterator[str]:
     """Methods that learn from the sampled tokens alone know no ratio to their probability."""
     for phase in stage.phases:
         leaves = objectives(phase.method)
-        rewards = [leaf.reward if isinstance(leaf, Srpo) else leaf for leaf in leaves]
-        if any(isinstance(of, Grpo) and of.updates_per_batch > 1 for of in rewards):
+        if any(grpo.updates_per_batch > 1 for grpo in reinforcements(phase.method)):
             names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
             for name in names & {"sampled_token", "suppress"}:
                 yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
@@ -114,7 +114,7 @@ def _drawn(stage: "Stage") -> Iterator[str]:
 
 
 def _reward(stage: "Stage", method: Grpo | Srpo, num_completions: int) -> Iterator[str]:
-    reward, teacher = method.reward if isinstance(method, Srpo) else method, stage.teacher.type
+    [reward], teacher = reinforcements(method), stage.teacher.type
     if stage.views.writes == "rubric":
         yield f"{method.type} rewards answers: leave views.writes out"
     if num_completions < 2:

@@ -12,14 +12,12 @@ from rcsd.config.engines import AnyEngine, LocalEngine
 from rcsd.config.evaluation import Evaluation
 from rcsd.config.methods import (
     AnyMethod,
-    Grpo,
     Phase,
     RubricReward,
     Schedule,
     Sft,
-    Srpo,
     distillations,
-    objectives,
+    reinforcements,
 )
 from rcsd.config.model import Model
 from rcsd.config.presets import filled, named
@@ -241,12 +239,7 @@ class Stage(Section):
         if isinstance(self.method, Sft):
             return "rubric" in self.method.view or self.views.writes == "rubric"
         views = self.views.student + (self.views.teacher if self.has_teacher_view else "")
-        rewards = [
-            reward
-            for method in objectives(self.method)
-            if isinstance(method, Grpo | Srpo)
-            for reward in (method.reward if isinstance(method, Srpo) else method).rewards
-        ]
+        rewards = [reward for grpo in reinforcements(self.method) for reward in grpo.rewards]
         return "rubric" in views or any(isinstance(reward, RubricReward) for reward in rewards)
 
     @property

@@ -56,8 +56,7 @@ Numbered = Sequence[tuple[int, Example]]
 def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
     """Malformed rows, repeated and similar questions, and questions of test files (``against``).
 
-    Raises:
-        DataError: If a file cannot be read or holds no row. Malformed rows are findings.
+    Raises DataError if a file cannot be read or holds no row. Malformed rows are findings.
     """
     rows = list(read_rows(path))
     examples = _numbered(rows)
@@ -70,8 +69,7 @@ def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
 def check_rubrics(path: str | Path) -> Report:
     """Every rule of `rcsd.data.lint_rules` over the rubrics of a JSONL file of our rows.
 
-    Raises:
-        DataError: If the file cannot be read or holds no row. Malformed rows are findings.
+    Raises DataError if the file cannot be read or holds no row. Malformed rows are findings.
     """
     rows = list(read_rows(path))
     findings = [*_malformed(rows), *rubric_findings(_numbered(rows))]
@@ -122,11 +120,6 @@ def _normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    """Similarity of two questions in [0, 1]: shared shingles over all of them."""
-    return len(a & b) / len(a | b)
-
-
 class _Questions:
     """Questions by line, and the most similar one to another question.
 
@@ -144,15 +137,14 @@ class _Questions:
         self._index.insert(line, _minhash(self._texts[line][1]))
 
     def nearest(self, question: str) -> tuple[int, float] | None:
-        """Line and similarity; a question that is the same is not near."""
-        ours, text = shingles(question), _normalize(question)
+        """Line and Jaccard similarity; a question that is the same is not near."""
+        ours, text, near = shingles(question), _normalize(question), []
         candidates: Any = self._index.query(_minhash(ours))
-        near = [
-            (similarity, -line)
-            for line in candidates
-            if self._texts[line][0] != text
-            and (similarity := jaccard(ours, self._texts[line][1])) >= NEAR
-        ]
+        for line in candidates:
+            other, theirs = self._texts[line]
+            similarity = len(ours & theirs) / len(ours | theirs)
+            if other != text and similarity >= NEAR:
+                near.append((similarity, -line))
         return (-max(near)[1], max(near)[0]) if near else None
 
 

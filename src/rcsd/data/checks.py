@@ -111,8 +111,7 @@ _ADAPTER: TypeAdapter[Check] = TypeAdapter(Check)
 def parse_check(check: object) -> Check:
     """The check that a row holds.
 
-    Raises:
-        RubricError: If it is malformed; names the place and what is allowed.
+    Raises RubricError if it is malformed; names the place and what is allowed.
     """
     try:
         return _ADAPTER.validate_python(dict(check) if isinstance(check, Mapping) else check)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from rapidfuzz import utils
 
+from rcsd.data.fields import shortened
 from rcsd.data.words import content_words, text_similarity
 from rcsd.types import Rubric
 
@@ -44,7 +45,10 @@ def _repeated(rubric: Rubric) -> Matches:
         if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
             similarity = text_similarity(one.text, other.text)
             if similarity >= REPEAT_SIMILARITY:
-                yield j, f"repeats rubric[{i}] (similarity {similarity:.2f}): {_short(other.text)}"
+                yield (
+                    j,
+                    f"repeats rubric[{i}] (similarity {similarity:.2f}): {shortened(other.text)}",
+                )
 
 
 def _figures(text: str) -> Counter[str]:
@@ -67,9 +71,9 @@ _FAILS = re.compile(
 def _unclear_polarity(rubric: Rubric) -> Matches:
     for index, criterion in enumerate(rubric.criteria):
         if criterion.weight < 0 and _AVOIDS.search(criterion.text):
-            yield index, f"costs points, but is worded as a merit: {_short(criterion.text)}"
+            yield index, f"costs points, but is worded as a merit: {shortened(criterion.text)}"
         if criterion.weight > 0 and _FAILS.search(criterion.text):
-            yield index, f"earns points, but is worded as a mistake: {_short(criterion.text)}"
+            yield index, f"earns points, but is worded as a mistake: {shortened(criterion.text)}"
 
 
 def _size(rubric: Rubric) -> Matches:
@@ -84,8 +88,3 @@ RULES: Mapping[str, tuple[Severity, Rule]] = {
     "size": ("warning", _size),
 }
 """Severity and function of every rule by name."""
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else line[:79] + "\u2026"

@@ -57,13 +57,12 @@ def has_rubric_reader(example: Example) -> bool:
 def read_rubrics(examples: Sequence[Example], rubrics: Mapping[str, Rubric]) -> dict[str, Rubric]:
     """Rubrics by the id of their example, with the checks that their words stand for, if any.
 
-    Raises:
-        DataError: If the tags of an example contradict its question.
+    Raises DataError if the tags of an example contradict its question.
     """
     read = {example.id: rubrics[example.id] for example in examples if example.id in rubrics}
     for example in filter(has_rubric_reader, examples):
         if example.id in read:
-            reader = pkgutil.resolve_name("rcsd.data.world:read_rubric")
+            reader = pkgutil.resolve_name("rcsd.data.world.reading:read_rubric")
             read[example.id] = reader(example, read[example.id])
     return read
 
@@ -74,8 +73,7 @@ Part = TypeVar("Part")
 def pinned(part: Part) -> Part:
     """A section, or several, with the checksums of their data files.
 
-    Raises:
-        DataError: If a file cannot be read.
+    Raises DataError if a file cannot be read.
     """
     result: Any = part
     if isinstance(part, FileData):

@@ -68,8 +68,7 @@ def with_placebo(
 def generic_rubric(templates: PromptTemplates) -> Rubric:
     """The rubric of ``generic_rubric.jinja``, packaged as generalities that any question allows.
 
-    Raises:
-        ConfigError: If the template renders to no rubric in JSON.
+    Raises ConfigError if the template renders to no rubric in JSON.
     """
     try:
         return parse_rubric(json.loads(templates.render("generic_rubric.jinja")))

@@ -101,9 +101,8 @@ def build_all_prompts(
 ) -> list[PromptPair]:
     """Prompts of a validation or test set: a set that shrinks would compare unlike things.
 
-    Raises:
-        DataError: If a prompt does not fit, naming the set's key in the configuration (``field``);
-            see also `build_prompts`.
+    Raises DataError if a prompt does not fit, naming the set's key in the configuration
+    (``field``); see also `build_prompts`.
     """
     prompts, skipped = build_prompts(examples, views, tokenizer, max_prompt_tokens)
     if skipped:
@@ -111,24 +110,15 @@ def build_all_prompts(
     return prompts
 
 
-class TeacherPrompts:
-    """Prompts of a teacher that sees a rubric with fewer criteria than the run's, or none.
-
-    The views have no analysis, which would differ for each rubric.
-    """
-
-    def __init__(self, views: config.Views, tokenizer: Any) -> None:
-        self._views, self._tokenizer = views, tokenizer
-        self._templates = PromptTemplates(views.templates)
-
-    def build(self, example: Example) -> tuple[int, ...]:
-        """Teacher's prompt; without a rubric the view shows its other parts alone."""
-        view = self._views.teacher
-        if example.rubric is None:
-            view = WITHOUT_RUBRIC.get(view, view)
-        request, _ = REQUESTS[self._views.writes]
-        conversation = build_conversation(request, example, view, self._templates)
-        return tuple(prompt_ids(self._tokenizer, conversation))
+def teacher_prompt(
+    example: Example, views: config.Views, templates: PromptTemplates, tokenizer: Any
+) -> tuple[int, ...]:
+    """Teacher's prompt without analysis; without a rubric the view shows its other parts alone."""
+    view = views.teacher
+    if example.rubric is None:
+        view = WITHOUT_RUBRIC.get(view, view)
+    request, _ = REQUESTS[views.writes]
+    return tuple(prompt_ids(tokenizer, build_conversation(request, example, view, templates)))
 
 
 WITHOUT_RUBRIC: Mapping[ViewName, ViewName] = {
@@ -144,8 +134,7 @@ def limit_prompt_tokens(
 ) -> int:
     """Longest prompt in tokens: ``max_prompt_tokens``, or less where the model's positions end.
 
-    Raises:
-        ConfigError: If completions leave no room for prompts.
+    Raises ConfigError if completions leave no room for prompts.
     """
     if max_positions is None:
         return max_prompt_tokens

@@ -21,11 +21,7 @@ from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Bytes of a file.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """Bytes of a file; DataError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -37,8 +33,7 @@ def read_bytes(path: str | Path) -> bytes:
 def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = None) -> Any:
     """Value of strict JSON: no repeated keys, no NaN, no numbers and texts beyond bounds.
 
-    Raises:
-        DataError: Naming place and reason; without a line the JSON is the whole file.
+    Raises DataError naming place and reason; without a line the JSON is the whole file.
     """
     try:
         text = raw.removeprefix(b"\xef\xbb\xbf").decode()
@@ -116,8 +111,7 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def option_index(reference: str, options: Sequence[str]) -> int:
     """Index of the option that a reference means: by its letter, or by its text.
 
-    Raises:
-        DataError: If options stand there twice, or the reference is neither.
+    Raises DataError if options stand there twice, or the reference is neither.
     """
     texts, reference = [option.strip() for option in options], reference.strip()
     letters = [*LETTERS[: len(texts)]]
@@ -142,8 +136,7 @@ class GradingRow(RowModel):
     def build(self, reference: str) -> Grading:
         """Grading of an answer with that reference.
 
-        Raises:
-            DataError: If options and kind do not agree, or the reference is none of the options.
+        Raises DataError if options and kind do not agree, or the reference is none of the options.
         """
         options = self.options or []
         if (self.kind == "choice") != (2 <= len(options) <= len(LETTERS)) or (
@@ -183,8 +176,7 @@ def example_from_row(
 ) -> Example:
     """Example of a row as in `Row`; the line is the id where it has none.
 
-    Raises:
-        DataError: Naming place, field and what is allowed.
+    Raises DataError naming place, field and what is allowed.
     """
     try:
         read = Row.model_validate({"id": line} | dict(row))
@@ -249,8 +241,7 @@ class FileRow(NamedTuple):
 def read_rows(path: str | Path) -> Iterator[FileRow]:
     """Every row of a JSONL file, malformed ones included; a repeated id is malformed.
 
-    Raises:
-        DataError: If the file cannot be read or holds no row.
+    Raises DataError if the file cannot be read or holds no row.
     """
     lines: dict[str, int] = {}
     for line, value in json_lines(path):
@@ -272,8 +263,7 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
 def read_jsonl(path: str | Path) -> list[Example]:
     """Examples of a JSONL file, in order. A row without ``id`` gets its line number.
 
-    Raises:
-        DataError: If the file is missing, holds no row, or a row is malformed or repeats an id.
+    Raises DataError if the file is missing, holds no row, or a row is malformed or repeats an id.
     """
     rows = list(read_rows(path))
     if error := next((row.error for row in rows if row.error is not None), None):
@@ -289,7 +279,6 @@ def load(section: JsonlData) -> tuple[list[Example], dict[str, object]]:
 def write_jsonl(examples: Iterable[Example], path: str | Path) -> None:
     """Write examples, one row a line; the file appears complete or not at all.
 
-    Raises:
-        DataError: If the file cannot be written.
+    Raises DataError if the file cannot be written.
     """
     write_rows(Path(path), map(row_from_example, examples))

@@ -57,8 +57,7 @@ _CRITERIA = TypeAdapter(list[CriterionRow])
 def parse_rubric(value: object) -> Rubric:
     """Rubric from a list of rows, each as in `CriterionRow`.
 
-    Raises:
-        RubricError: Naming the criterion by its index and the field that is wrong.
+    Raises RubricError naming the criterion by its index and the field that is wrong.
     """
     if not isinstance(value, list):
         raise RubricError(f"expected a list of criteria, got {type(value).__name__}")
@@ -69,11 +68,7 @@ def parse_rubric(value: object) -> Rubric:
 
 
 def build_rubric(rows: list[CriterionRow]) -> Rubric:
-    """Rubric of validated rows.
-
-    Raises:
-        RubricError: If no criterion has positive points.
-    """
+    """Rubric of validated rows; RubricError if no criterion has positive points."""
     return Rubric(tuple(Criterion(r.criterion, r.weight, r.title, r.check) for r in rows))
 
 
@@ -102,9 +97,7 @@ _COMPLETE = re.compile(r'(\{"criterion": "(?:[^"\\]|\\.)*", "weight": -?[0-9.]+\
 def parse_completion(text: str, finished: bool) -> Rubric | None:
     """Rubric that a model wrote in the form of `rubric_json`; None if it is no rubric.
 
-    Args:
-        text: Completion.
-        finished: Whether the model ended by itself. Else the criteria before the cut count.
+    Of a completion that was cut off (not ``finished``) the criteria before the cut count.
     """
     if not finished:
         position, criteria = 1, []

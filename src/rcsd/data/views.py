@@ -66,9 +66,8 @@ class PromptTemplates:
     def render(self, name: str, **values: object) -> str:
         """Text of the template ``name`` with ``values`` put in.
 
-        Raises:
-            ConfigError: If the template is malformed, names an undefined value, or is refused
-                by the sandbox.
+        Raises ConfigError if the template is malformed, names an undefined value, or is refused by
+        the sandbox.
         """
         try:
             return self._environment.get_template(name).render(**values)
@@ -86,26 +85,20 @@ def _user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 
-def missing_parts(example: Example, view: ViewName) -> list[str]:
-    """Parts of the view that the example lacks: ``answer``, ``rubric``, ``solution``."""
-    parts = view.split("+")
-    return [p for p, field in _FIELDS.items() if p in parts and getattr(example, field) is None]
-
-
 def build_conversation(
     request: Request, example: Example, view: ViewName, templates: PromptTemplates
 ) -> Conversation:
     """Conversation of a request: the question, with the parts of the view beside it.
 
-    Raises:
-        DataError: If the example lacks a part of the view.
+    Raises DataError if the example lacks a part of the view.
     """
-    for part in missing_parts(example, view):
-        message = f"example {example.id!r} has none, but the view '{view}' shows it"
-        raise DataError(message, field=_FIELDS[part])
     parts = view.split("+")
     values = {p: getattr(example, field) if p in parts else None for p, field in _FIELDS.items()}
-    guided = any(value is not None for value in values.values())
+    for part in parts:
+        if part in _FIELDS and values[part] is None:
+            message = f"example {example.id!r} has none, but the view '{view}' shows it"
+            raise DataError(message, field=_FIELDS[part])
+    guided = view != "none"
     text = templates.render(f"{request}.jinja", question=example.question, guided=guided, **values)
     return [_user(text)]
 
@@ -120,8 +113,7 @@ def user_turn(
 def prompt_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
     """Token ids of a conversation in the model's chat format, up to the generation header.
 
-    Raises:
-        ModelError: If the model has no chat template, or one that leaves out a message's text.
+    Raises ModelError if the model has no chat template, or one that leaves out a message's text.
     """
     rendered = _rendered(tokenizer, conversation)
     for message in conversation:

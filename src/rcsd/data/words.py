@@ -1,7 +1,6 @@
-"""Words of criteria: content words, quotations, and the similarity of two criteria."""
+"""Content words of criteria, and the similarity of two criteria."""
 
 import math
-from collections.abc import Iterator, Sequence
 
 from rapidfuzz import fuzz, utils
 
@@ -16,15 +15,6 @@ PHRASING = frozenset(
     discusses address addresses note notes use uses using avoid avoids omit omits ensure ensures
     require requires""".split()  # noqa: SIM905
 )
-
-QUOTED_WORDS = 8
-"""Length in words of a quotation: of a run that stands in another text and not in the question."""
-
-
-def runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every run of `QUOTED_WORDS` words, in order; none where there are fewer words."""
-    # One after another in C: monitors look for them in every completion of every step.
-    return zip(*(words[start:] for start in range(QUOTED_WORDS)), strict=False)
 
 
 def content_words(text: str) -> list[str]:

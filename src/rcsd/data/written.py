@@ -12,9 +12,8 @@ from rcsd.types import Example, Rubric
 def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> dict[str, list[str]]:
     """Completions by id, from rows with ``id`` and ``text``; other ids and fields are skipped.
 
-    Raises:
-        DataError: If a file cannot be read, a row lacks its id or text, a file holds nothing of
-            gold's rows, or no criterion of gold has a check: then only a judge could order answers.
+    Raises DataError if a file cannot be read, a row lacks its id or text, a file holds nothing of
+    gold's rows, or no criterion of gold has a check: then only a judge could order answers.
     """
     texts: dict[str, list[str]] = {example.id: [] for example in gold}
     for path in paths:
@@ -49,9 +48,8 @@ class WrittenFile(NamedTuple):
 def written_rubrics(gold: Sequence[Example], path: str | Path) -> WrittenFile:
     """Rubrics of a JSONL file that were written for gold's rows, matched by id.
 
-    Raises:
-        DataError: If a row is malformed, has another question than gold's row of that id, or no
-            row belongs to gold.
+    Raises DataError if a row is malformed, has another question than gold's row of that id, or no
+    row belongs to gold.
     """
     questions = {example.id: example.question for example in gold}
     rows = read_jsonl(path)

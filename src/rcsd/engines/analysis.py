@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from rcsd import config
 from rcsd.data.prompts import REQUESTS, PromptPair
@@ -11,6 +10,7 @@ from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.engines.sample_cache import SampleCache, request_key
 from rcsd.errors import DataError
+from rcsd.io import cache_folder
 from rcsd.models.policy import Policy
 from rcsd.types import Decoding, completion_from_row
 
@@ -23,7 +23,6 @@ def with_analyses(
     views: config.Views,
     policy: Policy,
     engine: Engine,
-    cache: Path,
     max_tokens: int,
     ranks: Ranks = Ranks(),  # noqa: B008 (one process alone)
 ) -> tuple[list[PromptPair], int]:
@@ -34,16 +33,13 @@ def with_analyses(
     prompts: how many analyses were cut off at ``views.max_analysis_tokens``. Raises DataError if a
     prompt with its analysis exceeds ``max_tokens``, or the cache is broken.
     """
-    templates, store = PromptTemplates(views.templates), SampleCache(cache, completion_from_row)
+    templates = PromptTemplates(views.templates)
+    store = SampleCache(cache_folder() / "analyses", completion_from_row)
     decoding, weights = Decoding(max_tokens=views.max_analysis_tokens), policy.weights_sha256
     keys = [request_key(weights, pair.teacher_ids, decoding, 0) for pair in prompts]
     by_key = {key: pair.teacher_ids for key, pair in zip(keys, prompts, strict=True)}
-
-    def find_missing() -> list[str]:
-        store.read()
-        return [key for key in by_key if key not in store]
-
-    missing = ranks.on_main(find_missing)
+    ranks.on_main(store.read)
+    missing = ranks.on_main(lambda: [key for key in by_key if key not in store])
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
         completions = engine.sample([by_key[key] for key in batch], decoding, seed=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rcsd.errors import DataError
-from rcsd.io import append_rows, digest, drop_cut_row, make_folder, rows_from
+from rcsd.io import append_rows, digest, rows_from
 from rcsd.types import Decoding
 
 Sample = TypeVar("Sample")
@@ -31,18 +31,14 @@ def request_key(weights_sha256: str, prompt: Sequence[int], decoding: Decoding, 
 class SampleCache(Generic[Sample]):
     """Samples by key, on disk.
 
-    ``decode`` builds a sample from a row, and may raise ValueError, KeyError or TypeError. Work
-    whose processes are numbered names its file by ``writer``.
+    ``decode`` builds a sample from a row, and may raise ValueError, KeyError or TypeError.
     """
 
-    def __init__(
-        self, folder: Path, decode: Callable[[Mapping[str, Any]], Sample], writer: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, decode: Callable[[Mapping[str, Any]], Sample]) -> None:
         self._folder, self._decode = folder, decode
         self._samples: dict[str, Sample] = {}
         self._num_bytes_read: dict[Path, int] = {}
-        self._file = folder / f"{writer or secrets.token_hex(8)}.jsonl"
-        self._is_new = True
+        self._file = folder / f"{secrets.token_hex(8)}.jsonl"
 
     def __contains__(self, key: str) -> bool:
         return key in self._samples
@@ -66,9 +62,5 @@ class SampleCache(Generic[Sample]):
 
     def put(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Append rows, by key, to this process's file, before it returns."""
-        if self._is_new:
-            make_folder(self._file)
-            drop_cut_row(self._file)
-            self._is_new = False
         append_rows(self._file, [{"key": key, **row} for key, row in rows.items()])
         self._samples |= {key: self._decode(row) for key, row in rows.items()}

@@ -23,7 +23,7 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0
 LOG_Q_MODE = "processed_logprobs"
 """vLLM's ``logprobs_mode``: at the temperature of sampling, over the tokens left by top k and p."""
 PROBE_TEXT = "Is 12.5 K more than 7? Explain: café, Größe, 北京.\n"
-PROBE = Decoding(max_tokens=8, temperature=2.0)
+PROBE = Decoding(max_tokens=8, temperature=MAX_TEMPERATURE)
 """Far from temperature 1, so that log-probabilities in another mode differ."""
 
 Sampled = tuple[Sequence[int], Sequence[float]]
@@ -104,7 +104,7 @@ class VllmBase(ABC):
         prompt = self.policy.tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
         [(ids, log_q)] = self._generate([prompt], PROBE, [0])
         checked_completion(prompt, ids, log_q, PROBE, self.policy, None)
-        expected = policy_log_q(self.policy, prompt, ids, 2.0, self._precision)
+        expected = policy_log_q(self.policy, prompt, ids, MAX_TEMPERATURE, self._precision)
         gap = sum(abs(a - b) for a, b in zip(log_q, expected, strict=True)) / len(expected)
         if not gap <= self._max_gap_nats:
             raise RunError(

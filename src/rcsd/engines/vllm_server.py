@@ -11,7 +11,7 @@ from rcsd import config
 from rcsd.engines.vllm_requests import Sampled, VllmBase, sampling_fields
 from rcsd.engines.weight_sync import Models, WeightSync
 from rcsd.errors import RunError
-from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
+from rcsd.http import Reply, ResponseModel, Server, ServerSettings
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import Precision
 from rcsd.types import Decoding
@@ -57,22 +57,14 @@ class VllmServer(VllmBase):
         longest: int | None = None,
         precision: Precision = nullcontext,
         is_main: bool = True,
-        first_pause: float = FIRST_PAUSE,
     ) -> None:
         # Another thread may sample: a fast tokenizer does not take two at a time.
         own = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
         super().__init__(own, section, longest, precision, is_main)
-        settings = ServerSettings(
-            url=section.url,
-            connections=section.batch_size,
-            setting="engine",
-            kind="a vLLM server",
-            api_key_variable=section.api_key_variable,
-            patience_seconds=section.patience_seconds,
-            connect_timeout_seconds=section.connect_timeout_seconds,
-            read_timeout_seconds=section.read_timeout_seconds,
+        settings = ServerSettings.from_section(
+            section, connections=section.batch_size, setting="engine", kind="a vLLM server"
         )
-        self._server = Server(settings, first_pause)
+        self._server = Server(settings)
         # No other process's cached keys and values, of adapters that had these names before.
         self._salt = secrets.token_hex(16)
         # The name of the weights in requests: the base's, until others are pushed.

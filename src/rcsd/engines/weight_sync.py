@@ -1,6 +1,5 @@
 """Weights pushed to an engine that holds its own copy, in process or through a shared folder."""
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from rcsd.errors import RunError
 from rcsd.http import ResponseModel, Server
+from rcsd.io import digest
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import causal_lm
 
@@ -67,7 +67,7 @@ class WeightSync:
     ) -> None:
         self._server, self._policy, self._base = server, policy, base
         self._folder, self._versions = folder.absolute(), list[int | None]()
-        self._prefix = f"rcsd-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
+        self._prefix = f"rcsd-{digest(str(self._folder))[:8]}"
         if not is_main:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -145,11 +145,9 @@ class WeightSync:
         return {card.id for card in self._server.request("/v1/models").read(Models).data}
 
     def _load_weights(self, path: Path) -> None:
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(path)}}
         for route, body in (
-            (
-                "/collective_rpc",
-                {"method": "reload_weights", "kwargs": {"weights_path": str(path)}},
-            ),
+            ("/collective_rpc", reload),
             ("/reset_prefix_cache", {}),
             ("/update_weight_version", {"new_version": path.name}),
         ):

@@ -35,9 +35,8 @@ def parse_arms(words: Sequence[str]) -> dict[str, list[Path]]:
 def read_arms(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[EvalRecord]]:
     """The evaluations of each arm, in order of their training seeds.
 
-    Raises:
-        DataError: If a folder is broken, or the folders of an arm are no seeds of one thing: their
-            settings differ, or two of them have the same weights.
+    Raises DataError if a folder is broken, or the folders of an arm are no seeds of one thing:
+    their settings differ, or two of them have the same weights.
     """
     arms: dict[str, list[EvalRecord]] = {}
     for arm, paths in folders.items():
@@ -64,8 +63,7 @@ def read_arms(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[EvalRecor
 def common_sets(arms: Mapping[str, Sequence[EvalRecord]]) -> tuple[list[GradedSet], list[str]]:
     """The sets that all folders have, and sentences on what is left out or differs.
 
-    Raises:
-        DataError: If they have none, or its questions, references or rubrics differ.
+    Raises DataError if they have none, or its questions, references or rubrics differ.
     """
     every = [one for records in arms.values() for one in records]
     notes, sets = _notes(arms), []

@@ -31,6 +31,12 @@ def question_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
     return _by_question([(row.id, _value(row, metric)) for row in rows], metric)
 
 
+def graded_values(rows: Sequence[Graded], metric: str) -> dict[str, float]:
+    """`question_values` without the questions that have an ungraded completion."""
+    values = question_values(rows, metric)
+    return {id: value for id, value in values.items() if not math.isnan(value)}
+
+
 def _value(row: Graded, metric: str) -> float:
     value = row.score if metric.startswith("score") else row.right
     return math.nan if value is None else float(value)

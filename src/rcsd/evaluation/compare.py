@@ -6,7 +6,7 @@ Legend of axes: S seeds of an arm, N columns: questions, or criteria of question
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -159,16 +159,17 @@ def compare_columns(
     return ArmsCompared(tuple(means), tuple(differences), len(clusters), num_left_out)
 
 
-def adjust_p_values(compared: Sequence[ArmsCompared]) -> list[ArmsCompared]:
-    """The comparisons with Holm's p-values; all their differences are one family."""
-    adjusted = iter(holm([row.p_value for of in compared for row in of.differences]).tolist())
-    return [
-        replace(
-            of,
-            differences=tuple(replace(row, holm_p_value=next(adjusted)) for row in of.differences),
-        )
-        for of in compared
-    ]
+Row = TypeVar("Row", bound="MetricCompared | CriterionCompared")
+
+
+def adjust_p_values(rows: Sequence[Row]) -> list[Row]:
+    """The rows with Holm's p-values; the differences of all of them are one family."""
+    every = [difference.p_value for row in rows for difference in row.compared.differences]
+    adjusted, changed = iter(holm(every).tolist()), list[Row]()
+    for row in rows:
+        of = [replace(each, holm_p_value=next(adjusted)) for each in row.compared.differences]
+        changed.append(replace(row, compared=replace(row.compared, differences=tuple(of))))
+    return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ class MetricCompared:
     set: str
     metric: str
     compared: ArmsCompared
-    bounds: tuple[ArmBounds, ...]
+    bounds: tuple[ArmBounds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,13 +340,8 @@ def compare_sets(
             clusters = [units[place] for place in kind.places]
             compared = compare_columns(kind.values, clusters, pairs)
             by_criterion.append(CriterionCompared(graded.name, title, violation, compared))
-    metrics_adjusted = adjust_p_values([row.compared for row in by_metric])
-    criteria_adjusted = adjust_p_values([row.compared for row in by_criterion])
-    return SetsCompared(
-        tuple(replace(a, compared=b) for a, b in zip(by_metric, metrics_adjusted, strict=True)),
-        tuple(replace(a, compared=b) for a, b in zip(by_criterion, criteria_adjusted, strict=True)),
-        num_untitled,
-    )
+    adjusted = tuple(adjust_p_values(by_metric)), tuple(adjust_p_values(by_criterion))
+    return SetsCompared(*adjusted, num_untitled)
 
 
 def compare_metric(

@@ -191,8 +191,7 @@ class Accuracy:
 def measure_accuracy(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Accuracy:
     """Compare a judge's verdicts and scores, one judgement for each case, with the truth.
 
-    Raises:
-        DataError: If no true verdict of any case is known.
+    Raises DataError if no true verdict of any case is known.
     """
     truths = [verdict for case in cases for verdict in case.truth if verdict is not None]
     if not truths:

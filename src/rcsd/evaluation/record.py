@@ -18,7 +18,7 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import DataError, RunError
-from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, question_values
+from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, graded_values
 from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.base import build_judge, verdict_settings
@@ -233,12 +233,11 @@ def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
 
 def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
     rows = answers.sampled if "@" in metric else answers.greedy
-    values = question_values(rows, metric)
-    graded = {id: value for id, value in values.items() if not math.isnan(value)}
+    graded = graded_values(rows, metric)
     interval = bootstrap_interval([*graded.values()], [*graded], seed) if graded else None
     estimate: dict[str, Any] = {
         "by_question": interval and asdict(interval),
-        "num_left_out": len(values) - len(graded),
+        "num_left_out": len({row.id for row in rows}) - len(graded),
     }
     for bounds in arm_bounds({"": [rows]}, metric, answers.examples):
         estimate["bounds"] = [bounds.low, bounds.high]

@@ -115,7 +115,7 @@ def measure_agreement(
         gold: Examples with gold rubrics.
         written: The written rubric of each id.
         completions: Answers by id, that both rubrics order by the criteria with a check.
-        seed: Of the intervals.
+        seed: Seed of the resampling.
         clusters: What each id belongs to where rows are not independent, resampled as a whole.
 
     Raises:

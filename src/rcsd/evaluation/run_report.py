@@ -106,9 +106,7 @@ def criterion_shares(
     return shares
 
 
-def side_by_side(
-    rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example], num_samples: int = 4
-) -> list[Sample]:
+def side_by_side(rows: Mapping[str, Sequence[Graded]], problems: Sequence[Example]) -> list[Sample]:
     """The first problem of each of the first templates, so that nobody can have picked them.
 
     A problem without the tag ``template`` counts as a template of its own.
@@ -116,7 +114,7 @@ def side_by_side(
     numbered = reversed(list(enumerate(problems)))
     first = {problem.tags.get("template", problem.id): n for n, problem in numbered}
     samples = []
-    for index in sorted(first.values())[:num_samples]:
+    for index in sorted(first.values())[:_NUM_SAMPLES]:
         problem, graded = problems[index], {arm: of[index] for arm, of in rows.items()}
         answers = tuple(
             SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)

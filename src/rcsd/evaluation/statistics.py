@@ -127,9 +127,7 @@ def paired_difference(
     return bootstrap_interval(a_SQ - b_SQ, clusters, seed)
 
 
-def ratio_interval(
-    a: ArrayLike, b: ArrayLike, seed: int = 0, clusters: Clusters = None
-) -> Interval:
+def ratio_interval(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     """``mean(a) / mean(b)`` with a percentile interval, resampled as in `bootstrap_interval`.
 
     The interval of mean(b) must lie above 0. The few resamples (under 2.5%) whose mean(b) does not
@@ -141,14 +139,13 @@ def ratio_interval(
     a_1Q, b_1Q = _pairs(a, b)
     generator = np.random.default_rng(seed)
     ones = _seed_weights([a_1Q, b_1Q], NUM_RESAMPLES, generator)
-    a_R, b_R = _resampled_means([a_1Q, b_1Q], clusters, ones, generator)
+    a_R, b_R = _resampled_means([a_1Q, b_1Q], None, ones, generator)
     if (low := np.quantile(b_R, (1 - LEVEL) / 2)) <= 0:
         raise ValueError(f"the denominator may be 0: its interval begins at {low:.3g}")
-    (a_1C, _), (b_1C, _) = _cluster_sums(a_1Q, clusters), _cluster_sums(b_1Q, clusters)
-    ratio = float(a_1C.sum() / b_1C.sum())
-    if np.ptp(a_1C * b_1C.sum() - b_1C * a_1C.sum()) == 0:  # every resample has the same ratio
-        return Interval(ratio, ratio, ratio, a_1C.size)
-    return percentile_interval(ratio, a_R / np.maximum(b_R, 1e-9 * b_1Q.mean()), a_1C.size)
+    ratio = float(a_1Q.sum() / b_1Q.sum())
+    if np.ptp(a_1Q * b_1Q.sum() - b_1Q * a_1Q.sum()) == 0:  # every resample has the same ratio
+        return Interval(ratio, ratio, ratio, a_1Q.size)
+    return percentile_interval(ratio, a_R / np.maximum(b_R, 1e-9 * b_1Q.mean()), a_1Q.size)
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ def averages(strata: Sequence[Stratum], seed: int = 0) -> JointMeans:
     return JointMeans(tuple(means), tuple(averaged), n)
 
 
-def average_p_value(strata: Sequence[Stratum], left: int, right: int, seed: int = 0) -> float:
+def average_p_value(strata: Sequence[Stratum], left: int, right: int) -> float:
     """`permutation_p_value` of the difference of two arms' averages over benchmarks.
 
     A question of one of B benchmarks, of N_b questions, weighs 1 / (B N_b).
@@ -213,7 +210,7 @@ def average_p_value(strata: Sequence[Stratum], left: int, right: int, seed: int 
     for arm in (left, right):
         means = [(of.values[arm].mean(axis=0, keepdims=True), of.clusters) for of in strata]
         sums.append(np.concatenate([_cluster_sums(*of)[0][0] / of[0].size for of in means]))
-    return permutation_p_value(sums[0] / len(strata), sums[1] / len(strata), seed)
+    return permutation_p_value(sums[0] / len(strata), sums[1] / len(strata))
 
 
 def permutation_p_value(

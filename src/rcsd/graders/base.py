@@ -10,10 +10,7 @@ from rcsd.errors import DataError
 from rcsd.types import Example, Rubric, rubric_score, score_bounds
 
 # Access, budget and cache of a judge: none of it changes a verdict.
-_ACCESS = {
-    *("url", "api_key_variable", "cache", "max_calls", "max_concurrent"),
-    *("connect_timeout_seconds", "read_timeout_seconds", "patience_seconds"),
-}
+_ACCESS = {*config.ServerSection.model_fields, "cache", "max_calls", "max_concurrent"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,11 @@ import regex
 from rcsd.data import checks
 from rcsd.data.checks import parse_check
 from rcsd.errors import RubricError
-from rcsd.graders.answers import extract_marked_answer
-from rcsd.graders.answers.extraction import boxed_contents, split_sentences
+from rcsd.graders.answers.extraction import (
+    boxed_contents,
+    extract_marked_answer,
+    split_sentences,
+)
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.answers.numerals import read_numerals
 
@@ -22,8 +25,7 @@ MAX_PATTERN_SECONDS = 2.0
 def met(check: Mapping[str, Any], text: str) -> bool:
     """True if a text meets a check.
 
-    Raises:
-        RubricError: If the check is malformed or cannot be carried out: never a verdict then.
+    Raises RubricError if the check is malformed or cannot be carried out: never a verdict then.
     """
     parsed = parse_check(check)
     try:

@@ -1,7 +1,6 @@
 """Sample answers to a set and grade them, one row per completion; grade a file of answers."""
 
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
 from rcsd.graders.base import Judge
-from rcsd.io import append_rows, check_writable, drop_cut_row, read_rows, write_rows
+from rcsd.io import append_rows, check_writable, digest, drop_cut_row, read_rows, write_rows
 from rcsd.types import Completion, Decoding, Example, completion_from_row
 
 
@@ -126,7 +125,7 @@ def sample_and_grade(
         replace(
             grade_text(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
-            prompt_sha256=hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest(),
+            prompt_sha256=digest(json.dumps(list(ids))),
         )
         for example, ids, completion in zip(examples, prompts, completions, strict=True)
     ]
@@ -139,7 +138,7 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
     Its length in tokens is left 0.
     """
     is_graded = example.grading is not None or can_be_wrong(example)
-    grade = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
+    final = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
     return Graded(
         example.id,
         example.question,
@@ -148,10 +147,10 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
         finished=finished,
         verdicts=(),
         score=None,
-        right=grade.verdict if can_be_wrong(example) else None,
+        right=final.verdict if can_be_wrong(example) else None,
         tags=example.tags,
-        extracted=grade.extracted,
-        reason=grade.reason,
+        extracted=final.extracted,
+        reason=final.reason,
     )
 
 

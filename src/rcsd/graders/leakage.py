@@ -7,10 +7,12 @@ others by chance, but by chance as often before training as after. All lists are
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from rcsd.data.words import QUOTED_WORDS, runs
 from rcsd.types import Example
+
+QUOTED_WORDS = 8
+"""Length in words of a quotation: of a run that stands in another text and not in the question."""
 
 MIN_PROSE_WORDS = QUOTED_WORDS // 2
 """Words of a run that must have three letters or more. Else a calculation that comes out the same,
@@ -133,13 +135,13 @@ def _count(
     question = _words(example.question)
     asked = f" {' '.join(question)} "
     criteria = () if example.rubric is None else example.rubric.criteria
-    reference = _runs([example.reference_answer or "", example.solution or ""], question)
-    rubric = _runs([criterion.text for criterion in criteria], question)
+    reference = _new_runs([example.reference_answer or "", example.solution or ""], question)
+    rubric = _new_runs([criterion.text for criterion in criteria], question)
     leaks = [leak for leak in _leaks() if not any(noun in asked for noun in leak[0])]
     for text in texts:
         words = _words(text)
         line = f" {' '.join(words)} "
-        copied = {run for run in (reference | rubric).intersection(runs(words)) if _is_prose(run)}
+        copied = {run for run in (reference | rubric).intersection(_runs(words)) if _is_prose(run)}
         for name, source in (("reference", reference), ("rubric", rubric)):
             if source:
                 is_copied = not copied.isdisjoint(source)
@@ -164,10 +166,16 @@ def _leaks() -> list[tuple[list[str], str]]:
     return [([f" {noun} " for noun in nouns.split(", ")], phrase) for nouns, _, phrase in rows]
 
 
-def _runs(texts: Iterable[str], question: Sequence[str]) -> set[tuple[str, ...]]:
+def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every run of `QUOTED_WORDS` words, in order; none where there are fewer words."""
+    # One after another in C: monitors look for them in every completion of every step.
+    return zip(*(words[start:] for start in range(QUOTED_WORDS)), strict=False)
+
+
+def _new_runs(texts: Iterable[str], question: Sequence[str]) -> set[tuple[str, ...]]:
     """Runs of words of the texts that the question has not; empty if none of them is prose."""
-    hidden = set[tuple[str, ...]]().union(*(runs(_words(text)) for text in texts))
-    hidden.difference_update(runs(question))
+    hidden = set[tuple[str, ...]]().union(*(_runs(_words(text)) for text in texts))
+    hidden.difference_update(_runs(question))
     return hidden if any(map(_is_prose, hidden)) else set()
 
 

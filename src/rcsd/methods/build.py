@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rcsd import config
-from rcsd.data.prompts import TeacherPrompts, build_decoding
+from rcsd.data.prompts import build_decoding
 from rcsd.distributed import Ranks
 from rcsd.engines.base import PolicyEngine
 from rcsd.methods.base import Method
@@ -107,8 +107,8 @@ class _Builder:
 
                 judge = CodeJudge()
                 refuse_undecidable(self.parts.examples, judge)
-                prompts = TeacherPrompts(self.settings.views, self.parts.policy.tokenizer)
-                return Criterion(section, self._distill(section.distill), judge, prompts)
+                distill = self._distill(section.distill)
+                return Criterion(section, distill, judge, self.settings.views)
             case config.Suppress():
                 return Suppress(section, self.worker)
         raise AssertionError(f"no objective: {section}")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rcsd import config
-from rcsd.data.prompts import TeacherPrompts
+from rcsd.data.prompts import teacher_prompt
+from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge, require_rubric
 from rcsd.methods.distill import Distill, TeacherTargets
@@ -36,15 +37,14 @@ class Criterion:
        rubric.
     """
 
-    name = "criterion"
     has_teacher = True
 
     def __init__(
-        self, section: config.Criterion, distill: Distill, judge: Judge, prompts: TeacherPrompts
+        self, section: config.Criterion, distill: Distill, judge: Judge, views: config.Views
     ) -> None:
-        self.section, self.distill = section, distill
+        self.section, self.distill, self.judge, self.views = section, distill, judge, views
         self.reuses_targets = distill.reuses_targets
-        self.judge, self.prompts = judge, prompts
+        self._templates = PromptTemplates(views.templates)
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """A mask for each rollout: 1 at tokens that a failed criterion moves, 0 elsewhere."""
@@ -53,7 +53,8 @@ class Criterion:
             _without_failed(rollout.example, judgement.verdicts)
             for rollout, judgement in zip(rollouts, judged, strict=True)
         ]
-        prompts = [self.prompts.build(example) for example in passed]
+        shown = self.views, self._templates, self.distill.worker.policy.tokenizer
+        prompts = [teacher_prompt(example, *shown) for example in passed]
 
         # Nats by which the failed criteria move each token, in two passes of the teacher. Only
         # where something failed: the same prompt scored twice differs by rounding.

@@ -29,7 +29,7 @@ from rcsd.methods.losses import (
 )
 from rcsd.methods.on_policy import BatchSignals, LossTerms, MonitorPositions, StudentForward
 from rcsd.methods.rollouts import RolloutWorker
-from rcsd.models.logits import Predictions, Shown, target_log_q
+from rcsd.models.logits import Predictions, TokenMetrics, target_log_q
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import evaluating
 from rcsd.models.teacher import Teacher
@@ -88,7 +88,6 @@ class Distill:
     section: config.Distill
     worker: RolloutWorker
     teacher: Teacher
-    name = "distill"
     has_teacher = True
 
     def __post_init__(self) -> None:
@@ -159,7 +158,7 @@ class Distill:
                 loss_T, metrics = predictions.losses(self._on_vocabulary, teacher)
         return loss_T, {**metrics, **self._monitor(targets, forward)}
 
-    def _monitor(self, targets: TeacherTargets, forward: StudentForward) -> Shown:
+    def _monitor(self, targets: TeacherTargets, forward: StudentForward) -> TokenMetrics:
         """Overlap of the likeliest tokens of teacher and student at the monitored positions."""
         positions = forward.positions
         student = forward.predictions[positions.index_W]
@@ -174,14 +173,14 @@ class Distill:
         logits_TV: Float[Tensor, "T V"],
         log_p_TL: Float[Tensor, "T L"],
         ids_TK: Int[Tensor, "T K"],
-    ) -> tuple[Float[Tensor, " T"], Shown]:
+    ) -> tuple[Float[Tensor, " T"], TokenMetrics]:
         """With the tail, for which the whole vocabulary counts."""
         log_q_TV = (logits_TV / self.section.temperature).log_softmax(-1)
         return self._divergence(log_p_TL, restrict(log_q_TV, ids_TK, "tail"))
 
     def _on_vocabulary(
         self, logits_TV: Float[Tensor, "T V"], teacher_TV: Float[Tensor, "T V"]
-    ) -> tuple[Float[Tensor, " T"], Shown]:
+    ) -> tuple[Float[Tensor, " T"], TokenMetrics]:
         """On all of it, or on the student's likeliest tokens."""
         support, temperature = self.section.support, self.section.temperature
         log_p_TV = (teacher_TV / temperature).log_softmax(-1)
@@ -205,7 +204,7 @@ class Distill:
 
     def _divergence(
         self, log_p_TL: Float[Tensor, "T L"], log_q_TL: Float[Tensor, "T L"]
-    ) -> tuple[Float[Tensor, " T"], Shown]:
+    ) -> tuple[Float[Tensor, " T"], TokenMetrics]:
         """Loss of each position, clipped, and its metrics; both on the same L buckets."""
         match self.section.divergence:
             case config.ReverseKL():

@@ -73,7 +73,6 @@ class Grpo:
     worker: RolloutWorker
     teacher: Teacher
     rewards: Sequence[Reward]
-    name = "grpo"
     has_teacher = False
     reuses_targets = True
 

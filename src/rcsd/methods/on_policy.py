@@ -57,11 +57,16 @@ class MonitorPositions:
         return value_T.index_copy(0, self.index_W, self.weight * value_W.float())
 
 
+def monitor_stride(num_tokens: int) -> int:
+    """The n of every n-th token at which whole distributions are monitored."""
+    return min(round(1 / MIN_MONITORED_SHARE), max(1, num_tokens // MIN_MONITORED_TOKENS))
+
+
 def monitor_positions(
     microbatch: Sequence[Rollout], num_tokens: int, device: torch.device
 ) -> MonitorPositions:
     """Every n-th of the step's ``num_tokens`` tokens."""
-    stride = min(round(1 / MIN_MONITORED_SHARE), max(1, num_tokens // MIN_MONITORED_TOKENS))
+    stride = monitor_stride(num_tokens)
     index: list[int] = []
     start = 0
     for rollout in microbatch:
@@ -89,8 +94,8 @@ LossTerms = tuple[Float[Tensor, " T"], dict[str, Float[Tensor, " T"]]]
 class Objective(Protocol):
     """A loss for each token of completions that the student sampled."""
 
-    name: str
-    """Its ``type`` in the configuration."""
+    section: Any
+    """Its section of the configuration; metrics are named by its ``type``."""
     has_teacher: bool
     """True if it scores completions in the teacher's view."""
     reuses_targets: bool
@@ -192,8 +197,8 @@ class OnPolicy:
             loss_T = loss_T if importance_T is None else loss_T * importance_T
             losses.append(weight * token_mean(loss_T, num_tokens))
             for name, value_T in terms.items():
-                own = name.replace("/", f"-{objective.name}/", 1)
-                metrics[own if name in metrics else name] = value_T
+                renamed = name.replace("/", f"-{objective.section.type}/", 1)
+                metrics[renamed if name in metrics else name] = value_T
         loss = torch.stack(losses).sum()
         shares = {name: value_T.detach().sum() / num_tokens for name, value_T in metrics.items()}
         if len(losses) > 1:

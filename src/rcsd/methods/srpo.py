@@ -37,7 +37,6 @@ class Srpo:
     5. A completion that could not be scored is distilled.
     """
 
-    name = "srpo"
     has_teacher = True
 
     def __init__(self, section: config.Srpo, reward: Grpo, distill: Distill) -> None:

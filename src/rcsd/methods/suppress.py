@@ -37,7 +37,6 @@ class Suppress:
 
     section: config.Suppress
     worker: RolloutWorker
-    name = "suppress"
     has_teacher = False
     reuses_targets = True
 

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from rcsd.models.cpu_linear import linear
 
 PerToken = Float[Tensor, " T"]
-Shown = Mapping[str, PerToken]
+TokenMetrics = Mapping[str, PerToken]
 Along = Union[Tensor, "Predictions"]
 """An extra argument sliced with the logits: a [T, ...] tensor, or another model's predictions."""
 
@@ -63,7 +63,7 @@ class HeadPredictions:
             return torch.cat(chunks)
         return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
-    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
+    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, TokenMetrics]:
         """``fn(logits, *along)``: a loss for each position, with gradient, and its metrics."""
         metrics: dict[str, PerToken] = {}
         head = self.hidden_TH, self.weight_VH, self.bias_V
@@ -101,7 +101,7 @@ class LogitPredictions:
         """In one call."""
         return fn(self.logits(), *_rows(along, slice(None)))
 
-    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, Shown]:
+    def losses(self, fn: LossOf, *along: Along) -> tuple[PerToken, TokenMetrics]:
         """In one call."""
         loss_T, metrics = fn(self.logits(), *_rows(along, slice(None)))
         return loss_T, {name: value_T.detach() for name, value_T in metrics.items()}

@@ -1,7 +1,6 @@
 """The policy: a model that is trained, its tokenizer, and how both are loaded."""
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import re
@@ -17,6 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
+from rcsd.config.base import nearest
 from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
@@ -76,7 +76,7 @@ class Policy:
 
     @functools.cached_property
     def text(self) -> CompletionText:
-        """Text of completions: of the prompt's and the completion's token ids."""
+        """Converts the token ids of a prompt and its completion to the completion's text."""
         return CompletionText(self.tokenizer)
 
     @property
@@ -99,8 +99,8 @@ def weights_fingerprint(model: nn.Module) -> str:
 def load_policy(section: config.Model, device: torch.device | None = None) -> Policy:
     """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
 
-    Raises:
-        ModelError: If it cannot be loaded, is an adapter without its base, or has no chat template.
+    Raises ModelError if it cannot be loaded, is an adapter without its base, or has no chat
+    template.
     """
     path = model_folder(section.path)
     # An adapter's record of its base must not depend on the folder that the run was started in.
@@ -157,13 +157,10 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
         except OSError as error:
             raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
     for name in section.chat_template_kwargs:
-        words = set(re.findall(r"\w+", str(tokenizer.chat_template)))
+        words = re.findall(r"\w+", str(tokenizer.chat_template))
         if name not in words:
-            close = difflib.get_close_matches(name, words, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ModelError(
-                f"model.chat_template_kwargs.{name}: the chat template has no such variable{hint}"
-            )
+            fault = "the chat template has no such variable" + nearest(name, words)
+            raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
     if section.chat_template_kwargs:
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
@@ -243,18 +240,18 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
         raise ModelError(f"model.training.target_modules: {error}") from error
 
 
-def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> None:
+def checkpoint_activations(policy: Policy, has_values: bool = True) -> None:
     """Make backward passes compute each layer's activations anew; in training mode alone.
 
-    ``preserve_rng_state``: dropout draws the same numbers again. Raises ModelError if the model's
-    code does not offer it.
+    Dropout draws the same numbers again. Tensors without values (``rcsd plan``) can neither draw
+    nor be tried. Raises ModelError if the model's code does not offer it.
     """
     model = causal_lm(policy.model)
     # The older name, which new versions of transformers warn of.
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:
         (enable or model.gradient_checkpointing_enable)(
-            {"use_reentrant": False, "preserve_rng_state": preserve_rng_state}
+            {"use_reentrant": False, "preserve_rng_state": has_values}
         )
     except ValueError as error:
         raise ModelError(f"model.activation_checkpointing: {error}") from error
@@ -262,6 +259,7 @@ def checkpoint_activations(policy: Policy, preserve_rng_state: bool = True) -> N
     model.disable_input_require_grads()
     use_scoring_mode(policy.model)
     try:
-        check_model(model)
+        if has_values:
+            check_model(model)
     except ModelError as error:
         raise ModelError(f"model.activation_checkpointing: {error}") from error

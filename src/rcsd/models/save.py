@@ -8,7 +8,6 @@ from peft import PeftModel
 from torch import Tensor
 
 from rcsd import config
-from rcsd.config.base import parse
 from rcsd.errors import ModelError, RunError
 from rcsd.io import new_folder
 from rcsd.models.hub import hub_name
@@ -71,15 +70,8 @@ def load_trained(section: config.Model) -> tuple[Policy, str]:
         return load_policy(plain), hub_name(path)
     if not folder.model.is_dir():
         raise RunError(f"{path} has no model yet; finish the run with --resume")
-    section = model_of_run(folder)
+    section = config.config_of_run(folder).model
     if section.training.type == "lora":
         return load_merged(section, folder.model), path
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})
     return load_policy(trained), path
-
-
-def model_of_run(folder: RunFolder) -> config.Model:
-    """The section ``model`` of a run's configuration."""
-    return parse(
-        config.Model, folder.read_record()["config"].get("model"), f"{folder.record}: model"
-    )

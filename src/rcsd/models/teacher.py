@@ -40,8 +40,8 @@ class AdaptersOffTeacher(LiveTeacher):
 
     moves_within_a_step = False
 
-    def __init__(self, policy: Policy, reshard: Callable[[], None] | None = None) -> None:
-        self.policy, self._reshard = policy, reshard or (lambda: None)
+    def __init__(self, policy: Policy, reshard: Callable[[], None] = lambda: None) -> None:
+        self.policy, self._reshard = policy, reshard
 
     @contextlib.contextmanager
     def weights(self) -> Iterator[None]:
@@ -63,10 +63,9 @@ class ShadowTeacher:
     moves_within_a_step = False
 
     def __init__(
-        self, policy: Policy, decay: float | None, reshard: Callable[[], None] | None = None
+        self, policy: Policy, decay: float | None, reshard: Callable[[], None] = lambda: None
     ) -> None:
-        self.policy, self.decay = policy, decay
-        self._reshard = reshard or (lambda: None)
+        self.policy, self.decay, self._reshard = policy, decay, reshard
         self._copy = {name: p.detach().clone() for name, p in policy.trainable.items()}
 
     @contextlib.contextmanager
@@ -114,7 +113,7 @@ Teacher = LiveTeacher | ShadowTeacher
 def build_teacher(
     section: config.FrozenTeacher | config.EmaTeacher | config.LiveTeacher,
     policy: Policy,
-    reshard: Callable[[], None] | None = None,
+    reshard: Callable[[], None] = lambda: None,
 ) -> Teacher:
     """The teacher of a section, with the policy's other view; ``reshard`` as `ShadowTeacher`."""
     match section:

@@ -1,4 +1,4 @@
-"""Text of sampled tokens, thinking marked alike for every model."""
+"""Text of sampled tokens, thinking marked alike for every model, and what follows the thinking."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,12 @@ _MARK = re.compile(
     re.IGNORECASE,
 )
 _OPENED = re.compile(rf"(?i)(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)\s*$")
+_THINKING_BEGINS = re.compile(
+    rf"(?im)^[^\S\n]*(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
+)
+_THINKING_ENDS = re.compile(
+    rf"(?i)</{_NAME}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
+)
 _NUM_TAIL = 8
 """Tokens at the end of a prompt among which a template's opening tag stands."""
 
@@ -21,9 +27,6 @@ class CompletionText:
     Models mark their thinking by tokens of their own, often special ones that decoding drops, and
     some chat templates open it in the prompt. They are read here by token id, so that a tag
     which the model only spells is text. Channels (gpt-oss): all but ``final`` are thinking.
-
-    Args:
-        tokenizer: Of transformers.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -71,3 +74,12 @@ class CompletionText:
             in_channel = in_header and token != start
         if not in_header:
             yield self._tokenizer.decode(run, skip_special_tokens=True)
+
+
+def after_thinking(text: str) -> str | None:
+    """Text after a model's last closing tag of thinking; None: a block of thinking never ends.
+
+    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
+    """
+    rest = _THINKING_ENDS.split(text)[-1]
+    return None if _THINKING_BEGINS.search(rest) else rest

@@ -1,13 +1,12 @@
 """Arms compared on every held-out set, by score and accuracy, and their rows of a report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rcsd.evaluation.bounds import Pairs
-from rcsd.evaluation.compare import ArmsCompared, adjust_p_values, compare_arms
+from rcsd.evaluation.compare import MetricCompared, adjust_p_values, compare_arms
 from rcsd.evaluation.report import Estimate, ReportPage, write_report
 from rcsd.evaluation.statistics import NUM_RESAMPLES
 from rcsd.graders.grade import Graded
@@ -19,18 +18,6 @@ SetRows = Mapping[str, Sequence[Graded]]
 """Graded completions of each held-out set."""
 
 
-class ArmComparison(NamedTuple):
-    """Means and paired differences of all arms on one held-out set, by score or accuracy."""
-
-    held_out: str
-    metric: str
-    compared: ArmsCompared
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**self._asdict(), "compared": asdict(self.compared)}
-
-
 def compare_on_sets(
     held_out: Iterable[str],
     new_kinds: frozenset[str],
@@ -38,36 +25,36 @@ def compare_on_sets(
     pairs: Pairs,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-) -> Sequence[ArmComparison]:
+) -> Sequence[MetricCompared]:
     """Every set by every metric, as `compare_arms`; the p-values are adjusted as one family.
 
     ``arms`` have graded completions of each seed. In the sets of ``new_kinds`` the claim is about
     new kinds of questions: their templates are resampled.
     """
-    keys, compared = list(product(held_out, METRICS)), []
-    for name, metric in keys:
+    compared = []
+    for name, metric in product(held_out, METRICS):
         rows = {
             arm: [sets[name] for sets in seeds] for arm, seeds in arms.items() if name in seeds[0]
         }
         tag = "template" if name in new_kinds else None
-        compared.append(compare_arms(rows, metric, pairs, tag, seed, num_resamples))
-    adjusted = adjust_p_values(compared)
-    return [ArmComparison(*key, of) for key, of in zip(keys, adjusted, strict=True)]
+        of = compare_arms(rows, metric, pairs, tag, seed, num_resamples)
+        compared.append(MetricCompared(name, metric, of))
+    return adjust_p_values(compared)
 
 
-def estimates(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
+def estimates(comparisons: Sequence[MetricCompared]) -> list[Estimate]:
     """Means of all arms."""
     return [
-        Estimate(mean.arm, of.held_out, of.metric, mean.interval)
+        Estimate(mean.arm, of.set, of.metric, mean.interval)
         for of in comparisons
         for mean in of.compared.means
     ]
 
 
-def differences(comparisons: Sequence[ArmComparison]) -> list[Estimate]:
+def differences(comparisons: Sequence[MetricCompared]) -> list[Estimate]:
     """Paired differences of all pairs."""
     return [
-        Estimate(f"{d.left} - {d.right}", of.held_out, of.metric, d.interval, d.holm_p_value)
+        Estimate(f"{d.left} - {d.right}", of.set, of.metric, d.interval, d.holm_p_value)
         for of in comparisons
         for d in of.compared.differences
     ]

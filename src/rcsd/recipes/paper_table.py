@@ -6,7 +6,7 @@ OPSD" agrees with them if its GRPO is the one with rubric reward.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from rcsd.errors import DataError
@@ -139,8 +139,7 @@ def build_paper_table(
                 "two cannot be compared."
             )
     average = _average(arms, list(strata.values()), against) if strata else None
-    adjusted = adjust_p_values([row.compared for row in rows])
-    rows = [replace(row, compared=compared) for row, compared in zip(rows, adjusted, strict=True)]
+    rows = adjust_p_values(rows)
     return PaperTable(tuple(arms), tuple(rows), average, tuple(strata), tuple(notes))
 
 

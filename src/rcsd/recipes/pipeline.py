@@ -44,8 +44,7 @@ _DATA = get_args(get_args(config.Data)[0])
 def run(settings: Pipeline, progress: Progress) -> "Artifacts":
     """Run the steps that are not done yet; all artifacts exist afterwards.
 
-    Raises:
-        UserError: If something is wrong that the user can mend; finished steps stay.
+    Raises UserError if something is wrong that the user can mend; finished steps stay.
     """
     artifacts = plan_pipeline(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -57,8 +56,7 @@ def run(settings: Pipeline, progress: Progress) -> "Artifacts":
 def plan_pipeline(settings: Pipeline) -> "Artifacts":
     """Steps and artifacts of a pipeline.
 
-    Raises:
-        UserError: If its data cannot be read, or an arm needs what there is not.
+    Raises UserError if its data cannot be read, or an arm needs what there is not.
     """
     plan = Artifacts(settings)
     taught = settings.reasoner.views
@@ -72,8 +70,7 @@ def plan_pipeline(settings: Pipeline) -> "Artifacts":
     plan.add_answers("base", untaught(taught))
     if all(example.rubric is not None for rows in plan.sets.values() for example in rows):
         plan.add_answers("teacher", taught)
-        another = config.ShuffledRubrics()
-        plan.add_answers("teacher, shuffled rubric", taught, placebo=another)
+        plan.add_answers("teacher, shuffled rubric", taught, placebo=config.ShuffledRubrics())
     sources = [plan.source(arm) for arm in settings.arms]
     if any(source != "gold" for source in sources):
         num_samples = settings.evaluation.num_ordered

@@ -46,21 +46,6 @@ class WriterSettings(Section):
     """Engine that samples; None: local, or hf for models that it cannot run."""
 
 
-def check_writer(writer: Stage, writing: Writing) -> None:
-    """Refuse a writer that writes no rubrics, or is trained in another view than it writes in.
-
-    Raises:
-        ValueError: Naming the keys to change.
-    """
-    if writer.views.writes != "rubric":
-        raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
-    if writer.learned_view != writing.view:
-        raise ValueError(
-            f"the writer is trained with the view '{writer.learned_view}' and would "
-            f"write with '{writing.view}'; set writing.view to the writer's"
-        )
-
-
 class PipelineEvaluation(Section):
     """Held-out sets that every arm answers at the end."""
 
@@ -73,19 +58,41 @@ class PipelineEvaluation(Section):
     and gold rubrics are compared by the order they give them."""
 
 
-class Pipeline(Section):
-    """Two stages in one: train a rubric writer, write rubrics, train reasoners, evaluate."""
+class Recipe(Section):
+    """What pipelines and studies share: the initial model, stage 1, and the folder."""
 
     model: Model
-    """Initial model of both stages."""
+    """Initial model of all that is trained."""
+    writer: Stage | None = None
+    """Stage 1, once for each seed: its data has gold rubrics, its views have ``writes: rubric``.
+    Only learned rubrics need it."""
+    writing: Writing = Writing()
+    """Rubric writing for the questions of stage 2."""
+    out: Path
+    """Folder of all artifacts; a step whose artifacts exist there is skipped."""
+    jobs: int = Field(default=1, ge=1)
+    """Steps at a time; several run in processes of one thread each."""
+
+    @model_validator(mode="after")
+    def _writes_as_it_is_trained(self) -> "Recipe":
+        if self.writer is None:
+            return self
+        if self.writer.views.writes != "rubric":
+            raise ValueError("the writer writes rubrics: set writer.views.writes: rubric")
+        if self.writer.learned_view != self.writing.view:
+            raise ValueError(
+                f"the writer is trained with the view '{self.writer.learned_view}' and would "
+                f"write with '{self.writing.view}'; set writing.view to the writer's"
+            )
+        return self
+
+
+class Pipeline(Recipe):
+    """Two stages in one: train a rubric writer, write rubrics, train reasoners, evaluate."""
+
     warm_start: Stage | None = None
     """Supervised steps before both stages, for a model that does not follow rubrics yet; None
     starts from the model as it is."""
-    writer: Stage | None = None
-    """Stage 1: its data has gold rubrics, its views have ``writes: rubric``. Only the arm
-    ``learned`` needs it."""
-    writing: Writing = Writing()
-    """Rubric writing for the reasoner's questions."""
     reasoner: Stage
     """Stage 2, once for each arm."""
     arms: list[Arm] = Field(default=["learned", "direct", "shuffled"], min_length=1)
@@ -94,10 +101,6 @@ class Pipeline(Section):
     where all rows have one, else of learned ones."""
     evaluation: PipelineEvaluation
     """Held-out sets that the arms are compared on."""
-    out: Path
-    """Folder of all artifacts; a step whose artifacts exist there is skipped."""
-    jobs: int = Field(default=1, ge=1)
-    """Steps at a time, in separate processes."""
     seed: int = Field(default=0, ge=0)
     """Random seed of everything that is sampled."""
 
@@ -109,8 +112,6 @@ class Pipeline(Section):
             raise ValueError("a warm start writes answers: leave warm_start.views.writes out")
         if self.reasoner.views.writes != "answer":
             raise ValueError("the reasoner writes answers: leave reasoner.views.writes out")
-        if self.writer is not None:
-            check_writer(self.writer, self.writing)
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms: an arm is listed twice")
         if set(self.arms) & set(get_args(PlaceboArm)) and not self.reasoner.uses_rubrics:

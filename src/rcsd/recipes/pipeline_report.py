@@ -98,7 +98,7 @@ def run_and_report(
         "rubrics": _nested(rubrics, list(written)),
         "writing": {writer: _counts(artifacts, writer) for writer in artifacts.written},
         "num_left_out": {
-            name: {of.metric: of.compared.num_left_out for of in comparisons if of.held_out == name}
+            name: {of.metric: of.compared.num_left_out for of in comparisons if of.set == name}
             for name in artifacts.sets
         },
         "seconds": seconds,
@@ -108,7 +108,7 @@ def run_and_report(
     }
     scores = {of.arm: of.interval for of in means if (of.split, of.metric) == (first, "score")}
     findings = describe(first, scores, gains, written) + [
-        f"On {spaced(of.held_out)}, {num} of {len(artifacts.sets[of.held_out])} questions are left "
+        f"On {spaced(of.set)}, {num} of {len(artifacts.sets[of.set])} questions are left "
         f"out of the {of.metric} of every arm: an answer of one arm could not be graded."
         for of in comparisons
         if (num := of.compared.num_left_out)

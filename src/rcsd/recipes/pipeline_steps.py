@@ -16,7 +16,6 @@ from rcsd.engines.build import build_engine
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
-from rcsd.io import cache_folder
 from rcsd.models.save import export_merged, load_trained
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import StepProgress
@@ -33,7 +32,6 @@ Writer = Literal["direct", "learned"]
 def train(progress: StepProgress, settings: config.Config, merged: Path | None = None) -> None:
     """Train a run or resume it; ``merged``, where set, gets its adapter merged into a model."""
     folder = RunFolder(settings.out)
-
     total = settings.steps if settings.budget is None else settings.budget.tokens
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -65,7 +63,6 @@ def write(
     engine, size = build_engine(section, policy), section.batch_size
     for name, rows in examples.items():
         path = missing[name][1]
-        path.parent.mkdir(parents=True, exist_ok=True)
 
         def on_rows(done: int, _: int, note: str = name, before: int = before) -> None:
             progress(before + done, total, note)
@@ -109,8 +106,7 @@ def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, fold
             shown = _with_prompt_rubrics(job, name, examples)
             pairs = build_all_prompts(shown, views, policy.tokenizer, room, "evaluation.data")
             if views.analysis:
-                cache = cache_folder() / "analyses"
-                pairs, _ = with_analyses(pairs, views, policy, engine, cache, room)
+                pairs, _ = with_analyses(pairs, views, policy, engine, room)
             rows = sample_and_grade(
                 engine,
                 [example for example in examples for _ in range(job.num_samples)],
@@ -119,7 +115,6 @@ def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, fold
                 CodeJudge(),
                 job.seed,
             )
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_graded(rows, path, arm=job.arm, split=name)
         progress(done, len(job.sets), name)
 

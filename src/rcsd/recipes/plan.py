@@ -32,7 +32,7 @@ from rcsd.data.prompts import build_prompts, limit_prompt_tokens
 from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
 from rcsd.errors import ConfigError
-from rcsd.methods.on_policy import MIN_MONITORED_SHARE, MIN_MONITORED_TOKENS
+from rcsd.methods.on_policy import monitor_stride
 from rcsd.models.hub import model_folder
 from rcsd.models.logits import CHUNK_ENTRIES
 from rcsd.models.packing import microbatch_tokens, split_microbatches
@@ -160,10 +160,9 @@ def build_work(settings: config.Config, num_devices: int) -> Work:
     if isinstance(settings.method, config.Sft):
         sizes = [(settings.method, settings.examples_per_step, 1)]
     method, examples, completions = max(sizes, key=lambda size: size[1] * size[2])
-    leaves = [leaf.reward if isinstance(leaf, config.Srpo) else leaf for leaf in objectives(method)]
-    rewards = [leaf for leaf in leaves if isinstance(leaf, config.Grpo)]
+    leaves, rewards = objectives(method), config.reinforcements(method)
     has_criterion = any(isinstance(leaf, config.Criterion) for leaf in leaves)
-    losses = [_loss_copies(leaf) for leaf in (*leaves, *distillations(method))]
+    losses = [_loss_copies(leaf) for leaf in (*leaves, *rewards, *distillations(method))]
     supports = [d.support.k for d in distillations(method) if d.support.type == "teacher_top_k"]
     return Work(
         examples=math.ceil(examples / num_devices),
@@ -326,8 +325,7 @@ def _logits_bytes(
     """
     chunk = CHUNK_ENTRIES[kind]
     # Without a loss over the vocabulary, only the monitors look at it, and not at all positions.
-    stride = min(round(1 / MIN_MONITORED_SHARE), max(1, positions // MIN_MONITORED_TOKENS))
-    looked = positions / stride if work.is_sparse else positions
+    looked = positions / monitor_stride(positions) if work.is_sparse else positions
     copies = 4.0 * work.copies * min(looked * model.text.vocab_size, chunk)
     number = 6 if settings.precision == "bf16" or model.number == 2 else 4
     rows = float(number * min(positions * work.support * model.text.hidden_size, chunk))

@@ -43,8 +43,7 @@ class PlannedModel:
     def from_config(cls, section: config.Model) -> "PlannedModel":
         """The sizes of a run's model, by its folder or its hub id.
 
-        Raises:
-            ModelError: If its configuration is missing, or it has no linear output head.
+        Raises ModelError if its configuration is missing, or it has no linear output head.
         """
         hf_config = load_hf_config(section)
         model = _meta_model(hf_config, section)
@@ -146,8 +145,7 @@ def pass_bytes(
             with TensorBytes() as teacher, evaluating(meta):
                 predicted([rollout.teacher_ids for rollout in microbatch])
             if section.activation_checkpointing:
-                # Random numbers need values, and no layer draws any.
-                checkpoint_activations(policy, preserve_rng_state=False)
+                checkpoint_activations(policy, has_values=False)
             with TensorBytes() as student:
                 predictions: Any = predicted([r.student_ids for r in microbatch])
                 hidden_TH = predictions.hidden_TH
@@ -159,11 +157,7 @@ def pass_bytes(
 
 
 def load_hf_config(section: config.Model) -> Any:
-    """The configuration of a run's model in transformers.
-
-    Raises:
-        ModelError: If it is missing.
-    """
+    """The configuration of a run's model in transformers; ModelError if it is missing."""
     path = model_folder(section.path)
     try:
         return AutoConfig.from_pretrained(

@@ -5,7 +5,6 @@ student's and in the teacher's view, with the own rubrics and with placebos, by 
 Divergence is that of the student from the teacher on completions that the student samples.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from rcsd.data.views import PromptTemplates
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.build import build_engine
 from rcsd.errors import ConfigError, DataError, ModelError
+from rcsd.evaluation.bounds import graded_values
 from rcsd.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -36,7 +36,6 @@ from rcsd.evaluation.statistics import (
 )
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import Graded, sample_and_grade
-from rcsd.io import cache_folder
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models.memory import microbatch_limit
@@ -292,21 +291,13 @@ def _pair_builder(settings: config.Config, worker: RolloutWorker, num_answer: in
     def build(examples: Sequence[Example]) -> tuple[list[PromptPair], list[SkippedExample]]:
         pairs, skipped = build_prompts(examples, views, policy.tokenizer, room)
         if views.analysis:
-            cache = cache_folder() / "analyses"
-            pairs, _ = with_analyses(pairs, views, policy, worker.engine, cache, room)
+            pairs, _ = with_analyses(pairs, views, policy, worker.engine, room)
         return pairs, skipped
 
     return build
 
 
 # Numbers, paired by question: one counts if it is graded in all that is compared
-
-
-def graded_values(rows: Sequence[Graded], metric: Metric) -> dict[str, float]:
-    """Score in [0, 1], or 1 for right and 0 for wrong, of each row that has a grade."""
-    if metric == "accuracy":
-        return {row.id: float(row.right) for row in rows if row.right is not None}
-    return {r.id: r.score for r in rows if r.score is not None and not math.isnan(r.score)}
 
 
 def choose_metric(rows: Sequence[Graded]) -> Metric | None:

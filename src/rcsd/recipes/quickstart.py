@@ -22,8 +22,7 @@ WRITER_SEED = 1000
 def run(out: Path | None, seed: int, model: str, quick: bool, progress: Progress) -> Outcome:
     """Run the pipeline and write its report into ``out``.
 
-    Raises:
-        UserError: If the folder exists, or there is no such model.
+    Raises UserError if the folder exists, or there is no such model.
     """
     if model not in MODELS and not Path(model).is_dir():
         raise ConfigError(f"--model: no model or folder {model!r}; there are {', '.join(MODELS)}")

@@ -5,10 +5,11 @@ into them (`rcsd.recipes.pipeline`), so a study that was cut off continues.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from rcsd.data.placebos import PLACEBOS
 from rcsd.errors import RunError
+from rcsd.evaluation.compare import MetricCompared
 from rcsd.evaluation.report import Arm, ReportPage
 from rcsd.evaluation.run_report import facts
 from rcsd.evaluation.text import spaced
@@ -17,7 +18,6 @@ from rcsd.graders.grade import grade_text, judge_rows, read_graded
 from rcsd.io import one_owner
 from rcsd.recipes.arms import (
     METRICS,
-    ArmComparison,
     Outcome,
     SetRows,
     compare_on_sets,
@@ -58,8 +58,7 @@ class StudyResult:
 def run(settings: Study, progress: Progress) -> StudyResult:
     """Run the steps that are not done yet.
 
-    Raises:
-        UserError: If something is wrong that the user can mend; finished steps stay.
+    Raises UserError if something is wrong that the user can mend; finished steps stay.
     """
     seeds = [plan_seed(settings, seed) for seed in settings.seeds]
     first = seeds[0]
@@ -148,7 +147,10 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
             label: {"tokens": [row[TOKENS] for row in of], "seconds": [row[SECONDS] for row in of]}
             for label, of in ends.items()
         },
-        "comparisons": [one.json() for one in comparisons],
+        "comparisons": [
+            {"held_out": of.set, "metric": of.metric, "compared": asdict(of.compared)}
+            for of in comparisons
+        ],
         "taught_by": result.taught_by,
         "findings": findings,
     }
@@ -176,7 +178,7 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
 # Numbers
 
 
-def compare(settings: Study, result: StudyResult) -> Sequence[ArmComparison]:
+def compare(settings: Study, result: StudyResult) -> Sequence[MetricCompared]:
     """All arms, the base and its teachers, for every set and metric that has values.
 
     Differences are those to the base, to ``against``, and of each arm to itself with other rubrics.
@@ -214,7 +216,7 @@ def solution_rows(held_out: Mapping[str, Sequence[Example]]) -> SetRows:
 # Findings
 
 
-def describe(settings: Study, comparisons: Sequence[ArmComparison]) -> list[str]:
+def describe(settings: Study, comparisons: Sequence[MetricCompared]) -> list[str]:
     """Sentences on the numbers, favourable or not.
 
     Two arms differ where the interval of their paired difference excludes 0; a star marks an
@@ -224,7 +226,7 @@ def describe(settings: Study, comparisons: Sequence[ArmComparison]) -> list[str]
     return sentences or ["No held-out question was graded in all arms."]
 
 
-def _describe_comparison(settings: Study, one: ArmComparison) -> str:
+def _describe_comparison(settings: Study, one: MetricCompared) -> str:
     against = settings.against
     means = {mean.arm: mean.interval for mean in one.compared.means}
     sides: dict[str, list[str]] = {"More than": [], "Less than": [], "Not clearly other than": []}
@@ -239,7 +241,7 @@ def _describe_comparison(settings: Study, one: ArmComparison) -> str:
     others = "".join(f" {side}: {'; '.join(of)}." for side, of in sides.items() if of)
     verb = "scores" if one.metric == "score" else "is right in"
     sentence = (
-        f"After {settings.budget.tokens:,} tokens, on {spaced(one.held_out)}, {against} {verb} "
+        f"After {settings.budget.tokens:,} tokens, on {spaced(one.set)}, {against} {verb} "
         f"{means[against]:.2f}.{others}"
     )
     if num_left_out := one.compared.num_left_out:

@@ -1,7 +1,6 @@
 """Sections of a study: many methods and placebos, each with several seeds, on one budget."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -9,10 +8,9 @@ from pydantic import Field, model_validator
 from rcsd.config.base import Section, parse
 from rcsd.config.data import Arm
 from rcsd.config.evaluation import Evaluation
-from rcsd.config.model import Model
 from rcsd.config.run import Budget, Stage
 from rcsd.errors import ConfigError
-from rcsd.recipes.pipeline_config import PipelineEvaluation, Writing, check_writer
+from rcsd.recipes.pipeline_config import PipelineEvaluation, Recipe
 
 ArmName = Annotated[str, Field(pattern=r"^\w[\w +-]*$")]
 """Name of an arm: letters, digits, ``_``, ``-``, ``+`` and spaces."""
@@ -43,11 +41,9 @@ class StudyEvaluation(PipelineEvaluation):
     compared at the end; each run's own report has all."""
 
 
-class Study(Section):
+class Study(Recipe):
     """A grid of methods, rubrics and seeds that share an initial model and a budget."""
 
-    model: Model
-    """Initial model of every arm."""
     run: dict[str, Any]
     """Keys of a run that all arms share, without budget and evaluation, which stand below."""
     arms: dict[ArmName, StudyArm] = Field(min_length=1)
@@ -55,27 +51,17 @@ class Study(Section):
     against: str
     """Arm that every other arm is compared with, by name and kind of rubrics: ``rcsd`` or ``rcsd,
     shuffled``."""
-    writer: Stage | None = None
-    """Stage 1, once for each seed; needed for learned rubrics."""
-    writing: Writing = Writing()
-    """Rubric writing for the training questions."""
     evaluation: StudyEvaluation
     """Held-out sets that the arms are compared on."""
     budget: Budget
     """Budget of every arm, in completion tokens learned from."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
     """Random seeds; each arm is trained once with each."""
-    out: Path
-    """Folder of all artifacts; a step whose artifacts exist there is skipped."""
-    jobs: int = Field(default=1, ge=1)
-    """Runs at a time, in processes of one thread each."""
 
     @model_validator(mode="after")
     def _check(self) -> "Study":
         if BASE in self.arms:
             raise ValueError(f"arms.{BASE}: reserved for the model that all start from; rename it")
-        if self.writer is not None:
-            check_writer(self.writer, self.writing)
         first = self.stage(next(iter(self.arms)))
         for name, arm in self.arms.items():
             stage = self.stage(name)
@@ -93,11 +79,7 @@ class Study(Section):
         return self
 
     def stage(self, arm: str) -> Stage:
-        """Configuration of an arm's runs.
-
-        Raises:
-            ConfigError: Naming the key that is wrong.
-        """
+        """Configuration of an arm's runs; ConfigError naming the key that is wrong."""
         tree = merged(self.run, self.arms[arm].run)
         if shared := {"budget", "evaluation"} & set(tree):
             raise ConfigError(f"arms.{arm}.run: all arms have the study's {', '.join(shared)}")

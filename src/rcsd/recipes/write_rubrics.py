@@ -33,9 +33,6 @@ from rcsd.recipes.pipeline_config import WriterSettings, Writing
 from rcsd.runs import RunFolder
 from rcsd.types import Decoding, Example, Rubric
 
-Progress = Callable[[int, int], None]
-"""Callback: number of different prompts that have a rubric, of how many."""
-
 # Characters of the shortest rubric around its criterion's text, with room for its end token.
 _FRAME = 40
 
@@ -70,12 +67,8 @@ class WritingReport:
     dropped: tuple[SkippedExample, ...]
 
 
-def rubric_cache(folder: Path) -> SampleCache[WrittenRubric]:
-    """Rubrics by the writer's prompt, in a folder of these weights and this decoding."""
-    return SampleCache(folder, _decode)
-
-
-def _decode(row: Mapping[str, Any]) -> WrittenRubric:
+def decode_rubric(row: Mapping[str, Any]) -> WrittenRubric:
+    """Rubric of a row of the cache; ValueError or KeyError if it is malformed."""
     try:
         rubric = parse_rubric(row["rubric"])
     except RubricError as error:
@@ -91,7 +84,7 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
     cache: Path,
     writer: str,
     batch_size: int = 32,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Example], WritingReport]:
     """The examples with rubrics that the policy writes.
 
@@ -108,23 +101,21 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
         cache: Folder of all caches.
         writer: Name of the model, for ``tags["rubric_source"]`` of the rows.
         batch_size: Rows sampled together; what a kill can lose.
-        progress: Callback.
+        progress: Callback: number of different prompts that have a rubric, of how many.
 
     Raises:
         DataError: If a view shows what an example lacks, no prompt fits, or the cache is broken.
         ModelError: If the tokenizer cannot be masked, or probabilities are not numbers.
         RunError: If the engine ignores the grammar.
-        ValueError: If the policy has adapters.
     """
-    if policy.has_adapters:
-        raise ValueError("a policy with adapters would be cached by its base's weights")
+    assert not policy.has_adapters  # they would be cached by their base's weights
     views = config.Views(
         writes="rubric", student=writing.view, teacher=writing.view, templates=writing.templates
     )
     room = limit_prompt_tokens(policy.max_positions, writing.max_prompt_tokens, writing.max_tokens)
     prompts, dropped = build_prompts(examples, views, policy.tokenizer, room)
     weights = weights_fingerprint(policy.model)
-    rubrics = rubric_cache(cache / _fingerprint(weights, writing))
+    rubrics = SampleCache(cache / _fingerprint(weights, writing), decode_rubric)
     rubrics.read()
     keys = [prompt_key(prompt.student_ids) for prompt in prompts]
     wanted = dict(zip(reversed(keys), reversed(prompts), strict=True))
@@ -169,7 +160,10 @@ def write_rubrics(  # noqa: PLR0913 (a writer takes its parts)
 
 
 def write_with(
-    settings: WriterSettings, examples: Sequence[Example], cache: Path, progress: Progress
+    settings: WriterSettings,
+    examples: Sequence[Example],
+    cache: Path,
+    progress: Callable[[int, int], None],
 ) -> tuple[list[Example], WritingReport]:
     """`write_rubrics` by the model and the engine of a configuration."""
     policy, name = load_trained(settings.model)

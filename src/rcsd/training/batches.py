@@ -13,7 +13,6 @@ from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
-from rcsd.io import cache_folder
 from rcsd.methods.sft import written_target
 from rcsd.models.policy import Policy
 from rcsd.types import Example, Message
@@ -33,8 +32,7 @@ class ShuffledBatches:
 
     def used(self, num_steps: int) -> list[int]:
         """Indices of the examples that the first steps take."""
-        num_taken = self._ends[num_steps]
-        return sorted(self._order(0)[:num_taken])
+        return sorted(self._order(0)[: self._ends[num_steps]])
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (lives as long as its run)
     def _order(self, epoch: int) -> list[int]:
@@ -76,10 +74,8 @@ def build_batches(
     num_cut = 0
     if views.analysis:
         used = batches.used(settings.steps)
-        chosen, cache = [prompts[index] for index in used], cache_folder() / "analyses"
-        continued, num_cut = with_analyses(
-            chosen, views, policy, engine, cache, max_prompt_tokens, ranks
-        )
+        chosen = [prompts[index] for index in used]
+        continued, num_cut = with_analyses(chosen, views, policy, engine, max_prompt_tokens, ranks)
         for index, prompt in zip(used, continued, strict=True):
             prompts[index] = prompt
     sha256 = prompts_fingerprint(prompts)

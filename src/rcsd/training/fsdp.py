@@ -89,15 +89,13 @@ class Sharding:
         state = policy.model.state_dict(keep_vars=True)
         saved = {n: v for n, v in state.items() if n in policy.trained or not policy.has_adapters}
         # Tied weights have two names, and stay one tensor.
-        full = {id(value): _full(value) for value in saved.values()}
+        full: dict[int, Tensor] = {}
+        for value in saved.values():
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            full[id(value)] = whole.detach().cpu()
         return {name: full[id(value)] for name, value in saved.items()}
 
     def _keep_after_forward(self, only_root: bool) -> None:
         for module in self._modules:
             frees = only_root and module is not self._root
             module.set_reshard_after_forward(frees, recurse=False)
-
-
-def _full(value: Tensor) -> Tensor:
-    full = value.full_tensor() if isinstance(value, DTensor) else value
-    return full.detach().cpu()

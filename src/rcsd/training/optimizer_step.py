@@ -133,8 +133,8 @@ class OptimizerStep:
             )
             for parameter in self.policy.trainable.values():
                 # Contiguous, to be summed; zero where this rank has learned nothing.
-                given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = given.contiguous()
+                grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = grad.contiguous()
         return [{name: float(share) for name, share in each.items()} for each in shares]
 
     def weights(self) -> dict[str, Tensor]:

@@ -40,7 +40,6 @@ def write_or_check_record(
         about = {"linear": linear_backend(), "num_examples": len(examples)}
         folder.create({"config": now, **surroundings(), **about, **same})
         return
-    folder.check_resumable()
     record = folder.read_record()
     # The learning rate of the steps behind must not depend on how many are ahead.
     is_longer = settings.steps > record["config"].get("steps", settings.steps)

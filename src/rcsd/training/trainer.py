@@ -147,8 +147,8 @@ def build_trainer(
     # The optimizer, the teacher, and a copy of the policy that samples ahead.
     optimizer_step = build_optimizer_step(settings, accelerator, ranks, policy)
     max_tokens = optimizer_step.max_tokens_per_microbatch
-    reshard = None if sharding is None else sharding.reshard
-    teacher = build_teacher(settings.teacher, policy, reshard)
+    reshard = {} if sharding is None else {"reshard": sharding.reshard}
+    teacher = build_teacher(settings.teacher, policy, **reshard)
     prefetch = None
     if settings.overlap:
         prefetch = Prefetch(engine, settings.engine, policy, executor, precision)

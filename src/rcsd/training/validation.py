@@ -9,6 +9,7 @@ from rcsd.data.load import load_examples, read_rubrics
 from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.engines.base import Engine
+from rcsd.evaluation.bounds import graded_values
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.graders.base import require_rubric
 from rcsd.graders.code import CodeJudge
@@ -35,16 +36,12 @@ class HeldOutAnswers:
         rows = sample_and_grade(self.engine, examples, prompts, self.decoding, CodeJudge())
         if path is not None:
             write_graded(rows, path, step=num_steps)
-        scores = [row.score for row in rows if row.score is not None and row.score == row.score]
-        rights = [row.right for row in rows if row.right is not None]
         metrics = {}
-        for values, missing, mean in (
-            (scores, "unscored_share", "score_mean"),
-            (rights, "ungraded_share", "accuracy_mean"),
-        ):
+        for name, missing in (("score", "unscored_share"), ("accuracy", "ungraded_share")):
+            values = graded_values(rows, name).values()
             metrics[missing] = 1 - len(values) / len(rows)
             if values:
-                metrics[mean] = sum(values) / len(values)
+                metrics[f"{name}_mean"] = sum(values) / len(values)
         return metrics
 
 

@@ -26,16 +26,12 @@ class Task:
     """A benchmark.
 
     Args:
-        name: Name in a configuration.
         description: Subject of its questions.
-        hub_id: Name on the hub.
         hub: Part of the data set; its split is the one that results are reported on.
         num_rows: Published number of rows, by split.
         licence: Licence of the data, as its card states.
         differences: Differences to the use in the paper (arXiv 2606.19327), known and possible.
-        grading: Kind of grading.
         columns: Required columns of a row: one of each group of names.
-        read: Reader of its rows.
         has_fixed_place: True if the file always puts the right option in one place.
         shuffles: True if options have no order that matters.
         access: Steps to get access, for a gated data set.

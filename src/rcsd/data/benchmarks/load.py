@@ -13,6 +13,7 @@ from rcsd.data.benchmarks.readers import Row, UnusableError, strip_factor
 from rcsd.data.importers.formats import Notes, reason_name
 from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
+from rcsd.io import digest
 from rcsd.types import LETTERS, Example
 
 
@@ -76,7 +77,7 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
         "exclusions": dict(Counter(reason_name(reason) for *_, reason in excluded)),
         "criteria_left_out": left_out,
         "options_seed": seed,
-        "words_sha256": hashlib.sha256(task.instruction.encode()).hexdigest(),
+        "words_sha256": digest(task.instruction),
         "differences": task.differences,
     }
 

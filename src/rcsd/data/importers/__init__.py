@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rcsd.config import RarData
-from rcsd.data.importers.formats import FORMATS, Format, Notes, reason_name
+from rcsd.config.data import Format, RarData
+from rcsd.data.importers.formats import FORMATS, Notes, reason_name
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
 from rcsd.errors import DataError
 from rcsd.types import Example
-
-__all__ = ["ImportReport", "import_rows", "load_rar"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ def import_rows(
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
-    Raises:
-        DataError: If the source cannot be read, or no row becomes an example.
+    Raises DataError if the source cannot be read, or no row becomes an example.
     """
     return _collect(read_table(source, hub or Hub()), source, format)
 

@@ -8,14 +8,12 @@ import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
+from rcsd.config.data import Format
 from rcsd.data.fields import shortened
 from rcsd.data.rows import FIELDS, parse_json
 from rcsd.errors import DataError
-
-Format = Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
-"""Layout of the rows of a source."""
 
 
 @dataclass
@@ -249,8 +247,7 @@ _LABEL = re.compile(r"^[A-Z][\w' -]{0,40}:\s+(?=\S)")
 def polarity(pitfall: str) -> tuple[int, str]:
     """Sign of a pitfall's points, -1 for a mistake, +1 for its avoidance, and the rule.
 
-    Raises:
-        ValueError: If no rule understands it.
+    Raises ValueError if no rule understands it.
     """
     sentence = pitfall.strip()
     while label := _LABEL.match(sentence):

@@ -6,10 +6,7 @@ from dataclasses import replace
 from rcsd.config import WorldData
 from rcsd.data.world.following import DrawnRubrics
 from rcsd.data.world.problems import FULL_STYLE, Style, examples, redraw_draft, written_answer
-from rcsd.data.world.reading import read_rubric
 from rcsd.types import Example
-
-__all__ = ["answers", "load", "read_rubric"]
 
 
 def load(section: WorldData) -> tuple[list[Example], dict[str, object]]:

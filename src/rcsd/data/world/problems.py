@@ -5,14 +5,12 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
+from rcsd.config.data import Split
 from rcsd.data.world.families import TEMPLATES, Draft, Template, tables
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
-
-Split = Literal["train", "new_numbers", "new_templates"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal[
     "method", "mistake", "value", "formula", "principle", "unit", "no unit", "boxed", "answer line",
@@ -79,8 +77,7 @@ def drawn_problem(template: Template, rng: random.Random) -> Problem:
 def build_check(kind: Kind, about: str) -> dict[str, Any]:
     """Check of a criterion of any kind but method and mistake.
 
-    Raises:
-        ValueError: If the number of a value such as ``180 s`` is none, or is not finite.
+    Raises ValueError if the number of a value such as ``180 s`` is none, or is not finite.
     """
     match kind:
         case "value":
@@ -216,8 +213,7 @@ def example(problem: Problem, rng: random.Random, id: str) -> Example:
 def redraw_draft(example: Example) -> Draft:
     """The draft that an example was made from, drawn again from its tags.
 
-    Raises:
-        DataError: If the tags name no template, or their draws do not lead to the question.
+    Raises DataError if the tags name no template, or their draws do not lead to the question.
     """
     template = TEMPLATES.get(example.tags.get("template", ""))
     if template is None:
@@ -241,8 +237,7 @@ def redraw_draft(example: Example) -> Draft:
 def examples(split: Split, num_examples: int, seed: int) -> list[Example]:
     """Examples of a split, without repeated questions; the same for the same seed.
 
-    Raises:
-        DataError: If the split has too few distinct problems.
+    Raises DataError if the split has too few distinct problems.
     """
     rng = random.Random(f"{split} {seed}")
     source, seen, rows = problems(split, rng), set(), []

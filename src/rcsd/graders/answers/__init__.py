@@ -21,22 +21,12 @@ from typing import NamedTuple
 from rcsd.data.rows import option_index
 from rcsd.errors import DataError
 from rcsd.graders.answers.choices import compare_choices
-from rcsd.graders.answers.extraction import extract_final_answer, extract_marked_answer
+from rcsd.graders.answers.extraction import extract_final_answer
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.quantities import compare_numbers
 from rcsd.types import Example, Grading
-
-__all__ = [
-    "Grade",
-    "can_be_wrong",
-    "default_grading",
-    "extract_final_answer",
-    "extract_marked_answer",
-    "grade",
-    "grade_example",
-]
 
 
 class Grade(NamedTuple):
@@ -125,8 +115,7 @@ def default_grading(reference: str) -> Grading:
 def grade_example(example: Example, text: str, finished: bool = True) -> Grade:
     """Grade the final answer of a text to an example, by its grading or `default_grading`.
 
-    Raises:
-        DataError: If the example has no reference answer; otherwise as `grade`.
+    Raises DataError if the example has no reference answer; otherwise as `grade`.
     """
     reference = example.reference_answer
     if reference is None:

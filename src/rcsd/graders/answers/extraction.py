@@ -24,7 +24,7 @@ from typing import NamedTuple
 from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.units import read_unit
-from rcsd.io import after_thinking
+from rcsd.models.text import after_thinking
 
 MAX_LINE, MAX_OPTION = 200, 1_000
 """Characters of a text that is an answer as a whole, and of a line that is an option."""

@@ -36,8 +36,7 @@ class Worker:
     def run(self, *task: str, seconds: float) -> tuple[Any, str]:
         """Result of a task and its reason; the result is None where it took too long, or too much.
 
-        Raises:
-            RunError: If the worker cannot be started.
+        Raises RunError if the worker cannot be started.
         """
         with self._lock:
             for _ in range(2):  # something else may have killed it since its last task
@@ -119,27 +118,23 @@ def _run(task: str, first: str, second: str, seconds: float) -> tuple[Any, str]:
 def evaluate(text: str) -> tuple[float | None, str]:
     """Value of an expression without variables, and how it came; None: it has none.
 
-    Raises:
-        RunError: If the worker cannot be started.
+    Raises RunError if the worker cannot be started.
     """
     value, reason = _run("value", text, "", MAX_SECONDS)
     return value, reason if value is not None else f"{text.strip()[:60]!r}: {reason}"
 
 
-def compare_expressions(
-    answer: str, reference: str, seconds: float = MAX_SECONDS
-) -> tuple[bool | None, str]:
+def compare_expressions(answer: str, reference: str) -> tuple[bool | None, str]:
     """Verdict on the equality of two expressions, and why; None: it cannot be told.
 
-    Raises:
-        RunError: If the worker cannot be started.
+    Raises RunError if the worker cannot be started.
     """
     answer, reference = (text.replace("\\$", "") for text in (answer, reference))
     if _squeeze(answer) == _squeeze(reference):
         return True, "written as the reference"
     verdict, reason = None, _find_difference(answer, reference)
     if not reason:
-        verdict, reason = _run("equal", reference, answer, seconds)
+        verdict, reason = _run("equal", reference, answer, MAX_SECONDS)
     return verdict, reason if verdict is not None else f"cannot be compared: {reason}"
 
 

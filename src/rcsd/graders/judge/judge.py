@@ -53,11 +53,11 @@ class ModelJudge(Judge):
         DataError: If the cache cannot be opened.
     """
 
-    def __init__(self, section: config.ModelJudge, chat: ServerChat | None = None) -> None:
+    def __init__(self, section: config.ModelJudge) -> None:
         if section.templates is not None and not section.templates.is_dir():
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
         self.asks, self.sample = section.asks, 0
-        self._chat = chat or ServerChat(section)
+        self._chat = ServerChat(section)
         self._about, self._seed = self._chat.about(), section.seed
         self._max_calls = section.max_calls
         self._templates = PromptTemplates(section.templates)
@@ -117,22 +117,22 @@ class ModelJudge(Judge):
     def _replies(self, calls: Sequence[Call], answers: Answers) -> list[ChatReply | None]:
         """Reply to each call, from the cache or the model; None: the budget does not allow it."""
 
-        def begin(call: Call) -> Request:
+        def begin(request: Request) -> Request:
             self._counts["num_calls"] += 1
-            self._counts["num_retried"] += call.attempt > 0
-            return self._request(call, answers)
+            self._counts["num_retried"] += request.attempt > 0
+            return request
 
-        keys = [self._request(call, answers).key(self._about) for call in calls]
+        requests = [self._request(call, answers) for call in calls]
+        keys = [request.key(self._about) for request in requests]
         replies = {key: self._cache.read(key) for key in dict.fromkeys(keys)}
-        missing = {  # equal ones once
-            key: call for key, call in zip(keys, calls, strict=True) if replies[key] is None
-        }
+        by_key = dict(zip(keys, requests, strict=True))  # equal ones once
+        missing = {key: request for key, request in by_key.items() if replies[key] is None}
         self._counts["num_cached"] += len(replies) - len(missing)
         num_left = None
         if self._max_calls is not None:
             num_left = max(0, self._max_calls - int(self._counts["num_calls"]))
-        requests = map(begin, itertools.islice(missing.values(), num_left))
-        for request, reply in self._chat.replies(requests):
+        begun = map(begin, itertools.islice(missing.values(), num_left))
+        for request, reply in self._chat.replies(begun):
             for name in ("num_attempts", "prompt_tokens", "completion_tokens"):
                 self._counts[name] += getattr(reply, name)
             key = request.key(self._about)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rcsd.graders.judge.prompt import HIGHEST, LOWEST
 from rcsd.graders.judge.server import ChatReply
-from rcsd.io import after_thinking
+from rcsd.models.text import after_thinking
 
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
@@ -80,8 +80,7 @@ def read_score(reply: ChatReply) -> Finding:
 def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
     """Objects of a reply that have a key, at least one.
 
-    Raises:
-        _UnclearError: If there is none, or it is not clear which counts.
+    Raises _UnclearError if there is none, or it is not clear which counts.
     """
     match reply.finish:
         case "length":

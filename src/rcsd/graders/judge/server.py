@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rcsd import config
 from rcsd.errors import RunError, UserError
-from rcsd.http import FIRST_PAUSE, Reply, ResponseModel, Server, ServerSettings
+from rcsd.http import Reply, ResponseModel, Server, ServerSettings
 from rcsd.io import digest
 from rcsd.types import Conversation
 
@@ -90,24 +90,19 @@ class _EndedError(Exception):
 class ServerChat:
     """Sends requests to a server's ``/chat/completions``, several at a time.
 
-    Raises:
-        ConfigError: If the key's variable is not set.
+    Raises ConfigError if the key's variable is not set.
     """
 
-    def __init__(self, section: config.ModelJudge, first_pause: float = FIRST_PAUSE) -> None:
+    def __init__(self, section: config.ModelJudge) -> None:
         self._section, self._has_answered = section, False
-        settings = ServerSettings(
-            url=section.url,
+        settings = ServerSettings.from_section(
+            section,
             connections=section.max_concurrent,
             setting="judge",
             kind="a chat server",
-            api_key_variable=section.api_key_variable,
-            patience_seconds=section.patience_seconds,
-            connect_timeout_seconds=section.connect_timeout_seconds,
-            read_timeout_seconds=section.read_timeout_seconds,
             remedy="run the same command again: replies so far are in the cache",
         )
-        self._server = Server(settings, first_pause)
+        self._server = Server(settings)
 
     def about(self) -> Mapping[str, Any]:
         """Model and parameters that replies depend on; not the address: servers move."""
@@ -117,9 +112,8 @@ class ServerChat:
     def replies(self, requests: Iterator[Request]) -> Iterator[tuple[Request, ChatReply]]:
         """Replies as they come, in any order; a request is taken once there is room for it.
 
-        Raises:
-            RunError: If the model cannot be reached or refuses to serve. Then no request is begun,
-                and replies that were under way are awaited.
+        Raises RunError if the model cannot be reached or refuses to serve. Then no request is
+        begun, and replies that were under way are awaited.
         """
         running: dict[Future[ChatReply], Request] = {}
         failure: UserError | None = None
