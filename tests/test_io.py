@@ -1,11 +1,21 @@
 """JSON on disk: whole or not there, and never cut in the wrong place."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rcsd.errors import DataError, RunError
-from rcsd.io import append_rows, check_writable, new_folder, read_rows, write_json, write_rows
+from rcsd.io import (
+    append_rows,
+    check_writable,
+    new_folder,
+    one_owner,
+    read_rows,
+    write_json,
+    write_rows,
+)
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -79,3 +89,17 @@ def test_a_new_folder_is_whole_or_not_there_and_replaces_none_unless_it_may(tmp_
     with pytest.raises(RunError, match="new exists; choose another name"), new_folder(path):
         pass
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    with one_owner(tmp_path / "run"):
+        script = (
+            "import sys, pathlib, rcsd.io as io\nwith io.one_owner(pathlib.Path(sys.argv[1])): pass"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "run")]
+        second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert "another process writes there" in second.stderr
+    with one_owner(tmp_path / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -123,7 +123,10 @@ def one_owner(path: Path) -> Iterator[None]:
     make_folder(lock)
     try:
         with FileLock(lock, timeout=0):
-            yield
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
     except Timeout:
         raise RunError(
             f"{path}: another process writes there; wait for it, or take another name"
