@@ -20,6 +20,7 @@ test-all: $(VENV)/tests
 
 # The newest releases, as `pip install .` takes them, and the oldest that pyproject.toml allows (there PYTHON=python3.10
 # is meant), each in an environment made anew: the quick quickstart, then the tests of what uses these libraries.
+# Warnings of libraries beside releases that we did not choose are shown and fail nothing.
 test-newest: RESOLUTION := highest
 test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest:
@@ -30,7 +31,7 @@ test-newest test-oldest:
 	$(VENV)-$@/bin/uv pip install --quiet --python $(VENV)-$@/bin/python beartype hypothesis pytest pytest-xdist
 	$(VENV)-$@/bin/uv pip freeze --quiet --python $(VENV)-$@/bin/python > $(VENV)-$@/versions.txt
 	$(VENV)-$@/bin/rcsd quickstart --quick --out $(VENV)-$@/quickstart
-	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto tests/engines tests/models tests/training
+	OMP_NUM_THREADS=1 $(VENV)-$@/bin/python -m pytest --numprocesses auto -W default tests/engines tests/models tests/training
 
 lint: $(VENV)/tests
 	$(BIN)/ruff format --check
