@@ -62,19 +62,23 @@ def score(
     if file.num_others:
         console.print(f"{written}: rows that are not gold's: {file.num_others}")
     rubrics = read_rubrics(examples, file.rubrics)
-    found = measure_agreement(examples, rubrics, texts)
+    agreement = measure_agreement(examples, rubrics, texts)
     rows = []
     for name, words in _MEASURES.items():
-        interval: Interval | None = getattr(found, name)
+        interval: Interval | None = getattr(agreement, name)
         rows.append((words, interval_text(interval), "" if interval is None else str(interval.n)))
     console.print(Table(("measure", "against gold", "rows"), rows))
-    facts = [f"{found.num_pairs} of {found.num_written} written criteria match one of gold's"]
-    if found.verdict_agreement is not None:
-        facts.append(f"{found.num_unscored} written criteria have no verdict, and order nothing")
-        facts.append(f"{found.num_unordered} rows with answers could not be ordered")
+    facts = [
+        f"{agreement.num_pairs} of {agreement.num_written} written criteria match one of gold's"
+    ]
+    if agreement.verdict_agreement is not None:
+        facts.append(
+            f"{agreement.num_unscored} written criteria have no verdict, and order nothing"
+        )
+        facts.append(f"{agreement.num_unordered} rows with answers could not be ordered")
     console.print(f"{'; '.join(facts)}.")
     if json is not None:
-        write_json(json, asdict(found))
+        write_json(json, asdict(agreement))
 
 
 @app.command()

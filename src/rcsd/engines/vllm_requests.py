@@ -1,4 +1,4 @@
-"""What both vLLM engines share: requests, checked responses, and the check after a weight sync."""
+"""Parts of both vLLM engines: requests, checked responses, and the check after a weight sync."""
 
 import math
 from abc import ABC, abstractmethod

@@ -59,8 +59,8 @@ class VllmServer(VllmBase):
         is_main: bool = True,
     ) -> None:
         # Another thread may sample: a fast tokenizer does not take two at a time.
-        own = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
-        super().__init__(own, section, longest, precision, is_main)
+        policy = replace(policy, tokenizer=copy.deepcopy(policy.tokenizer))
+        super().__init__(policy, section, longest, precision, is_main)
         settings = ServerSettings.from_section(
             section, connections=section.batch_size, setting="engine", kind="a vLLM server"
         )

@@ -79,7 +79,7 @@ def arm_bounds(arms: Arms, metric: str, examples: Sequence[Example]) -> tuple[Ar
             return value, value
         return row.bounds if is_score and row.bounds is not None else (0.0, 1.0)
 
-    found: list[ArmBounds] = []
+    bounds: list[ArmBounds] = []
     for arm, seeds in arms.items():
         ranges = [[(row.id, ends(row)) for row in rows if row.id in ids] for rows in seeds]
         if not all(ranges):
@@ -89,8 +89,8 @@ def arm_bounds(arms: Arms, metric: str, examples: Sequence[Example]) -> tuple[Ar
             for end in (0, 1)
         ]
         low, high = (float(np.mean([np.mean([*seed]) for seed in of_end])) for of_end in values)
-        found.append(ArmBounds(arm, low, high, sum(a != b for of in ranges for _, (a, b) in of)))
-    return tuple(found) if any(bounds.num_unscored for bounds in found) else ()
+        bounds.append(ArmBounds(arm, low, high, sum(a != b for of in ranges for _, (a, b) in of)))
+    return tuple(bounds) if any(each.num_unscored for each in bounds) else ()
 
 
 def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:

@@ -163,23 +163,23 @@ def measure_rows(
     for example in gold:
         rubric, texts = require_rubric(example), completions.get(example.id, ())
         gold_points, _ = _points(example, rubric, texts)
-        if (own := written.get(example.id)) is None:
+        if (candidate := written.get(example.id)) is None:
             # No rubric puts no two answers into an order: every pair is a tie.
             order = order_agreement(gold_points, [0.0] * len(texts)) if gold_points else None
             rows.append(RowAgreement(example.id, 0.0, 0.0, 0.0, 0, order, 0, 0))
             continue
-        points, num_unscored = _points(example, own, texts)
+        points, num_unscored = _points(example, candidate, texts)
         order = order_agreement(gold_points, points) if gold_points and points else None
         pairs = tuple(
-            (abs(rubric.criteria[g].weight), abs(own.criteria[w].weight))
-            for g, w in criterion_pairs(rubric, own, by_checks)
+            (abs(rubric.criteria[g].weight), abs(candidate.criteria[w].weight))
+            for g, w in criterion_pairs(rubric, candidate, by_checks)
         )
         recall, precision = (  # exactly 1 where all are matched
             math.fsum(pair[side] for pair in pairs) / math.fsum(abs(c.weight) for c in of.criteria)
-            for side, of in enumerate((rubric, own))
+            for side, of in enumerate((rubric, candidate))
         )
         f1 = 2 * precision * recall / (precision + recall) if pairs else 0.0
-        counts = len(own.criteria), num_unscored
+        counts = len(candidate.criteria), num_unscored
         rows.append(RowAgreement(example.id, precision, recall, f1, len(pairs), order, *counts))
     return tuple(rows)
 

@@ -133,11 +133,11 @@ def _count(
 ) -> None:
     """Add the completions of one example to the flags and counts."""
     question = _words(example.question)
-    asked = f" {' '.join(question)} "
+    spaced = f" {' '.join(question)} "
     criteria = () if example.rubric is None else example.rubric.criteria
     reference = _new_runs([example.reference_answer or "", example.solution or ""], question)
     rubric = _new_runs([criterion.text for criterion in criteria], question)
-    leaks = [leak for leak in _leaks() if not any(noun in asked for noun in leak[0])]
+    leaks = [leak for leak in _leaks() if not any(noun in spaced for noun in leak[0])]
     for text in texts:
         words = _words(text)
         line = f" {' '.join(words)} "

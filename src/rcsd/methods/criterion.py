@@ -53,8 +53,10 @@ class Criterion:
             _without_failed(rollout.example, judgement.verdicts)
             for rollout, judgement in zip(rollouts, judged, strict=True)
         ]
-        shown = self.views, self._templates, self.distill.worker.policy.tokenizer
-        prompts = [teacher_prompt(example, *shown) for example in passed]
+        tokenizer = self.distill.worker.policy.tokenizer
+        prompts = [
+            teacher_prompt(example, self.views, self._templates, tokenizer) for example in passed
+        ]
 
         # Nats by which the failed criteria move each token, in two passes of the teacher. Only
         # where something failed: the same prompt scored twice differs by rounding.

@@ -108,7 +108,7 @@ class Distill:
     def _reduced(
         self, teacher: Predictions, target_T: Int[Tensor, " T"]
     ) -> TeacherTopK | TeacherLogprobs | Predictions:
-        """As much of the teacher's distributions as the loss needs."""
+        """Teacher targets per completion token, reduced to those that the loss needs."""
         support, temperature = self.section.support, self.section.temperature
 
         def sampled_tokens(logits_TV: Tensor, target_T: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ class LogitPredictions:
         return LogitPredictions(self.logits_TV[positions])
 
     def logits(self) -> Float[Tensor, "T V"]:
-        """As they are held."""
+        """All logits, in float32 or wider."""
         return _wide(self.logits_TV)
 
     def logits_at(self, ids_TK: Int[Tensor, "T K"]) -> Float[Tensor, "T K"]:

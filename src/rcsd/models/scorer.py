@@ -95,7 +95,7 @@ def model_inputs(rows: Packed | Padded) -> dict[str, Any]:
 
 
 def at_positions(values_BLX: Tensor, rows: Packed | Padded) -> Tensor:
-    """What stands before each completion token, T x ...: there it is predicted."""
+    """Values at the position before each completion token, which predicts it: T x ..."""
     if isinstance(rows, Packed):
         return values_BLX[0, rows.before_T]
     return values_BLX[rows.row_T, rows.before_T]

@@ -59,7 +59,7 @@ class PipelineEvaluation(Section):
 
 
 class Recipe(Section):
-    """What pipelines and studies share: the initial model, stage 1, and the folder."""
+    """Settings of pipelines and studies: the initial model, stage 1, and the folder."""
 
     model: Model
     """Initial model of all that is trained."""

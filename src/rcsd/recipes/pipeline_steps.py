@@ -103,8 +103,8 @@ def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, fold
         path = folder / f"{name}.jsonl"
         if not path.is_file():
             examples = load_examples(data)[0]
-            shown = _with_prompt_rubrics(job, name, examples)
-            pairs = build_all_prompts(shown, views, policy.tokenizer, room, "evaluation.data")
+            prompted = _with_prompt_rubrics(job, name, examples)
+            pairs = build_all_prompts(prompted, views, policy.tokenizer, room, "evaluation.data")
             if views.analysis:
                 pairs, _ = with_analyses(pairs, views, policy, engine, room)
             rows = sample_and_grade(

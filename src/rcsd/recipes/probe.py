@@ -168,9 +168,13 @@ def probe(
     try:
         for done, (name, ids) in enumerate(prompts.items()):
             progress("answers", done, len(prompts), name)
-            asked = [example for example in examples if example.id in ids]
+            answered = [example for example in examples if example.id in ids]
             rows[name] = sample_and_grade(
-                worker.engine, asked, [ids[e.id] for e in asked], Decoding(num_answer), CodeJudge()
+                worker.engine,
+                answered,
+                [ids[e.id] for e in answered],
+                Decoding(num_answer),
+                CodeJudge(),
             )
         progress("answers", len(prompts), len(prompts), "")
         progress("divergence", 0, 1, "")
@@ -187,7 +191,7 @@ def probe(
         raise ModelError(f"model.path: {settings.model.path}: {error}") from error
     metric = choose_metric(rows[STUDENT])
     values = {name: graded_values(of, metric or "score") for name, of in rows.items()}
-    student, own, *others = (
+    student, own_rubric, *others = (
         measure_headroom(name, of, values[STUDENT], metric or "score", seed)
         for name, of in rows.items()
     )
@@ -202,11 +206,11 @@ def probe(
         tuple(skipped),
         impossible,
         metric,
-        (student, own, *others),
+        (student, own_rubric, *others),
         sensitivities,
         len(rollouts),
         divergences,
-        advise(metric, student, own, sensitivities),
+        advise(metric, student, own_rubric, sensitivities),
     )
 
 
@@ -249,19 +253,19 @@ def divergence(
 
     ``prompts`` are the teacher's; rollouts of other questions are left out.
     """
-    kept = [
+    scored = [
         (rollout, q)
         for rollout, q in zip(rollouts, log_q, strict=True)
         if rollout.example.id in prompts and len(q)
     ]
-    if not kept:
+    if not scored:
         return None
-    chosen = [rollout for rollout, _ in kept]
+    chosen = [rollout for rollout, _ in scored]
     with teacher.weights():
         log_p = worker.sampled_log_q(chosen, [prompts[r.example.id] for r in chosen])
     values = [
         sum(a - b for a, b in zip(q, p, strict=True)) / len(q)
-        for (_, q), p in zip(kept, log_p, strict=True)
+        for (_, q), p in zip(scored, log_p, strict=True)
     ]
     return bootstrap_interval(values, [rollout.example.id for rollout in chosen], seed)
 

@@ -91,8 +91,8 @@ class Sharding:
         # Tied weights have two names, and stay one tensor.
         full: dict[int, Tensor] = {}
         for value in saved.values():
-            whole = value.full_tensor() if isinstance(value, DTensor) else value
-            full[id(value)] = whole.detach().cpu()
+            tensor = value.full_tensor() if isinstance(value, DTensor) else value
+            full[id(value)] = tensor.detach().cpu()
         return {name: full[id(value)] for name, value in saved.items()}
 
     def _keep_after_forward(self, only_root: bool) -> None:

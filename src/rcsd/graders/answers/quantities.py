@@ -82,11 +82,11 @@ def _read_reference(reference: str, unit: str, tolerance: float) -> Expected | s
         if isinstance(value, str):
             return f"the reference {reference.strip()[:60]!r} is no number"
         return Expected(value.number, requested or value.unit, tolerance)
-    number, own = quantities[0].number, quantities[0].unit
-    if requested and requested.readings and not own.is_none:
-        converted = convert(number, own, requested)
+    number, stated = quantities[0].number, quantities[0].unit
+    if requested and requested.readings and not stated.is_none:
+        converted = convert(number, stated, requested)
         number = converted[0] / requested.factor if converted else number
-    return Expected(number, requested or own, tolerance)
+    return Expected(number, requested or stated, tolerance)
 
 
 # Claims: the part of an answer that states its value.
@@ -255,10 +255,10 @@ def _compare(value: Quantity, after: str, expected: Expected) -> Verdict:
         share = 0.01 if requested.is_percent else 1.0
         number = value.number * unit.factor
         near = [expected.is_near(number, t) for t in (expected.number, target * share)]
-        given = "".join(normalize_units(unit.written or after).split())
-        if any(near) and given and not requested.readings:
+        compact = "".join(normalize_units(unit.written or after).split())
+        if any(near) and compact and not requested.readings:
             how = f"the unit {requested.written!r} cannot be read, and is compared as written"
-            is_same = given.startswith("".join(requested.written.split()))
+            is_same = compact.startswith("".join(requested.written.split()))
             return (True, how) if is_same else (None, f"ambiguous: {how}")
     elif requested.is_none:
         near = [expected.is_near(value.number, target)]
