@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.config.test_presets import tree
 from tests.methods.test_grpo import GRPO
 from tests.training.test_trainer import Tree
 
@@ -31,16 +32,8 @@ def schedule(*phases: tuple[Tree, int | None]) -> Tree:
 
 def parsed(method: Tree, **changes: Any) -> config.Config:
     """A run's configuration; no model or data is read."""
-    tree = {
-        "model": {"path": "some/model"},
-        "data": {"type": "world", "num_examples": 8},
-        "method": method,
-        "optim": {"lr": 1e-4},
-        "steps": 3,
-        "out": "runs/a",
-        "completions_per_example": 4,
-    }
-    return config.parse_config(tree | changes)
+    settings = {"method": method, "steps": 3, "completions_per_example": 4}
+    return config.parse_config(tree(**settings | changes))
 
 
 @pytest.mark.parametrize(
