@@ -7,7 +7,6 @@ and tokenised again.
 
 import functools
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import jinja2
 import jinja2.sandbox
 
+from rcsd.data.thinking import after_thinking
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.io import digest
 from rcsd.types import Conversation, Example, Message, ViewName
@@ -197,18 +197,13 @@ def check_chat_template(tokenizer: Any) -> None:
     answered = [*question, Message(role="assistant", content=CUT)]
     rendered = _rendered(tokenizer, answered, generation=False)
     before, cut, _ = rendered.removeprefix(prompt).partition(CUT)
-    header = _SAMPLED.sub("", before).strip() if cut and rendered.startswith(prompt) else ""
+    continues = cut and rendered.startswith(prompt)
+    header = (after_thinking(before) or "").strip() if continues else ""
     if header:
         raise ModelError(
             f"the chat template's prompt lacks the header {header!r} of the assistant's turn: it "
             "ignores add_generation_prompt; set model.chat_template"
         )
-
-
-_SAMPLED = re.compile(
-    r"(?s)<think>.*?</think>|\[THINK\].*?\[/THINK\]|<\|channel\|>\w+<\|message\|>"
-)
-"""What models write before their answers."""
 
 
 def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None:

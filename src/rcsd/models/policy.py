@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
 from rcsd.config.base import nearest
+from rcsd.data.thinking import CompletionText
 from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
 from rcsd.models.scorer import causal_lm
 from rcsd.models.self_test import check_model, enable_packing, use_scoring_mode
-from rcsd.models.text import CompletionText
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rcsd.data.thinking import after_thinking
 from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.units import read_unit
-from rcsd.models.text import after_thinking
 
 MAX_LINE, MAX_OPTION = 200, 1_000
 """Characters of a text that is an answer as a whole, and of a line that is an option."""

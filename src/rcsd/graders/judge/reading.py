@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rcsd.data.thinking import after_thinking
 from rcsd.graders.judge.prompt import HIGHEST, LOWEST
 from rcsd.graders.judge.server import ChatReply
-from rcsd.models.text import after_thinking
 
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""

@@ -10,10 +10,9 @@ _MARK = re.compile(
     rf"{_NAME}(?:_(?:start|(?P<over>end)))?\W*",
     re.IGNORECASE,
 )
-_OPENED = re.compile(rf"(?i)(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)\s*$")
-_THINKING_BEGINS = re.compile(
-    rf"(?im)^[^\S\n]*(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
-)
+_OPEN = rf"(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
+_OPENED = re.compile(rf"(?i){_OPEN}\s*$")
+_THINKING_BEGINS = re.compile(rf"(?im)^[^\S\n]*{_OPEN}")
 _THINKING_ENDS = re.compile(
     rf"(?i)</{_NAME}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
 )
@@ -25,8 +24,8 @@ class CompletionText:
     """Text of completions without special tokens, thinking between ``<think>`` and ``</think>``.
 
     Models mark their thinking by tokens of their own, often special ones that decoding drops, and
-    some chat templates open it in the prompt. They are read here by token id, so that a tag
-    which the model only spells is text. Channels (gpt-oss): all but ``final`` are thinking.
+    some chat templates open it in the prompt: both are read here by token id. Channels
+    (gpt-oss): all but ``final`` are thinking.
     """
 
     def __init__(self, tokenizer: Any) -> None:

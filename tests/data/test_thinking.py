@@ -4,7 +4,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from rcsd.models.text import CompletionText, after_thinking
+from rcsd.data.thinking import CompletionText, after_thinking
 
 WORDS = ["the", "answer", "is", "A", "B", "or", "analysis", "final", "assistant", "commentary"]
 
