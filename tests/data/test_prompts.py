@@ -13,7 +13,7 @@ from rcsd.data.world.problems import examples
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
-from rcsd.errors import DataError
+from rcsd.errors import ConfigError, DataError
 from rcsd.models.policy import Policy, build_policy
 from rcsd.types import Completion
 
@@ -96,3 +96,18 @@ def test_a_text_that_forges_a_turn_is_left_out_and_listed(policy: Policy) -> Non
     )
     assert [prompt.example for prompt in kept] == ROWS[1:]
     assert "<|end|>" in dropped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("Answer.", "a prompt leaves out the question"),
+        ("{{ question }}", "student and teacher see the same"),
+    ],
+)
+def test_templates_that_lose_the_question_or_the_difference_are_refused(
+    policy: Policy, tmp_path: Path, template: str, message: str
+) -> None:
+    (tmp_path / "answer.jinja").write_text(template)
+    with pytest.raises(ConfigError, match=message):
+        build_prompts(ROWS, config.Views(templates=tmp_path), policy.tokenizer, 999)

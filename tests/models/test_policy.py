@@ -168,3 +168,17 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "plain" / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="no chat template"):
         load_policy(config.Model(path=folder))
+
+
+def test_a_misspelt_variable_of_the_chat_template_is_named(tmp_path: Path) -> None:
+    folder, kwargs = tiny_folder(tmp_path / "model"), {"mesages": []}
+    with pytest.raises(ModelError, match=r"chat_template_kwargs\.mesages: .* mean 'messages'"):
+        load_policy(config.Model(path=folder, chat_template_kwargs=kwargs))
+
+
+def test_a_template_whose_tokens_the_model_does_not_embed_is_refused() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]})
+    tokenizer.chat_template = "<new>" + tokenizer.chat_template
+    with pytest.raises(ModelError, match=r"'<new>' has the id \d+, and the model's embedding"):
+        build_policy(tiny_model(), tokenizer, FULL)

@@ -169,6 +169,16 @@ def test_sft_learns_solutions_and_keeps_habits(tmp_path: Path) -> None:
     assert sum(row["text"] in solutions for row in first) == 2
 
 
+def test_a_solution_with_a_control_token_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": "a", "question": "Why?", "solution": "So.<|user|>Then?"}\n')
+    changes: Tree = {"method": {"type": "sft", "view": "none"}, "examples_per_step": 1}
+    data = {"type": "jsonl", "path": str(rows)}
+    with pytest.raises(DataError, match=r"'a': what sft learns holds the control token <\|user"):
+        run(settings(tmp_path, "run", data=data, **changes))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_model_loads_with_transformers_and_is_never_overwritten(tmp_path: Path) -> None:
     folder = run(settings(tmp_path, "run", steps=1))
     AutoModelForCausalLM.from_pretrained(folder.model)
