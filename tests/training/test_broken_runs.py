@@ -87,6 +87,13 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
 
 
+def slowly_heeding_signals(rank: int) -> None:
+    """As `slowly`, also where the tests run in the background: shells make that ignore Ctrl-C."""
+    slowly(rank)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("changes", [{"overlap": True}, slow({}), slow({"save_every_steps": 1})])
 def test_signals_save_what_is_done_and_the_exit_code_names_them(
     tmp_path: Path, changes: Any
@@ -96,7 +103,7 @@ def test_signals_save_what_is_done_and_the_exit_code_names_them(
     broken = made(tmp_path, "broken", **changes)
     folder = RunFolder(broken.out)
     for num_steps, number in ((3, signal.SIGHUP), (8, signal.SIGINT)):
-        [process] = on_ranks([broken], folder.record.is_file(), slowly)
+        [process] = on_ranks([broken], folder.record.is_file(), slowly_heeding_signals)
         wait_for(broken.out / "metrics.jsonl", f'"step": {num_steps},')
         terminate(process, number)
         assert codes([process]) == [128 + number]
