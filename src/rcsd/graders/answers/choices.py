@@ -51,13 +51,27 @@ _DENIED = re.compile(
 )
 _DOUBTS = re.compile(
     rf"(?i)\?|\b(?:{_NOT}|(?:no|neither|nor|or|either|instead|except|without|opposite|absence|lacks?"
-    r"|fails?|cannot|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+|non)\b)"
-    r"|n['\u2019]t\b"
+    r"|fails?|cannot|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+|non"
+    r"|seems?|appears?|might|may be|could be|probably|possibly|perhaps|maybe|guess\w*)\b)"
+    r"|n['\u2019]t\b|[不错误非]|排除|아니|틀린|ではな|間違"
 )
 _REASON = re.compile(
     r"(?:because|since|as|it|this|that|the|an?|is|due|for|which|all|both|not?|none)$"
 )
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
+REFUSES = re.compile(  # gives no answer, and says so
+    r"(?i)^\W*(?:n/?a|none|unknown|error\b.*|no (?:answer|option|choice)|i\s?d\s?k)\W*$"
+    r"|\b(?:none|neither|not (?:one|any|listed|among|given|included|present))\b.*"
+    r"\b(?:options?|choices?|answers?|alternatives?|list|above|these|given)\b"
+    r"|\bnot (?:listed|given|provided|included|among them)\b|\bno (?:valid|correct|suitable) \w+"
+    r"|\bi(?:'m| am| do| don't| cannot| can't)\b.*"
+    r"\b(?:unsure|know|sure|sorry|determine|tell|answer)\b"
+    r"|\b(?:cannot|can't|can not|could not|unable to|impossible to)\b.*"
+    r"\b(?:determined?|answer(?:ed)?|decided?|tell|told)\b"
+    r"|\b(?:not enough|insufficient) (?:information|data)\b"
+)
+_CJK = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
+_BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])(?=[A-Za-z(])|(?<=[A-Za-z)])(?=[{_CJK}])")
 
 
 Choice = tuple[int | None, str]
@@ -80,6 +94,7 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
     answer = re.sub(r"~~[^~]+~~", " ", answer)  # struck out
     text = unicodedata.normalize("NFKC", unwrap_latex(answer).replace("**", " "))
     text = re.sub(r"[$`]|\\[()\[\]]", " ", text.strip(" \t\n*_$.`\"'"))
+    text = _BESIDE_CJK.sub(" ", text)
     if re.fullmatch(r"[A-Z](?:[\s+>|&-]+[A-Z])+", text):
         return None, f"names several options: {text}"
     if alone := re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", text):
@@ -96,7 +111,33 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
         )
         if begin or not is_article:
             return _by_letter_and_text(letter, rest, options)
-    return _by_phrase(text, options) or _by_mention(affirmed, options)
+    by_phrase = _by_phrase(text, options)
+    if by_phrase and by_phrase[0] is not None:
+        return by_phrase
+    refusal = _refusal(text, affirmed, options)
+    return refusal or by_phrase or _by_mention(affirmed, text, options)
+
+
+def _refusal(text: str, affirmed: str, options: Sequence[str]) -> Choice | None:
+    """`BEYOND` for an answer that says that it has none; None: it does not."""
+    refuses = REFUSES.search(text)
+    if refuses is None or _mentioned_letters(affirmed.replace("N/A", ""), options):
+        return None
+    is_option = any(_stems(refuses[0]) & _stems(option) for option in options)
+    return (None if is_option else BEYOND), f"says that it is no option: {refuses[0][:40]!r}"
+
+
+_FILLERS = re.compile(
+    r"an?|the|and|as|at|be|by|for|from|i|in|is|it|of|on|or|so|that|this|to|was|we|with|options?|answer"
+)
+
+
+def _stems(text: str) -> set[str]:
+    """Words of a text without their endings, but for those that say nothing."""
+    words = normalize_words(text).split()
+    return {
+        re.sub(r"(?:es|s|ing|ed|e)$", "", word) for word in words if not _FILLERS.fullmatch(word)
+    }
 
 
 def _by_letter(letter: str, options: Sequence[str]) -> Choice:
@@ -147,6 +188,9 @@ def _by_text(text: str, options: Sequence[str]) -> Choice | None:
             return None, f"ambiguous: fits the texts of {' and '.join(fits)}"
         if fits:
             return LETTERS.index(fits[0]), f"the text of option {fits[0]}"
+    near = [i for i, option in enumerate(options) if _stems(text) == _stems(option) != set()]
+    if near and not re.match(r"\W*[A-Z]\b", text):  # not "A. London"
+        return (near[0] if len(near) == 1 else None), "nearly the text of an option"
     return (BEYOND, f"{words!r} is none of the options") if words in _NO_OPTION else None
 
 
@@ -174,16 +218,30 @@ def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     return index, f"holds the text of option {names[0]}"
 
 
-def _by_mention(text: str, options: Sequence[str]) -> Choice:
+def _by_mention(text: str, whole: str, options: Sequence[str]) -> Choice:
     """The one option that a sentence, without what it denies, speaks for by its letter."""
     letters = sorted(_mentioned_letters(text, options))
     if len(letters) > 1:
         return None, f"names several options: {', '.join(letters)}"
     if not letters:
-        return None, "names no option by letter or by its text"
+        names = "".join(LETTERS[: len(options)])
+        may_name = re.search(rf"(?<![\w'])[{names}](?![\w'])", whole) or _is_close(whole, options)
+        return (None if may_name else BEYOND), "names no option by letter or by its text"
     if _DOUBTS.search(text):
         return None, f"doubts: {letters[0]} beside a negation, a doubt or a question"
     return _by_letter(letters[0], options)
+
+
+def _is_close(text: str, options: Sequence[str]) -> bool:
+    """True if an answer shares a word, a number or a symbol with an option."""
+    if re.search(r"[^\x00-\x7f]|\\[a-z]", text):  # of another language, or symbols
+        return True
+    own, *others = (
+        [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", part)]
+        for part in (text, *options)
+    )
+    is_near = any(abs(a - b) <= 0.05 * abs(b) for a in own for rest in others for b in rest)
+    return is_near or any(_stems(text) & _stems(option) for option in options)
 
 
 def _mentioned_letters(text: str, options: Sequence[str]) -> set[str]:

@@ -10,7 +10,6 @@ import atexit
 import functools
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -18,8 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from rcsd.errors import RunError
-from rcsd.graders.answers.normalize import MAX_CHARACTERS, unwrap_latex
-from rcsd.graders.answers.units import unit_name
+from rcsd.graders.answers.normalize import MAX_CHARACTERS
 
 MAX_SECONDS, MAX_START_SECONDS = 5.0, 120.0
 """Time limits of a task, and of importing sympy on a machine that is busy."""
@@ -129,54 +127,7 @@ def compare_expressions(answer: str, reference: str) -> tuple[bool | None, str]:
 
     Raises RunError if the worker cannot be started.
     """
-    answer, reference = (text.replace("\\$", "") for text in (answer, reference))
-    if _squeeze(answer) == _squeeze(reference):
+    if "".join(answer.split()) == "".join(reference.split()):
         return True, "written as the reference"
-    verdict, reason = None, _find_difference(answer, reference)
-    if not reason:
-        verdict, reason = _run("equal", reference, answer, MAX_SECONDS)
+    verdict, reason = _run("equal", reference, answer, MAX_SECONDS)
     return verdict, reason if verdict is not None else f"cannot be compared: {reason}"
-
-
-# What math-verify passes over.
-
-_SPECIAL = re.compile(  # inequalities, bases, residues, periods, divisors, alternatives
-    r"(?i)[<>≤≥≠]|\\(?:[lgn](?:e|eq|t|eqslant)|overline|[pb]?mod)(?![a-z])|\d_\s*\{?\d"
-    r"|\d\s*(?:\||\\mid)\s*[a-z]|(?<![a-z\\])(?:or|not|wrong|incorrect|either|mod|about"
-    r"|approximately|roughly)(?![a-z])"
-)
-_UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
-_LAST = re.compile(r"\d\s*([a-zA-Z]{1,3})\s*$")
-_WORDS = re.compile(r"[^\d\\]*\b[a-zA-Z]{3,}\b[^\d\\]*$")
-_SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
-_TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
-
-
-def _find_difference(answer: str, reference: str) -> str:
-    """Doubt that two expressions are equal though math-verify says so; empty: none."""
-    without = [re.sub(r"\\?%", "", _squeeze(text)) for text in (answer, reference)]
-    if answer.count("%") + reference.count("%") == 1 and without[0] == without[1]:
-        return "one is a per cent"
-    units = [_beside(text) for text in (answer, reference)]
-    if all(units) and units[0] != units[1]:
-        return "the words or units beside the expressions differ"
-    for one, other in ((answer, reference), (reference, answer)):
-        special = _SPECIAL.search(unwrap_latex(one))
-        if special and not _SPECIAL.search(unwrap_latex(other)):
-            return f"one holds {special[0]!r}"
-        if _WORDS.match(unwrap_latex(one)) and not re.search(r"[^\W\d]", other):
-            return "one is in words"
-        if _SET.match(one) and _TUPLE.match(other):
-            return "one is a set, the other a tuple or an interval"
-    return ""
-
-
-def _beside(text: str) -> list[str]:
-    """The words beside an expression, and a unit that ends it."""
-    last = _LAST.search(text)
-    words = [*_UNIT.findall(text), *(last.groups() if last and unit_name(last[1]) else ())]
-    return sorted(map(_squeeze, words))
-
-
-def _squeeze(text: str) -> str:
-    return "".join(unwrap_latex(text).replace("$", "").split())

@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from rcsd.graders.answers import mathematics
 from rcsd.graders.answers.normalize import MAX_CHARACTERS, normalize_quantity, normalize_units
-from rcsd.graders.answers.numerals import Quantity, read_quantities
+from rcsd.graders.answers.numerals import Quantity, read_multiple, read_quantities
 from rcsd.graders.answers.units import Unit, convert, is_dimensionless, is_temperature, parse_unit
 
 Verdict = tuple[bool | None, str]
 """Right, wrong or ungraded, and why."""
 
 _ROUNDING = 1e-9
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3})+(?![\d.,])")
 
 
 class Expected(NamedTuple):
@@ -65,6 +66,10 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
         return (None, value) if isinstance(value, str) else _compare(value, "", expected)
     verdicts = [_compare(value, _text_after(text, value), expected) for value in claimed]
     right = {verdict for verdict, _ in verdicts}
+    if right == {False} and _GROUPED.search(answer):
+        whole = _GROUPED.sub(lambda match: match[0].replace(".", ""), answer)
+        if compare_numbers(whole, reference, unit, tolerance)[0]:
+            return None, "ambiguous: a point may part thousands"
     if len(right) == 1:
         return verdicts[0]
     if right == {True, None}:
@@ -76,7 +81,10 @@ def _read_reference(reference: str, unit: str, tolerance: float) -> Expected | s
     """The right answer, or why it cannot be told."""
     text = normalize_quantity(reference)
     quantities = read_quantities(text)
-    requested = parse_unit(unit) if unit.strip() else None
+    factor, length = read_multiple(unit)  # "million dollars"
+    requested = parse_unit(unit[length:]) if unit.strip() else None
+    if requested:
+        requested = requested._replace(factor=requested.factor * factor)
     if len(quantities) != 1 or _is_formula(text, quantities[0]):
         value = _evaluate(reference)
         if isinstance(value, str):
@@ -187,6 +195,8 @@ def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
         return f"no single value is claimed: {doubt[0]!r} stands beside it"
     if _is_formula(text, value):
         return ""
+    if value.unit.is_none and re.match(r"\s*[^\W\d_a-zA-Z\u03c0]", rest):
+        return f"{rest.strip()[:20]!r} may be a unit or a multiple in another language"
     if _GOES_ON.match(rest):
         return f"no single value is claimed: {rest.strip()[:40]!r} follows it"
     is_variable = value.unit.is_none and _VARIABLE.match(rest)
