@@ -484,9 +484,11 @@ def _strip_delimiters(answer: str, begin: int, end: int) -> tuple[int, int]:
     for opening, closing in _PAIRS:
         starts = answer.startswith(opening, begin, end)
         ends = answer.endswith(closing, begin + len(opening) * starts, end)
+        if not (starts or ends):
+            continue
         inner = begin + len(opening) * starts, end - len(closing) * ends
         is_alone = answer.find(opening, *inner) < 0 and answer.find(closing, *inner) < 0
         is_money = opening == "$" and not ends and answer[begin + 1 : begin + 2].isdecimal()
-        if (starts or ends) and is_alone and not is_money:
+        if is_alone and not is_money:
             return inner
     return begin, end
