@@ -50,7 +50,7 @@ class Interrupts:
             return
         numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
         heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
-        before = {number: signal.signal(number, self._on_signal) for number in heeded}
+        before: dict[int, Any] = {n: signal.signal(n, self._on_signal) for n in heeded}
         try:
             yield
         finally:

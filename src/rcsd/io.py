@@ -119,8 +119,8 @@ def one_owner(path: Path) -> Iterator[None]:
 
     The lock ends with the process. RunError if another process holds it, by whatever path.
     """
-    path = path.resolve()
-    lock = path.with_name(f".{path.name}.lock")
+    folder = path.resolve()
+    lock = folder.with_name(f".{folder.name}.lock")
     make_folder(lock)
     try:
         with FileLock(lock, timeout=0):

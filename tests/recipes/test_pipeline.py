@@ -15,9 +15,10 @@ from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.world.problems import examples
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.report import Estimate
 from rcsd.evaluation.statistics import Interval
+from rcsd.io import one_owner
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline import Artifacts, plan_pipeline, run
 from rcsd.recipes.pipeline_config import Pipeline
@@ -194,6 +195,14 @@ def test_a_pipeline_that_is_moved_before_its_end_goes_on(
     artifacts = run(build(**changes, out="moved"), quietly)
     assert not (tmp_path / "out").exists()
     assert set(artifacts.rows) >= {"learned", "base"}
+
+
+def test_a_second_pipeline_on_a_folder_is_refused(tmp_path: Path, build: Build) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with one_owner(tmp_path / "out"):
+        for name in ("out", "link"):
+            with pytest.raises(RunError, match=f"{name}: another process writes there"):
+                run(build(arms=["gold"], out=str(tmp_path / name)), quietly)
 
 
 def cut(content: bytes) -> bytes:

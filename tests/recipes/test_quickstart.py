@@ -97,9 +97,13 @@ def test_an_interrupted_quickstart_goes_on_where_it_was_under_another_name(
 ) -> None:
     def command(out: str) -> "subprocess.Popen[str]":
         words = ["-m", "rcsd", "quickstart", "--quick", "--out", out]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(
-            [sys.executable, *words], cwd=tmp_path, text=True, start_new_session=True, **pipes
+            [sys.executable, *words],
+            cwd=tmp_path,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
 
     process = command("one")

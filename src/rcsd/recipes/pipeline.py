@@ -324,10 +324,13 @@ def intact(path: Path, artifact: Path) -> Iterator[None]:
     try:
         yield
     except (DataError, ValueError) as error:
-        place = (error.path or path, error.line) if isinstance(error, DataError) else (path,)
-        text = error.message if isinstance(error, DataError) else str(error)
-        remedy = f"delete the folder {artifact}, and run the same command again"
-        raise DataError(f"damaged: {text.partition('; ')[0]}; {remedy}", *place) from error
+        fault = error if isinstance(error, DataError) else DataError(str(error))
+        raise DataError(
+            f"damaged: {fault.message.partition('; ')[0]}; delete the folder {artifact}, and run "
+            "the same command again",
+            fault.path or path,
+            fault.line,
+        ) from error
 
 
 def read_answers(

@@ -190,9 +190,12 @@ def _work(main: Connection, parent: int) -> None:
     # A worker's progress bars would tear the main process's apart.
     logging.disable_progress_bar()
 
+    has_room = select.poll()
+    has_room.register(main, select.POLLOUT)
+
     def progress(*message: object) -> None:
         # Where the main process does not read, or ends, training goes on.
-        if select.select((), (main,), (), 0)[1]:
+        if has_room.poll(0):
             with suppress(OSError):
                 main.send(message)
 
