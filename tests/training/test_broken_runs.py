@@ -18,9 +18,9 @@ from tests.training.test_trainer import KilledError, settings, slow, trajectory,
 from rcsd import config
 from rcsd.distributed import Ranks
 from rcsd.errors import RunError
+from rcsd.models.checkpoint import Checkpoints, State
 from rcsd.runs import RunFolder
 from rcsd.training import trainer
-from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
 
@@ -133,7 +133,7 @@ PLACES = [
     slow("rcsd.models.teacher:ShadowTeacher.update", 3),
     slow("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
     slow("rcsd.runs:RunFolder.log", 3),
-    slow("rcsd.training.checkpoint:Checkpoints.save", 1),
+    slow("rcsd.models.checkpoint:Checkpoints.save", 1),
     slow("rcsd.training.validation:HeldOutAnswers.metrics", 1),
 ]
 
@@ -229,7 +229,9 @@ def test_what_cannot_be_saved_is_told_in_words(
 
     checkpoints = Checkpoints(tmp_path, 2, Ranks())
     checkpoints.save(1, State())
-    monkeypatch.setattr("rcsd.training.checkpoint.save_file", full)
-    with pytest.raises(RunError, match=r"No space left on device; the last one is .*step-000001"):
+    monkeypatch.setattr("rcsd.models.checkpoint.save_file", full)
+    with pytest.raises(
+        RunError, match=r"No space left on device; the last checkpoint is .*step-000001"
+    ):
         checkpoints.save(2, State())
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]

@@ -9,7 +9,7 @@ import typer
 from rcsd.cli import compare, data, eval, judge, rubrics, run
 from rcsd.cli.terminal import errors, labelled
 from rcsd.errors import OtherRankError, UserError
-from rcsd.io import FAULTS, reason
+from rcsd.io import disk_error, reason
 from rcsd.redact import guard_libraries
 
 app = typer.Typer(
@@ -41,8 +41,8 @@ def main() -> None:
     except UserError as error:
         _end(str(error))
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FAULTS:
-            _end(f"{error.filename or 'the disk'}: {reason(error)}")
+        if fault := disk_error(error):
+            _end(f"{fault.filename or 'the disk'}: {reason(fault)}")
         # As Python would, but a message may quote data.
         errors.print(traceback.format_exc(), soft_wrap=True)
         sys.exit(1)

@@ -49,7 +49,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
         The summary.
 
     Raises:
-        RunError: If the folder exists, or the model is a run's that has not finished.
+        RunError: If the folder exists, or the model is a run's without a checkpoint.
         DataError: If a set is malformed, or an example does not fit or lacks what the view shows.
         ModelError: If the model cannot be loaded.
     """
@@ -65,7 +65,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
     templates = PromptTemplates(settings.templates)
     judge = build_judge(settings.judge)
-    policy, _ = load_trained(settings.model)
+    policy, _, step = load_trained(settings.model)
     # All prompts before the first answer: an example that does not fit is reported at once.
     prompts = {
         name: _build_prompts(name, examples, settings, policy, templates)
@@ -81,7 +81,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     }
     run = RunFolder(Path(settings.model.path))
     training_seed = config.config_of_run(run).seed if run.record.is_file() else None
-    model = EvaluatedModel(settings.model.path, policy.weights_sha256, training_seed)
+    model = EvaluatedModel(settings.model.path, policy.weights_sha256, training_seed, step)
     request = {
         **settings.model_dump(mode="json", exclude=_NOT_IN_REQUEST),
         **{name: about[name] for name in ("template_sha256", "data_sha256")},
