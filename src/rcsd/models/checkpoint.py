@@ -151,15 +151,11 @@ class Checkpoints:
             yield
         except (OSError, SafetensorError, DataError) as error:
             steps = self.steps()
-            last = (
-                f"the last checkpoint is {self.path(steps[-1])}"
-                if steps
-                else "there is no checkpoint yet"
-            )
+            last = f"; the last checkpoint is {self.path(steps[-1])}" if steps else ""
             fault = disk_error(error.__cause__ or error)
             raise RunError(
-                f"{path} cannot be written: {fault.strerror if fault else error}; {last}. Make "
-                "room or mend the disk, then go on with --resume"
+                f"{path} cannot be written: {fault.strerror if fault else error}{last}. "
+                "Make room or mend the disk, then go on with --resume"
             ) from error
 
 
