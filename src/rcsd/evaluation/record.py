@@ -107,6 +107,12 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def begun_request(path: Path) -> dict[str, Any]:
+    """Request of an evaluation that was cut off; empty where none was."""
+    file = path.with_name(f".{path.name}.unfinished") / _REQUEST
+    return read_json(file) if file.is_file() else {}
+
+
 @contextmanager
 def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """The folder of an evaluation until it is complete, locked; kept when interrupted.
@@ -122,7 +128,7 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
         make_folder(folder / _REQUEST)
         if not (folder / _REQUEST).is_file():
             write_json(folder / _REQUEST, dict(request))
-        before = read_json(folder / _REQUEST)
+        before = begun_request(path)
         names = [n for n in {**before, **request} if before.get(n) != request.get(n)]
         if names:
             raise RunError(

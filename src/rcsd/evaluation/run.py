@@ -1,5 +1,6 @@
 """Run an evaluation: sample a model's answers to held-out sets, grade them, write the record."""
 
+import datetime
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from rcsd.evaluation.record import (
     EvalRecord,
     EvaluatedModel,
     SetAnswers,
+    begun_request,
     summarize,
     unfinished_folder,
     write_record,
@@ -65,7 +67,11 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
     templates = PromptTemplates(settings.templates)
     judge = build_judge(settings.judge)
-    policy, _, step = load_trained(settings.model)
+    begun = begun_request(settings.out).get("date")
+    day = None if begun is None else datetime.date.fromisoformat(begun)
+    policy, _, step = load_trained(settings.model.dated(day))
+    section = settings.model.model_copy(update={"date": policy.date})
+    settings = settings.model_copy(update={"model": section})
     # All prompts before the first answer: an example that does not fit is reported at once.
     prompts = {
         name: _build_prompts(name, examples, settings, policy, templates)
@@ -86,6 +92,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
         **settings.model_dump(mode="json", exclude=_NOT_IN_REQUEST),
         **{name: about[name] for name in ("template_sha256", "data_sha256")},
         "weights_sha256": model.digest,
+        "date": None if policy.date is None else policy.date.isoformat(),
         "prompts_sha256": {name: prompts_fingerprint(of) for name, of in prompts.items()},
     }
     with unfinished_folder(settings.out, request) as folder:

@@ -129,7 +129,12 @@ def build_trainer(
 
     # The policy. Sharded, no device ever holds the whole model.
     set_seed(settings.seed)
-    policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
+    section = ranks.on_main(
+        lambda: settings.model.dated(config.config_of_run(folder).model.date if resume else None)
+    )
+    policy = load_policy(section, torch.device("cpu") if is_sharded else None)
+    section = settings.model.model_copy(update={"date": policy.date})
+    settings = settings.model_copy(update={"model": section})
     facts = {"data": fingerprint(examples), "model.path": policy.weights_sha256}
     ranks.assert_same_on_all_ranks(facts)
 
