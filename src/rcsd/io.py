@@ -282,17 +282,17 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
     check_writable(path)
     # Its own name for each process: several may write the same file at the same time.
     unfinished = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.unfinished")
-    try:
-        with _named_errors(path):
-            _remove_of_killed(path)
+    with _named_errors(path):
+        _remove_of_killed(path)
+        try:
             with unfinished.open("x", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
-    finally:
-        with suppress(OSError):  # it is in place, or was never there
-            unfinished.unlink()
+        finally:
+            with suppress(OSError):  # it is in place, or was never there
+                unfinished.unlink()
 
 
 def _remove_of_killed(path: Path) -> None:

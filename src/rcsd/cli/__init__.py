@@ -1,5 +1,6 @@
 """The command line: parse, load, call. The only folder that prints."""
 
+import io
 import sys
 import traceback
 from typing import NoReturn
@@ -34,12 +35,19 @@ for command in (run.export, run.models):
 def main() -> None:
     """Run the command line; an error that the user can mend ends with exit code 2."""
     guard_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="backslashreplace")  # what the locale lacks ends no command
     try:
         app()
     except OtherRankError:
         sys.exit(2)  # the process that failed says why
     except UserError as error:
         _end(str(error))
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":  # half a surrogate pair, which is no matter of the locale
+            raise
+        _end(f"a name or text is beyond this locale's {error.encoding}; set PYTHONUTF8=1")
     except Exception as error:
         if fault := disk_error(error):
             _end(f"{fault.filename or 'the disk'}: {reason(fault)}")
