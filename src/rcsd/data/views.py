@@ -213,8 +213,8 @@ def prints_date(tokenizer: Any) -> bool:
     return "strftime_now" in str(tokenizer.chat_template)
 
 
-def dated_template(tokenizer: Any, day: datetime.date) -> str:
-    """The chat template with a ``strftime_now`` that prints a given day.
+def dated_template(template: str, day: datetime.date) -> str:
+    """A chat template with a ``strftime_now`` that prints a given day.
 
     A macro, since transformers passes no functions on to a template.
     """
@@ -222,7 +222,7 @@ def dated_template(tokenizer: Any, day: datetime.date) -> str:
     values = [(name, value) for name in formats if (value := day.strftime(name)) != name]
     replaced = "".join(f".replace({json.dumps(n)}, {json.dumps(value)})" for n, value in values)
     macro = "{% macro strftime_now(format) %}{{ format" + replaced + " }}{% endmacro %}\n"
-    return macro + tokenizer.get_chat_template()
+    return macro + template
 
 
 def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None:

@@ -171,7 +171,7 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
             raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
     values = dict(section.chat_template_kwargs)
     if prints_date(tokenizer) and (day := section.dated().date):
-        values["chat_template"] = dated_template(tokenizer, day)
+        values["chat_template"] = dated_template(tokenizer.get_chat_template(), day)
     if values:
         tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **values)
     return tokenizer
