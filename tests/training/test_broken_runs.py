@@ -17,7 +17,7 @@ from tests.training.test_trainer import KilledError, settings, slow, trajectory,
 
 from rcsd import config
 from rcsd.distributed import Ranks
-from rcsd.errors import RunError
+from rcsd.errors import RunError, UserError
 from rcsd.models.checkpoint import Checkpoints, State
 from rcsd.runs import RunFolder
 from rcsd.training import trainer
@@ -62,9 +62,15 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     assert_same(folder, RunFolder(whole.out))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize(
+    ("share", "error"),
+    [
+        *((share, KilledError()) for share in (0.0, 0.5, 0.7, 0.95)),
+        *((share, OSError(28, "No space left on device")) for share in (0.2, 0.6, 0.9)),
+    ],
+)
 def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
-    tmp_path: Path, share: float
+    tmp_path: Path, share: float, error: BaseException
 ) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
@@ -74,14 +80,14 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
         nonlocal num
         num += 1
         if num >= last:  # cleaning up changes nothing either
-            raise KilledError
+            raise error
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
             before(os, name, count, patch)
         run(whole)
         num, last = 0, 1 + int(share * num)
-        with pytest.raises(KilledError):
+        with pytest.raises((KilledError, UserError, OSError)):
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
