@@ -116,7 +116,9 @@ class Checkpoints:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 damages[step] = f"{self.path(step)}: {error}"
                 continue
-            for damaged, why in damages.items() if on_warning else ():
+            for damaged, why in damages.items():
+                if on_warning is None:
+                    break
                 path = self.path(damaged)
                 aside = path.with_name(f"damaged-{path.name}")
                 remove_left(aside)
