@@ -54,7 +54,8 @@ def test_a_run_that_has_not_ended_is_taken_by_its_newest_undamaged_checkpoint(
 
     code, out, _ = rcsd("eval", folder.path, SET, "max_tokens=2")
     assert (code, "not ended: this is its checkpoint of step 2." in out) == (0, True)
-    assert read_record(folder.path / "eval").model.step == 2
+    record = read_record(folder.path / "eval")
+    assert record.model.step == record.settings["checkpoint"] == 2  # `compare` says what differs
     code, out, _ = rcsd("export", folder.path, "--out", tmp_path / "exported")
     assert (code, "not ended: this is its checkpoint of step 2." in out) == (0, True)
     assert "for 2 steps" in (tmp_path / "exported" / "README.md").read_text()
