@@ -98,18 +98,25 @@ def train_and_report(
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a LoRA run.")],
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
-    """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged
+    """Merge a run's adapter into its base: a plain model folder.
+
+    Of a run that has not ended, the newest checkpoint is taken.
+    """
+    from rcsd.models.save import export_run
     from rcsd.runs import RunFolder
+    from rcsd.training.record import model_card
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    export_merged(config_of_run(folder).model, folder.model, out)
+    settings = config_of_run(folder)
+    step = export_run(folder, out, lambda step: model_card(settings, step))
     say(f"Model: {out}")
+    if step is not None:
+        say(f"The run has not ended: this is its checkpoint of step {step}.")
 
 
 def models(
