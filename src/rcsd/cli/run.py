@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,7 @@ def train_and_report(
 ) -> None:
     """Train by `rcsd.training.trainer.run`, or elsewhere by ``run``, and write the report."""
     from rcsd.evaluation.run_report import write_run_report
+    from rcsd.runs import RunFolder
     from rcsd.training.launch import is_main
     from rcsd.training.trainer import run as run_here
 
@@ -73,9 +74,14 @@ def train_and_report(
         quieten_libraries()
         run(settings, resume, on_warning=lambda text: None)
         return
+    is_new = True
     with bars() as progress:
 
         def on_step(num_steps: int, metrics: Mapping[str, float]) -> None:
+            nonlocal is_new
+            if is_new:
+                say(_trained_text(RunFolder(settings.out).read_record()["trained"]))
+                is_new = False
             losses = [f"{value:.4f}" for name, value in metrics.items() if name.startswith("loss/")]
             progress("train", num_steps, settings.steps, f"loss {losses[0]}" if losses else "")
 
@@ -93,6 +99,15 @@ def train_and_report(
     if dropped := folder.read_record()["dropped"]:
         say(f"Left out: {len(dropped)} examples; see {folder.record}")
     say(f"Model: {folder.model}\nReport: {report}")
+
+
+def _trained_text(trained: Mapping[str, Any]) -> str:
+    names = {**trained["layers"], **trained["target_parameters"]}
+    adapters = ", ".join(f"{count} {name}" for name, count in names.items())
+    return (
+        f"Trained: {trained['parameters']:,} of {trained['all_parameters']:,} parameters "
+        f"({trained['share']:.2%})" + (f", adapters of {adapters}" if names else "")
+    )
 
 
 def export(

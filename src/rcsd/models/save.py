@@ -4,16 +4,19 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from peft import PeftModel
 from torch import Tensor
 
 from rcsd import config
 from rcsd.errors import ModelError, RunError
 from rcsd.io import new_folder
+from rcsd.models.adapters import load_adapter, merged
 from rcsd.models.hub import hub_name
-from rcsd.models.policy import Policy, load_policy, refuse_pickles
+from rcsd.models.loading import refuse_quantized
+from rcsd.models.policy import Policy, load_policy
 from rcsd.models.scorer import causal_lm
 from rcsd.runs import RunFolder
+
+MERGING = "no adapter can be merged into"
 
 
 def save_model(
@@ -42,19 +45,18 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
     """
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no merging")
-    refuse_pickles(adapter)
+    refuse_quantized(section, MERGING)
     base = load_policy(section.model_copy(update={"training": config.FullFineTuning()}))
-    merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
-    return dataclasses.replace(base, model=merged)
+    return dataclasses.replace(base, model=merged(load_adapter(base.model, adapter)))
 
 
 def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
     """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
     with new_folder(out) as unfinished:
-        merged = load_merged(section, adapter)
-        merged.model.generation_config = merged.generation_config
-        merged.model.save_pretrained(unfinished)
-        merged.tokenizer.save_pretrained(unfinished)
+        policy = load_merged(section, adapter)
+        policy.model.generation_config = policy.generation_config
+        policy.model.save_pretrained(unfinished)
+        policy.tokenizer.save_pretrained(unfinished)
 
 
 def load_trained(section: config.Model) -> tuple[Policy, str]:
