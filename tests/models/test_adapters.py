@@ -225,7 +225,7 @@ def test_vllm_is_given_no_adapter_that_it_does_not_take(tmp_path: Path) -> None:
         check_adapter(load(path, **LORA, target_parameters=EXPERTS))
 
 
-def test_an_adapter_is_trained_on_evaluated_and_exported(tmp_path: Path) -> None:
+def test_an_adapter_is_trained_on_evaluated_and_exported(tmp_path: Path, rcsd: Any) -> None:
     path = tiny_folder(tmp_path / "model")
     section = {"path": path, "training": LORA}
     first = run(settings(tmp_path, "first", model=section, steps=2))
@@ -236,6 +236,9 @@ def test_an_adapter_is_trained_on_evaluated_and_exported(tmp_path: Path) -> None
     torch.testing.assert_close(
         scores(load_trained(config.Model(path=str(first.model)))[0]), expected
     )
+    code, _, err = rcsd("export", first.model, "--out", tmp_path / "plain")
+    assert code == 0, err
+    torch.testing.assert_close(scores(load(tmp_path / "plain")), expected)
     # An adapter upon an adapter.
     upon = {"path": str(first.model), "training": LORA}
     second = run(settings(tmp_path, "second", model=upon, steps=2))

@@ -11,7 +11,7 @@ import typer
 
 from rcsd.cli.options import Overrides, Quick, Resume, RunFile
 from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
-from rcsd.config import Config, config_of_run, load_config
+from rcsd.config import Config, Model, config_of_run, load_config
 from rcsd.config.base import load
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text, spaced, stacked
@@ -111,17 +111,20 @@ def _trained_text(trained: Mapping[str, Any]) -> str:
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run, or adapter.")],
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
-    """Merge a run's adapter into its base: a plain model folder."""
+    """Merge an adapter into its base: a plain model folder."""
     from rcsd.models.save import export_merged
     from rcsd.runs import RunFolder
 
     folder = RunFolder(run_folder)
-    folder.check_resumable()
     quieten_libraries()
-    export_merged(config_of_run(folder).model, folder.model, out)
+    if (run_folder / "adapter_config.json").is_file():
+        export_merged(Model(path=str(run_folder)), None, out)
+    else:
+        folder.check_resumable()
+        export_merged(config_of_run(folder).model, folder.model, out)
     say(f"Model: {out}")
 
 

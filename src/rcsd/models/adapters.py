@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -53,7 +59,19 @@ def adapted(model: Any, training: config.Lora, revision: str | None = None) -> A
             hint = " (experts' weights take no dropout: set model.training.dropout: 0)"
         raise ModelError(f"model.training.target_modules: {error}{hint}") from error
     _check_layers(made, training, unfit)
+    _check_reading(made)
     return made
+
+
+def _check_reading(model: Any) -> None:
+    """Refuse adapters that PEFT would not read back as it has written them."""
+    written = get_peft_model_state_dict(model, save_embedding_layers=False)
+    lost = {key for key in set_peft_model_state_dict(model, written).missing_keys if "lora_" in key}
+    if lost:
+        raise ModelError(
+            f"model.training.target_modules: PEFT cannot read back an adapter of {listed(lost)}; "
+            "name other layers"
+        )
 
 
 def _check_layers(model: Any, training: config.Lora, unfit: set[str]) -> None:
@@ -143,7 +161,7 @@ def _base(module: Any) -> Any:
 
 @torch.no_grad()
 def _unfit_layers(model: Any) -> set[str]:
-    """Names of linear layers that a pass over a few tokens does not call, or that give a tuple.
+    """Names of linear layers that a pass over a few tokens does not call as such.
 
     Experts of one name count as called where one of them is. Unknown without weights.
     """
@@ -158,7 +176,9 @@ def _unfit_layers(model: Any) -> set[str]:
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
+            # Neither a router's tuple nor a layer of groups, to which no adapter can be added.
+            num = module.nf if isinstance(module, Conv1D) else module.out_features
+            if isinstance(output, Tensor) and output.shape == (*inputs[0].shape[:-1], num):
                 called.add(_any_layer(name))
 
         return hook

@@ -164,14 +164,14 @@ def load_weights(section: config.Model, source: Source) -> tuple[Any, list[str]]
     if info["mismatched_keys"]:
         name, *shapes = min(info["mismatched_keys"])
         raise ModelError(
-            f"model.path: {source.base}: {name} has the shape {list(shapes[0])}, and by config.json "
-            f"{list(shapes[1])}: that is another model's"
+            f"model.path: {source.base}: {name} has the shape {list(shapes[0])}, and by its "
+            f"config.json, which is another model's, {list(shapes[1])}"
         )
     # Tied weights are of transformers' own accord not among them.
     if missing := info["missing_keys"]:
         raise ModelError(
-            f"model.path: {source.base} lacks {listed(missing)}, which the model has and would draw "
-            "at random: the file is incomplete, or its config.json is another model's"
+            f"model.path: {source.base} lacks {listed(missing)}, which would be random: the file "
+            "is incomplete, or its config.json another model's"
         )
     notes: list[str] = []
     if method := quantization(hf_config):

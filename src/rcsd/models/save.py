@@ -50,10 +50,13 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
     return dataclasses.replace(base, model=merged(load_adapter(base.model, adapter)))
 
 
-def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
-    """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
+def export_merged(section: config.Model, adapter: Path | None, out: Path) -> None:
+    """Write a plain model: `load_merged`, or a model whose path is an adapter's.
+
+    Raises RunError if ``out`` exists.
+    """
     with new_folder(out) as unfinished:
-        policy = load_merged(section, adapter)
+        policy = load_trained(section)[0] if adapter is None else load_merged(section, adapter)
         policy.model.generation_config = policy.generation_config
         policy.model.save_pretrained(unfinished)
         policy.tokenizer.save_pretrained(unfinished)
