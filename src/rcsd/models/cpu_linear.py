@@ -57,11 +57,8 @@ def linear(
     fast = fast and not torch.is_autocast_enabled("cpu")
     if not fast or not input.dtype == weight.dtype == torch.float32:
         return nn.functional.linear(input, weight, bias)
-    if not torch.is_grad_enabled():
-        return _product(input, weight, bias)
-    # A view that is made in the function could not be changed in place, as Gemma 3n does.
-    rows = _OneDnnLinear.apply(input.reshape(-1, input.shape[-1]), weight, bias)
-    return rows.reshape(*input.shape[:-1], -1)
+    product = _OneDnnLinear.apply if torch.is_grad_enabled() else _product
+    return product(input, weight, bias)
 
 
 class FastLinear(nn.Linear):
@@ -90,7 +87,8 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input, weight)
-        return _product(input, weight, bias)
+        # As a tensor of its own: models change products in place, which a view would forbid.
+        return _product(input, weight, bias).data
 
     @staticmethod
     @once_differentiable
@@ -99,8 +97,9 @@ class _OneDnnLinear(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
         return (
             _product(grad, weight.t()) if needs[0] else None,
-            _product(grad.t(), input.t()) if needs[1] else None,
-            grad.sum(0) if needs[2] else None,
+            _product(rows.t(), input.reshape(-1, input.shape[-1]).t()) if needs[1] else None,
+            rows.sum(0) if needs[2] else None,
         )
