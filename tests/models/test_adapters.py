@@ -9,7 +9,9 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from tests.models.test_zoo import FAST, SLOW, log_p, tiny
+from tests.support.launched import codes, on_ranks
 from tests.support.tiny import tiny_folder, tiny_shape, tiny_tokenizer
+from tests.training.test_launch import FSDP, assert_same, made
 from tests.training.test_trainer import LORA, Tree, check_resumes_exactly, settings
 from torch import Tensor
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
@@ -22,6 +24,7 @@ from rcsd.models.packing import padded
 from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import export_merged, load_trained, save_model
 from rcsd.models.scorer import Scorer
+from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
 
 ROWS = padded([[5, 6, 7], [8, 9]], [[9, 10, 30], [11, 12, 13, 40]], 0)
@@ -74,7 +77,7 @@ def check_export(path: str, folder: Path, **training: Any) -> Policy:
         out = folder / "merged"
         export_merged(section, folder / "model", out)
         torch.testing.assert_close(scores(load(folder / "model")), expected, atol=1e-5, rtol=0)
-    [kind] = AutoConfig.from_pretrained(out).architectures
+    [kind] = AutoConfig.from_pretrained(out).architectures or []
     plain = getattr(transformers, kind).from_pretrained(out).eval()
     torch.testing.assert_close(log_p(Scorer(plain), ROWS), expected, atol=1e-5, rtol=0)
     return policy
@@ -145,6 +148,15 @@ def test_a_run_that_trains_experts_resumes_exactly(tmp_path: Path) -> None:
     check_resumes_exactly(tmp_path, model={"path": path, "training": training})
 
 
+@pytest.mark.slow
+def test_two_sharded_processes_train_experts_as_one_does(tmp_path: Path) -> None:
+    training = LORA | {"target_modules": ATTENTION, "target_parameters": EXPERTS}
+    saved(tiny("mixtral"), tmp_path / "model")
+    two = made(tmp_path, "two", training, **FSDP)
+    assert codes(on_ranks([two, two])) == [0, 0]
+    assert_same(RunFolder(two.out), run(made(tmp_path, "one", training)))
+
+
 @pytest.mark.parametrize(
     ("training", "message"),
     [
@@ -196,7 +208,7 @@ def test_adapters_of_heads_and_embeddings_are_exported(
 
 @pytest.mark.parametrize("is_tied", [True, False])
 @pytest.mark.parametrize("modules", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"]])
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings=True`")
 def test_a_foreign_adapter_with_whole_modules_is_merged(
     modules: list[str], is_tied: bool, tmp_path: Path
 ) -> None:
@@ -210,7 +222,7 @@ def test_a_foreign_adapter_with_whole_modules_is_merged(
         for parameter in (p for p in foreign.parameters() if p.requires_grad):
             parameter += 0.1 * torch.randn(parameter.shape)
         expected = log_p(Scorer(foreign), ROWS)
-    foreign.save_pretrained(tmp_path / "adapter")
+    foreign.save_pretrained(str(tmp_path / "adapter"))
     merged = load(tmp_path / "adapter")
     torch.testing.assert_close(scores(merged), expected, atol=1e-5, rtol=0)
     save_model(merged, tmp_path / "whole", "card")

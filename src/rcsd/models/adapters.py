@@ -96,12 +96,9 @@ def _check_layers(model: Any, training: config.Lora, unfit: set[str]) -> None:
 
 @contextlib.contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Silence PEFT's warnings about what it mends itself, or is checked here."""
+    """Silence PEFT's warnings, which differ by release: what they are about is checked here."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
-        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys")
-        warnings.filterwarnings("ignore", "target_(modules|parameters)=")
-        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -118,7 +115,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
         section.base_model_name_or_path = model.name_or_path
         with _quiet_peft():
             made = get_peft_model(model, section)
-        result = made.load_adapter(str(folder), "default")
+            result = made.load_adapter(str(folder), "default")
     except Exception as error:  # a broken file makes PEFT raise anything
         raise ModelError(f"{folder}: cannot load the adapter: {error}") from error
     for keys, fault in (
@@ -150,7 +147,10 @@ def merged(model: Any) -> Any:
         causal.all_tied_weights_keys = {}
         for section in (causal.config, causal.config.get_text_config()):
             section.tie_word_embeddings = False
-    return model.merge_and_unload()
+    with _quiet_peft():
+        plain = model.merge_and_unload()
+    vars(plain).pop("peft_config", None)  # left by PEFT before 0.21
+    return plain
 
 
 def _base(module: Any) -> Any:

@@ -111,7 +111,8 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
         model = merged(load_adapter(model, folder))
     model.name_or_path = source.name
     refuse_damaged(model, source.name)
-    model = model.to(device or PartialState().device)
+    with source.named_errors():  # libraries of quantised weights may refuse to move them
+        model = model.to(device or PartialState().device)
     policy = build_policy(model, tokenizer, section.training, section.revision, section.packing)
     if section.activation_checkpointing:
         checkpoint_activations(policy)
