@@ -20,7 +20,17 @@ class Lora(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the adapters; 0 keeps student and teacher comparable token by token."""
     target_modules: str | list[str] = "all-linear"
-    """Names of the layers, as PEFT takes them; ``all-linear`` is all linear layers but the head."""
+    """Names of the layers, as PEFT takes them; ``all-linear`` is all linear layers but the head,
+    routers and what sees images or hears. ``run.json`` has what it covers."""
+    target_parameters: list[str] = Field(default_factory=list)
+    """Names of parameters that are no layers, as PEFT takes them: those of a mixture's experts,
+    such as ``experts.gate_up_proj``."""
+
+    @model_validator(mode="after")
+    def _has_no_dropout_in_experts(self) -> "Lora":
+        if self.dropout and self.target_parameters:
+            raise ValueError("target_parameters take no dropout: set dropout: 0")
+        return self
 
 
 class FullFineTuning(Section):

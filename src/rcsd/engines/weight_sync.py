@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from peft.tuners import lora
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from torch import Tensor
 
-from rcsd.errors import RunError
+from rcsd.errors import ModelError, RunError
 from rcsd.http import ResponseModel, Server
 from rcsd.io import digest, new_folder, remove_left
 from rcsd.models.policy import Policy
@@ -35,6 +37,21 @@ class WeightInfo(ResponseModel):
     """The version of the weights, which a server that starts again has forgotten."""
 
     weight_version: str | None
+
+
+def check_adapter(policy: Policy) -> None:
+    """Raise ModelError if the policy has adapters that vLLM does not take."""
+    head = causal_lm(policy.model).get_output_embeddings()
+    for name, module in policy.model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        is_layer = not isinstance(module, ParamWrapper | lora.Embedding)
+        if module is head or not is_layer:
+            raise ModelError(
+                f"engine: vLLM takes no adapter of {name.removeprefix('base_model.model.')}, only "
+                "those of linear layers within the decoder; name these in "
+                "model.training.target_modules, or take engine: {type: local}"
+            )
 
 
 def save_adapter(policy: Policy, folder: Path) -> None:

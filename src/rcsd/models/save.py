@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -13,11 +12,15 @@ from rcsd import config
 from rcsd.distributed import Ranks
 from rcsd.errors import ModelError, RunError
 from rcsd.io import check_new, new_folder, one_owner
+from rcsd.models.adapters import load_adapter, merged
 from rcsd.models.checkpoint import Checkpoints
 from rcsd.models.hub import hub_name
-from rcsd.models.policy import Policy, load_policy, refuse_pickles
+from rcsd.models.loading import refuse_quantized
+from rcsd.models.policy import Policy, load_policy
 from rcsd.models.scorer import causal_lm
 from rcsd.runs import RunFolder
+
+MERGING = "no adapter can be merged into"
 
 
 def save_model(
@@ -46,17 +49,20 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
     """
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter; a fully fine-tuned model needs no merging")
-    refuse_pickles(adapter)
+    refuse_quantized(section, MERGING)
     base = load_policy(section.model_copy(update={"training": config.FullFineTuning()}))
-    merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
-    return dataclasses.replace(base, model=merged)
+    return dataclasses.replace(base, model=merged(load_adapter(base.model, adapter)))
 
 
-def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
-    """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
+def export_merged(section: config.Model, adapter: Path | None, out: Path) -> None:
+    """Write a plain model: `load_merged`, or a model whose path is an adapter's.
+
+    Raises RunError if ``out`` exists.
+    """
     check_new(out)
-    card = adapter / "README.md"
-    _export(load_merged(section, adapter), out, card.read_text("utf-8") if card.is_file() else "")
+    card = (adapter or Path(section.path)) / "README.md"
+    policy = load_trained(section).policy if adapter is None else load_merged(section, adapter)
+    _export(policy, out, card.read_text("utf-8") if card.is_file() else "")
 
 
 def export_run(folder: RunFolder, out: Path, card: Callable[[int], str]) -> int | None:
@@ -100,10 +106,12 @@ def load_checkpoint(section: config.Model, folder: RunFolder) -> tuple[Policy, i
             "its first checkpoint (save_every_steps)"
         )
     step, state = loaded
+    if section.training.type == "lora":
+        refuse_quantized(section, MERGING)
     policy = load_policy(section)
     for name, value in state.part("weights").items():
         policy.trainable[name].data.copy_(value)
-    model = policy.model.merge_and_unload() if policy.has_adapters else policy.model
+    model = merged(policy.model) if policy.has_adapters else policy.model
     return dataclasses.replace(policy, model=model), step
 
 

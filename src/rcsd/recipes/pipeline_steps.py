@@ -16,7 +16,8 @@ from rcsd.engines.build import build_engine
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
-from rcsd.models.save import export_merged, load_trained
+from rcsd.models.loading import refuse_quantized
+from rcsd.models.save import MERGING, export_merged, load_trained
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import StepProgress
 from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics
@@ -39,6 +40,8 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
         done = step if settings.budget is None else int(metrics[TOKENS])
         progress(done, total, f"loss {loss:.3f}")
 
+    if merged is not None:
+        refuse_quantized(settings.model, MERGING)
     if not folder.model.is_dir():
         progress(0, total, "")
         run(settings, resume=folder.record.is_file(), on_step=on_step)

@@ -26,7 +26,9 @@ from rcsd.errors import RunError
 from rcsd.io import fingerprint, new_folder, one_owner
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.methods.staleness import warn_of_drift
+from rcsd.models.adapters import coverage
 from rcsd.models.checkpoint import Checkpoints, State
+from rcsd.models.loading import refuse_quantized
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import save_model
@@ -88,6 +90,8 @@ def run(
             with interrupts.safe_to_stop(), interrupts.interruptible():
                 ranks.on_main(folder.check_resumable if resume else folder.check_new)
                 trainer = build_trainer(settings, accelerator, ranks, executor, resume)
+                for note in trainer.policy.notes if ranks.is_main else ():
+                    (on_warning or warnings.warn)(note)
                 if resume:
                     trainer.resume(on_warning or warnings.warn)
                 trainer.engine.sync(trainer.step)
@@ -121,6 +125,8 @@ def build_trainer(
     the configuration.
     """
     folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
+    if settings.model.training.type == "full":
+        refuse_quantized(settings.model, "full fine-tuning cannot train")
 
     # Data: the rows, or a placebo of their rubrics.
     rows, imported = load_examples(settings.data)
@@ -174,6 +180,7 @@ def build_trainer(
 
     # The record, once nothing can fail any more, and the trackers.
     record = prompts_record | {"imported": imported, "weights_sha256": policy.weights_sha256}
+    record["trained"] = coverage(policy.model, policy.trained)
     ranks.on_main(lambda: write_or_check_record(folder, settings, examples, record, resume))
     accelerator.init_trackers("rcsd", config={"config": settings.model_dump_json()})
 
