@@ -241,12 +241,12 @@ def test_an_adapter_is_trained_on_evaluated_and_exported(tmp_path: Path, rcsd: A
     path = tiny_folder(tmp_path / "model")
     section = {"path": path, "training": LORA}
     first = run(settings(tmp_path, "first", model=section, steps=2))
-    expected = scores(load_trained(config.Model.model_validate({"path": str(first.path)}))[0])
+    expected = scores(load_trained(config.Model.model_validate({"path": str(first.path)})).policy)
     # Fresh adapters and all weights begin as the adapter's model.
     for training in (LORA, {"type": "full"}):
         torch.testing.assert_close(scores(load(first.model, **training)), expected)
     torch.testing.assert_close(
-        scores(load_trained(config.Model(path=str(first.model)))[0]), expected
+        scores(load_trained(config.Model(path=str(first.model))).policy), expected
     )
     code, _, err = rcsd("export", first.model, "--out", tmp_path / "plain")
     assert code == 0, err
@@ -254,7 +254,7 @@ def test_an_adapter_is_trained_on_evaluated_and_exported(tmp_path: Path, rcsd: A
     # An adapter upon an adapter.
     upon = {"path": str(first.model), "training": LORA}
     second = run(settings(tmp_path, "second", model=upon, steps=2))
-    policy, _ = load_trained(config.Model(path=str(second.path)))
+    policy = load_trained(config.Model(path=str(second.path))).policy
     assert not torch.allclose(scores(policy), expected)
     torch.testing.assert_close(scores(load(second.model)), scores(policy))
     export_merged(config.Model.model_validate(upon), second.model, tmp_path / "out")
