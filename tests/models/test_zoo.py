@@ -38,23 +38,33 @@ FAST = {
 SLOW = re.findall(
     r"\S+",
     """
-    apertus arcee bamba biogpt bitnet cohere cohere2 cwm deepseek_v2 deepseek_v3 diffllama dots1
-    ernie4_5 ernie4_5_moe exaone4 falcon_mamba flex_olmo gemma gemma3_text glm glm4 glm4_moe
-    gpt_neox gpt_oss gptj granitemoe granitemoehybrid helium hunyuan_v1_dense jamba jetmoe
-    llama4_text minimax mistral mixtral mpt nanochat nemotron olmo olmo2 olmo3 olmoe opt phi
-    qwen2 qwen2_moe qwen3 qwen3_next recurrent_gemma smollm3 stablelm starcoder2 vaultgemma
+    apertus arcee bamba biogpt bitnet cohere cohere2 cwm deepseek_v2 deepseek_v3 deepseek_v4
+    diffllama dots1 ernie4_5 ernie4_5_moe exaone4 falcon_h1 falcon_mamba flex_olmo gemma gemma3_text
+    gemma3n_text glm glm4 glm4_moe gpt_neo gpt_neox gpt_oss gptj granitemoe granitemoehybrid helium
+    hunyuan_v1_dense jamba jetmoe llama4_text mamba2 minimax mistral mixtral mpt nanochat nemotron
+    olmo olmo2 olmo3 olmoe opt phi qwen2 qwen2_moe qwen3 qwen3_next recurrent_gemma smollm3 stablelm
+    starcoder2 vaultgemma
     """,
 )
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {
+        **dict.fromkeys(("laurel_rank", "hidden_size_per_layer_input"), 8), "altup_num_inputs": 2,
+        "vocab_size_per_layer_input": 300, "intermediate_size": [48, 48], "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "activation_sparsity_pattern": [0.5, 0.0],
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "granite": {"attention_dropout": 0.1},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "mamba2": {"num_heads": 8, "n_groups": 1, "chunk_size": 8},
     "phi3": {"original_max_position_embeddings": 32, "rope_parameters": LONG_ROPE},
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 0},
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
     "recurrent_gemma": {"num_hidden_layers": 3},
-}
+}  # fmt: skip
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "lru_width", "word_embed_proj_dim"), 32),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers"), 2),

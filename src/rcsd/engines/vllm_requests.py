@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rcsd import config
+from rcsd.engines.weight_sync import check_adapter
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.logits import target_log_q
 from rcsd.models.memory import batch_limit
@@ -46,6 +47,7 @@ class VllmBase(ABC):
         precision: Precision,
         is_main: bool = True,
     ) -> None:
+        check_adapter(policy)
         self.policy, self.batch_size = policy, batch_limit(section.batch_size)
         self._max_gap_nats, self._precision = section.max_gap_nats, precision
         self._is_main = is_main

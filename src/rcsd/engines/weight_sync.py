@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from peft.tuners import lora
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from torch import Tensor
 
-from rcsd.errors import RunError
+from rcsd.errors import ModelError, RunError
 from rcsd.http import ResponseModel, Server
-from rcsd.io import digest
+from rcsd.io import digest, new_folder, remove_left
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import causal_lm
 
@@ -35,6 +37,21 @@ class WeightInfo(ResponseModel):
     """The version of the weights, which a server that starts again has forgotten."""
 
     weight_version: str | None
+
+
+def check_adapter(policy: Policy) -> None:
+    """Raise ModelError if the policy has adapters that vLLM does not take."""
+    head = causal_lm(policy.model).get_output_embeddings()
+    for name, module in policy.model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        is_layer = not isinstance(module, ParamWrapper | lora.Embedding)
+        if module is head or not is_layer:
+            raise ModelError(
+                f"engine: vLLM takes no adapter of {name.removeprefix('base_model.model.')}, only "
+                "those of linear layers within the decoder; name these in "
+                "model.training.target_modules, or take engine: {type: local}"
+            )
 
 
 def save_adapter(policy: Policy, folder: Path) -> None:
@@ -78,20 +95,18 @@ class WeightSync:
             raise RunError(
                 f"engine.shared_folder: another run has {self._folder}; give each its own"
             ) from error
-        for left in self._folder.glob(f"{self._prefix}-*"):
-            shutil.rmtree(left)
+        for left in self._folder.glob(f"*{self._prefix}-*"):  # unfinished ones begin with a dot
+            remove_left(left)
 
     def push(self, version: int | None) -> None:
         """Push the policy's present weights as a version; None: before the first step."""
         path = self._path(version)
-        if path.exists():
-            shutil.rmtree(path)
-        if self._policy.has_adapters:
-            save_adapter(self._policy, path)
-            self._load_adapter(path)
-        else:
-            causal_lm(self._policy.model).save_pretrained(path)
-            self._load_weights(path)
+        with new_folder(path, replace=True) as unfinished:  # the server may be another user's
+            if self._policy.has_adapters:
+                save_adapter(self._policy, unfinished)
+            else:
+                causal_lm(self._policy.model).save_pretrained(unfinished)
+        self._load_adapter(path) if self._policy.has_adapters else self._load_weights(path)
         versions = [*(v for v in self._versions if v != version), version]
         for old in versions[:-NUM_KEPT_VERSIONS]:
             shutil.rmtree(self._path(old))

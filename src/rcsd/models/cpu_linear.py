@@ -87,7 +87,8 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input, weight)
-        return _product(input, weight, bias)
+        # As a tensor of its own: models change products in place, which a view would forbid.
+        return _product(input, weight, bias).data
 
     @staticmethod
     @once_differentiable

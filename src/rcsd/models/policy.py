@@ -1,27 +1,32 @@
 """The policy: a model that is trained, its tokenizer, and how both are loaded."""
 
-import contextlib
+import datetime
 import functools
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from rcsd import config
 from rcsd.config.base import nearest
 from rcsd.data.thinking import CompletionText
-from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
+from rcsd.data.views import (
+    check_chat_template,
+    dated_template,
+    prints_date,
+    prompt_ids,
+    turn_end_id,
+)
 from rcsd.errors import ModelError
+from rcsd.models.adapters import adapted, coverage, load_adapter, merged
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
-from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
+from rcsd.models.loading import Source, load_weights, refuse_damaged, refuse_quantized
 from rcsd.models.scorer import causal_lm
 from rcsd.models.self_test import check_model, enable_packing, use_scoring_mode
 
@@ -42,6 +47,8 @@ class Policy:
     generation_config: GenerationConfig
     packs: bool  # whether the model takes packed rows (`rcsd.models.packed_attention`)
     trained: frozenset[str]  # names of the trained parameters, also with adapters switched off
+    date: datetime.date | None = None  # the day that the chat template prints, if it prints one
+    notes: tuple[str, ...] = ()  # sentences on what was loaded that a user should know
 
     @property
     def max_positions(self) -> int | None:
@@ -99,57 +106,43 @@ def weights_fingerprint(model: nn.Module) -> str:
 def load_policy(section: config.Model, device: torch.device | None = None) -> Policy:
     """Policy from a local folder, a hub id or a built-in name such as ``builtin:micro``.
 
-    Raises ModelError if it cannot be loaded, is an adapter without its base, or has no chat
-    template.
+    An adapter's folder is merged into its base. Raises ModelError if weights cannot be loaded, are
+    missing or damaged, or there is no chat template.
     """
-    path = model_folder(section.path)
-    # An adapter's record of its base must not depend on the folder that the run was started in.
-    path = str(Path(path).resolve()) if Path(path).is_dir() else path
-    if (Path(path) / "adapter_config.json").is_file():
-        raise ModelError(
-            f"model.path: {path} holds an adapter alone; 'rcsd export RUN --out FOLDER' merges it "
-            "into its base model"
-        )
-    refuse_pickles(Path(path))
+    section = section.dated()
+    source = Source.from_config(section)
     set_linear_backend(section.linear)
-    tokenizer = load_tokenizer(section, path)
-    with _reported(path):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, section.dtype),
-            attn_implementation=section.attention,
-            use_safetensors=True,
-            revision=section.revision,
-            trust_remote_code=section.trust_remote_code,
-        )
-    model = model.to(device or PartialState().device)
+    tokenizer = load_tokenizer(section, source)
+    if source.adapters:
+        refuse_quantized(section, "no adapter can be merged into")
+    model, notes = load_weights(section, source)
+    for folder in source.adapters:
+        model = merged(load_adapter(model, folder))
+    model.name_or_path = source.name
+    refuse_damaged(model, source.name)
+    with source.named_errors():  # libraries of quantised weights may refuse to move them
+        model = model.to(device or PartialState().device)
     policy = build_policy(model, tokenizer, section.training, section.revision, section.packing)
     if section.activation_checkpointing:
         checkpoint_activations(policy)
-    return policy
+    if left_out := coverage(policy.model, policy.trained)["experts_left_out"]:
+        notes.append(
+            f"experts' weights ({', '.join(left_out)}: {sum(left_out.values()):.0%} of all) stay "
+            "frozen; model.training.target_parameters gives them adapters"
+        )
+    day = section.date if prints_date(tokenizer) else None
+    return replace(policy, date=day, notes=tuple(notes))
 
 
-@contextlib.contextmanager
-def _reported(path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a broken file of a model makes transformers raise anything
-        message, hint = str(error) or type(error).__name__, ""
-        if "trust_remote_code" in message:
-            hint = "; where you have read that code and trust it: model.trust_remote_code=true"
-        elif "safetensors" in message:
-            hint = f"; only safetensors are read. {CONVERT}"
-        raise ModelError(f"model.path: cannot load {path!r}: {message}{hint}") from error
-
-
-def load_tokenizer(section: config.Model, path: str) -> Any:
-    """The tokenizer at a path or hub id, with the chat template that the section asks for.
+def load_tokenizer(section: config.Model, source: Source) -> Any:
+    """The tokenizer of a source, with the chat template that the section asks for.
 
     Raises ModelError if it cannot be loaded.
     """
-    with _reported(path):
+    path, revision = source.tokenizer
+    with source.named_errors():
         tokenizer: Any = AutoTokenizer.from_pretrained(
-            path, revision=section.revision, trust_remote_code=section.trust_remote_code
+            path, revision=revision, trust_remote_code=section.trust_remote_code
         )
     if section.chat_template is not None:
         try:
@@ -161,10 +154,11 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
         if name not in words:
             fault = "the chat template has no such variable" + nearest(name, words)
             raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
-    if section.chat_template_kwargs:
-        tokenizer.apply_chat_template = functools.partial(
-            tokenizer.apply_chat_template, **section.chat_template_kwargs
-        )
+    values = dict(section.chat_template_kwargs)
+    if prints_date(tokenizer) and (day := section.dated().date):
+        values["chat_template"] = dated_template(tokenizer.get_chat_template(), day)
+    if values:
+        tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **values)
     return tokenizer
 
 
@@ -207,6 +201,8 @@ def build_policy(
     packs = packing and enable_packing(model)
     if training.type == "lora":
         model = adapted(model, training, revision)
+    else:
+        freeze_towers(model)
     use_fast_linear(model)
     use_scoring_mode(model)
     return Policy(
@@ -221,23 +217,14 @@ def build_policy(
     )
 
 
-def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
-    """The model with fresh adapters, which begin as if they were not there.
-
-    The model's layers are replaced in place; adapters record the revision. Raises ModelError if no
-    layer is called so.
-    """
-    lora = LoraConfig(
-        r=training.rank,
-        lora_alpha=training.alpha,
-        lora_dropout=training.dropout,
-        target_modules=training.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, lora, revision=revision)
-    except ValueError as error:
-        raise ModelError(f"model.training.target_modules: {error}") from error
+def freeze_towers(model: Any) -> None:
+    """Freeze all but the decoder of text, its embedding and its head, where there is more."""
+    if model.config.get_text_config() is model.config:
+        return
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    text = {id(p) for part in parts for p in part.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in text)
 
 
 def checkpoint_activations(policy: Policy, has_values: bool = True) -> None:

@@ -25,8 +25,8 @@ def check_model(model: Any) -> None:
         model: Of transformers, in the mode in which the student is scored.
 
     Raises:
-        ModelError: If predictions are not finite, depend on later tokens or on padding to the
-            right, or change from pass to pass.
+        ModelError: If a pass fails, predictions are not finite, depend on later tokens or on
+            padding to the right, or change from pass to pass.
     """
     long, short = [5, 3, 4, 1, 2, 5, 3, 4, 1], [5, 3, 4, 1, 6]
 
@@ -42,8 +42,11 @@ def check_model(model: Any) -> None:
         ).logits.float()
 
     with torch.no_grad():
-        long_LV, again_LV, short_LV = logits(long)[0], logits(long)[0], logits(short)[0]
-        batch_LV = logits(long, short)[1]
+        try:
+            long_LV, again_LV, short_LV = logits(long)[0], logits(long)[0], logits(short)[0]
+            batch_LV = logits(long, short)[1]
+        except Exception as error:  # a model's code may raise anything
+            raise ModelError(f"model.path: the model fails on nine tokens: {error}") from error
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     if not long_LV.isfinite().all():
         raise ModelError("model.path: the model's logits are not finite: its weights are damaged")

@@ -16,7 +16,8 @@ from rcsd.engines.build import build_engine
 from rcsd.errors import DataError
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
-from rcsd.models.save import export_merged, load_trained
+from rcsd.models.loading import refuse_quantized
+from rcsd.models.save import MERGING, export_merged, load_trained
 from rcsd.recipes.pipeline_config import Writing
 from rcsd.recipes.workers import StepProgress
 from rcsd.recipes.write_rubrics import write_rows_and_report, write_rubrics
@@ -39,6 +40,8 @@ def train(progress: StepProgress, settings: config.Config, merged: Path | None =
         done = step if settings.budget is None else int(metrics[TOKENS])
         progress(done, total, f"loss {loss:.3f}")
 
+    if merged is not None:
+        refuse_quantized(settings.model, MERGING)
     if not folder.model.is_dir():
         progress(0, total, "")
         run(settings, resume=folder.record.is_file(), on_step=on_step)
@@ -59,7 +62,7 @@ def write(
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
     total, before = sum(map(len, examples.values())), 0
     progress(0, total, "")
-    policy, writer = load_trained(model)
+    policy, writer, _ = load_trained(model)
     engine, size = build_engine(section, policy), section.batch_size
     for name, rows in examples.items():
         path = missing[name][1]
@@ -96,7 +99,7 @@ class EvalJob:
 def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, folder: Path) -> None:
     """Answer the sets that have no file in ``folder`` yet; graded by the rows' rubrics."""
     progress(0, len(job.sets), "")
-    policy, _ = load_trained(job.model)
+    policy, *_ = load_trained(job.model)
     engine, views = build_engine(section, policy), job.views
     room = limit_prompt_tokens(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
     for done, (name, data) in enumerate(job.sets.items(), 1):

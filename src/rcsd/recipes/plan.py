@@ -33,7 +33,7 @@ from rcsd.data.views import PromptTemplates
 from rcsd.engines.kv_cache import SPARE_SHARE
 from rcsd.errors import ConfigError
 from rcsd.methods.on_policy import monitor_stride
-from rcsd.models.hub import model_folder
+from rcsd.models.loading import Source
 from rcsd.models.logits import CHUNK_ENTRIES
 from rcsd.models.packing import microbatch_tokens, split_microbatches
 from rcsd.models.policy import load_tokenizer
@@ -101,7 +101,7 @@ def measure_prompts(settings: config.Config) -> tuple[int, int]:
         UserError: If data, configuration or tokenizer are missing, or no example fits.
     """
     views, sampling = settings.views, settings.sampling
-    tokenizer = load_tokenizer(settings.model, model_folder(settings.model.path))
+    tokenizer = load_tokenizer(settings.model, Source.from_config(settings.model))
     rows, _ = load_examples(settings.data)
     examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]

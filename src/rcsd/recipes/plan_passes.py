@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 
 from rcsd import config
 from rcsd.errors import ModelError
-from rcsd.models.hub import model_folder
+from rcsd.models.adapters import adapted
+from rcsd.models.loading import build_unloaded, load_hf_config
 from rcsd.models.logits import Predictions
 from rcsd.models.memory import TensorBytes
 from rcsd.models.packed_attention import PACKED
 from rcsd.models.packing import packed, padded
-from rcsd.models.policy import Policy, adapted, checkpoint_activations
+from rcsd.models.policy import Policy, checkpoint_activations, freeze_towers
 from rcsd.models.scorer import Scorer, causal_lm, evaluating
 from rcsd.models.self_test import use_scoring_mode
 from rcsd.types import Rollout
@@ -151,30 +152,19 @@ def pass_bytes(
                 hidden_TH = predictions.hidden_TH
                 student.peak = held = student.now
                 hidden_TH.backward(torch.ones_like(hidden_TH))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(f"rcsd plan: {section.path}: cannot be counted: {error}") from error
     return PassBytes(teacher.peak, held, student.peak, sum(map(len, completions)))
-
-
-def load_hf_config(section: config.Model) -> Any:
-    """The configuration of a run's model in transformers; ModelError if it is missing."""
-    path = model_folder(section.path)
-    try:
-        return AutoConfig.from_pretrained(
-            path, revision=section.revision, trust_remote_code=section.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model.path: no configuration of {path!r}: {error}") from error
 
 
 def _meta_model(hf_config: Any, section: config.Model) -> Any:
     """The model with the adapters of a run, on PyTorch's device without memory."""
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(
-            hf_config, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
-        )
+        model = build_unloaded(hf_config, section)
     if section.training.type == "lora":
         model = adapted(model, section.training)
+    else:
+        freeze_towers(model)
     use_scoring_mode(model)
     return model
 
