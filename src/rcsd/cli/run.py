@@ -1,6 +1,7 @@
 """Commands that train or prepare a run: train, probe, plan, export, models, and the recipes."""
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -106,8 +107,11 @@ def export(
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    export_merged(config_of_run(folder).model, folder.model, out)
+    settings = config_of_run(folder)
+    export_merged(settings.model, folder.model, out)
     say(f"Model: {out}")
+    if kwargs := settings.chat_template_kwargs:
+        say(f"It was trained on prompts of its chat template with {json.dumps(kwargs)}.")
 
 
 def models(

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rcsd import config
-from rcsd.config.base import nearest
 from rcsd.data.thinking import CompletionText
-from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
+from rcsd.data.views import check_chat_template, check_template_kwargs, prompt_ids, turn_end_id
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
@@ -156,12 +154,8 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
         except OSError as error:
             raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
-    for name in section.chat_template_kwargs:
-        words = re.findall(r"\w+", str(tokenizer.chat_template))
-        if name not in words:
-            fault = "the chat template has no such variable" + nearest(name, words)
-            raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
     if section.chat_template_kwargs:
+        check_template_kwargs(tokenizer, section.chat_template_kwargs, "model.chat_template_kwargs")
         tokenizer.apply_chat_template = functools.partial(
             tokenizer.apply_chat_template, **section.chat_template_kwargs
         )

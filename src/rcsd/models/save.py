@@ -70,7 +70,9 @@ def load_trained(section: config.Model) -> tuple[Policy, str]:
         return load_policy(plain), hub_name(path)
     if not folder.model.is_dir():
         raise RunError(f"{path} has no model yet; finish the run with --resume")
-    section = config.config_of_run(folder).model
+    run = config.config_of_run(folder)
+    kwargs = {**run.chat_template_kwargs, **section.chat_template_kwargs}
+    section = run.model.model_copy(update={"chat_template_kwargs": kwargs})
     if section.training.type == "lora":
         return load_merged(section, folder.model), path
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})
