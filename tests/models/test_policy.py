@@ -172,7 +172,7 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_a_misspelt_variable_of_the_chat_template_is_named(tmp_path: Path) -> None:
     folder, kwargs = tiny_folder(tmp_path / "model"), {"thinking": True}
-    with pytest.raises(ModelError, match=r"chat_template_kwargs\.thinking: .* no such variable; it uses: none"):
+    with pytest.raises(ModelError, match=r"kwargs\.thinking: .* no such variable; it uses: none"):
         load_policy(config.Model(path=folder, chat_template_kwargs=kwargs))
 
 

@@ -180,9 +180,7 @@ def turn_end_id(tokenizer: Any) -> int | None:
     return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
-def target_ids(
-    tokenizer: Any, text: str, kwargs: Mapping[str, Any] = NO_KWARGS
-) -> list[int]:
+def target_ids(tokenizer: Any, text: str, kwargs: Mapping[str, Any] = NO_KWARGS) -> list[int]:
     """Token ids of an assistant's turn as the chat template continues its own prompt.
 
     They include what the template puts around the text, such as an empty block of thinking, up to
