@@ -8,7 +8,7 @@ and tokenised again.
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -168,16 +168,28 @@ def continued_ids(
             "is not the prompt that the turn answered; take views.analysis: false, or set "
             "model.chat_template"
         )
-    return _ids(tokenizer, prompt) + turn_ids + _ids(tokenizer, after)
+    return _ids(tokenizer, prompt) + turn_ids + _ids_after(tokenizer, CUT, after)
 
 
-def turn_end_id(tokenizer: Any) -> int | None:
-    """Token with which the chat template ends an assistant's turn, or None."""
-    conversation: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
-    rendered = _rendered(tokenizer, conversation, NO_KWARGS, generation=False)
-    _, cut, after = rendered.rpartition(CUT)
-    ids = _ids(tokenizer, after)
-    return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
+def turn_end_id(tokenizer: Any, eos_ids: Collection[int] = ()) -> int | None:
+    """Token with which the chat template ends an assistant's turn, or None.
+
+    Where it writes none (GLM-4), the first token of the next turn, if that is one of ``eos_ids``.
+    """
+    turn: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
+    added = tokenizer.added_tokens_decoder
+    for conversation, ends in ((turn, added), ([*turn, _user("?")], eos_ids)):
+        try:
+            rendered = _rendered(tokenizer, conversation, NO_KWARGS, generation=False)
+        except ModelError:
+            if conversation is turn:
+                raise
+            return None  # some templates take one turn alone
+        _, cut, after = rendered.rpartition(CUT)
+        ids = _ids(tokenizer, after.lstrip())
+        if cut and ids and ids[0] in ends:
+            return ids[0]
+    return None
 
 
 def target_ids(tokenizer: Any, text: str, kwargs: Mapping[str, Any] = NO_KWARGS) -> list[int]:
@@ -200,7 +212,7 @@ def target_ids(tokenizer: Any, text: str, kwargs: Mapping[str, Any] = NO_KWARGS)
             "of thinking, or cuts the answer), so sft has no target; set model.chat_template, or "
             "model.chat_template_kwargs such as {enable_thinking: false}"
         )
-    ids, end = _ids(tokenizer, target), turn_end_id(tokenizer)
+    ids, end = _ids_after(tokenizer, prompt, target), turn_end_id(tokenizer)
     return ids[: len(ids) - ids[::-1].index(end)] if end in ids else ids
 
 
@@ -282,6 +294,12 @@ def _rendered(
         )
     except Exception as error:  # foreign code, in the sandbox of transformers
         raise ModelError(f"the model's chat template fails: {_reason(error)}") from error
+
+
+def _ids_after(tokenizer: Any, before: str, text: str) -> list[int]:
+    """Token ids of a text as they follow another: at a start some tokenizers add a space."""
+    start, whole = _ids(tokenizer, before), _ids(tokenizer, before + text)
+    return whole[len(start) :] if whole[: len(start)] == start else _ids(tokenizer, text)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

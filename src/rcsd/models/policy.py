@@ -176,13 +176,13 @@ def build_policy(
     those of the tokens before (`rcsd.models.self_test`).
     """
     eos_id = tokenizer.eos_token_id
-    turn_end = turn_end_id(tokenizer)
-    turn_end = eos_id if turn_end is None else turn_end
-    if turn_end is None:
-        raise ModelError("neither the chat template nor the tokenizer name an end token")
     generation_config, model.generation_config = model.generation_config, GenerationConfig()
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    turn_end = turn_end_id(tokenizer, eos_ids)
+    turn_end = eos_id if turn_end is None else turn_end
+    if turn_end is None:
+        raise ModelError("neither the chat template nor the tokenizer name an end token")
     check_chat_template(tokenizer)
     num_rows = model.get_input_embeddings().weight.shape[0]
     prompt = prompt_ids(tokenizer, [{"role": "user", "content": "?"}])
