@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,13 @@ def build_policy(
     generation_config, model.generation_config = model.generation_config, GenerationConfig()
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
-    turn_end = turn_end_id(tokenizer, eos_ids)
+    ends = {eos_id, *eos_ids} - {None}
+    turn_end = turn_end_id(tokenizer, ends)
     turn_end = eos_id if turn_end is None else turn_end
     if turn_end is None:
         raise ModelError("neither the chat template nor the tokenizer name an end token")
+    ends.add(turn_end)
+    _check_ends(tokenizer, ends)
     check_chat_template(tokenizer)
     num_rows = model.get_input_embeddings().weight.shape[0]
     prompt = prompt_ids(tokenizer, [{"role": "user", "content": "?"}])
@@ -206,13 +209,24 @@ def build_policy(
     return Policy(
         model,
         tokenizer,
-        tuple(sorted({turn_end, eos_id, *eos_ids} - {None})),
+        tuple(sorted(ends)),
         turn_end,
         pad_id,
         generation_config,
         packs,
         frozenset(name for name, p in model.named_parameters() if p.requires_grad),
     )
+
+
+def _check_ends(tokenizer: Any, end_ids: Collection[int]) -> None:
+    """Refuse an end token that ends each channel: completions would stop before the answer."""
+    added = {token.content: id for id, token in tokenizer.added_tokens_decoder.items()}
+    if "<|channel|>" in added and added.get("<|end|>") in end_ids:
+        raise ModelError(
+            "<|end|> ends the analysis, so completions would stop before their answer; the chat "
+            "template or the generation config names it as the end: set model.chat_template to "
+            "one that ends answers with <|return|>, or correct generation_config.json"
+        )
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
