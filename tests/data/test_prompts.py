@@ -9,16 +9,17 @@ import pytest
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd import config
+from rcsd.config.base import parse
 from rcsd.data.prompts import PromptPair, build_prompts, teacher_prompt
 from rcsd.data.views import PromptTemplates, build_conversation, user_turn
 from rcsd.data.world.problems import examples
-from rcsd.distributed import Ranks
 from rcsd.engines.analysis import with_analyses
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.sft import Sft
+from rcsd.models.memory import batch_limit
 from rcsd.models.policy import Policy, build_policy, load_tokenizer
 from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import build_teacher
@@ -175,7 +176,7 @@ def test_the_same_view_with_and_without_thinking_differs() -> None:
 
 @pytest.mark.parametrize("role", ["student_kwargs", "teacher_kwargs"])
 def test_a_value_that_the_template_does_not_use_names_its_role(role: str) -> None:
-    views = config.Views(**{role: {"enable_thinkin": True}})
+    views = parse(config.Views, {role: {"enable_thinkin": True}}, "views")
     with pytest.raises(ModelError, match=rf"views\.{role}\.enable_thinkin: .* enable_thinking$"):
         build_prompts(ROWS, views, thinking_policy().tokenizer, 1000)
 
@@ -192,7 +193,7 @@ def test_a_roles_values_go_before_those_of_the_model(tmp_path: Path) -> None:
 
 def test_sft_learns_in_the_students_format() -> None:
     policy, rows = thinking_policy(), [row for row in ROWS if row.solution is not None]
-    how = policy, Scorer(policy.model), HfEngine(policy, 1), Decoding(4), 1, 1000, 0, Ranks()
+    how = policy, Scorer(policy.model), HfEngine(policy, 1), Decoding(4), 1, batch_limit(1000), 0
     worker, teacher = RolloutWorker(*how), build_teacher(config.FrozenTeacher(), policy)
     for kwargs, start in ((OFF, ""), ({}, EMPTY)):
         views = config.Views(student_kwargs=kwargs).untaught("none")
