@@ -226,8 +226,10 @@ def check_template_kwargs(tokenizer: Any, kwargs: Mapping[str, Any], field: str)
         return
     _check_has_template(tokenizer)
     template = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", tokenizer.get_chat_template())
+    extensions = ["jinja2.ext.loopcontrols"]
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(extensions=extensions)
     try:
-        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        tree = environment.parse(template)
     except jinja2.TemplateError as error:
         raise ModelError(f"the model's chat template fails: {error}") from error
     # A name that the template sets is a variable all the same where it has a default.
