@@ -117,9 +117,10 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 def one_owner(path: Path) -> Iterator[None]:
     """Hold a folder that this process writes, even before it exists.
 
-    The lock ends with the process. RunError if another process holds it.
+    The lock ends with the process. RunError if another process holds it, by whatever path.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    folder = path.resolve()
+    lock = folder.with_name(f".{folder.name}.lock")
     make_folder(lock)
     try:
         with FileLock(lock, timeout=0):

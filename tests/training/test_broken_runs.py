@@ -16,6 +16,8 @@ from tests.support.launched import before, codes, on_ranks, slowly, terminate, w
 from tests.training.test_trainer import KilledError, settings, slow, trajectory, weights
 
 from rcsd import config
+from rcsd.data.rows import write_jsonl
+from rcsd.data.world.problems import examples
 from rcsd.distributed import Ranks
 from rcsd.errors import RunError
 from rcsd.runs import RunFolder
@@ -111,6 +113,39 @@ def test_signals_save_what_is_done_and_the_exit_code_names_them(
         assert done >= num_steps
         assert folder.checkpoints()[-1].name == f"step-{done:06d}"
     assert_same(run(broken, resume=True), whole)
+
+
+def test_a_run_beside_one_on_the_same_folder_is_refused_and_the_rows_are_its_steps(
+    tmp_path: Path,
+) -> None:
+    settings = made(tmp_path, "run", steps=8, evaluation=None)
+    [process] = on_ranks([settings], False, slowly)
+    wait_for(settings.out / "metrics.jsonl", '"step": 2,')
+    (tmp_path / "link").symlink_to("run")
+    for out in (settings.out, tmp_path / "link"):
+        with pytest.raises(RunError, match="another process writes there"):
+            run(settings.model_copy(update={"out": out}), resume=True)
+    assert codes([process]) == [0]
+    assert [row["step"] for row in RunFolder(settings.out).metrics()] == [*range(1, 9)]
+
+
+def test_a_run_goes_on_with_files_that_were_moved_and_its_record_follows(tmp_path: Path) -> None:
+    write_jsonl(examples("train", 6, 0), tmp_path / "rows.jsonl")
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    broken = made(tmp_path, "run", steps=2, evaluation=None, data=data)
+    with pytest.MonkeyPatch.context() as patch:
+        before(RunFolder, "log", lambda nth: 1 // (nth < 2), patch)
+        with pytest.raises(ZeroDivisionError):
+            run(broken)
+    (tmp_path / "rows.jsonl").rename(tmp_path / "other.jsonl")
+    (tmp_path / "model").rename(tmp_path / "base")
+    model = {"path": str(tmp_path / "base"), "training": {"type": "full"}}
+    data["path"] = str(tmp_path / "other.jsonl")
+    moved = made(tmp_path, "run", steps=2, evaluation=None, data=data, model=model)
+    assert config.config_of_run(run(moved, resume=True)).data == moved.data
+    write_jsonl(examples("train", 6, 1), tmp_path / "other.jsonl")
+    with pytest.raises(RunError, match=r"data_sha256, .* changed since"):
+        run(moved, resume=True)
 
 
 def signal_in(rank: int, name: str, nth: int) -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from rcsd.config.base import load
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text, spaced, stacked
 from rcsd.io import check_new, write_json
+from rcsd.types import Progress
 
 if TYPE_CHECKING:
     from rcsd.recipes.arms import Outcome
@@ -135,7 +137,9 @@ def models(
 
 
 def quickstart(
-    out: Annotated[Path | None, typer.Option(help="Run folder; must not exist.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; new, or of a quickstart to go on with.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of everything.")] = 0,
     model: Annotated[str, typer.Option(help="Name of a model: micro or smollm2.")] = "micro",
     quick: Quick = False,
@@ -143,7 +147,7 @@ def quickstart(
     """Train on the rubric world, with a placebo arm, and write a report."""
     from rcsd.recipes.quickstart import run
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run(out, seed, model, quick, progress)
     _print_outcome(outcome)
 
@@ -161,7 +165,7 @@ def pipeline(
     settings = load(Pipeline, file, overrides or [])
     from rcsd.recipes.pipeline_report import run_and_report
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run_and_report(settings, file.stem, settings.model.path, {}, progress)
     _print_outcome(outcome)
 
@@ -179,9 +183,20 @@ def study(
     settings = load(Study, file, overrides or [])
     from rcsd.recipes.study import run_and_report
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run_and_report(settings, file.stem, progress)
     _print_outcome(outcome)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Progress bars of a recipe; after a signal, a line on how to go on."""
+    with bars() as progress:
+        try:
+            yield progress
+        except SystemExit:
+            say("Stopped; what is done is kept. The same command goes on.")
+            raise
 
 
 def _print_outcome(outcome: "Outcome") -> None:
