@@ -19,10 +19,10 @@ from rcsd import config
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.distributed import Ranks
-from rcsd.errors import RunError
+from rcsd.errors import RunError, UserError
+from rcsd.models.checkpoint import Checkpoints, State
 from rcsd.runs import RunFolder
 from rcsd.training import trainer
-from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
 
@@ -64,9 +64,15 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     assert_same(folder, RunFolder(whole.out))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize(
+    ("share", "error"),
+    [
+        *((share, KilledError()) for share in (0.0, 0.5, 0.7, 0.95)),
+        *((share, OSError(28, "No space left on device")) for share in (0.2, 0.6, 0.9)),
+    ],
+)
 def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
-    tmp_path: Path, share: float
+    tmp_path: Path, share: float, error: BaseException
 ) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
@@ -76,14 +82,14 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
         nonlocal num
         num += 1
         if num >= last:  # cleaning up changes nothing either
-            raise KilledError
+            raise error
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
             before(os, name, count, patch)
         run(whole)
         num, last = 0, 1 + int(share * num)
-        with pytest.raises(KilledError):
+        with pytest.raises((KilledError, UserError, OSError)):
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
@@ -168,7 +174,7 @@ PLACES = [
     slow("rcsd.models.teacher:ShadowTeacher.update", 3),
     slow("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
     slow("rcsd.runs:RunFolder.log", 3),
-    slow("rcsd.training.checkpoint:Checkpoints.save", 1),
+    slow("rcsd.models.checkpoint:Checkpoints.save", 1),
     slow("rcsd.training.validation:HeldOutAnswers.metrics", 1),
 ]
 
@@ -264,7 +270,7 @@ def test_what_cannot_be_saved_is_told_in_words(
 
     checkpoints = Checkpoints(tmp_path, 2, Ranks())
     checkpoints.save(1, State())
-    monkeypatch.setattr("rcsd.training.checkpoint.save_file", full)
-    with pytest.raises(RunError, match=r"No space left on device; the last one is .*step-000001"):
+    monkeypatch.setattr("rcsd.models.checkpoint.save_file", full)
+    with pytest.raises(RunError, match=r"No space left on device; the last .* is .*step-000001"):
         checkpoints.save(2, State())
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]

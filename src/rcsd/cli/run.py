@@ -99,19 +99,25 @@ def train_and_report(
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a LoRA run.")],
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
-    """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged
+    """Merge a run's adapter into its base: a plain model folder.
+
+    Of a run that has not ended, the newest checkpoint is taken.
+    """
+    from rcsd.models.save import export_run
     from rcsd.runs import RunFolder
+    from rcsd.training.record import model_card
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
     settings = config_of_run(folder)
-    export_merged(settings.model, folder.model, out)
+    step = export_run(folder, out, lambda step: model_card(settings, step))
     say(f"Model: {out}")
+    if step is not None:
+        say(f"The run has not ended: this is its checkpoint of step {step}.")
     if kwargs := settings.chat_template_kwargs:
         say(f"It was trained on prompts of its chat template with {json.dumps(kwargs)}.")
 
