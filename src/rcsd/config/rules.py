@@ -53,6 +53,8 @@ def _views(stage: "Stage") -> Iterator[str]:
     views, measured = stage.views, ["eval/score_mean", "eval/accuracy_mean"]
     if not stage.has_teacher_view and (views.analysis or stage.teacher.type != "frozen"):
         yield f"{stage.method.type} has no teacher's view; leave views.analysis and teacher out"
+    if not stage.has_teacher_view and views.teacher_kwargs:
+        yield f"{stage.method.type} has no teacher's view; leave views.teacher_kwargs out"
     if views.writes == "rubric":
         measured = ["eval/f1_mean"]
         if stage.learned_view not in ("none", "answer"):

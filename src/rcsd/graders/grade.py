@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rcsd.data.fields import Text, explain
 from rcsd.data.rows import GradingRow, json_rows
+from rcsd.data.thinking import without_thinking
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
@@ -157,7 +158,8 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
 def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge) -> list[Graded]:
     """The rows with verdicts, by the rubric of each row's example; the judge is called once."""
     with_rubric = [n for n, example in enumerate(examples) if example.rubric is not None]
-    judgements = judge.judgements([(examples[n], rows[n].text) for n in with_rubric])
+    answers = [(examples[n], without_thinking(rows[n].text)) for n in with_rubric]
+    judgements = judge.judgements(answers)
     scored = list(rows)
     for n, judgement in zip(with_rubric, judgements, strict=True):
         scored[n] = replace(

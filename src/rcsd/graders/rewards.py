@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
+from rcsd.data.thinking import without_thinking
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
 from rcsd.graders.base import Judge, build_judge, require_rubric
@@ -43,7 +44,7 @@ class RubricReward:
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
-        texts = [(example, completion.text) for example, completion in answers]
+        texts = [(example, without_thinking(completion.text)) for example, completion in answers]
         judgements = self.judge.judgements(texts)
         if any("budget" in judgement.reasons for judgement in judgements):
             raise RunError(
