@@ -160,4 +160,4 @@ def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:
     # Warnings are errors here.
     warn_of_drift(engine, {"engine/log_q_gap_nats_mean": 0.05})
     warn_of_drift(engine, {**drifted, "completion/lag_steps_max": 1.0})
-    warn_of_drift(config.LocalEngine(), drifted)
+    warn_of_drift(config.LocalEngine(max_gap_nats=0.3), drifted)

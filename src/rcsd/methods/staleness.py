@@ -3,7 +3,6 @@
 Axes: T completion tokens of all rows.
 """
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,8 +106,7 @@ def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
 
 def warn_of_drift(engine: config.AnyEngine, metrics: Mapping[str, float]) -> None:
     """Warn if engine and trainer differ on a step's completions that do not lag."""
-    gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
-    allowed = getattr(engine, "max_gap_nats", math.inf)
+    gap, allowed = metrics.get("engine/log_q_gap_nats_mean", 0.0), engine.max_gap_nats
     if gap > allowed and metrics.get("completion/lag_steps_max", 0.0) == 0:
         warnings.warn(
             f"engine and trainer differ by {gap:.3g} nats a sampled token, and engine.max_gap_nats "
