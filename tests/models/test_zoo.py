@@ -87,10 +87,13 @@ def tiny(name: str) -> Any:
     return AutoModelForCausalLM.from_config(section).eval()
 
 
-def plain_log_p(model: Any, prompt: list[int], completion: list[int]) -> Tensor:
+def plain_log_p(
+    model: Any, prompt: list[int], completion: list[int], temperature: float = 1.0
+) -> Tensor:
     """Log-probabilities of one completion by one pass over its row alone."""
     ids_1L = torch.tensor([[*prompt, *completion]])
-    log_p_LV = model(input_ids=ids_1L, use_cache=False).logits[0].float().log_softmax(-1)
+    logits_LV = model(input_ids=ids_1L, use_cache=False).logits[0].float()
+    log_p_LV = (logits_LV / temperature).log_softmax(-1)
     before_T = torch.arange(len(prompt) - 1, len(prompt) + len(completion) - 1)
     return log_p_LV[before_T, ids_1L[0, len(prompt) :]]
 
@@ -135,9 +138,16 @@ def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> No
         assert (gradient - slow_gradient).norm() <= 1e-3 * slow_gradient.norm()
 
     engine = chosen_engine(None, policy, batch_size=2, longest=32)
-    sampled = engine.sample(prompts, Decoding(6, temperature=None), seed=0)
-    for prompt, completion in zip(prompts, sampled, strict=True):
-        assert list(completion.token_ids) == greedy(policy, prompt, 6)
+    # The longest is longer than the windows, and pads the shortest.
+    prompts.append(torch.randint(5, 200, (24,), generator=draw).tolist())
+    for temperature in (None, 1.5):
+        sampled = engine.sample(prompts, Decoding(6, temperature), seed=0)
+        for prompt, completion in zip(prompts, sampled, strict=True):
+            ids = list(completion.token_ids)
+            assert temperature or ids == greedy(policy, prompt, 6)
+            with torch.no_grad():
+                slow_log_q = plain_log_p(model, prompt, ids, temperature or 1.0)
+            assert completion.log_q == pytest.approx(slow_log_q.tolist(), abs=2e-4)
 
 
 def greedy(policy: Policy, prompt: list[int], num_tokens: int) -> list[int]:
