@@ -71,6 +71,7 @@ def importance_weights(
 ) -> Float[Tensor, " T"]:
     """``min(exp(log q_now - log q_engine), cap)``, in (0, cap], without gradient.
 
+    Both at the temperature of sampling, over the whole vocabulary; cuts and grammars are refused.
     They turn a mean over tokens of older weights into one of the present weights', as far as one
     position goes: earlier positions of a completion were visited as the older weights would. The
     cap bounds the variance and leaves a bias towards the older ones. Truncated importance sampling,
