@@ -61,7 +61,8 @@ def log_p(logits: Tensor, top_k: int = V) -> Tensor:
 
 
 def of_tokens(log_p: Tensor, word: Sequence[int]) -> Tensor:
-    return torch.stack([log_p[before, token] for before, token in zip((START, *word), word)])
+    pairs = itertools.pairwise((START, *word))
+    return torch.stack([log_p[before, token] for before, token in pairs])
 
 
 def visits(log_p: Tensor) -> Tensor:
@@ -110,9 +111,8 @@ def mean_gradient(
         asking = replace(made, engine=ScriptedEngine(said))
         method = OnPolicy(asking, [(1.0, objective)], freshness)
         batch = method.collect([prompt], step=0 if freshness is None else 1)
-        logits.grad = None
-        method.loss(batch.rollouts, batch.num_learned_tokens)[0].backward()
-        total += torch.cat(by_token).sum().exp() * logits.grad
+        loss, _ = method.loss(batch.rollouts, batch.num_learned_tokens)
+        total += torch.cat(by_token).sum().exp() * torch.autograd.grad(loss, logits)[0]
     return total
 
 
