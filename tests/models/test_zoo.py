@@ -45,6 +45,10 @@ SLOW = re.findall(
     qwen2 qwen2_moe qwen3 qwen3_next recurrent_gemma smollm3 stablelm starcoder2 vaultgemma
     """,
 )
+HYBRIDS = [
+    "bamba", "falcon_mamba", "granitemoehybrid", "jamba", "minimax", "qwen3_next",
+    "recurrent_gemma",
+]  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "granite": {"attention_dropout": 0.1},
@@ -148,6 +152,24 @@ def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> No
             with torch.no_grad():
                 slow_log_q = plain_log_p(model, prompt, ids, temperature or 1.0)
             assert completion.log_q == pytest.approx(slow_log_q.tolist(), abs=2e-4)
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+@pytest.mark.parametrize(
+    "name", ["mamba", "lfm2", *(pytest.param(name, marks=pytest.mark.slow) for name in HYBRIDS)]
+)
+def test_states_and_hybrids_sample_and_score_alike_in_bfloat16(name: str, is_mixed: bool) -> None:
+    transformers.logging.set_verbosity_error()
+    model = tiny(name) if is_mixed else tiny(name).bfloat16()
+    policy = build_policy(model, tiny_tokenizer(), FullFineTuning(type="full"))
+    engine, prompts = chosen_engine(None, policy, batch_size=2, longest=32), [[5, 6], [7, 8, 9]]
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        sampled = engine.sample(prompts, Decoding(6, 1.0), seed=0)
+        rows = padded(prompts, [completion.token_ids for completion in sampled], 0)
+        log_q = log_p(Scorer(policy.model), rows)
+    engine_log_q = torch.tensor([value for each in sampled for value in each.log_q])
+    assert (engine_log_q - log_q).abs().mean() < 0.05
+    assert gradients(model, log_q.sum()).isfinite().all()
 
 
 def greedy(policy: Policy, prompt: list[int], num_tokens: int) -> list[int]:

@@ -138,6 +138,14 @@ def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
         assert without_gap(row) == pytest.approx(expected, rel=2e-3)
 
 
+def test_a_run_after_one_of_another_precision_is_as_in_a_process_of_its_own(tmp_path: Path) -> None:
+    runs = [
+        trajectory(run(settings(tmp_path, str(n), steps=2, precision=precision)))
+        for n, precision in enumerate([None, "bf16", None, "bf16"])
+    ]
+    assert runs[0] == runs[2] != runs[1] == runs[3]
+
+
 def test_where_only_the_likeliest_token_is_left_engines_train_the_same(tmp_path: Path) -> None:
     sampling = {"max_tokens": 12, "top_k": 1}
     slow = run(settings(tmp_path, "slow", sampling=sampling, engine={"type": "hf"}))

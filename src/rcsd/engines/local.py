@@ -176,7 +176,8 @@ class _Decoder:
         if self._head is None:
             logits_BV = output.logits[:, -1]
         else:
-            logits_BV = self._head(output.last_hidden_state[:, -1])
+            hidden_BH = output.last_hidden_state[:, -1]
+            logits_BV = self._head(hidden_BH.to(self._head.weight.dtype))
         return logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
 
 
