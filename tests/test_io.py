@@ -1,11 +1,17 @@
 """JSON on disk: whole or not there, and never cut in the wrong place."""
 
+import os
+import platform
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
+from rcsd.distributed import Ranks
 from rcsd.errors import DataError, RunError
 from rcsd.io import (
     append_rows,
@@ -16,6 +22,7 @@ from rcsd.io import (
     write_json,
     write_rows,
 )
+from rcsd.models.checkpoint import Checkpoints, State
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -89,6 +96,135 @@ def test_a_new_folder_is_whole_or_not_there_and_replaces_none_unless_it_may(tmp_
     with pytest.raises(RunError, match="new exists; choose another name"), new_folder(path):
         pass
     assert list(tmp_path.iterdir()) == [path]
+
+
+def fill(path: Path, replace: bool = True, error: Exception | None = None) -> None:
+    with new_folder(path, replace) as unfinished:
+        (unfinished / "a").touch()
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),  # of tokenizers
+    ],
+)
+def test_a_folder_that_does_not_fit_is_told_in_words_and_leaves_nothing(
+    tmp_path: Path, error: Exception
+) -> None:
+    said = "new: cannot be written: No space left on device; free some space, and run the same"
+    for replace in (False, True):
+        with pytest.raises(DataError, match=said):
+            fill(tmp_path / "new", replace, error)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "modes"), [(0o022, (0o755, 0o644)), (0o027, (0o750, 0o640))])
+def test_a_new_folder_has_the_permissions_of_the_umask(
+    tmp_path: Path, umask: int, modes: tuple[int, int]
+) -> None:
+    before = os.umask(umask)
+    try:
+        with new_folder(tmp_path / "new") as unfinished:
+            (unfinished / "inner").mkdir(mode=0o700)
+            for path in (unfinished / "a", unfinished / "inner" / "b"):
+                path.touch(mode=0o600)  # as safetensors does
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
+        assert path.stat().st_mode & 0o777 == modes[path.is_file()]
+
+
+def own(path: Path) -> None:
+    with one_owner(path):
+        pass
+
+
+def save(path: Path, step: int = 2) -> None:
+    Checkpoints(path.parent, 1, Ranks()).save(step, State())
+
+
+def unfinished_name(path: Path, process: int) -> str:
+    return f"{path.name}.{platform.node()}-{process}.unfinished"
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        (".x.unfinished", fill),
+        (".x.former", fill),
+        (".x.lock", own),
+        ("removed", save),
+        ("", lambda path: write_json(path, {})),
+    ],
+)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_link_at_the_name_of_something_unfinished_is_refused_and_not_followed(
+    tmp_path: Path, name: str, write: Callable[[Path], None], is_folder: bool
+) -> None:
+    target, folder = tmp_path / "target", tmp_path / "folder"
+    folder.mkdir()
+    save(folder / "x", 3)
+    before = {path.name for path in folder.iterdir()}
+    if is_folder:
+        target.mkdir()
+        (target / "precious").touch()
+    else:
+        target.write_text("precious")
+    link = folder / (name or unfinished_name(folder / "x", os.getpid()))
+    link.symlink_to(target)
+    with pytest.raises((DataError, RunError), match=r"is a symbolic link, .* delete it"):
+        write(folder / "x")
+    assert (target / "precious").is_file() or target.read_text() == "precious"
+    assert {path.name for path in folder.iterdir()} == {*before, link.name}
+    link.unlink()
+    write(folder / "x")
+
+
+@pytest.mark.parametrize("target", ["target", "nowhere"])
+def test_a_link_at_the_final_name_is_refused_or_replaced_and_never_followed(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "precious").touch()
+    (tmp_path / "x").symlink_to(tmp_path / target)
+    with pytest.raises(RunError, match="x exists"):
+        fill(tmp_path / "x", replace=False)
+    fill(tmp_path / "x")
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["a"]
+    assert (tmp_path / "target" / "precious").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "target"}
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "y").symlink_to(tmp_path / "file")
+    write_json(tmp_path / "y", {})
+    assert (tmp_path / "file").read_text() == "precious"
+    assert not (tmp_path / "y").is_symlink()
+
+
+KILLED = """
+import os, signal, sys, pathlib, rcsd.io as io
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+io.write_json(pathlib.Path(sys.argv[1]), {})
+"""
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "[x].json"
+    command = [sys.executable, "-c", KILLED, str(path)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    living = tmp_path / unfinished_name(path, os.getppid())
+    living.touch()
+    assert len(list(tmp_path.iterdir())) == 2
+    write_json(path, {})
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, living.name}
+    (tmp_path / ".new.unfinished" / "half").mkdir(parents=True)
+    fill(tmp_path / "new")
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a"]
+    assert not (tmp_path / ".new.unfinished").exists()
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The processes of one run: rank, world size, collectives that propagate a failure, and SIGTERM."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,7 +14,10 @@ from torch.distributed.tensor import DTensor
 
 from rcsd.errors import LostRankError, OtherRankError, RunError
 
-"""143, as of a program that SIGTERM ended."""
+GRACE_SECONDS = 600
+"""Time to save a checkpoint after SIGTERM; a scheduler's patience may be less."""
+
+_PARENT_POLL_SECONDS = 0.5
 
 
 class Terminated(SystemExit):
@@ -45,12 +50,15 @@ class Interrupts:
             return
         numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
         heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores one
-        before = {number: signal.signal(number, self._on_signal) for number in heeded}
+        before: dict[int, Any] = {n: signal.signal(n, self._on_signal) for n in heeded}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            outer = getattr(before.get(self.signal), "__self__", None)
+            if self.requested and isinstance(outer, Interrupts):  # a pipeline around the run
+                outer._on_signal(self.signal, None)
 
     @contextmanager
     def safe_to_stop(self, is_safe: bool = True) -> Iterator[None]:
@@ -87,6 +95,29 @@ class Interrupts:
         self.signal = number if is_first else self.signal
         if self._is_interruptible and is_first:
             self.check()
+
+
+def end_with_parent(parent: int) -> None:
+    """Kill this process once its parent is gone, which a parent that is killed cannot do.
+
+    The system gives orphans another parent. ``parent`` is the parent's process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="rcsd-parent", daemon=True).start()
+
+
+def exit_in_words(code: int) -> str:
+    """End of a process by its exit code: "was ended by signal 9 (SIGKILL), ..."."""
+    number = -code if code < 0 else code - 128  # of a shell, and of `Terminated`
+    if number not in set(signal.Signals):
+        return f"ended with exit code {code}"
+    why = ", probably for want of memory" if number == signal.SIGKILL else ""
+    return f"was ended by signal {number} ({signal.Signals(number).name}){why}"
 
 
 Result = TypeVar("Result")

@@ -6,11 +6,13 @@ find the rows that were there when it was saved, after a power cut too.
 
 import dataclasses
 import errno
+import glob
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +39,17 @@ FAULTS = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EFBIG: _FREE} | dict.f
 def cache_folder() -> Path:
     """Folder of fetched models and of what is cached: ``$RCSD_CACHE`` or ``~/.cache/rcsd``."""
     return Path(os.environ.get("RCSD_CACHE") or Path.home() / ".cache" / "rcsd")
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The fault of the machine that an error tells of, or None; also in the words of Rust.
+
+    safetensors and tokenizers are written in Rust, and raise errors of their own.
+    """
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number and not isinstance(error, OSError):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
+    return error if isinstance(error, OSError) and error.errno in FAULTS else None
 
 
 def reason(error: OSError) -> str:
@@ -83,8 +96,8 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_new(path: Path, remedy: str = "choose another name") -> None:
-    """Refuse a file or folder that exists; RunError if it does, with what to do."""
-    if path.exists():
+    """Refuse a file, folder or link that exists; RunError if it does, with what to do."""
+    if os.path.lexists(path):
         raise RunError(f"{path} exists; {remedy}")
 
 
@@ -92,35 +105,71 @@ def check_new(path: Path, remedy: str = "choose another name") -> None:
 def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which takes its name when the block ends: it is complete or not there.
 
-    With ``replace`` a folder of that name is replaced; else RunError if the name is taken.
+    With ``replace`` a folder of that name is replaced, or a link to one; else RunError if the name
+    is taken. Files get the permissions that the umask gives, whatever the library that writes them
+    thinks. Raises DataError if the disk is full or the like.
     """
     if not replace:
         check_new(path)
     unfinished, former = (path.with_name(f".{path.name}.{end}") for end in ("unfinished", "former"))
-    for left in (unfinished, former):
-        shutil.rmtree(left, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    with _named_errors(path):
+        for left in (unfinished, former):
+            remove_left(left)
+        unfinished.mkdir(parents=True)
     try:
         yield unfinished
-    except Exception:
+        _set_modes(unfinished)
+    except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
+        if fault := disk_error(error):
+            raise DataError(f"cannot be written: {reason(fault)}", path) from error
         raise
     sync_folder(unfinished)
-    if replace and path.exists():
+    if os.path.lexists(path):
         path.rename(former)  # half a folder must not have the name
+        if former.is_symlink():
+            former.unlink()
     unfinished.rename(path)
     sync_folder(path.parent)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def _set_modes(folder: Path) -> None:
+    """Give files the permissions that the umask gave their folder, and folders all of them."""
+    mode = folder.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(mode if path.is_dir() else mode & 0o666)
+
+
+def remove_left(path: Path) -> None:
+    """Remove what a killed process left at the name of something unfinished.
+
+    Raises DataError if it is a symbolic link, which someone else may have put there.
+    """
+    refuse_link(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise DataError if a name that is only ours to make is a symbolic link."""
+    if path.is_symlink():
+        raise DataError("is a symbolic link, which would be written through; delete it", path)
 
 
 @contextmanager
 def one_owner(path: Path) -> Iterator[None]:
     """Hold a folder that this process writes, even before it exists.
 
-    The lock ends with the process. RunError if another process holds it.
+    The lock ends with the process. RunError if another process holds it, by whatever path.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    folder = path.resolve()
+    lock = folder.with_name(f".{folder.name}.lock")
     make_folder(lock)
+    refuse_link(lock)
     try:
         with FileLock(lock, timeout=0):
             try:
@@ -233,17 +282,37 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
     make_folder(path)
     check_writable(path)
     # Its own name for each process: several may write the same file at the same time.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        with _named_errors(path):
-            with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+    unfinished = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.unfinished")
+    with _named_errors(path):
+        _remove_of_killed(path)
+        try:
+            with unfinished.open("x", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
-    finally:
-        with suppress(OSError):  # it is in place, or was never there
-            unfinished.unlink()
+        finally:
+            with suppress(OSError):  # it is in place, or was never there
+                unfinished.unlink()
+
+
+def _remove_of_killed(path: Path) -> None:
+    """Remove what earlier processes of this machine that were killed left of a file."""
+    start = f"{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(start)}*.unfinished"):
+        number = left.name.removeprefix(start).removesuffix(".unfinished")
+        if number.isdecimal() and (int(number) == os.getpid() or not _is_alive(int(number))):
+            remove_left(left)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 @contextmanager

@@ -93,6 +93,17 @@ class RunFolder:
         """Whole checkpoints, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*"))
 
+    @property
+    def has_ended(self) -> bool:
+        """True if ``model/`` is what the run made, and no step was taken since."""
+        steps = [path.name.removeprefix("step-") for path in self.checkpoints()]
+        last = max((int(step) for step in steps if step.isdecimal()), default=0)
+        return self.model.is_dir() and self.read_record().get("model_step", last) >= last
+
+    def end(self, step: int) -> None:
+        """Record the step after which ``model/`` was written."""
+        write_json(self.record, {**self.read_record(), "model_step": step})
+
     def go_back(self, step: int) -> None:
         """Remove rows of metrics and completions of later steps: they will be written again."""
         for name in ("metrics.jsonl", "completions.jsonl"):

@@ -125,8 +125,11 @@ def test_a_trained_writer_writes_with_the_view_that_it_was_trained_with(
     assert counts(out)["of these found in the cache"] == 0
 
 
-def test_a_run_that_has_not_finished_cannot_write(folder: Path, rcsd: Any) -> None:
+def test_a_run_that_has_not_ended_writes_by_its_newest_checkpoint(folder: Path, rcsd: Any) -> None:
     assert rcsd("train", writer_file(folder))[0] == 0
     (folder / "run" / "model").rename(folder / "moved")
-    code, _, err = rcsd(*words_of(folder, model="run"))
-    assert (code, "no model yet; finish the run with --resume" in err) == (2, True)
+    code, out, _ = rcsd(*words_of(folder, model="run"))
+    assert (code, "run, step 1\n" in out) == (0, True)
+    (folder / "run" / "checkpoints").rename(folder / "moved" / "checkpoints")
+    code, _, err = rcsd(*words_of(folder, model="run", out="other.jsonl"))
+    assert (code, "no model and no checkpoint yet; go on with --resume" in err) == (2, True)

@@ -1,4 +1,5 @@
 import copy
+import datetime
 import hashlib
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from rcsd.data.views import (
     build_conversation,
     check_chat_template,
     continued_ids,
+    dated_template,
     prompt_ids,
     target_ids,
     turn_end_id,
@@ -242,3 +244,33 @@ def test_templates_that_cannot_be_rendered_are_refused(tmp_path: Path):
     (tmp_path / "answer.jinja").write_text("{{ qestion }}")
     with pytest.raises(ConfigError, match=r"template answer\.jinja: 'qestion' is undefined"):
         build_conversation("answer", EXAMPLE, "none", PromptTemplates(tmp_path))
+
+
+DATED = {
+    "llama": (
+        "{%- if not date_string is defined %}\n{%- set date_string = strftime_now('%d %b %Y') %}\n"
+        "{%- endif %}{{- 'Today: ' + date_string }} {{ messages[0].content }}"
+    ),
+    "gpt-oss": (
+        "{%- macro system() -%}\n{{- 'Current date: ' + strftime_now('%Y-%m-%d') + '\\n' }}\n"
+        "{%- endmacro -%}\n{{- system() }}{{ messages[0].content }}"
+    ),
+    "words": "{%- set f = '%A, %-d ' ~ '%B' %}{{ strftime_now(f) }} {{ messages[0].content }}",
+}
+
+
+@pytest.mark.parametrize("start", ["", "\n", "  ", "{# #}\n  "])
+@pytest.mark.parametrize("name", DATED)
+def test_a_day_stands_in_a_chat_template_where_today_would(
+    micro: PreTrainedTokenizerFast, name: str, start: str
+) -> None:
+    template = start + DATED[name]
+
+    def rendered(template: str) -> Any:
+        turn = [{"role": "user", "content": "?"}]
+        return micro.apply_chat_template(turn, chat_template=template, tokenize=False)
+
+    today, day = datetime.datetime.now().date(), datetime.date(2020, 2, 9)  # noqa: DTZ005
+    assert rendered(dated_template(template, today)) == rendered(template)
+    dates = {"llama": "09 Feb 2020", "gpt-oss": "2020-02-09", "words": "Sunday, 9 February"}
+    assert dates[name] in rendered(dated_template(template, day))

@@ -1,6 +1,7 @@
 """Two stages in one: what is made, what is reused, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.data.rubric import parse_rubric
 from rcsd.data.world.problems import examples
-from rcsd.errors import ConfigError, DataError
+from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.evaluation.report import Estimate
 from rcsd.evaluation.statistics import Interval
+from rcsd.io import one_owner
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline import Artifacts, plan_pipeline, run
 from rcsd.recipes.pipeline_config import Pipeline
@@ -153,6 +155,88 @@ def test_a_pipeline_that_was_cut_off_continues_and_ends_the_same(
     rows = run(pipeline, quietly).rows
     unbroken = run(settings(finished.parent, model), quietly).rows
     assert rows == {arm: unbroken[arm] for arm in rows}
+
+
+@pytest.mark.parametrize("name", ["moved", "./moved", "link"])
+def test_a_finished_pipeline_that_was_moved_or_has_another_name_is_recognised(
+    tmp_path: Path, finished: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "moved")
+    Path("link").symlink_to("moved")
+    notes = dict[str, str]()
+    pipeline = settings(finished.parent, model, out=name)
+    run(pipeline, lambda stage, _, __, note: notes.update({stage: note}))
+    assert set(notes.values()) == {"done before"}
+
+
+@pytest.mark.parametrize("step", ["train learned", "evaluate learned"])
+def test_a_pipeline_that_is_moved_before_its_end_goes_on(
+    tmp_path: Path, build: Build, model: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class KilledError(Exception):
+        """A kill in the middle of a step."""
+
+    def kill(stage: str, done: int, total: int, note: str) -> None:
+        if stage == step and (step != "train learned" or done >= 1):
+            raise KilledError
+
+    # A run names its initial model, and the file of its rubrics.
+    warm = build().reasoner.model_dump(mode="json") | {
+        "method": {"type": "sft", "view": "none"},
+        "data": {"type": "world", "num_examples": 6, "rubrics": "drawn"},
+    }
+    lora = {"path": str(model), "training": {"type": "lora", "rank": 2, "alpha": 4}}
+    changes = {"model": lora, "warm_start": warm, "arms": ["learned"]}
+    with pytest.raises(KilledError):
+        run(build(**changes), kill)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    artifacts = run(build(**changes, out="moved"), quietly)
+    assert not (tmp_path / "out").exists()
+    assert set(artifacts.rows) >= {"learned", "base"}
+
+
+def test_a_second_pipeline_on_a_folder_is_refused(tmp_path: Path, build: Build) -> None:
+    (tmp_path / "link").symlink_to("out")
+    with one_owner(tmp_path / "out"):
+        for name in ("out", "link"):
+            with pytest.raises(RunError, match=f"{name}: another process writes there"):
+                run(build(arms=["gold"], out=str(tmp_path / name)), quietly)
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) * 2 // 3]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change"),
+    [
+        ("answers-gold-*/new_numbers.jsonl", cut),
+        ("answers-gold-*/new_numbers.jsonl", lambda content: content[:-1]),
+        ("answers-gold-*/new_numbers.jsonl", lambda content: b""),
+        (
+            "answers-samples-*/new_numbers.jsonl",
+            lambda content: b"".join(content.splitlines(True)[1:]),
+        ),
+        ("answers-base-*/new_numbers.jsonl", lambda content: b"{}\n"),
+        ("answers-base-*/new_numbers.jsonl", lambda content: b"[" + content),
+        ("rubrics-learned-questions-*/rows.jsonl", cut),
+        ("rubrics-direct-questions-*/rows.jsonl", lambda content: content.splitlines(True)[0]),
+        ("rubrics-direct-new_numbers-*/rows.jsonl", lambda content: b""),
+        ("rubrics-direct-questions-*/rows.jsonl.written.json", lambda content: b"{}"),
+    ],
+)
+def test_a_damaged_artifact_is_named_with_what_to_make_anew(
+    tmp_path: Path, finished: Path, model: Path, pattern: str, change: Callable[[bytes], bytes]
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    [path] = (tmp_path / "out").glob(pattern)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        run(settings(tmp_path, model), quietly)
+    assert str(caught.value).startswith(str(path).removesuffix(".written.json"))
+    assert f"delete the folder {path.parent}, and run the same command again" in str(caught.value)
 
 
 # Names

@@ -1,5 +1,6 @@
 """A study on a random two-layer model: what is made, what is reused, what goes on."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 from tests.recipes.test_study_config import study, tree
 from tests.support.tiny import quietly, tiny_folder
 
-from rcsd.errors import RunError
+from rcsd.errors import DataError, RunError
+from rcsd.io import one_owner
 from rcsd.recipes.study import add_teachers, plan_seed, run
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.training.stopping import TOKENS
@@ -100,6 +102,31 @@ def test_arms_share_a_teacher_that_is_shown_the_same_in_the_same_words(tmp_path:
         "words, generic": "teacher of words, generic",
         "answer": "teacher of answer",
     }
+
+
+def test_a_second_study_on_a_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        one_owner(tmp_path / "out"),
+        pytest.raises(RunError, match="out: another process writes there"),
+    ):
+        run(settings(tmp_path), quietly)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["evaluations/*-new_numbers.jsonl", "metrics.jsonl"])
+def test_a_damaged_run_of_a_study_is_named_with_what_to_make_anew(
+    tmp_path: Path, name: str
+) -> None:
+    small = settings(tmp_path, arms={"rcsd": {}}, seeds=[0])
+    [folder] = run(small, quietly).folders["rcsd"]
+    path = max(folder.path.glob(name))
+    path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        run(small, quietly)
+    assert str(caught.value).startswith(f"{path}: damaged: ")
+    assert f"delete the folder {folder.path}, and run the same command" in str(caught.value)
+    shutil.rmtree(folder.path)
+    run(small, quietly)
 
 
 def test_a_run_that_ends_before_its_budget_is_refused(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from tests.support.launched import before, codes, on_ranks, slowly, terminate, w
 from tests.training.test_trainer import KilledError, settings, slow, trajectory, weights
 
 from rcsd import config
+from rcsd.data.rows import write_jsonl
+from rcsd.data.world.problems import examples
 from rcsd.distributed import Ranks
-from rcsd.errors import RunError
+from rcsd.errors import RunError, UserError
+from rcsd.models.checkpoint import Checkpoints, State
 from rcsd.runs import RunFolder
 from rcsd.training import trainer
-from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.trainer import run
 
 
@@ -62,9 +64,15 @@ def test_a_run_that_is_killed_at_20_random_moments_trains_the_same_model_bit_for
     assert_same(folder, RunFolder(whole.out))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize(
+    ("share", "error"),
+    [
+        *((share, KilledError()) for share in (0.0, 0.5, 0.7, 0.95)),
+        *((share, OSError(28, "No space left on device")) for share in (0.2, 0.6, 0.9)),
+    ],
+)
 def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
-    tmp_path: Path, share: float
+    tmp_path: Path, share: float, error: BaseException
 ) -> None:
     changes = {"steps": 2, "save_every_steps": 1, "keep_checkpoints": 1}
     whole, broken = (made(tmp_path, name, **changes) for name in ("whole", "broken"))
@@ -74,14 +82,14 @@ def test_a_run_that_stops_before_a_change_of_the_folder_loses_nothing(
         nonlocal num
         num += 1
         if num >= last:  # cleaning up changes nothing either
-            raise KilledError
+            raise error
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
             before(os, name, count, patch)
         run(whole)
         num, last = 0, 1 + int(share * num)
-        with pytest.raises(KilledError):
+        with pytest.raises((KilledError, UserError, OSError)):
             run(broken)
     folder = RunFolder(broken.out)
     assert_same(run(broken, resume=folder.record.is_file()), RunFolder(whole.out))
@@ -113,6 +121,39 @@ def test_signals_save_what_is_done_and_the_exit_code_names_them(
     assert_same(run(broken, resume=True), whole)
 
 
+def test_a_run_beside_one_on_the_same_folder_is_refused_and_the_rows_are_its_steps(
+    tmp_path: Path,
+) -> None:
+    settings = made(tmp_path, "run", steps=8, evaluation=None)
+    [process] = on_ranks([settings], False, slowly)
+    wait_for(settings.out / "metrics.jsonl", '"step": 2,')
+    (tmp_path / "link").symlink_to("run")
+    for out in (settings.out, tmp_path / "link"):
+        with pytest.raises(RunError, match="another process writes there"):
+            run(settings.model_copy(update={"out": out}), resume=True)
+    assert codes([process]) == [0]
+    assert [row["step"] for row in RunFolder(settings.out).metrics()] == [*range(1, 9)]
+
+
+def test_a_run_goes_on_with_files_that_were_moved_and_its_record_follows(tmp_path: Path) -> None:
+    write_jsonl(examples("train", 6, 0), tmp_path / "rows.jsonl")
+    data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+    broken = made(tmp_path, "run", steps=2, evaluation=None, data=data)
+    with pytest.MonkeyPatch.context() as patch:
+        before(RunFolder, "log", lambda nth: 1 // (nth < 2), patch)
+        with pytest.raises(ZeroDivisionError):
+            run(broken)
+    (tmp_path / "rows.jsonl").rename(tmp_path / "other.jsonl")
+    (tmp_path / "model").rename(tmp_path / "base")
+    model = {"path": str(tmp_path / "base"), "training": {"type": "full"}}
+    data["path"] = str(tmp_path / "other.jsonl")
+    moved = made(tmp_path, "run", steps=2, evaluation=None, data=data, model=model)
+    assert config.config_of_run(run(moved, resume=True)).data == moved.data
+    write_jsonl(examples("train", 6, 1), tmp_path / "other.jsonl")
+    with pytest.raises(RunError, match=r"data_sha256, .* changed since"):
+        run(moved, resume=True)
+
+
 def signal_in(rank: int, name: str, nth: int) -> None:
     """The process gets SIGTERM within the n-th call of a function, and then goes on with it."""
     owner, _, method = name.rpartition(".")
@@ -133,7 +174,7 @@ PLACES = [
     slow("rcsd.models.teacher:ShadowTeacher.update", 3),
     slow("rcsd.training.optimizer_step:OptimizerStep.__call__", 3),
     slow("rcsd.runs:RunFolder.log", 3),
-    slow("rcsd.training.checkpoint:Checkpoints.save", 1),
+    slow("rcsd.models.checkpoint:Checkpoints.save", 1),
     slow("rcsd.training.validation:HeldOutAnswers.metrics", 1),
 ]
 
@@ -229,7 +270,7 @@ def test_what_cannot_be_saved_is_told_in_words(
 
     checkpoints = Checkpoints(tmp_path, 2, Ranks())
     checkpoints.save(1, State())
-    monkeypatch.setattr("rcsd.training.checkpoint.save_file", full)
-    with pytest.raises(RunError, match=r"No space left on device; the last one is .*step-000001"):
+    monkeypatch.setattr("rcsd.models.checkpoint.save_file", full)
+    with pytest.raises(RunError, match=r"No space left on device; the last .* is .*step-000001"):
         checkpoints.save(2, State())
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]

@@ -4,10 +4,13 @@ What was written before is kept, and the same command goes on afterwards.
 """
 
 import hashlib
+import json
+import math
 import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,18 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.tiny import tiny_folder
+from safetensors import SafetensorError
+from tests.cli.test_cli import run_file
+from tests.support.launched import before
+from tests.support.tiny import quietly, tiny_folder
 
 from rcsd import config
-from rcsd.config.base import load
+from rcsd.config.base import load, parse
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.rows import write_jsonl
 from rcsd.data.world.problems import examples
 from rcsd.errors import ConfigError, DataError, UserError
+from rcsd.evaluation.run import run_eval
 from rcsd.io import append_rows, drop_cut_row, read_json, read_rows, write_json, write_rows
 from rcsd.recipes.pipeline import Artifacts
 from rcsd.recipes.pipeline_config import Pipeline
@@ -93,14 +100,98 @@ def test_a_folder_that_is_read_only_is_named_with_what_to_do(tmp_path: Path) -> 
     assert list((tmp_path / "closed").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NotADirectoryError(20, "Not a directory"), "Not a directory; write to another folder"),
+        (SafetensorError("I/O error (os error 28)"), "No space left on device; free some space"),
+        (
+            UnicodeEncodeError("ascii", "ä", 0, 1, ""),
+            "beyond this locale's ascii; set PYTHONUTF8=1",
+        ),
+    ],
+)
 def test_an_error_of_the_machine_ends_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rcsd: Any
+    monkeypatch: pytest.MonkeyPatch, rcsd: Any, error: Exception, said: str
 ) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("rcsd.cli.app", (tmp_path / "file" / "inside").mkdir)
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr("rcsd.cli.app", fails)
     code, _, err = rcsd()
     assert code == 2
-    assert "Not a directory; write to another folder" in err
+    assert said in err
+
+
+def test_a_command_needs_no_locale_and_no_reader(tmp_path: Path) -> None:
+    write_jsonl(
+        [replace(of, question=f"ä你 {of.question}") for of in examples("train", 1, 0)],
+        tmp_path / "rows.jsonl",
+    )
+    words = ["eval", tiny_folder(tmp_path / "model"), "data.own={type: jsonl, path: rows.jsonl}"]
+    env = os.environ | {"PYTHONPATH": str(SRC), "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "rcsd", *words, "max_tokens=2", "out=eval"],
+        cwd=tmp_path,
+        env=env | {"PYTHONUTF8": "0"},
+        stdout=writer,
+        stderr=writer,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert len(read_rows(tmp_path / "eval" / "completions.jsonl")) == 1
+
+
+def test_names_may_have_spaces_and_letters_of_any_script(tmp_path: Path, rcsd: Any) -> None:
+    folder = tmp_path / "ä b 你's [x] {y}%"
+    folder.mkdir()
+    lora = {"type": "lora", "rank": 2, "alpha": 4}
+    model = {"path": tiny_folder(folder / "model"), "training": lora}
+    file = run_file(folder, model=model)
+    data = f"data.own={{type: jsonl, path: {json.dumps(str(folder / 'rows.jsonl'))}}}"
+    for words in (
+        ["train", file],
+        ["train", file, "--resume"],
+        ["export", folder / "run", "--out", folder / "é x"],
+        ["eval", folder / "run", data, "max_tokens=2"],
+        ["eval", folder / "é x", data, "max_tokens=2", f"out={folder / 'e'}"],
+    ):
+        code, _, err = rcsd(*words)
+        assert code == 0, err
+    names = {"model", "rows.jsonl", "run.yaml", "run", "é x", "e"}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_an_evaluation_whose_disk_is_full_at_any_write_goes_on_afterwards(tmp_path: Path) -> None:
+    model, data = tiny_folder(tmp_path / "model"), {"type": "world", "num_examples": 2}
+    tree = {"model": {"path": model}, "data": {"own": data}, "max_tokens": 2, "num_samples": 1}
+    counted: list[int] = []
+
+    def evaluated(name: str, num_writes: float) -> Path:
+        def write(call: int) -> None:
+            counted.append(call)
+            if call > num_writes:
+                raise OSError(28, "No space left on device")
+
+        with pytest.MonkeyPatch.context() as patch:
+            before(os, "fsync", write, patch)
+            run_eval(
+                parse(config.EvalConfig, tree | {"out": str(tmp_path / name)}, "test"), quietly
+            )
+        return tmp_path / name / "completions.jsonl"
+
+    whole = evaluated("whole", math.inf)
+    names = ["model", "whole"]
+    for number in range(len(counted)):
+        names.append(f"full-{number}")
+        with pytest.raises(UserError, match="No space left on device"):
+            evaluated(names[-1], number)
+        assert not (tmp_path / names[-1]).exists()
+        assert evaluated(names[-1], math.inf).read_bytes() == whole.read_bytes()
+        assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
 BROKEN = [b"", b"[]", b"\xff", b"\0" * 100, b"[" * 9999, b'{"config": 1}', b'{"config": {}}']

@@ -1,22 +1,26 @@
 """Runs of several processes: the same as one process, and none hangs when another fails."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load
 from tests.methods.test_grpo import GRPO
-from tests.support.launched import before, codes, on_ranks, slowly, terminate, wait_for
+from tests.support.launched import SERVER, before, codes, on_ranks, slowly, terminate, wait_for
 from tests.training.test_trainer import FULL, LORA, Tree, settings, slow, trajectory, weights
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from rcsd import config
-from rcsd.distributed import Ranks
+from rcsd.distributed import Ranks, end_with_parent
 from rcsd.engines.local import LocalEngine
 from rcsd.errors import ConfigError, RunError
 from rcsd.runs import RunFolder
@@ -218,12 +222,68 @@ def test_a_process_that_says_what_is_wrong_comes_before_one_that_was_killed(
 ) -> None:
     failures = {n: ProcessFailure(n, 9, code, "") for n, code in enumerate(exit_codes) if code}
 
-    def run(options: object) -> None:
+    def run(options: Any) -> None:
+        assert options.log_dir == os.devnull  # nothing is left in the folder of temporary files
+        assert os.environ["RCSD_LAUNCHER"] == str(os.getpid())
         raise ChildFailedError("rcsd", failures)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which it would set
     monkeypatch.setattr(launching, "run", run)
     assert launch(2, ["train", "run.yaml"]) == expected
     failures = {1: ProcessFailure(1, 9, -9, "")}
-    with pytest.raises(RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\)"):
+    with pytest.raises(
+        RunError, match=r"process 1 was ended by signal 9 \(SIGKILL\), probably for"
+    ):
         launch(2, ["train", "run.yaml"])
+    failures = {1: ProcessFailure(1, 9, -11, "")}
+    with pytest.raises(RunError, match=r"by signal 11 \(SIGSEGV\); go on with --resume"):
+        launch(2, ["train", "run.yaml"])
+    assert "RCSD_LAUNCHER" not in os.environ
+
+
+def have_child(path: Path) -> None:
+    """A child that sleeps, and ends with this process."""
+    parent = os.getpid()
+    if os.fork() == 0:
+        end_with_parent(parent)
+        path.write_text(f"{os.getpid()} ")
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_ends_with_its_parent(tmp_path: Path, number: int) -> None:
+    parent = SERVER.Process(target=have_child, args=(tmp_path / "child",))
+    parent.start()
+    wait_for(tmp_path / "child", " ")
+    [child] = psutil.Process(parent.pid).children()
+    terminate(parent, number)
+    assert codes([parent]) == [-number]
+    assert psutil.wait_procs([child], timeout=20)[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "which", "code"), [("KILL", 0, -9), ("TERM", 0, 143), ("HUP", 0, 129), ("KILL", 1, 2)]
+)
+def test_a_launcher_takes_its_ranks_with_it_and_leaves_no_temporary_folder(
+    tmp_path: Path, name: str, which: int, code: int
+) -> None:
+    file, temporary = tmp_path / "run.yaml", tmp_path / "temporary"
+    temporary.mkdir()
+    run = made(tmp_path, "run", LORA, steps=10_000)
+    file.write_text(json.dumps(run.model_dump(mode="json")))
+    command = [sys.executable, "-m", "rcsd", "train", str(file), "--processes", "2"]
+    env = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(
+        command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(run.out / "metrics.jsonl", '"step": 2,')
+    here = psutil.Process(launcher.pid)
+    ranks = here.children(recursive=True)
+    [here, *ranks][which].send_signal(signal.Signals[f"SIG{name}"])
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == code
+    assert psutil.wait_procs(ranks, timeout=20)[1] == []
+    assert list(temporary.iterdir()) == []
+    if which:
+        assert "was ended by signal 9 (SIGKILL), probably for want of memory" in said

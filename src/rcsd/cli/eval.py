@@ -92,7 +92,10 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
 
     for name, of_set in summary["sets"].items():
         console.print(_summary_table(name, of_set["metrics"]))
-    for line in source_lines(read_json(out / RECORD).get("tasks", {})):
+    record = read_json(out / RECORD)
+    if step := record["model"].get("step"):
+        say(f"The run has not ended: this is its checkpoint of step {step}.")
+    for line in source_lines(record.get("tasks", {})):
         say(line)
     lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
     for line in lines:

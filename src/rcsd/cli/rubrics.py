@@ -122,7 +122,7 @@ def write(
         )
     _print_counts(report)
     recipe.write_rows_and_report(written, report, out)
-    say(f"Rubrics: {out}")
+    say(f"Rubrics: {out}, by {report.writer}")
 
 
 def _print_counts(report: "WritingReport") -> None:

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from rcsd.config.base import load
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text, spaced, stacked
 from rcsd.io import check_new, write_json
+from rcsd.types import Progress
 
 if TYPE_CHECKING:
     from rcsd.recipes.arms import Outcome
@@ -96,18 +98,25 @@ def train_and_report(
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished LoRA run.")],
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a LoRA run.")],
     out: Annotated[Path, typer.Option(help="Folder of the merged model; must not exist.")],
 ) -> None:
-    """Merge a run's adapter into its base: a plain model folder."""
-    from rcsd.models.save import export_merged
+    """Merge a run's adapter into its base: a plain model folder.
+
+    Of a run that has not ended, the newest checkpoint is taken.
+    """
+    from rcsd.models.save import export_run
     from rcsd.runs import RunFolder
+    from rcsd.training.record import model_card
 
     folder = RunFolder(run_folder)
     folder.check_resumable()
     quieten_libraries()
-    export_merged(config_of_run(folder).model, folder.model, out)
+    settings = config_of_run(folder)
+    step = export_run(folder, out, lambda step: model_card(settings, step))
     say(f"Model: {out}")
+    if step is not None:
+        say(f"The run has not ended: this is its checkpoint of step {step}.")
 
 
 def models(
@@ -131,7 +140,9 @@ def models(
 
 
 def quickstart(
-    out: Annotated[Path | None, typer.Option(help="Run folder; must not exist.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; new, or of a quickstart to go on with.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of everything.")] = 0,
     model: Annotated[str, typer.Option(help="Name of a model: micro or smollm2.")] = "micro",
     quick: Quick = False,
@@ -139,7 +150,7 @@ def quickstart(
     """Train on the rubric world, with a placebo arm, and write a report."""
     from rcsd.recipes.quickstart import run
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run(out, seed, model, quick, progress)
     _print_outcome(outcome)
 
@@ -157,7 +168,7 @@ def pipeline(
     settings = load(Pipeline, file, overrides or [])
     from rcsd.recipes.pipeline_report import run_and_report
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run_and_report(settings, file.stem, settings.model.path, {}, progress)
     _print_outcome(outcome)
 
@@ -175,9 +186,20 @@ def study(
     settings = load(Study, file, overrides or [])
     from rcsd.recipes.study import run_and_report
 
-    with bars() as progress:
+    with _bars() as progress:
         outcome = run_and_report(settings, file.stem, progress)
     _print_outcome(outcome)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Progress bars of a recipe; after a signal, a line on how to go on."""
+    with bars() as progress:
+        try:
+            yield progress
+        except SystemExit:
+            say("Stopped; what is done is kept. The same command goes on.")
+            raise
 
 
 def _print_outcome(outcome: "Outcome") -> None:

@@ -5,6 +5,7 @@ names and errors is looked at and never obeyed, and no string is read as rich's 
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,13 @@ class GuardedConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print; a table whose numbers need more than the terminal's width is not cut off."""
         super().print(*objects, **{"crop": False, **options})
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on: a run outlives the reader of its log."""
+        self.quiet = True
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), self.file.fileno()
+        )  # also what is flushed at exit
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as it will be laid out; rich would drop some controls without a trace."""

@@ -1,5 +1,6 @@
 """Every section of a configuration, and how it is read. A docstring under each field."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,5 +32,14 @@ def parse_config(tree: Mapping[str, Any], source: str = "config") -> Config:
 
 
 def config_of_run(folder: RunFolder) -> Config:
-    """Configuration of a run, as its record has it; UserError if the record is broken."""
-    return parse_config(folder.read_record()["config"], str(folder.record))
+    """Configuration of a run, as its record has it; UserError if the record is broken.
+
+    An initial model that lay beside the run, and was moved together with it, is found there.
+    """
+    settings = parse_config(folder.read_record()["config"], str(folder.record))
+    path = Path(settings.model.path)
+    beside = folder.path / os.path.relpath(path, settings.out)
+    if path.is_relative_to(settings.out.parent) and beside.exists() and not path.exists():
+        model = settings.model.model_copy(update={"path": str(beside.resolve())})
+        settings = settings.model_copy(update={"model": model})
+    return settings

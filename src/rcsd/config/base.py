@@ -1,5 +1,6 @@
 """The base of all sections, and how a file becomes one of them."""
 
+import datetime
 import difflib
 import math
 import re
@@ -92,7 +93,7 @@ def _refuse_unwritable(value: object) -> None:
             raise ValueError("holds what is no finite number")
         case int() if abs(value) >= 2**63:
             raise ValueError("holds a whole number beyond 64 bits")
-        case None | float() | int() | Section():
+        case None | float() | int() | Section() | datetime.date():
             pass
         case _:
             kind = type(value).__name__

@@ -1,5 +1,6 @@
 """Configuration of the policy."""
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,9 @@ class Model(Section):
     """Jinja file that replaces the tokenizer's chat template; None: the tokenizer's."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Values that the chat template takes, such as ``enable_thinking: false`` for Qwen3."""
+    date: datetime.date | None = None
+    """Day that the chat template prints as today, where it prints one; None: the day on which the
+    run or the evaluation begins. It is recorded, and stays when that goes on."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     """Attention implementation of transformers; None: the model's own choice."""
     packing: bool = True
@@ -57,6 +61,11 @@ class Model(Section):
     """True if code that comes with the model may run."""
     training: Annotated[Lora | FullFineTuning, Field(discriminator="type")] = Lora()
     """What is trained."""
+
+    def dated(self, begun: datetime.date | None = None) -> "Model":
+        """The same with a day: its own, that on which a run has begun, or today."""
+        day = self.date or begun or datetime.date.today()  # noqa: DTZ011 (as transformers has it)
+        return self.model_copy(update={"date": day})
 
     @model_validator(mode="after")
     def _can_take_small_steps(self) -> "Model":

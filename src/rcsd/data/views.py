@@ -5,8 +5,10 @@ model's own generation header, and token ids are made once: what a model sampled
 and tokenised again.
 """
 
+import datetime
 import functools
 import json
+import string
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -204,6 +206,23 @@ def check_chat_template(tokenizer: Any) -> None:
             f"the chat template's prompt lacks the header {header!r} of the assistant's turn: it "
             "ignores add_generation_prompt; set model.chat_template"
         )
+
+
+def prints_date(tokenizer: Any) -> bool:
+    """True if the chat template prints the day on which it is rendered."""
+    return "strftime_now" in str(tokenizer.chat_template)
+
+
+def dated_template(template: str, day: datetime.date) -> str:
+    """A chat template with a ``strftime_now`` that prints a given day.
+
+    A macro, since transformers passes no functions on to a template.
+    """
+    formats = [f"%{flag}{letter}" for letter in string.ascii_letters for flag in ("", "-")]
+    values = [(name, value) for name in formats if (value := day.strftime(name)) != name]
+    replaced = "".join(f".replace({json.dumps(n)}, {json.dumps(value)})" for n, value in values)
+    macro = "{% macro strftime_now(format) %}{{ format" + replaced + " }}{% endmacro %}\n"
+    return macro + template
 
 
 def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None:

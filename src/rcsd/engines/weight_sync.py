@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rcsd.errors import RunError
 from rcsd.http import ResponseModel, Server
-from rcsd.io import digest
+from rcsd.io import digest, new_folder, remove_left
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import causal_lm
 
@@ -78,20 +78,18 @@ class WeightSync:
             raise RunError(
                 f"engine.shared_folder: another run has {self._folder}; give each its own"
             ) from error
-        for left in self._folder.glob(f"{self._prefix}-*"):
-            shutil.rmtree(left)
+        for left in self._folder.glob(f"*{self._prefix}-*"):  # unfinished ones begin with a dot
+            remove_left(left)
 
     def push(self, version: int | None) -> None:
         """Push the policy's present weights as a version; None: before the first step."""
         path = self._path(version)
-        if path.exists():
-            shutil.rmtree(path)
-        if self._policy.has_adapters:
-            save_adapter(self._policy, path)
-            self._load_adapter(path)
-        else:
-            causal_lm(self._policy.model).save_pretrained(path)
-            self._load_weights(path)
+        with new_folder(path, replace=True) as unfinished:  # the server may be another user's
+            if self._policy.has_adapters:
+                save_adapter(self._policy, unfinished)
+            else:
+                causal_lm(self._policy.model).save_pretrained(unfinished)
+        self._load_adapter(path) if self._policy.has_adapters else self._load_weights(path)
         versions = [*(v for v in self._versions if v != version), version]
         for old in versions[:-NUM_KEPT_VERSIONS]:
             shutil.rmtree(self._path(old))

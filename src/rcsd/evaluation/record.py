@@ -30,6 +30,7 @@ from rcsd.io import (
     one_owner,
     read_json,
     read_rows,
+    refuse_link,
     write_json,
     write_rows,
 )
@@ -65,11 +66,15 @@ class SetAnswers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """The model that gave the answers: path, SHA-256 of the weights, seed of the run, if any."""
+    """The model that gave the answers: path, SHA-256 of the weights, seed of the run, if any.
+
+    ``step`` is the checkpoint's, of a run that had not ended.
+    """
 
     path: str
     digest: str
     training_seed: int | None
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class EvalRecord:
         tree = self.config.model_dump(mode="json", exclude=_NO_SETTINGS)
         tree["judge"] = verdict_settings(tree["judge"])
         templates = digest(json.dumps(self.about["template_sha256"], sort_keys=True))
-        return flat(tree) | {"templates": templates[:12]}
+        return flat(tree) | {"templates": templates[:12], "checkpoint": self.model.step}
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +107,12 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def begun_request(path: Path) -> dict[str, Any]:
+    """Request of an evaluation that was cut off; empty where none was."""
+    file = path.with_name(f".{path.name}.unfinished") / _REQUEST
+    return read_json(file) if file.is_file() else {}
+
+
 @contextmanager
 def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
     """The folder of an evaluation until it is complete, locked; kept when interrupted.
@@ -112,11 +123,12 @@ def unfinished_folder(path: Path, request: Mapping[str, Any]) -> Iterator[Path]:
         RunError: If another process writes there, or it was started with another request.
     """
     folder = path.with_name(f".{path.name}.unfinished")
+    refuse_link(folder)
     with one_owner(path):
         make_folder(folder / _REQUEST)
         if not (folder / _REQUEST).is_file():
             write_json(folder / _REQUEST, dict(request))
-        before = read_json(folder / _REQUEST)
+        before = begun_request(path)
         names = [n for n in {**before, **request} if before.get(n) != request.get(n)]
         if names:
             raise RunError(

@@ -1,5 +1,6 @@
 """Run an evaluation: sample a model's answers to held-out sets, grade them, write the record."""
 
+import datetime
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from rcsd.evaluation.record import (
     EvalRecord,
     EvaluatedModel,
     SetAnswers,
+    begun_request,
     summarize,
     unfinished_folder,
     write_record,
@@ -49,7 +51,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
         The summary.
 
     Raises:
-        RunError: If the folder exists, or the model is a run's that has not finished.
+        RunError: If the folder exists, or the model is a run's without a checkpoint.
         DataError: If a set is malformed, or an example does not fit or lacks what the view shows.
         ModelError: If the model cannot be loaded.
     """
@@ -65,7 +67,11 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
     templates = PromptTemplates(settings.templates)
     judge = build_judge(settings.judge)
-    policy, _ = load_trained(settings.model)
+    begun = begun_request(settings.out).get("date")
+    day = None if begun is None else datetime.date.fromisoformat(begun)
+    policy, _, step = load_trained(settings.model.dated(day))
+    section = settings.model.model_copy(update={"date": policy.date})
+    settings = settings.model_copy(update={"model": section})
     # All prompts before the first answer: an example that does not fit is reported at once.
     prompts = {
         name: _build_prompts(name, examples, settings, policy, templates)
@@ -81,11 +87,12 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     }
     run = RunFolder(Path(settings.model.path))
     training_seed = config.config_of_run(run).seed if run.record.is_file() else None
-    model = EvaluatedModel(settings.model.path, policy.weights_sha256, training_seed)
+    model = EvaluatedModel(settings.model.path, policy.weights_sha256, training_seed, step)
     request = {
         **settings.model_dump(mode="json", exclude=_NOT_IN_REQUEST),
         **{name: about[name] for name in ("template_sha256", "data_sha256")},
         "weights_sha256": model.digest,
+        "date": None if policy.date is None else policy.date.isoformat(),
         "prompts_sha256": {name: prompts_fingerprint(of) for name, of in prompts.items()},
     }
     with unfinished_folder(settings.out, request) as folder:

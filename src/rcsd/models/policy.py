@@ -1,11 +1,12 @@
 """The policy: a model that is trained, its tokenizer, and how both are loaded."""
 
 import contextlib
+import datetime
 import functools
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from rcsd import config
 from rcsd.config.base import nearest
 from rcsd.data.thinking import CompletionText
-from rcsd.data.views import check_chat_template, prompt_ids, turn_end_id
+from rcsd.data.views import (
+    check_chat_template,
+    dated_template,
+    prints_date,
+    prompt_ids,
+    turn_end_id,
+)
 from rcsd.errors import ModelError
 from rcsd.models.cpu_linear import set_linear_backend, use_fast_linear
 from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
@@ -42,6 +49,7 @@ class Policy:
     generation_config: GenerationConfig
     packs: bool  # whether the model takes packed rows (`rcsd.models.packed_attention`)
     trained: frozenset[str]  # names of the trained parameters, also with adapters switched off
+    date: datetime.date | None = None  # the day that the chat template prints, if it prints one
 
     @property
     def max_positions(self) -> int | None:
@@ -102,7 +110,7 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
     Raises ModelError if it cannot be loaded, is an adapter without its base, or has no chat
     template.
     """
-    path = model_folder(section.path)
+    section, path = section.dated(), model_folder(section.path)
     # An adapter's record of its base must not depend on the folder that the run was started in.
     path = str(Path(path).resolve()) if Path(path).is_dir() else path
     if (Path(path) / "adapter_config.json").is_file():
@@ -126,7 +134,7 @@ def load_policy(section: config.Model, device: torch.device | None = None) -> Po
     policy = build_policy(model, tokenizer, section.training, section.revision, section.packing)
     if section.activation_checkpointing:
         checkpoint_activations(policy)
-    return policy
+    return replace(policy, date=section.date if prints_date(tokenizer) else None)
 
 
 @contextlib.contextmanager
@@ -161,10 +169,11 @@ def load_tokenizer(section: config.Model, path: str) -> Any:
         if name not in words:
             fault = "the chat template has no such variable" + nearest(name, words)
             raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
-    if section.chat_template_kwargs:
-        tokenizer.apply_chat_template = functools.partial(
-            tokenizer.apply_chat_template, **section.chat_template_kwargs
-        )
+    values = dict(section.chat_template_kwargs)
+    if prints_date(tokenizer) and (day := section.dated().date):
+        values["chat_template"] = dated_template(tokenizer.get_chat_template(), day)
+    if values:
+        tokenizer.apply_chat_template = functools.partial(tokenizer.apply_chat_template, **values)
     return tokenizer
 
 

@@ -1,15 +1,19 @@
 """Trained models on disk: as they are, and with their adapters merged."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rcsd import config
+from rcsd.distributed import Ranks
 from rcsd.errors import ModelError, RunError
-from rcsd.io import new_folder
+from rcsd.io import check_new, new_folder, one_owner
+from rcsd.models.checkpoint import Checkpoints
 from rcsd.models.hub import hub_name
 from rcsd.models.policy import Policy, load_policy, refuse_pickles
 from rcsd.models.scorer import causal_lm
@@ -50,28 +54,85 @@ def load_merged(section: config.Model, adapter: Path) -> Policy:
 
 def export_merged(section: config.Model, adapter: Path, out: Path) -> None:
     """Write a plain model, the result of `load_merged`; RunError if ``out`` exists."""
-    with new_folder(out) as unfinished:
-        merged = load_merged(section, adapter)
-        merged.model.generation_config = merged.generation_config
-        merged.model.save_pretrained(unfinished)
-        merged.tokenizer.save_pretrained(unfinished)
+    check_new(out)
+    card = adapter / "README.md"
+    _export(load_merged(section, adapter), out, card.read_text("utf-8") if card.is_file() else "")
 
 
-def load_trained(section: config.Model) -> tuple[Policy, str]:
-    """Policy without adapters, and its name: of a run's folder, whose record says the rest, or any.
+def export_run(folder: RunFolder, out: Path, card: Callable[[int], str]) -> int | None:
+    """Write a run's model with its adapter merged, of a run that has not ended by a checkpoint.
+
+    Returns:
+        The step of the checkpoint, for which ``card`` makes the model card; None: the run ended.
 
     Raises:
-        RunError: If the run has not finished.
+        RunError: If ``out`` exists, or the run has nothing to export yet.
+        ModelError: If there is no adapter to merge, or the base cannot be loaded.
+    """
+    check_new(out)
+    section = config.config_of_run(folder).model
+    if folder.has_ended:
+        export_merged(section, folder.model, out)
+        return None
+    policy, step = load_checkpoint(section, folder)
+    _export(policy, out, card(step))
+    return step
+
+
+def _export(policy: Policy, out: Path, card: str) -> None:
+    with one_owner(out), new_folder(out) as unfinished:
+        save_model(policy, unfinished, card)
+
+
+def load_checkpoint(section: config.Model, folder: RunFolder) -> tuple[Policy, int]:
+    """Policy without adapters from a run's newest undamaged checkpoint, and its step.
+
+    Raises RunError if there is none.
+    """
+    try:
+        checkpoints = Checkpoints(folder.path / "checkpoints", 1, Ranks())
+        loaded = checkpoints.load({}, on_warning=None)
+    except (OSError, SafetensorError) as error:  # the run goes on, and has newer ones by now
+        raise RunError(f"{folder.path}: the checkpoint is gone ({error}); try again") from error
+    if loaded is None:
+        raise RunError(
+            f"{folder.path} has no model and no checkpoint yet; go on with --resume, or wait for "
+            "its first checkpoint (save_every_steps)"
+        )
+    step, state = loaded
+    policy = load_policy(section)
+    for name, value in state.part("weights").items():
+        policy.trainable[name].data.copy_(value)
+    model = policy.model.merge_and_unload() if policy.has_adapters else policy.model
+    return dataclasses.replace(policy, model=model), step
+
+
+class Trained(NamedTuple):
+    """A policy without adapters, its name, and the step of a run that has not ended."""
+
+    policy: Policy
+    name: str
+    step: int | None = None
+
+
+def load_trained(section: config.Model) -> Trained:
+    """Policy of a run's folder, whose record says the rest, or of any model.
+
+    Of a run that has not ended it is the newest undamaged checkpoint's.
+
+    Raises:
+        RunError: If a run has neither a model nor a checkpoint.
         ModelError: If the model cannot be loaded.
     """
     path, folder = section.path, RunFolder(Path(section.path))
     if not folder.record.is_file():
         plain = section.model_copy(update={"training": config.FullFineTuning()})
-        return load_policy(plain), hub_name(path)
-    if not folder.model.is_dir():
-        raise RunError(f"{path} has no model yet; finish the run with --resume")
-    section = config.config_of_run(folder).model
+        return Trained(load_policy(plain), hub_name(path))
+    section = config.config_of_run(folder).model.dated(section.date)
+    if not folder.has_ended:
+        policy, step = load_checkpoint(section, folder)
+        return Trained(policy, f"{path}, step {step}", step)
     if section.training.type == "lora":
-        return load_merged(section, folder.model), path
+        return Trained(load_merged(section, folder.model), path)
     trained = section.model_copy(update={"path": str(folder.model), "revision": None})
-    return load_policy(trained), path
+    return Trained(load_policy(trained), path)

@@ -6,7 +6,8 @@ whose artifacts exist is skipped; a step that was cut off continues.
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from rcsd import config
 from rcsd.config.data import Arm
 from rcsd.data.load import load_examples, pinned
 from rcsd.data.placebos import PLACEBOS
+from rcsd.data.rows import read_jsonl
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError, DataError
 from rcsd.graders.grade import Graded, read_graded
@@ -26,8 +28,9 @@ from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import EvalJob, Writer, untaught
 from rcsd.recipes.workers import Step, run_steps
+from rcsd.recipes.write_rubrics import read_report
 from rcsd.runs import RunFolder
-from rcsd.types import Decoding, Progress
+from rcsd.types import Decoding, Example, Progress
 
 WARM_START = "warm start"
 """Name of the warm start's run."""
@@ -49,6 +52,7 @@ def run(settings: Pipeline, progress: Progress) -> "Artifacts":
     artifacts = plan_pipeline(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
     with one_owner(settings.out):
+        artifacts.check()
         run_steps(artifacts.steps, settings.jobs, progress)
     return artifacts
 
@@ -148,9 +152,26 @@ class Artifacts:
     def rows(self) -> dict[str, dict[str, list[Graded]]]:
         """Graded completions of each arm and set, once the steps are done."""
         return {
-            arm: {name: read_graded(folder / f"{name}.jsonl") for name in self.sets}
-            for arm, folder in self.answers.items()
+            arm: {name: self._read_answers(arm, name) for name in self.sets} for arm in self.answers
         }
+
+    def check(self) -> None:
+        """Refuse damaged answers and rubrics before further steps build on them.
+
+        Raises DataError naming the file and what to do.
+        """
+        for arm, name in product(self.answers, self.sets):
+            if (self.answers[arm] / f"{name}.jsonl").exists():
+                self._read_answers(arm, name)
+        for writer, files in self.written.items():
+            for path in filter(Path.exists, (self.questions[writer], *files.values())):
+                with intact(path, path.parent):
+                    if len(read_jsonl(path)) != read_report(path).get("num_written"):
+                        raise ValueError("its rows are not as many as were written")
+
+    def _read_answers(self, arm: str, name: str) -> list[Graded]:
+        num = self.settings.evaluation.num_ordered if arm == SAMPLES else 1
+        return read_answers(self.answers[arm] / f"{name}.jsonl", self.sets[name], num=num)
 
     def source(self, rubrics: Arm) -> Literal["gold", "learned", "direct"]:
         """Origin of an arm's rubrics; of a placebo's, before they are changed."""
@@ -295,6 +316,36 @@ class Artifacts:
             return None
         name = next(iter(path.relative_to(self.settings.out).parts), None)
         return name if name in self._names else None
+
+
+@contextmanager
+def intact(path: Path, artifact: Path) -> Iterator[None]:
+    """Read a file of an artifact; where it is damaged, a DataError says what to make anew."""
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        fault = error if isinstance(error, DataError) else DataError(str(error))
+        raise DataError(
+            f"damaged: {fault.message.partition('; ')[0]}; delete the folder {artifact}, and run "
+            "the same command again",
+            fault.path or path,
+            fault.line,
+        ) from error
+
+
+def read_answers(
+    path: Path, examples: Sequence[Example], num: int = 1, artifact: Path | None = None
+) -> list[Graded]:
+    """Graded answers to the examples, ``num`` to each; the artifact is the folder they lie in.
+
+    Raises DataError if they are damaged.
+    """
+    with intact(path, artifact or path.parent):
+        rows = read_graded(path)
+        if [row.id for row in rows] != [example.id for example in examples for _ in range(num)]:
+            text = f"expected {num * len(examples)} answers to {len(examples)} questions, in order"
+            raise ValueError(text)
+    return rows
 
 
 def _file_name(name: str) -> str:

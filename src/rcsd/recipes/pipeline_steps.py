@@ -59,7 +59,7 @@ def write(
     examples = {name: load_examples(data)[0] for name, (data, _) in missing.items()}
     total, before = sum(map(len, examples.values())), 0
     progress(0, total, "")
-    policy, writer = load_trained(model)
+    policy, writer, _ = load_trained(model)
     engine, size = build_engine(section, policy), section.batch_size
     for name, rows in examples.items():
         path = missing[name][1]
@@ -96,7 +96,7 @@ class EvalJob:
 def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, folder: Path) -> None:
     """Answer the sets that have no file in ``folder`` yet; graded by the rows' rubrics."""
     progress(0, len(job.sets), "")
-    policy, _ = load_trained(job.model)
+    policy, *_ = load_trained(job.model)
     engine, views = build_engine(section, policy), job.views
     room = limit_prompt_tokens(policy.max_positions, job.max_prompt_tokens, job.decoding.max_tokens)
     for done, (name, data) in enumerate(job.sets.items(), 1):

@@ -14,7 +14,7 @@ from rcsd.evaluation.report import Arm, ReportPage
 from rcsd.evaluation.run_report import facts
 from rcsd.evaluation.text import spaced
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.grade import grade_text, judge_rows, read_graded
+from rcsd.graders.grade import grade_text, judge_rows
 from rcsd.io import one_owner
 from rcsd.recipes.arms import (
     METRICS,
@@ -25,7 +25,7 @@ from rcsd.recipes.arms import (
     estimates,
     write_outcome,
 )
-from rcsd.recipes.pipeline import Artifacts
+from rcsd.recipes.pipeline import Artifacts, intact, read_answers
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import answer, untaught
 from rcsd.recipes.study_config import BASE, Study
@@ -68,10 +68,12 @@ def run(settings: Study, progress: Progress) -> StudyResult:
     # Answers first: an error in a set or a view appears before hours of training.
     steps.sort(key=lambda step: step.call is not answer)
     with one_owner(settings.out):
+        for plan in seeds:
+            plan.check()
         run_steps(steps, settings.jobs, progress)
     folders = {label: [plan.folders[label] for plan in seeds] for label in settings.labels}
     runs = {
-        label: [_read_end(folder, list(first.sets), settings.budget.tokens) for folder in of]
+        label: [_read_end(folder, first.sets, settings.budget.tokens) for folder in of]
         for label, of in folders.items()
     }
     return StudyResult(first.rows, taught_by, runs, folders, first.sets, first.new_kinds)
@@ -121,14 +123,20 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
     return taught_by
 
 
-def _read_end(folder: RunFolder, sets: Sequence[str], tokens: int) -> SetRows:
+def _read_end(folder: RunFolder, sets: Mapping[str, Sequence[Example]], tokens: int) -> SetRows:
     """Answers at the end of a run, without their texts: a study has hundreds of thousands."""
-    end = folder.metrics()[-1]
+    with intact(folder.path / "metrics.jsonl", folder.path):
+        if not (rows := folder.metrics()):
+            raise ValueError("it holds no step")
+    end = rows[-1]
     if end[TOKENS] < tokens:
         raise RunError(
             f"{folder.path} ended after {end[TOKENS]:.0f} of {tokens} tokens; raise the arm's steps"
         )
-    graded = {name: read_graded(folder.evaluation(int(end["step"]), name)) for name in sets}
+    graded = {
+        name: read_answers(folder.evaluation(int(end["step"]), name), of, artifact=folder.path)
+        for name, of in sets.items()
+    }
     return {n: [replace(row, question="", text="") for row in rows] for n, rows in graded.items()}
 
 

@@ -166,7 +166,7 @@ def write_with(
     progress: Callable[[int, int], None],
 ) -> tuple[list[Example], WritingReport]:
     """`write_rubrics` by the model and the engine of a configuration."""
-    policy, name = load_trained(settings.model)
+    policy, name, _ = load_trained(settings.model)
     writing, section = settings.writing, settings.engine
     batch_size = 32 if section is None else section.batch_size
     longest = writing.max_prompt_tokens + writing.max_tokens

@@ -15,11 +15,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 from rcsd import config
-from rcsd.distributed import Interrupts, Ranks
+from rcsd.distributed import GRACE_SECONDS, Interrupts, Ranks, end_with_parent, exit_in_words
 from rcsd.errors import ConfigError, RunError
 
-GRACE_SECONDS = 600
-"""Time to save a checkpoint after SIGTERM; a scheduler's patience may be less."""
+_LAUNCHER = "RCSD_LAUNCHER"
+"""Environment variable of ranks: process id of the launcher that they end with."""
 
 
 def launch(num: int, arguments: Sequence[str]) -> int:
@@ -34,18 +34,21 @@ def launch(num: int, arguments: Sequence[str]) -> int:
     # The processes print their errors themselves.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
+        os.environ[_LAUNCHER] = str(os.getpid())
         options = ["--standalone", f"--nproc-per-node={num}", f"--shutdown-timeout={GRACE_SECONDS}"]
+        options += ["--log-dir", os.devnull]  # else a temporary folder stays
         run(parse_args([*options, "-m", "rcsd", *arguments]))
     except ChildFailedError as error:
         rank, first = min(error.failures.items(), key=lambda f: (f[1].exitcode < 0, f[1].timestamp))
         if first.exitcode < 0:
             raise RunError(
-                f"process {rank} was ended by signal {-first.exitcode} ({first.signal_name()}), "
-                "perhaps for want of memory; go on with --resume"
+                f"process {rank} {exit_in_words(first.exitcode)}; go on with --resume"
             ) from error
         return first.exitcode
     except SignalException as error:
         return 128 + error.sigval
+    finally:
+        os.environ.pop(_LAUNCHER, None)
     return 0
 
 
@@ -62,6 +65,8 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
     for name in settings.trackers:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"trackers: {name} is not installed; pip install {name}")
+    if launcher := os.environ.get(_LAUNCHER):
+        end_with_parent(int(launcher))
     precision = settings.precision or "no"
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         # Of a run before in this process; accelerate refuses another precision than that one's.

@@ -12,6 +12,7 @@ from transformers import get_scheduler
 from rcsd import config
 from rcsd.distributed import Ranks, local
 from rcsd.methods.base import Batch, Method
+from rcsd.models.checkpoint import State
 from rcsd.models.memory import (
     AdaptiveLimit,
     in_lockstep,
@@ -21,7 +22,6 @@ from rcsd.models.memory import (
 )
 from rcsd.models.packing import shortest
 from rcsd.models.policy import Policy
-from rcsd.training.checkpoint import State
 from rcsd.types import Rollout
 
 

@@ -16,6 +16,8 @@ from rcsd.types import Example
 # What a resumed run may change, beside how a judge is reached and paid: nothing that the metrics
 # depend on.
 _MAY_CHANGE = {"save_every_steps", "keep_checkpoints", "trackers", "out", "evaluation", "processes"}
+# Files whose content the facts hold, so that they may be moved.
+_MAY_MOVE = {"model": ("path", "chat_template"), "data": ("path",), "views": ("templates",)}
 
 
 def write_or_check_record(
@@ -49,7 +51,7 @@ def write_or_check_record(
         key
         for key in now
         if key not in may_change
-        and verdict_settings(now[key]) != verdict_settings(record["config"].get(key))
+        and _settled(key, now[key]) != _settled(key, record["config"].get(key))
     )
     if keys:
         names = ", ".join(keys)
@@ -63,9 +65,17 @@ def write_or_check_record(
     if changed:
         what = ", ".join(changed)
         raise RunError(f"{what} changed since {folder.path} was started; cannot resume")
-    if is_longer:
-        config = {**record["config"], "steps": settings.steps}
-        write_json(folder.record, {**record, "config": config})
+    kept = record["config"] | {name: now[name] for name in _MAY_MOVE}
+    kept |= {"steps": settings.steps} if is_longer else {}
+    if kept != record["config"]:
+        write_json(folder.record, {**record, "config": kept})
+
+
+def _settled(key: str, section: object) -> object:
+    """What a resumed run may not change of a section."""
+    if isinstance(section, Mapping) and key in _MAY_MOVE:
+        return {name: value for name, value in section.items() if name not in _MAY_MOVE[key]}
+    return verdict_settings(section)
 
 
 def model_card(settings: Config, num_steps: int) -> str:

@@ -26,6 +26,7 @@ from rcsd.errors import RunError
 from rcsd.io import fingerprint, new_folder, one_owner
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.methods.staleness import warn_of_drift
+from rcsd.models.checkpoint import Checkpoints, State
 from rcsd.models.memory import AdaptiveLimit
 from rcsd.models.policy import Policy, load_policy
 from rcsd.models.save import save_model
@@ -33,7 +34,6 @@ from rcsd.models.scorer import Scorer
 from rcsd.models.teacher import Teacher, build_teacher
 from rcsd.runs import RunFolder
 from rcsd.training.batches import ShuffledBatches, build_batches
-from rcsd.training.checkpoint import Checkpoints, State
 from rcsd.training.fsdp import Sharding
 from rcsd.training.launch import build_accelerator
 from rcsd.training.optimizer_step import OptimizerStep, build_optimizer_step
@@ -129,7 +129,12 @@ def build_trainer(
 
     # The policy. Sharded, no device ever holds the whole model.
     set_seed(settings.seed)
-    policy = load_policy(settings.model, torch.device("cpu") if is_sharded else None)
+    section = ranks.on_main(
+        lambda: settings.model.dated(config.config_of_run(folder).model.date if resume else None)
+    )
+    policy = load_policy(section, torch.device("cpu") if is_sharded else None)
+    section = settings.model.model_copy(update={"date": policy.date})
+    settings = settings.model_copy(update={"model": section})
     facts = {"data": fingerprint(examples), "model.path": policy.weights_sha256}
     ranks.assert_same_on_all_ranks(facts)
 
@@ -352,7 +357,7 @@ class Trainer:
     def save_model(self) -> None:
         """Write ``model/``: the weights of the best validation if there is one, else the last.
 
-        Raises RunError if the best weights are gone.
+        Raises RunError if the best weights are gone, or the disk is full.
         """
         best = None if self.early_stopping is None else self.early_stopping.best_step
         if best is not None:
@@ -365,5 +370,8 @@ class Trainer:
             self.optimizer_step.load_weights(loaded[1])
         weights = None if self.sharding is None else self.sharding.gathered(self.policy)
         if self.ranks.is_main:
-            with new_folder(self.folder.model, replace=True) as unfinished:
-                save_model(self.policy, unfinished, model_card(self.settings, self.step), weights)
+            path, card = self.folder.model, model_card(self.settings, self.step)
+            with self.checkpoints.named_errors(path):
+                with new_folder(path, replace=True) as unfinished:
+                    save_model(self.policy, unfinished, card, weights)
+                self.folder.end(self.step)

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from rcsd.distributed import Ranks, local
 from rcsd.errors import DataError, RunError
-from rcsd.io import digest, new_folder, write_json
+from rcsd.io import digest, disk_error, new_folder, remove_left, write_json
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Checkpoints:
         if not (is_sharded or self._ranks.is_main):
             return
         new = new_folder(self.path(step), replace=True) if ranks.is_main else nullcontext(None)
-        with self._named_errors():
+        with self.named_errors(self.path(step)):
             self.drop_from(step + 1)
             with new as made:
                 unfinished = ranks.all_gather(made)[0]
@@ -84,11 +84,12 @@ class Checkpoints:
             ranks.all_gather(None)  # it has its name
 
     def load(
-        self, like: Mapping[str, Tensor], on_warning: Callable[[str], object] = warnings.warn
+        self, like: Mapping[str, Tensor], on_warning: Callable[[str], object] | None = warnings.warn
     ) -> tuple[int, State] | None:
         """The newest undamaged checkpoint, or None where there is none at all.
 
-        Newer ones that are damaged are set aside under another name, each with a warning. Of a
+        Newer ones that are damaged are set aside under another name, each with a warning; without
+        ``on_warning`` they stay: a run that goes on meanwhile loses no file to a reader. Of a
         tensor whose name ends in that of a parameter in ``like`` only this rank's rows are read.
         Raises RunError if all are damaged.
         """
@@ -106,7 +107,7 @@ class Checkpoints:
         return step, State(tensors, content["values"])
 
     def _newest_undamaged(
-        self, on_warning: Callable[[str], object]
+        self, on_warning: Callable[[str], object] | None
     ) -> tuple[int, dict[str, Any] | None]:
         damages: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -116,9 +117,11 @@ class Checkpoints:
                 damages[step] = f"{self.path(step)}: {error}"
                 continue
             for damaged, why in damages.items():
+                if on_warning is None:
+                    break
                 path = self.path(damaged)
                 aside = path.with_name(f"damaged-{path.name}")
-                shutil.rmtree(aside, ignore_errors=True)
+                remove_left(aside)
                 path.rename(aside)
                 on_warning(
                     f"checkpoint {path.name} is damaged ({why}); it is moved to {aside}, and the "
@@ -139,21 +142,22 @@ class Checkpoints:
     def _remove(self, steps: Sequence[int]) -> None:
         removed = self._folder / "removed"
         for step in steps if self._ranks.is_main else ():
-            shutil.rmtree(removed, ignore_errors=True)
+            remove_left(removed)
             self.path(step).rename(removed)  # half a checkpoint must not have its name
             shutil.rmtree(removed, ignore_errors=True)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Turn an error of the disk into one that names the last checkpoint."""
+    def named_errors(self, path: Path) -> Iterator[None]:
+        """Turn an error of the disk into one that names what is written and the last checkpoint."""
         try:
             yield
         except (OSError, SafetensorError, DataError) as error:
             steps = self.steps()
-            last = f"the last one is {self.path(steps[-1])}" if steps else "there is none yet"
+            last = f"; the last checkpoint is {self.path(steps[-1])}" if steps else ""
+            fault = disk_error(error.__cause__ or error)
             raise RunError(
-                f"{self._folder}: the checkpoint cannot be written: {error}; {last}. Make room or "
-                "mend the disk, then go on with --resume"
+                f"{path} cannot be written: {fault.strerror if fault else error}{last}. "
+                "Make room or mend the disk, then go on with --resume"
             ) from error
 
 
