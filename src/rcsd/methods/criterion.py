@@ -34,7 +34,8 @@ class Criterion:
        failed, and counted.
     4. The mean is over all tokens of the step, chosen or not. A completion that failed nothing
        teaches nothing.
-    5. Where every criterion with positive points was failed, the teacher without them sees no
+    5. ``sampled_token`` is refused: which tokens are chosen depends on what was sampled.
+    6. Where every criterion with positive points was failed, the teacher without them sees no
        rubric.
     """
 
