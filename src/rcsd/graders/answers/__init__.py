@@ -5,7 +5,7 @@ kind         right if
 ===========  ===========================================================================
 ``choice``   the letter or the text of the reference's option (`choices`)
 ``number``   the number within the tolerance, in a unit that converts (`quantities`)
-``math``     math-verify finds the expressions equal (`mathematics`)
+``math``     the values are equal, read by latex2sympy and sympy (`equality`)
 ``text``     the same words, but for an opening such as "it is"
 ===========  ===========================================================================
 

@@ -6,6 +6,9 @@ followed by a reason (``C. Because A is wrong``) is that letter. Small letters c
 cannot be words: alone, in parentheses, before a point at the start, after "option". The texts of
 options are looked for before letters within a sentence, where a letter may belong to a name: "25 C"
 and "B cells" name no option. What is denied, doubted or asked is not chosen.
+
+An answer that says that it has none ("none of these", "I do not know"), or that shares neither a
+word nor a number with any option, is wrong; one that shares some is ungraded.
 """
 
 import re
@@ -155,6 +158,8 @@ def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choic
     name = letter.upper()
     if others := _mentioned_letters(rest, options) - {name}:
         return None, f"names several options: {', '.join(sorted({name, *others}))}"
+    if re.match(r"\s*[,/&]\s*[a-z]\b", rest):  # "c,a,b,d"
+        return None, f"names several letters: {(letter + rest)[:40]!r}"
     if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
         return None, f"asks whether it is {name}, or denies it"
     chosen, reason = _by_letter(letter, options)
@@ -234,7 +239,8 @@ def _by_mention(text: str, whole: str, options: Sequence[str]) -> Choice:
 
 def _is_close(text: str, options: Sequence[str]) -> bool:
     """True if an answer shares a word, a number or a symbol with an option."""
-    if re.search(r"[^\x00-\x7f]|\\[a-z]", text):  # of another language, or symbols
+    has_symbols = re.search(r"[^\x00-\x7f]|\\[a-z]", text)  # another language, or mathematics
+    if has_symbols or not all(map(_stems, options)):
         return True
     own, *others = (
         [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", part)]

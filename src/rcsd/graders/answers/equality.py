@@ -376,8 +376,10 @@ def _is_near(one: Any, two: Any) -> bool | None:
         value.has(sympy.nan, sympy.zoo, sympy.oo) for value in (a, b)
     ):
         return True if a == b else None
-    if one.is_Rational and two.is_Rational:
-        return one == two
+    rest = one - two
+    rest = rest.func(*rest.args) if rest.args else rest  # the parser evaluates no powers
+    if rest.is_Rational:
+        return rest == 0
     difference, scale = abs(a - b).evalf(_PRECISION), max(abs(a), abs(b))
     if not difference.is_Float and not difference.is_Integer:
         return None

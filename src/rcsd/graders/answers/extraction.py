@@ -141,21 +141,28 @@ def extract_final_answer(
 
 
 def extract_marked_answer(text: str) -> str | None:
-    """Final answer in a closed box or after a mark such as ``Answer:``; None: there is none."""
-    rest = after_thinking(text) or ""
-    extraction = _boxed(rest, False, "text") or _marked(rest, True, "text")
-    return None if extraction is None else extraction.answer
+    """Final answer in a closed box, in tags, or after a mark such as ``Answer:``; None: none."""
+    text = after_thinking(text) or ""
+    rest, _ = _answer_tag(text, True)
+    if extraction := _boxed(rest, False, "text") or _marked(rest, True, "text"):
+        return extraction.answer
+    return None if rest == text else strip_markup(rest)
 
 
-_TAG = re.compile(r"(?is)<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)")
+_TAG = re.compile(  # as DeepSeek, Hunyuan, Granite and GLM write them
+    r"(?is)(?:<(?P<name>answer|final_answer|response|solution)>|<\|begin_of_(?:box|solution)\|>)"
+    r"(?P<inside>(?:(?!<answer>|<\|begin_of).)*?)"
+    r"(?:</(?P=name)>|<\|end_of_(?:box|solution)\|>|(?P<open>\Z))"
+)
 
 
 def _answer_tag(text: str, finished: bool) -> tuple[str, bool]:
-    """The contents of the last ``<answer>``, and whether they are whole; or the text."""
-    tag = next((tag for tag in reversed(list(_TAG.finditer(text))) if tag[1].strip()), None)
+    """The contents of the last pair of tags for an answer, and whether they are whole; or all."""
+    text = re.sub(r"<\|(?:return|end)\|>\s*\Z", "", text)
+    tag = next((tag for tag in reversed(list(_TAG.finditer(text))) if tag["inside"].strip()), None)
     if tag is None:
         return text, finished
-    return tag[1].strip(), finished or tag[0].lower().endswith("</answer>")
+    return tag["inside"].strip(), finished or tag["open"] is None
 
 
 def _stated(text: str, finished: bool, kind: str, options: Sequence[str]) -> Extraction | None:
@@ -236,10 +243,10 @@ def _box_spans(text: str) -> tuple[list[tuple[int, int]], int | None]:
     """Where the contents of each closed box stand, and where those of an open last one begin."""
     spans: list[tuple[int, int]] = []
     opened: list[int | None] = []  # where a box's contents begin; None: another brace
-    for match in re.finditer(r"(\\boxed\s*\{)|\\[{}]|[{}]", text):
-        if match[1] or match[0] == "{":
+    for match in re.finditer(r"(\\boxed\s*\{)|[{}]", text):
+        if match[0] != "}":
             opened.append(match.end() if match[1] else None)
-        elif match[0] == "}" and opened and (start := opened.pop()) is not None:
+        elif opened and (start := opened.pop()) is not None:
             spans.append((start, match.start()))
     return spans, next((start for start in opened if start is not None), None)
 
@@ -255,12 +262,12 @@ def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
     if not spans:
         bare = _BARE_BOX.findall(text) if finished else []
         return Extraction(bare[-1], "in a box without braces") if bare else None
-    if several := _side_by_side(text, spans):
-        return Extraction(several, "several boxes side by side", kind != "math")
     begin, end = spans[-1]
     answer, before, after = text[begin:end].strip(), text[:begin], text[end + 1 :]
     if strip_markup(answer) is None:
         return Extraction(None, "the final box is empty")
+    if several := _side_by_side(text, spans):
+        return Extraction(several, "several boxes side by side", kind != "math")
     if kind in ("number", "math") and (
         re.search(r"[-\u2212]\\boxed\s*\{\s*$", before) or _OPERATOR.match(after)
     ):
