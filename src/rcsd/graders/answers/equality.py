@@ -123,6 +123,8 @@ def _compare_words(expected: Any, actual: Any) -> Verdict:
         if isinstance(other, Term) and str(other.value) == words.text:
             return True, "the reference's letter"
         is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
+        if words.text.lower() in _NO_VALUE and is_empty:
+            return True, "both are no value"
         if words.text.lower() in _NO_VALUE and not is_empty:
             return False, f"{words.text!r} is no value"
         return None, "one is in words"
@@ -145,6 +147,10 @@ def _compare_equations(expected: Any, actual: Any) -> Verdict:
             return False, "another number of values"
         sides = (equation.right, other) if equation is expected else (other, equation.right)
         verdict, reason = compare_values(*sides)
+        if equation.is_rounded and not verdict:  # "25\\pi \\approx 78.54"
+            exact_side = read(equation.left)
+            sides = (exact_side, other) if equation is expected else (other, exact_side)
+            return compare_values(*sides)
         if verdict and re.search(r"[+\-\d]", re.sub(r"_\{?\w+\}?|\([^()]*\)", "", equation.left)):
             try:
                 left = Term(to_sympy(equation.left))
@@ -279,6 +285,9 @@ def _compare_terms(expected: Term, actual: Term) -> Verdict:
         ]
         return _equal(*radians)
     if any(unit.startswith("base") for unit in units):
+        if all(units):
+            values = {int(str(t.value), int(t.unit.split()[1])) for t in (expected, actual)}
+            return len(values) == 1, "numbers in two bases"
         return (None if verdict else False), "another base"
     if not all(units):
         is_letter = any(unit in _VARIABLES for unit in units)
@@ -294,7 +303,7 @@ _VARIABLES = frozenset("mghsLJNWVAKCFT")
 
 
 def _compare_units(expected: Term, actual: Term, verdict: bool | None) -> Verdict:
-    if " ".join(_bare(expected.unit)) == " ".join(_bare(actual.unit)):
+    if "".join(_bare(expected.unit)) == "".join(_bare(actual.unit)):
         return verdict, "the units are the same"
     ours, theirs = (parse_unit(term.unit) for term in (actual, expected))
     if not (ours.readings and theirs.readings):

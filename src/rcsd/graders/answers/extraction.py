@@ -197,8 +197,10 @@ def _boxed_or_marked(
 
 def _unmarked(text: str, kind: str, options: Sequence[str]) -> Extraction | None:
     """The answer of a finished text that marks none."""
-    if kind == "choice" and (lone := _lone_option(text)) and _single_line(text) is None:
-        return lone
+    if kind == "choice" and _single_line(text) is None:
+        listed = _option_list(text.split("\n"))
+        if line := _lone_option(text) if listed is None or listed.is_unsure else listed:
+            return line
     # Of a number, "I do not know." states none.
     may_answer = kind != "number" or _may_answer(text, kind, options)
     single = _single_line(text) if may_answer else None
@@ -377,9 +379,12 @@ def _is_cut_while_checking(text: str) -> bool:
     return _CHECKS.search(paragraph) is not None and re.search(r"\w\s+\w+$", paragraph) is not None
 
 
-_IS_TRUE = re.compile(r"(?i)[\s:).*-]*(?:true|correct|right|yes|\u2713|\u2714|\u2705)\W*")
+_IS_TRUE = re.compile(
+    r"(?i)[\s:).*-]*(?:true|correct|right|yes|\u2713|\u2714|\u2705)(?:\W*|\s*[-:,(].*)"
+)
 _IS_FALSE = re.compile(
-    r"(?i)[\s:).*-]*(?:false|incorrect|wrong|no|not (?:true|correct)|\u2717|\u2718|\u274c)\W*"
+    r"(?i)[\s:).*-]*(?:false|incorrect|wrong|no|not (?:true|correct)|\u2717|\u2718|\u274c)"
+    r"(?:\W*|\s*[-:,(].*)"
 )
 
 
