@@ -195,12 +195,11 @@ def _compare_curves(expected: Equation, actual: Equation) -> Verdict:
 
 
 def _compare_regions(expected: Any, actual: Any) -> Verdict:
-    if isinstance(expected, Term) or isinstance(actual, Term):
-        term, region = (expected, actual) if isinstance(expected, Term) else (actual, expected)
-        ends = getattr(region.values, "boundary", ())
-        if any(_equal(exact(term.value), end)[0] for end in ends):
-            return None, "one is a bound"
-        return False, "one is a number, the other a range"
+    for term, region in ((expected, actual), (actual, expected)):
+        if isinstance(term, Term) and isinstance(region, Region):
+            ends = getattr(region.values, "boundary", ())
+            is_bound = any(_equal(exact(term.value), end)[0] for end in ends)
+            return (None if is_bound else False), "one is a number, the other a range"
     try:
         one, two = to_region(expected), to_region(actual)
     except UnreadableError as error:
@@ -431,7 +430,7 @@ def _find_other_names(one: Any, two: Any) -> str:
 
 def _find_other_log(one: Any, two: Any) -> str:
     natural = [
-        value.replace(lambda e: isinstance(e, sympy.log), lambda e: sympy.log(e.args[0]))
+        value.xreplace({log: sympy.log(*log.args[:1]) for log in value.atoms(sympy.log)})
         for value in (one, two)
     ]
     names = sorted(free_symbols(one) | free_symbols(two), key=str)
