@@ -430,7 +430,7 @@ def _find_other_names(one: Any, two: Any) -> str:
 
 def _find_other_log(one: Any, two: Any) -> str:
     natural = [
-        value.xreplace({log: sympy.log(*log.args[:1]) for log in value.atoms(sympy.log)})
+        value.xreplace({log: log.func(log.args[0]) for log in value.atoms(sympy.log)})
         for value in (one, two)
     ]
     names = sorted(free_symbols(one) | free_symbols(two), key=str)
