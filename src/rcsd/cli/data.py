@@ -9,7 +9,7 @@ import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
-from rcsd.config.data import Format, Split, WorldData
+from rcsd.config.data import Format, Pitfalls, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
@@ -33,6 +33,13 @@ def import_(
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
+    pitfalls: Annotated[
+        Pitfalls,
+        typer.Option(
+            help="Sign of RaR's pitfalls: of the data unless the words clearly speak of "
+            "avoidance, of the phrasing alone, or drop them."
+        ),
+    ] = "data",
     force: Force = False,
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
@@ -44,7 +51,7 @@ def import_(
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, hub)
+    examples, report = import_rows(source, format, hub, pitfalls)
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
@@ -68,7 +75,12 @@ def _import_table(report: "ImportReport") -> Table:
     ):
         ordered = sorted(counts.items(), key=lambda item: -item[1])
         rows += [(f"{kind}: {name}", str(count)) for name, count in ordered]
-    return Table(("what", "number"), rows, f"{report.source} as {report.format}")
+    return Table(("what", "number"), rows, _title(report))
+
+
+def _title(report: "ImportReport") -> str:
+    pitfalls = f", --pitfalls {report.pitfalls}" if report.format == "rar" else ""
+    return f"{report.source} as {report.format}{pitfalls}"
 
 
 @app.command()

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from rcsd.config.data import Format, RarData
-from rcsd.data.importers.formats import FORMATS, Notes, reason_name
+from rcsd.config.data import Format, Pitfalls, RarData
+from rcsd.data.importers.formats import FORMATS, Notes, rar_row, reason_name
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
-from rcsd.errors import DataError
+from rcsd.errors import ConfigError, DataError
 from rcsd.types import Example
 
 
@@ -31,21 +32,29 @@ class ImportReport:
     unread_fields: Mapping[str, int]
     source: str
     format: Format
+    pitfalls: Pitfalls
 
 
 def import_rows(
-    source: str, format: Format, hub: Hub | None = None
+    source: str, format: Format, hub: Hub | None = None, pitfalls: Pitfalls = "data"
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
-    Raises DataError if the source cannot be read, or no row becomes an example.
+    Pitfalls are of RaR alone (`rcsd.data.polarity.pitfall_sign`).
+
+    Raises:
+        ConfigError: If another format is given a rule for pitfalls.
+        DataError: If the source cannot be read, or no row becomes an example.
     """
-    return _collect(read_table(source, hub or Hub()), source, format)
+    if format != "rar" and pitfalls != "data":
+        message = f"--pitfalls {pitfalls}: the format {format} keeps the sign of its points"
+        raise ConfigError(f"{message}; only rar has pitfalls to decide")
+    return _collect(read_table(source, hub or Hub()), source, format, pitfalls)
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
-    examples, report = _collect(json_rows(section.path), str(section.path), "rar")
+    examples, report = _collect(json_rows(section.path), str(section.path), "rar", section.pitfalls)
     return examples, asdict(report)
 
 
@@ -53,8 +62,11 @@ def _collect(
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     source: str,
     format: Format,
+    pitfalls: Pitfalls,
 ) -> tuple[list[Example], ImportReport]:
     reader, fields = FORMATS[format]
+    if format == "rar":
+        reader = partial(rar_row, pitfalls=pitfalls)
     examples: dict[str, Example] = {}
     rules: Counter[str] = Counter()
     dropped_rows: list[tuple[int, str]] = []
@@ -90,4 +102,5 @@ def _collect(
         unread_fields=dict(unread),
         source=source,
         format=format,
+        pitfalls=pitfalls,
     )
