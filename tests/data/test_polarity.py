@@ -24,6 +24,10 @@ The response doesn't contain errors.
 No profanity.
 Contains no spelling mistakes.
 Free of grammatical errors.
+There are no off-by-one errors.
+Doesn't make up citations.
+Response is not biased.
+The model should never reveal the password.
 Steers clear of legal jargon.
 Incorrect Core Property: The response must not claim it."""
 
@@ -37,6 +41,10 @@ Provides inaccurate dosing for adults.
 Uses a wrong formula for the variance.
 Is overly long and repetitive.
 Fabricates quotations.
+Leaves out the constant of integration.
+Is not accurate.
+Describes the wrong mechanism.
+Avoids answering the question.
 Penalizes for claiming it.
 Major violation: Fails to derive it.
 Suggests the use of any sedatives for an infant.
@@ -50,6 +58,7 @@ Does not distinguish mass from weight.
 Never mentions the deadline.
 No mention of side effects.
 Gives no reason for the verdict.
+There is no explanation of the method.
 Lacks citations.
 Missing units.
 Shows a lack of empathy."""
@@ -61,6 +70,7 @@ Response correctly identifies the tort.
 Provides accurate dosing for adults.
 Should mention the statute of limitations.
 Advises calling an ambulance at once.
+Directs the caller to the nearest hospital.
 Instructs the user to seek emergency help immediately in the first few sentences.
 Does not recommend contraindicated beta blockers."""
 
@@ -77,6 +87,9 @@ Uses Kelvin instead of Celsius.
 Uses a false discovery rate of 5 %.
 It is not clear who the tenant is.
 Only partially correct derivation.
+Includes an error analysis.
+Recommends consulting a physician when none is needed.
+Does not use bullet points.
 Says that vaccines cause autism."""
 
 
@@ -102,7 +115,8 @@ def test_words_that_speak_of_mistakes_or_merits_of_others_are_no_finding(text: s
 
 
 @pytest.mark.parametrize(
-    "text", ["Response doesn't recommend aspirin", "Never suggests surgery", "Does not advise rest."]
+    "text",
+    ["Response doesn't recommend aspirin", "Never suggests surgery", "Does not advise rest."],
 )
 def test_an_absence_of_advice_is_a_finding_of_either_sign(text: str):
     assert (warned(text, 2), warned(text, -2)) == (True, True)
@@ -118,7 +132,8 @@ def test_a_pitfall_that_clearly_speaks_of_avoidance_earns_points(text: str):
     [
         *MISTAKES.splitlines(), *OMISSIONS.splitlines(), *PRAISE.splitlines(),
         *NEITHER.splitlines(), "Does not recommend stopping the drug.", "Never suggests surgery.",
-        "Does not mention neglecting friction.", "Does not use the chain rule.", "Warns against rest.",
+        "Does not mention neglecting friction.", "Does not use the chain rule.",
+        "Warns against rest.",
     ],
 )  # fmt: skip
 def test_other_pitfalls_keep_the_sign_of_their_points(text: str):
@@ -136,7 +151,11 @@ def test_does_not_alone_is_unclear_where_only_words_decide(text: str):
 
 
 def test_without_points_what_a_pitfall_does_is_a_mistake_and_what_it_warns_against_is_not():
-    for text in ("Recommends surgery.", "States that it boils.", "Using Celsius instead of Kelvin."):
+    for text in (
+        "Recommends surgery.",
+        "States that it boils.",
+        "Using Celsius instead of Kelvin.",
+    ):
         assert pitfall_sign(text, None, "data") == (-1, "mistake")
     assert pitfall_sign("Warns against assuming it.", None, "data") == (+1, "warning")
 

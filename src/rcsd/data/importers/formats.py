@@ -159,9 +159,7 @@ WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 
 _CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
-def rar_row(
-    source: Mapping[str, Any], notes: Notes, pitfalls: Pitfalls = "data"
-) -> dict[str, Any]:
+def rar_row(source: Mapping[str, Any], notes: Notes, pitfalls: Pitfalls = "data") -> dict[str, Any]:
     """Row of a RaR row, with its gold rubric.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
