@@ -59,7 +59,7 @@ def test_the_nearest_text_is_that_of_a_comparison_with_all(
             assert match is None
         else:
             assert match is not None
-            assert match.similarity == measured[match.index] == max(measured)
+            assert match.similarity == measured[match.number] == max(measured)
 
 
 @pytest.mark.parametrize("kind", ["templated", "mostly boilerplate", "numbers"])
@@ -71,7 +71,7 @@ def test_a_text_near_another_is_found_in_few_steps_though_all_share_boilerplate(
     planted = texts[500].replace("?", " please?")
     match = list(near_duplicates([*texts, planted]))[-1]
     assert match is not None
-    assert match.similarity == similarities(planted, texts)[match.index] >= 0.8
+    assert match.similarity == similarities(planted, texts)[match.number] >= 0.8
 
 
 def test_of_no_text_there_is_no_match():

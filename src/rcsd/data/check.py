@@ -124,7 +124,7 @@ def _duplicates(examples: Numbered) -> Iterator[Finding]:
     rows = list(first.values())
     for (line, example), near in zip(rows, near_duplicates(list(first)), strict=True):
         if near is not None:
-            message = f"like the question of line {rows[near.index][0]}: {_share_of_wording(near)}"
+            message = f"like the question of line {rows[near.number][0]}: {_share_of_wording(near)}"
             rule = "near-duplicate question"
             yield Finding("warning", rule, message, line, example.id, "question")
 
@@ -147,5 +147,5 @@ def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator
             message = f"stands in {name}, line {same[0]}: drop it here"
             yield Finding("error", "test question", message, line, example.id, "question")
         elif near is not None:
-            message = f"like {name}, line {lines[near.index]}: {_share_of_wording(near)}"
+            message = f"like {name}, line {lines[near.number]}: {_share_of_wording(near)}"
             yield Finding("warning", "near a test question", message, line, example.id, "question")

@@ -29,9 +29,9 @@ _FEW = 50
 
 
 class Match(NamedTuple):
-    """Index of a near-duplicate, and the Jaccard similarity."""
+    """Number of a near-duplicate, from 0, and the Jaccard similarity."""
 
-    index: int
+    number: int
     similarity: float
 
 
