@@ -44,6 +44,8 @@ def near_duplicates(
         texts: Texts to search for.
         others: Texts to search among; None: for each text those before it.
     """
+    if not texts:
+        return
     index = _Index()
     first = len(others or ())
     for number, text in enumerate(_ranked_shingles([*(others or ()), *texts])):
@@ -124,15 +126,16 @@ class _Index:
 
 def _ranked_shingles(texts: Iterable[str]) -> Iterator[_Text]:
     """Texts in order; a shingle is its rank by the number of texts that hold it."""
-    rows, shingles = _hashed_shingles(texts)
-    _, shingles = np.unique(shingles, return_inverse=True)
-    pairs = np.unique(rows << 32 | shingles)  # of a text's repeated shingles one stays
+    pairs = _shingles_by_row(texts)
     shingles = pairs & 0xFFFFFFFF
     counts = np.bincount(shingles)
-    ranks = np.empty_like(counts)
-    ranks[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    ranks = np.empty(len(counts), np.int32)
+    ranks[np.argsort(counts, kind="stable")] = np.arange(len(counts), dtype=np.int32)
     num_single = int((counts == 1).sum())
-    pairs = np.sort(pairs & ~0xFFFFFFFF | ranks[shingles])
+    pairs &= ~0xFFFFFFFF
+    pairs |= ranks[shingles]
+    del shingles, counts, ranks
+    pairs.sort()
     ends = np.cumsum(np.bincount(pairs >> 32))
     pairs = (pairs & 0xFFFFFFFF).astype(np.int32)
     start = 0
@@ -143,17 +146,31 @@ def _ranked_shingles(texts: Iterable[str]) -> Iterator[_Text]:
         start = end
 
 
-def _hashed_shingles(texts: Iterable[str]) -> tuple[Any, Any]:
-    """Row and hash of each run of three words in small letters; a shorter text is one run."""
+def _shingles_by_row(texts: Iterable[str]) -> Any:
+    """Row and number of each distinct shingle, ``row << 32 | number``, in ascending order.
+
+    A shingle is three words in a row, in small letters; a shorter text is one shingle.
+    """
     vocabulary: dict[str, int] = {}
-    words, sizes = array("q"), array("q")
+    words, sizes = array("I"), array("I")
     for text in texts:
         found = re.findall(r"\w+(?:\.\d+)?", text.casefold())
         words.extend([vocabulary.setdefault(word, len(vocabulary) + 1) for word in found])
         words.extend([0] * (_SHINGLE_WORDS - len(found)))
         sizes.append(max(len(found), _SHINGLE_WORDS))
-    rows = np.repeat(np.arange(len(sizes)), np.array(sizes))
-    ids = np.array(words).astype(np.uint64)
+    del vocabulary
+    ids = np.array(words)
+    rows = np.repeat(np.arange(len(sizes), dtype=np.int32), np.array(sizes))
     hashes = (ids[:-2] * _MULTIPLIER + ids[1:-1]) * _MULTIPLIER + ids[2:]
     is_within = rows[:-2] == rows[2:]
-    return rows[:-2][is_within], hashes[is_within]
+    rows, hashes = rows[:-2][is_within], hashes[is_within]
+    del words, ids, is_within
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    is_new = np.append(False, hashes[1:] != hashes[:-1])
+    pairs = rows[order].astype(np.int64)
+    del hashes, order, rows
+    pairs <<= 32
+    pairs |= np.cumsum(is_new, dtype=np.int32)
+    pairs.sort()
+    return pairs[np.append(True, pairs[1:] != pairs[:-1])]
