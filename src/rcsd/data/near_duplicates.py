@@ -154,10 +154,10 @@ def _shingles_by_row(texts: Iterable[str]) -> Any:
     vocabulary: dict[str, int] = {}
     words, sizes = array("I"), array("I")
     for text in texts:
-        found = re.findall(r"\w+(?:\.\d+)?", text.casefold())
-        words.extend([vocabulary.setdefault(word, len(vocabulary) + 1) for word in found])
-        words.extend([0] * (_SHINGLE_WORDS - len(found)))
-        sizes.append(max(len(found), _SHINGLE_WORDS))
+        tokens = re.findall(r"\w+(?:\.\d+)?", text.casefold())
+        words.extend([vocabulary.setdefault(word, len(vocabulary) + 1) for word in tokens])
+        words.extend([0] * (_SHINGLE_WORDS - len(tokens)))
+        sizes.append(max(len(tokens), _SHINGLE_WORDS))
     del vocabulary
     ids = np.array(words)
     rows = np.repeat(np.arange(len(sizes), dtype=np.int32), np.array(sizes))
