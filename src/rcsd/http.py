@@ -7,19 +7,21 @@ deadline, and a sleep of its cannot be ended from outside, so the loop is here.
 
 import os
 import random
+import string
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
 from rcsd.errors import ConfigError, RunError
+from rcsd.redact import register_secret
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts: doubled each time, and by chance shortened to no less than half."""
@@ -36,7 +38,7 @@ Model = TypeVar("Model", bound=ResponseModel)
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Address of a server, and limits of requests to it.
+    """Address of a server, what goes with each request, and limits of requests.
 
     ``setting`` (the configuration section), ``kind`` (such as ``a vLLM server``) and ``remedy``
     (for when it is back) are words of errors; ``connections`` is the maximum number of requests in
@@ -48,6 +50,8 @@ class ServerSettings:
     setting: str
     kind: str
     api_key_variable: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
     patience_seconds: float = 600.0
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
@@ -57,7 +61,7 @@ class ServerSettings:
     def from_section(cls, section: Any, **words: Any) -> "ServerSettings":
         """Settings with the address, the key and the times of a configuration section."""
         times = ("patience_seconds", "connect_timeout_seconds", "read_timeout_seconds")
-        names = ("url", "api_key_variable", *times)
+        names = ("url", "api_key_variable", "headers", "query", *times)
         return cls(**{name: getattr(section, name) for name in names}, **words)
 
 
@@ -92,22 +96,23 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Raises ConfigError if the key's variable is not set.
+    Raises ConfigError if a variable of the environment is not set.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.url, self._settings = settings.url, settings
-        headers = {}
+        headers = _filled(settings, "headers")
         if (variable := settings.api_key_variable) is not None:
             if not (key := os.environ.get(variable)):
                 raise ConfigError(
                     f"{settings.setting}.api_key_variable: {variable} is not set in the environment"
                 )
-            headers = {"Authorization": f"Bearer {key}"}
+            headers = {"Authorization": f"Bearer {key}", **headers}
         read, connect = settings.read_timeout_seconds, settings.connect_timeout_seconds
         self._client = httpx2.Client(
             base_url=self.url,
             headers=headers,
+            params=_filled(settings, "query"),
             timeout=httpx2.Timeout(read, connect=connect, pool=None),
             limits=httpx2.Limits(max_connections=settings.connections),
         )
@@ -160,6 +165,32 @@ class Server:
                     stacklevel=2,
                 )
             sleep(wait)
+
+
+def _filled(settings: ServerSettings, kind: Literal["headers", "query"]) -> dict[str, str]:
+    """Headers or parameters with the values of the variables, which are redacted from now on."""
+    filled = {}
+    for name, text in getattr(settings, kind).items():
+        where = f"{settings.setting}.{kind}.{name}"
+        value = string.Template(text).substitute(_Variables(where)).strip()
+        if kind == "headers" and not (value.isascii() and value.isprintable()):
+            raise ConfigError(f"{where}: a header holds printable ASCII on one line, no more")
+        filled[name] = value
+    return filled
+
+
+class _Variables(dict[str, str]):
+    """Values of environment variables, each registered as a secret once it is read."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+
+    def __missing__(self, name: str) -> str:
+        if not (value := os.environ.get(name, "").strip()):
+            raise ConfigError(f"{self._where}: {name} is not set in the environment")
+        register_secret(value)
+        return value
 
 
 def _is_transient(response: httpx2.Response, retries_500: bool) -> bool:

@@ -39,18 +39,27 @@ _QUERY = re.compile(
 )
 
 
+_registered: set[str] = set()
+
+
+def register_secret(value: str) -> None:
+    """Redact a value from now on, whatever the name of the variable that holds it."""
+    if len(value) >= MIN_SECRET_CHARACTERS:
+        _registered.add(value)
+
+
 def redacted(text: str) -> str:
     """Text without secrets; what stood in their place is `REDACTED`.
 
-    Secrets are the values of environment variables whose names say so, keys of well-known shape,
-    and in addresses the user's part and parameters such as ``token=``.
+    Secrets are registered values, those of environment variables whose names say so, keys of
+    well-known shape, and in addresses the user's part and parameters such as ``token=``.
     """
     secrets = [
         value
         for name, value in os.environ.items()
         if len(value) >= MIN_SECRET_CHARACTERS and _SECRET_NAME.search(name)
     ]
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted({*secrets, *_registered}, key=len, reverse=True):
         if secret not in REDACTED:
             text = text.replace(secret, REDACTED)
     text = _SHAPES.sub(REDACTED, text)

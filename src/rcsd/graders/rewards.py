@@ -69,7 +69,7 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
     ]
     empty = Completion((), "", finished=True)
     for section, reward in zip(sections, rewards, strict=True):
-        if section.type == "rubric" and section.judge.type == "model":
+        if section.type == "rubric" and section.judge.type != "code":
             for example in examples:
                 require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):
