@@ -377,7 +377,8 @@ class Trainer:
         self.budget.load_state_dict(values["budget"])
         if self.early_stopping is not None and values["early_stopping"] is not None:
             self.early_stopping.load_state_dict(values["early_stopping"])
-        self.unvalidated = values.get("unvalidated")
+        if (tokens := values.get("unvalidated")) is not None:
+            self.unvalidated = (tokens[0], tokens[1])
         for limit in self.limits:
             limit.value = values["limits"][limit.name]
         if self.prefetch is not None and (rows := values["prefetched"]) is not None:

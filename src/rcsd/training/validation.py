@@ -25,6 +25,7 @@ from rcsd.types import Decoding, Example
 
 MAX_SILENT = 3
 """Evaluations in a row without any verdict of a judge after which a run ends."""
+_FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class HeldOutJudge(Judge):
 
     def __init__(self, judge: Judge, ranks: Ranks) -> None:
         self._judge, self._ranks = judge, ranks
-        self._missing: list[str] = []  # reasons in this evaluation; empty: there is a verdict
+        self._missing: list[str] = []  # reasons in this evaluation, empty where there is a verdict
         self._num_silent = 0
 
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
@@ -128,10 +129,7 @@ class HeldOutJudge(Judge):
             with self._ranks.interrupts.interruptible():
                 return self._judge.judgements(answers)
         except UserError as error:
-            warnings.warn(
-                f"the judge failed, so held-out answers are unscored: {error}", stacklevel=2
-            )
-            reason = f"failed: {error}"
+            reason = f"{_FAILED}: {error}"
         rubrics = [require_rubric(example) for example, _ in answers]
         return [
             Judgement.from_verdicts(rubric, *([of] * len(rubric.criteria) for of in (None, reason)))
@@ -146,14 +144,19 @@ class HeldOutJudge(Judge):
         reasons, self._missing = self._missing, []
         is_silent = bool(reasons) and all(reasons)
         self._num_silent = self._num_silent + 1 if is_silent else 0
+        failed = [reason for reason in reasons if reason.startswith(_FAILED)]
+        message = (
+            f"the judge failed on {len(failed)} of {len(reasons)} criteria of held-out answers"
+        )
         if is_silent:
             [(reason, _)] = Counter(reasons).most_common(1)
-            message = f"no held-out answer has a verdict of the judge (most often: {reason})"
-            if self._num_silent == MAX_SILENT:
-                raise RunError(
-                    f"{message}, in {MAX_SILENT} evaluations in a row; mend evaluation.judge (or "
-                    "raise its max_calls), or leave it out, and resume"
-                )
+            message = f"no held-out answer has a verdict of the judge; most often: {reason}"
+        if self._num_silent == MAX_SILENT:
+            raise RunError(
+                f"{message}. That is {MAX_SILENT} evaluations in a row: mend evaluation.judge (or "
+                "raise its max_calls), or leave it out, and resume"
+            )
+        if (failed or is_silent) and self._ranks.is_main:
             warnings.warn(message, stacklevel=2)
         return self._judge.metrics()
 
