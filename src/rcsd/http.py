@@ -227,9 +227,7 @@ class Server:
         async with self._room:
             return await self._retried(path, body, retries_500)
 
-    async def _retried(
-        self, path: str, body: Mapping[str, Any] | None, retries_500: bool
-    ) -> Reply:
+    async def _retried(self, path: str, body: Mapping[str, Any] | None, retries_500: bool) -> Reply:
         method, source = ("GET" if body is None else "POST"), f"{self.url}{path}"
         start, patience = time.monotonic(), self._settings.patience_seconds
         num_attempts, warned, problem, is_away = 0, False, "", False
@@ -368,7 +366,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _problem(error: httpx2.RequestError) -> str:
     """The error in words; a connection that failed says why only in its cause."""
-    reasons = [e.strerror for e in _causes(error) if isinstance(e, OSError) and e.errno]
+    reasons = [os.strerror(e.errno) for e in _causes(error) if isinstance(e, OSError) and e.errno]
     reason = reasons[-1] if reasons else ""
     text = str(error)
     more = f" ({reason})" if reason and reason not in text else ""
