@@ -70,9 +70,9 @@ class ServerSection(Section):
     """Longest wait for a connection, in seconds."""
     read_timeout_seconds: float = Field(default=600.0, gt=0)
     """Longest silence during a request, in seconds: more than the longest completion takes."""
-    patience_seconds: float = Field(default=600.0, ge=0)
-    """Seconds in which a request is retried while the server is away or busy; then the command
-    ends."""
+    patience_seconds: float = Field(default=600.0, gt=0)
+    """Longest time of one request in seconds, all its attempts and waits included: more than the
+    longest completion takes."""
 
     @field_validator("headers", "query")
     @classmethod

@@ -78,8 +78,9 @@ class ModelJudge(ServerSection):
     (RCSD_CACHE)."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
-    response_format: Literal["json_schema", "text"] = "json_schema"
-    """Constraint on replies; ``text`` sends none, for servers that refuse a schema."""
+    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
+    """Constraint on replies; ``text`` sends none. Where a server refuses one, the next is taken for
+    the rest of the command."""
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the reply's token limit in requests; OpenAI's newer models want the second."""
     sends_seed: bool = True

@@ -22,7 +22,7 @@ from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
-from rcsd.errors import RunError
+from rcsd.errors import NoVerdictsError, RunError
 from rcsd.io import fingerprint, new_folder, one_owner
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.methods.staleness import warn_of_drift
@@ -97,7 +97,7 @@ def run(
                 trainer.engine.sync(trainer.step)
             try:
                 trainer.train(on_step)
-            except Terminated:
+            except (Terminated, NoVerdictsError):
                 trainer.save_checkpoint_of_last_step()
                 raise
             trainer.save_model()

@@ -26,9 +26,9 @@ from rcsd.types import Example
 MAX_ATTEMPTS = 2
 """Requests for the same verdict, where a reply lacks it."""
 
-# A filter refuses again, and a prompt grows no shorter.
-_FINAL = ("refused", "too long")
-_CACHED = ("stop", "length", "refused")
+# A filter refuses again, a prompt grows no shorter, and what failed was retried.
+_FINAL = ("refused", "too long", "failed")
+_CACHED = ("stop", "length")
 
 Answers = Sequence[tuple[Example, str]]
 
@@ -139,6 +139,7 @@ class ModelJudge(Judge):
             self._seed + MAX_ATTEMPTS * self.sample + call.attempt,
             self.sample,
             call.attempt,
+            hash((example.id, text)),
         )
 
     def _replies(self, calls: Sequence[Call], answers: Answers) -> list[ChatReply | None]:
@@ -159,13 +160,18 @@ class ModelJudge(Judge):
         if self._max_calls is not None:
             num_left = max(0, self._max_calls - int(self._counts["num_calls"]))
         begun = map(begin, itertools.islice(missing.values(), num_left))
-        for request, reply in self._chat.replies(begun):
+
+        def received(request: Request, reply: ChatReply) -> None:
             for name in ("num_attempts", "prompt_tokens", "completion_tokens"):
                 self._counts[name] += getattr(reply, name)
             key = request.key(self._about)
             if reply.finish in _CACHED:
                 self._cache.write(key, reply)
             replies[key] = reply
+
+        # What was replied before was replied to the same model and parameters.
+        self._chat.failures.is_proven |= len(missing) < len(replies)
+        self._chat.ask(begun, received)
         return [replies[key] for key in keys]
 
     def _read(

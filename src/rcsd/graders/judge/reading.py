@@ -91,8 +91,8 @@ def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
             raise _UnclearError("cut off")
         case "refused":
             raise _UnclearError("refused" + (f": {_quoted(reply.text)}" if reply.text else ""))
-        case "too long" | "garbage":
-            raise _UnclearError(reply.finish)
+        case "too long" | "garbage" | "failed":
+            raise _UnclearError(f"{reply.finish}: {reply.text}".removesuffix(": "))
         case _ if not reply.text.strip():
             raise _UnclearError("empty")
     none = "no score" if key == "score" else "no verdict"
