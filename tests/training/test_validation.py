@@ -51,8 +51,8 @@ def judged(
 ) -> config.Config:
     """A run whose held-out answers a model judges after each step."""
     write_rows(folder / "held_out.jsonl", rows)
-    judge: dict[str, Any] = {"type": "model", "url": server.url, "model": "m", "patience_seconds": 0.5}
-    judge["max_concurrent"] = 1
+    judge: dict[str, Any] = {"type": "model", "url": server.url, "model": "m"}
+    judge |= {"patience_seconds": 0.5, "max_concurrent": 1}
     evaluation = {
         "data": {"type": "jsonl", "path": str(folder / "held_out.jsonl")},
         "every_steps": 1,
