@@ -14,15 +14,16 @@ import os
 import random
 import re
 import ssl
+import string
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -72,7 +73,7 @@ class NoAnswerError(RunError):
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Address of a server, and limits of requests to it.
+    """Address of a server, what goes with each request, and limits of requests.
 
     ``setting`` (the configuration section), ``kind`` (such as ``a vLLM server``) and ``remedy``
     (for when it is back) are words of errors; ``connections`` is the maximum number of requests in
@@ -84,6 +85,8 @@ class ServerSettings:
     setting: str
     kind: str
     api_key_variable: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
     patience_seconds: float = 600.0
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
@@ -93,28 +96,55 @@ class ServerSettings:
     def from_section(cls, section: Any, **words: Any) -> "ServerSettings":
         """Settings with the address, the key and the times of a configuration section."""
         times = ("patience_seconds", "connect_timeout_seconds", "read_timeout_seconds")
-        names = ("url", "api_key_variable", *times)
+        names = ("url", "api_key_variable", "headers", "query", *times)
         return cls(**{name: getattr(section, name) for name in names}, **words)
 
-    def headers(self) -> dict[str, str]:
-        """Headers with the key, which is redacted from now on; ConfigError if it cannot be sent."""
+    def filled(self, kind: Literal["headers", "query"]) -> dict[str, str]:
+        """Headers or parameters with the values of variables, which are redacted from now on.
+
+        Raises ConfigError if a variable is not set, or a value cannot be sent.
+        """
+        filled = self._authorization() if kind == "headers" else {}
+        for name, text in getattr(self, kind).items():
+            where = f"{self.setting}.{kind}.{name}"
+            value = string.Template(text).substitute(_Variables(where)).strip()
+            if kind == "headers" and not re.fullmatch(r"[ -~]*", value):
+                raise ConfigError(f"{where}: a header holds ASCII on one line, no more")
+            filled[name] = value
+        return filled
+
+    def _authorization(self) -> dict[str, str]:
         if (variable := self.api_key_variable) is None:
             return {}
-        key, field = os.environ.get(variable, "").strip(), f"{self.setting}.api_key_variable"
+        key, where = os.environ.get(variable, "").strip(), f"{self.setting}.api_key_variable"
         if not key:
             # What looks unlike a variable may be the key itself.
             name = variable if re.fullmatch(r"[A-Z_][A-Z0-9_]{0,60}", variable) else "the variable"
             raise ConfigError(
-                f"{field}: {name} is not set in the environment; it takes the name of a variable, "
+                f"{where}: {name} is not set in the environment; it takes the name of a variable, "
                 "not a key"
             )
         if not re.fullmatch(r"[!-~]+", key):
             raise ConfigError(
-                f"{field}: the value of the variable cannot be a header: it holds white space or a "
+                f"{where}: the value of the variable cannot be a header: it holds white space or a "
                 "character beyond ASCII; it must be the key alone, without 'Bearer'"
             )
         register_secret(key)
         return {"Authorization": f"Bearer {key}"}
+
+
+class _Variables(dict[str, str]):
+    """Values of environment variables, each registered as a secret once it is read."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+
+    def __missing__(self, name: str) -> str:
+        if not (value := os.environ.get(name, "").strip()):
+            raise ConfigError(f"{self._where}: {name} is not set in the environment")
+        register_secret(value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -163,7 +193,7 @@ class Reply:
 class Server:
     """Client of one server. Threads may share it. Requests must be safe to repeat.
 
-    Raises ConfigError if the key's variable is not set, or the address is malformed.
+    Raises ConfigError if a variable is not set, or the address is malformed.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -172,7 +202,8 @@ class Server:
         try:
             self._client = httpx2.AsyncClient(
                 base_url=self.url,
-                headers=settings.headers(),
+                headers=settings.filled("headers"),
+                params=settings.filled("query"),
                 timeout=httpx2.Timeout(read, connect=connect, pool=None),
                 limits=httpx2.Limits(max_connections=settings.connections),
             )

@@ -73,6 +73,8 @@ def test_a_marked_answer_is_extracted():
         "The answer is: **approx. 5 m**.": "approx. 5 m",
         "The answer is 720 J.\nWell done.": "720 J",
         "<think>Answer: 3</think>Answer: 4": "4",
+        "<think>3</think><response>The answer is 4.</response>": "4",
+        "The answer is <|begin_of_box|>4<|end_of_box|>.": "4",
         "It is 5 m.": None,
         "Answer:": None,
     }.items():
@@ -81,6 +83,8 @@ def test_a_marked_answer_is_extracted():
 
 def test_without_a_mark_the_last_line_may_give_an_answer():
     assert extract_final_answer("It is 5 m.").answer == "It is 5 m"
+    assert extract_final_answer("<think>3</think>\n<answer>\n4\n</answer>").answer == "4"
+    assert extract_final_answer("<answer>3</answer> No.\n<answer>4</answer>").answer == "4"
     found = extract_final_answer("Long.\nIt is some 5 m long.", kind="number")
     assert (found.answer, found.is_unsure) == (None, True)
     assert extract_final_answer("Long.\nIt is 5", finished=False, kind="number").answer is None

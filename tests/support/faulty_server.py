@@ -25,6 +25,7 @@ class FaultyServer(ABC):
         self.fault_of: Callable[[Any], Any] = lambda body: None
         self.closed = threading.Event()
         self.requests: list[tuple[str, Any, str | None]] = []  # path, body and authorization
+        self.headers: list[dict[str, str]] = []
         self.delay_seconds, self.most_at_once = 0.0, 0
         self._at_once, self._lock = 0, threading.Lock()
         handler = type("Handler", (_Handler,), {"served": self})
@@ -76,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         size = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(size)) if size else None
+        self.served.headers.append(dict(self.headers))
         fault = self.served.begin(self.path, body, self.headers.get("Authorization"))
         if fault in ("drop", "silence", "drip") or isinstance(fault, bytes):
             self._break_off(fault)

@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,14 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rcsd.config.other_libraries import hints
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
+
+SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization|cookie)$")
+"""Names of settings that hold a secret, by the last part: max_thinking_tokens is a number."""
+_PARAMETER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_VARIABLE = re.compile(r"(?ai)\$(?:\$|([_a-z]\w*)|\{([_a-z]\w*)\})")  # of string.Template
 
 MAX_NODES = 100_000
 """Values of a YAML file, those that aliases repeat counted each time."""
@@ -54,6 +61,11 @@ class ServerSection(Section):
     api_key_variable: str | None = None
     """Environment variable with the key for ``Authorization: Bearer``, which is written nowhere;
     None sends none."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers of each request; ``$NAME`` in a value is that environment variable."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Parameters that the address of each request ends in, such as ``{api-version: 2024-10-21}``;
+    ``$NAME`` as in ``headers``."""
     connect_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest wait for a connection, in seconds."""
     read_timeout_seconds: float = Field(default=600.0, gt=0)
@@ -61,6 +73,21 @@ class ServerSection(Section):
     patience_seconds: float = Field(default=600.0, gt=0)
     """Longest time of one request in seconds, all its attempts and waits included: more than the
     longest completion takes."""
+
+    @field_validator("headers", "query")
+    @classmethod
+    def _hold_no_secrets(cls, values: dict[str, str]) -> dict[str, str]:
+        for name, value in values.items():
+            if not _PARAMETER.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header or a parameter")
+            if "$" in _VARIABLE.sub("", value):
+                raise ValueError(f"{name}: a $ begins the name of a variable; $$ is a $")
+            if SECRET_NAME.search(name) and not any(map("".join, _VARIABLE.findall(value))):
+                raise ValueError(
+                    f"{name}: stands in records; keep it in an environment variable, and write "
+                    "$NAME here"
+                )
+        return values
 
 
 def checked_address(url: str, example: str) -> str:
@@ -227,9 +254,15 @@ def _explained(root: type[Section], tree: Any, detail: Any) -> str:
             continue
         keys.append(str(step))
     name = ".".join([*keys, last] if detail["type"] == "missing" else keys)
-    if detail["type"] == "extra_forbidden":
-        if last in RENAMED:
-            return f"{name}: is now called '{RENAMED[last]}'"
+    is_extra = detail["type"] == "extra_forbidden"
+    if is_extra and last in RENAMED:
+        return f"{name}: is now called '{RENAMED[last]}'"
+    # A key of another alternative is no other library's.
+    if detail["type"] == "union_tag_not_found" or (is_extra and not has_key(root, keys)):
+        found = hints(name, detail["input"], functools.partial(_key_here, root, keys))
+        if found:
+            return "; ".join(found)
+    if is_extra:
         return f"{name}: unknown key" + nearest(last, _fields(root, loc), 0.0)
     if not name:  # of the whole tree, which nobody wants to see again
         return detail["msg"]
@@ -245,6 +278,27 @@ def nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str:
     """Hint at the word that was meant, for the end of an error; empty: none is near."""
     close = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _key_here(root: type[Section], keys: Sequence[str], ours: Sequence[str]) -> str:
+    """One of our keys as the section that holds an unknown one spells it, or a section above."""
+    for end in range(len(keys) - 1, -1, -1):
+        for written in (key for name in ours for key in (name, name.rpartition(".")[2])):
+            path = [*keys[:end], *written.split(".")]
+            if has_key(root, path):
+                return ".".join(path)
+    return ours[0]
+
+
+def has_key(root: type[Section], path: Sequence[str]) -> bool:
+    """True if a section has a key, whichever alternatives are taken on the way."""
+    sections = [root]
+    for step in path:
+        fields = [of.model_fields[step] for of in sections if step in of.model_fields]
+        if not fields:
+            return False
+        sections = [inner for field in fields for inner in _sections(field.annotation)]
+    return True
 
 
 def _shortened(value: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
+from rcsd.data.thinking import without_thinking
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
 from rcsd.graders.base import Judge, build_judge, require_rubric
@@ -48,7 +49,7 @@ class RubricReward:
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
-        texts = [(example, completion.text) for example, completion in answers]
+        texts = [(example, without_thinking(completion.text)) for example, completion in answers]
         judgements = self.judge.judgements(texts)
         if not isinstance(self.judge, CodeJudge):
             reasons = (reason for each in judgements for reason in each.reasons)
@@ -76,7 +77,7 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
     ]
     empty = Completion((), "", finished=True)
     for section, reward in zip(sections, rewards, strict=True):
-        if section.type == "rubric" and section.judge.type == "model":
+        if section.type == "rubric" and section.judge.type != "code":
             for example in examples:
                 require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):

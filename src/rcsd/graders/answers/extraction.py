@@ -29,6 +29,10 @@ from rcsd.graders.answers.units import read_unit
 MAX_LINE, MAX_OPTION = 200, 1_000
 """Characters of a text that is an answer as a whole, and of a line that is an option."""
 
+_WRAPPED = re.compile(  # tags around the answer, as Hunyuan and Granite write them
+    r"(?is)<(answer|final_answer|response|solution)>((?:(?!<\1>).)*)</\1>\s*\Z"
+)
+_ANSWER_TAGS = re.compile(r"<\|(?:begin|end)_of_(?:box|solution)\|>|<\|(?:return|end)\|>\s*\Z")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$]+)")
 _OPERATOR = re.compile(r"\s*(?:\^|[+/]\s*[\w\\])")
 _GOOD = r"(?:final|correct|right|best|numerical|most appropriate)"
@@ -95,6 +99,7 @@ def extract_final_answer(
         return Extraction(None, "the thinking never ends, so there is no final answer")
     if rest != text and not rest.strip():
         return Extraction(None, "no final answer: nothing follows the thinking")
+    rest = _unwrapped(rest)
     turn = _NEXT_TURN.search(rest)
     extraction = _boxed_or_marked(rest[: turn.start()], True, kind) if turn else None
     extraction = extraction or _boxed_or_marked(rest, finished, kind)
@@ -117,9 +122,16 @@ def extract_final_answer(
 
 def extract_marked_answer(text: str) -> str | None:
     """Final answer in a closed box or after a mark such as ``Answer:``; None: there is none."""
-    rest = after_thinking(text) or ""
+    rest = _unwrapped(after_thinking(text) or "")
     extraction = _boxed(rest, False, "text") or _marked(rest, True)
     return None if extraction is None else extraction.answer
+
+
+def _unwrapped(text: str) -> str:
+    """A text without a model's tags around its answer; what stands before these goes too."""
+    text = _ANSWER_TAGS.sub("", text)
+    wrapped = _WRAPPED.search(text)
+    return text if wrapped is None else wrapped[2].strip()
 
 
 _HOLDS = {

@@ -5,14 +5,17 @@ import itertools
 import math
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
 from rcsd.graders.base import Judge, Judgement, require_rubric
+from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema
 from rcsd.graders.judge.reading import Finding, read_score, read_verdicts
@@ -45,6 +48,8 @@ class Call:
 class ModelJudge(Judge):
     """Asks a model for verdicts, and leaves unscored what it does not clearly say.
 
+    With ``runs_checks`` code decides the criteria that have a check, without a request.
+
     Every reply is cached as it comes. A verdict that is missing is requested once more with another
     seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
@@ -56,15 +61,19 @@ class ModelJudge(Judge):
     def __init__(self, section: config.ModelJudge) -> None:
         if section.templates is not None and not section.templates.is_dir():
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
-        self.asks, self.sample = section.asks, 0
+        self.name, self.asks, self.sample = section.model, section.asks, 0
+        self.runs_checks = section.runs_checks and section.asks.type != "holistic"
+        self._shows_reference, self._models = section.shows_reference, Counter[tuple[str, str]]()
         self._chat = ServerChat(section)
         self._about, self._seed = self._chat.about(), section.seed
         self._max_calls = section.max_calls
         self._templates = PromptTemplates(section.templates)
         self._cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
         self._turn, self._unscored = threading.Lock(), Counter[str]()
-        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests.
+        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests;
+        # verdicts of the criteria's own checks.
         counts = ("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts")
+        counts = (*counts, "num_checked")
         names = (*counts, "prompt_tokens", "completion_tokens", "seconds")
         self._counts: dict[str, float] = dict.fromkeys(names, 0)
 
@@ -83,12 +92,13 @@ class ModelJudge(Judge):
         """
         with self._turn:
             start = time.monotonic()
-            findings: dict[tuple[int, int], Finding] = {}
-            calls = [
-                Call(index, numbers)
-                for index, (example, _) in enumerate(answers)
-                for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
-            ]
+            findings = self._checked(answers) if self.runs_checks else {}
+            self._counts["num_checked"] += len(findings)
+            calls = []
+            for index, (example, _) in enumerate(answers):
+                numbers = range(1, len(require_rubric(example).criteria) + 1)
+                left = [number for number in numbers if (index, number) not in findings]
+                calls += [Call(index, group) for group in criterion_groups(self.asks, left)]
             while calls:
                 pairs = zip(calls, self._replies(calls, answers), strict=True)
                 repeated = [self._read(call, reply, findings) for call, reply in pairs]
@@ -104,10 +114,27 @@ class ModelJudge(Judge):
             metrics[f"judge/num_unscored/{kind.replace(' ', '_')}"] = count
         return metrics
 
+    def record(self) -> dict[str, Any]:
+        """Names and fingerprints of the models that replied, with the number of their replies."""
+        rows = sorted(self._models.items())
+        names = ("model", "system_fingerprint", "num_replies")
+        return {"models": [dict(zip(names, (*of, n), strict=True)) for of, n in rows]}
+
+    def _checked(self, answers: Answers) -> dict[tuple[int, int], Finding]:
+        """Verdicts of the criteria's checks, by answer and number."""
+        return {
+            (index, number): Finding(verdict)
+            for index, (example, text) in enumerate(answers)
+            for number, verdict in enumerate(CodeJudge().verdicts(example, text), 1)
+            if verdict is not None
+        }
+
     def _request(self, call: Call, answers: Answers) -> Request:
         example, text = answers[call.index]
         return Request(
-            build_conversation(example, text, call.numbers, self.asks, self._templates),
+            build_conversation(
+                example, text, call.numbers, self.asks, self._templates, self._shows_reference
+            ),
             reply_schema(call.numbers, self.asks),
             self._seed + MAX_ATTEMPTS * self.sample + call.attempt,
             self.sample,
@@ -155,6 +182,7 @@ class ModelJudge(Judge):
             for number in call.numbers or (0,):
                 findings.setdefault((call.index, number), Finding(None, "budget"))
             return None
+        self._note_model(reply)
         read = read_verdicts(reply, call.numbers) if call.numbers else {0: read_score(reply)}
         findings |= {(call.index, number): finding for number, finding in read.items()}
         missing = tuple(number for number, finding in read.items() if finding.value is None)
@@ -163,6 +191,19 @@ class ModelJudge(Judge):
             return None
         return Call(call.index, missing if call.numbers else (), call.attempt + 1)
 
+    def _note_model(self, reply: ChatReply) -> None:
+        """Count what replied, and warn once where replies come from several."""
+        models, of = self._models, (reply.model, reply.fingerprint)
+        if not any(of):
+            return
+        models[of] += 1
+        if len(models) == 2 and models[of] == 1:
+            names = " and ".join(" ".join(filter(None, each)) for each in models)
+            warnings.warn(
+                f"the judge's replies come from several models or versions of {self.name}: {names}",
+                stacklevel=2,
+            )
+
     def _judgement(
         self, index: int, example: Example, findings: Mapping[tuple[int, int], Finding]
     ) -> Judgement:
@@ -170,10 +211,11 @@ class ModelJudge(Judge):
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
         results = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in results]
+        explanations = tuple(finding.explanation for finding in results)
         self._unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
             verdicts = [None if each.value is None else bool(each.value) for each in results]
-            return Judgement.from_verdicts(rubric, verdicts, reasons)
+            return Judgement.from_verdicts(rubric, verdicts, reasons, explanations)
         if (value := results[0].value) is None:
-            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
-        return Judgement((), float(value), (float(value), float(value)), ("",))
+            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons), explanations)
+        return Judgement((), float(value), (float(value), float(value)), ("",), explanations)

@@ -49,13 +49,12 @@ def boundary(texts: Sequence[str]) -> str:
     return mark
 
 
-def criterion_groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
-    """Numbers of the criteria of each call; for a holistic score one empty group."""
+def criterion_groups(asks: config.Asks, numbers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Numbers of the criteria of each call, out of these; for a holistic score one empty group."""
     if asks.type == "holistic":
         return [()]
     size = asks.criteria_per_call if asks.type == "several" else 1
-    numbers = range(1, num_criteria + 1)
-    return [tuple(numbers[start : start + size]) for start in range(0, num_criteria, size)]
+    return [tuple(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def build_conversation(
@@ -64,10 +63,12 @@ def build_conversation(
     numbers: Sequence[int],
     asks: config.Asks,
     templates: PromptTemplates,
+    shows_reference: bool = False,
 ) -> Conversation:
     """The prompt of a call: one turn, since not every chat format has a system turn.
 
-    The numbers are those of criteria, counted from 1; none: all of them, for one score.
+    The numbers are those of criteria, counted from 1; none: all of them, for one score. Templates
+    get the reference answer as ``reference``; empty: not shown.
     """
     numbered: list[dict[str, Any]] = [
         {"number": number, "text": defused(criterion.text), "weight": criterion.weight}
@@ -75,12 +76,16 @@ def build_conversation(
         if not numbers or number in numbers
     ]
     question, answer = defused(example.question), defused(text)
+    reference = defused(example.reference_answer or "") if shows_reference else ""
     content = templates.render(
         f"judge_{asks.type}.jinja",
         question=question,
         answer=answer,
+        reference=reference,
         criteria=numbered,
-        boundary=boundary([question, answer, *(each["text"] for each in numbered)]),
+        boundary=boundary(
+            [question, answer, *filter(None, [reference]), *(each["text"] for each in numbered)]
+        ),
         lowest=LOWEST,
         highest=HIGHEST,
     )

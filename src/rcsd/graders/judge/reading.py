@@ -29,10 +29,14 @@ class _UnclearError(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """Verdict or score in a reply; None: missing, for a reason with its kind before a colon."""
+    """Verdict or score in a reply, and the judge's explanation of it.
+
+    A value of None is missing, for a reason with its kind before a colon.
+    """
 
     value: bool | float | None
     reason: str = ""
+    explanation: str = ""
 
 
 def read_verdicts(reply: ChatReply, numbers: Sequence[int]) -> dict[int, Finding]:
@@ -44,12 +48,12 @@ def read_verdicts(reply: ChatReply, numbers: Sequence[int]) -> dict[int, Finding
     try:
         rows = _rows_with("met", reply)
         if len(numbers) == len(rows) == 1 and "criterion" not in rows[0]:
-            return {numbers[0]: _verdict(rows[0]["met"])}
-        by_number: dict[int, list[Any]] = {number: [] for number in numbers}
+            return {numbers[0]: _verdict(rows[0])}
+        by_number: dict[int, list[Mapping[str, Any]]] = {number: [] for number in numbers}
         for row in rows:
             if (number := _integer(row.get("criterion"))) not in by_number:
                 raise _UnclearError(f"another criterion: {_quoted(row.get('criterion'))}")
-            by_number[number].append(row["met"])
+            by_number[number].append(row)
     except _UnclearError as problem:
         return dict.fromkeys(numbers, Finding(None, str(problem)))
     none, several = Finding(None, "no verdict: left out"), Finding(None, "several verdicts")
@@ -74,7 +78,7 @@ def read_score(reply: ChatReply) -> Finding:
         return Finding(None, f"unclear score: {_quoted(value)}")
     if not LOWEST <= value <= HIGHEST:
         return Finding(None, f"unclear score: {_quoted(value)} is not {LOWEST} to {HIGHEST}")
-    return Finding((value - LOWEST) / (HIGHEST - LOWEST))
+    return Finding((value - LOWEST) / (HIGHEST - LOWEST), "", _explanation(rows[0]))
 
 
 def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
@@ -100,10 +104,18 @@ def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _verdict(met: object) -> Finding:
+def _verdict(row: Mapping[str, Any]) -> Finding:
+    met, explanation = row["met"], _explanation(row)
     if isinstance(met, str):
         met = _MET.get(met.strip().casefold(), met)
-    return Finding(met) if isinstance(met, bool) else Finding(None, f"unclear: {_quoted(met)}")
+    if isinstance(met, bool):
+        return Finding(met, "", explanation)
+    return Finding(None, f"unclear: {_quoted(met)}", explanation)
+
+
+def _explanation(row: Mapping[str, Any]) -> str:
+    text = row.get("explanation")
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _integer(value: object) -> int | None:

@@ -49,13 +49,18 @@ class Request:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests."""
+    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests.
+
+    `model` and `fingerprint` are the server's words for what replied; empty: it says none.
+    """
 
     text: str
     finish: Finish
     prompt_tokens: int = 0
     completion_tokens: int = 0
     num_attempts: int = 1
+    model: str = ""
+    fingerprint: str = ""
 
 
 class _Part(ResponseModel):
@@ -87,6 +92,8 @@ class _Usage(ResponseModel):
 class _ChatCompletion(ResponseModel):
     choices: list[_Choice]
     usage: _Usage | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
 
 
 class ServerChat:
@@ -229,6 +236,7 @@ class ServerChat:
         self.failures.end()
         usage = response.usage or _Usage()
         counts = usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts
+        counts = (*counts, response.model or "", response.system_fingerprint or "")
         if not response.choices:
             return ChatReply("no choices", "garbage", *counts)
         choice = response.choices[0]
