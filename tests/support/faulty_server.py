@@ -30,7 +30,7 @@ class FaultyServer(ABC):
         self._at_once, self._lock = 0, threading.Lock()
         handler = type("Handler", (_Handler,), {"served": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.handle_error = lambda *_: None  # who asked is gone
+        self._http.handle_error = lambda request, client_address: None  # the client is gone
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._http.server_port}{prefix}"
