@@ -46,6 +46,11 @@ class Request:
     sample: int = 0
     attempt: int = 0
 
+    @property
+    def prompt(self) -> str:
+        """Text of the conversation."""
+        return "\n".join(message["content"] for message in self.conversation)
+
     def key(self, about: Mapping[str, Any]) -> str:
         """Digest of everything that a reply depends on, `ServerChat.about` included."""
         row = [about, self.conversation, self.schema, self.seed, self.sample, self.attempt]
@@ -54,18 +59,24 @@ class Request:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests."""
+    """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests.
+
+    With `in_reasoning` the text is the model's reasoning: some servers take the whole reply for it.
+    """
 
     text: str
     finish: Finish
     prompt_tokens: int = 0
     completion_tokens: int = 0
     num_attempts: int = 1
+    in_reasoning: bool = False
 
 
 class _Message(ResponseModel):
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Choice(ResponseModel):
@@ -195,4 +206,9 @@ class ServerChat:
         text, refusal = choice.message.content or "", choice.message.refusal or ""
         if refusal or choice.finish_reason == "content_filter":
             return ChatReply(refusal or text, "refused", *counts)
-        return ChatReply(text, "length" if choice.finish_reason == "length" else "stop", *counts)
+        finish = "length" if choice.finish_reason == "length" else "stop"
+        if not text.strip():
+            for reasoning in (choice.message.reasoning_content, choice.message.reasoning):
+                if isinstance(reasoning, str) and reasoning.strip():
+                    return ChatReply(reasoning, finish, *counts, in_reasoning=True)
+        return ChatReply(text, finish, *counts)
