@@ -155,8 +155,8 @@ class ReplyCache:
             )
             self._connection.executemany("INSERT INTO spent_by_job VALUES (?, ?, ?, ?)", spent)
         self._warn(
-            f"damaged ({error}), and set aside as {aside.name}; {len(rows)} replies of it are kept, "
-            "and what else was in it is requested again"
+            f"damaged ({error}), and set aside as {aside.name}; {len(rows)} of its replies are "
+            "kept, and the others are requested again"
         )
 
     def _warn(self, message: str) -> None:

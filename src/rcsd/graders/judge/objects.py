@@ -13,27 +13,29 @@ from typing import Any
 MAX_BRACKETS = 1_000
 """Brackets of a reply at which JSON may begin."""
 
-_KEY = r"\\?[\"'“”‘’](?:met|score)\\?[\"'“”‘’]\s*:|(?<=[{,\n ])(?<![\w.] )(?:met|score)\s*:"
+_KEY = r"\\?[\"'](?:met|score)\\?[\"']\s*:|(?<=[{,\n ])(?<![\w.] )(?:met|score)\s*:"
 _VERDICT_KEY = re.compile(_KEY)
-_CRITERION = re.compile(r"\bcriterion\\?[\"'“”‘’]?\s*:\s*\\?[\"'“]?(\d{1,4})\b")
+_CRITERION = re.compile(r"\bcriterion\\?[\"']?\s*:\s*\\?[\"']?(\d{1,4})\b")
 _EXPLANATION = re.compile(
-    r"\bexplanation\\?[\"'“”‘’]?\s*:(.*?)(?:,\s*\\?[\"'“]?(?:criterion|met|score)\b.*|\}\s*|)$",
+    r"\bexplanation\\?[\"']?\s*:(.*?)(?:,\s*\\?[\"']?(?:criterion|met|score)\b.*|\}\s*|)$",
     re.DOTALL,
 )
 _COMMENT = r"(?://[^\n]*|/\*.*?\*/|\#[^\n]*)"
 _SPACE = rf"(?:\s|{_COMMENT})*"
 _FIRST_KEY = re.compile(
-    rf"\{{{_SPACE}(?:\\?[\"'“‘][^\"'”’\n]{{1,40}}[\"'”’]|criterion|explanation|met|score)\s*:", re.S
+    rf"\{{{_SPACE}(?:\\?[\"'][^\"'\n]{{1,40}}[\"']|criterion|explanation|met|score)\s*:", re.S
 )
 _WRAPPER = re.compile(rf"\{{{_SPACE}(?:\\?[\"']?\w+\\?[\"']?\s*:{_SPACE})?[\[{{]", re.S)
-_BEFORE_KEY = re.compile(rf"(?:[{{,]|[\"”'’\d\]][^\S\n]*\n){_SPACE}$", re.S)
+_BEFORE_KEY = re.compile(rf"(?:[{{,]|[\"'\d\]][^\S\n]*\n){_SPACE}$", re.S)
 _VALUE = re.compile(
-    r"\s*(?:\\?[\"“](?P<double>[^\"”\\\n{}]{0,40})\\?[\"”]|['‘](?P<single>[^'’\\\n{}]{0,40})['’]"
+    r"\s*(?:\\?\"(?P<double>[^\"\\\n{}]{0,40})\\?\"|'(?P<single>[^'\\\n{}]{0,40})'"
     r"|(?P<bare>[^\s,}\]\"'][^,}\]\n\"'/#]{0,40}?))"
     r"(?P<end>\s*(?:[,}\]]|//|/\*|\#|\n\s*[\"'}]|```|$))"
 )
 _LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 _CHOICE = re.compile(r"(?i)^[<(]?\s*true\s*(?:or|/|\||,)\s*false\b")
+STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
+"""Curved quotation marks and straight ones."""
 _ESCAPE = re.compile(r"""\\(["\\/nrt]|u[0-9a-fA-F]{4})?""")
 
 
@@ -72,7 +74,8 @@ def find_objects(text: str) -> list[FoundObject]:
             there twice.
     """
     decoder, objects, place = json.JSONDecoder(object_pairs_hook=_unique, strict=False), [], 0
-    last = max((match.start() for match in _VERDICT_KEY.finditer(text)), default=-1)
+    straight = text.translate(STRAIGHT)
+    last = max((match.start() for match in _VERDICT_KEY.finditer(straight)), default=-1)
     for _ in range(MAX_BRACKETS):
         bracket = re.compile(r"[{\[]").search(text, place, last + 1)
         if bracket is None:
@@ -82,7 +85,7 @@ def find_objects(text: str) -> list[FoundObject]:
             value, place = decoder.raw_decode(text, start)
             objects += [FoundObject(row, start, place) for row in _rows(value)]
         except (ValueError, RecursionError):
-            broken = _broken_object(text, start)
+            broken = _broken_object(straight, start)
             objects += [] if broken is None else [broken]
             place = start + 1 if broken is None else broken.end
     raise UnclearError("no verdict: too many brackets")
@@ -117,7 +120,7 @@ def _broken_object(text: str, start: int) -> FoundObject | None:
     if numbers:
         row["criterion"] = int(numbers[0])
     if explanation := _EXPLANATION.search(inner):
-        row["explanation"] = explanation[1].strip("\"'“”‘’ \n,")
+        row["explanation"] = explanation[1].strip("\"' \n,")
     return FoundObject(row, start, end)
 
 

@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from rcsd.data.thinking import after_thinking
 from rcsd.graders.judge import prose
-from rcsd.graders.judge.objects import FoundObject, UnclearError, find_objects, plain_reply
+from rcsd.graders.judge.objects import (
+    STRAIGHT,
+    FoundObject,
+    UnclearError,
+    find_objects,
+    plain_reply,
+)
 from rcsd.graders.judge.prompt import CANNOT_TELL, HIGHEST, LOWEST
 from rcsd.graders.judge.server import ChatReply
 
@@ -21,7 +27,7 @@ MAX_REPLY_CHARACTERS = 50_000
 _MET = {"true": True, "yes": True, "met": True}
 _MET |= {"false": False, "no": False, "not met": False, "unmet": False}
 _CANNOT_TELL = re.compile(
-    r"(?:can ?not|can['’]t|unable to|impossible to) (?:tell|say|determine|decide|judge)"
+    r"(?:can ?not|can't|unable to|impossible to) (?:tell|say|determine|decide|judge)"
     r"|cannot be (?:determined|decided)|undetermined|undecided|indeterminate|unknown|null|none"
 )
 _NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
@@ -211,7 +217,7 @@ def _verdict(met: object) -> bool | None:
         met = _MET.get(met.strip().casefold(), met)
     if met is None or isinstance(met, bool):
         return met
-    if isinstance(met, str) and _CANNOT_TELL.fullmatch(met.strip().casefold()):
+    if isinstance(met, str) and _CANNOT_TELL.fullmatch(met.strip().casefold().translate(STRAIGHT)):
         return None
     raise UnclearError(f"unclear: {_quoted(met)}")
 
@@ -242,7 +248,7 @@ def _integer(value: object) -> int | None:
 
 def _compact(text: str) -> str:
     """Letters and signs of a text, for a comparison: no case, spaces, quotation marks, escapes."""
-    return re.sub(r"[\s\"'“”‘’\\]+", "", text.casefold())
+    return re.sub(r"[\s\"'\\]+", "", text.translate(STRAIGHT).casefold())
 
 
 def _quoted(value: object) -> str:
