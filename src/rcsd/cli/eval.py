@@ -88,6 +88,7 @@ def grade(
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     from rcsd.evaluation.record import RECORD
+    from rcsd.graders.base import judging_notes
     from rcsd.io import read_json
 
     for name, of_set in summary["sets"].items():
@@ -98,7 +99,7 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     for line in source_lines(record.get("tasks", {})):
         say(line)
     lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
-    for line in lines:
+    for line in [*lines, *judging_notes(record.get("judging", {}))]:
         say(line)
     if any("criteria without a verdict" in line for line in lines):
         say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")

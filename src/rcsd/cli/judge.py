@@ -116,6 +116,8 @@ def _print_stability(stability: "Stability") -> None:
 
 
 def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
+    from rcsd.graders.base import judging_notes
+
     counts = {name.rpartition("/")[2]: n for name, n in metrics.items() if "unscored/" in name}
     if counts:
         reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in counts.items())
@@ -125,3 +127,4 @@ def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
         numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
         tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
         yield f"Requests: {numbers}; {tokens} tokens."
+    yield from judging_notes(metrics)

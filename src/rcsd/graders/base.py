@@ -78,3 +78,19 @@ def verdict_settings(tree: Any) -> Any:
         dropped = _ACCESS if "asks" in tree else set()
         return {name: verdict_settings(of) for name, of in tree.items() if name not in dropped}
     return [verdict_settings(of) for of in tree] if isinstance(tree, list) else tree
+
+
+def judging_notes(metrics: Mapping[str, float]) -> list[str]:
+    """Sentences on what a judge's metrics say of doubtful or missing verdicts, and of the cost."""
+    sentences = {
+        "num_cut_prompts": "{:.0f} prompts were cut by the judge's server, which counts fewer "
+        "tokens than they have words: raise its context length",
+        "num_cut_replies": "{:.0f} of the judge's replies reached judge.max_tokens",
+        "num_timeouts": "{:.0f} of the judge's requests timed out: see judge.read_timeout_seconds",
+        "num_unscored/cannot_tell": "the judge could not tell of {:.0f} criteria",
+        "num_unscored/budget": "{:.0f} criteria were left when the judge's budget was spent",
+        "cost": "the judge cost {:.4g}",
+    }
+    counts = {name: metrics.get(f"judge/{name}", 0) for name in sentences}
+    lines = [sentences[name].format(count) for name, count in counts.items() if count]
+    return [f"{line[0].upper()}{line[1:]}." for line in lines]

@@ -92,6 +92,13 @@ class _Reading:
         after = self.text[self.objects[-1].end :]
         return after[_AROUND.match(after).end() :].strip()  # type: ignore[union-attr]
 
+    @property
+    def is_on_another(self) -> bool:
+        """True if after the last object one begins on a criterion that none before is on."""
+        begun = re.match(r"\{\W*criterion\W+(\d{1,4})\b", self.after)
+        numbers = {_integer(found.row.get("criterion")) for found in self.objects}
+        return begun is not None and int(begun[1]) not in numbers
+
     def require_own(self, found: FoundObject) -> None:
         """Raise UnclearError if an object is quoted, or taken back by what follows."""
         quoted = _quoted(self.text[found.start : found.end])
@@ -197,7 +204,7 @@ def _read(key: Literal["met", "score"], reply: ChatReply, source: Source) -> _Re
     if not objects:
         raise UnclearError(f"{none}: {_quoted(text)}")
     reading = _Reading(plain, objects, source)
-    if reading.after and is_cut:
+    if reading.after and is_cut and not reading.is_on_another:
         raise UnclearError(f"cut off: {_quoted(reading.after)}")
     if reading.after and reply.in_reasoning:
         raise UnclearError(f"{none}: only within its reasoning")
