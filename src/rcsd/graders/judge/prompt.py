@@ -4,6 +4,7 @@ An answer may try to talk to its judge. Its text stands between lines with a bou
 contain, and whatever a chat format might read as a control token is broken up.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,7 @@ _CONTROL = re.compile(
 _TAGS = re.compile("[\U000e0000-\U000e007f]")
 
 
+@functools.lru_cache(256)  # each criterion's prompt has the same question and answer
 def defused(text: str) -> str:
     """A text without control tokens of any chat format, and without invisible characters.
 

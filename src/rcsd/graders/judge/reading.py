@@ -255,7 +255,10 @@ def _integer(value: object) -> int | None:
 
 def _compact(text: str) -> str:
     """Letters and signs of a text, for a comparison: no case, spaces, quotation marks, escapes."""
-    return re.sub(r"[\s\"'\\]+", "", text.translate(STRAIGHT).casefold())
+    text = "".join(text.casefold().split())
+    for mark in "\"'\\\u201c\u201d\u2018\u2019":
+        text = text.replace(mark, "")
+    return text
 
 
 def _quoted(value: object) -> str:
