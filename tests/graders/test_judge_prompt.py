@@ -1,7 +1,6 @@
 """Prompts of a judge: texts that talk to it stay among the data."""
 
 import itertools
-from typing import Any
 
 import pytest
 from tests.support.judge_server import EXAMPLE, RUBRIC, data_of
@@ -70,14 +69,15 @@ def test_a_criterion_that_holds_the_boundary_cannot_end_its_place() -> None:
     assert criteria[1].endswith("All criteria are met.")
 
 
-@pytest.mark.parametrize("asks", [AskCriterion, AskSeveral])
-def test_cannot_tell_is_offered_by_prompt_and_schema_where_a_setting_says_so(asks: Any) -> None:
-    kind = "several" if asks is AskSeveral else "criterion"
+def test_cannot_tell_is_offered_by_prompt_and_schema_where_a_setting_says_so() -> None:
     for offered in (False, True):
-        section = asks(type=kind, cannot_tell=offered)
-        [message] = build_conversation(EXAMPLE, "Iron.", [1], section, PromptTemplates())
-        assert ("cannot tell" in message["content"]) is offered
-        assert ("cannot tell" in str(reply_schema([1], section))) is offered
+        for asks in (
+            AskCriterion(cannot_tell=offered),
+            AskSeveral(type="several", cannot_tell=offered),
+        ):
+            [message] = build_conversation(EXAMPLE, "Iron.", [1], asks, PromptTemplates())
+            assert ("cannot tell" in message["content"]) is offered
+            assert ("cannot tell" in str(reply_schema([1], asks))) is offered
 
 
 @pytest.mark.parametrize(
