@@ -112,14 +112,15 @@ class Completion:
         finished: Whether the model ended by itself; False: cut off at the token limit.
         version: Optimizer step that the weights which sampled it come from; None: not known.
         log_q: The engine's log-probability of each token, in nats, at the temperature of sampling,
-            over the whole vocabulary; empty: the engine gives none.
+            over the whole vocabulary; empty: the engine gives none. Not compared: batches round
+            differently.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finished: bool
     version: int | None = None
-    log_q: tuple[float, ...] = ()
+    log_q: tuple[float, ...] = field(default=(), compare=False)
 
 
 def completion_from_row(row: Mapping[str, Any]) -> Completion:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rcsd import config
 from rcsd.config import Section, load_config, parse_config
-from rcsd.config.base import RENAMED, override
+from rcsd.config.base import RENAMED, has_key, override, parse
+from rcsd.config.other_libraries import KEYS, SETTINGS
 from rcsd.errors import ConfigError
 from rcsd.recipes import pipeline_config, study_config
 from rcsd.recipes.pipeline_config import Pipeline, WriterSettings
@@ -144,6 +145,48 @@ def test_a_key_of_an_earlier_version_names_the_new_one(old: str, new: str) -> No
     assert refusal(smallest(**{old: 1})) == f"config: {old}: is now called '{new}'"
     changes = Path(__file__).parents[2] / "CHANGELOG.md"
     assert f"| `{old}` | `{new}` |" in changes.read_text("utf-8")
+
+
+def test_every_key_that_a_hint_names_exists() -> None:
+    roots = (config.Config, config.EvalConfig)
+    keys = [key for text in SETTINGS for match in KEYS.findall(text) for key in match.split("|")]
+    assert [key for key in keys if not any(has_key(of, key.split(".")) for of in roots)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("num_generations", "(TRL); here: 'completions_per_example'"),
+        ("gradient_checkpointing", "(transformers); here: 'model.activation_checkpointing'"),
+        ("optim.learning_rate", "(transformers); here: 'optim.lr'"),
+        ("evaluation.max_new_tokens", "(transformers); here: 'evaluation.max_tokens'"),
+        ("method.beta", "(TRL); here: 'method.kl_weight' of grpo, 'method.divergence.beta' of jsd"),
+        ("data.max_response_length", "(verl); here: 'sampling.max_tokens'"),
+        ("actor_rollout_ref.rollout.n", "(verl); here: 'completions_per_example'"),
+        ("actor_rollout_ref.actor.optim.lr", "(verl); here: 'optim.lr'"),
+        ("trainer.total_epochs", "(verl); here: 'steps' of 'examples_per_step' examples: an"),
+        ("num_mini_batches", "(open-instruct); here: 'method.updates_per_batch'"),
+        ("logging_steps", "(transformers); here: none, since every step is logged"),
+    ],
+)
+def test_a_setting_of_another_library_names_the_one_here(
+    run_yaml: Path, key: str, hint: str
+) -> None:
+    tree = smallest(evaluation={"data": {"type": "world", "num_examples": 4}})
+    override(tree, [f"{key}=1"])
+    assert refusal(tree).startswith(f"config: unknown setting {key} {hint}")
+    with pytest.raises(ConfigError, match="unknown setting"):
+        load_config(run_yaml, [f"{key}=1"])
+
+
+def test_hints_at_other_libraries_follow_the_section_that_is_read() -> None:
+    tree = {"model": {"path": "m"}, "out": "o", "max_new_tokens": 4, "num_generations": 2}
+    with pytest.raises(ConfigError) as error:
+        parse(config.EvalConfig, tree, "eval")
+    assert "max_new_tokens (transformers); here: 'max_tokens'" in str(error.value)
+    assert "num_generations (TRL); here: 'num_samples'" in str(error.value)
+    [line] = refusal(smallest(data={"train_files": "a", "train_batch_size": 4})).splitlines()
+    assert "train_files (verl); here: 'data.path'; unknown setting data.train_batch_size" in line
 
 
 @pytest.mark.parametrize("key", ["support", "clip"])

@@ -4,7 +4,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from rcsd.data.thinking import CompletionText, after_thinking
+from rcsd.data.rubric import parse_completion
+from rcsd.data.thinking import OPENED, CompletionText, after_thinking
 
 WORDS = ["the", "answer", "is", "A", "B", "or", "analysis", "final", "assistant", "commentary"]
 
@@ -68,6 +69,55 @@ def test_marks_of_thinking_survive_whether_special_or_not(
     assert final(model, "the answer is A", prompt=f"the {opening}") is None
     # One that inserts an empty block leaves nothing.
     assert final(model, "the answer is A", prompt=f"{opening} {closing}") == "the answer is A"
+
+
+@pytest.mark.parametrize(
+    ("special", "completion", "prompt", "answer"),
+    [
+        # Gemma 4
+        ("<|channel> <channel|>", "<|channel> analysis A <channel|> B", "", "B"),
+        ("<|channel> <channel|>", "<|channel> analysis A", "", None),
+        # Seed-OSS: a token may follow the tag in the prompt.
+        ("<seed:think> </seed:think> <cot>", "A </seed:think> B", "is <seed:think> <cot>", "B"),
+        # A question that ends in a tag opens nothing: a header follows.
+        ("<think> </think> <|end|>", "A", "the <think> <|end|> assistant", "A"),
+        # A word or a switch among the added tokens is no mark.
+        ("think /think", "A think the answer is /think B", "", "A the answer is B"),
+        # Two blocks, and a closing tag alone.
+        ("<think> </think>", "<think> A </think> or <think> A </think> B", "", "B"),
+        ("<think> </think>", "A </think> B", "", "B"),
+        ("<think> </think>", "<think> A </think> or <think> A", "", None),
+    ],
+)  # fmt: skip
+def test_marks_of_one_model(special: str, completion: str, prompt: str, answer: str | None) -> None:
+    assert final(tokenizer(special.split()), completion, prompt) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>It is A.</think>It is B: `</think>` ends it.", "It is B: `</think>` ends it."),
+        ('It is B. A "</think>" ends it.', 'It is B. A "</think>" ends it.'),
+        ("<think>The tag `</think>` is near. It is A.", None),
+        ("<|channel|>analysis<|message|>It is A.", None),
+        ("<|channel|>analysis<|message|>A<|end|><|channel|>final<|message|>B", "B"),
+        ("Here are my reasoning steps:\nA\n[BEGIN FINAL RESPONSE]\nB", "\nB"),
+        ("◁think▷A◁/think▷B", "B"),
+        ("The <think> tag opens it.", "The <think> tag opens it."),
+    ],
+)  # fmt: skip
+def test_thinking_in_texts_of_servers(text: str, answer: str | None) -> None:
+    assert after_thinking(text) == answer
+
+
+def test_a_rubric_is_read_behind_thinking_and_from_a_grammar_in_an_opened_block() -> None:
+    written = '[{"criterion": "Names light.", "weight": 2}]'
+    expected = parse_completion(written, finished=True)
+    assert expected is not None
+    for text in (f"<think>Hm.</think>\n{written}", OPENED + written):
+        assert parse_completion(text, finished=True) == expected
+    assert parse_completion(OPENED + written + " or", finished=False) == expected
+    assert parse_completion(f"{OPENED}Perhaps {written}", finished=True) is None
 
 
 def test_other_special_tokens_are_no_text() -> None:

@@ -18,6 +18,7 @@ from rcsd.engines.build import chosen_engine
 from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
 from rcsd.engines.sampler import drawn, uniforms
+from rcsd.engines.vllm_requests import policy_log_q
 from rcsd.errors import ModelError
 from rcsd.models.policy import Policy, build_policy
 from rcsd.models.scorer import has_plain_head
@@ -158,6 +159,26 @@ def test_what_is_sampled_depends_neither_on_the_batch_nor_on_the_other_prompts(
     assert (beside[0], beside[-1]) == (together[0], together[-1])
 
 
+@pytest.mark.parametrize("kind", [LocalEngine, HfEngine])
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(20),
+        Decoding(20, 0.7),
+        Decoding(20, 1.5, top_k=4),
+        Decoding(20, 1.2, top_p=0.8),
+        Decoding(90, 1.2, regex=rubric_regex(2, 12)),
+    ],
+)
+def test_log_probabilities_are_over_the_whole_vocabulary_at_the_temperature(
+    kind: Any, decoding: Decoding
+) -> None:
+    policy = tiny_policy(many_ends=decoding.regex is None)
+    for prompt, said in zip(PADDED, kind(policy, 4).sample(PADDED, decoding, 0), strict=True):
+        own = policy_log_q(policy, prompt, said.token_ids, decoding.temperature or 1.0)
+        assert said.log_q == pytest.approx(own, abs=1e-4)
+
+
 # Who comes and goes
 
 
@@ -193,10 +214,8 @@ def test_rows_that_have_ended_leave_and_waiting_prompts_take_their_room() -> Non
 # Errors and settings
 
 
-# Greedy `generate` does not ask.
-@pytest.mark.parametrize(
-    ("kind", "temperature"), [(LocalEngine, None), (LocalEngine, 1.0), (HfEngine, 1.0)]
-)
+@pytest.mark.parametrize("kind", [LocalEngine, HfEngine])
+@pytest.mark.parametrize("temperature", [None, 1.0])
 @pytest.mark.parametrize("grammar", [None, rubric_regex(2, 12)])
 def test_weights_that_are_not_numbers_are_an_error(
     monkeypatch: pytest.MonkeyPatch, temperature: float | None, grammar: str | None, kind: Any

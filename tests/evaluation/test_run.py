@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.cli.test_cli import run_file
 from tests.support.tiny import quietly, tiny_folder
+from transformers import AutoTokenizer
 
 from rcsd import config
 from rcsd.config.base import parse
@@ -19,7 +20,7 @@ from rcsd.evaluation.arms import parse_arms
 from rcsd.evaluation.record import read_record, unfinished_folder
 from rcsd.evaluation.run import run_eval
 from rcsd.evaluation.targets import build_eval_config
-from rcsd.io import write_rows
+from rcsd.io import digest, read_rows, write_rows
 from rcsd.types import Criterion, Example, Rubric
 
 SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
@@ -112,6 +113,46 @@ def test_eval_takes_a_runs_folder_and_its_own_held_out_set(tmp_path: Path, rcsd:
     code, _, err = rcsd("eval", str(run))
     assert (code, "exists" in err) == (2, True)
     assert parse_arms([str(run / "eval")]) == {"run": [run / "eval"]}
+
+
+def test_a_runs_evaluations_take_the_students_values_for_the_chat_template(
+    tmp_path: Path, rcsd: Any
+) -> None:
+    tiny_folder(tmp_path / "model")
+    template = tmp_path / "model" / "chat_template.jinja"
+    text = template.read_text()
+    template.write_text(
+        text + "{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}"
+    )
+    held_out = {"data": {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}, "max_tokens": 2}
+    kwargs = {
+        "student_kwargs": {"enable_thinking": "off"},
+        "teacher_kwargs": {"enable_thinking": "on"},
+    }
+    rcsd("train", run_file(tmp_path, evaluation=held_out, views=kwargs))
+    run = tmp_path / "run"
+    assert '{"enable_thinking": "off"}' in (run / "model" / "README.md").read_text()
+    tokenizer: Any = AutoTokenizer.from_pretrained(run / "model")
+
+    def prompt(mode: str) -> str:
+        turn = [{"role": "user", "content": "2 + 2?"}]
+        text = tokenizer.apply_chat_template(
+            turn, tokenize=False, add_generation_prompt=True, enable_thinking=mode
+        )
+        return digest(json.dumps(tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+    [during] = read_rows(next(run.glob("evaluations/*.jsonl")))
+    assert during["prompt_sha256"] == prompt("off")
+    for out, mode, overrides in (
+        ("eval", "off", []),
+        ("other", "on", ["model.chat_template_kwargs={enable_thinking: 'on'}"]),
+    ):
+        code, *_ = rcsd("eval", str(run), f"out={tmp_path / out}", *overrides)
+        assert code == 0
+        [row] = read_rows(tmp_path / out / "completions.jsonl")
+        assert row["prompt_sha256"] == prompt(mode)
+        record = read_record(tmp_path / out)
+        assert record.config.model.chat_template_kwargs == {"enable_thinking": mode}
 
 
 # Errors

@@ -7,9 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from rcsd import config
 from rcsd.cli import eval
 from rcsd.errors import DataError
-from rcsd.graders.grade import grade_file
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.grade import Graded, grade_file, judge_rows
+from rcsd.graders.rewards import build_rewards
+from rcsd.types import Completion, Criterion, Example, Rubric
 
 ROWS = [
     {"completion": "0.5 km", "reference": "500", "unit": "m", "kind": "number", "id": 7},
@@ -39,6 +43,26 @@ def test_rows_keep_their_keys_and_get_verdicts_and_counts_are_printed(tmp_path: 
     assert all(row["reason"] for row in rows)
     assert "right 2, wrong 2, ungraded 2" in result.output
     assert "ungraded 1: names several options" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        ("Light and heat.", True),
+        ("<think>Light?</think>Light and heat.", True),
+        ("<think>Light?</think>Heat.", False),
+        ("<think>Light? It was cut o", False),
+    ],
+)
+def test_judges_read_the_answer_without_its_thinking(text: str, met: bool) -> None:
+    rubric = Rubric((Criterion("Names light.", 1, check={"type": "contains", "text": "light"}),))
+    example = Example("a", "What is it?", rubric=rubric)
+    row = Graded("a", example.question, text, 3, True, (), None, None)
+    [judged] = judge_rows([row], [example], CodeJudge())
+    assert (judged.verdicts, judged.text) == ((met,), text)
+    [reward] = build_rewards([config.RubricReward()], [example])
+    [score] = reward.scores([(example, Completion((1,), text, True))])
+    assert score == float(met)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ SAMPLED = DISTILL | DIVERGENCE
 TWICE, HELD, EMA = {"updates_per_batch": 2}, {"kl_weight": 0.1}, {"teacher": {"type": "ema"}}
 WRITER = {"views": {"writes": "rubric", "student": "answer", "teacher": "rubric+answer"}}
 MASKED = WRITER | {"sampling": {"grammar": {"type": "rubric"}}}
-AHEAD = {"overlap": True}
+AHEAD, TOP_K, TOP_P = {"overlap": True}, {"sampling": {"top_k": 9}}, {"sampling": {"top_p": 0.9}}
+STALE = {"engine": {"type": "vllm", "stale": {"type": "weight"}}}
 ANALYSIS, SINGLE = {"views": {"analysis": True}}, {"completions_per_example": 1}
 
 
@@ -50,15 +51,15 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         (SRPO, SINGLE, "srpo compares the completions"),
         (SRPO, WRITER, "srpo rewards answers"),
         ({"type": "srpo", "reward": GRPO | HELD}, EMA, "kl_weight holds"),
-        (
-            {"type": "srpo", "reward": GRPO | TWICE, "distill": DIVERGENCE},
-            {},
-            "needs fresh samples",
-        ),
+        ({"type": "srpo", "reward": GRPO, "distill": DIVERGENCE}, {}, "srpo picks tokens by what"),
+        ({"type": "srpo", "reward": GRPO | HELD}, TOP_P, "kl_weight needs the student's own"),
+        (sum_of(DISTILL, GRPO | HELD), TOP_K, "kl_weight needs the student's own samples"),
+        (DISTILL, STALE | TOP_K, "engine.stale: weight needs probabilities of all tokens"),
+        (DISTILL, STALE | MASKED, "engine.stale: weight needs probabilities of all tokens"),
+        (CRITERION | {"distill": SAMPLED}, {}, "criterion picks tokens by what was sampled"),
         (sum_of(DISTILL, {"type": "srpo"}), {}, "does not match any of the expected tags"),
         (sum_of(SAMPLED, GRPO | TWICE), {}, "sampled_token needs fresh samples"),
         (sum_of(SUPPRESS, GRPO | TWICE), {}, "suppress needs fresh samples"),
-        (sum_of(CRITERION | {"distill": SAMPLED}, GRPO | TWICE), {}, "sampled_token needs"),
         (sum_of(DISTILL, GRPO | HELD), EMA, "kl_weight holds"),
         (sum_of(DISTILL, GRPO), WRITER, "grpo rewards answers"),
         (sum_of(DISTILL, SUPPRESS), MASKED, "suppress needs samples of the student itself"),
@@ -69,11 +70,10 @@ def parsed(method: Tree, **changes: Any) -> config.Config:
         (schedule(({"type": "schedule"}, 1), (DISTILL, None)), {}, "does not match any"),
         (schedule((DISTILL, 1), (GRPO, None)), SINGLE, "grpo compares the completions"),
         (schedule((SUPPRESS, 1), (GRPO, None)), EMA, "schedule has no teacher's view"),
-        (SAMPLED, {"sampling": {"top_k": 20}}, "leave sampling.top_p and top_k out"),
+        (SAMPLED, TOP_K, "leave sampling.top_p and top_k out"),
         (SAMPLED, {"sampling": {"temperature": 1.2}}, "method 1, sampling.temperature 1.2"),
         (SAMPLED | {"temperature": 2}, {}, "method 2, sampling.temperature 1;"),
         (SAMPLED, AHEAD, "overlap: sampled_token needs fresh samples"),
-        (CRITERION | {"distill": SAMPLED}, AHEAD, "overlap: sampled_token needs fresh samples"),
         (SUPPRESS, AHEAD, "overlap: suppress needs fresh samples"),
         (GRPO, AHEAD, "overlap: grpo needs fresh samples"),
         (SRPO, AHEAD, "overlap: srpo needs fresh samples"),

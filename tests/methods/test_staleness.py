@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.methods.test_grpo import asked
 from tests.methods.test_on_policy import distill, student
+from tests.support.tiny import tiny_model, tiny_tokenizer
 
 from rcsd import config
+from rcsd.engines.hf import HfEngine
+from rcsd.engines.local import LocalEngine
 from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import RunError
 from rcsd.methods.on_policy import OnPolicy
@@ -22,8 +26,9 @@ from rcsd.methods.staleness import (
     importance_weights,
     warn_of_drift,
 )
+from rcsd.models.policy import build_policy
 from rcsd.models.teacher import ShadowTeacher
-from rcsd.types import Completion, Example, Rollout
+from rcsd.types import Completion, Decoding, Example, Rollout
 
 
 def rollout(version: int | None, log_q: tuple[float, ...] = (-1.0,)) -> Rollout:
@@ -79,6 +84,20 @@ def stale_student(version: int, by: float = 0.4) -> RolloutWorker:
 def method(made: RolloutWorker, freshness: Freshness | None) -> OnPolicy:
     teacher = ShadowTeacher(made.policy, decay=None)
     return OnPolicy(made, [(1.0, distill(made, teacher))], freshness)
+
+
+@pytest.mark.parametrize("kind", [LocalEngine, HfEngine])
+def test_the_gap_of_an_engine_is_rounding_and_shows_other_weights(kind: Any) -> None:
+    made = replace(student(), decoding=Decoding(12, 1.3))
+    other = build_policy(tiny_model(seed=1), tiny_tokenizer(), config.FullFineTuning())
+    gaps = []
+    for policy in (made.policy, other):
+        learns = method(replace(made, engine=kind(policy, 4)), None)
+        batch = learns.collect(asked("a", "b"), step=0)
+        _, shown = learns.loss(batch.rollouts, batch.num_learned_tokens)
+        gaps.append(float(shown["engine/log_q_gap_nats_mean"]))
+    assert gaps[0] < 1e-5
+    assert gaps[1] > 0.5
 
 
 def test_the_loss_of_stale_tokens_is_weighted_by_their_ratio() -> None:
@@ -160,4 +179,6 @@ def test_a_drift_of_engine_and_trainer_warns_unless_completions_lag() -> None:
     # Warnings are errors here.
     warn_of_drift(engine, {"engine/log_q_gap_nats_mean": 0.05})
     warn_of_drift(engine, {**drifted, "completion/lag_steps_max": 1.0})
-    warn_of_drift(config.LocalEngine(), drifted)
+    warn_of_drift(config.LocalEngine(max_gap_nats=0.3), drifted)
+    with pytest.warns(RuntimeWarning, match="engine and trainer differ"):
+        warn_of_drift(config.LocalEngine(), drifted)

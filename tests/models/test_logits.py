@@ -21,7 +21,7 @@ from rcsd.methods.losses import forward_kl_terms, restrict, top_k_ids
 from rcsd.methods.on_policy import Objective, OnPolicy
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.models import logits
-from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions
+from rcsd.models.logits import HeadPredictions, LogitPredictions, Predictions, target_log_q
 from rcsd.models.policy import build_policy
 from rcsd.models.scorer import Scorer
 
@@ -125,6 +125,39 @@ def test_some_positions_or_none_can_be_read() -> None:
         assert of[none].mapped(lambda x: x.logsumexp(-1)).shape == (0,)
         assert len(of[none]) == 0
         assert len(of) == NUM
+
+
+# bfloat16
+
+
+def of_bfloat16(num: int) -> tuple[HeadPredictions, HeadPredictions, Tensor]:
+    """A trained head in bfloat16, the same numbers in float32, and targets."""
+    random = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    leaves = [(random(num, H) + 2).bfloat16(), 3 * random(V, H).bfloat16(), random(V).bfloat16()]
+    rounded, wide = (
+        HeadPredictions(*[x.detach().to(dtype).requires_grad_() for x in leaves])
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    return rounded, wide, torch.arange(num) % 2
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_losses_of_bfloat16_read_logits_that_are_not_rounded(is_mixed: bool) -> None:
+    rounded, wide, target = of_bfloat16(NUM)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        found = target_log_q(rounded, target, 1.0)
+    expected = target_log_q(wide, target, 1.0)
+    assert expected.abs().max() > 20
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_gradients_of_a_bfloat16_head_are_summed_over_chunks_in_float32() -> None:
+    rounded, wide, target = of_bfloat16(2400)
+    for predictions in (rounded, wide):
+        target_log_q(predictions, target, 1.0).sum().backward()
+    for name in ("weight_VH", "bias_V", "hidden_TH"):
+        found, expected = (getattr(of, name).grad.float() for of in (rounded, wide))
+        assert (found - expected).norm() < 5e-3 * expected.norm(), name
 
 
 # Memory

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from rcsd import config
 from rcsd.engines.hf import HfEngine
+from rcsd.engines.local import LocalEngine
 from rcsd.errors import ModelError, RunError
 from rcsd.models.logits import HeadPredictions, target_log_q
 from rcsd.models.packing import packed, padded
@@ -169,9 +170,31 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_variable_of_the_chat_template_is_named(tmp_path: Path) -> None:
-    folder, kwargs = tiny_folder(tmp_path / "model"), {"mesages": []}
-    with pytest.raises(ModelError, match=r"chat_template_kwargs\.mesages: .* mean 'messages'"):
+    folder, kwargs = tiny_folder(tmp_path / "model"), {"thinking": True}
+    with pytest.raises(ModelError, match=r"kwargs\.thinking: .* no such variable; it uses: none"):
         load_policy(config.Model(path=folder, chat_template_kwargs=kwargs))
+
+
+def test_every_end_token_of_the_generation_config_ends_a_completion() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    model.generation_config.eos_token_id = [1, 7]
+    policy = build_policy(model, tokenizer, FULL)
+    assert (policy.end_ids, policy.turn_end_id) == ((1, 7), 1)
+    prompt = tokenizer("A question.", add_special_tokens=False)["input_ids"]
+    for name, engine in (("local", LocalEngine(policy, 1)), ("hf", HfEngine(policy, 1))):
+        prompts = [[*prompt, n] for n in range(8, 40)]
+        done = engine.sample(prompts, Decoding(max_tokens=64, temperature=2.0), seed=0)
+        lasts = {c.token_ids[-1] for c in done if c.finished}
+        assert lasts == {1, 7}, name
+        assert all(not {1, 7} & {*c.token_ids[:-1]} for c in done)
+        assert all(len(c.token_ids) == 64 for c in done if not c.finished)
+
+
+def test_an_end_token_that_ends_every_channel_is_refused() -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|channel|>"]})
+    with pytest.raises(ModelError, match="stop before their answer"):
+        build_policy(tiny_model(), tokenizer, FULL)
 
 
 def test_a_template_whose_tokens_the_model_does_not_embed_is_refused() -> None:

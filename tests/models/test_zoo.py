@@ -46,6 +46,10 @@ SLOW = re.findall(
     starcoder2 vaultgemma
     """,
 )
+HYBRIDS = [
+    "bamba", "falcon_mamba", "granitemoehybrid", "jamba", "minimax", "qwen3_next",
+    "recurrent_gemma",
+]  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "falcon_h1": {"mamba_d_ssm": 64},
@@ -97,10 +101,13 @@ def tiny(name: str) -> Any:
     return AutoModelForCausalLM.from_config(section).eval()
 
 
-def plain_log_p(model: Any, prompt: list[int], completion: list[int]) -> Tensor:
+def plain_log_p(
+    model: Any, prompt: list[int], completion: list[int], temperature: float = 1.0
+) -> Tensor:
     """Log-probabilities of one completion by one pass over its row alone."""
     ids_1L = torch.tensor([[*prompt, *completion]])
-    log_p_LV = model(input_ids=ids_1L, use_cache=False).logits[0].float().log_softmax(-1)
+    logits_LV = model(input_ids=ids_1L, use_cache=False).logits[0].float()
+    log_p_LV = (logits_LV / temperature).log_softmax(-1)
     before_T = torch.arange(len(prompt) - 1, len(prompt) + len(completion) - 1)
     return log_p_LV[before_T, ids_1L[0, len(prompt) :]]
 
@@ -145,9 +152,34 @@ def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> No
         assert (gradient - slow_gradient).norm() <= 1e-3 * slow_gradient.norm()
 
     engine = chosen_engine(None, policy, batch_size=2, longest=32)
-    sampled = engine.sample(prompts, Decoding(6, temperature=None), seed=0)
-    for prompt, completion in zip(prompts, sampled, strict=True):
-        assert list(completion.token_ids) == greedy(policy, prompt, 6)
+    # The longest is longer than the windows, and pads the shortest.
+    prompts.append(torch.randint(5, 200, (24,), generator=draw).tolist())
+    for temperature in (None, 1.5):
+        sampled = engine.sample(prompts, Decoding(6, temperature), seed=0)
+        for prompt, completion in zip(prompts, sampled, strict=True):
+            ids = list(completion.token_ids)
+            assert temperature or ids == greedy(policy, prompt, 6)
+            with torch.no_grad():
+                slow_log_q = plain_log_p(model, prompt, ids, temperature or 1.0)
+            assert completion.log_q == pytest.approx(slow_log_q.tolist(), abs=2e-4)
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+@pytest.mark.parametrize(
+    "name", ["mamba", "lfm2", *(pytest.param(name, marks=pytest.mark.slow) for name in HYBRIDS)]
+)
+def test_states_and_hybrids_sample_and_score_alike_in_bfloat16(name: str, is_mixed: bool) -> None:
+    transformers.logging.set_verbosity_error()
+    model = tiny(name) if is_mixed else tiny(name).bfloat16()
+    policy = build_policy(model, tiny_tokenizer(), FullFineTuning(type="full"))
+    engine, prompts = chosen_engine(None, policy, batch_size=2, longest=32), [[5, 6], [7, 8, 9]]
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        sampled = engine.sample(prompts, Decoding(6, 1.0), seed=0)
+        rows = padded(prompts, [completion.token_ids for completion in sampled], 0)
+        log_q = log_p(Scorer(policy.model), rows)
+    engine_log_q = torch.tensor([value for each in sampled for value in each.log_q])
+    assert (engine_log_q - log_q).abs().mean() < 0.05
+    assert gradients(model, log_q.sum()).isfinite().all()
 
 
 def greedy(policy: Policy, prompt: list[int], num_tokens: int) -> list[int]:

@@ -56,6 +56,12 @@ def trajectory(folder: RunFolder) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
+def without_gap(row: dict[str, float]) -> dict[str, float]:
+    """A row without the gap of engine and trainer, which is rounding alone."""
+    assert row["engine/log_q_gap_nats_mean"] < 1e-5
+    return {key: value for key, value in row.items() if not key.startswith("engine/")}
+
+
 class KilledError(BaseException):
     """A kill in the middle of a run, which nothing in it catches."""
 
@@ -129,7 +135,15 @@ def test_the_golden_trajectory_has_not_moved(tmp_path: Path) -> None:
     golden = json.loads((Path(__file__).parent / "golden_trajectory.json").read_text())
     assert len(rows) == len(golden)
     for row, expected in zip(rows, golden, strict=True):
-        assert row == pytest.approx(expected, rel=2e-3)
+        assert without_gap(row) == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_run_after_one_of_another_precision_is_as_in_a_process_of_its_own(tmp_path: Path) -> None:
+    runs = [
+        trajectory(run(settings(tmp_path, str(n), steps=2, precision=precision)))
+        for n, precision in enumerate([None, "bf16", None, "bf16"])
+    ]
+    assert runs[0] == runs[2] != runs[1] == runs[3]
 
 
 def test_where_only_the_likeliest_token_is_left_engines_train_the_same(tmp_path: Path) -> None:
@@ -138,7 +152,7 @@ def test_where_only_the_likeliest_token_is_left_engines_train_the_same(tmp_path:
     fast = run(settings(tmp_path, "fast", sampling=sampling))
     assert fast.completions() == slow.completions()
     for row, expected in zip(trajectory(fast), trajectory(slow), strict=True):
-        assert row == pytest.approx(expected, rel=1e-6)
+        assert without_gap(row) == pytest.approx(without_gap(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Commands that train or prepare a run: train, probe, plan, export, models, and the recipes."""
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -136,6 +137,8 @@ def export(
     say(f"Model: {out}")
     if step is not None:
         say(f"The run has not ended: this is its checkpoint of step {step}.")
+    if kwargs := settings.chat_template_kwargs:
+        say(f"It was trained on prompts of its chat template with {json.dumps(kwargs)}.")
 
 
 def models(

@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rcsd.config.other_libraries import hints
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
 
@@ -227,9 +229,15 @@ def _explained(root: type[Section], tree: Any, detail: Any) -> str:
             continue
         keys.append(str(step))
     name = ".".join([*keys, last] if detail["type"] == "missing" else keys)
-    if detail["type"] == "extra_forbidden":
-        if last in RENAMED:
-            return f"{name}: is now called '{RENAMED[last]}'"
+    is_extra = detail["type"] == "extra_forbidden"
+    if is_extra and last in RENAMED:
+        return f"{name}: is now called '{RENAMED[last]}'"
+    # A key of another alternative is no other library's.
+    if detail["type"] == "union_tag_not_found" or (is_extra and not has_key(root, keys)):
+        found = hints(name, detail["input"], functools.partial(_key_here, root, keys))
+        if found:
+            return "; ".join(found)
+    if is_extra:
         return f"{name}: unknown key" + nearest(last, _fields(root, loc), 0.0)
     if not name:  # of the whole tree, which nobody wants to see again
         return detail["msg"]
@@ -245,6 +253,27 @@ def nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str:
     """Hint at the word that was meant, for the end of an error; empty: none is near."""
     close = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _key_here(root: type[Section], keys: Sequence[str], ours: Sequence[str]) -> str:
+    """One of our keys as the section that holds an unknown one spells it, or a section above."""
+    for end in range(len(keys) - 1, -1, -1):
+        for written in (key for name in ours for key in (name, name.rpartition(".")[2])):
+            path = [*keys[:end], *written.split(".")]
+            if has_key(root, path):
+                return ".".join(path)
+    return ours[0]
+
+
+def has_key(root: type[Section], path: Sequence[str]) -> bool:
+    """True if a section has a key, whichever alternatives are taken on the way."""
+    sections = [root]
+    for step in path:
+        fields = [of.model_fields[step] for of in sections if step in of.model_fields]
+        if not fields:
+            return False
+        sections = [inner for field in fields for inner in _sections(field.annotation)]
+    return True
 
 
 def _shortened(value: object) -> str:

@@ -8,7 +8,15 @@ from pydantic import BeforeValidator, Field, field_validator
 from rcsd.config.base import Section, ServerSection, checked_address
 
 
-class LocalEngine(Section):
+class _Engine(Section):
+    """Settings that all engines share."""
+
+    max_gap_nats: float = Field(default=0.1, gt=0)
+    """Largest mean absolute difference of engine and trainer in a sampled token's log-probability,
+    in nats: more in a step warns, and at the start refuses vLLM. bfloat16 makes 0.01 to 0.03."""
+
+
+class LocalEngine(_Engine):
     """An own decode loop: equal prompts are read once, and rows that have ended make room."""
 
     type: Literal["local"] = "local"
@@ -16,7 +24,7 @@ class LocalEngine(Section):
     """Prompts in flight together, at most; changes memory and speed, not what is sampled."""
 
 
-class HfEngine(Section):
+class HfEngine(_Engine):
     """transformers' generate: slow, exact, the yardstick."""
 
     type: Literal["hf"] = "hf"
@@ -45,12 +53,9 @@ Stale = Annotated[RefuseStale | WeightStale, Field(discriminator="type")]
 """What becomes of completions that lag too far."""
 
 
-class _Vllm(Section):
+class _Vllm(_Engine):
     """Settings that both vLLM engines share."""
 
-    max_gap_nats: float = Field(default=0.1, gt=0)
-    """Largest mean absolute difference of engine and trainer in a sampled token's log-probability,
-    in nats: more at the start refuses the engine, in a step warns. bfloat16 makes 0.01 to 0.03."""
     max_lag_steps: int | None = Field(default=None, ge=0)
     """Steps by which the weights that sampled may lag behind those that learn; None: 1 if overlap,
     else 0."""

@@ -53,6 +53,8 @@ def _views(stage: "Stage") -> Iterator[str]:
     views, measured = stage.views, ["eval/score_mean", "eval/accuracy_mean"]
     if not stage.has_teacher_view and (views.analysis or stage.teacher.type != "frozen"):
         yield f"{stage.method.type} has no teacher's view; leave views.analysis and teacher out"
+    if not stage.has_teacher_view and views.teacher_kwargs:
+        yield f"{stage.method.type} has no teacher's view; leave views.teacher_kwargs out"
     if views.writes == "rubric":
         measured = ["eval/f1_mean"]
         if stage.learned_view not in ("none", "answer"):
@@ -95,17 +97,30 @@ def _repeated_updates(stage: "Stage") -> Iterator[str]:
     for phase in stage.phases:
         leaves = objectives(phase.method)
         if any(grpo.updates_per_batch > 1 for grpo in reinforcements(phase.method)):
-            names = {_name(part) for leaf in leaves for part in (leaf, *distillations(leaf))}
-            for name in names & {"sampled_token", "suppress"}:
+            for name in {_name(leaf) for leaf in leaves} & {"sampled_token", "suppress"}:
                 yield f"{name} needs fresh samples of the student; leave updates_per_batch out"
 
 
 def _drawn(stage: "Stage") -> Iterator[str]:
     """An expectation over the student's distribution needs samples of it and of no other."""
-    sampling = stage.sampling
+    sampling, stale = stage.sampling, getattr(stage.engine, "stale", None)
+    is_cut = sampling.top_p < 1 or sampling.top_k is not None
     sampled = [part for part in distillations(stage.method) if _name(part) == "sampled_token"]
-    if sampled and (sampling.top_p < 1 or sampling.top_k is not None):
+    if sampled and is_cut:
         yield "sampled_token needs the student's own samples: leave sampling.top_p and top_k out"
+    if is_cut and any(grpo.kl_weight > 0 for grpo in reinforcements(stage.method)):
+        yield "kl_weight needs the student's own samples: leave sampling.top_p and top_k out"
+    if (is_cut or sampling.grammar is not None) and getattr(stale, "type", None) == "weight":
+        yield (
+            "engine.stale: weight needs probabilities of all tokens that were sampled from: leave "
+            "sampling.top_p, top_k and grammar out, or set engine.max_lag_steps"
+        )
+    for leaf in objectives(stage.method):
+        if isinstance(leaf, Srpo | Criterion) and _name(leaf.distill) == "sampled_token":
+            yield (
+                f"{leaf.type} picks tokens by what was sampled, and sampled_token is a mean over "
+                "all samples: take another divergence"
+            )
     for temperature in {part.temperature for part in sampled} - {sampling.temperature}:
         yield (
             f"sampled_token needs samples at the temperature of its loss: method {temperature:g}, "
@@ -140,9 +155,7 @@ def _overlap(stage: "Stage") -> Iterator[str]:
     if isinstance(stage.method, Sft):
         yield "overlap: sft learns from no samples of the student; leave overlap out"
     for leaf in objectives(stage.method):
-        sampled = [each for each in distillations(leaf) if _name(each) == "sampled_token"]
-        if sampled or not isinstance(leaf, Distill | Criterion):
-            name = "sampled_token" if sampled else leaf.type
+        if (name := _name(leaf)) not in ("distill", "criterion"):
             yield f"overlap: {name} needs fresh samples of the student; leave overlap out"
     if (kind := stage.engine.type) in ("hf", "vllm"):
         yield f"overlap: engine {kind} draws from the process's random numbers; take local"

@@ -41,6 +41,16 @@ class Views(Section):
     """Longest analysis, in tokens; longer ones are cut off and counted."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
+    student_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Values for the chat template in the student's prompts, targets and evaluations, such as
+    ``enable_thinking: false``; they go before ``model.chat_template_kwargs``."""
+    teacher_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """The same for the teacher's prompts; completions stay the student's."""
+
+    def untaught(self, view: ViewName) -> "Views":
+        """Views whose teacher sees this view in the student's chat format."""
+        changes = {"teacher": view, "teacher_kwargs": self.student_kwargs, "analysis": False}
+        return self.model_copy(update=changes)
 
 
 class FrozenTeacher(Section):
@@ -261,6 +271,11 @@ class Config(Stage):
     """Settings of several processes."""
     seed: int = Field(default=0, ge=0)
     """Seed of everything drawn."""
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """Values for the chat template when the trained model is used: the student's."""
+        return {**self.model.chat_template_kwargs, **self.views.student_kwargs}
 
     @model_validator(mode="after")
     def _obeys_the_rules_of_runs(self) -> "Config":

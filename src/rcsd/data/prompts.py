@@ -11,6 +11,8 @@ from rcsd.data.views import (
     PromptTemplates,
     Request,
     build_conversation,
+    check_chat_template,
+    check_template_kwargs,
     find_control_token,
     prompt_ids,
 )
@@ -51,8 +53,13 @@ def build_prompts(
     `rcsd.engines.analysis.with_analyses` continues it.
 
     Raises:
+        ConfigError: If a prompt leaves out the question, or views that should differ are alike.
         DataError: If an example lacks a part of a view, or no example is left.
+        ModelError: If a role's chat template lacks a header or a variable that it is given.
     """
+    for role, kwargs in (("student", views.student_kwargs), ("teacher", views.teacher_kwargs)):
+        check_template_kwargs(tokenizer, kwargs, f"views.{role}_kwargs")
+        check_chat_template(tokenizer, kwargs)
     templates = PromptTemplates(views.templates)
     request, analysis_request = REQUESTS[views.writes]
     teacher_request = analysis_request if views.analysis else request
@@ -60,9 +67,17 @@ def build_prompts(
     for example in examples:
         student = build_conversation(request, example, views.student, templates)
         teacher = build_conversation(teacher_request, example, views.teacher, templates)
-        student_ids = prompt_ids(tokenizer, student)
-        teacher_ids = student_ids if teacher == student else prompt_ids(tokenizer, teacher)
+        student_ids = prompt_ids(tokenizer, student, views.student_kwargs)
+        is_same = teacher == student and views.teacher_kwargs == views.student_kwargs
+        teacher_ids = (
+            student_ids if is_same else prompt_ids(tokenizer, teacher, views.teacher_kwargs)
+        )
         _check_views(example, views, student, teacher)
+        if student_ids == teacher_ids and not is_same:
+            raise ConfigError(
+                "views.teacher_kwargs: student and teacher see the same, since the chat template "
+                "renders both alike: nothing would be learned"
+            )
         longest = max(len(student_ids), len(teacher_ids))
         token = find_control_token(tokenizer, [*student, *teacher])
         if longest > max_prompt_tokens:
@@ -118,7 +133,8 @@ def teacher_prompt(
     if example.rubric is None:
         view = WITHOUT_RUBRIC.get(view, view)
     request, _ = REQUESTS[views.writes]
-    return tuple(prompt_ids(tokenizer, build_conversation(request, example, view, templates)))
+    conversation = build_conversation(request, example, view, templates)
+    return tuple(prompt_ids(tokenizer, conversation, views.teacher_kwargs))
 
 
 WITHOUT_RUBRIC: Mapping[ViewName, ViewName] = {

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, TypeAdapte
 
 from rcsd.data.checks import parse_check
 from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
+from rcsd.data.thinking import OPENED, after_thinking
 from rcsd.errors import RubricError
 from rcsd.types import Criterion, Rubric
 
@@ -99,6 +100,9 @@ def parse_completion(text: str, finished: bool) -> Rubric | None:
 
     Of a completion that was cut off (not ``finished``) the criteria before the cut count.
     """
+    # A grammar holds from the first token on, also where the prompt opened a block of thinking.
+    rest = after_thinking(text)
+    text = text.removeprefix(OPENED) if rest is None else rest
     if not finished:
         position, criteria = 1, []
         while match := _COMPLETE.match(text, position):

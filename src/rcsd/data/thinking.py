@@ -6,18 +6,25 @@ from typing import Any
 
 _NAME = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning|reflection)"
 _MARK = re.compile(
-    rf"\W*?(?:(?P<close>/)|(?:start|begin)(?:_of)?_|(?P<end>end(?:_of)?_))?"
+    rf"(?=[<\[◁])\W*?(?:(?P<close>/)|(?:start|begin)(?:_of)?_|(?P<end>end(?:_of)?_))?"
     rf"{_NAME}(?:_(?:start|(?P<over>end)))?\W*",
     re.IGNORECASE,
 )
+_GEMMA_4 = {"<|channel>": "<think>", "<channel|>": "</think>"}
 _OPEN = rf"(?:<{_NAME}>|\[THINK\]|<\|begin_of_thought\|>|◁think▷)"
-_OPENED = re.compile(rf"(?i){_OPEN}\s*$")
-_THINKING_BEGINS = re.compile(rf"(?im)^[^\S\n]*{_OPEN}")
-_THINKING_ENDS = re.compile(
-    rf"(?i)</{_NAME}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
+_APRIEL = "Here are my reasoning steps:"
+_OPENED = re.compile(rf"(?i)(?:{_OPEN}|{_APRIEL})\s*$")
+_THINKING_BEGINS = re.compile(rf"(?im)^[^\S\n]*(?:{_OPEN}|<\|channel\|>(?:analysis|commentary)\b)")
+_CLOSE = (
+    rf"(?:</{_NAME}>|\[/THINK\]|<\|end_of_thought\|>|◁/think▷|<\|channel\|>final<\|message\|>"
+    r"|\[BEGIN FINAL RESPONSE\])"
 )
-_NUM_TAIL = 8
+_THINKING_ENDS = re.compile(rf"(?i)(?<![`\"]){_CLOSE}|{_CLOSE}(?![`\"])")  # not one in quotes
+_NUM_TAIL = 12
 """Tokens at the end of a prompt among which a template's opening tag stands."""
+
+OPENED = "<think>\n"
+"""Beginning of a completion's text where its prompt opened a block of thinking."""
 
 
 class CompletionText:
@@ -35,6 +42,8 @@ class CompletionText:
         for token_id, token in tokenizer.added_tokens_decoder.items():
             if token.content in self._channel:
                 self._channel[token.content] = token_id
+            elif token.content in _GEMMA_4:
+                self._marks[token_id] = _GEMMA_4[token.content]
             elif mark := _MARK.fullmatch(token.content):
                 ends = mark["close"] or mark["end"] or mark["over"]
                 self._marks[token_id] = "</think>" if ends else "<think>"
@@ -43,11 +52,16 @@ class CompletionText:
     def __call__(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> str:
         """Text of a completion; it begins with ``<think>`` if the prompt ends with such a tag."""
         text = "".join(self._pieces(token_ids))
-        tail = list(prompt_ids[-_NUM_TAIL:])
-        marks = [self._marks[token] for token in tail if token in self._marks]
-        spelled = self._tokenizer.decode(tail, skip_special_tokens=True)
-        is_open = marks[-1] == "<think>" if marks else bool(_OPENED.search(spelled))
-        return f"<think>\n{text}" if is_open else text
+        return f"{OPENED}{text}" if self._is_open(prompt_ids[-_NUM_TAIL:]) else text
+
+    def _is_open(self, tail: Sequence[int]) -> bool:
+        """True if nothing follows an opening tag at the end of a prompt."""
+        places = [place for place, token in enumerate(tail) if token in self._marks]
+        start = places[-1] + 1 if places else 0
+        spelled = self._tokenizer.decode(list(tail[start:]), skip_special_tokens=True)
+        if places and not spelled.strip():
+            return self._marks[tail[start - 1]] == "<think>"
+        return bool(_OPENED.search(spelled))
 
     def _pieces(self, token_ids: Sequence[int]) -> Iterator[str]:
         """Texts between marks, and the marks."""
@@ -78,7 +92,13 @@ class CompletionText:
 def after_thinking(text: str) -> str | None:
     """Text after a model's last closing tag of thinking; None: a block of thinking never ends.
 
-    An opening tag counts at the start of a line: elsewhere a text speaks of tags.
+    An opening tag counts at the start of a line, a closing one outside quotes: elsewhere a text
+    speaks of tags.
     """
     rest = _THINKING_ENDS.split(text)[-1]
     return None if _THINKING_BEGINS.search(rest) else rest
+
+
+def without_thinking(text: str) -> str:
+    """Answer in a text, for those who judge it; empty: a block of thinking never ends."""
+    return after_thinking(text) or ""

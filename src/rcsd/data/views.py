@@ -8,12 +8,16 @@ and tokenised again.
 import datetime
 import functools
 import json
+import re
 import string
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+import jinja2.meta
+import jinja2.nodes
 import jinja2.sandbox
 
 from rcsd.data.thinking import after_thinking
@@ -29,6 +33,12 @@ CUT = "\ue000"
 Request = Literal["answer", "analysis", "write_rubric", "analyse_rubric"]
 """Template of a request: for an answer or a rubric (stage 1), or for an analysis of the guidance
 before either."""
+
+NO_KWARGS: Mapping[str, Any] = {}
+"""No values for the chat template beside those of ``model.chat_template_kwargs``."""
+
+_GIVEN = {"messages", "add_generation_prompt", "raise_exception", "strftime_now"}
+"""Variables that transformers sets whatever a configuration says."""
 
 _FIELDS = {"answer": "reference_answer", "rubric": "rubric", "solution": "solution"}
 """Field of an example that holds each part of a view."""
@@ -112,12 +122,16 @@ def user_turn(
     return _user(templates.render(f"{name}.jinja"))
 
 
-def prompt_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
+def prompt_ids(
+    tokenizer: Any, conversation: Conversation, kwargs: Mapping[str, Any] = NO_KWARGS
+) -> list[int]:
     """Token ids of a conversation in the model's chat format, up to the generation header.
+
+    ``kwargs``, here and below, are values for the chat template.
 
     Raises ModelError if the model has no chat template, or one that leaves out a message's text.
     """
-    rendered = _rendered(tokenizer, conversation)
+    rendered = _rendered(tokenizer, conversation, kwargs)
     for message in conversation:
         text = message["content"].strip()
         if text not in rendered and json.dumps(text)[1:-1] not in rendered:
@@ -129,7 +143,11 @@ def prompt_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
 
 
 def continued_ids(
-    tokenizer: Any, conversation: Conversation, turn_ids: list[int], following: Message
+    tokenizer: Any,
+    conversation: Conversation,
+    turn_ids: list[int],
+    following: Message,
+    kwargs: Mapping[str, Any] = NO_KWARGS,
 ) -> list[int]:
     """Token ids of a conversation that continues after a sampled assistant turn.
 
@@ -139,10 +157,11 @@ def continued_ids(
     Raises:
         ModelError: If the chat template drops or alters earlier assistant turns.
     """
-    text = _rendered(tokenizer, [*conversation, {"role": "assistant", "content": CUT}, following])
+    answered: Conversation = [*conversation, {"role": "assistant", "content": CUT}]
+    text = _rendered(tokenizer, [*answered, following], kwargs)
     # The last one: a question may hold the character as well.
     before, cut, after = text.rpartition(CUT)
-    prompt = _rendered(tokenizer, conversation)
+    prompt = _rendered(tokenizer, conversation, kwargs)
     # A template may open thinking in a prompt and drop it from earlier turns: the model saw it.
     ends = before.rstrip(), prompt.rstrip()
     if not cut or not (ends[0].startswith(ends[1]) or ends[1].startswith(ends[0])):
@@ -151,18 +170,31 @@ def continued_ids(
             "is not the prompt that the turn answered; take views.analysis: false, or set "
             "model.chat_template"
         )
-    return _ids(tokenizer, prompt) + turn_ids + _ids(tokenizer, after)
+    return _ids(tokenizer, prompt) + turn_ids + _ids_after(tokenizer, CUT, after)
 
 
-def turn_end_id(tokenizer: Any) -> int | None:
-    """Token with which the chat template ends an assistant's turn, or None."""
-    conversation: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
-    _, cut, after = _rendered(tokenizer, conversation, generation=False).rpartition(CUT)
-    ids = _ids(tokenizer, after)
-    return ids[0] if cut and ids and ids[0] in tokenizer.added_tokens_decoder else None
+def turn_end_id(tokenizer: Any, eos_ids: Collection[int] = ()) -> int | None:
+    """Token with which the chat template ends an assistant's turn, or None.
+
+    Where it writes none (GLM-4), the first token of the next turn, if that is one of ``eos_ids``.
+    """
+    turn: Conversation = [_user("?"), {"role": "assistant", "content": CUT}]
+    added = tokenizer.added_tokens_decoder
+    for conversation, ends in ((turn, added), ([*turn, _user("?")], eos_ids)):
+        try:
+            rendered = _rendered(tokenizer, conversation, NO_KWARGS, generation=False)
+        except ModelError:
+            if conversation is turn:
+                raise
+            return None  # some templates take one turn alone
+        _, cut, after = rendered.rpartition(CUT)
+        ids = _ids(tokenizer, after.lstrip())
+        if cut and ids and ids[0] in ends:
+            return ids[0]
+    return None
 
 
-def target_ids(tokenizer: Any, text: str) -> list[int]:
+def target_ids(tokenizer: Any, text: str, kwargs: Mapping[str, Any] = NO_KWARGS) -> list[int]:
     """Token ids of an assistant's turn as the chat template continues its own prompt.
 
     They include what the template puts around the text, such as an empty block of thinking, up to
@@ -172,9 +204,9 @@ def target_ids(tokenizer: Any, text: str) -> list[int]:
         ModelError: If what the template renders does not begin with its prompt, or alters the text.
     """
     question: Conversation = [_user("?")]
-    prompt = _rendered(tokenizer, question)
+    prompt = _rendered(tokenizer, question, kwargs)
     answer: Message = {"role": "assistant", "content": text}
-    rendered = _rendered(tokenizer, [*question, answer], generation=False)
+    rendered = _rendered(tokenizer, [*question, answer], kwargs, generation=False)
     target = rendered.removeprefix(prompt)
     if target == rendered or text.strip() not in target:
         raise ModelError(
@@ -182,11 +214,44 @@ def target_ids(tokenizer: Any, text: str) -> list[int]:
             "of thinking, or cuts the answer), so sft has no target; set model.chat_template, or "
             "model.chat_template_kwargs such as {enable_thinking: false}"
         )
-    ids, end = _ids(tokenizer, target), turn_end_id(tokenizer)
+    ids, end = _ids_after(tokenizer, prompt, target), turn_end_id(tokenizer)
     return ids[: len(ids) - ids[::-1].index(end)] if end in ids else ids
 
 
-def check_chat_template(tokenizer: Any) -> None:
+def check_template_kwargs(tokenizer: Any, kwargs: Mapping[str, Any], field: str) -> None:
+    """Refuse values that the chat template does not use.
+
+    Raises:
+        ModelError: Naming the variables that it uses.
+    """
+    if not kwargs:
+        return
+    _check_has_template(tokenizer)
+    template = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", tokenizer.get_chat_template())
+    extensions = ["jinja2.ext.loopcontrols"]
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(extensions=extensions)
+    try:
+        tree = environment.parse(template)
+    except jinja2.TemplateError as error:
+        raise ModelError(f"the model's chat template fails: {error}") from error
+    # A name that the template sets is a variable all the same where it has a default.
+    used = jinja2.meta.find_undeclared_variables(tree) - _GIVEN - {*tokenizer.special_tokens_map}
+    assigned = {name.name for name in tree.find_all(jinja2.nodes.Name) if name.ctx == "store"}
+    asked = tree.find_all((jinja2.nodes.Test, jinja2.nodes.Filter))
+    optional = {
+        node.node.name
+        for node in asked
+        if node.name in ("defined", "default") and isinstance(node.node, jinja2.nodes.Name)
+    }
+    for name in kwargs:
+        if name not in used:
+            names = ", ".join(sorted(used - (assigned - optional))) or "none"
+            raise ModelError(
+                f"{field}.{name}: the chat template uses no such variable; it uses: {names}"
+            )
+
+
+def check_chat_template(tokenizer: Any, kwargs: Mapping[str, Any] = NO_KWARGS) -> None:
     """Refuse a chat template whose prompt lacks the header of the assistant's turn.
 
     A block of thinking or the header of a channel may follow the prompt: models sample these.
@@ -195,9 +260,9 @@ def check_chat_template(tokenizer: Any) -> None:
         ModelError: Naming what stands between the prompt and the answer.
     """
     question: Conversation = [_user("?")]
-    prompt = _rendered(tokenizer, question)
+    prompt = _rendered(tokenizer, question, kwargs)
     answered = [*question, Message(role="assistant", content=CUT)]
-    rendered = _rendered(tokenizer, answered, generation=False)
+    rendered = _rendered(tokenizer, answered, kwargs, generation=False)
     before, cut, _ = rendered.removeprefix(prompt).partition(CUT)
     continues = cut and rendered.startswith(prompt)
     header = (after_thinking(before) or "").strip() if continues else ""
@@ -232,18 +297,30 @@ def find_control_token(tokenizer: Any, conversation: Conversation) -> str | None
     return next((token for token in tokens if any(token in text for text in texts)), None)
 
 
-def _rendered(tokenizer: Any, conversation: Conversation, generation: bool = True) -> str:
+def _check_has_template(tokenizer: Any) -> None:
     if not tokenizer.chat_template:
         raise ModelError(
             "the model has no chat template; take an instruction-tuned model, or set "
             "model.chat_template to a jinja file"
         )
+
+
+def _rendered(
+    tokenizer: Any, conversation: Conversation, kwargs: Mapping[str, Any], generation: bool = True
+) -> str:
+    _check_has_template(tokenizer)
     try:
         return tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=generation
+            conversation, tokenize=False, add_generation_prompt=generation, **kwargs
         )
     except Exception as error:  # foreign code, in the sandbox of transformers
         raise ModelError(f"the model's chat template fails: {_reason(error)}") from error
+
+
+def _ids_after(tokenizer: Any, before: str, text: str) -> list[int]:
+    """Token ids of a text as they follow another: at a start some tokenizers add a space."""
+    start, whole = _ids(tokenizer, before), _ids(tokenizer, before + text)
+    return whole[len(start) :] if whole[: len(start)] == start else _ids(tokenizer, text)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

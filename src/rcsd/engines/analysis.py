@@ -54,7 +54,7 @@ def with_analyses(
         num_cut += not analysis.finished
         turn = analysis.token_ids[:-1] if analysis.finished else analysis.token_ids
         conversation = build_conversation(analysis_request, pair.example, views.teacher, templates)
-        ids = continued_ids(policy.tokenizer, conversation, list(turn), now)
+        ids = continued_ids(policy.tokenizer, conversation, list(turn), now, views.teacher_kwargs)
         if len(ids) > max_tokens:
             raise DataError(
                 f"example {pair.example.id!r}: with its analysis the teacher's prompt has "

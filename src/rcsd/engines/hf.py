@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from rcsd.engines.in_process import InProcessEngine
+from rcsd.models.logits import gathered
 from rcsd.models.packing import pad_rows
 from rcsd.models.scorer import evaluating
 from rcsd.types import Completion, Decoding
@@ -50,15 +52,41 @@ class HfEngine(InProcessEngine):
             **draws,
         )
         mask = self._mask(decoding, len(prompts))
+        noted = _LogQ(decoding.temperature or 1.0)
         try:
             output_BL = policy.model.generate(
                 input_ids=ids_BL,
                 attention_mask=mask_BL,
                 generation_config=generation,
-                logits_processor=LogitsProcessorList([] if mask is None else [mask]),
+                logits_processor=LogitsProcessorList([noted] if mask is None else [noted, mask]),
             )
         except RuntimeError as error:
             if "probability tensor contains" in str(error):
                 raise FloatingPointError("next-token probabilities are not numbers") from error
             raise
-        return self._completions(prompts, output_BL[:, ids_BL.shape[1] :])
+        generated_BL = output_BL[:, ids_BL.shape[1] :]
+        return self._completions(prompts, generated_BL, noted.log_q(output_BL))
+
+
+class _LogQ(LogitsProcessor):
+    """Log-probabilities of the drawn tokens, from logits before any cut; changes none."""
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+        self._columns: list[Tensor] = []
+        self._scores_BV: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Note the last draw, and keep what the next one is made from."""
+        self._note(input_ids)
+        self._scores_BV = scores / self._temperature
+        return scores
+
+    def _note(self, ids_BL: Tensor) -> None:
+        if self._scores_BV is not None:
+            self._columns.append(gathered(self._scores_BV, ids_BL[:, -1]))
+
+    def log_q(self, ids_BL: Tensor) -> Tensor:
+        """Of all draws of a finished batch, in nats."""
+        self._note(ids_BL)
+        return torch.stack(self._columns, 1)

@@ -1,10 +1,11 @@
 """Engines that sample from the policy's own weights: out-of-memory back-off, grammars, versions."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd.engines.constrained import RegexMask
@@ -78,11 +79,21 @@ class InProcessEngine(ABC):
         return self._masks[decoding.regex].fresh(num_rows)
 
     def _completions(
-        self, prompts: Sequence[Sequence[int]], generated_BL: Int[Tensor, "B L"]
+        self,
+        prompts: Sequence[Sequence[int]],
+        generated_BL: Int[Tensor, "B L"],
+        log_q_BL: Float[Tensor, "B L"],
     ) -> list[Completion]:
-        """Rows of sampled tokens, each after its prompt, up to their ends."""
-        rows = through_end(generated_BL, self.policy.end_ids)
-        return [
-            Completion(ids, self.policy.text(prompt, ids), finished, self._version)
-            for prompt, (ids, finished) in zip(prompts, rows, strict=True)
-        ]
+        """Rows of sampled tokens, each after its prompt, up to their ends.
+
+        Raises FloatingPointError if a log-probability is not a number.
+        """
+        completions = []
+        rows = through_end(generated_BL, self.policy.end_ids), log_q_BL.tolist()
+        for prompt, (ids, finished), row in zip(prompts, *rows, strict=True):
+            log_q = tuple(row[: len(ids)])
+            if not all(map(math.isfinite, log_q)):
+                raise FloatingPointError("next-token probabilities are not numbers")
+            text = self.policy.text(prompt, ids)
+            completions.append(Completion(ids, text, finished, self._version, log_q))
+        return completions

@@ -23,6 +23,7 @@ from rcsd.engines.in_process import InProcessEngine
 from rcsd.engines.kv_cache import RoomyCache
 from rcsd.engines.sampler import drawn, uniforms
 from rcsd.errors import ModelError
+from rcsd.models.logits import gathered
 from rcsd.models.packing import last_columns, pad_rows, positions
 from rcsd.models.policy import Policy
 from rcsd.models.scorer import Precision, causal_lm, evaluating, has_plain_head
@@ -33,7 +34,7 @@ from rcsd.types import Completion, Decoding
 MOVING_SHARE = 0.25
 # The host asks who has ended every so many tokens: on an accelerator asking is waiting.
 TOKENS_PER_CHECK = {"cpu": 1, "cuda": 8}
-OF_ROWS = ("ids_BT", "uniform_BT", "length_B", "num_B", "has_ended_B")
+OF_ROWS = ("ids_BT", "log_q_BT", "uniform_BT", "length_B", "num_B", "has_ended_B")
 
 
 class LocalEngine(InProcessEngine):
@@ -69,7 +70,9 @@ class LocalEngine(InProcessEngine):
                 if rows is not None and (leaving := rows.leaving()):
                     indices = [rows.indices[row] for row in leaving]
                     answered = [prompts[index] for index in indices]
-                    completions = self._completions(answered, rows.ids_BT[leaving])
+                    completions = self._completions(
+                        answered, rows.ids_BT[leaving], rows.log_q_BT[leaving]
+                    )
                     sampled |= zip(indices, completions, strict=True)
                     rows = rows.without(leaving)
         return [sampled[index] for index in range(len(prompts))]
@@ -99,6 +102,7 @@ class LocalEngine(InProcessEngine):
             self._mask(decoding, len(ids)),
             end_E=torch.tensor(policy.end_ids, device=device),
             ids_BT=torch.full((len(ids), decoding.max_tokens), policy.pad_id, device=device),
+            log_q_BT=logits_BV.new_zeros(len(ids), decoding.max_tokens),
             uniform_BT=uniforms(seed, [first + index for index in prompts], num_drawn).to(device),
             length_B=torch.tensor([len(prompt) for prompt in ids], device=device),
             num_B=torch.zeros(len(ids), dtype=torch.long, device=device),
@@ -172,7 +176,8 @@ class _Decoder:
         if self._head is None:
             logits_BV = output.logits[:, -1]
         else:
-            logits_BV = self._head(output.last_hidden_state[:, -1])
+            hidden_BH = output.last_hidden_state[:, -1]
+            logits_BV = self._head(hidden_BH.to(self._head.weight.dtype))
         return logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
 
 
@@ -187,6 +192,7 @@ class _Rows:
     mask: RegexMask | None
     end_E: Int[Tensor, " E"]
     ids_BT: Int[Tensor, "B T"]  # room for the drawn tokens
+    log_q_BT: Float[Tensor, "B T"]  # their log-probabilities, as in `rcsd.types.Completion`
     uniform_BT: Float64[Tensor, "B num_drawn"]  # no columns in greedy decoding
     length_B: Int[Tensor, " B"]  # tokens that were read: the position of the next one
     num_B: Int[Tensor, " B"]  # tokens that were drawn
@@ -206,7 +212,7 @@ class _Rows:
 
     def draw(self, logits_BV: Float[Tensor, "B V"]) -> None:
         """Draw a token for each row; those that have ended draw on, and it is cut off later."""
-        place_B1, decoding = self.num_B[:, None], self.decoding
+        place_B1, decoding, whole_BV = self.num_B[:, None], self.decoding, logits_BV
         if self.mask is not None:
             logits_BV = self.mask(self.ids_BT.gather(1, (place_B1 - 1).clamp(min=0)), logits_BV)
         self.is_number &= logits_BV.amax(-1).isfinite().all()
@@ -215,7 +221,9 @@ class _Rows:
         else:
             uniform_B = self.uniform_BT.gather(1, place_B1)[:, 0]
             id_B = drawn(logits_BV, uniform_B, decoding.temperature, decoding.top_k, decoding.top_p)
+        log_q_B = gathered(whole_BV / (decoding.temperature or 1.0), id_B)
         self.ids_BT.scatter_(1, place_B1, id_B[:, None])
+        self.log_q_BT.scatter_(1, place_B1, log_q_B[:, None])
         self.has_ended_B = self.has_ended_B | (id_B[:, None] == self.end_E).any(-1)
         self.num_B, self._num_left = self.num_B + 1, self._num_left - 1
 

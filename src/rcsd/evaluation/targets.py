@@ -74,7 +74,8 @@ def _run_tree(path: Path, has_tasks: bool) -> dict[str, Any]:
     section = run.evaluation
     sets = {} if section is None or has_tasks else section.by_name
     return {
-        "model": record["model"] | {"path": str(path)},
+        "model": record["model"]
+        | {"path": str(path), "chat_template_kwargs": run.chat_template_kwargs},
         "data": {name: data.model_dump(mode="json") for name, data in sets.items()},
         "out": str(path / DEFAULT_NAME),
         "view": run.learned_view,

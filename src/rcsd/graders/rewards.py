@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rcsd import config
+from rcsd.data.thinking import without_thinking
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
+from rcsd.graders.answers.mathematics import in_parallel
 from rcsd.graders.base import Judge, build_judge, require_rubric
 from rcsd.types import Completion, Example
 
@@ -31,7 +33,12 @@ class AnswerReward:
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""
-        verdicts = [grade_example(e, c.text, c.finished).verdict for e, c in answers]
+
+        def verdict_on(answer: tuple[Example, Completion]) -> bool | None:
+            example, completion = answer
+            return grade_example(example, completion.text, completion.finished).verdict
+
+        verdicts = in_parallel(verdict_on, answers)
         return [math.nan if verdict is None else float(verdict) for verdict in verdicts]
 
 
@@ -43,7 +50,7 @@ class RubricReward:
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
-        texts = [(example, completion.text) for example, completion in answers]
+        texts = [(example, without_thinking(completion.text)) for example, completion in answers]
         judgements = self.judge.judgements(texts)
         if any("budget" in judgement.reasons for judgement in judgements):
             raise RunError(

@@ -64,7 +64,7 @@ def build_methods(settings: config.Config, parts: MethodParts) -> MethodAt:
         parts.ranks,
     )
     if isinstance(settings.method, config.Sft):
-        sft = Sft(settings.method, settings.views.writes, worker, parts.teacher)
+        sft = Sft(settings.method, settings.views, worker, parts.teacher)
         return lambda step: sft
     freshness = build_freshness(settings.engine, settings.overlap)
     methods: list[Method] = []

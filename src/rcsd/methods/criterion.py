@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rcsd import config
 from rcsd.data.prompts import teacher_prompt
+from rcsd.data.thinking import without_thinking
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import DataError
 from rcsd.graders.base import Judge, require_rubric
@@ -33,7 +34,8 @@ class Criterion:
        failed, and counted.
     4. The mean is over all tokens of the step, chosen or not. A completion that failed nothing
        teaches nothing.
-    5. Where every criterion with positive points was failed, the teacher without them sees no
+    5. ``sampled_token`` is refused: which tokens are chosen depends on what was sampled.
+    6. Where every criterion with positive points was failed, the teacher without them sees no
        rubric.
     """
 
@@ -48,7 +50,8 @@ class Criterion:
 
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """A mask for each rollout: 1 at tokens that a failed criterion moves, 0 elsewhere."""
-        judged = self.judge.judgements([(r.example, r.completion.text) for r in rollouts])
+        answers = [(r.example, without_thinking(r.completion.text)) for r in rollouts]
+        judged = self.judge.judgements(answers)
         passed = [
             _without_failed(rollout.example, judgement.verdicts)
             for rollout, judgement in zip(rollouts, judged, strict=True)

@@ -58,8 +58,10 @@ class Grpo:
     3. By default no KL term, as in DAPO and Dr. GRPO. Where there is one it is multiplied by the
        ratio, which makes its gradient the KL's, unless ``kl_by_ratio: false``. The frozen weights
        are the run's first, and are not renewed from time to time.
-    4. Probabilities are at the temperature of sampling, as in TRL. Nucleus and top-k cuts of the
-       sampling are not in them: with them the samples are not quite the policy's own.
+    4. Probabilities are at the temperature of sampling, as in TRL, over the whole vocabulary. With
+       nucleus or top-k cuts the gradient is that of the cut policy's expected reward and one share
+       more, ``sum_t a grad log Z_t``, Z_t the mass that is kept: it vanishes where the advantage
+       has mean 0 after y_<t, as at the first token. A KL term has no such mean and refuses cuts.
     5. A completion without a score is left out of its group's mean and deviation, and a group
        without spread has advantages of exactly 0. Both stay in the denominators (and in the KL
        term), as in TRL, so the step's size does not depend on how many there are. Both are counted.

@@ -16,7 +16,7 @@ from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.staleness import Freshness, gaps, importance_weights
-from rcsd.models.logits import Predictions, target_log_q
+from rcsd.models.logits import Predictions, gathered, target_log_q
 from rcsd.types import Rollout
 
 MIN_MONITORED_TOKENS, MIN_MONITORED_SHARE = 256, 1 / 8
@@ -225,13 +225,11 @@ class OnPolicy:
         """Metrics of the student's distributions at the monitored positions."""
         positions = forward.positions
         predictions = forward.predictions[positions.index_W]
-        entropy_W, end_W = predictions.mapped(self._entropy_and_end)
+        target_W = forward.target_T[positions.index_W]
+        entropy_W, end_W, log_q_W = predictions.mapped(self._monitored, target_W)
         metrics = {"student/entropy_nats_mean": entropy_W, "student/end_probability_mean": end_W}
         if all(rollout.completion.log_q for rollout in microbatch):
             sampled_T = self.worker.per_token([r.completion.log_q for r in microbatch])
-            with torch.no_grad():
-                target_W = forward.target_T[positions.index_W]
-                log_q_W = target_log_q(predictions, target_W, self.worker.temperature)
             metrics |= gaps(log_q_W, sampled_T[positions.index_W])
         return {name: positions.spread(value_W) for name, value_W in metrics.items()}
 
@@ -258,9 +256,14 @@ class OnPolicy:
             weights.append(weight_t)
         return torch.cat(weights)
 
-    def _entropy_and_end(
-        self, logits_TV: Float[Tensor, "T V"]
-    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
-        """Entropy in nats, and probability of the end, at the temperature of sampling."""
-        q_TV = (logits_TV / self.worker.temperature).softmax(-1)
-        return torch.special.entr(q_TV).sum(-1), q_TV[:, self.worker.policy.turn_end_id]
+    def _monitored(
+        self, logits_TV: Float[Tensor, "T V"], target_T: Int[Tensor, " T"]
+    ) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"], Float[Tensor, " T"]]:
+        """Entropy, probability of the end, log-probability of the sampled token, in nats.
+
+        At the temperature of sampling.
+        """
+        scores_TV = logits_TV / self.worker.temperature
+        q_TV = scores_TV.softmax(-1)
+        end_T = q_TV[:, self.worker.policy.turn_end_id]
+        return torch.special.entr(q_TV).sum(-1), end_T, gathered(scores_TV, target_T)

@@ -31,7 +31,7 @@ class Sft:
     """
 
     section: config.Sft
-    writes: Literal["answer", "rubric"]
+    views: config.Views
     worker: RolloutWorker
     teacher: Teacher
 
@@ -60,9 +60,9 @@ class Sft:
         return loss, {"loss/nll_nats_mean": loss.detach()}
 
     def _solution(self, prompt: PromptPair) -> Completion:
-        text = written_target(prompt.example, self.writes)
+        text = written_target(prompt.example, self.views.writes)
         policy = self.worker.policy
-        ids = target_ids(policy.tokenizer, text)
+        ids = target_ids(policy.tokenizer, text, self.views.student_kwargs)
         ids += [] if ids[-1] in policy.end_ids else [policy.turn_end_id]
         return Completion(tuple(ids), text, finished=True)
 

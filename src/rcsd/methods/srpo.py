@@ -35,6 +35,8 @@ class Srpo:
     4. The advantages of right completions are over all completions of the group, wrong ones
        included; a group that is all right has none.
     5. A completion that could not be scored is distilled.
+    6. The divergence compares whole distributions, at any sampling. ``sampled_token`` would need
+       all completions, and is refused: which are wrong depends on what was sampled.
     """
 
     has_teacher = True

@@ -3,7 +3,6 @@
 Axes: T completion tokens of all rows.
 """
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +71,7 @@ def importance_weights(
 ) -> Float[Tensor, " T"]:
     """``min(exp(log q_now - log q_engine), cap)``, in (0, cap], without gradient.
 
+    Both at the temperature of sampling, over the whole vocabulary; cuts and grammars are refused.
     They turn a mean over tokens of older weights into one of the present weights', as far as one
     position goes: earlier positions of a completion were visited as the older weights would. The
     cap bounds the variance and leaves a bias towards the older ones. Truncated importance sampling,
@@ -107,8 +107,7 @@ def build_freshness(engine: config.AnyEngine, overlap: bool) -> Freshness:
 
 def warn_of_drift(engine: config.AnyEngine, metrics: Mapping[str, float]) -> None:
     """Warn if engine and trainer differ on a step's completions that do not lag."""
-    gap = metrics.get("engine/log_q_gap_nats_mean", 0.0)
-    allowed = getattr(engine, "max_gap_nats", math.inf)
+    gap, allowed = metrics.get("engine/log_q_gap_nats_mean", 0.0), engine.max_gap_nats
     if gap > allowed and metrics.get("completion/lag_steps_max", 0.0) == 0:
         warnings.warn(
             f"engine and trainer differ by {gap:.3g} nats a sampled token, and engine.max_gap_nats "

@@ -33,6 +33,8 @@ class Suppress:
     3. Chosen: exactly round(share T) tokens, before the step, by the student's own log-probability
        at the temperature of sampling.
     4. Chosen: the mean is over all tokens of the step, suppressed or not; the penalty is 1.
+    5. It is no estimate of an expectation, so nucleus and top-k cuts are allowed: the least likely
+       tokens are then those of the cut samples, their probabilities over the whole vocabulary.
     """
 
     section: config.Suppress

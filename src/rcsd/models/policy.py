@@ -3,7 +3,7 @@
 import datetime
 import functools
 import hashlib
-import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,10 @@ from torch import nn
 from transformers import AutoTokenizer, GenerationConfig
 
 from rcsd import config
-from rcsd.config.base import nearest
 from rcsd.data.thinking import CompletionText
 from rcsd.data.views import (
     check_chat_template,
+    check_template_kwargs,
     dated_template,
     prints_date,
     prompt_ids,
@@ -149,11 +149,7 @@ def load_tokenizer(section: config.Model, source: Source) -> Any:
             tokenizer.chat_template = section.chat_template.read_text(encoding="utf-8")
         except OSError as error:
             raise ModelError(f"model.chat_template: {section.chat_template}: {error}") from error
-    for name in section.chat_template_kwargs:
-        words = re.findall(r"\w+", str(tokenizer.chat_template))
-        if name not in words:
-            fault = "the chat template has no such variable" + nearest(name, words)
-            raise ModelError(f"model.chat_template_kwargs.{name}: {fault}")
+    check_template_kwargs(tokenizer, section.chat_template_kwargs, "model.chat_template_kwargs")
     values = dict(section.chat_template_kwargs)
     if prints_date(tokenizer) and (day := section.dated().date):
         values["chat_template"] = dated_template(tokenizer.get_chat_template(), day)
@@ -176,13 +172,16 @@ def build_policy(
     those of the tokens before (`rcsd.models.self_test`).
     """
     eos_id = tokenizer.eos_token_id
-    turn_end = turn_end_id(tokenizer)
-    turn_end = eos_id if turn_end is None else turn_end
-    if turn_end is None:
-        raise ModelError("neither the chat template nor the tokenizer name an end token")
     generation_config, model.generation_config = model.generation_config, GenerationConfig()
     eos_ids = generation_config.eos_token_id
     eos_ids = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+    ends = {eos_id, *eos_ids} - {None}
+    turn_end = turn_end_id(tokenizer, ends)
+    turn_end = eos_id if turn_end is None else turn_end
+    if turn_end is None:
+        raise ModelError("neither the chat template nor the tokenizer name an end token")
+    ends.add(turn_end)
+    _check_ends(tokenizer, ends)
     check_chat_template(tokenizer)
     num_rows = model.get_input_embeddings().weight.shape[0]
     prompt = prompt_ids(tokenizer, [{"role": "user", "content": "?"}])
@@ -208,7 +207,7 @@ def build_policy(
     return Policy(
         model,
         tokenizer,
-        tuple(sorted({turn_end, eos_id, *eos_ids} - {None})),
+        tuple(sorted(ends)),
         turn_end,
         pad_id,
         generation_config,
@@ -225,6 +224,17 @@ def freeze_towers(model: Any) -> None:
     text = {id(p) for part in parts for p in part.parameters()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in text)
+
+
+def _check_ends(tokenizer: Any, end_ids: Collection[int]) -> None:
+    """Refuse an end token that ends each channel: completions would stop before the answer."""
+    added = {token.content: id for id, token in tokenizer.added_tokens_decoder.items()}
+    if "<|channel|>" in added and added.get("<|end|>") in end_ids:
+        raise ModelError(
+            "<|end|> ends the analysis, so completions would stop before their answer; the chat "
+            "template or the generation config names it as the end: set model.chat_template to "
+            "one that ends answers with <|return|>, or correct generation_config.json"
+        )
 
 
 def checkpoint_activations(policy: Policy, has_values: bool = True) -> None:

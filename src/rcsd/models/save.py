@@ -136,7 +136,9 @@ def load_trained(section: config.Model) -> Trained:
     if not folder.record.is_file():
         plain = section.model_copy(update={"training": config.FullFineTuning()})
         return Trained(load_policy(plain), hub_name(path))
-    section = config.config_of_run(folder).model.dated(section.date)
+    run = config.config_of_run(folder)
+    kwargs = {**run.chat_template_kwargs, **section.chat_template_kwargs}
+    section = run.model.dated(section.date).model_copy(update={"chat_template_kwargs": kwargs})
     if not folder.has_ended:
         policy, step = load_checkpoint(section, folder)
         return Trained(policy, f"{path}, step {step}", step)

@@ -66,8 +66,11 @@ class Scorer(nn.Module):
         causal = causal_lm(self.model)
         hidden_TH = at_positions(causal.base_model(**inputs).last_hidden_state, rows)
         head, device = causal.get_output_embeddings(), hidden_TH.device.type
-        if torch.is_autocast_enabled(device):
-            hidden_TH = hidden_TH.to(torch.get_autocast_dtype(device))
+        # Mamba's hidden states are float32 whatever the head is.
+        is_mixed = torch.is_autocast_enabled(device)
+        hidden_TH = hidden_TH.to(
+            torch.get_autocast_dtype(device) if is_mixed else head.weight.dtype
+        )
         weight_VH = self._held(head.weight).to(hidden_TH.dtype)
         bias_V = None if head.bias is None else self._held(head.bias).to(hidden_TH.dtype)
         return HeadPredictions(hidden_TH, weight_VH, bias_V)
@@ -106,11 +109,14 @@ def has_plain_head(model: Any) -> bool:
     """True if head(decoder(x)) gives the model's logits, tried on four tokens."""
     causal = causal_lm(model)
     head = causal.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
+    if not isinstance(head, nn.Linear) or not head.weight.is_floating_point():
         return False
     ids_BL = torch.arange(4, device=next(model.parameters()).device)[None]
     with evaluating(model):
         logits = model(input_ids=ids_BL, use_cache=False).logits
         output = causal.base_model(input_ids=ids_BL, use_cache=False)
     hidden = getattr(output, "last_hidden_state", None)  # None: the base is the model itself
-    return hidden is not None and torch.equal(linear(hidden, head.weight, head.bias), logits)
+    if hidden is None:
+        return False
+    plain = linear(hidden.to(head.weight.dtype), head.weight, head.bias)
+    return torch.equal(plain.to(logits.dtype), logits)

@@ -26,7 +26,7 @@ from rcsd.io import digest, fingerprint, one_owner
 from rcsd.models.hub import model_digest
 from rcsd.recipes import pipeline_steps
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.recipes.pipeline_steps import EvalJob, Writer, untaught
+from rcsd.recipes.pipeline_steps import EvalJob, Writer
 from rcsd.recipes.workers import Step, run_steps
 from rcsd.recipes.write_rubrics import read_report
 from rcsd.runs import RunFolder
@@ -64,28 +64,29 @@ def plan_pipeline(settings: Pipeline) -> "Artifacts":
     """
     plan = Artifacts(settings)
     taught = settings.reasoner.views
+    untaught = taught.untaught(taught.student)
     if "gold" in settings.arms and not plan.has_gold:
         raise ConfigError("arms: gold needs a rubric in every row of reasoner.data")
     if settings.warm_start is not None:
-        plan.add_answers(f"base{UNTRAINED}", untaught(taught))
+        plan.add_answers(f"base{UNTRAINED}", untaught)
         plan.add_answers(f"teacher{UNTRAINED}", taught)
         plan.add_warm_start(settings.warm_start)
     # Before stage 2: without a rubric, with the rows' rubrics, with another row's.
-    plan.add_answers("base", untaught(taught))
+    plan.add_answers("base", untaught)
     if all(example.rubric is not None for rows in plan.sets.values() for example in rows):
         plan.add_answers("teacher", taught)
         plan.add_answers("teacher, shuffled rubric", taught, placebo=config.ShuffledRubrics())
     sources = [plan.source(arm) for arm in settings.arms]
     if any(source != "gold" for source in sources):
         num_samples = settings.evaluation.num_ordered
-        plan.add_answers(SAMPLES, untaught(taught), num_samples=num_samples)
+        plan.add_answers(SAMPLES, untaught, num_samples=num_samples)
     for writer in get_args(Writer):
         if writer in sources:
             plan.add_writer(writer)
             plan.add_answers(f"teacher, {writer} rubric", taught, writer=writer)
     for arm in settings.arms:
         trained = plan.add_reasoner(arm, settings.reasoner, arm)
-        plan.add_answers(arm, untaught(taught), config.Model(path=str(trained.path)))
+        plan.add_answers(arm, untaught, config.Model(path=str(trained.path)))
     return plan
 
 
@@ -191,6 +192,9 @@ class Artifacts:
     def add_writer(self, writer: Writer) -> None:
         """Train a writer, if it is the learned one, and write rubrics for all questions."""
         settings, model = self.settings, self.model
+        if settings.writer is not None:  # both writers in one chat format
+            kwargs = {**model.chat_template_kwargs, **settings.writer.views.student_kwargs}
+            model = model.model_copy(update={"chat_template_kwargs": kwargs})
         if writer == "learned":
             if settings.writer is None:
                 raise ConfigError("arms: without gold rubrics the placebo needs a writer")

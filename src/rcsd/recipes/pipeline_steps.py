@@ -122,11 +122,6 @@ def answer(progress: StepProgress, job: EvalJob, section: config.AnyEngine, fold
         progress(done, len(job.sets), name)
 
 
-def untaught(views: config.Views) -> config.Views:
-    """Views whose teacher sees what the student sees."""
-    return views.model_copy(update={"teacher": views.student, "analysis": False})
-
-
 def _with_prompt_rubrics(job: EvalJob, name: str, examples: list[Example]) -> list[Example]:
     if not job.rubrics:
         return with_placebo(examples, job.placebo, PromptTemplates(job.views.templates))

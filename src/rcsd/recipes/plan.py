@@ -106,7 +106,7 @@ def measure_prompts(settings: config.Config) -> tuple[int, int]:
     examples = with_placebo(rows, settings.rubrics.placebo, PromptTemplates(views.templates))
     chosen = examples[:: -(-len(examples) // MEASURED_EXAMPLES)]
     if not settings.has_teacher_view:
-        views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
+        views = views.untaught(settings.learned_view)
     positions = getattr(load_hf_config(settings.model), "max_position_embeddings", None)
     room = limit_prompt_tokens(positions, sampling.max_prompt_tokens, sampling.max_tokens)
     prompts, _ = build_prompts(chosen, views, tokenizer, room)

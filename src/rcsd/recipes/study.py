@@ -27,7 +27,7 @@ from rcsd.recipes.arms import (
 )
 from rcsd.recipes.pipeline import Artifacts, intact, read_answers
 from rcsd.recipes.pipeline_config import Pipeline
-from rcsd.recipes.pipeline_steps import answer, untaught
+from rcsd.recipes.pipeline_steps import answer
 from rcsd.recipes.study_config import BASE, Study
 from rcsd.recipes.workers import run_steps
 from rcsd.runs import RunFolder
@@ -106,7 +106,8 @@ def add_teachers(settings: Study, plan: Artifacts) -> dict[str, str]:
 
     Arms that show the same in the same words share a teacher, named after the first of them.
     """
-    plan.add_answers(BASE, untaught(settings.stage(next(iter(settings.arms))).views))
+    views = settings.stage(next(iter(settings.arms))).views
+    plan.add_answers(BASE, views.untaught(views.student))
     taught_by: dict[str, str] = {}
     by_prompt: dict[str, str] = {}
     for label, (arm, rubrics) in settings.labels.items():

@@ -112,6 +112,8 @@ def _check_comparable(name: str, stage: Stage, first: Stage) -> None:
             f"run: answers in the view '{stage.learned_view}' and the first arm in "
             f"'{first.learned_view}'; scores compare only in one view"
         )
+    elif stage.views.student_kwargs != first.views.student_kwargs:
+        wrong = "run.views.student_kwargs: scores compare only in one chat format"
     elif stage.optim.schedule != "constant":
         wrong = (
             f"run.optim.schedule: {stage.optim.schedule} falls with the steps, and here a budget "

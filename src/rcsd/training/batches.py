@@ -57,7 +57,7 @@ def build_batches(
     """
     views = settings.views
     if not settings.has_teacher_view:
-        views = views.model_copy(update={"teacher": settings.learned_view, "analysis": False})
+        views = views.untaught(settings.learned_view)
     if settings.method.type == "sft":
         for example in examples:
             target = Message(role="assistant", content=written_target(example, views.writes))

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -66,8 +67,12 @@ def build_accelerator(settings: config.Config) -> tuple[Accelerator, Ranks]:
             raise ConfigError(f"trackers: {name} is not installed; pip install {name}")
     if launcher := os.environ.get(_LAUNCHER):
         end_with_parent(int(launcher))
+    precision = settings.precision or "no"
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        # Of a run before in this process; accelerate refuses another precision than that one's.
+        AcceleratorState._reset_state()
     accelerator = Accelerator(
-        mixed_precision=settings.precision or "no",
+        mixed_precision=precision,
         log_with=list(settings.trackers) or None,
         project_dir=str(settings.out),
         step_scheduler_with_optimizer=False,

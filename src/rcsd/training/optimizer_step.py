@@ -75,15 +75,20 @@ class OptimizerStep:
     def __call__(self, method: Method, batch: Batch) -> dict[str, float]:
         """Update the weights as often as the batch asks for; metrics are means over the updates.
 
+        Those of the engine are of the first, before which the weights are those that sampled.
+
         Raises:
             RunError: If memory runs out on a single completion.
             Terminated: If the run is asked to end, before the weights have moved.
         """
         metrics: dict[str, float] = {}
 
-        def add(shares: Mapping[str, float]) -> None:
+        def add(shares: Mapping[str, float], update: int) -> None:
             for name, share in shares.items():
-                metrics[name] = metrics.get(name, 0.0) + share / batch.num_updates
+                if not name.startswith("engine/"):
+                    metrics[name] = metrics.get(name, 0.0) + share / batch.num_updates
+                elif update == 0:
+                    metrics[name] = metrics.get(name, 0.0) + share
 
         for update in range(batch.num_updates):
             # Each rank's gradient of its share. Only before the first update a run may stop.
@@ -92,7 +97,7 @@ class OptimizerStep:
                     lambda: self._backward(method, batch), has_collectives=self.ranks.lockstep
                 )
             for of_microbatch in (each for of_rank in shares for each in of_rank):
-                add(of_microbatch)
+                add(of_microbatch, update)
 
             # The gradient of the batch; FSDP2 has summed it in the backward pass.
             if not self.ranks.lockstep:
@@ -101,7 +106,7 @@ class OptimizerStep:
             limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
             norm = nn.utils.clip_grad_norm_(list(self.policy.trainable.values()), limit)
             norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-            add({"optim/grad_norm": float(norm)})
+            add({"optim/grad_norm": float(norm)}, update)
             self.optimizer.step()
             self.optimizer.zero_grad()
         metrics["optim/lr"] = float(self.schedule.get_last_lr()[0])

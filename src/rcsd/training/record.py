@@ -87,11 +87,13 @@ def model_card(settings: Config, num_steps: int) -> str:
     placebo = settings.rubrics.placebo.type
     # A placebo's model is there to be compared with; whoever finds it alone must know that.
     warning = f"; its rubrics were a placebo: `{placebo}`" if placebo != "none" else ""
+    kwargs = settings.chat_template_kwargs
+    format_ = f"; prompts by the chat template with `{json.dumps(kwargs)}`" if kwargs else ""
     return (
         "---\nlibrary_name: transformers\ntags: [rcsd, self-distillation]\n"
         f"base_model: {hub_name(settings.model.path)}\n---\n\n"
         f"# {settings.out.name}\n\n"
         f"Trained by `rcsd` with the method `{settings.method.type}` for {num_steps} steps "
-        f"from `{settings.model.path}`; {views}{warning}. "
+        f"from `{settings.model.path}`; {views}{format_}{warning}. "
         "The whole configuration is in `run.json` of the run's folder.\n"
     )

@@ -132,8 +132,8 @@ def build_validation(
 
     Raises DataError if a prompt does not fit, or an example lacks a reference to measure against.
     """
-    view = {"student": settings.learned_view, "teacher": settings.learned_view}
-    views = settings.views.model_copy(update={**view, "analysis": False})
+    view = settings.learned_view
+    views = settings.views.model_copy(update={"student": view}).untaught(view)
     max_prompt_tokens = limit_prompt_tokens(
         policy.max_positions, settings.sampling.max_prompt_tokens, section.max_tokens
     )
