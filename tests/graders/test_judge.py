@@ -14,9 +14,9 @@ import pytest
 from tests.support.judge_server import ANSWER, EXAMPLE, JudgeServer, chat, data_of, model_section
 
 from rcsd import config
+from rcsd.cli.judge import judging_lines
 from rcsd.config.base import parse
 from rcsd.errors import ConfigError, DataError, RunError
-from rcsd.graders.base import judging_notes
 from rcsd.graders.judge import ModelJudge
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.server import ChatReply
@@ -323,9 +323,10 @@ def test_cut_prompts_cut_replies_and_the_cost_are_counted_and_said(
     assert (metrics["judge/num_cut_prompts"], metrics["judge/num_cut_replies"]) == (1, 1)
     tokens = metrics["judge/prompt_tokens"] + 10 * metrics["judge/completion_tokens"]
     assert metrics["judge/cost"] == pytest.approx(tokens / 1e6)
-    notes = " ".join(judging_notes(metrics))
-    assert "1 prompts were cut by the judge's server" in notes
-    assert "1 of the judge's replies reached judge.max_tokens. The judge cost" in notes
+    lines = "\n".join(judging_lines(metrics))
+    assert "counts fewer tokens than they have words: 1;" in lines
+    assert "Replies that reached judge.max_tokens: 1." in lines
+    assert "Cost by judge.prices: " in lines
 
 
 def test_keys_and_addresses_stand_in_no_cache(

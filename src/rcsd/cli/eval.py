@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rcsd.cli.options import Overrides
+from rcsd.cli.judge import judging_lines
+from rcsd.cli.options import JudgeFile, Overrides
 from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config import load_judging
 from rcsd.evaluation.text import interval_text
@@ -18,7 +19,7 @@ def evaluate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
-    judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
+    judge: JudgeFile = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 
@@ -88,7 +89,6 @@ def grade(
 
 def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     from rcsd.evaluation.record import RECORD
-    from rcsd.graders.base import judging_notes
     from rcsd.io import read_json
 
     for name, of_set in summary["sets"].items():
@@ -99,7 +99,7 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     for line in source_lines(record.get("tasks", {})):
         say(line)
     lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
-    for line in [*lines, *judging_notes(record.get("judging", {}))]:
+    for line in (*lines, *judging_lines(record["judging"])):
         say(line)
     if any("criteria without a verdict" in line for line in lines):
         say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")

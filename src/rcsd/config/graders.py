@@ -1,16 +1,13 @@
 """Judges of answers: checks in code, or a model."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from rcsd.config.base import Section, ServerSection, checked_address
+from rcsd.config.base import SECRET_NAME, Section, ServerSection, checked_address
 
-# The last part of a name: max_thinking_tokens is a number of them.
-_SECRET = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization)$")
 _NAMED = BeforeValidator(lambda value: {"type": value} if isinstance(value, str) else value)
 """``judge: code`` for ``judge: {type: code}``."""
 
@@ -76,6 +73,11 @@ class ModelJudge(ServerSection):
     asks: Asks = AskCriterion()
     """Content of a request: ``criterion``, ``{type: several, criteria_per_call: 10}``, or
     ``holistic``."""
+    runs_checks: bool = True
+    """True if code decides the criteria that have a check, without a request, and the model the
+    rest; ``holistic`` weighs all of them."""
+    shows_reference: bool = False
+    """True if the prompt shows the reference answer of examples that have one."""
     temperature: float | None = Field(default=0.0, ge=0)
     """Sampling temperature; None sends none, for models that take no temperature."""
     max_tokens: int = Field(default=1024, ge=16)
@@ -97,8 +99,9 @@ class ModelJudge(ServerSection):
     (RCSD_CACHE)."""
     templates: Path | None = None
     """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
-    response_format: Literal["json_schema", "text"] = "json_schema"
-    """Constraint on replies; ``text`` sends none, for servers that refuse a schema."""
+    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
+    """Constraint on replies; ``text`` sends none. Where a server refuses one, the next is taken for
+    the rest of the command."""
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the reply's token limit in requests; OpenAI's newer models want the second."""
     sends_seed: bool = True
@@ -132,7 +135,7 @@ class ModelJudge(ServerSection):
         fields |= {"response_format", "stream", "n"}
         if taken := sorted(fields & set(extra)):
             raise ValueError(f"{', '.join(taken)}: set by fields of the judge, or by nobody")
-        if secret := [name for name in _names(extra) if _SECRET.search(name)]:
+        if secret := [name for name in _names(extra) if SECRET_NAME.search(name)]:
             raise ValueError(
                 f"{', '.join(secret)}: extra stands in records; name the environment variable that "
                 "holds a key in api_key_variable"
@@ -150,7 +153,40 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
-Judge = Annotated[CodeJudge | ModelJudge, Field(discriminator="type"), _NAMED]
+class JudgePanel(Section):
+    """Several models; a verdict is what more than half of them say, else the criterion is unscored.
+
+    Written as a list of judges.
+    """
+
+    type: Literal["panel"]
+    judges: list[ModelJudge] = Field(min_length=2)
+    """The judges, each with its own budget; they ask criterion by criterion, or several."""
+
+    @field_validator("judges")
+    @classmethod
+    def _can_vote(cls, judges: list[ModelJudge]) -> list[ModelJudge]:
+        if any(judge.asks.type == "holistic" for judge in judges):
+            raise ValueError("asks: holistic gives no verdicts to vote with; take criterion")
+        if len({judge.runs_checks for judge in judges}) > 1:
+            raise ValueError("runs_checks: the same for all judges")
+        seen = [judge.model_dump(exclude={"type", "max_calls", "cache"}) for judge in judges]
+        if any(judge in seen[:place] for place, judge in enumerate(seen)):
+            raise ValueError("the same judge twice has two equal votes; take another model or seed")
+        return judges
+
+
+def _panel(value: object) -> object:
+    """``judge: [{...}, {...}]`` for ``judge: {type: panel, judges: [...]}``."""
+    return {"type": "panel", "judges": value} if isinstance(value, list) else value
+
+
+Judge = Annotated[
+    CodeJudge | ModelJudge | JudgePanel,
+    Field(discriminator="type"),
+    _NAMED,
+    BeforeValidator(_panel),
+]
 """Judge of an evaluation or of a training run."""
 
 

@@ -128,7 +128,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
             for name, examples in sets.items()
         }
-        about |= {"judging": judge.metrics()}
+        about |= {"judging": judge.metrics() | judge.record()}
         summary = summarize(answers, settings.seed)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary

@@ -23,20 +23,26 @@ class Judgement:
         score: In [0, 1]; NaN where a verdict is missing.
         bounds: The lowest and the highest score that missing verdicts leave possible.
         reasons: Why a verdict is missing, for each criterion or the text; empty where it is not.
+        explanations: The judge's own, for each criterion or the text; empty where it gives none.
     """
 
     verdicts: tuple[bool | None, ...]
     score: float
     bounds: tuple[float, float]
     reasons: tuple[str, ...]
+    explanations: tuple[str, ...] = ()
 
     @classmethod
     def from_verdicts(
-        cls, rubric: Rubric, verdicts: Sequence[bool | None], reasons: Sequence[str]
+        cls,
+        rubric: Rubric,
+        verdicts: Sequence[bool | None],
+        reasons: Sequence[str],
+        explanations: Sequence[str] = (),
     ) -> "Judgement":
         """Judgement of a text by verdicts on the criteria of a rubric."""
         score, bounds = rubric_score(rubric, verdicts), score_bounds(rubric, verdicts)
-        return cls(tuple(verdicts), score, bounds, tuple(reasons))
+        return cls(tuple(verdicts), score, bounds, tuple(reasons), tuple(explanations))
 
 
 class Judge(ABC):
@@ -53,6 +59,14 @@ class Judge(ABC):
         """Calls and tokens since the judge was made, by names of a run's metrics; of most none."""
         return {}
 
+    def record(self) -> dict[str, Any]:
+        """Models that replied, and agreement of several judges, for the record of an evaluation."""
+        return {}
+
+    def resampled(self, sample: int) -> "Judge":
+        """The same judge with other random numbers, on the same budget; itself if it draws none."""
+        return self
+
 
 def build_judge(section: config.Judge) -> Judge:
     """The judge of a section. The client of a server is imported only where it is needed."""
@@ -60,9 +74,9 @@ def build_judge(section: config.Judge) -> Judge:
         from rcsd.graders.code import CodeJudge  # noqa: PLC0415 (it derives from the above)
 
         return CodeJudge()
-    from rcsd.graders.judge import ModelJudge  # noqa: PLC0415 (most runs have no model judge)
+    from rcsd.graders.judge import JudgePanel, ModelJudge  # noqa: PLC0415 (few runs have a model)
 
-    return ModelJudge(section)
+    return JudgePanel(section) if isinstance(section, config.JudgePanel) else ModelJudge(section)
 
 
 def require_rubric(example: Example) -> Rubric:
@@ -78,19 +92,3 @@ def verdict_settings(tree: Any) -> Any:
         dropped = _ACCESS if "asks" in tree else set()
         return {name: verdict_settings(of) for name, of in tree.items() if name not in dropped}
     return [verdict_settings(of) for of in tree] if isinstance(tree, list) else tree
-
-
-def judging_notes(metrics: Mapping[str, float]) -> list[str]:
-    """Sentences on what a judge's metrics say of doubtful or missing verdicts, and of the cost."""
-    sentences = {
-        "num_cut_prompts": "{:.0f} prompts were cut by the judge's server, which counts fewer "
-        "tokens than they have words: raise its context length",
-        "num_cut_replies": "{:.0f} of the judge's replies reached judge.max_tokens",
-        "num_timeouts": "{:.0f} of the judge's requests timed out: see judge.read_timeout_seconds",
-        "num_unscored/cannot_tell": "the judge could not tell of {:.0f} criteria",
-        "num_unscored/budget": "{:.0f} criteria were left when the judge's budget was spent",
-        "cost": "the judge cost {:.4g}",
-    }
-    counts = {name: metrics.get(f"judge/{name}", 0) for name in sentences}
-    lines = [sentences[name].format(count) for name, count in counts.items() if count]
-    return [f"{line[0].upper()}{line[1:]}." for line in lines]

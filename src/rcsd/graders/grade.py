@@ -36,6 +36,7 @@ class Graded:
         reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
         bounds: Lowest and highest score that missing verdicts leave possible; None: no rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
+        explanations: The judge's own, one for each criterion or one for all; empty: none.
         prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
 
@@ -53,6 +54,7 @@ class Graded:
     bounds: tuple[float, float] | None = None
     unscored: tuple[str, ...] = ()
     prompt_sha256: str = ""
+    explanations: tuple[str, ...] = ()
 
     def row(self, **labels: Any) -> dict[str, Any]:
         """Plain values after the labels; an unscored score is null, since NaN is not JSON."""
@@ -62,8 +64,9 @@ class Graded:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
         """Inverse of `row`; labels are left out. A missing field is a KeyError."""
+        row = {"explanations": (), **row}  # which earlier versions did not write
         values = {field.name: row[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+        values |= {n: tuple(values[n]) for n in ("verdicts", "unscored", "explanations")}
         if values["bounds"] is not None:  # there is a rubric
             low, high = values["bounds"]
             values["bounds"] = (low, high)
@@ -171,6 +174,7 @@ def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge
             score=judgement.score,
             bounds=judgement.bounds,
             unscored=judgement.reasons,
+            explanations=judgement.explanations if any(judgement.explanations) else (),
         )
     return scored
 

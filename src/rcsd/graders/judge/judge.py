@@ -4,14 +4,17 @@ import copy
 import math
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
 from rcsd.graders.base import Judge, Judgement, require_rubric
+from rcsd.graders.code import CodeJudge
 from rcsd.graders.judge.budget import Budget, cost
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.prompt import (
@@ -29,8 +32,8 @@ from rcsd.types import Example
 MAX_ATTEMPTS = 2
 """Requests for the same verdict, where a reply lacks it."""
 
-# A filter refuses again, and a prompt grows no shorter.
-_FINAL = ("refused", "too long")
+# A filter refuses again, a prompt grows no shorter, and what failed was retried.
+_FINAL = ("refused", "too long", "failed")
 
 MIN_TOKENS_PER_WORD = 0.8
 """A prompt of which a server counts fewer tokens was cut by it."""
@@ -66,6 +69,8 @@ class Result:
 class ModelJudge(Judge):
     """Asks a model for verdicts, and leaves unscored what it does not clearly say.
 
+    With ``runs_checks`` code decides the criteria that have a check, without a request.
+
     A reply with a verdict is cached as it comes. A verdict that is missing is requested once more
     with another seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
@@ -77,7 +82,9 @@ class ModelJudge(Judge):
     def __init__(self, section: config.ModelJudge) -> None:
         if section.templates is not None and not section.templates.is_dir():
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
-        self.asks, self.sample = section.asks, 0
+        self.name, self.asks, self.sample = section.model, section.asks, 0
+        self.runs_checks = section.runs_checks and section.asks.type != "holistic"
+        self._shows_reference, self._models = section.shows_reference, Counter[tuple[str, str]]()
         self._chat = ServerChat(section)
         self._about = {**self._chat.about(), "version": PROMPT_VERSION}
         self._section, self._seed = section, section.seed
@@ -86,9 +93,10 @@ class ModelJudge(Judge):
         self._budget = Budget(section, self._cache)
         self._turn, self._unscored = threading.Lock(), Counter[str]()
         # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests;
-        # prompts that the server cut, and replies that reached their limit.
+        # verdicts of the criteria's own checks; prompts that the server cut, and replies that
+        # reached their limit.
         counts = ("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts")
-        counts = (*counts, "num_cut_prompts", "num_cut_replies")
+        counts = (*counts, "num_checked", "num_cut_prompts", "num_cut_replies")
         names = (*counts, "prompt_tokens", "completion_tokens", "seconds")
         self._counts: dict[str, float] = dict.fromkeys(names, 0)
 
@@ -107,12 +115,13 @@ class ModelJudge(Judge):
         """
         with self._turn:
             start = time.monotonic()
-            findings: dict[tuple[int, int], Finding] = {}
-            calls = [
-                Call(index, numbers)
-                for index, (example, _) in enumerate(answers)
-                for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
-            ]
+            findings = self._checked(answers) if self.runs_checks else {}
+            self._counts["num_checked"] += len(findings)
+            calls = []
+            for index, (example, _) in enumerate(answers):
+                numbers = range(1, len(require_rubric(example).criteria) + 1)
+                left = [number for number in numbers if (index, number) not in findings]
+                calls += [Call(index, group) for group in criterion_groups(self.asks, left)]
             while calls:
                 pairs = zip(calls, self._results(calls, answers), strict=True)
                 repeated = [self._add(call, result, findings) for call, result in pairs]
@@ -125,19 +134,38 @@ class ModelJudge(Judge):
         metrics = {f"judge/{name}": value for name, value in self._counts.items()}
         if (money := cost(self._section, self._counts)) is not None:
             metrics["judge/cost"] = money
+        metrics["judge/num_timeouts"] = self._chat.num_timeouts
         metrics["judge/num_unscored"] = self._unscored.total()
         for kind, count in sorted(self._unscored.items()):
             metrics[f"judge/num_unscored/{kind.replace(' ', '_')}"] = count
         return metrics
 
+    def record(self) -> dict[str, Any]:
+        """Names and fingerprints of the models that replied, with the number of their replies."""
+        rows = sorted(self._models.items())
+        names = ("model", "system_fingerprint", "num_replies")
+        return {"models": [dict(zip(names, (*of, n), strict=True)) for of, n in rows]}
+
+    def _checked(self, answers: Answers) -> dict[tuple[int, int], Finding]:
+        """Verdicts of the criteria's checks, by answer and number."""
+        return {
+            (index, number): Finding(verdict)
+            for index, (example, text) in enumerate(answers)
+            for number, verdict in enumerate(CodeJudge().verdicts(example, text), 1)
+            if verdict is not None
+        }
+
     def _request(self, call: Call, answers: Answers) -> Request:
         example, text = answers[call.index]
         return Request(
-            build_conversation(example, text, call.numbers, self.asks, self._templates),
+            build_conversation(
+                example, text, call.numbers, self.asks, self._templates, self._shows_reference
+            ),
             reply_schema(call.numbers, self.asks),
             self._seed + MAX_ATTEMPTS * self.sample + call.attempt,
             self.sample,
             call.attempt,
+            hash((example.id, text)),
         )
 
     def _results(self, calls: Sequence[Call], answers: Answers) -> list[Result | None]:
@@ -148,7 +176,8 @@ class ModelJudge(Judge):
         results = {key: self._cached(*pair, answers) for key, pair in asked.items()}
         missing = [request for key, (_, request) in asked.items() if results[key] is None]
         self._counts["num_cached"] += len(results) - len(missing)
-        for request, reply in self._chat.replies(self._begun(missing)):
+
+        def received(request: Request, reply: ChatReply) -> None:
             for name in ("num_attempts", "prompt_tokens", "completion_tokens"):
                 self._counts[name] += getattr(reply, name)
             self._budget.spend(reply)
@@ -156,6 +185,10 @@ class ModelJudge(Judge):
             results[key] = result = self._result(asked[key][0], request, reply, answers)
             if result.has_verdict:
                 self._cache.write(key, reply)
+
+        # What was replied before was replied to the same model and parameters.
+        self._chat.failures.is_proven |= len(missing) < len(results)
+        self._chat.ask(self._begun(missing), received)
         return [results[key] for key in keys]
 
     def _begun(self, requests: Sequence[Request]) -> Iterator[Request]:
@@ -183,6 +216,7 @@ class ModelJudge(Judge):
         example, text = answers[call.index]
         data, prompt = f"{defused(example.question)}\n{defused(text)}", request.prompt
         source = Source(data, prompt)
+        self._note_model(reply)
         self._counts["num_cut_replies"] += reply.finish == "length"
         least = MIN_TOKENS_PER_WORD * len(prompt.split())
         self._counts["num_cut_prompts"] += 0 < reply.prompt_tokens < least
@@ -205,6 +239,19 @@ class ModelJudge(Judge):
             return None
         return Call(call.index, missing if call.numbers else (), call.attempt + 1)
 
+    def _note_model(self, reply: ChatReply) -> None:
+        """Count what replied, and warn once where replies come from several."""
+        models, of = self._models, (reply.model, reply.fingerprint)
+        if not any(of):
+            return
+        models[of] += 1
+        if len(models) == 2 and models[of] == 1:
+            names = " and ".join(" ".join(filter(None, each)) for each in models)
+            warnings.warn(
+                f"the judge's replies come from several models or versions of {self.name}: {names}",
+                stacklevel=2,
+            )
+
     def _judgement(
         self, index: int, example: Example, findings: Mapping[tuple[int, int], Finding]
     ) -> Judgement:
@@ -212,10 +259,11 @@ class ModelJudge(Judge):
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
         results = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in results]
+        explanations = tuple(finding.explanation for finding in results)
         self._unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
             verdicts = [None if each.value is None else bool(each.value) for each in results]
-            return Judgement.from_verdicts(rubric, verdicts, reasons)
+            return Judgement.from_verdicts(rubric, verdicts, reasons, explanations)
         if (value := results[0].value) is None:
-            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
-        return Judgement((), float(value), (float(value), float(value)), ("",))
+            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons), explanations)
+        return Judgement((), float(value), (float(value), float(value)), ("",), explanations)

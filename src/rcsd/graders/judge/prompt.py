@@ -55,13 +55,12 @@ def boundary(texts: Sequence[str]) -> str:
     return mark
 
 
-def criterion_groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
-    """Numbers of the criteria of each call; for a holistic score one empty group."""
+def criterion_groups(asks: config.Asks, numbers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Numbers of the criteria of each call, out of these; for a holistic score one empty group."""
     if asks.type == "holistic":
         return [()]
     size = asks.criteria_per_call if asks.type == "several" else 1
-    numbers = range(1, num_criteria + 1)
-    return [tuple(numbers[start : start + size]) for start in range(0, num_criteria, size)]
+    return [tuple(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def build_conversation(
@@ -70,14 +69,17 @@ def build_conversation(
     numbers: Sequence[int],
     asks: config.Asks,
     templates: PromptTemplates,
+    shows_reference: bool = False,
 ) -> Conversation:
     """The prompt of a call: one turn, since not every chat format has a system turn.
 
     The numbers are those of criteria, counted from 1; none: all of them, for one score. Up to the
     criteria the prompts on one answer are the same, so that a server's prefix cache serves them.
+    Templates get the reference answer as ``reference``; empty: not shown.
     """
     question, answer = defused(example.question), defused(text)
-    mark = boundary([question, answer])
+    reference = defused(example.reference_answer or "") if shows_reference else ""
+    mark = boundary([question, answer, *filter(None, [reference])])
     numbered: list[dict[str, Any]] = [
         {
             "number": number,
@@ -91,6 +93,7 @@ def build_conversation(
         f"judge_{asks.type}.jinja",
         question=question,
         answer=answer,
+        reference=reference,
         criteria=numbered,
         boundary=mark,
         cannot_tell=asks.type != "holistic" and asks.cannot_tell,

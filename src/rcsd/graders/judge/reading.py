@@ -191,7 +191,7 @@ def _read(key: Literal["met", "score"], reply: ChatReply, source: Source) -> _Re
     match reply.finish:
         case "refused":
             raise UnclearError("refused" + (f": {_quoted(text)}" if text else ""))
-        case "too long" | "garbage":
+        case "too long" | "garbage" | "failed":
             raise UnclearError(f"{reply.finish}: {text}".removesuffix(": "))
     is_cut = reply.finish == "length"
     if not text:
