@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from rcsd.cli.judge import judging_lines
 from rcsd.config.base import parse
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.graders.judge import ModelJudge
+from rcsd.graders.judge.budget import job_name
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.server import ChatReply
 from rcsd.io import digest
@@ -192,6 +194,25 @@ def test_a_budget_holds_over_all_processes_of_a_job(
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert 7 <= len(server.asked) <= most
+
+
+def test_ranks_of_one_launcher_are_one_job_and_other_commands_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert job_name().startswith(f"{os.getpid()}:")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert job_name().startswith(f"{os.getppid()}:")
+    one = job_name()
+    monkeypatch.setenv("MASTER_PORT", "29501")  # another job, as Ray starts it
+    assert job_name() != one
+
+
+def test_attempts_that_time_out_are_counted(judge: Made, server: JudgeServer) -> None:
+    server.faults.append("hang")
+    made = judge(read_timeout_seconds=0.2, max_concurrent=1)
+    assert made.judgements([ANSWER])[0].score == 0.75
+    assert made.metrics()["judge/num_timeouts"] == 1
 
 
 def test_a_cost_without_prices_is_refused(server: JudgeServer) -> None:

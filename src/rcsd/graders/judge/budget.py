@@ -14,7 +14,7 @@ VARIABLE = "RCSD_JOB"
 """Environment variable that names a job; commands that are given the same share their budgets."""
 
 
-def _job() -> str:
+def job_name() -> str:
     """Name of this process's job: the launcher's of its ranks, or its own.
 
     Process ids are used again, so the time of the start belongs to it.
@@ -26,7 +26,7 @@ def _job() -> str:
 
 
 # Processes that this one starts inherit the name.
-os.environ.setdefault(VARIABLE, _job())
+os.environ.setdefault(VARIABLE, job_name())
 
 
 class Budget:

@@ -24,6 +24,16 @@ _NEGATIVE = re.compile(
     r"|(?:on\W+)?(?:the|this)\W+criterion)|\bcriterion\W+(?:\d+\W+)?fail(?:s|ed)\b"
     rf"|{_ENTRY}(?:false|no|fail(?:ed|s)?){_ENDS}"
 )
+# The same in Chinese, Japanese, Korean, German, Spanish and French.
+_OTHER_NEGATIVE = re.compile(
+    r"[未不没][^\s\u3002\uff0c]{0,4}(?:满足|符合|达到)|満たしていない|満たしてい?ません|満たさない"
+    r"|미충족|충족(?:하지|되지|시키지)|nicht (?:\w+ )?erfüllt|\bno (?:se )?(?:cumple|satisface)"
+    r"|n'est (?:\w+ )?pas (?:\w+ )?(?:satisfait|rempli|respecté)"
+)
+_OTHER_POSITIVE = re.compile(
+    r"满足|符合|达到|満たし|満たす|충족|満たさ|\berfüllt|\b(?:cumple|satisface|satisfait|rempli|respecté)\b"
+)
+_OTHER_NO_CLAIM = re.compile(r"是否|如果|若|かどうか|여부|\b(?:ob|wenn|falls|si)\b|\?|\uff1f")
 # A sentence that is nothing but a verdict.
 _BARE = re.compile(
     r"\W*(?P<lead>(?:(?:so|thus|hence|therefore|the|answer|verdict|conclusion|judge?ment|result|final"
@@ -57,7 +67,9 @@ _TAKEN_BACK = re.compile(
 _QUOTATION = re.compile(r"\"[^\"\n]*\"|\u00ab[^\u00bb\n]*\u00bb|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w)")
 _KEY = re.compile(r"[\"'](met|score)[\"']\s*:")
 _MARKUP = re.compile(r"```\w*|[*_#>]+")
-_SENTENCE_ENDS = re.compile(r"[.!?](?=\s|$)|[;\n]|,\s*(?=(?:but|so|therefore|thus|hence)\b)")
+_SENTENCE_ENDS = re.compile(
+    r"[.!?](?=\s|$)|[;\n\u3002\uff0c\uff1b]|,\s*(?=(?:but|so|therefore|thus|hence)\b)"
+)
 _SCORE = re.compile(
     r"\b(?:scor|rat|giv|grad|deserv|assign|award)(?:e|es|ed|ing|s)?\b[^.\d\n]{0,30}"
     r"(?P<named>\d+(?:\.\d+)?)(?![\d.]*\s*(?:points?|%))"
@@ -103,6 +115,9 @@ def statements(text: str, is_on_the_verdict: bool = False) -> Iterator[Statement
     for sentence in _sentences(text):
         if (bare := _BARE.fullmatch(sentence)) and (bare["lead"] or bare["unmet"] or bare["met"]):
             yield Statement(None, not (bare["no"] or bare["unmet"]), sentence.strip())
+            continue
+        if _OTHER_POSITIVE.search(sentence) and not _OTHER_NO_CLAIM.search(sentence):
+            yield Statement(None, not _OTHER_NEGATIVE.search(sentence), sentence.strip())
             continue
         if _NO_CLAIM.search(sentence):
             continue

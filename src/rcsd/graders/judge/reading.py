@@ -63,10 +63,10 @@ class Source:
     def has(self, found: FoundObject, text: str) -> bool:
         """True if the object stands in the data, or its explanation in an object of the prompt."""
         explanation = _compact(_explanation(found.row))
-        row = _compact(text[found.start : found.end])
-        return row in _compact(self.data) or (
-            bool(explanation) and f"explanation:{explanation}" in _compact(self.prompt)
-        )
+        if _compact(text[found.start : found.end]) in _compact(self.data):
+            return True
+        prompt = _compact(self.prompt) if explanation else ""
+        return any(f"explanation:{explanation}{end}" in prompt for end in ",}")
 
 
 @dataclass(frozen=True)
