@@ -10,7 +10,8 @@ from rcsd.errors import DataError
 from rcsd.types import Example, Rubric, rubric_score, score_bounds
 
 # Access, budget and cache of a judge: none of it changes a verdict.
-_ACCESS = {*config.ServerSection.model_fields, "cache", "max_calls", "max_concurrent"}
+_ACCESS = {*config.ServerSection.model_fields, "cache", "max_concurrent"}
+_ACCESS |= {"max_calls", "max_total_tokens", "max_cost", "prices"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rcsd.data.thinking import without_thinking
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
+from rcsd.graders.answers.mathematics import in_parallel
 from rcsd.graders.base import Judge
 from rcsd.io import append_rows, check_writable, digest, drop_cut_row, read_rows, write_rows
 from rcsd.types import Completion, Decoding, Example, completion_from_row
@@ -125,14 +126,16 @@ def sample_and_grade(
     """
     source = engine.sample if journal is None else functools.partial(journal.sample, engine)
     completions = source(prompts, decoding, seed)
-    rows = [
-        replace(
+
+    def graded(row: tuple[Example, Sequence[int], Completion]) -> Graded:
+        example, ids, completion = row
+        return replace(
             grade_text(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
             prompt_sha256=digest(json.dumps(list(ids))),
         )
-        for example, ids, completion in zip(examples, prompts, completions, strict=True)
-    ]
+
+    rows = in_parallel(graded, zip(examples, prompts, completions, strict=True))
     return judge_rows(rows, examples, judge)
 
 
@@ -207,19 +210,21 @@ def grade_file(path: Path, out: Path) -> list[Grade]:
         DataError: If a row is malformed, naming file, line and field.
     """
     check_writable(out, [path])
-    rows: list[dict[str, Any]] = []
-    grades: list[Grade] = []
-    for line, row in json_rows(path):
+
+    def graded(numbered: tuple[int, dict[str, Any]]) -> tuple[dict[str, Any], Grade]:
+        line, row = numbered
         fields = {name: row[name] for name in AnswerRow.model_fields if row.get(name) is not None}
         try:
             answer = AnswerRow.model_validate(fields)
             grading = answer.build(answer.reference)
-            grades.append(grade(answer.completion, answer.reference, grading, answer.finished))
+            verdict = grade(answer.completion, answer.reference, grading, answer.finished)
         except ValidationError as error:
             field, message = explain(error)
             raise DataError(message, path, line, field) from error
         except DataError as error:
             raise error.at(path, line) from error
-        rows.append(row | grades[-1]._asdict())
-    write_rows(out, rows)
-    return grades
+        return row | verdict._asdict(), verdict
+
+    rows = in_parallel(graded, json_rows(path))
+    write_rows(out, [row for row, _ in rows])
+    return [verdict for _, verdict in rows]

@@ -5,7 +5,7 @@ kind         right if
 ===========  ===========================================================================
 ``choice``   the letter or the text of the reference's option (`choices`)
 ``number``   the number within the tolerance, in a unit that converts (`quantities`)
-``math``     math-verify finds the expressions equal (`mathematics`)
+``math``     the values are equal, read by latex2sympy and sympy (`equality`)
 ``text``     the same words, but for an opening such as "it is"
 ===========  ===========================================================================
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from rcsd.data.rows import option_index
 from rcsd.errors import DataError
-from rcsd.graders.answers.choices import compare_choices
+from rcsd.graders.answers.choices import REFUSES, compare_choices
 from rcsd.graders.answers.extraction import extract_final_answer
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
@@ -60,6 +60,9 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
         )
     elif grading.kind == "math":
         verdict, reason = compare_expressions(extraction.answer, reference)
+        if verdict is None and REFUSES.search(extraction.answer):
+            is_value = re.search(r"[\d\\$=]", extraction.answer)
+            verdict, reason = (None, reason) if is_value else (False, "gives no answer")
     else:
         verdict, reason = _compare_texts(extraction.answer, reference)
     return Grade(extraction.answer, verdict, reason)
@@ -82,7 +85,13 @@ def _compare_texts(answer: str, reference: str) -> tuple[bool | None, str]:
         return None, "the reference has no words"
     if "?" in answer and "?" not in reference:
         return None, "asks, where the reference says"
-    if expected not in (words, _OPENING.sub("", words)):
+    both = re.match(r"(.*?)\s*\(([^()]*)\)[*_\s]*$", answer)  # "Dog (*Canis lupus*)"
+    names = [
+        re.sub(r"^(?:an?|the) ", "", normalize_words(n)) for n in (both.groups() if both else ())
+    ]
+    if REFUSES.search(answer) and not set(words.split()) & set(expected.split()):
+        return False, "gives no answer"
+    if expected not in (words, _OPENING.sub("", words), *names):
         return None, "other words than the reference's, or more: only a judge can tell"
     forms = {unicodedata.normalize("NFKC", text.strip()) for text in (answer, reference)}
     if len(expected) <= 3 and len(forms) > 1 and any(map(_SYMBOL.fullmatch, forms)):

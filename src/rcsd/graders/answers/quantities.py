@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 from rcsd.graders.answers import mathematics
 from rcsd.graders.answers.normalize import MAX_CHARACTERS, normalize_quantity, normalize_units
-from rcsd.graders.answers.numerals import Quantity, read_quantities
+from rcsd.graders.answers.numerals import Quantity, read_multiple, read_quantities
 from rcsd.graders.answers.units import Unit, convert, is_dimensionless, is_temperature, parse_unit
 
 Verdict = tuple[bool | None, str]
 """Right, wrong or ungraded, and why."""
 
 _ROUNDING = 1e-9
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3})+(?![\d.,])")
 
 
 class Expected(NamedTuple):
@@ -60,11 +61,17 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
     doubts = (_find_doubt(text, value, expected.unit) for value in claimed)
     if doubt := _find_several(answer, text) or next(filter(None, doubts), ""):
         return None, doubt
+    if claimed and (lost := _find_unclaimed(text, claimed)):
+        return None, lost
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
         return (None, value) if isinstance(value, str) else _compare(value, "", expected)
     verdicts = [_compare(value, _text_after(text, value), expected) for value in claimed]
     right = {verdict for verdict, _ in verdicts}
+    if right == {False} and _GROUPED.search(answer):
+        whole = _GROUPED.sub(lambda match: match[0].replace(".", ""), answer)
+        if compare_numbers(whole, reference, unit, tolerance)[0]:
+            return None, "ambiguous: a point may part thousands"
     if len(right) == 1:
         return verdicts[0]
     if right == {True, None}:
@@ -76,7 +83,10 @@ def _read_reference(reference: str, unit: str, tolerance: float) -> Expected | s
     """The right answer, or why it cannot be told."""
     text = normalize_quantity(reference)
     quantities = read_quantities(text)
-    requested = parse_unit(unit) if unit.strip() else None
+    factor, length = read_multiple(unit)  # "million dollars"
+    requested = parse_unit(unit[length:]) if unit.strip() else None
+    if requested:
+        requested = requested._replace(factor=requested.factor * factor)
     if len(quantities) != 1 or _is_formula(text, quantities[0]):
         value = _evaluate(reference)
         if isinstance(value, str):
@@ -105,8 +115,18 @@ _SIDES = re.compile(
 _PARTS = re.compile(r"\bor\b|\band\b|;|,(?=\s)")
 
 
+_SO = re.compile(r"(?i),?\s+(?:so|thus|hence|therefore|i\.e\.|meaning(?: that)?)\b,?\s+")
+
+
 def _cut_to_claim(text: str) -> str:
-    """Text without conditions before its claim, and without what is said after its number."""
+    """Text without conditions before its claim, and without what is said after its number.
+
+    Of a sentence that draws a conclusion it is the conclusion: "3 of 5 m each, so it has 15 m".
+    """
+    parts = _SO.split(text)
+    is_sentence = len(parts) > 1 and re.match(r"\W*[^\W\d]+\s+\w", text) is not None
+    if is_sentence and read_quantities(parts[0]) and read_quantities(parts[-1]):
+        text = parts[-1]
     text = _CONDITION.sub("", text, count=1) if _SIDES.search(text) else text
     quantities = read_quantities(text)
     if not quantities:
@@ -140,6 +160,16 @@ def _claimed_quantities(text: str) -> list[Quantity]:
     return [quantity for quantity, _ in claims[first:]]
 
 
+def _find_unclaimed(text: str, claimed: list[Quantity]) -> str:
+    """Doubt on a sentence of several numbers, none of which it states; empty: there is none."""
+    first = claimed[0]
+    words = re.findall(r"(?<![\\\w])[^\W\d_]{2,}", text[: first.start])
+    is_stated = _SIDES.search(text[: first.start]) is not None
+    if is_stated or len(words) < 2 or len(read_quantities(text)) < 2:
+        return ""
+    return "a sentence of several numbers"
+
+
 def _text_after(text: str, value: Quantity) -> str:
     """Text directly after a value: perhaps a unit that could not be read."""
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
@@ -163,7 +193,7 @@ _DOUBT = re.compile(  # a bound, a denial, a part or a multiple, a rate, or one 
     r"(?i)[<>≤≥≠±?!]|\\pm|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never"
     r"|neither|unlikely|wrong|incorrect|false|too|(?:less|more|greater|fewer|smaller|larger|higher"
     r"|lower) than|or (?:more|less)|at (?:least|most)|below|above|under|over|exceed\w*|up to|max\w*"
-    r"|min(?:imum)|half|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
+    r"|min(?:imum)|half(?!-li[fv])|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
     r"|square|cube|multiples?|choose|mod|remainder|each|every|anything but)\b"
     r"|\bto the\b(?! (?:\w{2,}$|left|right))"
 )
@@ -187,6 +217,8 @@ def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
         return f"no single value is claimed: {doubt[0]!r} stands beside it"
     if _is_formula(text, value):
         return ""
+    if value.unit.is_none and re.match(r"\s*[^\W\d_a-zA-Z\u03c0]", rest):
+        return f"{rest.strip()[:20]!r} may be a unit or a multiple in another language"
     if _GOES_ON.match(rest):
         return f"no single value is claimed: {rest.strip()[:40]!r} follows it"
     is_variable = value.unit.is_none and _VARIABLE.match(rest)
