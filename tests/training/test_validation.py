@@ -114,7 +114,7 @@ def test_a_judge_that_fails_leaves_answers_unscored_and_ends_no_run(
     def answer(path: str, body: Any) -> tuple[int, Any]:
         return (401, "no key") if len(calls) < 2 else JudgeServer.answer(server, path, body)
 
-    server.answer = answer  # type: ignore[method-assign]
+    server.answer = answer
     stop = {"metric": "eval/score_mean", "patience": 3}
     made = judged(tmp_path, "run", server, steps=4, evaluation={"early_stop": stop})
     with pytest.warns(UserWarning, match="no held-out answer has a verdict"):
@@ -135,9 +135,9 @@ def test_three_evaluations_in_a_row_without_a_verdict_end_the_run(
 ) -> None:
     judge = {}
     if why == "away":
-        server.answer = lambda path, body: (401, "no key")  # type: ignore[method-assign]
+        server.answer = lambda path, body: (401, "no key")
     if why == "budget":
-        judge = {"max_calls": 8}  # of the first evaluation alone
+        judge = {"max_calls": 12}  # one evaluation and a half
         server.meets = some
     if why == "mute":
         server.meets = lambda *_: "perhaps"
@@ -151,7 +151,8 @@ def test_three_evaluations_in_a_row_without_a_verdict_end_the_run(
         pytest.raises(RunError, match=r"3 evaluations in a row: mend evaluation\.judge"),
     ):
         run(made)
-    assert len(RunFolder(made.out).metrics()) == 2 + (why == "budget")
+    has_score = ["eval/score_mean" in row for row in RunFolder(made.out).metrics()]
+    assert has_score == ([True, False, False, False] if why == "budget" else [False, False])
 
 
 def test_sigterm_while_the_judge_is_asked_ends_the_run_at_once_and_resuming_validates_first(

@@ -153,6 +153,12 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
+JUDGE_ACCESS = {*ServerSection.model_fields, "cache", "max_concurrent"} | {
+    *("max_calls", "max_total_tokens", "max_cost", "prices")
+}
+"""Access, budget and cache of a judge: none of it changes a verdict."""
+
+
 class JudgePanel(Section):
     """Several models; a verdict is what more than half of them say, else the criterion is unscored.
 
@@ -170,10 +176,7 @@ class JudgePanel(Section):
             raise ValueError("asks: holistic gives no verdicts to vote with; take criterion")
         if len({judge.runs_checks for judge in judges}) > 1:
             raise ValueError("runs_checks: the same for all judges")
-        # Replies in the cache do not depend on access and budget.
-        access = {*ServerSection.model_fields, "cache", "max_concurrent"}
-        access |= {"max_calls", "max_total_tokens", "max_cost", "prices"}
-        seen = [judge.model_dump(exclude=access) for judge in judges]
+        seen = [judge.model_dump(exclude=JUDGE_ACCESS) for judge in judges]
         if any(judge in seen[:place] for place, judge in enumerate(seen)):
             raise ValueError("the same judge twice has two equal votes; take another model or seed")
         return judges

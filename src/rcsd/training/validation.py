@@ -45,11 +45,13 @@ class HeldOutAnswers:
         rows = sample_and_grade(self.engine, examples, prompts, self.decoding, self.judge)
         if path is not None:
             write_graded(rows, path, step=num_steps)
+        # After a judge's budget the first answers alone are scored: no mean to compare with others.
+        is_spent = any("budget" in row.unscored for row in rows)
         metrics = {}
         for name, missing in (("score", "unscored_share"), ("accuracy", "ungraded_share")):
             values = graded_values(rows, name).values()
             metrics[missing] = 1 - len(values) / len(rows)
-            if values:
+            if values and not (is_spent and name == "score"):
                 metrics[f"{name}_mean"] = sum(values) / len(values)
         return metrics
 
@@ -131,9 +133,10 @@ class HeldOutJudge(Judge):
         except UserError as error:
             reason = f"{_FAILED}: {error}"
         rubrics = [require_rubric(example) for example, _ in answers]
+        nums = [len(rubric.criteria) for rubric in rubrics]
         return [
-            Judgement.from_verdicts(rubric, *([of] * len(rubric.criteria) for of in (None, reason)))
-            for rubric in rubrics
+            Judgement.from_verdicts(rubric, [None] * num, [reason] * num)
+            for rubric, num in zip(rubrics, nums, strict=True)
         ]
 
     def end_evaluation(self) -> dict[str, float]:
