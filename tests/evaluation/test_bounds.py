@@ -71,7 +71,7 @@ def test_the_command_prints_bounds(tmp_path: Path, rcsd: Any):
 
 
 def test_the_command_prints_accuracies_by_every_rule_and_what_they_move(tmp_path: Path, rcsd: Any):
-    asked = [Example(f"q{n}", "?", "4 m", rubric=RUBRIC) for n in range(10)]
+    asked = [Example(f"q{n}", "?", "4 m") for n in range(10)]
     ungraded = {"right": None, "number_right": None, "unit_verdict": "right"}
     bare = {"right": True, "number_right": True, "unit_verdict": "absent"}
     changes = {f"q{n}": ungraded for n in (0, 1)} | {f"q{n}": bare for n in (2, 3)}
