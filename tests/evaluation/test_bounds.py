@@ -83,7 +83,7 @@ def test_the_command_prints_accuracies_by_every_rule_and_what_they_move(tmp_path
     for label in ("(ungraded as wrong)", "(number alone)", "(unit required)"):
         assert f"accuracy {label} 0." in out
     assert "leaving ungraded answers out moves new - base from +0.200" in out
-    assert "new has 2 ungraded answers, base 0." in out
+    assert "; new has more of them, 2, and base 0." in out
 
 
 def test_bounds_of_pass_at_k_are_of_questions_and_not_of_completions() -> None:

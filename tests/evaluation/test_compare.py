@@ -215,7 +215,7 @@ def test_a_difference_by_answers_left_out_is_told_and_whose_they_are():
         "own, accuracy: leaving ungraded answers out moves b - a from +0.400"
     )
     assert "where they are wrong, to +0.500" in sentence
-    assert sentence.endswith("; b has 2 ungraded answers, a 0.")
+    assert sentence.endswith("; b has more of them, 2, and a 0.")
 
 
 @pytest.mark.parametrize(

@@ -164,14 +164,14 @@ def test_replies_that_never_end_cost_one_time_limit_together_and_others_do_not_w
     monkeypatch: pytest.MonkeyPatch,
 ):
     mathematics.compare_expressions("1", "2")
-    monkeypatch.setattr(mathematics, "MAX_SECONDS", 2.0)
-    endless = [rf"\sum_{{n=1}}^{{{10**9 + k}}} \sin(n^2)" for k in range(6)]
+    monkeypatch.setattr(mathematics, "MAX_SECONDS", 4.0)
+    endless = [rf"\sum_{{n=1}}^{{{10**9 + k}}} \sin(n^2)" for k in range(8)]
     begin = time.monotonic()
     verdicts = mathematics.in_parallel(
         lambda answer: mathematics.compare_expressions(answer, "1 + 2")[0], [*endless, "3"]
     )
-    assert verdicts == [None] * 6 + [True]
-    assert time.monotonic() - begin < 6 * 2
+    assert verdicts == [None] * 8 + [True]
+    assert time.monotonic() - begin < 8 * 4  # one after the other
 
 
 def _worker_pid() -> int:

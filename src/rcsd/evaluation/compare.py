@@ -411,8 +411,11 @@ def describe_ungraded(row: MetricCompared, unit: float = 1, digits: str = ".3f")
             interval_text(i.scaled(unit), f"+{digits}") for i in (wrong.interval, out.interval)
         )
         more, fewer = sorted((out.left, out.right), key=lambda arm: -number.get(arm, 0))
+        counts = number.get(more, 0), number.get(fewer, 0)
+        whose = f"both have {counts[0]} of them"
+        if counts[0] > counts[1]:
+            whose = f"{more} has more of them, {counts[0]}, and {fewer} {counts[1]}"
         yield (
             f"{row.set}, {row.metric}: leaving ungraded answers out moves {out.left} - {out.right} "
-            f"from {before}, where they are wrong, to {after}; {more} has {number.get(more, 0)} "
-            f"ungraded answers, {fewer} {number.get(fewer, 0)}."
+            f"from {before}, where they are wrong, to {after}; {whose}."
         )

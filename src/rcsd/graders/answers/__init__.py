@@ -91,8 +91,13 @@ def _compare_texts(answer: str, reference: str) -> tuple[bool | None, str]:
         return None, "the reference has no words"
     if "?" in answer and "?" not in reference:
         return None, "asks, where the reference says"
-    named = normalize_words(re.sub(r"\s*\([^()]*\)[*_\s]*$", "", answer))  # "Dog (*Canis lupus*)"
-    if expected not in (words, _OPENING.sub("", words), re.sub(r"^(?:an?|the) ", "", named)):
+    both = re.match(r"(.*?)\s*\(([^()]*)\)[*_\s]*$", answer)  # "Dog (*Canis lupus*)"
+    names = [
+        re.sub(r"^(?:an?|the) ", "", normalize_words(n)) for n in (both.groups() if both else ())
+    ]
+    if REFUSES.search(answer) and not set(words.split()) & set(expected.split()):
+        return False, "gives no answer"
+    if expected not in (words, _OPENING.sub("", words), *names):
         return None, "other words than the reference's, or more: only a judge can tell"
     forms = {unicodedata.normalize("NFKC", text.strip()) for text in (answer, reference)}
     if len(expected) <= 3 and len(forms) > 1 and any(map(_SYMBOL.fullmatch, forms)):

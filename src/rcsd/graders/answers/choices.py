@@ -38,6 +38,9 @@ _AFTER = re.compile(  # "B cells" goes on
     r"|rather|instead|not|nor|most|must|should|fits|can|could|cannot|may|might|does|then|to|with"
     r"|here|if|although|along|together|plus|also|through)\b)[a-z\u03b1-\u03c9])"
 )
+_PRONOUN = re.compile(
+    r"I (?:would|will|can|could|may|might|should|must|do|did|have|am|was|think|go|choose|pick)\b"
+)
 _L = r"\(?(?<![\w'\u2019-])[A-Za-z](?![\w'\u2019-])\)?"
 _LETTERS = rf"{_L}(?:\s*(?:,|\bor\b|\band\b|\bnor\b|/|&)+\s*{_L})*"
 _NOT = (
@@ -115,6 +118,8 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
         if begin or not is_article:
             return _by_letter_and_text(letter, rest, options)
     by_phrase = _by_phrase(text, options)
+    if by_phrase is None and not _DOUBTS.search(text):
+        by_phrase = _by_text(re.split(r"\b(?:is|are)\s+(?:the|an?)?\b", text)[-1], options)
     if by_phrase and by_phrase[0] is not None:
         return by_phrase
     refusal = _refusal(text, affirmed, options)
@@ -139,7 +144,9 @@ def _stems(text: str) -> set[str]:
     """Words of a text without their endings, but for those that say nothing."""
     words = normalize_words(text).split()
     return {
-        re.sub(r"(?:es|s|ing|ed|e)$", "", word) for word in words if not _FILLERS.fullmatch(word)
+        re.sub(r"(?:es|s|ing|ed|e|on|um|us|a|i|is)$", "", word)
+        for word in words
+        if not _FILLERS.fullmatch(word)
     }
 
 
@@ -270,6 +277,7 @@ def _mentioned_letters(text: str, options: Sequence[str]) -> set[str]:
     letters = {
         next(filter(None, match.groups())).upper()
         for match in _MENTION.finditer(text)
-        if match[3] is None or not _AFTER.match(text, match.end())
+        if match[3] is None
+        or not (_AFTER.match(text, match.end()) or _PRONOUN.match(text, match.start(3)))
     }
     return letters & set(LETTERS[: len(options)])

@@ -123,6 +123,8 @@ def _compare_words(expected: Any, actual: Any) -> Verdict:
         if isinstance(other, Term) and str(other.value) == words.text:
             return True, "the reference's letter"
         is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
+        if words.text.lower() in _NO_VALUE and is_empty:
+            return True, "both are no value"
         if words.text.lower() in _NO_VALUE and not is_empty:
             return False, f"{words.text!r} is no value"
         return None, "one is in words"
@@ -145,6 +147,10 @@ def _compare_equations(expected: Any, actual: Any) -> Verdict:
             return False, "another number of values"
         sides = (equation.right, other) if equation is expected else (other, equation.right)
         verdict, reason = compare_values(*sides)
+        if equation.is_rounded and not verdict:  # "25\\pi \\approx 78.54"
+            exact_side = read(equation.left)
+            sides = (exact_side, other) if equation is expected else (other, exact_side)
+            return compare_values(*sides)
         if verdict and re.search(r"[+\-\d]", re.sub(r"_\{?\w+\}?|\([^()]*\)", "", equation.left)):
             try:
                 left = Term(to_sympy(equation.left))
@@ -189,12 +195,11 @@ def _compare_curves(expected: Equation, actual: Equation) -> Verdict:
 
 
 def _compare_regions(expected: Any, actual: Any) -> Verdict:
-    if isinstance(expected, Term) or isinstance(actual, Term):
-        term, region = (expected, actual) if isinstance(expected, Term) else (actual, expected)
-        ends = getattr(region.values, "boundary", ())
-        if any(_equal(exact(term.value), end)[0] for end in ends):
-            return None, "one is a bound"
-        return False, "one is a number, the other a range"
+    for term, region in ((expected, actual), (actual, expected)):
+        if isinstance(term, Term) and isinstance(region, Region):
+            ends = getattr(region.values, "boundary", ())
+            is_bound = any(_equal(exact(term.value), end)[0] for end in ends)
+            return (None if is_bound else False), "one is a number, the other a range"
     try:
         one, two = to_region(expected), to_region(actual)
     except UnreadableError as error:
@@ -279,6 +284,9 @@ def _compare_terms(expected: Term, actual: Term) -> Verdict:
         ]
         return _equal(*radians)
     if any(unit.startswith("base") for unit in units):
+        if all(units):
+            values = {int(str(t.value), int(t.unit.split()[1])) for t in (expected, actual)}
+            return len(values) == 1, "numbers in two bases"
         return (None if verdict else False), "another base"
     if not all(units):
         is_letter = any(unit in _VARIABLES for unit in units)
@@ -294,7 +302,7 @@ _VARIABLES = frozenset("mghsLJNWVAKCFT")
 
 
 def _compare_units(expected: Term, actual: Term, verdict: bool | None) -> Verdict:
-    if " ".join(_bare(expected.unit)) == " ".join(_bare(actual.unit)):
+    if "".join(_bare(expected.unit)) == "".join(_bare(actual.unit)):
         return verdict, "the units are the same"
     ours, theirs = (parse_unit(term.unit) for term in (actual, expected))
     if not (ours.readings and theirs.readings):
@@ -422,12 +430,16 @@ def _find_other_names(one: Any, two: Any) -> str:
 
 def _find_other_log(one: Any, two: Any) -> str:
     natural = [
-        value.replace(lambda e: isinstance(e, sympy.log), lambda e: sympy.log(e.args[0]))
+        value.xreplace({log: log.func(log.args[0]) for log in value.atoms(sympy.log)})
         for value in (one, two)
     ]
     names = sorted(free_symbols(one) | free_symbols(two), key=str)
     is_log = any(value.has(sympy.log) for value in (one, two))
-    return "log may be natural" if is_log and _equal_at_points(*natural, names)[0] else ""
+    return (
+        "log may be natural"
+        if is_log and _equal_at_points(natural[0], natural[1], names)[0]
+        else ""
+    )
 
 
 def _rounding_digits(one: Any, two: Any) -> int:

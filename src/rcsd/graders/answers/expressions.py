@@ -69,10 +69,11 @@ class Region(NamedTuple):
 
 
 class Equation(NamedTuple):
-    """Two sides, each as it is written."""
+    """Two sides, the left as it is written; is_rounded: the right is the left's decimal."""
 
     left: str
     right: Any
+    is_rounded: bool = False
 
 
 class UnreadableError(Exception):
@@ -124,7 +125,8 @@ _SPELLINGS = [
     for pattern, replacement in (
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?", ""),
-        (r"\\[,;:!]|\\(?:quad|qquad|displaystyle|limits|thinspace)(?![a-zA-Z])|[~\u00a0]|\\ ", " "),
+        (r"(?<!\\)\\[,;:! ]|[~\u00a0]", " "),
+        (r"\\(?:quad|qquad|displaystyle|limits|thinspace)(?![a-zA-Z])", " "),
         (r"\{,\}", ","),
         (r"(?<![\w.,])(\d{1,3})((?:,\d{3})+)(?![\d,])", lambda m: m[1] + m[2].replace(",", "")),
         (r"\\?\$|\\\(|\\\)|\\\[(?!\s*\d*(?:pt|em|ex)\])|\\\]", " "),
@@ -180,7 +182,9 @@ def clean(text: str) -> str:
     text = unwrap_type(text)
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
-    text = re.sub(r"\\\\(?:\[[^\]]*\])?|&", " ", text) if "matrix" not in text else text
+    if "matrix" not in text:  # lines: "x &= 2 \\ &= 3" goes on, "x &= 2 \\ y &= 5" are two
+        text = re.sub(r"\\\\\s*&?\s*(?==)", " ", text)
+        text = re.sub(r"\\\\(?:\[[^\]]*\])?", ", ", text).replace("&", " ")
     return text.strip(" .,;:\n")
 
 
@@ -279,6 +283,8 @@ def _read_one(text: str) -> Any:
     if _RELATION.search(text):
         return _read_relation(text)
     sides = _split(text, "\u2248")
+    if len(sides) == 2 and "=" not in text:
+        return Equation(sides[0], read(sides[1]), is_rounded=True)
     if len(parts := _split(sides[0] if "=" in sides[0] else text, "=\u2248")) > 1:
         return Equation(parts[-2] if len(parts) > 2 else parts[0], read(parts[-1]))
     if re.match(r"\\?\{.*\}$", text) and _is_one_group(re.sub(r"\\(?=[{}])", "", text)):

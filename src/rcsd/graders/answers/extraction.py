@@ -23,12 +23,12 @@ its end may go on.
 
 import json
 import re
-import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rcsd.data.thinking import after_thinking
 from rcsd.graders.answers.choices import BEYOND, choose
+from rcsd.graders.answers.markup import box_spans, split_sentences, strip_markup
 from rcsd.graders.answers.normalize import holds_phrase, normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.units import read_unit
@@ -100,9 +100,6 @@ _STATES = re.compile(  # "The total is 72 clips"
     r"(?i)^\W*(?:so |this means )?(?:the|her|his|their|its|it|this|that|she|he|they|we|there)\b"
     r".{0,80}?\b(?:is|are|was|were|equals|equal to|has|have|gets?|gives?|makes?|costs?|weighs?"
     r"|earns?|needs?)\s+(?:about |approximately |exactly |only |roughly |a total of )?[$\\(]*\d"
-)
-_SENTENCE_END = re.compile(  # not after the letter of "B. London"
-    r"(?<=[.!?])(?<![\s*(][A-Z]\.)(?<!^[A-Z]\.)[*_\"')]*\s+(?=[^\W\d_a-z]|\\|\*)|\n\s*\n"
 )
 
 
@@ -197,8 +194,10 @@ def _boxed_or_marked(
 
 def _unmarked(text: str, kind: str, options: Sequence[str]) -> Extraction | None:
     """The answer of a finished text that marks none."""
-    if kind == "choice" and (lone := _lone_option(text)) and _single_line(text) is None:
-        return lone
+    if kind == "choice" and _single_line(text) is None:
+        listed = _option_list(text.split("\n"))
+        if line := _lone_option(text) if listed is None or listed.is_unsure else listed:
+            return line
     # Of a number, "I do not know." states none.
     may_answer = kind != "number" or _may_answer(text, kind, options)
     single = _single_line(text) if may_answer else None
@@ -234,25 +233,8 @@ def _last_line(text: str) -> str:
 # Boxes
 
 
-def boxed_contents(text: str) -> list[str]:
-    r"""Contents of each closed ``\boxed{...}``, nested braces included, in order of the ends."""
-    return [text[begin:end].strip() for begin, end in _box_spans(text)[0]]
-
-
-def _box_spans(text: str) -> tuple[list[tuple[int, int]], int | None]:
-    """Where the contents of each closed box stand, and where those of an open last one begin."""
-    spans: list[tuple[int, int]] = []
-    opened: list[int | None] = []  # where a box's contents begin; None: another brace
-    for match in re.finditer(r"(\\boxed\s*\{)|[{}]", text):
-        if match[0] != "}":
-            opened.append(match.end() if match[1] else None)
-        elif opened and (start := opened.pop()) is not None:
-            spans.append((start, match.start()))
-    return spans, next((start for start in opened if start is not None), None)
-
-
 def _boxed(text: str, finished: bool, kind: str) -> Extraction | None:
-    spans, cut = _box_spans(text)
+    spans, cut = box_spans(text)
     spans = [(begin, end) for begin, end in spans if not _is_mention(text, begin, end)]
     if cut is not None and (spans or finished):
         content = strip_markup(text[cut:])
@@ -377,9 +359,12 @@ def _is_cut_while_checking(text: str) -> bool:
     return _CHECKS.search(paragraph) is not None and re.search(r"\w\s+\w+$", paragraph) is not None
 
 
-_IS_TRUE = re.compile(r"(?i)[\s:).*-]*(?:true|correct|right|yes|\u2713|\u2714|\u2705)\W*")
+_IS_TRUE = re.compile(
+    r"(?i)[\s:).*-]*(?:true|correct|right|yes|\u2713|\u2714|\u2705)(?:\W*|\s*[-:,(].*)"
+)
 _IS_FALSE = re.compile(
-    r"(?i)[\s:).*-]*(?:false|incorrect|wrong|no|not (?:true|correct)|\u2717|\u2718|\u274c)\W*"
+    r"(?i)[\s:).*-]*(?:false|incorrect|wrong|no|not (?:true|correct)|\u2717|\u2718|\u274c)"
+    r"(?:\W*|\s*[-:,(].*)"
 )
 
 
@@ -449,53 +434,3 @@ def _statement(text: str) -> Extraction | None:
 
 def _last_sentence(text: str) -> str:
     return next((part for part in reversed(split_sentences(text)) if part.strip()), "")
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences and paragraphs of a text."""
-    return _SENTENCE_END.split(text.strip())
-
-
-_AROUND = string.whitespace + '\u00a0*_`"“”'
-_OPENS = re.compile(r"[:\uff1a#]+|>+(?!\s*[\d.\\$-])")
-_PAIRS = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"))
-
-
-def strip_markup(answer: str) -> str | None:
-    """Answer without markup around it and without a full stop; None: nothing is left."""
-    # By its ends, and not a shorter text at each step: 100,000 "$" take no longer than so many "a".
-    begin, end, before = 0, len(answer), (-1, -1)
-    while before != (begin, end):
-        before = begin, end
-        while begin < end and answer[begin] in _AROUND:
-            begin += 1
-        while begin < end and answer[end - 1] in _AROUND:
-            end -= 1
-        if opening := _OPENS.match(answer, begin, end):
-            begin = opening.end()
-        begin, end = _strip_delimiters(answer, begin, end)
-        is_joy = (
-            answer.endswith("!", begin, end)
-            and not answer[max(begin, end - 2) : end - 1].isdecimal()
-        )
-        if is_joy or answer.endswith((".", "\u3002"), begin, end):
-            end -= 1
-    inside = answer[begin:end]
-    if inside.count("**") == 1 and not re.search(r"\d\*\*-?[\d(]", inside):
-        return strip_markup(inside.replace("**", ""))  # "approx. **5 m"
-    return inside or None
-
-
-def _strip_delimiters(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Ends without delimiters of mathematics that hold all between them, or have no partner."""
-    for opening, closing in _PAIRS:
-        starts = answer.startswith(opening, begin, end)
-        ends = answer.endswith(closing, begin + len(opening) * starts, end)
-        if not (starts or ends):
-            continue
-        inner = begin + len(opening) * starts, end - len(closing) * ends
-        is_alone = answer.find(opening, *inner) < 0 and answer.find(closing, *inner) < 0
-        is_money = opening == "$" and not ends and answer[begin + 1 : begin + 2].isdecimal()
-        if is_alone and not is_money:
-            return inner
-    return begin, end

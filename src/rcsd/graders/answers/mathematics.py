@@ -27,7 +27,8 @@ MAX_SECONDS, MAX_START_SECONDS = 5.0, 120.0
 MAX_WORKERS, MAX_WAIT_SECONDS = 8, 0.5
 """Processes, and how long a task waits for one that is busy before another is started."""
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Worker:

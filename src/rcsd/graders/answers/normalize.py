@@ -172,6 +172,14 @@ def normalize_quantity(text: str) -> str:
     """Answer with one spelling of numbers, operators and units, in which numbers are found."""
     text = re.sub(r"\\\\(?![a-zA-Z])|&", " ", unwrap_type(text[:MAX_CHARACTERS]))
     text = re.sub(r"(?<=\\circ)\s*\}?\s*\$(?=\s*[CFK]\b)", " ", text)  # "$27^\circ$C"
+    text = re.sub(r"(?<=[\u4e00-\u9fff])(?=\d)", " ", text)
+    for sign, name in (
+        ("\u20ac", "euro"),
+        ("\u00a3", "sterling"),
+        ("\u00a5", "yen"),
+        ("\u20b9", "rupee"),
+    ):
+        text = text.replace(sign, f" {name} ")
     text = unwrap_latex(text).replace("\\$", " dollar ")
     text = _BRACKETED.sub(r"\1", normalize_units(_apply(_NUMBERS, text))).strip()
     text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"

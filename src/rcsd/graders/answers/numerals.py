@@ -9,7 +9,7 @@ import math
 import re
 from typing import NamedTuple
 
-from rcsd.graders.answers.units import Unit, read_unit
+from rcsd.graders.answers.units import CURRENCIES, Unit, read_unit
 
 
 class Quantity(NamedTuple):
@@ -120,12 +120,13 @@ def read_quantities(text: str) -> list[Quantity]:
 
 def _with_unit(text: str, bare: Quantity) -> Quantity:
     number, start, end = bare.number, bare.start, bare.end
-    factor, length = read_multiple(text[end:])
-    number, end = number * factor, end + length
+    for _ in range(2):  # "3 lakh crore"
+        factor, length = read_multiple(text[end:])
+        number, end = number * factor, end + length
     opening = re.match(r"[\s*\\]*[\[(]?\s*", text[end:])
     unit, after = read_unit(text[end + (opening.end() if opening else 0) :])
     if unit is not None:
         return Quantity(number, start, len(text) - len(after), unit)
-    if currency := re.search(r"dollar\s*-?$", text[:start]):
-        return Quantity(number, currency.start(), end, Unit("dollar", 1.0, ("dollar",)))
+    if currency := re.search(rf"({'|'.join(CURRENCIES)})\s*-?$", text[:start]):
+        return Quantity(number, currency.start(), end, Unit(currency[1], 1.0, (currency[1],)))
     return Quantity(number, start, end)

@@ -85,6 +85,8 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
     doubts = (_find_doubt(text, value, expected.unit) for value in claimed)
     if doubt := _find_several(answer, text) or next(filter(None, doubts), ""):
         return Comparison(None, doubt)
+    if claimed and (lost := _find_unclaimed(text, claimed)):
+        return Comparison(None, lost)
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
         return Comparison(None, value) if isinstance(value, str) else _compare(value, "", expected)
@@ -156,8 +158,18 @@ _SIDES = re.compile(
 _PARTS = re.compile(r"\bor\b|\band\b|;|,(?=\s)")
 
 
+_SO = re.compile(r"(?i),?\s+(?:so|thus|hence|therefore|i\.e\.|meaning(?: that)?)\b,?\s+")
+
+
 def _cut_to_claim(text: str) -> str:
-    """Text without conditions before its claim, and without what is said after its number."""
+    """Text without conditions before its claim, and without what is said after its number.
+
+    Of a sentence that draws a conclusion it is the conclusion: "3 of 5 m each, so it has 15 m".
+    """
+    parts = _SO.split(text)
+    is_sentence = len(parts) > 1 and re.match(r"\W*[^\W\d]+\s+\w", text) is not None
+    if is_sentence and read_quantities(parts[0]) and read_quantities(parts[-1]):
+        text = parts[-1]
     text = _CONDITION.sub("", text, count=1) if _SIDES.search(text) else text
     quantities = read_quantities(text)
     if not quantities:
@@ -191,6 +203,16 @@ def _claimed_quantities(text: str) -> list[Quantity]:
     return [quantity for quantity, _ in claims[first:]]
 
 
+def _find_unclaimed(text: str, claimed: list[Quantity]) -> str:
+    """Doubt on a sentence of several numbers, none of which it states; empty: there is none."""
+    first = claimed[0]
+    words = re.findall(r"(?<![\\\w])[^\W\d_]{2,}", text[: first.start])
+    is_stated = _SIDES.search(text[: first.start]) is not None
+    if is_stated or len(words) < 2 or len(read_quantities(text)) < 2:
+        return ""
+    return "a sentence of several numbers"
+
+
 def _text_after(text: str, value: Quantity) -> str:
     """Text directly after a value: perhaps a unit that could not be read."""
     return re.split(r"[,;.]|\bor\b|\band\b", text[value.end :])[0].strip()
@@ -214,7 +236,7 @@ _DOUBT = re.compile(  # a bound, a denial, a part or a multiple, a rate, or one 
     r"(?i)[<>≤≥≠±?!]|\\pm|\\(?:l|g|n)(?:e|eq|t|eqslant)(?![a-zA-Z])|n['\u2019]t\b|\b(?:not|cannot|never"
     r"|neither|unlikely|wrong|incorrect|false|too|(?:less|more|greater|fewer|smaller|larger|higher"
     r"|lower) than|or (?:more|less)|at (?:least|most)|below|above|under|over|exceed\w*|up to|max\w*"
-    r"|min(?:imum)|half|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
+    r"|min(?:imum)|half(?!-li[fv])|thirds?|quarters?|twice|double|triple|negative|opposite|inverse|reciprocal"
     r"|square|cube|multiples?|choose|mod|remainder|each|every|anything but)\b"
     r"|\bto the\b(?! (?:\w{2,}$|left|right))"
 )
