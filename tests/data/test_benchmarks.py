@@ -208,7 +208,7 @@ def test_wrong_options_may_be_the_same_and_the_right_one_differs(tmp_path: Path)
     row = GPQA | wrong | {"Correct Answer": "it"}
     write(tmp_path / "a.jsonl", [row, row | {"Incorrect Answer 1": "it"}])
     [example], record = load_examples(section("gpqa-diamond", tmp_path / "a.jsonl", partial=True))
-    assert [why for *_, why in record["excluded"]] == ["options that are the same"]
+    assert record["exclusions"] == {"options that are the same": 1}
     assert example.grading is not None
     assert example.reference_answer is not None
     options = example.grading.options

@@ -24,7 +24,7 @@ from rcsd.evaluation.record import (
     write_record,
 )
 from rcsd.graders.grade import Graded, grade_text
-from rcsd.types import Criterion, Example, Rubric
+from rcsd.types import Criterion, Example, Rubric, UnitRule
 
 SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
 
@@ -117,7 +117,8 @@ def test_an_accuracy_stands_beside_those_by_number_alone_and_with_the_unit_requi
     asked = [question(f"q{n}", reference_answer="4 m") for n in range(4)]
     texts = ("4 m", "4", "4 kg", "5 m")
     rows = [grade_text(e, text) for e, text in zip(asked, texts, strict=True)]
-    for units, accuracy in (("accept_absent", 2 / 4), ("ignore", 3 / 4), ("require", 1 / 4)):
+    shares: dict[UnitRule, float] = {"accept_absent": 2 / 4, "ignore": 3 / 4, "require": 1 / 4}
+    for units, accuracy in shares.items():
         by_units = [row.by_units(units) for row in rows]
         summary = summarize({"own": SetAnswers(asked, by_units, ())}, seed=0, units=units)
         assert summary["units"] == units

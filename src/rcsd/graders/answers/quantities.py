@@ -107,8 +107,8 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
 
 def _merge(parts: list[Comparison]) -> Comparison:
     """Comparison of an answer with several values: its verdicts are those that all agree in."""
-    verdicts = {part.verdict for part in parts}
-    numbers, units = {part.number_right for part in parts}, {part.unit_verdict for part in parts}
+    verdicts, numbers = {part.verdict for part in parts}, {part.number_right for part in parts}
+    units: set[UnitVerdict | None] = {part.unit_verdict for part in parts}
     how = "ambiguous: gives several values, of which only some are right"
     if len(verdicts) == 1:
         how = parts[0].reason
