@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rcsd.cli.options import Overrides
+from rcsd.cli.judge import judging_lines
+from rcsd.cli.options import JudgeFile, Overrides
 from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config import load_judging
 from rcsd.evaluation.text import UNIT_WORDS, interval_text
@@ -18,7 +19,7 @@ def evaluate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
-    judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
+    judge: JudgeFile = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 
@@ -109,7 +110,7 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     metrics = [of for of_set in summary["sets"].values() for of in of_set["metrics"].values()]
     if any(len(of.get("by_rule", ())) > 1 for of in metrics):
         lines.append(f"accuracy, by units: {summary['units']}: {UNIT_WORDS[summary['units']]}.")
-    for line in lines:
+    for line in (*lines, *judging_lines(record["judging"])):
         say(line)
     if any("criteria without a verdict" in line for line in lines):
         say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")

@@ -40,6 +40,10 @@ class Evaluation(Section):
     """Completion tokens between evaluations; None: by steps."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
+    judge: Judge = CodeJudge()
+    """Judge of the criteria: their own checks in code, or a model, whose ``max_calls`` bounds what
+    all evaluations of the run cost. Where it fails, answers are unscored; the run ends after three
+    evaluations in a row without a verdict."""
     early_stop: EarlyStop | None = None
     """When a run ends before its last step; None: never."""
 

@@ -212,7 +212,7 @@ def rejudge(path: Path, section: config.Judge, out: Path) -> dict[str, Any]:
         for name, of in before.sets.items()
     }
     settings = before.config.model_copy(update={"judge": section, "out": out})
-    about = {**before.about, "judging": judge.metrics(), "judged_again": str(path)}
+    about = {**before.about, "judging": judge.metrics() | judge.record(), "judged_again": str(path)}
     summary = summarize(sets, settings.seed, settings.units)
     with unfinished_folder(out, {"judged_again": str(path)}) as folder:
         write_record(EvalRecord(out, before.model, sets, settings, about), summary, folder)

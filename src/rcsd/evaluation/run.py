@@ -129,7 +129,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
             for name, examples in sets.items()
         }
-        about |= {"judging": judge.metrics()}
+        about |= {"judging": judge.metrics() | judge.record()}
         summary = summarize(answers, settings.seed, settings.units)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary

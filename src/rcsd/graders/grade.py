@@ -47,6 +47,7 @@ class Graded:
         number_right: Of a final answer that is a number: whether the number is right
             (`rcsd.graders.answers.quantities.Comparison`); None: ungraded, or another kind.
         unit_verdict: Verdict on its unit.
+        explanations: The judge's own, one for each criterion or one for all; empty: none.
         prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
 
@@ -66,6 +67,7 @@ class Graded:
     prompt_sha256: str = ""
     number_right: bool | None = None
     unit_verdict: UnitVerdict | None = None
+    explanations: tuple[str, ...] = ()
 
     def by_units(self, rule: UnitRule) -> "Graded":
         """The row with `right` by a rule for numbers and their units; other kinds as they are."""
@@ -81,9 +83,10 @@ class Graded:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
         """Inverse of `row`; labels are left out. A missing field is a KeyError."""
-        row = {"number_right": None, "unit_verdict": None, **row}  # not in rows of earlier versions
+        # Earlier versions did not write all of them.
+        row = {"number_right": None, "unit_verdict": None, "explanations": (), **row}
         values = {field.name: row[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+        values |= {n: tuple(values[n]) for n in ("verdicts", "unscored", "explanations")}
         if values["bounds"] is not None:  # there is a rubric
             low, high = values["bounds"]
             values["bounds"] = (low, high)
@@ -193,6 +196,7 @@ def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge
             score=judgement.score,
             bounds=judgement.bounds,
             unscored=judgement.reasons,
+            explanations=judgement.explanations if any(judgement.explanations) else (),
         )
     return scored
 
