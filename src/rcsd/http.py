@@ -322,7 +322,9 @@ def _serve(loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, client.aclose(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.aclose()
+        await asyncio.sleep(0)  # transports end in the loop's next round
 
     loop.run_forever()
     loop.run_until_complete(close())

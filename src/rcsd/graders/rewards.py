@@ -31,7 +31,10 @@ class Reward(Protocol):
 
 
 class AnswerReward:
-    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded."""
+    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded.
+
+    A number without its unit passes, one in a wrong unit does not (`rcsd.types.DEFAULT_UNITS`).
+    """
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""

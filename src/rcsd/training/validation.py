@@ -13,7 +13,7 @@ from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError, RunError, UserError
-from rcsd.evaluation.bounds import graded_values
+from rcsd.evaluation.bounds import UNGRADED_AS_WRONG, accuracies, graded_values
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.graders.base import Judge, Judgement, build_judge, require_rubric
 from rcsd.graders.code import CodeJudge
@@ -53,6 +53,10 @@ class HeldOutAnswers:
             metrics[missing] = 1 - len(values) / len(rows)
             if values and not (is_spent and name == "score"):
                 metrics[f"{name}_mean"] = sum(values) / len(values)
+        by_rule = accuracies({"": [rows]}, "accuracy", examples)
+        if UNGRADED_AS_WRONG in by_rule:
+            values = graded_values(by_rule[UNGRADED_AS_WRONG][""][0], "accuracy").values()
+            metrics["accuracy_ungraded_as_wrong_mean"] = sum(values) / len(values)
         return metrics
 
 
