@@ -192,6 +192,9 @@ def test_a_judge_without_work_is_refused(tmp_path: Path, server: JudgeServer) ->
     rows = [{"question": "2 + 2?", "reference_answer": "4"}]
     with pytest.raises(DataError, match=r"evaluation\.judge: no held-out example has a rubric"):
         run(judged(tmp_path, "run", server, rows))
+    stop = {"metric": "eval/accuracy_mean", "patience": 1}  # no row has a reference answer
+    with pytest.raises(RunError, match=r"cannot stop by eval/accuracy_mean"):
+        run(judged(tmp_path, "run", server, evaluation={"early_stop": stop}))
     with pytest.raises(ConfigError, match=r"evaluation\.judge reads answers"):
         judged(tmp_path, "run", server, views={"writes": "rubric"})
 
