@@ -122,11 +122,9 @@ def _compare_words(expected: Any, actual: Any) -> Verdict:
         words, other = (expected, actual) if isinstance(expected, Words) else (actual, expected)
         if isinstance(other, Term) and str(other.value) == words.text:
             return True, "the reference's letter"
-        is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
-        if words.text.lower() in _NO_VALUE and is_empty:
-            return True, "both are no value"
-        if words.text.lower() in _NO_VALUE and not is_empty:
-            return False, f"{words.text!r} is no value"
+        if words.text.lower() in _NO_VALUE:
+            is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
+            return is_empty, f"{words.text!r} is no value"
         return None, "one is in words"
     one, two = (" ".join(words.text.lower().split()) for words in (expected, actual))
     if one == two:
