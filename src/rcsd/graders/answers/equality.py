@@ -60,9 +60,8 @@ def _squeeze(text: str) -> str:
 
 def _decimal_comma(*texts: str) -> str:
     """Doubt about a comma that may be a decimal point; empty: there is none."""
-    comma, plain = (
-        [t for t in texts if re.fullmatch(p, t)] for p in (r"\d+,\d+", r"\d+(?:\.\d+)?")
-    )
+    patterns = (r"\d+,\d+", r"\d+(?:\.\d+)?")
+    comma, plain = ([t for t in texts if re.fullmatch(p, t)] for p in patterns)
     is_same = len(comma) == len(plain) == 1 and float(comma[0].replace(",", ".")) == float(plain[0])
     return f"{comma[0]!r} may be a list, or a number with a decimal comma" if is_same else ""
 
