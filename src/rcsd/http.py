@@ -197,7 +197,7 @@ class Server:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.url, self._settings = settings.url, settings
+        self.url, self._settings, self.num_timeouts = settings.url, settings, 0
         read, connect = settings.read_timeout_seconds, settings.connect_timeout_seconds
         try:
             self._client = httpx2.AsyncClient(
@@ -280,8 +280,10 @@ class Server:
                 problem, is_away = f"{status}: {text[:200]}", False
                 retry_after = _retry_after_seconds(response.headers)
             except asyncio.TimeoutError:
+                self.num_timeouts += 1
                 problem = problem or "the server was silent, or too slow"
             except httpx2.RequestError as error:
+                self.num_timeouts += isinstance(error, httpx2.TimeoutException)
                 problem, is_away = _problem(error), isinstance(error, _UNCONNECTED)
                 if fault := _permanent_fault(error):
                     setting = self._settings.setting

@@ -79,7 +79,7 @@ class RunFolder:
 
     def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add to the metrics that `log` wrote of a step."""
-        rows = [row | metrics if row["step"] == step else row for row in self.metrics()]
+        rows = [{**row, **metrics} if row["step"] == step else row for row in self.metrics()]
         write_rows(self.path / "metrics.jsonl", rows)
 
     def evaluation(self, num_steps: int, held_out: str) -> Path:

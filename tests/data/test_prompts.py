@@ -19,6 +19,7 @@ from rcsd.engines.scripted import ScriptedEngine
 from rcsd.errors import ConfigError, DataError, ModelError
 from rcsd.methods.rollouts import RolloutWorker
 from rcsd.methods.sft import Sft
+from rcsd.models.loading import Source
 from rcsd.models.memory import batch_limit
 from rcsd.models.policy import Policy, build_policy, load_tokenizer
 from rcsd.models.scorer import Scorer
@@ -185,7 +186,7 @@ def test_a_roles_values_go_before_those_of_the_model(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "model")
     (tmp_path / "model" / "chat_template.jinja").write_text(THINKS)
     section = config.Model(path=folder, chat_template_kwargs=OFF)
-    tokenizer = load_tokenizer(section, folder)
+    tokenizer = load_tokenizer(section, Source.from_config(section))
     [pair, *_] = build_prompts(ROWS, config.Views(teacher_kwargs=ON), tokenizer, 1000)[0]
     assert is_closed(pair.student_ids)
     assert not is_closed(pair.teacher_ids)

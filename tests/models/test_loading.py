@@ -135,6 +135,7 @@ def shrink(section: Any) -> Any:
         section.layer_types = section.layer_types[:2]
     if getattr(section, "rope_parameters", None) and re.search("vl|glm4v", section.model_type):
         section.rope_parameters["mrope_section"] = [2, 1, 1]
+    section.pad_token_id = getattr(section, "pad_token_id", None)  # transformers 5.0 lacks some
     for part in section.sub_configs:
         if getattr(section, part, None) is not None:
             shrink(getattr(section, part))
@@ -160,8 +161,10 @@ TOWERS = [
 def test_models_that_see_images_are_trained_on_text_alone(name: str, tmp_path: Path) -> None:
     whole = tiny_with_tower(name)
     prompts, completions = [[5, 6, 7, 8], [9, 10]], [[11, 12, 13], [14, 15]]
+    # transformers 5.24 cannot run Llama 4 as a whole.
+    text = whole.language_model if name == "llama4" else whole
     expected = torch.cat(
-        [plain_log_p(whole, *pair) for pair in zip(prompts, completions, strict=True)]
+        [plain_log_p(text, *pair) for pair in zip(prompts, completions, strict=True)]
     )
     path = saved(whole, tmp_path / "base")
     policy = load(path)

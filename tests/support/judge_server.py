@@ -16,7 +16,7 @@ from rcsd.types import Criterion, Example, Rubric
 RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
 EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
 ANSWER = (EXAMPLE, "Iron does.")
-USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+USAGE = {"prompt_tokens": 400, "completion_tokens": 20}
 
 
 def data_of(prompt: str) -> tuple[str, dict[int, str]]:

@@ -51,8 +51,8 @@ def judged(
 ) -> config.Config:
     """A run whose held-out answers a model judges after each step."""
     write_rows(folder / "held_out.jsonl", rows)
-    judge: dict[str, Any] = {"type": "model", "url": server.url, "model": "m", "patience_seconds": 0.5}
-    judge["max_concurrent"] = 1
+    judge: dict[str, Any] = {"type": "model", "url": server.url, "model": "m"}
+    judge |= {"patience_seconds": 0.5, "max_concurrent": 1}
     evaluation = {
         "data": {"type": "jsonl", "path": str(folder / "held_out.jsonl")},
         "every_steps": 1,
@@ -114,7 +114,7 @@ def test_a_judge_that_fails_leaves_answers_unscored_and_ends_no_run(
     def answer(path: str, body: Any) -> tuple[int, Any]:
         return (401, "no key") if len(calls) < 2 else JudgeServer.answer(server, path, body)
 
-    server.answer = answer  # type: ignore[method-assign]
+    server.answer = answer
     stop = {"metric": "eval/score_mean", "patience": 3}
     made = judged(tmp_path, "run", server, steps=4, evaluation={"early_stop": stop})
     with pytest.warns(UserWarning, match="no held-out answer has a verdict"):
@@ -135,9 +135,9 @@ def test_three_evaluations_in_a_row_without_a_verdict_end_the_run(
 ) -> None:
     judge = {}
     if why == "away":
-        server.answer = lambda path, body: (401, "no key")  # type: ignore[method-assign]
+        server.answer = lambda path, body: (401, "no key")
     if why == "budget":
-        judge = {"max_calls": 8}  # of the first evaluation alone
+        judge = {"max_calls": 12}  # one evaluation and a half
         server.meets = some
     if why == "mute":
         server.meets = lambda *_: "perhaps"
@@ -151,7 +151,8 @@ def test_three_evaluations_in_a_row_without_a_verdict_end_the_run(
         pytest.raises(RunError, match=r"3 evaluations in a row: mend evaluation\.judge"),
     ):
         run(made)
-    assert len(RunFolder(made.out).metrics()) == 2 + (why == "budget")
+    has_score = ["eval/score_mean" in row for row in RunFolder(made.out).metrics()]
+    assert has_score == ([True, False, False, False] if why == "budget" else [False, False])
 
 
 def test_sigterm_while_the_judge_is_asked_ends_the_run_at_once_and_resuming_validates_first(
@@ -191,6 +192,9 @@ def test_a_judge_without_work_is_refused(tmp_path: Path, server: JudgeServer) ->
     rows = [{"question": "2 + 2?", "reference_answer": "4"}]
     with pytest.raises(DataError, match=r"evaluation\.judge: no held-out example has a rubric"):
         run(judged(tmp_path, "run", server, rows))
+    stop = {"metric": "eval/accuracy_mean", "patience": 1}  # no row has a reference answer
+    with pytest.raises(RunError, match=r"cannot stop by eval/accuracy_mean"):
+        run(judged(tmp_path, "run", server, evaluation={"early_stop": stop}))
     with pytest.raises(ConfigError, match=r"evaluation\.judge reads answers"):
         judged(tmp_path, "run", server, views={"writes": "rubric"})
 

@@ -11,7 +11,7 @@ from rcsd.cli.judge import judging_lines
 from rcsd.cli.options import JudgeFile, Overrides
 from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config import load_judging
-from rcsd.evaluation.text import interval_text
+from rcsd.evaluation.text import UNIT_WORDS, interval_text
 
 
 def evaluate(
@@ -74,13 +74,21 @@ def grade(
     finished (false if the completion was cut off).
 
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
-    and reason; other keys stay as they are.
+    and reason; for a number also number_right, and unit_verdict (right, absent, wrong, none asked,
+    or null: unreadable), of which the verdict accepts absent. Other keys stay as they are.
     """
     from rcsd.graders.grade import grade_file
 
     grades = grade_file(file, out)
     counts = Counter(of.verdict for of in grades)
     console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
+    units = Counter(of.unit_verdict for of in grades if of.unit_verdict)
+    if units.keys() - {"none asked"}:
+        numbers = Counter(of.number_right for of in grades if of.unit_verdict)
+        console.print(
+            f"numbers right {numbers[True]}, wrong {numbers[False]}; units right {units['right']}, "
+            f"absent {units['absent']}, wrong {units['wrong']}; an absent unit passes"
+        )
     reasons = Counter(of.reason.partition(":")[0] for of in grades if of.verdict is None)
     for reason, count in reasons.most_common():
         say(f"  ungraded {count}: {reason}")
@@ -99,6 +107,9 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     for line in source_lines(record.get("tasks", {})):
         say(line)
     lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
+    metrics = [of for of_set in summary["sets"].values() for of in of_set["metrics"].values()]
+    if any(len(of.get("by_rule", ())) > 1 for of in metrics):
+        lines.append(f"accuracy, by units: {summary['units']}: {UNIT_WORDS[summary['units']]}.")
     for line in (*lines, *judging_lines(record["judging"])):
         say(line)
     if any("criteria without a verdict" in line for line in lines):
@@ -110,10 +121,12 @@ def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table
     from rcsd.evaluation.statistics import Interval
 
     rows = []
-    for metric, of in metrics.items():
-        interval = Interval(**of["by_question"]) if of["by_question"] else None
-        counts = str(interval.n) if interval else "", str(of["num_left_out"])
-        rows.append((metric, interval_text(interval), *counts))
+    for metric, of_metric in metrics.items():
+        for rule, of in {"": of_metric, **of_metric.get("by_rule", {})}.items():
+            interval = Interval(**of["by_question"]) if of["by_question"] else None
+            counts = str(interval.n) if interval else "", str(of["num_left_out"])
+            label = f"{metric} ({rule})" if rule else metric
+            rows.append((label, interval_text(interval), *counts))
     columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 

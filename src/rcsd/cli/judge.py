@@ -14,6 +14,14 @@ from rcsd.io import check_new, write_json, write_rows
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_check import Accuracy, Stability
 
+_NOTES = {
+    "cost": "Cost by judge.prices: {:.4g}.",
+    "num_cut_prompts": "Prompts that the judge's server cut, since it counts fewer tokens than "
+    "they have words: {:.0f}; raise its context length.",
+    "num_cut_replies": "Replies that reached judge.max_tokens: {:.0f}.",
+    "num_timeouts": "Attempts that timed out: {:.0f}; see judge.read_timeout_seconds.",
+}
+
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
 
@@ -126,6 +134,9 @@ def judging_lines(judging: Mapping[str, Any]) -> Iterator[str]:
         numbers = ", ".join(f"{judging[f'judge/num_{name}']:.0f} {name}" for name in names)
         tokens = f"{judging['judge/prompt_tokens']:.0f} + {judging['judge/completion_tokens']:.0f}"
         yield f"Requests: {numbers}; {tokens} tokens."
+    for name, sentence in _NOTES.items():
+        if count := judging.get(f"judge/{name}"):
+            yield sentence.format(count)
     if checked := judging.get("judge/num_checked"):
         yield f"Verdicts by the criteria's own checks, without the judge: {checked:.0f}."
     for of in (judging, *judging.get("judges", ())):

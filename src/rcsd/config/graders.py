@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rcsd.config.base import SECRET_NAME, Section, ServerSection, checked_address
 
@@ -25,6 +25,9 @@ class AskCriterion(Section):
     """
 
     type: Literal["criterion"] = "criterion"
+    cannot_tell: bool = False
+    """True if the prompt offers ``cannot tell`` beside met and not met; such a criterion is
+    unscored, and counted apart from failures."""
 
 
 class AskSeveral(Section):
@@ -33,6 +36,8 @@ class AskSeveral(Section):
     type: Literal["several"]
     criteria_per_call: int = Field(default=10, ge=2)
     """Maximum number of criteria in one request."""
+    cannot_tell: bool = False
+    """As for ``criterion``."""
 
 
 class AskHolistic(Section):
@@ -46,6 +51,15 @@ class AskHolistic(Section):
 
 
 Asks = Annotated[AskCriterion | AskSeveral | AskHolistic, Field(discriminator="type"), _NAMED]
+
+
+class Prices(Section):
+    """Prices of a million tokens, in any currency."""
+
+    prompt: float = Field(ge=0)
+    """Of prompts."""
+    completion: float = Field(ge=0)
+    """Of replies, thinking included."""
 
 
 class ModelJudge(ServerSection):
@@ -71,8 +85,15 @@ class ModelJudge(ServerSection):
     seed: int = Field(default=0, ge=0)
     """Random seed of the sampling; repeats and second attempts derive other seeds."""
     max_calls: int | None = Field(default=None, ge=1)
-    """Maximum number of calls of one process; None: no limit. Cached replies take no call. What is
-    left stays unscored, with the reason ``budget``, and a run that is rewarded by it ends."""
+    """Maximum number of calls of all processes of a job; None: no limit. Cached replies take no
+    call. What is left stays unscored, with the reason ``budget``, and a run that is rewarded by it
+    ends."""
+    max_total_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and replies, of all processes of a job, after which no call begins."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Cost by ``prices``, of all processes of a job, after which no call begins."""
+    prices: Prices | None = None
+    """Prices of the model; with them the cost is counted."""
     cache: Path | None = None
     """SQLite file of all replies; None: ``judgements.sqlite`` in the folder of caches
     (RCSD_CACHE)."""
@@ -92,6 +113,12 @@ class ModelJudge(ServerSection):
     """Maximum number of requests in flight."""
     read_timeout_seconds: float = Field(default=300.0, gt=0)
     """Longest silence during a request, in seconds: more than the longest reply takes."""
+
+    @model_validator(mode="after")
+    def _has_prices(self) -> "ModelJudge":
+        if self.max_cost is not None and self.prices is None:
+            raise ValueError("max_cost: needs prices")
+        return self
 
     @field_validator("url")
     @classmethod
@@ -126,6 +153,12 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
+JUDGE_ACCESS = {*ServerSection.model_fields, "cache", "max_concurrent"} | {
+    *("max_calls", "max_total_tokens", "max_cost", "prices")
+}
+"""Access, budget and cache of a judge: none of it changes a verdict."""
+
+
 class JudgePanel(Section):
     """Several models; a verdict is what more than half of them say, else the criterion is unscored.
 
@@ -143,7 +176,7 @@ class JudgePanel(Section):
             raise ValueError("asks: holistic gives no verdicts to vote with; take criterion")
         if len({judge.runs_checks for judge in judges}) > 1:
             raise ValueError("runs_checks: the same for all judges")
-        seen = [judge.model_dump(exclude={"type", "max_calls", "cache"}) for judge in judges]
+        seen = [judge.model_dump(exclude=JUDGE_ACCESS) for judge in judges]
         if any(judge in seen[:place] for place, judge in enumerate(seen)):
             raise ValueError("the same judge twice has two equal votes; take another model or seed")
         return judges

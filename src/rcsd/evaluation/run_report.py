@@ -45,6 +45,7 @@ _CURVES = (
     ("optim/grad_norm", "gradient norm", "before clipping"),
     ("eval/score_mean", "held-out score", "0 to 1"),
     ("eval/accuracy_mean", "held-out accuracy", "0 to 1"),
+    ("eval/accuracy_ungraded_as_wrong_mean", "held-out accuracy (ungraded as wrong)", "0 to 1"),
     ("eval/f1_mean", "held-out rubrics' F1", "0 to 1"),
     ("eval/valid_share", "held-out rubrics that parse", "share"),
 )

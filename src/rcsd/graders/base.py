@@ -9,9 +9,6 @@ from rcsd import config
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric, rubric_score, score_bounds
 
-# Access, budget and cache of a judge: none of it changes a verdict.
-_ACCESS = {*config.ServerSection.model_fields, "cache", "max_calls", "max_concurrent"}
-
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -88,6 +85,6 @@ def require_rubric(example: Example) -> Rubric:
 def verdict_settings(tree: Any) -> Any:
     """A configuration's tree without those settings of judges that no verdict depends on."""
     if isinstance(tree, Mapping):
-        dropped = _ACCESS if "asks" in tree else set()
+        dropped = config.JUDGE_ACCESS if "asks" in tree else set()
         return {name: verdict_settings(of) for name, of in tree.items() if name not in dropped}
     return [verdict_settings(of) for of in tree] if isinstance(tree, list) else tree

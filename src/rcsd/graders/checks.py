@@ -10,11 +10,8 @@ import regex
 from rcsd.data import checks
 from rcsd.data.checks import parse_check
 from rcsd.errors import RubricError
-from rcsd.graders.answers.extraction import (
-    boxed_contents,
-    extract_marked_answer,
-    split_sentences,
-)
+from rcsd.graders.answers.extraction import extract_marked_answer
+from rcsd.graders.answers.markup import boxed_contents, split_sentences
 from rcsd.graders.answers.normalize import normalize_math
 from rcsd.graders.answers.numerals import read_numerals
 

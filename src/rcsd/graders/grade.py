@@ -16,9 +16,18 @@ from rcsd.data.thinking import without_thinking
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
+from rcsd.graders.answers.mathematics import in_parallel
+from rcsd.graders.answers.quantities import combine
 from rcsd.graders.base import Judge
 from rcsd.io import append_rows, check_writable, digest, drop_cut_row, read_rows, write_rows
-from rcsd.types import Completion, Decoding, Example, completion_from_row
+from rcsd.types import (
+    Completion,
+    Decoding,
+    Example,
+    UnitRule,
+    UnitVerdict,
+    completion_from_row,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,9 @@ class Graded:
         reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
         bounds: Lowest and highest score that missing verdicts leave possible; None: no rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
+        number_right: Of a final answer that is a number: whether the number is right
+            (`rcsd.graders.answers.quantities.Comparison`); None: ungraded, or another kind.
+        unit_verdict: Verdict on its unit.
         explanations: The judge's own, one for each criterion or one for all; empty: none.
         prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
@@ -53,7 +65,15 @@ class Graded:
     bounds: tuple[float, float] | None = None
     unscored: tuple[str, ...] = ()
     prompt_sha256: str = ""
+    number_right: bool | None = None
+    unit_verdict: UnitVerdict | None = None
     explanations: tuple[str, ...] = ()
+
+    def by_units(self, rule: UnitRule) -> "Graded":
+        """The row with `right` by a rule for numbers and their units; other kinds as they are."""
+        if self.number_right is None and self.unit_verdict is None:
+            return self
+        return replace(self, right=combine(self.number_right, self.unit_verdict, rule))
 
     def row(self, **labels: Any) -> dict[str, Any]:
         """Plain values after the labels; an unscored score is null, since NaN is not JSON."""
@@ -63,7 +83,8 @@ class Graded:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
         """Inverse of `row`; labels are left out. A missing field is a KeyError."""
-        row = {"explanations": (), **row}  # which earlier versions did not write
+        # Earlier versions did not write all of them.
+        row = {"number_right": None, "unit_verdict": None, "explanations": (), **row}
         values = {field.name: row[field.name] for field in fields(cls)}
         values |= {n: tuple(values[n]) for n in ("verdicts", "unscored", "explanations")}
         if values["bounds"] is not None:  # there is a rubric
@@ -125,14 +146,16 @@ def sample_and_grade(
     """
     source = engine.sample if journal is None else functools.partial(journal.sample, engine)
     completions = source(prompts, decoding, seed)
-    rows = [
-        replace(
+
+    def graded(row: tuple[Example, Sequence[int], Completion]) -> Graded:
+        example, ids, completion = row
+        return replace(
             grade_text(example, completion.text, completion.finished),
             num_tokens=len(completion.token_ids),
             prompt_sha256=digest(json.dumps(list(ids))),
         )
-        for example, ids, completion in zip(examples, prompts, completions, strict=True)
-    ]
+
+    rows = in_parallel(graded, zip(examples, prompts, completions, strict=True))
     return judge_rows(rows, examples, judge)
 
 
@@ -155,6 +178,8 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
         tags=example.tags,
         extracted=final.extracted,
         reason=final.reason,
+        number_right=final.number_right,
+        unit_verdict=final.unit_verdict,
     )
 
 
@@ -199,7 +224,7 @@ class AnswerRow(GradingRow):
 
 
 def grade_file(path: Path, out: Path) -> list[Grade]:
-    """Write the rows of a file with ``extracted``, ``verdict`` and ``reason`` added.
+    """Write the rows of a file with the fields of `Grade` added.
 
     Rows are as in `AnswerRow`; a field may be null, and other keys stay as they are.
 
@@ -207,19 +232,21 @@ def grade_file(path: Path, out: Path) -> list[Grade]:
         DataError: If a row is malformed, naming file, line and field.
     """
     check_writable(out, [path])
-    rows: list[dict[str, Any]] = []
-    grades: list[Grade] = []
-    for line, row in json_rows(path):
+
+    def graded(numbered: tuple[int, dict[str, Any]]) -> tuple[dict[str, Any], Grade]:
+        line, row = numbered
         fields = {name: row[name] for name in AnswerRow.model_fields if row.get(name) is not None}
         try:
             answer = AnswerRow.model_validate(fields)
             grading = answer.build(answer.reference)
-            grades.append(grade(answer.completion, answer.reference, grading, answer.finished))
+            verdict = grade(answer.completion, answer.reference, grading, answer.finished)
         except ValidationError as error:
             field, message = explain(error)
             raise DataError(message, path, line, field) from error
         except DataError as error:
             raise error.at(path, line) from error
-        rows.append(row | grades[-1]._asdict())
-    write_rows(out, rows)
-    return grades
+        return row | verdict._asdict(), verdict
+
+    rows = in_parallel(graded, json_rows(path))
+    write_rows(out, [row for row, _ in rows])
+    return [verdict for _, verdict in rows]

@@ -9,6 +9,7 @@ from rcsd import config
 from rcsd.data.thinking import without_thinking
 from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
+from rcsd.graders.answers.mathematics import in_parallel
 from rcsd.graders.base import Judge, build_judge, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.types import Completion, Example
@@ -30,11 +31,19 @@ class Reward(Protocol):
 
 
 class AnswerReward:
-    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded."""
+    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded.
+
+    A number without its unit passes, one in a wrong unit does not (`rcsd.types.DEFAULT_UNITS`).
+    """
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""
-        verdicts = [grade_example(e, c.text, c.finished).verdict for e, c in answers]
+
+        def verdict_on(answer: tuple[Example, Completion]) -> bool | None:
+            example, completion = answer
+            return grade_example(example, completion.text, completion.finished).verdict
+
+        verdicts = in_parallel(verdict_on, answers)
         return [math.nan if verdict is None else float(verdict) for verdict in verdicts]
 
 

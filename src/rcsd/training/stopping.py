@@ -162,5 +162,5 @@ def build_early_stopping(section: config.Evaluation | None) -> EarlyStopping | N
     """Early stopping as the section asks for it, or None."""
     if section is None or (stop := section.early_stop) is None:
         return None
-    is_judged = section.judge.type != "code"
+    is_judged = section.judge.type != "code" and stop.metric == "eval/score_mean"
     return EarlyStopping(stop.metric, stop.patience, stop.min_gain, may_lack=is_judged)

@@ -13,7 +13,7 @@ from rcsd.data.rubric import parse_completion, rubric_rows
 from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError, RunError, UserError
-from rcsd.evaluation.bounds import graded_values
+from rcsd.evaluation.bounds import UNGRADED_AS_WRONG, accuracies, graded_values
 from rcsd.evaluation.rubric_agreement import measure_rows
 from rcsd.graders.base import Judge, Judgement, build_judge, require_rubric
 from rcsd.graders.code import CodeJudge
@@ -45,12 +45,18 @@ class HeldOutAnswers:
         rows = sample_and_grade(self.engine, examples, prompts, self.decoding, self.judge)
         if path is not None:
             write_graded(rows, path, step=num_steps)
+        # After a judge's budget the first answers alone are scored: no mean to compare with others.
+        is_spent = any("budget" in row.unscored for row in rows)
         metrics = {}
         for name, missing in (("score", "unscored_share"), ("accuracy", "ungraded_share")):
             values = graded_values(rows, name).values()
             metrics[missing] = 1 - len(values) / len(rows)
-            if values:
+            if values and not (is_spent and name == "score"):
                 metrics[f"{name}_mean"] = sum(values) / len(values)
+        by_rule = accuracies({"": [rows]}, "accuracy", examples)
+        if UNGRADED_AS_WRONG in by_rule:
+            values = graded_values(by_rule[UNGRADED_AS_WRONG][""][0], "accuracy").values()
+            metrics["accuracy_ungraded_as_wrong_mean"] = sum(values) / len(values)
         return metrics
 
 
@@ -131,9 +137,10 @@ class HeldOutJudge(Judge):
         except UserError as error:
             reason = f"{_FAILED}: {error}"
         rubrics = [require_rubric(example) for example, _ in answers]
+        nums = [len(rubric.criteria) for rubric in rubrics]
         return [
-            Judgement.from_verdicts(rubric, *([of] * len(rubric.criteria) for of in (None, reason)))
-            for rubric in rubrics
+            Judgement.from_verdicts(rubric, [None] * num, [reason] * num)
+            for rubric, num in zip(rubrics, nums, strict=True)
         ]
 
     def end_evaluation(self) -> dict[str, float]:

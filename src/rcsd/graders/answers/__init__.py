@@ -5,7 +5,7 @@ kind         right if
 ===========  ===========================================================================
 ``choice``   the letter or the text of the reference's option (`choices`)
 ``number``   the number within the tolerance, in a unit that converts (`quantities`)
-``math``     math-verify finds the expressions equal (`mathematics`)
+``math``     the values are equal, read by latex2sympy and sympy (`equality`)
 ``text``     the same words, but for an opening such as "it is"
 ===========  ===========================================================================
 
@@ -20,21 +20,26 @@ from typing import NamedTuple
 
 from rcsd.data.rows import option_index
 from rcsd.errors import DataError
-from rcsd.graders.answers.choices import compare_choices
+from rcsd.graders.answers.choices import REFUSES, compare_choices
 from rcsd.graders.answers.extraction import extract_final_answer
 from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.quantities import compare_numbers
-from rcsd.types import Example, Grading
+from rcsd.types import Example, Grading, UnitVerdict
 
 
 class Grade(NamedTuple):
-    """The final answer of a text, or None; the verdict, None: ungraded; and why, in a few words."""
+    """The final answer of a text, or None; the verdict, None: ungraded; and why, in a few words.
+
+    Of kind ``number`` also the two verdicts that it combines (`quantities.Comparison`).
+    """
 
     extracted: str | None
     verdict: bool | None
     reason: str
+    number_right: bool | None = None
+    unit_verdict: UnitVerdict | None = None
 
 
 def grade(text: str, reference: str, grading: Grading, finished: bool = True) -> Grade:
@@ -51,15 +56,19 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
     if extraction.answer is None:
         if grading.kind == "text":
             return Grade(None, None, f"{extraction.reason}: only a judge can tell")
-        return Grade(None, False, extraction.reason)
+        return Grade(None, False, extraction.reason, False if grading.kind == "number" else None)
     if grading.kind == "choice":
         verdict, reason = compare_choices(extraction.answer, index, grading.options)
     elif grading.kind == "number":
-        verdict, reason = compare_numbers(
-            extraction.answer, reference, grading.unit, grading.tolerance
+        return Grade(
+            extraction.answer,
+            *compare_numbers(extraction.answer, reference, grading.unit, grading.tolerance),
         )
     elif grading.kind == "math":
         verdict, reason = compare_expressions(extraction.answer, reference)
+        if verdict is None and REFUSES.search(extraction.answer):
+            is_value = re.search(r"[\d\\$=]", extraction.answer)
+            verdict, reason = (None, reason) if is_value else (False, "gives no answer")
     else:
         verdict, reason = _compare_texts(extraction.answer, reference)
     return Grade(extraction.answer, verdict, reason)
@@ -82,7 +91,13 @@ def _compare_texts(answer: str, reference: str) -> tuple[bool | None, str]:
         return None, "the reference has no words"
     if "?" in answer and "?" not in reference:
         return None, "asks, where the reference says"
-    if expected not in (words, _OPENING.sub("", words)):
+    both = re.match(r"(.*?)\s*\(([^()]*)\)[*_\s]*$", answer)  # "Dog (*Canis lupus*)"
+    names = [
+        re.sub(r"^(?:an?|the) ", "", normalize_words(n)) for n in (both.groups() if both else ())
+    ]
+    if REFUSES.search(answer) and not set(words.split()) & set(expected.split()):
+        return False, "gives no answer"
+    if expected not in (words, _OPENING.sub("", words), *names):
         return None, "other words than the reference's, or more: only a judge can tell"
     forms = {unicodedata.normalize("NFKC", text.strip()) for text in (answer, reference)}
     if len(expected) <= 3 and len(forms) > 1 and any(map(_SYMBOL.fullmatch, forms)):

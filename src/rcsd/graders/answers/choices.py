@@ -6,6 +6,9 @@ followed by a reason (``C. Because A is wrong``) is that letter. Small letters c
 cannot be words: alone, in parentheses, before a point at the start, after "option". The texts of
 options are looked for before letters within a sentence, where a letter may belong to a name: "25 C"
 and "B cells" name no option. What is denied, doubted or asked is not chosen.
+
+An answer that says that it has none ("none of these", "I do not know"), or that shares neither a
+word nor a number with any option, is wrong; one that shares some is ungraded.
 """
 
 import re
@@ -35,6 +38,9 @@ _AFTER = re.compile(  # "B cells" goes on
     r"|rather|instead|not|nor|most|must|should|fits|can|could|cannot|may|might|does|then|to|with"
     r"|here|if|although|along|together|plus|also|through)\b)[a-z\u03b1-\u03c9])"
 )
+_PRONOUN = re.compile(
+    r"I (?:would|will|can|could|may|might|should|must|do|did|have|am|was|think|go|choose|pick)\b"
+)
 _L = r"\(?(?<![\w'\u2019-])[A-Za-z](?![\w'\u2019-])\)?"
 _LETTERS = rf"{_L}(?:\s*(?:,|\bor\b|\band\b|\bnor\b|/|&)+\s*{_L})*"
 _NOT = (
@@ -51,13 +57,27 @@ _DENIED = re.compile(
 )
 _DOUBTS = re.compile(
     rf"(?i)\?|\b(?:{_NOT}|(?:no|neither|nor|or|either|instead|except|without|opposite|absence|lacks?"
-    r"|fails?|cannot|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+|non)\b)"
-    r"|n['\u2019]t\b"
+    r"|fails?|cannot|anything but|rather|unlike|stop\w*|avoid\w*|contraindicat\w+|non"
+    r"|seems?|appears?|might|may be|could be|probably|possibly|perhaps|maybe|guess\w*)\b)"
+    r"|n['\u2019]t\b|[不错误非]|排除|아니|틀린|ではな|間違"
 )
 _REASON = re.compile(
     r"(?:because|since|as|it|this|that|the|an?|is|due|for|which|all|both|not?|none)$"
 )
 _NO_OPTION = ("none of the above", "none of these", "none", "all of the above", "all of these")
+REFUSES = re.compile(  # gives no answer, and says so
+    r"(?i)^\W*(?:n/?a|none|unknown|error\b.*|no (?:answer|option|choice)|i\s?d\s?k)\W*$"
+    r"|\b(?:none|neither|not (?:one|any|listed|among|given|included|present))\b.*"
+    r"\b(?:options?|choices?|answers?|alternatives?|list|above|these|given)\b"
+    r"|\bnot (?:listed|given|provided|included|among them)\b|\bno (?:valid|correct|suitable) \w+"
+    r"|\bi(?:'m| am| do| don't| cannot| can't)\b.*"
+    r"\b(?:unsure|know|sure|sorry|determine|tell|answer)\b"
+    r"|\b(?:cannot|can't|can not|could not|unable to|impossible to)\b.*"
+    r"\b(?:determined?|answer(?:ed)?|decided?|tell|told)\b"
+    r"|\b(?:not enough|insufficient) (?:information|data)\b"
+)
+_CJK = "\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af"
+_BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])(?=[A-Za-z(])|(?<=[A-Za-z)])(?=[{_CJK}])")
 
 
 Choice = tuple[int | None, str]
@@ -80,6 +100,7 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
     answer = re.sub(r"~~[^~]+~~", " ", answer)  # struck out
     text = unicodedata.normalize("NFKC", unwrap_latex(answer).replace("**", " "))
     text = re.sub(r"[$`]|\\[()\[\]]", " ", text.strip(" \t\n*_$.`\"'"))
+    text = _BESIDE_CJK.sub(" ", text)
     if re.fullmatch(r"[A-Z](?:[\s+>|&-]+[A-Z])+", text):
         return None, f"names several options: {text}"
     if alone := re.fullmatch(r"[\s({\[]*([A-Za-z])[\s)}\].:]*", text):
@@ -96,7 +117,46 @@ def choose(answer: str, options: Sequence[str]) -> Choice:
         )
         if begin or not is_article:
             return _by_letter_and_text(letter, rest, options)
-    return _by_phrase(text, options) or _by_mention(affirmed, options)
+    by_phrase = _by_phrase(text, options)
+    if by_phrase is None and not _DOUBTS.search(text):
+        by_phrase = _by_text(re.split(r"\b(?:is|are)\s+(?:the|an?)?\b", text)[-1], options)
+    if by_phrase and by_phrase[0] is not None:
+        return by_phrase
+    refusal = _refusal(text, affirmed, options)
+    return refusal or by_phrase or _by_mention(affirmed, text, options)
+
+
+def _refusal(text: str, affirmed: str, options: Sequence[str]) -> Choice | None:
+    """`BEYOND` for an answer that says that it has none; None: it does not."""
+    refuses = REFUSES.search(text)
+    if refuses is None or _mentioned_letters(affirmed.replace("N/A", ""), options):
+        return None
+    is_option = any(_stems(refuses[0]) & _stems(option) for option in options)
+    return (None if is_option else BEYOND), f"says that it is no option: {refuses[0][:40]!r}"
+
+
+_FILLERS = re.compile(
+    r"an?|the|and|as|at|be|by|for|from|i|in|is|it|of|on|or|so|that|this|to|was|we|with|options?|answer"
+)
+
+
+def _stems(text: str) -> set[str]:
+    """Words of a text without their endings, but for those that say nothing."""
+    words = normalize_words(text).split()
+    return {
+        re.sub(r"(?:es|s|ing|ed|e|on|um|us|a|i|is)$", "", word)
+        for word in words
+        if not _FILLERS.fullmatch(word)
+    }
+
+
+def _twins(letter: str, options: Sequence[str]) -> set[str]:
+    """Letters of the options with the same text as one; only wrong options have any but their own.
+
+    Which of them is chosen does not matter.
+    """
+    text = options[LETTERS.index(letter)].strip()
+    return {LETTERS[i] for i, option in enumerate(options) if option.strip() == text}
 
 
 def _by_letter(letter: str, options: Sequence[str]) -> Choice:
@@ -114,6 +174,8 @@ def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choic
     name = letter.upper()
     if others := _mentioned_letters(rest, options) - {name}:
         return None, f"names several options: {', '.join(sorted({name, *others}))}"
+    if re.match(r"\s*[,/&]\s*[a-z]\b", rest):  # "c,a,b,d"
+        return None, f"names several letters: {(letter + rest)[:40]!r}"
     if re.match(r"(?i)[\s).\]]*(?:\?|\(?(?:wrong|incorrect|false)\b)", rest):
         return None, f"asks whether it is {name}, or denies it"
     chosen, reason = _by_letter(letter, options)
@@ -130,7 +192,7 @@ def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choic
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
         by_text = _by_text(part, options)
         if by_text and by_text[0] != BEYOND:
-            if by_text[0] in (None, chosen):
+            if by_text[0] is None or LETTERS[by_text[0]] in _twins(name, options):
                 break
             other = LETTERS[by_text[0]]
             return None, f"contradicts itself: the letter {name} beside the text of {other}"
@@ -143,17 +205,26 @@ def _by_text(text: str, options: Sequence[str]) -> Choice | None:
     normalized = [normalize_words(option) for option in options]
     for form, forms in (text.strip(), [option.strip() for option in options]), (words, normalized):
         fits = [LETTERS[i] for i, option in enumerate(forms) if form and option == form]
-        if len(fits) > 1:
+        if fits and set(fits) - _twins(fits[0], options):
             return None, f"ambiguous: fits the texts of {' and '.join(fits)}"
         if fits:
             return LETTERS.index(fits[0]), f"the text of option {fits[0]}"
+    stems = _stems(text)
+    near = {LETTERS[i] for i, option in enumerate(options) if stems == _stems(option) != set()}
+    if near and not re.match(r"\W*[A-Z]\b", text):  # not "A. London"
+        is_one = near <= _twins(min(near), options)
+        return (LETTERS.index(min(near)) if is_one else None), "nearly the text of an option"
     return (BEYOND, f"{words!r} is none of the options") if words in _NO_OPTION else None
 
 
 def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     """The option whose text a sentence holds; None: it holds none."""
     words = normalize_words(text)
-    phrases = {LETTERS[i]: normalize_words(option) for i, option in enumerate(options)}
+    phrases = {
+        LETTERS[i]: normalize_words(option)
+        for i, option in enumerate(options)
+        if LETTERS[i] == min(_twins(LETTERS[i], options))
+    }
     held = {name: p for name, p in phrases.items() if len(p) > 1 and holds_phrase(words, p)}
     # "sulphuric acid" also holds "acid": the longest of nested texts is meant.
     names = [
@@ -169,21 +240,36 @@ def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     rest = re.sub(r"(?i)\b" + r"\W+".join(option_words) + r"\b", " \u2026 ", text)
     if _DOUBTS.search(rest):
         return None, f"holds the text of {names[0]} beside a negation, a doubt or a question"
-    if others := _mentioned_letters(rest, options) - {names[0]}:
+    if others := _mentioned_letters(rest, options) - _twins(names[0], options):
         return None, f"ambiguous: the text of {names[0]} beside {', '.join(sorted(others))}"
     return index, f"holds the text of option {names[0]}"
 
 
-def _by_mention(text: str, options: Sequence[str]) -> Choice:
+def _by_mention(text: str, whole: str, options: Sequence[str]) -> Choice:
     """The one option that a sentence, without what it denies, speaks for by its letter."""
     letters = sorted(_mentioned_letters(text, options))
     if len(letters) > 1:
         return None, f"names several options: {', '.join(letters)}"
     if not letters:
-        return None, "names no option by letter or by its text"
+        names = "".join(LETTERS[: len(options)])
+        may_name = re.search(rf"(?<![\w'])[{names}](?![\w'])", whole) or _is_close(whole, options)
+        return (None if may_name else BEYOND), "names no option by letter or by its text"
     if _DOUBTS.search(text):
         return None, f"doubts: {letters[0]} beside a negation, a doubt or a question"
     return _by_letter(letters[0], options)
+
+
+def _is_close(text: str, options: Sequence[str]) -> bool:
+    """True if an answer shares a word, a number or a symbol with an option."""
+    has_symbols = re.search(r"[^\x00-\x7f]|\\[a-z]", text)  # another language, or mathematics
+    if has_symbols or not all(map(_stems, options)):
+        return True
+    own, *others = (
+        [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", part)]
+        for part in (text, *options)
+    )
+    is_near = any(abs(a - b) <= 0.05 * abs(b) for a in own for rest in others for b in rest)
+    return is_near or any(_stems(text) & _stems(option) for option in options)
 
 
 def _mentioned_letters(text: str, options: Sequence[str]) -> set[str]:
@@ -191,6 +277,7 @@ def _mentioned_letters(text: str, options: Sequence[str]) -> set[str]:
     letters = {
         next(filter(None, match.groups())).upper()
         for match in _MENTION.finditer(text)
-        if match[3] is None or not _AFTER.match(text, match.end())
+        if match[3] is None
+        or not (_AFTER.match(text, match.end()) or _PRONOUN.match(text, match.start(3)))
     }
     return letters & set(LETTERS[: len(options)])

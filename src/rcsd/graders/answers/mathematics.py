@@ -1,35 +1,40 @@
-"""Mathematics by math-verify and sympy, in a process that can be killed.
+"""Mathematics by latex2sympy and sympy, in processes that can be killed.
 
-A call of sympy may never return or take all memory, and no thread can be ended: math-verify's own
-limit is an alarm signal, which only a main thread may set. So one worker (`worker`) serves the
-process and all its threads, one task at a time. It is started when first needed, killed when a task
-takes too long, and then started again. What takes too long is ungraded.
+A call of sympy may never return or take all memory, and no thread can be ended. So workers
+(`worker`) serve the process and its threads, each one task at a time. One is started when first
+needed, more while all are busy, up to `MAX_WORKERS`; one whose task takes too long is killed, and
+started again when it is needed. What takes too long is ungraded.
 """
 
 import atexit
 import functools
 import multiprocessing
 import os
-import re
+import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 from rcsd.errors import RunError
-from rcsd.graders.answers.normalize import MAX_CHARACTERS, unwrap_latex
-from rcsd.graders.answers.units import unit_name
+from rcsd.graders.answers.normalize import MAX_CHARACTERS
 
 MAX_SECONDS, MAX_START_SECONDS = 5.0, 120.0
 """Time limits of a task, and of importing sympy on a machine that is busy."""
+MAX_WORKERS, MAX_WAIT_SECONDS = 8, 0.5
+"""Processes, and how long a task waits for one that is busy before another is started."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Worker:
-    """The process that does the mathematics."""
+    """A process that does mathematics, one task at a time."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -38,18 +43,17 @@ class Worker:
 
         Raises RunError if the worker cannot be started.
         """
-        with self._lock:
-            for _ in range(2):  # something else may have killed it since its last task
-                connection = self._connection or self._start()
-                try:
-                    connection.send((*task, seconds))
-                    if connection.poll(seconds):
-                        return connection.recv()
-                    self.stop()
-                    return None, f"it takes more than {seconds:g} s to work out"
-                except (EOFError, OSError):
-                    self.stop()
-            return None, "it takes too much memory or time to work out"
+        for _ in range(2):  # something else may have killed it since its last task
+            connection = self._connection or self._start()
+            try:
+                connection.send((*task, seconds))
+                if connection.poll(seconds):
+                    return connection.recv()
+                self.stop()
+                return None, f"it takes more than {seconds:g} s to work out"
+            except (EOFError, OSError):
+                self.stop()
+        return None, "it takes too much memory or time to work out"
 
     def _start(self) -> Connection:
         connection, theirs = multiprocessing.Pipe()
@@ -93,26 +97,65 @@ class Worker:
         self._process = self._connection = None
 
 
-_worker = Worker()
+class Pool:
+    """Workers for any number of threads; a task takes one that is free, the last used first."""
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()
+        self._lock = threading.Lock()
+
+    def run(self, *task: str, seconds: float) -> tuple[Any, str]:
+        """As `Worker.run`."""
+        worker = self._take()
+        try:
+            return worker.run(*task, seconds=seconds)
+        finally:
+            self._free.put(worker)
+
+    def _take(self) -> Worker:
+        try:
+            return self._free.get(timeout=MAX_WAIT_SECONDS if self.workers else 0.001)
+        except queue.Empty:
+            with self._lock:
+                if len(self.workers) < MAX_WORKERS:
+                    self.workers.append(Worker())
+                    return self.workers[-1]
+            return self._free.get()
+
+    def stop(self) -> None:
+        """End all processes."""
+        for worker in self.workers:
+            worker.stop()
+
+
+_pool = Pool()
 
 
 def _forget() -> None:
-    """Leave the worker to the parent: a forked process must not write into its pipe."""
-    global _worker
-    _worker.forget()
-    _worker = Worker()  # the lock of the other may be held by a thread that is not here
+    """Leave the workers to the parent: a forked process must not write into their pipes."""
+    global _pool
+    for worker in _pool.workers:
+        worker.forget()
+    _pool = Pool()  # the lock of the other may be held by a thread that is not here
     _run.cache_clear()
 
 
-atexit.register(lambda: _worker.stop())
+atexit.register(lambda: _pool.stop())
 os.register_at_fork(after_in_child=_forget)
+
+
+def in_parallel(grade_one: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Results in order of the items; some that take too long cost about as much as one."""
+    with ThreadPoolExecutor(MAX_WORKERS) as threads:
+        return list(threads.map(grade_one, items))
 
 
 @functools.lru_cache(maxsize=4096)
 def _run(task: str, first: str, second: str, seconds: float) -> tuple[Any, str]:
     if max(len(first), len(second)) > MAX_CHARACTERS:
         return None, f"it is longer than {MAX_CHARACTERS} characters"
-    return _worker.run(task, first, second, seconds=seconds)
+    return _pool.run(task, first, second, seconds=seconds)
 
 
 def evaluate(text: str) -> tuple[float | None, str]:
@@ -129,54 +172,7 @@ def compare_expressions(answer: str, reference: str) -> tuple[bool | None, str]:
 
     Raises RunError if the worker cannot be started.
     """
-    answer, reference = (text.replace("\\$", "") for text in (answer, reference))
-    if _squeeze(answer) == _squeeze(reference):
+    if "".join(answer.split()) == "".join(reference.split()):
         return True, "written as the reference"
-    verdict, reason = None, _find_difference(answer, reference)
-    if not reason:
-        verdict, reason = _run("equal", reference, answer, MAX_SECONDS)
+    verdict, reason = _run("equal", reference, answer, MAX_SECONDS)
     return verdict, reason if verdict is not None else f"cannot be compared: {reason}"
-
-
-# What math-verify passes over.
-
-_SPECIAL = re.compile(  # inequalities, bases, residues, periods, divisors, alternatives
-    r"(?i)[<>≤≥≠]|\\(?:[lgn](?:e|eq|t|eqslant)|overline|[pb]?mod)(?![a-z])|\d_\s*\{?\d"
-    r"|\d\s*(?:\||\\mid)\s*[a-z]|(?<![a-z\\])(?:or|not|wrong|incorrect|either|mod|about"
-    r"|approximately|roughly)(?![a-z])"
-)
-_UNIT = re.compile(r"\\(?:text|mathrm|rm|operatorname)\s*\{\s*([^{}]*)\}")
-_LAST = re.compile(r"\d\s*([a-zA-Z]{1,3})\s*$")
-_WORDS = re.compile(r"[^\d\\]*\b[a-zA-Z]{3,}\b[^\d\\]*$")
-_SET = re.compile(r"^[$\s]*\\(?:left\s*\\)?\{")
-_TUPLE = re.compile(r"^[$\s]*(?:\\left\s*)?\(.*,.*\)[$\s]*$", re.DOTALL)
-
-
-def _find_difference(answer: str, reference: str) -> str:
-    """Doubt that two expressions are equal though math-verify says so; empty: none."""
-    without = [re.sub(r"\\?%", "", _squeeze(text)) for text in (answer, reference)]
-    if answer.count("%") + reference.count("%") == 1 and without[0] == without[1]:
-        return "one is a per cent"
-    units = [_beside(text) for text in (answer, reference)]
-    if all(units) and units[0] != units[1]:
-        return "the words or units beside the expressions differ"
-    for one, other in ((answer, reference), (reference, answer)):
-        special = _SPECIAL.search(unwrap_latex(one))
-        if special and not _SPECIAL.search(unwrap_latex(other)):
-            return f"one holds {special[0]!r}"
-        if _WORDS.match(unwrap_latex(one)) and not re.search(r"[^\W\d]", other):
-            return "one is in words"
-        if _SET.match(one) and _TUPLE.match(other):
-            return "one is a set, the other a tuple or an interval"
-    return ""
-
-
-def _beside(text: str) -> list[str]:
-    """The words beside an expression, and a unit that ends it."""
-    last = _LAST.search(text)
-    words = [*_UNIT.findall(text), *(last.groups() if last and unit_name(last[1]) else ())]
-    return sorted(map(_squeeze, words))
-
-
-def _squeeze(text: str) -> str:
-    return "".join(unwrap_latex(text).replace("$", "").split())

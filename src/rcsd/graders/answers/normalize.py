@@ -26,6 +26,12 @@ _COMMAND = (
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal|normal)|boldsymbol|bm"
     r"|mbox|hbox|emph|operatorname\*?|underline|displaystyle)"
 )
+_TYPE = re.compile(
+    r"\\(?:text(?:bf|it|sf|tt|normal|up)|math(?:bf|it|sf|tt|cal|normal|rm(?=\s*\{\s*e\s*\}))|boldsymbol"
+    r"|bm|emph|underline|fbox|boxed|text(?=\s*\{\s*\d)|colorbox\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\})"
+    r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+    r"|\\color\s*\{[^{}]*\}|\\displaystyle(?![a-zA-Z])"
+)
 _WRAPPED = re.compile(_COMMAND + r"\s*\{([^{}]*)\}")
 _LEFT_OVER = re.compile(_COMMAND + r"(?![a-zA-Z])|\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])")
 _SPACES = re.compile(r"\\[,;:! ]|\\(?:quad|qquad|thinspace|hspace\{[^{}]*\})(?![a-zA-Z])|[~\u00a0]")
@@ -34,6 +40,24 @@ _SPACES = re.compile(r"\\[,;:! ]|\\(?:quad|qquad|thinspace|hspace\{[^{}]*\})(?![
 def _apply(rules: _Rules, text: str) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
+    return text
+
+
+_ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\s*\{(?:aligned|align\*?|split|gathered|equation\*?)\}"
+    r"|\\begin\s*\{array\}\s*\{\s*[lcr]\s*\}(?P<only>[^&]*?)\\end\s*\{array\}"
+)
+
+
+def unwrap_type(text: str) -> str:
+    r"""Text without LaTeX that sets colour, weight, frames or lines; ``10²`` becomes ``10^{2}``."""
+    text = _ENVIRONMENT.sub(lambda m: f" {m['only'] or ''} ", text)
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", text)
+    for _ in range(4):
+        shorter = _TYPE.sub(lambda m: f" {m[1] or ''} ", text)
+        if shorter == text:
+            break
+        text = shorter
     return text
 
 
@@ -78,7 +102,17 @@ def normalize_math(text: str) -> str:
 
 
 _DEGREE = r"(?:\^\s*\{?\s*\\circ\s*\}?|\{\s*\\circ\s*\}|\\(?:circ|degree)(?![a-zA-Z])|\^\s*°|[°º˚])"
+_CHINESE = {
+    "千米": "km", "公里": "km", "厘米": "cm", "毫米": "mm", "纳米": "nm", "米": "m", "秒": "s",
+    "分钟": "min", "小时": "h", "千克": "kg", "公斤": "kg", "克": "g", "牛顿": "N", "牛": "N",
+    "焦耳": "J", "焦": "J", "瓦特": "W", "瓦": "W", "伏特": "V", "伏": "V", "安培": "A", "安": "A",
+    "摄氏度": "degC", "度": "degree", "开尔文": "K", "摩尔": "mol", "升": "L", "元": "yuan",
+}  # fmt: skip
 _UNITS: _Rules = (
+    (
+        re.compile(rf"(?<=[\d\s/])(?:{'|'.join(_CHINESE)})(?![\u4e00-\u9fff])"),
+        lambda m: f" {_CHINESE[m[0]]} ",
+    ),
     (re.compile(rf"{_DEGREE}\s*([CFK])(?![A-Za-z])|([\u2103])"), lambda m: f" deg{m[1] or 'C'} "),
     (re.compile(_DEGREE), " degree "),
     (re.compile(r"\\(?:mu|upmu)(?![a-zA-Z])\s*|[\u00b5\u03bc]\s*"), "µ"),
@@ -136,7 +170,17 @@ _BRACKETED = re.compile(rf"(?<![\w)])\(\s*([+-]?(?:{_D})(?:\s*\*\s*10\^[+-]?\d+)
 @functools.lru_cache(maxsize=4096)
 def normalize_quantity(text: str) -> str:
     """Answer with one spelling of numbers, operators and units, in which numbers are found."""
-    text = unwrap_latex(text[:MAX_CHARACTERS]).replace("\\$", " dollar ")
+    text = re.sub(r"\\\\(?![a-zA-Z])|&", " ", unwrap_type(text[:MAX_CHARACTERS]))
+    text = re.sub(r"(?<=\\circ)\s*\}?\s*\$(?=\s*[CFK]\b)", " ", text)  # "$27^\circ$C"
+    text = re.sub(r"(?<=[\u4e00-\u9fff])(?=\d)", " ", text)
+    for sign, name in (
+        ("\u20ac", "euro"),
+        ("\u00a3", "sterling"),
+        ("\u00a5", "yen"),
+        ("\u20b9", "rupee"),
+    ):
+        text = text.replace(sign, f" {name} ")
+    text = unwrap_latex(text).replace("\\$", " dollar ")
     text = _BRACKETED.sub(r"\1", normalize_units(_apply(_NUMBERS, text))).strip()
     text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
     return re.sub(r"^-\s+", "-", text)

@@ -9,7 +9,7 @@ import math
 import re
 from typing import NamedTuple
 
-from rcsd.graders.answers.units import Unit, read_unit
+from rcsd.graders.answers.units import CURRENCIES, Unit, read_unit
 
 
 class Quantity(NamedTuple):
@@ -79,7 +79,26 @@ def _symbolic_value(match: re.Match[str]) -> float | None:
     return -value if match["sign"] else value
 
 
-_MULTIPLES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_MULTIPLES = {
+    value: re.compile(rf"\s*(?i:{words})(?![^\W\d_\u3040-\ud7af])\.?")
+    for value, words in (  # in English and nine other languages
+        (1e2, "hundreds?"),
+        (1e3, "thousands?|mille|mil(?! mill)|tausend|千|천"),
+        (1e4, "万|萬|만"),
+        (1e5, "lakhs?"),
+        (1e6, "millions?|mio|millionen|mill[oó]n(?:es)?|milion[ei]|milh(?:ão|ões)|백만"),
+        (1e7, "crores?"),
+        (1e8, "亿|億|억"),
+        (1e9, "billions?|bn|milliards?|mrd|milliarden?|mil mill?ones|miliard[oi]|bilh(?:ão|ões)"),
+        (1e12, "trillions?|兆|조"),
+    )
+}
+
+
+def read_multiple(text: str) -> tuple[float, int]:
+    """Factor that a text begins with, such as "million", and where it ends; 1 and 0: with none."""
+    matches = ((value, pattern.match(text)) for value, pattern in _MULTIPLES.items())
+    return next(((value, match.end()) for value, match in matches if match), (1.0, 0))
 
 
 def read_quantities(text: str) -> list[Quantity]:
@@ -101,12 +120,13 @@ def read_quantities(text: str) -> list[Quantity]:
 
 def _with_unit(text: str, bare: Quantity) -> Quantity:
     number, start, end = bare.number, bare.start, bare.end
-    if multiple := re.match(rf"\s*({'|'.join(_MULTIPLES)})\b", text[end:]):
-        number, end = number * _MULTIPLES[multiple[1]], end + multiple.end()
+    for _ in range(2):  # "3 lakh crore"
+        factor, length = read_multiple(text[end:])
+        number, end = number * factor, end + length
     opening = re.match(r"[\s*\\]*[\[(]?\s*", text[end:])
     unit, after = read_unit(text[end + (opening.end() if opening else 0) :])
     if unit is not None:
         return Quantity(number, start, len(text) - len(after), unit)
-    if currency := re.search(r"dollar\s*-?$", text[:start]):
-        return Quantity(number, currency.start(), end, Unit("dollar", 1.0, ("dollar",)))
+    if currency := re.search(rf"({'|'.join(CURRENCIES)})\s*-?$", text[:start]):
+        return Quantity(number, currency.start(), end, Unit(currency[1], 1.0, (currency[1],)))
     return Quantity(number, start, end)

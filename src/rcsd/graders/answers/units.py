@@ -143,6 +143,7 @@ def _unit_names(word: str) -> list[str]:
     return [name for name in names if name is not None] if None not in names else []
 
 
+CURRENCIES = ("dollar", "euro", "sterling", "yen", "yuan", "rupee", "franken")
 # Names that pint lacks, writes otherwise, or takes for something else.
 _ALIASES = {
     "rev": "turn", "revs": "turn", "revolution": "turn", "revolutions": "turn", "kmh": "kph",
@@ -151,6 +152,8 @@ _ALIASES = {
     "kev": "keV", "Mev": "MeV", "mev": "MeV", "hz": "Hz", "HZ": "Hz", "Khz": "kHz", "khz": "kHz",
     "KHz": "kHz", "GHZ": "GHz", "MHZ": "MHz", "Mhz": "MHz", "nt": "newton",
     "ftlb": "foot_pound_force", "sec": "second", "mols": "mole", "dollars": "dollar",
+    "USD": "dollar", "EUR": "euro", "euros": "euro", "Euro": "euro", "GBP": "sterling",
+    "JPY": "yen", "CNY": "yuan", "RMB": "yuan", "INR": "rupee", "rupees": "rupee", "CHF": "franken",
     "cent": "dollar_cent", "cents": "dollar_cent", "gm": "gram", "gms": "gram",
     "deg": "degree", "degs": "degree", "Angstrom": "angstrom", "pct": "percent", "amps": "ampere",
     "amp": "ampere", "centigrade": "degree_Celsius", "degK": "kelvin", "lbs": "pound", "sqrt": "",
@@ -208,7 +211,8 @@ def _make_registry() -> "pint.UnitRegistry[Any]":
     import pint  # noqa: PLC0415
 
     registry = pint.UnitRegistry()
-    registry.define("dollar = [currency]")
+    for name in CURRENCIES:  # none converts into another
+        registry.define(f"{name} = [currency_{name}]")
     registry.define("dollar_cent = 0.01 dollar")
     return registry
 

@@ -14,7 +14,6 @@ import resource
 import sys
 import threading
 from multiprocessing.connection import Connection
-from typing import Any
 
 MAX_BYTES = 2 * 2**30
 """Bound of the address space."""
@@ -26,55 +25,19 @@ def _set_limit(kind: int, limit: int) -> None:
     resource.setrlimit(kind, (limit, hard))
 
 
-def _parse(text: str) -> list[Any]:
-    """Expressions of a text; empty: it is no mathematics that can be read."""
-    from math_verify import parse  # noqa: PLC0415
-
-    latex = text if "$" in text or "\\[" in text else f"${text}$"
-    parsed = parse(latex, fallback_mode="no_fallback", parsing_timeout=0, raise_on_error=True)
-    return [expression for expression in parsed if not isinstance(expression, str)]
-
-
-def compare(reference: str, answer: str) -> tuple[bool | None, str]:
-    """Verdict on the equality of two expressions, and why; None: it cannot be told."""
-    from math_verify import verify  # noqa: PLC0415
-
-    expected, actual = _parse(reference), _parse(answer)
-    if not expected:
-        return None, "the reference cannot be read as mathematics"
-    if not actual:
-        return None, "the answer cannot be read as mathematics"
-    if verify(expected, actual, timeout_seconds=0, raise_on_error=True):
-        return True, "equal"
-    has_i = [
-        any("i" in map(str, getattr(one, "free_symbols", ())) for one in side)
-        for side in (expected, actual)
-    ]
-    if has_i[0] != has_i[1]:
-        return None, "i may be a variable, or the imaginary unit"
-    if any(map(_is_too_large, expected + actual)):
-        return None, "it is too large a number to work out"
-    return False, "not equal"
-
-
-def _is_too_large(expression: Any) -> bool:
-    """True if math-verify, which passes over errors, cannot tell a number from others."""
-    if not getattr(expression, "is_number", False) or expression.is_infinite:
-        return False
-    try:
-        return not bool(abs(expression.evalf(15)) < 10**10_000)
-    except (TypeError, ValueError, OverflowError):
-        return True
-
-
 def evaluate(text: str) -> tuple[float | None, str]:
     """Value of an expression without variables, and how it came; None: it has none."""
-    parsed = _parse(text)
-    if len(parsed) != 1:
+    from rcsd.graders.answers.expressions import Term, UnreadableError, clean, read  # noqa: PLC0415
+
+    try:
+        term = read(clean(text))
+    except UnreadableError:
+        term = None
+    if not isinstance(term, Term):
         return None, "it is no single expression"
-    if not getattr(parsed[0], "is_number", False):
+    if not getattr(term.value, "is_number", False):
         return None, "it is an expression, not a number"
-    value = complex(parsed[0].evalf())
+    value = complex(term.value.evalf())
     if value.imag or not math.isfinite(value.real):
         return None, "it is no finite real number"
     return value.real, "worked out"
@@ -90,6 +53,8 @@ def _serve(connection: Connection) -> None:
                 tasks.put(connection.recv())
         except (EOFError, OSError):
             os._exit(0)
+
+    from rcsd.graders.answers.equality import compare  # noqa: PLC0415 (a second or two)
 
     threading.Thread(target=receive, daemon=True).start()
     connection.send(True)
@@ -110,7 +75,5 @@ def _serve(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    import math_verify  # noqa: F401 (not in the time of the first task)
-
     _set_limit(resource.RLIMIT_AS, MAX_BYTES)
     _serve(Connection(int(sys.argv[1])))

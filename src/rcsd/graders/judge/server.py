@@ -41,6 +41,11 @@ class Request:
     attempt: int = 0
     answer: int = 0
 
+    @property
+    def prompt(self) -> str:
+        """Text of the conversation."""
+        return "\n".join(message["content"] for message in self.conversation)
+
     def key(self, about: Mapping[str, Any]) -> str:
         """Digest of everything that a reply depends on, `ServerChat.about` included."""
         row = [about, self.conversation, self.schema, self.seed, self.sample, self.attempt]
@@ -51,7 +56,8 @@ class Request:
 class ChatReply:
     """Reply of a model; its completion tokens include thinking, its attempts are HTTP requests.
 
-    `model` and `fingerprint` are the server's words for what replied; empty: it says none.
+    `model` and `fingerprint` are the server's words for what replied; empty: it says none. With
+    `in_reasoning` the text is the model's reasoning: some servers take the whole reply for it.
     """
 
     text: str
@@ -61,6 +67,7 @@ class ChatReply:
     num_attempts: int = 1
     model: str = ""
     fingerprint: str = ""
+    in_reasoning: bool = False
 
 
 class _Part(ResponseModel):
@@ -70,6 +77,8 @@ class _Part(ResponseModel):
 class _Message(ResponseModel):
     content: str | list[_Part] | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
     @property
     def text(self) -> str:
@@ -116,6 +125,11 @@ class ServerChat:
             remedy="run the same command again: replies so far are in the cache",
         )
         self._server = Server(settings)
+
+    @property
+    def num_timeouts(self) -> int:
+        """Attempts that timed out, since the client was made."""
+        return self._server.num_timeouts
 
     def about(self) -> Mapping[str, Any]:
         """Model and parameters that replies depend on; not the address: servers move."""
@@ -243,4 +257,9 @@ class ServerChat:
         text, refused = choice.message.text, choice.message.refusal or ""
         if refused or choice.finish_reason == "content_filter":
             return ChatReply(refused or text, "refused", *counts)
-        return ChatReply(text, "length" if choice.finish_reason == "length" else "stop", *counts)
+        finish = "length" if choice.finish_reason == "length" else "stop"
+        if not text.strip():
+            for reasoning in (choice.message.reasoning_content, choice.message.reasoning):
+                if isinstance(reasoning, str) and reasoning.strip():
+                    return ChatReply(reasoning, finish, *counts, in_reasoning=True)
+        return ChatReply(text, finish, *counts)
