@@ -206,7 +206,7 @@ def test_a_limit_that_no_prompt_can_meet_is_said_at_the_first_call(
 def test_a_tls_fault_is_said_at_the_first_attempt(judge: Made, server: JudgeServer) -> None:
     began = time.monotonic()
     with pytest.raises(RunError, match=r"whether it begins with http or https \(judge.url\)"):
-        judge(url=server.url.replace("http", "https")).judgements([ANSWER])
+        judge(url=server.url.replace("http", "https"), max_concurrent=1).judgements([ANSWER])
     assert time.monotonic() - began < 3
     for cause, remedy in [
         (ssl.SSLCertVerificationError("self-signed certificate"), "SSL_CERT_FILE"),
