@@ -38,7 +38,14 @@ def test_import_writes_rows_and_what_was_done(tmp_path: Path, said: Said) -> Non
     words = ["import", source, "--format", "rar", "--out", out]
     code, text = said(*words)
     assert code == 0
-    for part in ("rows read", "--pitfalls data", "rule: Essential", "criterion left out", "no gold rubric", "extra"):
+    for part in (
+        "rows read",
+        "(--pitfalls)",
+        "rule: Essential",
+        "criterion left out",
+        "no gold rubric",
+        "extra",
+    ):
         assert part in text
     assert json.loads(out.read_text())["tags"] == {"rubric_source": "rar:GT"}
     listing = json.loads((tmp_path / "out.jsonl.import.json").read_text())

@@ -67,6 +67,8 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
 
 def _import_table(report: "ImportReport") -> Table:
     rows = [("rows read", str(report.num_rows)), ("examples", str(report.num_examples))]
+    if report.format == "rar":
+        rows.append(("signs of pitfalls by (--pitfalls)", report.pitfalls))
     for kind, counts in (
         ("rule", report.counts),
         ("criterion left out", report.omissions),
@@ -75,12 +77,7 @@ def _import_table(report: "ImportReport") -> Table:
     ):
         ordered = sorted(counts.items(), key=lambda item: -item[1])
         rows += [(f"{kind}: {name}", str(count)) for name, count in ordered]
-    return Table(("what", "number"), rows, _title(report))
-
-
-def _title(report: "ImportReport") -> str:
-    pitfalls = f", --pitfalls {report.pitfalls}" if report.format == "rar" else ""
-    return f"{report.source} as {report.format}{pitfalls}"
+    return Table(("what", "number"), rows, f"{report.source} as {report.format}")
 
 
 @app.command()
