@@ -1,8 +1,9 @@
 """Base of the models that rows are read with, their field types, and their errors as sentences."""
 
 import difflib
+import math
 import re
-import textwrap
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -31,12 +32,27 @@ class RowModel(BaseModel):
         return dict(value)
 
 
+_MAX_SHOWN = 60
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = _MAX_SHOWN
+
+
 def shortened(value: object) -> str:
-    """Value as Python writes it, in one line of at most 80 characters."""
+    """Value as Python writes it, in one line of at most 60 characters; never a blob."""
     try:
-        return textwrap.shorten(repr(value), 80, placeholder=" ...")
+        text = " ".join(_SHOWN.repr(value).split())
     except (ValueError, RecursionError):  # an integer of too many digits, a structure too deep
         return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 4]} ..."
+
+
+def without_nan(value: Any) -> Any:
+    """Value with null for every NaN, as tables hold them where there is nothing."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    return [without_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def check_encodable(text: str) -> str:
@@ -54,6 +70,22 @@ def _check_text(value: object) -> str:
 
 Text = Annotated[str, PlainValidator(_check_text)]
 """Text that is not empty."""
+
+OptionalText = Annotated[
+    str | None,
+    PlainValidator(lambda value: None if is_absent(value) else _check_text(value)),
+]
+"""Text, or nothing: null, NaN and blank text are None."""
+
+
+def is_absent(value: object) -> bool:
+    """True of null, NaN and blank text."""
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
 
 MAX_FIELD_CHARACTERS = 200
 """Longest field in an error; only structures without end have a longer one."""

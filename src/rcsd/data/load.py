@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rcsd import config
 from rcsd.config.data import FileData
-from rcsd.data.rows import read_bytes
+from rcsd.data.files import read_bytes
 from rcsd.errors import DataError
 from rcsd.io import digest
 from rcsd.types import Example, Rubric

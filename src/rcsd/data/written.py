@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rcsd.data.rows import json_rows, read_jsonl
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import read_jsonl
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric
 

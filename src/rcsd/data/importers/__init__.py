@@ -7,7 +7,8 @@ from typing import Any
 
 from rcsd.config.data import Format, RarData
 from rcsd.data.importers.formats import FORMATS, Notes, reason_name
-from rcsd.data.rows import example_from_row, json_rows
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub, read_table
 from rcsd.errors import DataError
 from rcsd.types import Example

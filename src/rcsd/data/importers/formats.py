@@ -12,7 +12,8 @@ from typing import Any, TypeGuard
 
 from rcsd.config.data import Format
 from rcsd.data.fields import shortened
-from rcsd.data.rows import FIELDS, parse_json
+from rcsd.data.json_files import parse_json
+from rcsd.data.rows import FIELDS
 from rcsd.errors import DataError
 
 
