@@ -4,7 +4,8 @@ import difflib
 import math
 import re
 import reprlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
@@ -117,3 +118,27 @@ def explain(error: ValidationError) -> tuple[str, str]:
         **({"name": place[-1] if place else ""} | context),
     )
     return field.removeprefix(".")[:MAX_FIELD_CHARACTERS], sentence
+
+
+def reason_name(reason: str) -> str:
+    """Reason without what differs from row to row, for counting."""
+    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
+    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
+    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
+    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
+    place = re.sub(r"\[\d+\]", "[]", place)
+    return f"{place}: {rest}" if place else rest
+
+
+MAX_LISTED = 20
+"""Problems of a file that one error lists."""
+
+
+def problem_list(problems: Sequence[tuple[int | str, str]]) -> str:
+    """Lines of the first problems by their places, and the number of each kind."""
+    if len(problems) < 2:
+        return ""
+    lines = [f"  line {place}: {reason}" for place, reason in problems[:MAX_LISTED]]
+    counts = Counter(reason_name(reason) for _, reason in problems).most_common(MAX_LISTED)
+    kinds = "; ".join(f"{count} x {name}" for name, count in counts)
+    return "\n".join([f"; {len(problems)} rows are malformed:", *lines, f"  in all: {kinds}"])

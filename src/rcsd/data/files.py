@@ -12,10 +12,11 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rcsd.errors import DataError
 
@@ -33,7 +34,7 @@ SUFFIXES = {*_TABLE_SUFFIXES, *_JSON_SUFFIXES, *_COMPRESSED, ".parquet", ".arrow
 
 _FORMS = "rows are read from JSON, CSV, TSV, Parquet and Arrow"
 _REFUSED = {
-    b"PK\x03\x04": "is an Excel workbook or a zip archive; save the sheet as 'CSV UTF-8', or unpack it",
+    b"PK\x03\x04": "is an Excel workbook or a zip; save the sheet as 'CSV UTF-8', or unpack it",
     b"\xd0\xcf\x11\xe0": "is an Excel workbook; save the sheet as 'CSV UTF-8'",
     b"version https://git-lfs": "is a pointer of Git LFS; fetch the file itself with git lfs pull",
     b"<!": "is HTML; where it was downloaded, take the link of the raw file",
@@ -44,6 +45,10 @@ _REFUSED = {
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
+
+
+UNPACKING_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
+"""Errors of a compressed file that is cut off or broken."""
 
 
 class TextFile(NamedTuple):
@@ -99,25 +104,20 @@ def _unreadable(error: OSError, path: str | Path) -> DataError:
     )
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """Bytes of a file, unpacked; DataError if it cannot be opened."""
+def open_bytes(path: Path) -> Any:
+    """Binary stream of a file, unpacked; DataError if it cannot be opened."""
     try:
-        stream: Any = path.open("rb")
-        magic = stream.read(6)
-        stream.seek(0)
+        with path.open("rb") as stream:
+            magic = stream.read(6)
+        if magic.startswith(b"\x28\xb5\x2f\xfd"):
+            import pyarrow  # noqa: PLC0415 (the standard library reads it from Python 3.14 on)
+
+            return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+        packed = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+        openers = (opener for start, opener in packed.items() if magic.startswith(start))
+        return next(openers, open)(path, "rb")
     except OSError as error:
         raise _unreadable(error, path) from error
-    if magic.startswith(b"\x1f\x8b"):
-        return gzip.open(stream)
-    if magic.startswith(b"BZh"):
-        return bz2.open(stream)
-    if magic.startswith(b"\xfd7zXZ"):
-        return lzma.open(stream)
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        import pyarrow  # noqa: PLC0415 (the standard library reads it from Python 3.14 on)
-
-        return io.BufferedReader(pyarrow.CompressedInputStream(stream, "zstd"))
-    return stream
 
 
 def inspect_file(path: Path) -> TextFile:
@@ -128,7 +128,7 @@ def inspect_file(path: Path) -> TextFile:
     with open_bytes(path) as stream, path.open("rb") as packed:
         try:
             head = stream.read(_HEAD)
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except UNPACKING_ERRORS as error:
             raise DataError(f"cannot be unpacked ({error}); bring back a copy", path) from error
         is_compressed = packed.read(4) != head[:4]
     if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
@@ -156,8 +156,9 @@ def _encoding(head: bytes) -> str:
     marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     if name := next((name for mark, name in marks.items() if head.startswith(mark)), None):
         return name
-    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
-        if len(head) > 3 and zeros.count(0) > len(zeros) // 2:
+    for name, high, low in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
+        zeros = head[high::2].count(0)
+        if len(head) > 3 and zeros > len(head) // 4 and 0 not in head[low::2]:
             return name
     return "utf-8"
 

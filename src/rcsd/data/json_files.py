@@ -2,15 +2,18 @@
 
 import json
 import math
+import pkgutil
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rcsd.data.fields import check_encodable
 from rcsd.data.files import TextFile, inspect_file
-from rcsd.errors import DataError
+from rcsd.errors import DataError, UserError
 
+_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -63,37 +66,43 @@ def json_values(text: str, path: Path, constant: Callable[[str], Any]) -> Iterat
     decoder = json.JSONDecoder(
         object_pairs_hook=_object, parse_constant=constant, parse_float=_finite
     )
-    space, at = re.compile(r"[ \t\r\n\ufeff]*"), 0
-
-    def skip(start: int) -> int:
-        match = space.match(text, start)
-        return match.end() if match else start
-
-    is_list = text.startswith("[", skip(0))
-    at = skip(skip(0) + is_list)
-    while at < len(text) and not (is_list and text[at] == "]"):
-        try:
-            start = at
-            value, at = decoder.raw_decode(text, at)
-            if _SURROGATE.search(text, start, at):
+    at = _skip_space(text, 0)
+    is_list = text.startswith("[", at)
+    try:
+        at = _skip_space(text, at + 1) if is_list else at
+        while at < len(text) and not (is_list and text[at] == "]"):
+            value, end = decoder.raw_decode(text, at)
+            if _SURROGATE.search(text, at, end):
                 check_encodable(json.dumps(value, ensure_ascii=False))
-            at = skip(at)
-            if is_list and text[at : at + 1] == ",":
-                at = skip(at + 1)
-                if text[at : at + 1] == "]":
-                    raise json.JSONDecodeError("Expecting value", text, at)
-            elif is_list and text[at : at + 1] != "]":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        except json.JSONDecodeError as error:
-            raise DataError(explain_json(error), path, error.lineno) from error
-        except (ValueError, RecursionError, DataError) as error:
-            line = text.count("\n", 0, at) + 1
-            if isinstance(error, DataError):
-                raise error.at(path, line) from error
-            raise DataError(f"invalid JSON: {error}", path, line) from error
-        yield value
-    if is_list and text[at + 1 :].strip():
-        raise DataError("text follows the list's closing bracket", path, text.count("\n", 0, at) + 1)
+            at = _skip_space(text, end)
+            at = _next_item(text, at) if is_list else at
+            yield value
+        if is_list and text[at + 1 :].strip():
+            raise json.JSONDecodeError("Extra data after the list", text, at + 1)
+    except json.JSONDecodeError as error:
+        raise DataError(explain_json(error), path, error.lineno) from error
+    except DataError as error:
+        raise error.at(path, text.count("\n", 0, at) + 1) from error
+    except (ValueError, RecursionError) as error:
+        line = text.count("\n", 0, at) + 1
+        raise DataError(f"invalid JSON: {error}", path, line) from error
+
+
+def _skip_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
+
+
+def _next_item(text: str, at: int) -> int:
+    """Position of a list's next item, or of its end."""
+    if text[at : at + 1] == "]":
+        return at
+    if text[at : at + 1] != ",":
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+    at = _skip_space(text, at + 1)
+    if text[at : at + 1] == "]":
+        raise json.JSONDecodeError("Expecting value", text, at)
+    return at
 
 
 _JSON_CAUSES = (
@@ -109,7 +118,9 @@ _JSON_CAUSES = (
 
 def explain_json(error: json.JSONDecodeError) -> str:
     """Place and likely cause of an error in JSON."""
-    rest = error.doc[error.pos : error.pos + 1000].lstrip(" \t\r\n" + "," * ("trailing" in error.msg))
+    rest = error.doc[error.pos : error.pos + 1000].lstrip(" \t\r\n")
+    if "trailing comma" in error.msg:
+        rest = rest.lstrip(", \t\r\n")
     cause = next((cause for pattern, cause in _JSON_CAUSES if re.match(pattern, rest)), "")
     if error.msg.startswith(("Invalid control", "Unterminated")):
         cause = "a text runs over the end of the line; write its line breaks as \\n"
@@ -166,8 +177,13 @@ def lines_of(
 
 
 def import_hint(path: str | Path) -> str:
-    """Sentence with the command that reads files and layouts of other kinds."""
-    return f"`rcsd data import {path} --format FORMAT --out rows.jsonl` reads other files and layouts"
+    """Sentence with the command that reads a file of another form or layout."""
+    command = f"rcsd data import {shlex.quote(str(path))} --out rows.jsonl"
+    try:
+        _, report = pkgutil.resolve_name("rcsd.data.importers:import_rows")(str(path), "jsonl")
+    except UserError as error:
+        return f"nor can it be imported as it is (rcsd data import): {error}"
+    return f"`{command}` reads {report.num_examples} of its {report.num_rows} rows"
 
 
 def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,5 +1,7 @@
 """Rows of a JSONL file and the examples in them; errors name the file, the line and the field."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,11 +10,19 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, PlainValidator, ValidationError
 
 from rcsd.config import JsonlData
-from rcsd.data.fields import OptionalText, RowModel, Text, check_encodable, explain, shortened
-from rcsd.data.json_files import json_lines
+from rcsd.data.fields import (
+    OptionalText,
+    RowModel,
+    Text,
+    check_encodable,
+    explain,
+    problem_list,
+    shortened,
+)
+from rcsd.data.json_files import import_hint, json_lines
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
-from rcsd.io import write_rows
+from rcsd.io import digest, write_rows
 from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
 
 # Rows
@@ -27,11 +37,15 @@ def option_index(reference: str, options: Sequence[str]) -> int:
     letters = [*LETTERS[: len(texts)]]
     for option in texts:
         if texts.count(option) > 1:
-            raise DataError(f"{shortened(option)} stands there twice; options must differ", field="options")
+            raise DataError(
+                f"{shortened(option)} stands there twice; options must differ", field="options"
+            )
     for names in (letters, texts):
         if reference in names:
             return names.index(reference)
-    message = f"the reference {shortened(reference)} is neither one of {', '.join(letters)} nor an option"
+    message = (
+        f"the reference {shortened(reference)} is neither one of {', '.join(letters)} nor an option"
+    )
     raise DataError(message, field="options")
 
 
@@ -116,6 +130,17 @@ def example_from_row(
         raise DataError(error.message, path, line, field) from error
 
 
+def row_id(row: Mapping[str, Any], seen: Counter[str]) -> str:
+    """Id of a row that has none: a digest of its content, so the same wherever it stands.
+
+    Equal rows are told apart by ``-2``, ``-3``; ``seen`` counts them.
+    """
+    content = {name: value for name, value in row.items() if name not in ("id", "tags")}
+    name = digest(json.dumps(content, sort_keys=True, default=str))[:12]
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}-{seen[name]}"
+
+
 def row_from_example(example: Example) -> dict[str, Any]:
     """Row that `example_from_row` reads back to an equal example; empty fields are left out."""
     grading = None
@@ -175,11 +200,18 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
 def read_jsonl(path: str | Path) -> list[Example]:
     """Examples of a JSONL file, in order. A row without ``id`` gets its line number.
 
-    Raises DataError if the file is missing, holds no row, or a row is malformed or repeats an id.
+    Raises DataError if the file is missing, holds no row, or rows are malformed or repeat an id:
+    it has the place of the first, and lists the others.
     """
     rows = list(read_rows(path))
-    if error := next((row.error for row in rows if row.error is not None), None):
-        raise error
+    errors = [(row.line, row.error) for row in rows if row.error is not None]
+    if errors:
+        line, first = errors[0]
+        problems = [(line, str(error.at(None, None))) for line, error in errors]
+        message = first.message + problem_list(problems)
+        if len(errors) == len(rows):
+            message += f"; {import_hint(path)}"
+        raise DataError(message, path, line, first.field) from first
     return [row.example for row in rows if row.example is not None]
 
 

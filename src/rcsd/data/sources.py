@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rcsd.data.fields import without_nan
-from rcsd.data.files import SUFFIXES, TextFile, guess_encoding, inspect_file
+from rcsd.data.files import SUFFIXES, UNPACKING_ERRORS, TextFile, guess_encoding, inspect_file
 from rcsd.data.json_files import json_values, lines_of, null_for_nan
 from rcsd.errors import ConfigError, DataError
 
@@ -83,17 +83,24 @@ def read_table(source: str, hub: Hub, note: Note = lambda text: None) -> Numbere
 
 def _file_rows(path: Path, note: Note) -> NumberedRows:
     file = inspect_file(path)
-    file = guess_encoding(file)
-    if file.encoding == "cp1252":
-        note(f"{path.name}: read as cp1252 (Windows), since it is no UTF-8")
-    if file.layout in ("parquet", "arrow"):
-        yield from _columnar_rows(file)
-    elif file.layout == "table":
-        yield from _table_rows(file)
-    elif file.layout == "json" or sum(1 for raw in file.raw_lines() if raw.strip()) == 1:
-        yield from _json_rows(file)
-    else:
-        yield from lines_of(file, null_for_nan)
+    try:
+        file = guess_encoding(file)
+        if file.encoding == "cp1252":
+            note(f"{path.name}: read as cp1252 (Windows), since it is no UTF-8")
+        if file.layout in ("parquet", "arrow"):
+            yield from _columnar_rows(file)
+        elif file.layout == "table":
+            yield from _table_rows(file)
+        elif file.layout == "json" or sum(1 for raw in file.raw_lines() if raw.strip()) == 1:
+            yield from _json_rows(file)
+        else:
+            yield from lines_of(file, null_for_nan)
+    except UNPACKING_ERRORS as error:
+        raise DataError(f"cannot be unpacked ({error}); bring back a copy", path) from error
+    except UnicodeDecodeError as error:
+        message = f"invalid {error.encoding} at byte {error.start + 1} of a part of it"
+        remedy = "convert the file, such as with iconv -f cp1252 -t utf-8"
+        raise DataError(f"{message}; {remedy}", path) from error
 
 
 def _json_rows(file: TextFile) -> NumberedRows:
@@ -137,12 +144,6 @@ def _table_rows(file: TextFile) -> NumberedRows:
                 why = f"{error}; is a quote not closed, or not doubled within quotes?"
                 yield table.line_num, DataError(why)
                 continue
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"invalid {error.encoding} at byte {error.start + 1} of a part of it; convert "
-                    "the file, such as with iconv -f cp1252 -t utf-8",
-                    file.path,
-                ) from error
             if cells is None:
                 return
             if any(cell.strip() for cell in cells):
@@ -152,7 +153,7 @@ def _table_rows(file: TextFile) -> NumberedRows:
 def _header(table: Any, path: Path) -> list[str]:
     """Names of the columns; those without a name, such as pandas' index, are numbered."""
     names = next(table)
-    if len(names) == 1 and names[0].startswith("sep=") or names[:1] == ["sep="]:
+    if (len(names) == 1 and names[0].startswith("sep=")) or names[:1] == ["sep="]:
         names = next(table)  # Excel's own line
     header = [name.strip() or f"column {place}" for place, name in enumerate(names, start=1)]
     if twice := next((name for name in header if header.count(name) > 1), None):
@@ -184,11 +185,14 @@ def _columnar_rows(file: TextFile) -> NumberedRows:
             for batch in _batches(source, file.layout):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, {
-                        name: without_nan(value)
-                        for name, value in row.items()
-                        if not name.startswith("__index_level_")
-                    }
+                    yield (
+                        number,
+                        {
+                            name: without_nan(value)
+                            for name, value in row.items()
+                            if not name.startswith("__index_level_")
+                        },
+                    )
     except (pyarrow.ArrowException, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise DataError(f"cannot be read: {first}; bring back a copy", file.path) from error
@@ -254,7 +258,9 @@ def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     if split is None:
         split = next(iter(splits)) if len(splits) == 1 else "train"
     if split not in splits:
-        names = ", ".join(f"{name or 'no split'}: {found[0].name}" for name, found in splits.items())
+        names = ", ".join(
+            f"{name or 'no split'}: {found[0].name}" for name, found in splits.items()
+        )
         raise DataError(
             f"no file of split {split!r} by its name; there are {names}; choose by --split, or "
             "files by --files 'PATTERN'",

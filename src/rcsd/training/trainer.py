@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
-from rcsd.data.load import load_examples
+from rcsd.data.load import load_examples, needed_fields, require_fields
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
@@ -132,6 +132,7 @@ def build_trainer(
     rows, imported = load_examples(settings.data)
     templates = PromptTemplates(settings.views.templates)
     examples = with_placebo(rows, settings.rubrics.placebo, templates)
+    require_fields(settings.data, examples, needed_fields(settings))
 
     # The policy. Sharded, no device ever holds the whole model.
     set_seed(settings.seed)

@@ -30,16 +30,6 @@ class Notes:
     dropped: list[str] = field(default_factory=list)
 
 
-def reason_name(reason: str) -> str:
-    """Reason without what differs from row to row, for counting."""
-    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
-    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
-    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
-    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
-    place = re.sub(r"\[\d+\]", "[]", place)
-    return f"{place}: {rest}" if place else rest
-
-
 def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
     """Row of ours; an id that is null or empty is left to the line number."""
     tags = {"rubric_source": origin, **fields.pop("tags", {})}
