@@ -109,9 +109,7 @@ def _missing_rubrics(examples: Numbered) -> Iterator[Finding]:
     lines = [line for line, example in examples if example.rubric is None]
     if lines and 2 * len(lines) < len(examples):
         shown = ", ".join(map(str, lines[:MAX_LISTED])) + ", ..." * (len(lines) > MAX_LISTED)
-        message = (
-            f"{len(lines)} of {len(examples)} rows have none, and views show it: lines {shown}"
-        )
+        message = f"{len(lines)} of {len(examples)} rows have none: lines {shown}"
         yield Finding("warning", "rows without rubric", message, lines[0], field="rubric")
 
 

@@ -16,6 +16,7 @@ from rcsd.data.fields import (
     Text,
     check_encodable,
     explain,
+    is_absent,
     problem_list,
     shortened,
 )
@@ -105,7 +106,7 @@ def example_from_row(
     Raises DataError naming place, field and what is allowed.
     """
     try:
-        read = Row.model_validate({"id": line} | dict(row))
+        read = Row.model_validate({**row, "id": line} if is_absent(row.get("id")) else row)
         grading = None
         if read.grading is not None and read.reference_answer is None:
             raise DataError("an answer is graded, but the row has no reference answer")
@@ -183,11 +184,12 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
     lines: dict[str, int] = {}
     for line, value in json_lines(path):
         id = value.get("id") if isinstance(value, dict) else None
-        id = str(id if isinstance(id, str | int) else line)
+        id = str(line if is_absent(id) or not isinstance(id, str | int) else id)
         try:
             if isinstance(value, DataError):
                 raise value
             example = example_from_row(value, path, line)
+            id = example.id
             if id in lines:
                 message = f"{shortened(id)} is the id of line {lines[id]} too; ids must differ"
                 raise DataError(message, path, line, "id")

@@ -125,8 +125,6 @@ def build_trainer(
     the configuration.
     """
     folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
-    if settings.model.training.type == "full":
-        refuse_quantized(settings.model, "full fine-tuning cannot train")
 
     # Data: the rows, or a placebo of their rubrics.
     rows, imported = load_examples(settings.data)
@@ -135,6 +133,8 @@ def build_trainer(
     require_fields(settings.data, examples, needed_fields(settings))
 
     # The policy. Sharded, no device ever holds the whole model.
+    if settings.model.training.type == "full":
+        refuse_quantized(settings.model, "full fine-tuning cannot train")
     set_seed(settings.seed)
     section = ranks.on_main(
         lambda: settings.model.dated(config.config_of_run(folder).model.date if resume else None)
