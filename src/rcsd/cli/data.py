@@ -1,6 +1,6 @@
 """``rcsd data``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +28,23 @@ _MAX_FINDINGS = 40
 def import_(
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
-    format: Annotated[Format, typer.Option(help="Format of the source.")],
+    format: Annotated[
+        Format, typer.Option(help="Format of the rows; jsonl: recognised by their columns.")
+    ] = "jsonl",
+    question: Annotated[str | None, typer.Option(help="Column of the question or chat.")] = None,
+    system: Annotated[str | None, typer.Option(help="Column of the system prompt.")] = None,
+    rubric: Annotated[
+        str | None, typer.Option(help="Column of the criteria, such as reward_model.rubric.")
+    ] = None,
+    criterion: Annotated[str | None, typer.Option(help="Name of a criterion's text.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Name of a criterion's points.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column of the reference answer.")] = None,
+    solution: Annotated[str | None, typer.Option(help="Column of the worked solution.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the row's name.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Columns of tags, with commas.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML file with the names of columns, as these options.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -37,6 +53,7 @@ def import_(
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
     from rcsd.data.importers import import_rows
+    from rcsd.data.importers.columns import Columns, read_mapping
     from rcsd.data.rows import write_jsonl
     from rcsd.data.sources import Hub
 
@@ -44,7 +61,20 @@ def import_(
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, hub)
+    given = Columns(
+        question=question,
+        system=system,
+        rubric=rubric,
+        criterion=criterion,
+        weight=weight,
+        answer=answer,
+        solution=solution,
+        id=id,
+        tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
+    )
+    given = given if mapping is None else given.over(read_mapping(mapping))
+    examples, report = import_rows(source, format, hub, given)
+    console.print(_columns_table(report, given.model_dump(exclude_defaults=True)))
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
@@ -56,6 +86,20 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
     check_writable(path, read)
     if not force:
         check_new(path, "choose another name, or overwrite it with --force")
+
+
+def _columns_table(report: "ImportReport", given: Mapping[str, object]) -> Table:
+    """Columns that a source is read by, and who named each."""
+    named = "guessed by its name" if report.format == "jsonl" else f"format {report.format}"
+    rows = [
+        (
+            part,
+            ", ".join(path) if isinstance(path, tuple) else str(path),
+            "given" if part in given else named,
+        )
+        for part, path in report.columns.items()
+    ]
+    return Table(("part", "column", "by"), rows, f"{report.source} is read by")
 
 
 def _import_table(report: "ImportReport") -> Table:
@@ -145,8 +189,10 @@ def show(
         raise DataError(f"no row has the id {id!r}", file, field="id")
     for example in examples[:num]:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
+        turns = [(n, f"{t['role']}: {t['content']}") for n, t in enumerate(example.turns, start=1)]
         parts = {
             example.id: example.question,
+            **{f"{example.id}, turn {n}": text for n, text in turns},
             "Reference answer": example.reference_answer,
             "Solution": example.solution,
             "Tags": tags or None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator, ValidationError
 
@@ -15,7 +15,7 @@ from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import write_rows
-from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Message
 
 # JSON
 
@@ -150,6 +150,13 @@ class GradingRow(RowModel):
         return Grading(self.kind, tuple(options), self.unit or "", tolerance)
 
 
+class TurnRow(RowModel):
+    """Earlier turn of a chat ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
 def _check_id(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f"expected a text or a whole number, got {shortened(value)}")
@@ -166,6 +173,7 @@ class Row(RowModel):
     rubric: list[CriterionRow] | None = None
     tags: dict[str, str | None] | None = None
     grading: GradingRow | None = None
+    turns: list[TurnRow] | None = None
 
 
 FIELDS = tuple(Row.model_fields)
@@ -193,6 +201,7 @@ def example_from_row(
             rubric=None if read.rubric is None else build_rubric(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
             grading=grading,
+            turns=tuple(Message(**turn.model_dump()) for turn in read.turns or ()),
         )
     except ValidationError as error:
         field, message = explain(error)
@@ -222,8 +231,9 @@ def row_from_example(example: Example) -> dict[str, Any]:
         "rubric": None if example.rubric is None else rubric_rows(example.rubric),
         "tags": dict(example.tags),
         "grading": grading,
+        "turns": list(example.turns),
     }
-    return {name: value for name, value in row.items() if value not in (None, {})}
+    return {name: value for name, value in row.items() if value not in (None, {}, [])}
 
 
 # Files

@@ -1,12 +1,17 @@
 """Importers: rows of published data sets become examples, and every row is accounted for."""
 
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rcsd.config.data import Format, RarData
-from rcsd.data.importers.formats import FORMATS, Notes, reason_name
+from rcsd.data.importers.columns import Columns, look_up
+from rcsd.data.importers.formats import Reader, rar_row
+from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
+from rcsd.data.importers.notes import Notes, reason_name
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
 from rcsd.errors import DataError
@@ -31,30 +36,50 @@ class ImportReport:
     unread_fields: Mapping[str, int]
     source: str
     format: Format
+    columns: Mapping[str, Any]
+
+
+NUM_SAMPLED = 100
+"""Rows at the beginning of a source by which its format and its columns are recognised."""
 
 
 def import_rows(
-    source: str, format: Format, hub: Hub | None = None
+    source: str, format: Format = "jsonl", hub: Hub | None = None, given: Columns | None = None
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
+    Rows of the format ``jsonl`` are read by the layout that they are recognised by, or by columns
+    that are guessed from their names. Columns that are given precede both.
+
     Raises DataError if the source cannot be read, or no row becomes an example.
     """
-    return _collect(read_table(source, hub or Hub()), source, format)
+    return _collect(read_table(source, hub or Hub()), source, format, given or Columns())
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
-    examples, report = _collect(json_rows(section.path), str(section.path), "rar")
-    return examples, asdict(report)
+    examples, report = _collect(json_rows(section.path), str(section.path), "rar", Columns())
+    record = asdict(report)
+    del record["columns"]
+    return examples, record
 
 
 def _collect(
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     source: str,
     format: Format,
+    given: Columns,
 ) -> tuple[list[Example], ImportReport]:
-    reader, fields = FORMATS[format]
+    rows = iter(rows)
+    first = list(itertools.islice(rows, NUM_SAMPLED))
+    sample = [row for _, row in first if not isinstance(row, DataError)]
+    try:
+        format, columns, reader = _choose_reader(sample, format, given)
+    except DataError as error:
+        raise error.at(source, None) from error
+    rows = itertools.chain(first, rows)
+    if columns.rubric == _LINES:
+        rows = _group_lines(rows, columns)
     examples: dict[str, Example] = {}
     rules: Counter[str] = Counter()
     dropped_rows: list[tuple[int, str]] = []
@@ -65,7 +90,7 @@ def _collect(
         try:
             if isinstance(row, DataError):
                 raise row
-            unread.update(set(row) - set(fields))
+            unread.update(row.keys() - columns.reads(row) - {*_OWN, _LINES})
             example = example_from_row(reader(row, notes), line=line)
             if example.id in examples:
                 raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
@@ -77,8 +102,8 @@ def _collect(
         rules.update(notes.rules)
         dropped_criteria += [(line, reason) for reason in notes.dropped]
     if not examples:
-        first = dropped_rows[0][1] if dropped_rows else "there are no rows"
-        raise DataError(f"no row became an example; the first: {first}", source)
+        first_reason = dropped_rows[0][1] if dropped_rows else "there are no rows"
+        raise DataError(f"no row became an example; the first: {first_reason}", source)
     return list(examples.values()), ImportReport(
         num_rows=len(examples) + len(dropped_rows),
         num_examples=len(examples),
@@ -90,4 +115,50 @@ def _collect(
         unread_fields=dict(unread),
         source=source,
         format=format,
+        columns=columns.model_dump(exclude_defaults=True),
     )
+
+
+_OWN = {"grading", "turns"}
+"""Fields of our own rows that no path names."""
+
+_LINES = "lines of one question"
+"""Field that the criteria of a file with one criterion a line are gathered in."""
+
+
+def _choose_reader(
+    sample: Sequence[Mapping[str, Any]], format: Format, given: Columns
+) -> tuple[Format, Columns, Reader]:
+    """Format, columns and reader of a source, by the first of its rows."""
+    if format == "jsonl" and not (given.question or given.rubric or given.criterion):
+        format = recognise(sample)
+    if format == "rar":
+        if given != Columns():
+            raise DataError("rows of rar have columns of their own: name none, or take jsonl")
+        return format, LAYOUTS["rar"].columns, rar_row
+    columns = columns_of(sample, format, given)
+    if columns.rubric is None and columns.criterion is not None:
+        columns = columns.model_copy(update={"rubric": _LINES})
+    layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format
+    return (
+        format,
+        columns,
+        functools.partial(read_row, columns=columns, layout=layout, origin=origin),
+    )
+
+
+def _group_lines(
+    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]], columns: Columns
+) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    """Rows of a source with one criterion a line: lines of one question become one row.
+
+    Its other columns are those of its first line.
+    """
+    grouped: dict[str, tuple[int, dict[str, Any]]] = {}
+    for line, row in rows:
+        if isinstance(row, DataError):
+            yield line, row
+            continue
+        key = str(look_up(row, columns.question))
+        grouped.setdefault(key, (line, {**row, _LINES: []}))[1][_LINES].append(row)
+    yield from grouped.values()

@@ -74,7 +74,7 @@ def build_conversation(
         for number, criterion in enumerate(require_rubric(example).criteria, 1)
         if not numbers or number in numbers
     ]
-    question, answer = defused(example.question), defused(text)
+    question, answer = defused(example.prompt_text), defused(text)
     content = templates.render(
         f"judge_{asks.type}.jinja",
         question=question,

@@ -1,0 +1,194 @@
+"""Criteria of any shape that files hold become criteria of ours; docs/data.md has the rules."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcsd.data.fields import shortened
+from rcsd.data.importers.columns import Columns, look_up, parse_cell
+from rcsd.data.importers.notes import Notes, text_with_words
+from rcsd.data.importers.printed import printed_criteria, with_points
+from rcsd.data.importers.weights import WEIGHT_WORDS, is_missing, read_weights
+from rcsd.errors import DataError
+
+_CHILDREN = ("sub_criteria", "subcriteria", "sub_tasks", "children", "sub_items", "subitems")
+_LEVELS = ("levels", "options", "scale", "scores", "score_descriptions", "ratings")
+_LEVEL_KEY = re.compile(r"(?:score|level|rating)?[_ ]?(\d+)(?:-(\d+))?(?:[_ ]?description)?", re.I)
+_DESCRIPTIONS = ("description", "text", "criteria", "criterion", "label", "name", "title")
+_SCORES = ("score", "value", "points", "level", "weight")
+
+
+def rubric_items(value: Any, field: str = "rubric") -> list[Any]:
+    """Items of a rubric: of a list, an object, a JSON text, or a list in a text.
+
+    An object may wrap a list, be one criterion, name each criterion, or give each its points.
+
+    Raises DataError if the rubric has another shape.
+    """
+    value = parse_cell(value)
+    if isinstance(value, str):
+        return list(printed_criteria(value, field))
+    if isinstance(value, Mapping):
+        return _items_of_object(value, field)
+    if not isinstance(value, list) or not value:
+        raise DataError(f"expected a list of criteria, got {shortened(value)}", field=field)
+    items = [parse_cell(item) for item in value]
+    if all(isinstance(item, str) for item in items):
+        return list(with_points(items))
+    return [_pair(item) if isinstance(item, list | tuple) else item for item in items]
+
+
+def _pair(item: Sequence[Any]) -> Any:
+    """Criterion of a text and its points."""
+    if len(item) == 2 and isinstance(item[0], str):
+        return {"criterion": item[0], "weight": item[1]}
+    return item
+
+
+def _items_of_object(value: Mapping[str, Any], field: str) -> list[Any]:
+    values = list(value.values())
+    lists = [name for name, inner in value.items() if isinstance(parse_cell(inner), list) and inner]
+    if len(lists) == 1 and not _levels(value) and not _children(value):
+        return rubric_items(value[lists[0]], field)
+    if values and len(lists) == len(values):  # criteria by the word of their points
+        return [
+            item | {"weight": name} if isinstance(item, dict) and not item.get("weight") else item
+            for name in lists
+            for item in rubric_items(value[name], field)
+        ]
+    if values and all(isinstance(inner, int | float) for inner in values):
+        return [{"criterion": name, "weight": inner} for name, inner in value.items()]
+    if values and all(isinstance(inner, Mapping) for inner in values):
+        return [{"title": name, **inner} for name, inner in value.items()]
+    return [value]
+
+
+def read_criteria(
+    value: Any, columns: Columns, notes: Notes, field: str, weights: Any = None
+) -> list[dict[str, Any]]:
+    """Criteria of a rubric, with the rules that decided them in the notes.
+
+    ``weights`` is the list of points beside a list of texts, or None.
+
+    Raises:
+        DataError: If the rubric, a criterion or its points have another shape.
+    """
+    items = rubric_items(value, field)
+    if isinstance(value, str) and isinstance(parse_cell(value), list | dict):
+        notes.rules.append("rubric: read from a JSON text")
+    if isinstance(weights, list):
+        if len(weights) != len(items):
+            message = f"{len(weights)} points for {len(items)} criteria"
+            raise DataError(message, field=field)
+        items = [{**item, "weight": w} for item, w in zip(items, weights, strict=True)]
+    return _read(items, columns, notes, field)
+
+
+def _read(items: Sequence[Any], columns: Columns, notes: Notes, field: str) -> list[dict[str, Any]]:
+    for index, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            message = f"expected a text or an object, got {shortened(item)}"
+            raise DataError(message, field=f"{field}[{index}]")
+    raw = [_raw_weight(item, columns) for item in items]
+    points = read_weights(raw, columns.weights or WEIGHT_WORDS, field, notes)
+    criteria = []
+    for index, (item, weight) in enumerate(zip(items, points, strict=True)):
+        place = f"rubric[{index}]"
+        if weight == 0:
+            notes.dropped.append(f"{place}.weight: 0 points say nothing")
+            continue
+        try:
+            criterion = _criterion(item, columns, notes) | {"weight": weight}
+        except DataError as error:
+            notes.dropped.append(f"{place}.{error.field}: {error.message}")
+            continue
+        if children := _children(item):
+            criteria += _leaves(criterion, children, columns, notes, f"{field}[{index}]")
+            continue
+        notes.rules.append(f"points {'below 0: a mistake' if weight < 0 else 'above 0: a demand'}")
+        criteria.append(criterion)
+    return criteria
+
+
+def _raw_weight(item: Mapping[str, Any], columns: Columns) -> Any:
+    """Points of an item; those of its highest level where it has none itself."""
+    raw = look_up(item, columns.weight) if columns.weight else item.get("weight")
+    raw = item.get("weight") if raw is None else raw
+    kind = look_up(item, "annotations.weight_class")  # PRBench: points of a mistake have no sign
+    if isinstance(kind, str) and "detrimental" in kind and isinstance(raw, int | float):
+        return -abs(raw)
+    levels = _levels(item)
+    if is_missing(raw) and levels and all(score > 0 for score, _ in levels):
+        scored = isinstance(next((item[n] for n in _LEVELS if item.get(n)), None), list)
+        return max(score for score, _ in levels) if scored else None
+    return raw
+
+
+def _criterion(item: Mapping[str, Any], columns: Columns, notes: Notes) -> dict[str, Any]:
+    name = columns.criterion or "criterion"
+    text = look_up(item, f"{name}|criterion") or (look_up(item, "criteria|title|name"))
+    text = text_with_words(text, name)
+    if levels := _levels(item):
+        best = max(levels)[1]
+        text = f"{text.strip()} Highest level: {best}" if best != text else text
+        notes.rules.append("graded levels: the highest is the demand")
+    title = look_up(item, columns.title) if columns.title else item.get("title")
+    titles = [title] if isinstance(title, str) else title if isinstance(title, list) else []
+    title = ", ".join(part for part in titles if isinstance(part, str))
+    check = item.get("check")
+    return {
+        "criterion": text,
+        **({"title": title} if title and title != text else {}),
+        **({"check": check} if check is not None else {}),
+    }
+
+
+def _levels(item: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Scores and descriptions of a criterion's graded levels."""
+    inner = next((item[name] for name in _LEVELS if item.get(name)), None)
+    if isinstance(inner, list):
+        levels = [(_score(level, n), _description(level)) for n, level in enumerate(inner)]
+    else:
+        keyed = inner if isinstance(inner, Mapping) else item
+        matches = ((_LEVEL_KEY.fullmatch(str(key)), text) for key, text in keyed.items())
+        levels = [(float(match[2] or match[1]), text) for match, text in matches if match]
+        if isinstance(inner, Mapping) and not levels:  # named levels, the best of them first
+            levels = [(float(-n), text) for n, text in enumerate(inner.values())]
+    return [(score, text) for score, text in levels if isinstance(text, str) and text.strip()]
+
+
+def _score(level: Any, index: int) -> float:
+    names = _SCORES if isinstance(level, Mapping) else ()
+    value = next((level[name] for name in names if name in level), None)
+    return float(value) if isinstance(value, int | float) else float(index)
+
+
+def _description(level: Any) -> Any:
+    if not isinstance(level, Mapping):
+        return level
+    return next((level[n] for n in _DESCRIPTIONS if isinstance(level.get(n), str)), None)
+
+
+def _children(item: Mapping[str, Any]) -> list[Any]:
+    inner = next((item[name] for name in _CHILDREN if item.get(name)), None)
+    return inner if isinstance(inner, list) else []
+
+
+def _leaves(
+    parent: Mapping[str, Any], items: list[Any], columns: Columns, notes: Notes, field: str
+) -> list[dict[str, Any]]:
+    """Leaves of a tree; each has the share of its parent's points that it has of its siblings'."""
+    leaves = _read(rubric_items(items, field), columns, notes, field)
+    total = sum(leaf["weight"] for leaf in leaves if leaf["weight"] > 0)
+    total = total or sum(abs(leaf["weight"]) for leaf in leaves)
+    if parent["weight"] < 0 and any(leaf["weight"] < 0 for leaf in leaves):
+        raise DataError("points below 0 stand under points below 0", field=field)
+    notes.rules.append("tree: its leaves are the criteria")
+    return [
+        leaf
+        | {
+            "criterion": f"{parent['criterion'].rstrip(' .:')}: {leaf['criterion']}",
+            "weight": round(parent["weight"] * leaf["weight"] / total, 6),
+        }
+        for leaf in leaves
+    ]

@@ -1,0 +1,45 @@
+"""Account of one row, written by its reader, and what readers of all formats share."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rcsd.errors import DataError
+
+
+@dataclass
+class Notes:
+    """Log of one row; its reader writes here.
+
+    Args:
+        rules: Rule that decided each criterion or field.
+        dropped: Place and reason of each criterion that was left out.
+    """
+
+    rules: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+def reason_name(reason: str) -> str:
+    """Reason without what differs from row to row, for counting."""
+    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
+    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
+    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
+    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
+    place = re.sub(r"\[\d+\]", "[]", place)
+    return f"{place}: {rest}" if place else rest
+
+
+def text_tags(source: Mapping[str, Any], *names: str) -> dict[str, str]:
+    """Fields that are texts, as tags; what is null or empty is left out."""
+    return {
+        name: source[name] for name in names if isinstance(source.get(name), str) and source[name]
+    }
+
+
+def text_with_words(text: object, field: str = "") -> str:
+    """A text that holds a letter or a digit; a DataError if it is none."""
+    if not isinstance(text, str) or not any(map(str.isalnum, text)):
+        raise DataError(f"expected a text with words, got {text!r}", field=field)
+    return text
