@@ -168,6 +168,9 @@ def guess_columns(
     question = given.question or _first_names(rows, _NAMES["question"])
     rubric = given.rubric or _first_names(rows, _NAMES["rubric"]) or _numbered_path(rows, _STEMS)
     rubric = rubric or (None if given.criterion else _named_like_a_rubric(rows))
+    if rubric and not given.rubric and _is_one_a_line(rows, rubric):
+        criterion, rubric = rubric, None
+        given = given.model_copy(update={"criterion": given.criterion or criterion})
     parts = {
         part: _first_names(rows, _NAMES[part]) for part in ("system", "answer", "solution", "id")
     }
@@ -209,6 +212,15 @@ def _first_names(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str
             used.add(name)
             spelt.setdefault(name, plain.get(name, name))
     return "|".join(spelt[name] for name in names if name in used) or None
+
+
+def _is_one_a_line(rows: Iterable[Mapping[str, Any]], rubric: str) -> bool:
+    """True if a rubric is one criterion with its points in a column beside it."""
+    texts = [text for row in rows if (text := look_up(row, rubric)) is not None]
+    return _first_names(rows, _NAMES["weight"]) is not None and all(
+        isinstance(text, str) and "\n" not in text and text.lstrip()[:1] not in ("[", "{", "-", "1")
+        for text in texts
+    )
 
 
 def _numbered_path(rows: Iterable[Mapping[str, Any]], stems: re.Pattern[str]) -> str | None:

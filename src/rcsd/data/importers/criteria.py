@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcsd.data.fields import shortened
-from rcsd.data.importers.columns import Columns, look_up, parse_cell
+from rcsd.data.importers.columns import NOTHING, Columns, look_up, parse_cell
 from rcsd.data.importers.notes import Notes, text_with_words
 from rcsd.data.importers.printed import printed_criteria, with_points
 from rcsd.data.importers.weights import WEIGHT_WORDS, is_missing, read_weights
@@ -26,6 +26,8 @@ def rubric_items(value: Any, field: str = "rubric") -> list[Any]:
     Raises DataError if the rubric has another shape.
     """
     value = parse_cell(value)
+    if isinstance(value, str) and re.match(r"""\s*(\[\s*[\[{"']|\{\s*["'])""", value):
+        raise DataError("begins like JSON, and is none", field=field)
     if isinstance(value, str):
         return list(printed_criteria(value, field))
     if isinstance(value, Mapping):
@@ -60,6 +62,8 @@ def _items_of_object(value: Mapping[str, Any], field: str) -> list[Any]:
         return [{"criterion": name, "weight": inner} for name, inner in value.items()]
     if values and all(isinstance(inner, Mapping) for inner in values):
         return [{"title": name, **inner} for name, inner in value.items()]
+    if len(values) > 1 and all(isinstance(inner, str) for inner in values) and not _levels(value):
+        return [{"title": name, "criterion": inner} for name, inner in value.items()]
     return [value]
 
 
@@ -112,8 +116,9 @@ def _read(items: Sequence[Any], columns: Columns, notes: Notes, field: str) -> l
 
 def _raw_weight(item: Mapping[str, Any], columns: Columns) -> Any:
     """Points of an item; those of its highest level where it has none itself."""
-    raw = look_up(item, columns.weight) if columns.weight else item.get("weight")
-    raw = item.get("weight") if raw is None else raw
+    raw = look_up(item, columns.weight)
+    if raw is None and columns.weight != NOTHING:
+        raw = item.get("weight")
     kind = look_up(item, "annotations.weight_class")  # PRBench: points of a mistake have no sign
     if isinstance(kind, str) and "detrimental" in kind and isinstance(raw, int | float):
         return -abs(raw)
@@ -126,12 +131,12 @@ def _raw_weight(item: Mapping[str, Any], columns: Columns) -> Any:
 
 def _criterion(item: Mapping[str, Any], columns: Columns, notes: Notes) -> dict[str, Any]:
     name = columns.criterion or "criterion"
-    text = look_up(item, f"{name}|criterion") or (look_up(item, "criteria|title|name"))
-    text = text_with_words(text, name)
-    if levels := _levels(item):
+    text, levels = look_up(item, f"{name}|criterion|criteria|title|name"), _levels(item)
+    if levels:
         best = max(levels)[1]
-        text = f"{text.strip()} Highest level: {best}" if best != text else text
+        text = f"{text.strip()} Highest level: {best}" if isinstance(text, str) else best
         notes.rules.append("graded levels: the highest is the demand")
+    text = text_with_words(text, name)
     title = look_up(item, columns.title) if columns.title else item.get("title")
     titles = [title] if isinstance(title, str) else title if isinstance(title, list) else []
     title = ", ".join(part for part in titles if isinstance(part, str))

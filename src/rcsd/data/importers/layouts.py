@@ -17,6 +17,7 @@ from rcsd.config.base import Section
 from rcsd.config.data import Format
 from rcsd.data.importers.chats import numbered_turns, read_prompt
 from rcsd.data.importers.columns import (
+    NOTHING,
     Columns,
     alternative,
     guess_columns,
@@ -99,7 +100,7 @@ def read_row(
     row: dict[str, Any] = {"question": question}
     if turns:
         row["turns"] = turns
-        notes.rules.append("prompt: a chat of several turns")
+        notes.rules.append("prompt: a chat, its last turn the question")
     elif not isinstance(prompt, str):
         notes.rules.append("prompt: a single user turn")
     if (rubric := _rubric(source, columns, layout, notes)) is not None:
@@ -201,9 +202,10 @@ def columns_of(rows: Sequence[Mapping[str, Any]], format: Format, given: Columns
     layout = LAYOUTS.get(format)
     columns = guess_columns(rows, _items, given) if layout is None else given.over(layout.columns)
     names = ", ".join(dict.fromkeys(str(name) for row in rows for name in row))
-    for part in ("question", "system", "rubric", "answer", "solution", "id"):
+    items = [item for row in rows for item in [row, *_items(look_up(row, columns.rubric))]]
+    for part in ("question", "system", "rubric", "criterion", "weight", "answer", "solution", "id"):
         path = getattr(given, part)
-        if path not in (None, "none") and all(look_up(row, path) is None for row in rows):
+        if path not in (None, NOTHING) and all(look_up(item, path) is None for item in items):
             raise DataError(f"no row has a column {path!r} for the {part}; there are {names}")
     if rows and columns.question is None:
         for row in rows:

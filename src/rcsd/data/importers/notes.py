@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rcsd.data.fields import shortened
 from rcsd.errors import DataError
 
 
@@ -41,5 +42,5 @@ def text_tags(source: Mapping[str, Any], *names: str) -> dict[str, str]:
 def text_with_words(text: object, field: str = "") -> str:
     """A text that holds a letter or a digit; a DataError if it is none."""
     if not isinstance(text, str) or not any(map(str.isalnum, text)):
-        raise DataError(f"expected a text with words, got {text!r}", field=field)
+        raise DataError(f"expected a text with words, got {shortened(text)}", field=field)
     return text
