@@ -235,7 +235,7 @@ ASKED = {"question": "a"}
     [
         ("healthbench", healthbench_row(prompt=[]), "field 'prompt': the question is missing"),
         ("healthbench", healthbench_row(prompt=3), "field 'prompt': expected a text or a list"),
-        ("healthbench", healthbench_row(("tool", "x")), r"field 'prompt\[0\]': turns of role 'tool'"),
+        ("healthbench", healthbench_row(("tool", "x")), r"prompt\[0\]': turns of role 'tool'"),
         ("healthbench", healthbench_row(rubrics=[{"criterion": "a", "points": 0}]),
          r"rubric\[0\]\.weight: 0 points say nothing"),
         ("healthbench", healthbench_row(rubrics=[{"criterion": "a b", "points": -1}]),

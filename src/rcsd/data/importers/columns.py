@@ -109,6 +109,12 @@ def look_up(row: Any, path: str | None) -> Any:
     """Value at a path, or None where there is none; missing values are None."""
     if path is None or path == NOTHING:
         return None
+    if isinstance(row, dict):  # a plain name, the common case
+        value = row.get(path)
+        if value is not None and not is_missing(value):
+            return value
+        if path.isidentifier():
+            return None
     for alternative in path.split("|"):
         parts = [_at(row, name) for name in alternative.split("+")]
         there = [part for part in parts if not is_missing(part)]
@@ -127,8 +133,9 @@ def _at(row: Any, path: str, first_of_list: bool = False) -> Any:
             row = parse_cell(row[0])
         if not isinstance(row, Mapping):
             return None
-        # A name that another value gives, such as {annotations.weight_class}_weight.
-        name = re.sub(r"\{(.*)\}", lambda match: str(_at(root, match[1])).replace(" ", "_"), name)
+        if "{" in name:  # another value gives it, such as {annotations.weight_class}_weight
+            name = re.sub(r"\{(.*)\}", lambda found: str(_at(root, found[1])), name)
+            name = name.replace(" ", "_")
         row = row.get(name)
     return row
 

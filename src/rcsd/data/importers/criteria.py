@@ -1,14 +1,15 @@
 """Criteria of any shape that files hold become criteria of ours; docs/data.md has the rules."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcsd.data.fields import shortened
 from rcsd.data.importers.columns import NOTHING, Columns, look_up, parse_cell
-from rcsd.data.importers.notes import Notes, text_with_words
+from rcsd.data.importers.notes import Notes
 from rcsd.data.importers.printed import printed_criteria, with_points
-from rcsd.data.importers.weights import WEIGHT_WORDS, is_missing, read_weights
+from rcsd.data.importers.weights import WEIGHT_WORDS, read_weights
 from rcsd.errors import DataError
 
 _CHILDREN = ("sub_criteria", "subcriteria", "sub_tasks", "children", "sub_items", "subitems")
@@ -102,9 +103,9 @@ def _read(items: Sequence[Any], columns: Columns, notes: Notes, field: str) -> l
             notes.dropped.append(f"{place}.weight: 0 points say nothing")
             continue
         try:
-            criterion = _criterion(item, columns, notes) | {"weight": weight}
-        except DataError as error:
-            notes.dropped.append(f"{place}.{error.field}: {error.message}")
+            criterion = _criterion(item, columns, notes, f"{field}[{index}]") | {"weight": weight}
+        except ValueError as error:
+            notes.dropped.append(f"{place}.{columns.criterion or 'criterion'}: {error}")
             continue
         if children := _children(item):
             criteria += _leaves(criterion, children, columns, notes, f"{field}[{index}]")
@@ -115,28 +116,29 @@ def _read(items: Sequence[Any], columns: Columns, notes: Notes, field: str) -> l
 
 
 def _raw_weight(item: Mapping[str, Any], columns: Columns) -> Any:
-    """Points of an item; those of its highest level where it has none itself."""
+    """Points of an item; those of a class named detrimental are below 0, whatever their sign."""
     raw = look_up(item, columns.weight)
     if raw is None and columns.weight != NOTHING:
         raw = item.get("weight")
-    kind = look_up(item, "annotations.weight_class")  # PRBench: points of a mistake have no sign
-    if isinstance(kind, str) and "detrimental" in kind and isinstance(raw, int | float):
-        return -abs(raw)
-    levels = _levels(item)
-    if is_missing(raw) and levels and all(score > 0 for score, _ in levels):
-        scored = isinstance(next((item[n] for n in _LEVELS if item.get(n)), None), list)
-        return max(score for score, _ in levels) if scored else None
+    if "annotations" in item and "detrimental" in str(look_up(item, "annotations.weight_class")):
+        return -abs(raw) if isinstance(raw, int | float) else raw  # PRBench
     return raw
 
 
-def _criterion(item: Mapping[str, Any], columns: Columns, notes: Notes) -> dict[str, Any]:
+def _criterion(
+    item: Mapping[str, Any], columns: Columns, notes: Notes, field: str
+) -> dict[str, Any]:
+    """Criterion without its points; a ValueError if its text says nothing."""
     name = columns.criterion or "criterion"
-    text, levels = look_up(item, f"{name}|criterion|criteria|title|name"), _levels(item)
-    if levels:
-        best = max(levels)[1]
-        text = f"{text.strip()} Highest level: {best}" if isinstance(text, str) else best
+    text, levels = look_up(item, f"{name}|criterion|criteria|title|name"), _levels(item, field)
+    if levels and not isinstance(text, str):
+        message = "numbers name texts: give criteria as a list, graded levels beside a criterion"
+        raise DataError(message, field=field)
+    if levels and isinstance(text, str):
+        text = f"{text.strip()} Highest level: {max(levels)[1]}"
         notes.rules.append("graded levels: the highest is the demand")
-    text = text_with_words(text, name)
+    if not isinstance(text, str) or not any(map(str.isalnum, text)):
+        raise ValueError(f"expected a text with words, got {shortened(text)}")
     title = look_up(item, columns.title) if columns.title else item.get("title")
     titles = [title] if isinstance(title, str) else title if isinstance(title, list) else []
     title = ", ".join(part for part in titles if isinstance(part, str))
@@ -148,24 +150,33 @@ def _criterion(item: Mapping[str, Any], columns: Columns, notes: Notes) -> dict[
     }
 
 
-def _levels(item: Mapping[str, Any]) -> list[tuple[float, str]]:
-    """Scores and descriptions of a criterion's graded levels."""
+def _levels(item: Mapping[str, Any], field: str = "") -> list[tuple[float, str]]:
+    """Scores and descriptions of a criterion's graded levels.
+
+    Raises DataError if levels have no numbers: which of them is the highest is not known.
+    """
     inner = next((item[name] for name in _LEVELS if item.get(name)), None)
     if isinstance(inner, list):
-        levels = [(_score(level, n), _description(level)) for n, level in enumerate(inner)]
+        pairs = [(_score(level), _description(level)) for level in inner]
     else:
         keyed = inner if isinstance(inner, Mapping) else item
-        matches = ((_LEVEL_KEY.fullmatch(str(key)), text) for key, text in keyed.items())
-        levels = [(float(match[2] or match[1]), text) for match, text in matches if match]
-        if isinstance(inner, Mapping) and not levels:  # named levels, the best of them first
-            levels = [(float(-n), text) for n, text in enumerate(inner.values())]
-    return [(score, text) for score, text in levels if isinstance(text, str) and text.strip()]
+        pairs = [(_level_of(key), text) for key, text in keyed.items() if isinstance(text, str)]
+    levels = [(s, t) for s, t in pairs if s is not None and isinstance(t, str) and t.strip()]
+    if isinstance(inner, list | Mapping) and not levels:
+        raise DataError("graded levels have no numbers; give each its score", field=field)
+    return levels
 
 
-def _score(level: Any, index: int) -> float:
+@functools.lru_cache(maxsize=10_000)
+def _level_of(key: str) -> float | None:
+    match = _LEVEL_KEY.fullmatch(str(key))
+    return None if match is None else float(match[2] or match[1])
+
+
+def _score(level: Any) -> float | None:
     names = _SCORES if isinstance(level, Mapping) else ()
     value = next((level[name] for name in names if name in level), None)
-    return float(value) if isinstance(value, int | float) else float(index)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _description(level: Any) -> Any:
