@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.formats import polarity
 from rcsd.data.importers.notes import reason_name
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
@@ -33,8 +32,8 @@ def test_each_row_of_the_rar_sample_is_accounted_for():
     rows, report = import_rows(str(RAR), "rar")
     assert len(rows) == report.num_examples == report.num_rows == 250
     assert report.dropped_rows == ()
-    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == 1897
-    assert sum(report.omissions.values()) == len(report.dropped_criteria) == 1
+    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == 1895
+    assert sum(report.omissions.values()) == len(report.dropped_criteria) == 3
 
 
 POINTS = {
@@ -60,11 +59,11 @@ def test_rar_points_follow_category_and_phrasing(tmp_path: Path):
     ]
     [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": items})
     assert [(c.weight, c.title) for c in criteria(example)] == [(5, "Name"), (-1, "Optional")]
-    assert report.counts["Optional, violation"] == 1
+    assert report.counts["Optional, mistake: costs"] == 1
 
 
 def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
-    fine, unclear = "Essential Criteria: Is right.", "Pitfall Criteria: Does not mention it."
+    fine, unclear = "Essential Criteria: Is right.", "Pitfall Criteria: Does not suggest it."
 
     def row(*gold: object, **more: object) -> dict[str, object]:
         return {"question": "Why?", "rubrics": {"GT": gold}} | more
@@ -87,27 +86,6 @@ def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
     assert [line for line, _ in report.dropped_criteria] == [1, 1, 1]
     assert "rubric[1]: unclear whether" in report.dropped_criteria[0][1]
     assert json.loads(json.dumps(asdict(report)))["num_rows"] == 7
-
-
-def test_phrasing_decides_the_sign_of_a_pitfall():
-    for text in (
-        "The response must not omit the sign.",
-        "Avoids incorrect exponents.",
-        "Incorrect Core Property: The response must not claim it.",
-        "The response must ignore irrelevant information.",
-        "Warns against assuming it.",
-    ):
-        assert polarity(text)[0] == +1
-    for text in (
-        "Failure to mention it results in a major violation.",
-        "Major violation: Fails to derive it.",
-        "Incorrectly states that Kw decreases.",
-        "Using Celsius instead of Kelvin.",
-        "Penalizes for claiming it.",
-    ):
-        assert polarity(text)[0] == -1
-    with pytest.raises(ValueError, match="unclear whether"):
-        polarity("Final volume must exactly equal 3.00 L.")
 
 
 # HealthBench

@@ -9,7 +9,7 @@ import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
-from rcsd.config.data import Format, Split, WorldData
+from rcsd.config.data import Format, Pitfalls, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
@@ -49,6 +49,13 @@ def import_(
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
+    pitfalls: Annotated[
+        Pitfalls,
+        typer.Option(
+            help="Sign of RaR's pitfalls: of the data unless the words clearly speak of "
+            "avoidance, of the phrasing alone, or drop them."
+        ),
+    ] = "data",
     force: Force = False,
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed."""
@@ -73,7 +80,7 @@ def import_(
         tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
     )
     given = given if mapping is None else given.over(read_mapping(mapping))
-    examples, report = import_rows(source, format, hub, given)
+    examples, report = import_rows(source, format, hub, given, pitfalls)
     console.print(_columns_table(report, given.model_dump(exclude_defaults=True)))
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
@@ -112,7 +119,12 @@ def _import_table(report: "ImportReport") -> Table:
     ):
         ordered = sorted(counts.items(), key=lambda item: -item[1])
         rows += [(f"{kind}: {name}", str(count)) for name, count in ordered]
-    return Table(("what", "number"), rows, f"{report.source} as {report.format}")
+    return Table(("what", "number"), rows, _title(report))
+
+
+def _title(report: "ImportReport") -> str:
+    pitfalls = f", --pitfalls {report.pitfalls}" if report.format == "rar" else ""
+    return f"{report.source} as {report.format}{pitfalls}"
 
 
 @app.command()

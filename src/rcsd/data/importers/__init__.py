@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rcsd.config.data import Format, RarData
+from rcsd.config.data import Format, Pitfalls, RarData
 from rcsd.data.importers.columns import Columns, look_up
 from rcsd.data.importers.formats import Reader, rar_row
 from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
 from rcsd.data.importers.notes import Notes, reason_name
 from rcsd.data.rows import example_from_row, json_rows
 from rcsd.data.sources import Hub, read_table
-from rcsd.errors import DataError
+from rcsd.errors import ConfigError, DataError
 from rcsd.types import Example
 
 
@@ -36,6 +36,7 @@ class ImportReport:
     unread_fields: Mapping[str, int]
     source: str
     format: Format
+    pitfalls: Pitfalls
     columns: Mapping[str, Any]
 
 
@@ -44,21 +45,34 @@ NUM_SAMPLED = 100
 
 
 def import_rows(
-    source: str, format: Format = "jsonl", hub: Hub | None = None, given: Columns | None = None
+    source: str,
+    format: Format = "jsonl",
+    hub: Hub | None = None,
+    given: Columns | None = None,
+    pitfalls: Pitfalls = "data",
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
     Rows of the format ``jsonl`` are read by the layout that they are recognised by, or by columns
-    that are guessed from their names. Columns that are given precede both.
+    that are guessed from their names. Columns that are given precede both. Pitfalls are of RaR
+    alone (`rcsd.data.polarity.pitfall_sign`).
 
-    Raises DataError if the source cannot be read, or no row becomes an example.
+    Raises:
+        ConfigError: If another format is given a rule for pitfalls.
+        DataError: If the source cannot be read, or no row becomes an example.
     """
-    return _collect(read_table(source, hub or Hub()), source, format, given or Columns())
+    rows = read_table(source, hub or Hub())
+    examples, report = _collect(rows, source, format, given or Columns(), pitfalls)
+    if report.format != "rar" and pitfalls != "data":
+        message = f"--pitfalls {pitfalls}: the format {report.format} keeps the sign of its points"
+        raise ConfigError(f"{message}; only rar has pitfalls to decide")
+    return examples, report
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
-    examples, report = _collect(json_rows(section.path), str(section.path), "rar", Columns())
+    rows = json_rows(section.path)
+    examples, report = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls)
     record = asdict(report)
     del record["columns"]
     return examples, record
@@ -69,12 +83,13 @@ def _collect(
     source: str,
     format: Format,
     given: Columns,
+    pitfalls: Pitfalls,
 ) -> tuple[list[Example], ImportReport]:
     rows = iter(rows)
     first = list(itertools.islice(rows, NUM_SAMPLED))
     sample = [row for _, row in first if not isinstance(row, DataError)]
     try:
-        format, columns, reader = _choose_reader(sample, format, given)
+        format, columns, reader = _choose_reader(sample, format, given, pitfalls)
     except DataError as error:
         raise error.at(source, None) from error
     rows = itertools.chain(first, rows)
@@ -116,6 +131,7 @@ def _collect(
         source=source,
         format=format,
         columns=columns.model_dump(exclude_defaults=True),
+        pitfalls=pitfalls,
     )
 
 
@@ -127,7 +143,7 @@ _LINES = "lines of one question"
 
 
 def _choose_reader(
-    sample: Sequence[Mapping[str, Any]], format: Format, given: Columns
+    sample: Sequence[Mapping[str, Any]], format: Format, given: Columns, pitfalls: Pitfalls
 ) -> tuple[Format, Columns, Reader]:
     """Format, columns and reader of a source, by the first of its rows."""
     if format == "jsonl" and not (given.question or given.rubric or given.criterion):
@@ -135,16 +151,13 @@ def _choose_reader(
     if format == "rar":
         if given != Columns():
             raise DataError("rows of rar have columns of their own: name none, or take jsonl")
-        return format, LAYOUTS["rar"].columns, rar_row
+        return format, LAYOUTS["rar"].columns, functools.partial(rar_row, pitfalls=pitfalls)
     columns = columns_of(sample, format, given)
     if columns.rubric is None and columns.criterion is not None:
         columns = columns.model_copy(update={"rubric": _LINES})
     layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format
-    return (
-        format,
-        columns,
-        functools.partial(read_row, columns=columns, layout=layout, origin=origin),
-    )
+    reader = functools.partial(read_row, columns=columns, layout=layout, origin=origin)
+    return format, columns, reader
 
 
 def _group_lines(

@@ -4,15 +4,16 @@ All but RaR are tables of paths (`rcsd.data.importers.layouts`). A row of anothe
 DataError that names the field; a criterion that cannot be read is left out and noted.
 """
 
-import functools
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeGuard
 
-from rcsd.config.data import Format
+from rcsd.config.data import Format, Pitfalls
 from rcsd.data.fields import shortened
 from rcsd.data.importers.layouts import LAYOUTS, read_row
 from rcsd.data.importers.notes import Notes, text_tags, text_with_words
+from rcsd.data.polarity import pitfall_sign
 from rcsd.errors import DataError
 
 Reader = Callable[[Mapping[str, Any], Notes], dict[str, Any]]
@@ -24,7 +25,7 @@ def read_as(name: Format) -> Reader:
     if name == "rar":
         return rar_row
     layout = LAYOUTS[name]
-    return functools.partial(read_row, columns=layout.columns, layout=layout, origin=name)
+    return partial(read_row, columns=layout.columns, layout=layout, origin=name)
 
 
 def _row(source: Mapping[str, Any], origin: str, id: str = "id", **fields: Any) -> dict[str, Any]:
@@ -71,14 +72,14 @@ WEIGHTS: Mapping[str, float] = {"Essential": 1.0, "Important": 0.7, "Optional": 
 _CATEGORY = re.compile(rf"({'|'.join(WEIGHTS)})(?: Criteria| Criterion)?:\s*(\S.*)", re.DOTALL)
 
 
-def rar_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
+def rar_row(source: Mapping[str, Any], notes: Notes, pitfalls: Pitfalls = "data") -> dict[str, Any]:
     """Row of a RaR row, with its gold rubric.
 
     Criteria as texts, ``{"rubrics": {"GT": ["Essential Criteria: ..."]}}``, get the points of
     `WEIGHTS`. Criteria as objects, ``{"rubric": [{"title", "description", "weight"}]}``, keep
     theirs. The category's name is cut from a criterion. The sign of a pitfall, and of what has
-    negative points, follows from its phrasing (`polarity`): what a good answer avoids is worth
-    positive points, what a bad answer does costs them.
+    negative points, is decided by `rcsd.data.polarity.pitfall_sign`: what a good answer avoids is
+    worth positive points, what a bad answer does costs them.
     """
     rubrics = source.get("rubrics")
     items = rubrics.get("GT") if isinstance(rubrics, Mapping) else source.get("rubric")
@@ -91,12 +92,12 @@ def rar_row(source: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
         "rar:GT",
         question=source.get("question"),
         reference_answer=_none_if_blank(source.get("reference_answer")),
-        rubric=_criteria(items, "rubric", notes, _rar),
+        rubric=_criteria(items, "rubric", notes, partial(_rar, pitfalls=pitfalls)),
         tags=text_tags(source, "question_source"),
     )
 
 
-def _rar(item: object) -> tuple[dict[str, Any], str]:
+def _rar(item: object, pitfalls: Pitfalls) -> tuple[dict[str, Any], str]:
     title, points, text = "", None, item
     if isinstance(item, Mapping):
         title, text, points = item.get("title") or "", item.get("description"), item.get("weight")
@@ -112,61 +113,6 @@ def _rar(item: object) -> tuple[dict[str, Any], str]:
         raise ValueError(f"expected '{', '.join(WEIGHTS)} Criteria: ...', got {item!r}")
     weight, rule = WEIGHTS[category] if points is None else abs(points), category
     if category == "Pitfall" or (points is not None and points < 0):
-        sign, phrasing = polarity(text)
-        weight, rule = sign * weight, f"{category}, {phrasing}"
+        sign, reason = pitfall_sign(text, points, pitfalls)
+        weight, rule = sign * weight, f"{category}, {reason}: {'earns' if sign > 0 else 'costs'}"
     return {"criterion": text, "weight": weight, "title": title or category}, rule
-
-
-# Polarity of a pitfall from its phrasing
-
-_SUBJECT = r"^(?:(?:the |an? )?(?:answer|response|solution|explanation)s? (?:that |which )?)?"
-_VIOLATION = (  # it fails, omits, gets wrong, lacks, takes one thing for another, is penalised
-    _SUBJECT + r"(?:merely |wrongly |incorrectly )?(?:fail|flag|omit|ignor|neglect|overlook|confus"
-    r"|mistak|misinterpret|misappl|state)\w*\b",
-    _SUBJECT + r"(?:(?:incorrect|wrong|mis(?:use|misrepresent|misattribut|stat|assign))\w*"
-    r"|missing|lack(?:s|ing)|omission of|us(?:es?|ing|e of) (?:wrong|incorrect|non-standard))\b",
-    _SUBJECT + r"(?:us|present|provid|select|giv|treat)(?:es|ing)\b.*\binstead of\b",
-    r"^penali[sz]es?\b",
-    r"^(?!.*\b(?:must|should)\b).*\b(?:penali[sz]ed|invalid|(?:indicates|is|results in) (?:an? )?"
-    r"(?:major |severe )?(?:violation|flaw|penalty))\b",
-    r"^(?:the \w+ )?(?:does|do) not (?:(?:mention|state|note|indicate|acknowledge) that"
-    r"|(?:address|discuss|explain|consider|clarify|specify|provide|account for)\b)",
-)
-_AVOIDANCE = (  # it avoids, does not, warns against, must ignore what is incorrect
-    r"\b(?:avoid|refrain)(?:s|ing)?\b|\b(?:should|must|may|can) ?not\b",
-    r"\b(?:does|do) not\b(?! mention\b)",
-    r"\b(?:warn|caution|alert|guard)(?:s|ing)?(?: \w+)? against\b",
-    r"\b(?:must|should) (?:ignore|omit)\b.*\b(?:incorrect|irrelevant)\b",
-)
-_DEMAND = (  # it ensures, advises; the answer must
-    r"^(?:ensure|advise|require|verif)\w*\b",
-    _SUBJECT + r"(?:must|should) (?!(?:incorrect|wrong|fail|omit|ignor|neglect)\w*\b)\w+",
-)
-
-# The sign that a phrasing gives; the first rule that matches decides. Data sets write pitfalls both
-# as what a good answer avoids and as what a bad answer does.
-_RULES = tuple(
-    (rule, sign, re.compile("|".join(patterns), re.IGNORECASE))
-    for rule, sign, patterns in (
-        ("violation", -1, _VIOLATION),
-        ("avoidance", +1, _AVOIDANCE),
-        ("demand", +1, _DEMAND),
-    )
-)
-
-# "Critical: ...", "Major violation: ...": what stands before the sentence itself.
-_LABEL = re.compile(r"^[A-Z][\w' -]{0,40}:\s+(?=\S)")
-
-
-def polarity(pitfall: str) -> tuple[int, str]:
-    """Sign of a pitfall's points, -1 for a mistake, +1 for its avoidance, and the rule.
-
-    Raises ValueError if no rule understands it.
-    """
-    sentence = pitfall.strip()
-    while label := _LABEL.match(sentence):
-        sentence = sentence[label.end() :]
-    for rule, sign, pattern in _RULES:
-        if pattern.search(sentence):
-            return sign, rule
-    raise ValueError(f"unclear whether it names a mistake or its avoidance: {pitfall!r}")
