@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from rcsd.data.fields import reason_name
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.notes import reason_name
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 

@@ -1,7 +1,7 @@
 """``rcsd data``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
+from rcsd.config import Model
 from rcsd.config.data import Format, Pitfalls, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
@@ -45,7 +46,9 @@ def import_(
     mapping: Annotated[
         Path | None, typer.Option(help="YAML file with the names of columns, as these options.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Split of a data set or folder; default: train.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
@@ -58,16 +61,21 @@ def import_(
     ] = "data",
     force: Force = False,
 ) -> None:
-    """Turn the rows of another data set into ours; nothing is left out without being listed."""
+    """Turn the rows of another data set into ours; nothing is left out without being listed.
+
+    Exit code 1: rows repeat an id, and were left out.
+    """
+    from rcsd.data.fields import MAX_LISTED
     from rcsd.data.importers import import_rows
     from rcsd.data.importers.columns import Columns, read_mapping
     from rcsd.data.rows import write_jsonl
-    from rcsd.data.sources import Hub
+    from rcsd.data.sources import Hub, refuse_unused
 
     _check_new(out, force, [Path(source)])
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
+    refuse_unused(source, hub)
     given = Columns(
         question=question,
         system=system,
@@ -85,7 +93,14 @@ def import_(
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
+    if report.dropped_rows:
+        shown = [(str(place), reason) for place, reason in report.dropped_rows[:MAX_LISTED]]
+        title = f"refused rows, {len(shown)} of {len(report.dropped_rows)}"
+        console.print(Table(("line", "reason"), shown, title, num_names=2))
     say(f"Rows: {out}\nReport, row by row: {listing}")
+    if report.num_repeated_ids:
+        say(f"Ids stand there twice: {report.num_repeated_ids} rows were left out; see the report.")
+        raise typer.Exit(1)
 
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
@@ -151,13 +166,28 @@ def check(
     against: Annotated[list[Path] | None, typer.Option(help="Test file; may be repeated.")] = None,
     json: Json = None,
     strict: Strict = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose control tokens no text may hold.")
+    ] = None,
 ) -> None:
-    """Check rows: schema, duplicates, leaks. Exit code 1: errors."""
-    from rcsd.data.check import check_file
+    """Check rows: schema, duplicates, leaks, what a run would refuse. Exit code 1: errors."""
+    from rcsd.data.check import check_file, control_tokens
+    from rcsd.data.json_files import import_hint
 
     if json is not None:
         check_writable(json, [file, *(against or [])])
-    print_report(check_file(file, against or []), json, strict)
+    report = check_file(file, against or [])
+    if model is not None:
+        from rcsd.models.loading import Source
+        from rcsd.models.policy import load_tokenizer
+
+        section = Model(path=model)
+        tokenizer = load_tokenizer(section, Source.from_config(section))
+        found = control_tokens(file, tokenizer)
+        report = replace(report, findings=(*report.findings, *found))
+    if not report.num_examples:
+        console.print(import_hint(file))
+    print_report(report, json, strict)
 
 
 def print_report(report: "Report", json: Path | None, strict: bool) -> None:

@@ -5,7 +5,7 @@ taken" is no avoidance. They are of English alone.
 """
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rcsd.config.data import Pitfalls
 
@@ -18,7 +18,7 @@ class Polarity(NamedTuple):
         rule: Name of the rule.
     """
 
-    sign: Literal[-1, 0, 1]
+    sign: int
     rule: str
 
 

@@ -97,6 +97,12 @@ def _user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 
+def view_fields(view: str) -> dict[str, str]:
+    """Fields of an example that a view shows, each with that reason."""
+    parts = [part for part in view.split("+") if part in _FIELDS]
+    return {_FIELDS[part]: f"the view '{view}' shows it" for part in parts}
+
+
 def build_conversation(
     request: Request, example: Example, view: ViewName, templates: PromptTemplates
 ) -> Conversation:

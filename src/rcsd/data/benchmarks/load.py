@@ -10,7 +10,8 @@ from random import Random
 from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS, Task
 from rcsd.data.benchmarks.readers import Row, UnusableError, strip_factor
-from rcsd.data.importers.notes import Notes, reason_name
+from rcsd.data.fields import reason_name
+from rcsd.data.importers.notes import Notes
 from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import digest

@@ -3,17 +3,19 @@
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rcsd.config.data import Format, Pitfalls, RarData
+from rcsd.data.fields import is_absent, problem_list, reason_name, shortened
 from rcsd.data.importers.columns import Columns, look_up
 from rcsd.data.importers.formats import Reader, rar_row
 from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
-from rcsd.data.importers.notes import Notes, reason_name
-from rcsd.data.rows import example_from_row, json_rows
-from rcsd.data.sources import Hub, read_table
+from rcsd.data.importers.notes import Notes
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import example_from_row, row_id
+from rcsd.data.sources import Hub, NumberedRows, read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.types import Example
 
@@ -23,17 +25,20 @@ class ImportReport:
     """Account of every row and criterion of a source.
 
     Counts are of criteria and fields by the rule that decided them, refusals (of rows) and
-    omissions (of criteria) by reason, unread fields by the number of rows that have them.
+    omissions (of criteria) by reason, unread fields by the number of rows that have them. Rows are
+    named by their line or number, in a folder as ``FILE:LINE``. Of rows that repeat an id the first
+    stays.
     """
 
     num_rows: int
     num_examples: int
     counts: Mapping[str, int]
-    dropped_rows: tuple[tuple[int, str], ...]
-    dropped_criteria: tuple[tuple[int, str], ...]
+    dropped_rows: tuple[tuple[int | str, str], ...]
+    dropped_criteria: tuple[tuple[int | str, str], ...]
     refusals: Mapping[str, int]
     omissions: Mapping[str, int]
     unread_fields: Mapping[str, int]
+    num_repeated_ids: int
     source: str
     format: Format
     pitfalls: Pitfalls
@@ -61,29 +66,32 @@ def import_rows(
         ConfigError: If another format is given a rule for pitfalls.
         DataError: If the source cannot be read, or no row becomes an example.
     """
-    rows = read_table(source, hub or Hub())
-    examples, report = _collect(rows, source, format, given or Columns(), pitfalls)
+    assumed: list[str] = []
+    rows = read_table(source, hub or Hub(), assumed.append)
+    examples, report = _collect(rows, source, format, given or Columns(), pitfalls, row_id)
     if report.format != "rar" and pitfalls != "data":
         message = f"--pitfalls {pitfalls}: the format {report.format} keeps the sign of its points"
         raise ConfigError(f"{message}; only rar has pitfalls to decide")
-    return examples, report
+    counts = {**report.counts, **dict.fromkeys(assumed, 1)}
+    return examples, replace(report, counts=counts)
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
     rows = json_rows(section.path)
-    examples, report = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls)
+    examples, report = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls, None)
     record = asdict(report)
     del record["columns"]
     return examples, record
 
 
 def _collect(
-    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
+    rows: NumberedRows,
     source: str,
     format: Format,
     given: Columns,
     pitfalls: Pitfalls,
+    build_id: Callable[[Mapping[str, Any], Counter[str]], str] | None,
 ) -> tuple[list[Example], ImportReport]:
     rows = iter(rows)
     first = list(itertools.islice(rows, NUM_SAMPLED))
@@ -97,28 +105,46 @@ def _collect(
         rows = _group_lines(rows, columns)
     examples: dict[str, Example] = {}
     rules: Counter[str] = Counter()
-    dropped_rows: list[tuple[int, str]] = []
-    dropped_criteria: list[tuple[int, str]] = []
+    dropped_rows: list[tuple[int | str, str]] = []
+    dropped_criteria: list[tuple[int | str, str]] = []
     unread: Counter[str] = Counter()
+    ids: Counter[str] = Counter()
+    files: dict[str, bool] = {}
+    num_repeated = 0
     for line, row in rows:
         notes = Notes()
         try:
             if isinstance(row, DataError):
                 raise row
             unread.update(row.keys() - columns.reads(row) - {*_OWN, _LINES})
-            example = example_from_row(reader(row, notes), line=line)
+            row = reader(row, notes)
+            if build_id is not None and is_absent(row.get("id")):
+                row = {**row, "id": build_id(row, ids)}
+            example = example_from_row(row, line=line if isinstance(line, int) else None)
             if example.id in examples:
-                raise DataError(f"{example.id!r} is the id of an earlier row", field="id")
+                num_repeated += 1
+                raise DataError(f"{shortened(example.id)} is the id of an earlier row", field="id")
         except DataError as error:
             why = f" ({'; '.join(notes.dropped)})" if notes.dropped else ""
             dropped_rows.append((line, f"{error.at(None, None)}{why}"))
+            files.setdefault(_file_of(line), False)
             continue
+        files[_file_of(line)] = True
         examples[example.id] = example
         rules.update(notes.rules)
         dropped_criteria += [(line, reason) for reason in notes.dropped]
     if not examples:
-        first_reason = dropped_rows[0][1] if dropped_rows else "there are no rows"
-        raise DataError(f"no row became an example; the first: {first_reason}", source)
+        reason = dropped_rows[0][1] if dropped_rows else "there are no rows"
+        listed = problem_list(dropped_rows)
+        raise DataError(f"no row became an example; the first: {reason}{listed}", source)
+    if name := next((name for name, is_read in files.items() if not is_read), None):
+        reason = next(why for line, why in dropped_rows if _file_of(line) == name)
+        raise DataError(
+            f"no row of its file {name} became an example, and rows of others did: its columns are "
+            f"others, or it is no file of rows; choose files with --files 'PATTERN'; the first: "
+            f"{reason}",
+            source,
+        )
     return list(examples.values()), ImportReport(
         num_rows=len(examples) + len(dropped_rows),
         num_examples=len(examples),
@@ -128,6 +154,7 @@ def _collect(
         refusals=dict(Counter(reason_name(reason) for _, reason in dropped_rows)),
         omissions=dict(Counter(reason_name(reason) for _, reason in dropped_criteria)),
         unread_fields=dict(unread),
+        num_repeated_ids=num_repeated,
         source=source,
         format=format,
         columns=columns.model_dump(exclude_defaults=True),
@@ -160,14 +187,12 @@ def _choose_reader(
     return format, columns, reader
 
 
-def _group_lines(
-    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]], columns: Columns
-) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+def _group_lines(rows: NumberedRows, columns: Columns) -> NumberedRows:
     """Rows of a source with one criterion a line: lines of one question become one row.
 
     Its other columns are those of its first line.
     """
-    grouped: dict[str, tuple[int, dict[str, Any]]] = {}
+    grouped: dict[str, tuple[int | str, dict[str, Any]]] = {}
     for line, row in rows:
         if isinstance(row, DataError):
             yield line, row
@@ -175,3 +200,8 @@ def _group_lines(
         key = str(look_up(row, columns.question))
         grouped.setdefault(key, (line, {**row, _LINES: []}))[1][_LINES].append(row)
     yield from grouped.values()
+
+
+def _file_of(place: int | str) -> str:
+    """File of a place in a folder; '' of a single file's."""
+    return place.rpartition(":")[0] if isinstance(place, str) else ""

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from rcsd.config.base import Section
 from rcsd.data.fields import explain
+from rcsd.data.files import read_bytes
 from rcsd.data.importers.weights import is_missing
-from rcsd.data.rows import parse_json, read_bytes
+from rcsd.data.json_files import parse_json
 from rcsd.errors import DataError
 
 NOTHING = "none"

@@ -59,8 +59,8 @@ _REFUSED = {
     "image*": "images are not supported; import the rows without them",
     "video*": "videos are not supported; import the rows without them",
     "audio*": "audio is not supported; import the rows without it",
-    "binary_labels": "a row of HealthBench's meta_eval, which grades answers; choose the files of "
-    "questions with --files '*_eval.jsonl', or name one",
+    "binary_labels": "a row of HealthBench's meta_eval, which grades answers; import another file, "
+    "such as --files '*oss_eval.jsonl'",
     "sub_tasks": "a tree of PaperBench, which grades a repository and has no question",
 }
 """Columns that refuse a row of any layout which fills them, and why."""
@@ -159,7 +159,7 @@ def _text(value: Any, field: str) -> str | None:
     if value is None or isinstance(value, Mapping) or isinstance(parse_cell(value), Mapping):
         return None
     if isinstance(value, list):
-        message = f"expected one text, got {len(value)}; keep one, or leave the column out: none"
+        message = f"expected one text, got {len(value)}; keep one, or give --answer none"
         raise DataError(message, field=field)
     return str(value).lower() if isinstance(value, bool) else str(_whole(value))
 

@@ -1,6 +1,5 @@
 """Account of one row, written by its reader, and what readers of all formats share."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,16 +19,6 @@ class Notes:
 
     rules: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-
-
-def reason_name(reason: str) -> str:
-    """Reason without what differs from row to row, for counting."""
-    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
-    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
-    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
-    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
-    place = re.sub(r"\[\d+\]", "[]", place)
-    return f"{place}: {rest}" if place else rest
 
 
 def text_tags(source: Mapping[str, Any], *names: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcsd.data.fields import shortened
+from rcsd.data.fields import is_absent, shortened
 from rcsd.data.importers.notes import Notes
 from rcsd.data.rubric import MAX_WEIGHT
 from rcsd.errors import DataError
@@ -47,9 +47,7 @@ def read_weights(
 
 def is_missing(value: Any) -> bool:
     """True of null, NaN, a blank text, and an empty list or object."""
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or value != value or (isinstance(value, list | dict) and not value)
+    return is_absent(value) or (isinstance(value, list | dict) and not value)
 
 
 def _plain(word: str) -> str:
