@@ -9,7 +9,7 @@ from typing import Any
 
 from rcsd.config.data import Format, Pitfalls, RarData
 from rcsd.data.fields import is_absent, problem_list, reason_name, shortened
-from rcsd.data.importers.columns import Columns, look_up
+from rcsd.data.importers.columns import LINES, Columns, look_up
 from rcsd.data.importers.formats import Reader, rar_row
 from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
 from rcsd.data.importers.notes import Notes
@@ -101,7 +101,7 @@ def _collect(
     except DataError as error:
         raise error.at(source, None) from error
     rows = itertools.chain(first, rows)
-    if columns.rubric == _LINES:
+    if columns.rubric == LINES:
         rows = _group_lines(rows, columns)
     examples: dict[str, Example] = {}
     rules: Counter[str] = Counter()
@@ -116,7 +116,7 @@ def _collect(
         try:
             if isinstance(row, DataError):
                 raise row
-            unread.update(row.keys() - columns.reads(row) - {*_OWN, _LINES})
+            unread.update(row.keys() - columns.reads(row) - {*_OWN, LINES})
             row = reader(row, notes)
             if build_id is not None and is_absent(row.get("id")):
                 row = {**row, "id": build_id(row, ids)}
@@ -165,9 +165,6 @@ def _collect(
 _OWN = {"grading", "turns"}
 """Fields of our own rows that no path names."""
 
-_LINES = "lines of one question"
-"""Field that the criteria of a file with one criterion a line are gathered in."""
-
 
 def _choose_reader(
     sample: Sequence[Mapping[str, Any]], format: Format, given: Columns, pitfalls: Pitfalls
@@ -181,7 +178,7 @@ def _choose_reader(
         return format, LAYOUTS["rar"].columns, functools.partial(rar_row, pitfalls=pitfalls)
     columns = columns_of(sample, format, given)
     if columns.rubric is None and columns.criterion is not None:
-        columns = columns.model_copy(update={"rubric": _LINES})
+        columns = columns.model_copy(update={"rubric": LINES})
     layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format
     reader = functools.partial(read_row, columns=columns, layout=layout, origin=origin)
     return format, columns, reader
@@ -198,7 +195,7 @@ def _group_lines(rows: NumberedRows, columns: Columns) -> NumberedRows:
             yield line, row
             continue
         key = str(look_up(row, columns.question))
-        grouped.setdefault(key, (line, {**row, _LINES: []}))[1][_LINES].append(row)
+        grouped.setdefault(key, (line, {**row, LINES: []}))[1][LINES].append(row)
     yield from grouped.values()
 
 

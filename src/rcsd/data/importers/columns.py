@@ -25,6 +25,9 @@ from rcsd.errors import DataError
 NOTHING = "none"
 """Path of a part that is not read, whatever columns there are."""
 
+LINES = "lines of one question"
+"""Field that the criteria of a file with one criterion a line are gathered in."""
+
 
 class Columns(Section):
     """Paths of a row's parts, in a row or (criterion, weight, title) in an item of its rubric."""
@@ -59,8 +62,9 @@ class Columns(Section):
         return other.model_copy(update=self.model_dump(exclude_defaults=True))
 
     def reads(self, row: Mapping[str, Any]) -> set[str]:
-        """Columns of a row that are read."""
-        paths = [value for value in dict(self).values() if isinstance(value, str)]
+        """Columns of a row that are read; criterion and title stand in the items of a rubric."""
+        inner = set() if self.rubric == LINES else {"criterion", "title"}
+        paths = [v for part, v in dict(self).items() if isinstance(v, str) and part not in inner]
         names = {name for path in [*paths, *self.tags] for name in re.split(r"[|+]", path)}
         heads = {_names(name)[0].replace("*", r"\d+") for name in names if name not in row}
         shape = re.compile("|".join(map(re.escape, names & row.keys())) + "|" + "|".join(heads))
