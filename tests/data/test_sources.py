@@ -66,7 +66,7 @@ def test_tables_lines_and_saved_sets_are_sources(tmp_path: Path):
         ("rows.csv", "id,é\n".encode() + b"\xff,a\n", "invalid utf-8 at byte 7"),
         ("rows.csv", b'id,question\n1,"a\n2,b\n', "is a quote not closed"),
         ("rows.csv", b"id,id\n1,2\n", "'id': the column stands there twice"),
-        ("rows.json", b'{"a": 1}', "unknown field"),
+        ("rows.json", b'{"a": 1}', "no column looks like the question"),
         ("rows.json", b'[{"question": "a"},\n]', r"rows.json:2: .*a comma before the closing"),
         ("rows.jsonl", b'{"question": "a"},\n{"question": "b"},\n', "a comma ends the line"),
         ("rows.jsonl", b"{'question': 'a'}\n{'question': 'b'}\n", "single quotes, as Python"),

@@ -1,6 +1,6 @@
 """``rcsd data``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ import typer
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
 from rcsd.config import Model
-from rcsd.config.data import Format, Split, WorldData
+from rcsd.config.data import Format, Pitfalls, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
@@ -29,13 +29,36 @@ _MAX_FINDINGS = 40
 def import_(
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
-    format: Annotated[Format, typer.Option(help="Format of the source.")] = "jsonl",
+    format: Annotated[
+        Format, typer.Option(help="Format of the rows; jsonl: recognised by their columns.")
+    ] = "jsonl",
+    question: Annotated[str | None, typer.Option(help="Column of the question or chat.")] = None,
+    system: Annotated[str | None, typer.Option(help="Column of the system prompt.")] = None,
+    rubric: Annotated[
+        str | None, typer.Option(help="Column of the criteria, such as reward_model.rubric.")
+    ] = None,
+    criterion: Annotated[str | None, typer.Option(help="Name of a criterion's text.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Name of a criterion's points.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column of the reference answer.")] = None,
+    solution: Annotated[str | None, typer.Option(help="Column of the worked solution.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the row's name.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Columns of tags, with commas.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML file with the names of columns, as these options.")
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a data set or folder; default: train.")
     ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
+    pitfalls: Annotated[
+        Pitfalls,
+        typer.Option(
+            help="Sign of RaR's pitfalls: of the data unless the words clearly speak of "
+            "avoidance, of the phrasing alone, or drop them."
+        ),
+    ] = "data",
     force: Force = False,
 ) -> None:
     """Turn the rows of another data set into ours; nothing is left out without being listed.
@@ -44,6 +67,7 @@ def import_(
     """
     from rcsd.data.fields import MAX_LISTED
     from rcsd.data.importers import import_rows
+    from rcsd.data.importers.columns import Columns, read_mapping
     from rcsd.data.rows import write_jsonl
     from rcsd.data.sources import Hub, refuse_unused
 
@@ -52,7 +76,20 @@ def import_(
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
     refuse_unused(source, hub)
-    examples, report = import_rows(source, format, hub)
+    given = Columns(
+        question=question,
+        system=system,
+        rubric=rubric,
+        criterion=criterion,
+        weight=weight,
+        answer=answer,
+        solution=solution,
+        id=id,
+        tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
+    )
+    given = given if mapping is None else given.over(read_mapping(mapping))
+    examples, report = import_rows(source, format, hub, given, pitfalls)
+    console.print(_columns_table(report, given.model_dump(exclude_defaults=True)))
     write_jsonl(examples, out)
     write_json(listing, asdict(report))
     console.print(_import_table(report))
@@ -73,6 +110,20 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
         check_new(path, "choose another name, or overwrite it with --force")
 
 
+def _columns_table(report: "ImportReport", given: Mapping[str, object]) -> Table:
+    """Columns that a source is read by, and who named each."""
+    named = "guessed by its name" if report.format == "jsonl" else f"format {report.format}"
+    rows = [
+        (
+            part,
+            ", ".join(path) if isinstance(path, tuple) else str(path),
+            "given" if part in given else named,
+        )
+        for part, path in report.columns.items()
+    ]
+    return Table(("part", "column", "by"), rows, f"{report.source} is read by")
+
+
 def _import_table(report: "ImportReport") -> Table:
     rows = [("rows read", str(report.num_rows)), ("examples", str(report.num_examples))]
     for kind, counts in (
@@ -83,7 +134,12 @@ def _import_table(report: "ImportReport") -> Table:
     ):
         ordered = sorted(counts.items(), key=lambda item: -item[1])
         rows += [(f"{kind}: {name}", str(count)) for name, count in ordered]
-    return Table(("what", "number"), rows, f"{report.source} as {report.format}")
+    return Table(("what", "number"), rows, _title(report))
+
+
+def _title(report: "ImportReport") -> str:
+    pitfalls = f", --pitfalls {report.pitfalls}" if report.format == "rar" else ""
+    return f"{report.source} as {report.format}{pitfalls}"
 
 
 @app.command()
@@ -175,8 +231,10 @@ def show(
         raise DataError(f"no row has the id {id!r}", file, field="id")
     for example in examples[:num]:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
+        turns = [(n, f"{t['role']}: {t['content']}") for n, t in enumerate(example.turns, start=1)]
         parts = {
             example.id: example.question,
+            **{f"{example.id}, turn {n}": text for n, text in turns},
             "Reference answer": example.reference_answer,
             "Solution": example.solution,
             "Tags": tags or None,

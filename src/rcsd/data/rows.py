@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator, ValidationError
 
@@ -24,7 +24,7 @@ from rcsd.data.json_files import import_hint, json_lines
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
 from rcsd.io import digest, write_rows
-from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Message
 
 # Rows
 
@@ -75,6 +75,13 @@ class GradingRow(RowModel):
         return Grading(self.kind, tuple(options), self.unit or "", tolerance)
 
 
+class TurnRow(RowModel):
+    """Earlier turn of a chat ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
 def _check_id(value: object) -> str:
     if isinstance(value, float) and value.is_integer():  # pandas' ids where one is missing
         value = int(value)
@@ -93,6 +100,7 @@ class Row(RowModel):
     rubric: list[CriterionRow] | None = None
     tags: dict[str, str | None] | None = None
     grading: GradingRow | None = None
+    turns: list[TurnRow] | None = None
 
 
 FIELDS = tuple(Row.model_fields)
@@ -120,6 +128,7 @@ def example_from_row(
             rubric=None if read.rubric is None else build_rubric(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
             grading=grading,
+            turns=tuple(Message(**turn.model_dump()) for turn in read.turns or ()),
         )
     except ValidationError as error:
         field, message = explain(error)
@@ -160,8 +169,9 @@ def row_from_example(example: Example) -> dict[str, Any]:
         "rubric": None if example.rubric is None else rubric_rows(example.rubric),
         "tags": dict(example.tags),
         "grading": grading,
+        "turns": list(example.turns),
     }
-    return {name: value for name, value in row.items() if value not in (None, {})}
+    return {name: value for name, value in row.items() if value not in (None, {}, [])}
 
 
 # Files

@@ -121,7 +121,8 @@ def _unwrapped(value: Any, path: Path) -> list[Any]:
     if not isinstance(value, dict):
         return [value]
     lists = [value[name] for name in _WRAPPERS if isinstance(value.get(name), list)]
-    if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
+    is_row = "rubric" in value  # of autorubric: its items are answers
+    if len(lists) == 1 and not is_row and all(isinstance(row, dict) for row in lists[0]):
         return lists[0]
     is_keyed = value and all(isinstance(row, dict) for row in value.values())
     if is_keyed and ".jsonl" not in path.suffixes:

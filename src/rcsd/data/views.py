@@ -106,7 +106,7 @@ def view_fields(view: str) -> dict[str, str]:
 def build_conversation(
     request: Request, example: Example, view: ViewName, templates: PromptTemplates
 ) -> Conversation:
-    """Conversation of a request: the question, with the parts of the view beside it.
+    """Conversation of a request: earlier turns, then the question with the view's parts beside it.
 
     Raises DataError if the example lacks a part of the view.
     """
@@ -118,7 +118,7 @@ def build_conversation(
             raise DataError(message, field=_FIELDS[part])
     guided = view != "none"
     text = templates.render(f"{request}.jinja", question=example.question, guided=guided, **values)
-    return [_user(text)]
+    return [*example.turns, _user(text)]
 
 
 def user_turn(

@@ -55,11 +55,11 @@ def written_rubrics(gold: Sequence[Example], path: str | Path) -> WrittenFile:
     Raises DataError if a row is malformed, has another question than gold's row of that id, or no
     row belongs to gold.
     """
-    questions = {example.id: example.question for example in gold}
+    questions = {example.id: example.prompt_text for example in gold}
     rows = read_jsonl(path)
     written = [row for row in rows if row.id in questions]
     for row in written:
-        if row.question != questions[row.id]:
+        if row.prompt_text != questions[row.id]:
             message = f"row {row.id!r} asks another question than gold's row of that id"
             raise DataError(message, path, field="question")
     rubrics = {row.id: row.rubric for row in written if row.rubric is not None}

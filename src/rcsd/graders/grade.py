@@ -169,7 +169,7 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
     final = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
     return Graded(
         example.id,
-        example.question,
+        example.prompt_text,
         text,
         num_tokens=0,
         finished=finished,

@@ -11,7 +11,7 @@ from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS, Task
 from rcsd.data.benchmarks.readers import Row, UnusableError, strip_factor
 from rcsd.data.fields import reason_name
-from rcsd.data.importers.formats import Notes
+from rcsd.data.importers.notes import Notes
 from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import digest

@@ -1,17 +1,22 @@
 """Importers: rows of published data sets become examples, and every row is accounted for."""
 
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rcsd.config.data import Format, RarData
+from rcsd.config.data import Format, Pitfalls, RarData
 from rcsd.data.fields import is_absent, problem_list, reason_name, shortened
-from rcsd.data.importers.formats import FORMATS, Notes
+from rcsd.data.importers.columns import LINES, Columns, look_up
+from rcsd.data.importers.formats import Reader, rar_row
+from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
+from rcsd.data.importers.notes import Notes
 from rcsd.data.json_files import json_rows
 from rcsd.data.rows import example_from_row, row_id
 from rcsd.data.sources import Hub, NumberedRows, read_table
-from rcsd.errors import DataError
+from rcsd.errors import ConfigError, DataError
 from rcsd.types import Example
 
 
@@ -36,35 +41,68 @@ class ImportReport:
     num_repeated_ids: int
     source: str
     format: Format
+    pitfalls: Pitfalls
+    columns: Mapping[str, Any]
+
+
+NUM_SAMPLED = 100
+"""Rows at the beginning of a source by which its format and its columns are recognised."""
 
 
 def import_rows(
-    source: str, format: Format, hub: Hub | None = None
+    source: str,
+    format: Format = "jsonl",
+    hub: Hub | None = None,
+    given: Columns | None = None,
+    pitfalls: Pitfalls = "data",
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
 
-    Raises DataError if the source cannot be read, or no row becomes an example.
+    Rows of the format ``jsonl`` are read by the layout that they are recognised by, or by columns
+    that are guessed from their names. Columns that are given precede both. Pitfalls are of RaR
+    alone (`rcsd.data.polarity.pitfall_sign`).
+
+    Raises:
+        ConfigError: If another format is given a rule for pitfalls.
+        DataError: If the source cannot be read, or no row becomes an example.
     """
     assumed: list[str] = []
     rows = read_table(source, hub or Hub(), assumed.append)
-    examples, report = _collect(rows, source, format, row_id)
+    examples, report = _collect(rows, source, format, given or Columns(), pitfalls, row_id)
+    if report.format != "rar" and pitfalls != "data":
+        message = f"--pitfalls {pitfalls}: the format {report.format} keeps the sign of its points"
+        raise ConfigError(f"{message}; only rar has pitfalls to decide")
     counts = {**report.counts, **dict.fromkeys(assumed, 1)}
     return examples, replace(report, counts=counts)
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
-    examples, report = _collect(json_rows(section.path), str(section.path), "rar", None)
-    return examples, asdict(report)
+    rows = json_rows(section.path)
+    examples, report = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls, None)
+    record = asdict(report)
+    del record["columns"]
+    return examples, record
 
 
 def _collect(
     rows: NumberedRows,
     source: str,
     format: Format,
+    given: Columns,
+    pitfalls: Pitfalls,
     build_id: Callable[[Mapping[str, Any], Counter[str]], str] | None,
 ) -> tuple[list[Example], ImportReport]:
-    reader, fields = FORMATS[format]
+    rows = iter(rows)
+    first = list(itertools.islice(rows, NUM_SAMPLED))
+    sample = [row for _, row in first if not isinstance(row, DataError)]
+    try:
+        format, columns, reader = _choose_reader(sample, format, given, pitfalls)
+    except DataError as error:
+        raise error.at(source, None) from error
+    rows = itertools.chain(first, rows)
+    if columns.rubric == LINES:
+        rows = _group_lines(rows, columns)
     examples: dict[str, Example] = {}
     rules: Counter[str] = Counter()
     dropped_rows: list[tuple[int | str, str]] = []
@@ -78,7 +116,7 @@ def _collect(
         try:
             if isinstance(row, DataError):
                 raise row
-            unread.update(set(row) - set(fields))
+            unread.update(row.keys() - columns.reads(row) - {*_OWN, LINES})
             row = reader(row, notes)
             if build_id is not None and is_absent(row.get("id")):
                 row = {**row, "id": build_id(row, ids)}
@@ -96,15 +134,15 @@ def _collect(
         rules.update(notes.rules)
         dropped_criteria += [(line, reason) for reason in notes.dropped]
     if not examples:
-        first = dropped_rows[0][1] if dropped_rows else "there are no rows"
+        reason = dropped_rows[0][1] if dropped_rows else "there are no rows"
         listed = problem_list(dropped_rows)
-        raise DataError(f"no row became an example; the first: {first}{listed}", source)
+        raise DataError(f"no row became an example; the first: {reason}{listed}", source)
     if name := next((name for name, is_read in files.items() if not is_read), None):
-        first = next(reason for line, reason in dropped_rows if _file_of(line) == name)
+        reason = next(why for line, why in dropped_rows if _file_of(line) == name)
         raise DataError(
             f"no row of its file {name} became an example, and rows of others did: its columns are "
             f"others, or it is no file of rows; choose files with --files 'PATTERN'; the first: "
-            f"{first}",
+            f"{reason}",
             source,
         )
     return list(examples.values()), ImportReport(
@@ -119,7 +157,46 @@ def _collect(
         num_repeated_ids=num_repeated,
         source=source,
         format=format,
+        columns=columns.model_dump(exclude_defaults=True),
+        pitfalls=pitfalls,
     )
+
+
+_OWN = {"grading", "turns"}
+"""Fields of our own rows that no path names."""
+
+
+def _choose_reader(
+    sample: Sequence[Mapping[str, Any]], format: Format, given: Columns, pitfalls: Pitfalls
+) -> tuple[Format, Columns, Reader]:
+    """Format, columns and reader of a source, by the first of its rows."""
+    if format == "jsonl" and not (given.question or given.rubric or given.criterion):
+        format = recognise(sample)
+    if format == "rar":
+        if given != Columns():
+            raise DataError("rows of rar have columns of their own: name none, or take jsonl")
+        return format, LAYOUTS["rar"].columns, functools.partial(rar_row, pitfalls=pitfalls)
+    columns = columns_of(sample, format, given)
+    if columns.rubric is None and columns.criterion is not None:
+        columns = columns.model_copy(update={"rubric": LINES})
+    layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format
+    reader = functools.partial(read_row, columns=columns, layout=layout, origin=origin)
+    return format, columns, reader
+
+
+def _group_lines(rows: NumberedRows, columns: Columns) -> NumberedRows:
+    """Rows of a source with one criterion a line: lines of one question become one row.
+
+    Its other columns are those of its first line.
+    """
+    grouped: dict[str, tuple[int | str, dict[str, Any]]] = {}
+    for line, row in rows:
+        if isinstance(row, DataError):
+            yield line, row
+            continue
+        key = str(look_up(row, columns.question))
+        grouped.setdefault(key, (line, {**row, LINES: []}))[1][LINES].append(row)
+    yield from grouped.values()
 
 
 def _file_of(place: int | str) -> str:
