@@ -1,6 +1,6 @@
 """``rcsd data``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from rcsd.io import check_new, check_writable, write_json
 if TYPE_CHECKING:
     from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
+    from rcsd.types import Example
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
 
@@ -66,7 +67,7 @@ def import_(
     Exit code 1: rows repeat an id, and were left out.
     """
     from rcsd.data.fields import MAX_LISTED
-    from rcsd.data.importers import import_rows
+    from rcsd.data.importers import stream_rows
     from rcsd.data.importers.columns import Columns, read_mapping
     from rcsd.data.rows import write_jsonl
     from rcsd.data.sources import Hub, refuse_unused
@@ -88,9 +89,15 @@ def import_(
         tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
     )
     given = given if mapping is None else given.over(read_mapping(mapping))
-    examples, report = import_rows(source, format, hub, given, pitfalls)
-    console.print(_columns_table(report, given.model_dump(exclude_defaults=True)))
-    write_jsonl(examples, out)
+    reports: list[ImportReport] = []
+
+    def examples() -> "Iterator[Example]":
+        reports.append((yield from stream_rows(source, format, hub, given, pitfalls)))
+        # Shown before the file has its name.
+        console.print(_columns_table(reports[0], given.model_dump(exclude_defaults=True)))
+
+    write_jsonl(examples(), out)
+    [report] = reports
     write_json(listing, asdict(report))
     console.print(_import_table(report))
     if report.dropped_rows:

@@ -35,7 +35,7 @@ Format = Literal[
 columns."""
 
 Pitfalls = Literal["data", "phrasing", "drop"]
-"""What decides the sign of a pitfall: its points, corrected by clear words; its words alone; or it is
+"""What decides the sign of a pitfall: its points, corrected by clear words; its words; or it is
 left out."""
 
 Split = Literal["train", "new_numbers", "new_templates"]

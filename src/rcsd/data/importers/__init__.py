@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -45,6 +45,9 @@ class ImportReport:
     columns: Mapping[str, Any]
 
 
+RowStream = Generator[Example, None, ImportReport]
+"""Examples of a source, and at the end the account of all that is in it."""
+
 NUM_SAMPLED = 100
 """Rows at the beginning of a source by which its format and its columns are recognised."""
 
@@ -66,20 +69,37 @@ def import_rows(
         ConfigError: If another format is given a rule for pitfalls.
         DataError: If the source cannot be read, or no row becomes an example.
     """
+    return _gather(stream_rows(source, format, hub, given, pitfalls))
+
+
+def stream_rows(
+    source: str,
+    format: Format = "jsonl",
+    hub: Hub | None = None,
+    given: Columns | None = None,
+    pitfalls: Pitfalls = "data",
+) -> RowStream:
+    """Examples as `import_rows`, one at a time; the generator's value is the report."""
     assumed: list[str] = []
     rows = read_table(source, hub or Hub(), assumed.append)
-    examples, report = _collect(rows, source, format, given or Columns(), pitfalls, row_id)
-    if report.format != "rar" and pitfalls != "data":
-        message = f"--pitfalls {pitfalls}: the format {report.format} keeps the sign of its points"
-        raise ConfigError(f"{message}; only rar has pitfalls to decide")
-    counts = {**report.counts, **dict.fromkeys(assumed, 1)}
-    return examples, replace(report, counts=counts)
+    report = yield from _collect(rows, source, format, given or Columns(), pitfalls, row_id)
+    return replace(report, counts={**report.counts, **dict.fromkeys(assumed, 1)})
+
+
+def _gather(stream: RowStream) -> tuple[list[Example], ImportReport]:
+    examples = []
+    while True:
+        try:
+            examples.append(next(stream))
+        except StopIteration as end:
+            return examples, end.value
 
 
 def load_rar(section: RarData) -> tuple[list[Example], dict[str, object]]:
     """Examples of a data section (`rcsd.data.load`), and the report of the import."""
     rows = json_rows(section.path)
-    examples, report = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls, None)
+    stream = _collect(rows, str(section.path), "rar", Columns(), section.pitfalls, None)
+    examples, report = _gather(stream)
     record = asdict(report)
     del record["columns"]
     return examples, record
@@ -92,7 +112,7 @@ def _collect(
     given: Columns,
     pitfalls: Pitfalls,
     build_id: Callable[[Mapping[str, Any], Counter[str]], str] | None,
-) -> tuple[list[Example], ImportReport]:
+) -> RowStream:
     rows = iter(rows)
     first = list(itertools.islice(rows, NUM_SAMPLED))
     sample = [row for _, row in first if not isinstance(row, DataError)]
@@ -103,7 +123,7 @@ def _collect(
     rows = itertools.chain(first, rows)
     if columns.rubric == LINES:
         rows = _group_lines(rows, columns)
-    examples: dict[str, Example] = {}
+    names: set[str] = set()
     rules: Counter[str] = Counter()
     dropped_rows: list[tuple[int | str, str]] = []
     dropped_criteria: list[tuple[int | str, str]] = []
@@ -121,7 +141,7 @@ def _collect(
             if build_id is not None and is_absent(row.get("id")):
                 row = {**row, "id": build_id(row, ids)}
             example = example_from_row(row, line=line if isinstance(line, int) else None)
-            if example.id in examples:
+            if example.id in names:
                 num_repeated += 1
                 raise DataError(f"{shortened(example.id)} is the id of an earlier row", field="id")
         except DataError as error:
@@ -130,10 +150,11 @@ def _collect(
             files.setdefault(_file_of(line), False)
             continue
         files[_file_of(line)] = True
-        examples[example.id] = example
+        names.add(example.id)
         rules.update(notes.rules)
         dropped_criteria += [(line, reason) for reason in notes.dropped]
-    if not examples:
+        yield example
+    if not names:
         reason = dropped_rows[0][1] if dropped_rows else "there are no rows"
         listed = problem_list(dropped_rows)
         raise DataError(f"no row became an example; the first: {reason}{listed}", source)
@@ -145,9 +166,9 @@ def _collect(
             f"{reason}",
             source,
         )
-    return list(examples.values()), ImportReport(
-        num_rows=len(examples) + len(dropped_rows),
-        num_examples=len(examples),
+    return ImportReport(
+        num_rows=len(names) + len(dropped_rows),
+        num_examples=len(names),
         counts=dict(rules),
         dropped_rows=tuple(dropped_rows),
         dropped_criteria=tuple(dropped_criteria),
@@ -172,6 +193,9 @@ def _choose_reader(
     """Format, columns and reader of a source, by the first of its rows."""
     if format == "jsonl" and not (given.question or given.rubric or given.criterion):
         format = recognise(sample)
+    if format != "rar" and pitfalls != "data":
+        message = f"--pitfalls {pitfalls}: the format {format} keeps the sign of its points"
+        raise ConfigError(f"{message}; only rar has pitfalls to decide")
     if format == "rar":
         if given != Columns():
             raise DataError("rows of rar have columns of their own: name none, or take jsonl")
