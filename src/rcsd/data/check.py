@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rcsd.data.fields import MAX_LISTED
 from rcsd.data.lint_rules import RULES, Severity
 from rcsd.data.near_duplicates import Match, near_duplicates
 from rcsd.data.rows import FileRow, read_rows
+from rcsd.data.views import find_control_token
 from rcsd.types import Example
 
 
@@ -51,7 +53,7 @@ def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
     """
     rows = list(read_rows(path))
     examples = _numbered(rows)
-    findings = [*_malformed(rows), *_duplicates(examples)]
+    findings = [*_malformed(rows), *_missing_rubrics(examples), *_duplicates(examples)]
     for test in against:
         findings += _overlap(examples, list(read_rows(test)), str(test))
     return _report(path, rows, findings)
@@ -77,6 +79,28 @@ def rubric_findings(examples: Numbered) -> Iterator[Finding]:
             for index, message in find(example.rubric) if example.rubric else ():
                 field = None if index is None else f"rubric[{index}]"
                 yield Finding(severity, name, message, line, example.id, field)
+
+
+def control_tokens(path: str | Path, tokenizer: Any) -> Iterator[Finding]:
+    """Rows that a run leaves out, or sft refuses: a text holds a control token of the model."""
+    for line, example in _numbered(read_rows(path)):
+        criteria = example.rubric.criteria if example.rubric else ()
+        texts = {f"rubric[{index}]": c.text for index, c in enumerate(criteria)}
+        for name in ("question", "reference_answer", "solution"):
+            texts[name] = getattr(example, name) or ""
+        for field, text in texts.items():
+            if token := find_control_token(tokenizer, [{"role": "user", "content": text}]):
+                message = f"holds {token}, a control token of the model: a run drops the row"
+                yield Finding("warning", "control token", message, line, example.id, field)
+
+
+def _missing_rubrics(examples: Numbered) -> Iterator[Finding]:
+    """One finding where most rows have a rubric and others none, with the first lines."""
+    lines = [line for line, example in examples if example.rubric is None]
+    if lines and 2 * len(lines) < len(examples):
+        shown = ", ".join(map(str, lines[:MAX_LISTED])) + ", ..." * (len(lines) > MAX_LISTED)
+        message = f"{len(lines)} of {len(examples)} rows have none: lines {shown}"
+        yield Finding("warning", "rows without rubric", message, lines[0], field="rubric")
 
 
 def _numbered(rows: Iterable[FileRow]) -> Numbered:
