@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rcsd.data.fields import MAX_LISTED
 from rcsd.data.lint_rules import RULES, Severity
