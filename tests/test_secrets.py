@@ -72,6 +72,13 @@ def test_values_are_secrets_by_their_names(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name)
 
 
+def test_a_registered_value_is_a_secret_whatever_its_variable_and_a_placeholder_is_not() -> None:
+    for value, is_secret in [("k/y+with=odd", True), ("k3y-7", True), ("EMPTY", False)]:
+        redact.register_secret(value)
+        assert (redacted(f"a {value} b") == f"a {REDACTED} b") is is_secret
+    assert redacted("a k%2Fy%2Bwith%3Dodd b") == f"a {REDACTED} b"
+
+
 @given(st.text(), st.sampled_from([*KEYS, "https://me:word@host/?token=abc"]))
 def test_what_is_blotted_out_once_stays_as_it_is(text: str, key: str) -> None:
     once = redacted(f"{text} {key} {text}")

@@ -24,6 +24,10 @@ class RunError(UserError):
     """A run folder, checkpoint or training state that does not allow going on."""
 
 
+class NoVerdictsError(RunError):
+    """Steps in a row without any verdict of a judge."""
+
+
 class OtherRankError(RunError):
     """Another process of the run failed; it says why."""
 

@@ -1,11 +1,14 @@
 """Text without secrets, with control characters made visible."""
 
+import json
 import logging
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 REDACTED = "[redacted]"
 MIN_SECRET_CHARACTERS = 8
@@ -38,21 +41,42 @@ _QUERY = re.compile(
     r"(?:token|key|secret|password|passwd|pwd|signature|sig|credential|auth)=)[^\s&#'\"]+"
 )
 
+_registered: set[str] = set()
+
+
+def register_secret(value: str) -> None:
+    """Take a value for a secret from now on, whatever the name of its variable.
+
+    Words of a few letters, such as ``EMPTY`` for servers that want no key, are spared.
+    """
+    if len(value) >= MIN_SECRET_CHARACTERS or (len(value) >= 4 and not value.isalpha()):
+        _registered.update((value, json.dumps(value)[1:-1], quote(value, safe="")))
+
+
+def without_registered(text: str) -> str:
+    """Text without the registered secrets, for replies that must otherwise stay as they are."""
+    return _without(_registered, text)
+
+
+def _without(secrets: Iterable[str], text: str) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret not in REDACTED:
+            text = text.replace(secret, REDACTED)
+    return text
+
 
 def redacted(text: str) -> str:
     """Text without secrets; what stood in their place is `REDACTED`.
 
-    Secrets are the values of environment variables whose names say so, keys of well-known shape,
-    and in addresses the user's part and parameters such as ``token=``.
+    Secrets are registered values, those of environment variables whose names say so, keys of
+    well-known shape, and in addresses the user's part and parameters such as ``token=``.
     """
     secrets = [
         value
         for name, value in os.environ.items()
         if len(value) >= MIN_SECRET_CHARACTERS and _SECRET_NAME.search(name)
     ]
-    for secret in sorted(secrets, key=len, reverse=True):
-        if secret not in REDACTED:
-            text = text.replace(secret, REDACTED)
+    text = _without({*secrets, *_registered}, text)
     text = _SHAPES.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     text = _USER.sub(rf"\1{REDACTED}@", text)

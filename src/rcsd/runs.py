@@ -77,6 +77,11 @@ class RunFolder:
             rows.append(row)
         append_rows(self.path / "completions.jsonl", rows)
 
+    def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add to the metrics that `log` wrote of a step."""
+        rows = [{**row, **metrics} if row["step"] == step else row for row in self.metrics()]
+        write_rows(self.path / "metrics.jsonl", rows)
+
     def evaluation(self, num_steps: int, held_out: str) -> Path:
         """File of what was sampled for a held-out set after a number of steps."""
         return self.path / "evaluations" / f"step-{num_steps:06d}-{held_out}.jsonl"

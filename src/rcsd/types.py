@@ -31,6 +31,15 @@ AnswerKind = Literal["choice", "number", "math", "text"]
 """What a reference answer is."""
 
 
+UnitVerdict = Literal["right", "absent", "wrong", "none asked"]
+"""Verdict on the unit of a number; absent: a bare number where one is asked for."""
+
+UnitRule = Literal["accept_absent", "ignore", "require"]
+"""How the verdicts of a number and its unit become one: ``accept_absent``: a bare number passes, a
+wrong unit fails; ``ignore``: by the number alone; ``require``: the unit must be right."""
+
+DEFAULT_UNITS: UnitRule = "accept_absent"
+
 DEFAULT_TOLERANCE = 0.01
 """Relative error that is allowed of a number where the data state none."""
 

@@ -11,8 +11,10 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.benchmarks.readers import strip_factor
 from rcsd.data.load import load_examples
+from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import ConfigError, DataError
-from rcsd.types import Example, Grading
+from rcsd.graders.answers import grade_example
+from rcsd.types import LETTERS, Example, Grading
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -194,10 +196,39 @@ def test_a_place_that_gives_the_answer_away_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "shown"),
     [(r"$\mathrm{~m}$", r"$\mathrm{~m}$"), (r"$10^{-8} \mathrm{C}$", r"$\mathrm{C}$"),
-     ("$10^4$", ""), ("$10^6$ m", "m"), ("$", "$")],
+     ("$10^4$", "$10^4$"), (" $10^{28} $", "$10^{28} $"), ("$10^6$ m", "m"), ("$", "$"),
+     (r"$\mathrm{10^{-4}} \mathrm{~m}$", r"$\mathrm{~m}$")],
 )  # fmt: skip
-def test_a_units_factor_is_not_shown(unit: str, shown: str) -> None:
+def test_a_units_factor_is_shown_only_where_it_is_all_of_the_unit(unit: str, shown: str) -> None:
     assert strip_factor(unit) == shown
+
+
+def test_wrong_options_may_be_the_same_and_the_right_one_differs(tmp_path: Path) -> None:
+    wrong = {f"Incorrect Answer {n}": f"beta {m}" for n, m in ((1, "2 "), (2, 2), (3, 3))}
+    row = GPQA | wrong | {"Correct Answer": "it"}
+    write(tmp_path / "a.jsonl", [row, row | {"Incorrect Answer 1": "it"}])
+    [example], record = load_examples(section("gpqa-diamond", tmp_path / "a.jsonl", partial=True))
+    assert record["exclusions"] == {"options that are the same": 1}
+    assert example.grading is not None
+    assert example.reference_answer is not None
+    options = example.grading.options
+    assert sorted(options) == ["beta 2", "beta 2", "beta 3", "it"]
+    assert options[LETTERS.index(example.reference_answer)] == "it"
+    write_jsonl([example], tmp_path / "written.jsonl")
+    assert read_jsonl(tmp_path / "written.jsonl") == [example]
+    for letter, option in zip(LETTERS, options, strict=False):
+        for text in (letter, option, f"{letter}. {option}", f"Surely {option}: option {letter}."):
+            assert grade_example(example, rf"\boxed{{{text}}}").verdict is (option == "it"), text
+
+
+def test_a_unit_that_is_only_a_factor_is_asked_for_and_counted_in(tmp_path: Path) -> None:
+    row = {**SCI, "answer_number": "5.85", "problemid": "1", "unit": " $10^4$"}
+    write(tmp_path / "a.jsonl", [row])
+    [example], _ = load_examples(section("scibench", tmp_path / "a.jsonl", partial=True))
+    assert example.question.endswith(r"within \boxed{}, in $10^4$.")
+    for answer, right in (("5.85", True), ("58500", True), (r"5.85 \times 10^4", True),
+                          ("585", False)):  # fmt: skip
+        assert grade_example(example, rf"\boxed{{{answer}}}").verdict is right
 
 
 def test_a_number_is_asked_for_in_its_unit(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """vLLM over HTTP, against a server on loopback that answers as vLLM does, without vLLM."""
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +19,7 @@ from tests.support.tiny import tiny_folder
 from tests.training.test_trainer import FULL, LORA, run_until_killed, settings, trajectory
 
 from rcsd import config
+from rcsd.distributed import Terminated
 from rcsd.engines.vllm_requests import (
     checked_completion,
     has_log_q,
@@ -25,6 +30,7 @@ from rcsd.engines.vllm_requests import (
 from rcsd.engines.vllm_server import VllmServer
 from rcsd.errors import ConfigError, RunError
 from rcsd.models.policy import Policy, load_policy
+from rcsd.runs import RunFolder
 from rcsd.training.trainer import run
 from rcsd.types import Completion, Decoding
 
@@ -389,3 +395,33 @@ def test_completions_that_lag_are_learned_from_end_the_run_or_are_weighted(
     rows = trajectory(run(served(server, tmp_path, "weighted", overlap=True, engine=weighted)))
     assert "engine/importance_weight_mean" not in rows[0]
     assert all(0 < row["engine/importance_weight_mean"] <= 1.1 for row in rows[1:])
+
+
+# What was begun ahead is waited for where the server may be at work on it.
+@pytest.mark.parametrize(
+    ("fault", "overlap"),
+    [
+        *[(fault, False) for fault in ("silence", "drip", (503, "no", {"Retry-After": "4"}))],
+        *[("away", overlap) for overlap in (False, True)],
+    ],
+)
+def test_sigterm_ends_a_run_that_waits_for_its_server_within_two_seconds(
+    server: ScriptedServer, tmp_path: Path, fault: Any, overlap: bool
+) -> None:
+    sent = list[float]()
+
+    def terminate() -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_step(step: int, _: Any) -> None:
+        server.fault_of = lambda body: "drop" if fault == "away" else fault
+        threading.Timer(0.5, terminate).start()
+
+    settings = served(server, tmp_path, "run", overlap=overlap, save_every_steps=9)
+    with pytest.raises(Terminated):
+        run(settings, on_step=on_step)
+    assert time.monotonic() - sent[0] < 2, time.monotonic() - sent[0]
+    assert len(RunFolder(settings.out).metrics()) == 1 + overlap
+    server.fault_of = lambda body: None
+    assert len(run(settings, resume=True).metrics()) == 3

@@ -70,6 +70,22 @@ def test_the_command_prints_bounds(tmp_path: Path, rcsd: Any):
     assert metrics["accuracy"]["bounds"] == []
 
 
+def test_the_command_prints_accuracies_by_every_rule_and_what_they_move(tmp_path: Path, rcsd: Any):
+    asked = [Example(f"q{n}", "?", "4 m") for n in range(10)]
+    ungraded = {"right": None, "number_right": None, "unit_verdict": "right"}
+    bare = {"right": True, "number_right": True, "unit_verdict": "absent"}
+    changes = {f"q{n}": ungraded for n in (0, 1)} | {f"q{n}": bare for n in (2, 3)}
+    base = made(tmp_path / "base", [0] * 5 + [1] * 5, examples=asked)
+    new = made(tmp_path / "new", [0] * 5 + [1] * 5, "new", examples=asked, changes=changes)
+    code, out, _ = rcsd("compare", f"base={base}", f"new={new}")
+    assert code == 0
+    out = " ".join(out.split())
+    for label in ("(ungraded as wrong)", "(number alone)", "(unit required)"):
+        assert f"accuracy {label} 0." in out
+    assert "leaving ungraded answers out moves new - base from +0.200" in out
+    assert "; new has more of them, 2, and base 0." in out
+
+
 def test_bounds_of_pass_at_k_are_of_questions_and_not_of_completions() -> None:
     questions = [Example(f"q{n}", "?", "4") for n in range(20)]
     rows = [

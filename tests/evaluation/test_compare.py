@@ -10,10 +10,14 @@ import pytest
 from rcsd.errors import DataError
 from rcsd.evaluation.bounds import question_values
 from rcsd.evaluation.compare import (
+    ArmDifference,
+    ArmsCompared,
     GradedSet,
+    MetricCompared,
     compare_arms,
     compare_sets,
     criterion_verdicts,
+    describe_ungraded,
     metric_names,
 )
 from rcsd.evaluation.statistics import (
@@ -43,6 +47,10 @@ def scored(*scores: float | None) -> list[Graded]:
 
 def example(id: str, *criteria: Criterion, answer: str | None = "4") -> Example:
     return Example(id, f"{id}?", answer, None, Rubric(criteria) if criteria else None)
+
+
+def describe(metric: MetricCompared) -> list[str]:
+    return list(describe_ungraded(metric))
 
 
 SAYS, SHOWS = Criterion("Says 4.", 2, "value"), Criterion("Shows it.", 1, "working")
@@ -182,6 +190,64 @@ def test_pass_at_k_is_compared_only_where_it_is_asked_for():
     assert found.compared.differences[0].interval.mean == 0.5
     with pytest.raises(DataError, match="'f1'; there are score, accuracy"):
         compare_sets(sets, [], ["f1"])
+
+
+# Rules
+
+
+def right(*verdicts: bool | None) -> list[tuple[float, bool | None, tuple[bool, bool]]]:
+    return [(1.0, verdict, (True, True)) for verdict in verdicts]
+
+
+def test_a_difference_by_answers_left_out_is_told_and_whose_they_are():
+    hedges = [True] * 4 + [None] * 6
+    sets = [answered(a=right(*[True] * 4, *[False] * 6), b=right(*hedges))]
+    [metric] = [of for of in compare_sets(sets, [("b", "a")]).metrics if of.metric == "accuracy"]
+    assert [of.mean for of in (d.interval for d in metric.compared.differences)] == [0]
+    assert describe(metric) == []  # 0.4 of either arm, and 1 of either
+    sets = [answered(a=right(*[True] * 4, *[False] * 6), b=right(*[True] * 8, *[None] * 2))]
+    [metric] = [of for of in compare_sets(sets, [("b", "a")]).metrics if of.metric == "accuracy"]
+    by_rule = metric.by_rule["ungraded as wrong"]
+    assert [of.interval.mean for of in by_rule.means] == [0.4, 0.8]
+    assert list(metric.rows()) == ["accuracy", "accuracy (ungraded as wrong)"]
+    [sentence] = describe(metric)
+    assert sentence.startswith(
+        "own, accuracy: leaving ungraded answers out moves b - a from +0.400"
+    )
+    assert "where they are wrong, to +0.500" in sentence
+    assert sentence.endswith("; b has more of them, 2, and a 0.")
+
+
+@pytest.mark.parametrize(
+    ("graded", "as_wrong", "is_told"),
+    [
+        ((0.10, 0.05, 0.15), (0.10, 0.05, 0.15), False),
+        ((0.10, 0.05, 0.15), (0.109, 0.05, 0.15), False),
+        ((0.10, 0.05, 0.15), (0.111, 0.05, 0.15), True),
+        ((0.004, -0.1, 0.1), (-0.004, -0.1, 0.1), True),
+        ((0.05, 0.001, 0.1), (0.05, -0.001, 0.1), True),
+        ((-0.05, -0.1, 0.001), (-0.05, -0.1, -0.001), True),
+    ],
+)
+def test_a_difference_is_moved_by_its_sign_its_interval_or_a_hundredth(
+    graded: tuple[float, float, float], as_wrong: tuple[float, float, float], is_told: bool
+):
+    compared, counted = (
+        ArmsCompared((), (ArmDifference("a", "b", Interval(*of, 9), 1.0),), 9, 0)
+        for of in (graded, as_wrong)
+    )
+    row = MetricCompared("own", "accuracy", compared, (), {"ungraded as wrong": counted})
+    assert bool(describe(row)) is is_told
+
+
+def test_other_rules_are_in_no_family_of_p_values():
+    found = compare_sets([answered(a=[BAD] * 4, b=[GOOD] * 4)], [("b", "a")])
+    accuracy = found.metrics[1]
+    [difference] = accuracy.by_rule["ungraded as wrong"].differences
+    assert difference.holm_p_value is None
+    assert list(accuracy.rows()) == ["accuracy"]  # nothing is ungraded
+    [row] = [row for row in found.json()["metrics"] if row["metric"] == "accuracy"]
+    assert row["by_rule"]["ungraded as wrong"]["means"][0]["mean"] == 0.0
 
 
 # Errors

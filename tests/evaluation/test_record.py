@@ -1,7 +1,8 @@
 """Folders of evaluations: what is written, read, summed up, made arms of, and refused."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from rcsd.evaluation.record import (
     unfinished_folder,
     write_record,
 )
-from rcsd.graders.grade import Graded
-from rcsd.types import Criterion, Example, Rubric
+from rcsd.graders.grade import Graded, grade_text
+from rcsd.types import Criterion, Example, Rubric, UnitRule
 
 SAYS = Rubric((Criterion("Says 4.", 1, "value"),))
 
@@ -44,11 +45,15 @@ def made(
     seed: int | None = None,
     examples: Sequence[Example] | None = None,
     name: str = "own",
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> Path:
     """A folder of an evaluation whose greedy answers have these scores."""
     asked = [question(f"q{n}") for n in range(len(scores))] if examples is None else examples
-    rows = [answer(e.id, score, score == 1) for e, score in zip(asked, scores, strict=True)]
+    rows = [
+        replace(answer(e.id, score, score == 1), **(changes or {}).get(e.id, {}))
+        for e, score in zip(asked, scores, strict=True)
+    ]
     sampled = [row for row in rows for _ in range(settings.get("num_samples", 0))]
     tree = {"model": {"path": "m"}, "data": {name: {"type": "jsonl", "path": "x"}}, "out": "o"}
     settled = parse(config.EvalConfig, tree | settings, "test")
@@ -89,6 +94,39 @@ def test_a_summary_has_means_intervals_and_counts():
     ungraded = summarize({"own": SetAnswers(asked[3:], rows[3:], ())}, seed=0)["sets"]["own"]
     empty = {"by_question": None, "num_left_out": 1, "bounds": [0.0, 1.0]}
     assert ungraded["metrics"]["score"] == empty
+
+
+def test_an_accuracy_stands_beside_that_with_ungraded_answers_as_wrong():
+    asked = [
+        *(question(id) for id in ("a1", "a2", "a3", "a4")),
+        question("x", reference_answer="?"),
+    ]
+    rows = [answer("a1", 1, True), answer("a2", 1, True), answer("a3", 0, False)]
+    rows += [answer("a4", 1, None), answer("x", 1, None)]
+    found = summarize({"own": SetAnswers(asked, rows, rows)}, seed=0)["sets"]["own"]["metrics"]
+    for metric in ("accuracy", "accuracy_avg@1"):
+        assert found[metric]["by_question"]["mean"] == pytest.approx(2 / 3)
+        [(rule, of)] = found[metric]["by_rule"].items()
+        # A text that code cannot grade is in neither.
+        assert (rule, of["num_left_out"]) == ("ungraded as wrong", 0)
+        assert (of["by_question"]["mean"], of["by_question"]["n"]) == (2 / 4, 4)
+    assert all("by_rule" not in found[metric] for metric in ("score", "score_avg@1", "pass@1"))
+
+
+def test_an_accuracy_stands_beside_those_by_number_alone_and_with_the_unit_required():
+    asked = [question(f"q{n}", reference_answer="4 m") for n in range(4)]
+    texts = ("4 m", "4", "4 kg", "5 m")
+    rows = [grade_text(e, text) for e, text in zip(asked, texts, strict=True)]
+    shares: dict[UnitRule, float] = {"accept_absent": 2 / 4, "ignore": 3 / 4, "require": 1 / 4}
+    for units, accuracy in shares.items():
+        by_units = [row.by_units(units) for row in rows]
+        summary = summarize({"own": SetAnswers(asked, by_units, ())}, seed=0, units=units)
+        assert summary["units"] == units
+        found = summary["sets"]["own"]["metrics"]["accuracy"]
+        assert found["by_question"]["mean"] == accuracy
+        by_rule = {rule: of["by_question"]["mean"] for rule, of in found["by_rule"].items()}
+        rules = {"number alone": 3 / 4, "unit required": 1 / 4}
+        assert by_rule == {"ungraded as wrong": accuracy} | rules
 
 
 def test_a_summary_of_samples_has_one_value_a_question():
@@ -162,6 +200,16 @@ def test_folders_that_are_no_seeds_of_one_arm_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="differ in view"):
         read_arms({"x": other})
     assert read_arms({"x": same[:1], "y": other[1:]})
+
+
+def test_rows_of_an_earlier_version_have_no_verdicts_on_numbers_and_units(tmp_path: Path):
+    path = made(tmp_path / "a")
+    rows = [json.loads(line) for line in (path / "completions.jsonl").read_text().splitlines()]
+    names = {"number_right", "unit_verdict"}
+    older = [{key: row[key] for key in row.keys() - names} for row in rows]
+    (path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in older))
+    [row, _] = read_record(path).sets["own"].greedy
+    assert (row.number_right, row.unit_verdict) == (None, None)
 
 
 @pytest.mark.parametrize(

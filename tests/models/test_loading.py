@@ -135,6 +135,7 @@ def shrink(section: Any) -> Any:
         section.layer_types = section.layer_types[:2]
     if getattr(section, "rope_parameters", None) and re.search("vl|glm4v", section.model_type):
         section.rope_parameters["mrope_section"] = [2, 1, 1]
+    section.pad_token_id = getattr(section, "pad_token_id", None)  # transformers 5.0 lacks some
     for part in section.sub_configs:
         if getattr(section, part, None) is not None:
             shrink(getattr(section, part))

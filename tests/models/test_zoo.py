@@ -62,7 +62,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "granite": {"attention_dropout": 0.1},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
     "mamba2": {"num_heads": 8, "n_groups": 1, "chunk_size": 8},
     "phi3": {"original_max_position_embeddings": 32, "rope_parameters": LONG_ROPE},
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 0},
@@ -91,6 +91,8 @@ SMALL: dict[str, Any] = {
 
 def tiny(name: str) -> Any:
     """A model of the architecture with random weights, in a few thousand parameters."""
+    if name == "doge" and transformers.__version__.startswith("5.0."):
+        pytest.skip("sees later tokens in that release, and is refused")
     kind = type(AutoConfig.for_model(name))
     default = kind()
     options = {key: value for key, value in SMALL.items() if hasattr(default, key)}
@@ -98,6 +100,7 @@ def tiny(name: str) -> Any:
         options["num_key_value_heads"] = 4
     torch.manual_seed(0)
     section = kind(**{**options, "vocab_size": len(tiny_tokenizer()), **SETTINGS.get(name, {})})
+    section.pad_token_id = getattr(section, "pad_token_id", None)  # transformers 5.0 lacks some
     return AutoModelForCausalLM.from_config(section).eval()
 
 
@@ -129,8 +132,6 @@ def gradients(model: nn.Module, loss: Tensor) -> Tensor:
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_scores_gradients_and_samples_are_those_of_plain_passes(name: str) -> None:
-    if name == "doge" and transformers.__version__.startswith("5.0."):
-        pytest.skip("sees later tokens in that release, and is refused")
     transformers.logging.set_verbosity_error()
     model = tiny(name)
     draw = torch.Generator().manual_seed(0)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.cli.test_cli import run_file
+from tests.support.judge_server import JudgeServer
 from tests.support.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 from rcsd import config
@@ -112,6 +113,36 @@ def test_without_grades_the_other_parts_are_given(tmp_path: Path, rcsd: Any) -> 
     assert found["metric"] is None
     assert [row["num_ungraded"] for row in found["contexts"][:2]] == [3, 3]
     assert found["divergences"]["teacher"]["n"] == 3
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_judge_gives_headroom_to_rubrics_that_no_code_reads(
+    tmp_path: Path, rcsd: Any, by_file: bool
+) -> None:
+    rows = [
+        {"question": f"{n}?", "rubric": [{"criterion": f"Names {n}.", "weight": 1}]}
+        for n in range(3)
+    ]
+    server = JudgeServer()
+    judge = {"type": "model", "url": server.url, "model": "m"}
+    (tmp_path / "judge.yaml").write_text(json.dumps({"judge": judge}))
+    words = ["probe", run_file(tmp_path, rows), "--judge", tmp_path / "judge.yaml"]
+    if not by_file:
+        data = {"type": "jsonl", "path": str(tmp_path / "rows.jsonl")}
+        words = [
+            "probe",
+            run_file(tmp_path, rows, evaluation={"data": data, "judge": judge, "max_tokens": 4}),
+        ]
+    try:
+        code, out, err = rcsd(*words)
+    finally:
+        server.close()
+    assert code == 0, err
+    assert "Requests: " in out
+    found = json.loads((tmp_path / "run-probe" / "probe.json").read_text())
+    assert found["metric"] == "score"
+    assert [of["mean"]["mean"] for of in found["contexts"]] == [1.0] * len(found["contexts"])
+    assert found["judging"]["judge/num_calls"] == len(server.asked)
 
 
 def test_a_probe_reads_the_held_out_examples_where_there_are_some(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rcsd.types import Criterion, Example, Rubric
 RUBRIC = Rubric((Criterion("Names iron.", 3), Criterion("Names gold.", 1), Criterion("Errs.", -2)))
 EXAMPLE = Example("a", "Which metal rusts?", rubric=RUBRIC)
 ANSWER = (EXAMPLE, "Iron does.")
-USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+USAGE = {"prompt_tokens": 400, "completion_tokens": 20}
 
 
 def data_of(prompt: str) -> tuple[str, dict[int, str]]:
@@ -41,7 +41,8 @@ class JudgeServer(FaultyServer):
     """
 
     def __init__(self, meets: Callable[[str, str, int], Any] = lambda *_: True) -> None:
-        self.meets = meets
+        self.meets, self.explanation = meets, ""
+        self.about: dict[str, str] = {}  # model and fingerprint
         super().__init__("/v1")
 
     @property
@@ -53,15 +54,17 @@ class JudgeServer(FaultyServer):
         answer, criteria = data_of(prompt)
         seed = body.get("seed", 0)
         if '"score"' in prompt:
-            return json.dumps({"score": self.meets("", answer, seed), "explanation": "As told."})
+            return json.dumps(
+                {"score": self.meets("", answer, seed), "explanation": self.explanation}
+            )
         rows = [
-            {"criterion": number, "explanation": "", "met": self.meets(text, answer, seed)}
-            for number, text in criteria.items()
+            {"criterion": n, "explanation": self.explanation, "met": self.meets(text, answer, seed)}
+            for n, text in criteria.items()
         ]
         return json.dumps({"verdicts": rows} if '"verdicts"' in prompt else rows[0])
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
-        return 200, chat(self.reply(body))
+        return 200, chat(self.reply(body)) | self.about
 
     def meet(self, fault: Any, path: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         if isinstance(fault, str) and fault != "hang":

@@ -92,6 +92,9 @@ def test_evaluations_are_due_at_each_multiple_of_the_tokens_and_at_the_end(tmp_p
     assert 1 < sum(expected) < 6
 
 
+WRONG = "_ungraded_as_wrong"
+
+
 def test_several_sets_have_their_own_metrics_and_files(tmp_path: Path) -> None:
     sets = {"numbers": WORLD, "templates-2": OTHER}
     evaluation = {"sets": sets, "every_steps": 2, "max_tokens": 8}
@@ -102,6 +105,9 @@ def test_several_sets_have_their_own_metrics_and_files(tmp_path: Path) -> None:
         shown = [{n for n in names if f"{part}/{n}" in row} for row in rows]
         assert shown[0] == set()
         assert shown[1] == shown[2] >= {"unscored_share", "ungraded_share"}
+        accuracies = (rows[1].get(f"{part}/accuracy{which}_mean", 0) for which in ("", WRONG))
+        assert next(accuracies) >= next(accuracies)
+        assert f"{part}/accuracy{WRONG}_mean" in rows[1]
     assert not any(name.startswith("eval-numbers") for row in rows for name in row)
     written = sorted(path.name for path in (folder.path / "evaluations").iterdir())
     steps, kinds = ("step-000002", "step-000003"), ("numbers", "templates-2")

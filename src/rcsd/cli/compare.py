@@ -42,7 +42,9 @@ def compare(
     seeds where an arm has several. P-values are of permutation tests over questions, adjusted by
     Holm over all metrics and sets, and over all kinds of criteria. A question with a completion
     that could not be graded in any arm is left out of all, and counted; bounds are then given over
-    all questions and all values of the missing verdicts.
+    all questions and all values of the missing verdicts, accuracies also with ungraded answers as
+    wrong, and differences that this moves are told. Where units are asked for, an accuracy is also
+    by the number alone, and with the unit required.
 
     In JSON the mean of a difference is left - right; low and high are a 95% interval, n counts the
     units that are resampled.
@@ -115,7 +117,8 @@ def _show(
 
 def _tables(compared: "SetsCompared") -> Iterator[Table]:
     for name in dict.fromkeys(row.set for row in compared.metrics):
-        metrics = [(row.metric, row.compared) for row in compared.metrics if row.set == name]
+        rows = [row.rows() for row in compared.metrics if row.set == name]
+        metrics = [item for of_metric in rows for item in of_metric.items()]
         yield from _arm_tables((f"{name}: means", f"{name}: differences"), "metric", metrics)
         criteria = [
             (f"{row.criterion} (violation)" if row.violation else row.criterion, row.compared)
@@ -153,7 +156,10 @@ def _arm_tables(
 
 
 def _lines(compared: "SetsCompared", cluster_by: str | None) -> Iterator[str]:
+    from rcsd.evaluation.compare import describe_ungraded
+
     yield from _bounds_lines(compared.metrics)
+    yield from (line for row in compared.metrics for line in describe_ungraded(row))
     for name, number in compared.num_untitled.items():
         yield f"Set '{name}': {number} criteria have no title and are left out."
     yield (
@@ -182,10 +188,12 @@ def _bounds_lines(
 def _paper_tables(table: "PaperTable") -> Iterator[Table]:
     from rcsd.recipes.paper_table import PUBLISHED, SCIENCE, SOURCE, published_row
 
-    rows = [(f"{row.set}, {row.metric}", row.compared) for row in table.benchmarks]
-    if table.average is not None:  # below the science benchmarks
-        place = sum(row.set in SCIENCE for row in table.benchmarks)
-        rows.insert(place, (f"average of {len(table.averaged)}", table.average))
+    rows: list[tuple[str, ArmsCompared]] = []
+    for is_science in (True, False):
+        of_group = [row for row in table.benchmarks if (row.set in SCIENCE) == is_science]
+        rows += [(f"{row.set}, {name}", of) for row in of_group for name, of in row.rows().items()]
+        if is_science and table.average is not None:
+            rows.append((f"average of {len(table.averaged)}", table.average))
     titles = "Points of 100, 95% intervals", "Paired differences, points of 100"
     yield from _arm_tables(titles, "benchmark", rows, POINTS, ".1f")
     base = PUBLISHED[0].average
@@ -208,8 +216,12 @@ def _paper_tables(table: "PaperTable") -> Iterator[Table]:
 
 
 def _paper_lines(table: "PaperTable", cluster_by: str | None) -> Iterator[str]:
+    from rcsd.evaluation.compare import describe_ungraded
+
     yield from table.notes
     yield from _bounds_lines(table.benchmarks, POINTS, ".1f")
+    for row in table.benchmarks:
+        yield from describe_ungraded(row, POINTS, ".1f")
     yield (
         f"95% intervals, resampled by {cluster_by or 'question'} within each benchmark, and by "
         "training seed, drawn once for all benchmarks, where an arm has several. p of permutation "

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rcsd.cli.options import Overrides
+from rcsd.cli.judge import judging_lines
+from rcsd.cli.options import JudgeFile, Overrides
 from rcsd.cli.terminal import Table, bars, console, say
 from rcsd.config import load_judging
-from rcsd.evaluation.text import interval_text
+from rcsd.evaluation.text import UNIT_WORDS, interval_text
 
 
 def evaluate(
@@ -18,7 +19,7 @@ def evaluate(
     overrides: Overrides = None,
     tasks: Annotated[str | None, typer.Option(help="Benchmarks, such as sciq,piqa.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Problems taken of each task.")] = None,
-    judge: Annotated[Path | None, typer.Option(help="YAML file with a section judge.")] = None,
+    judge: JudgeFile = None,
 ) -> None:
     """Grade a model's answers to held-out sets: a row per completion, and a summary.
 
@@ -73,13 +74,21 @@ def grade(
     finished (false if the completion was cut off).
 
     OUT gets the rows with extracted (the final answer), verdict (true, false, or null: ungraded)
-    and reason; other keys stay as they are.
+    and reason; for a number also number_right, and unit_verdict (right, absent, wrong, none asked,
+    or null: unreadable), of which the verdict accepts absent. Other keys stay as they are.
     """
     from rcsd.graders.grade import grade_file
 
     grades = grade_file(file, out)
     counts = Counter(of.verdict for of in grades)
     console.print(f"right {counts[True]}, wrong {counts[False]}, ungraded {counts[None]}")
+    units = Counter(of.unit_verdict for of in grades if of.unit_verdict)
+    if units.keys() - {"none asked"}:
+        numbers = Counter(of.number_right for of in grades if of.unit_verdict)
+        console.print(
+            f"numbers right {numbers[True]}, wrong {numbers[False]}; units right {units['right']}, "
+            f"absent {units['absent']}, wrong {units['wrong']}; an absent unit passes"
+        )
     reasons = Counter(of.reason.partition(":")[0] for of in grades if of.verdict is None)
     for reason, count in reasons.most_common():
         say(f"  ungraded {count}: {reason}")
@@ -98,7 +107,10 @@ def _print_summary(summary: Mapping[str, Any], out: Path) -> None:
     for line in source_lines(record.get("tasks", {})):
         say(line)
     lines = [line for name, of in summary["sets"].items() for line in count_lines(name, of)]
-    for line in lines:
+    metrics = [of for of_set in summary["sets"].values() for of in of_set["metrics"].values()]
+    if any(len(of.get("by_rule", ())) > 1 for of in metrics):
+        lines.append(f"accuracy, by units: {summary['units']}: {UNIT_WORDS[summary['units']]}.")
+    for line in (*lines, *judging_lines(record["judging"])):
         say(line)
     if any("criteria without a verdict" in line for line in lines):
         say(f"To judge these answers again: rcsd rejudge {out} --judge FILE --out FOLDER")
@@ -109,10 +121,12 @@ def _summary_table(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Table
     from rcsd.evaluation.statistics import Interval
 
     rows = []
-    for metric, of in metrics.items():
-        interval = Interval(**of["by_question"]) if of["by_question"] else None
-        counts = str(interval.n) if interval else "", str(of["num_left_out"])
-        rows.append((metric, interval_text(interval), *counts))
+    for metric, of_metric in metrics.items():
+        for rule, of in {"": of_metric, **of_metric.get("by_rule", {})}.items():
+            interval = Interval(**of["by_question"]) if of["by_question"] else None
+            counts = str(interval.n) if interval else "", str(of["num_left_out"])
+            label = f"{metric} ({rule})" if rule else metric
+            rows.append((label, interval_text(interval), *counts))
     columns = ("metric", "mean", "n", "left out")
     return Table(columns, rows, f"{name}: means with 95% bootstrap intervals")
 

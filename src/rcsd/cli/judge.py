@@ -1,8 +1,8 @@
 """``rcsd judge``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,14 @@ from rcsd.io import check_new, write_json, write_rows
 
 if TYPE_CHECKING:
     from rcsd.evaluation.judge_check import Accuracy, Stability
+
+_NOTES = {
+    "cost": "Cost by judge.prices: {:.4g}.",
+    "num_cut_prompts": "Prompts that the judge's server cut, since it counts fewer tokens than "
+    "they have words: {:.0f}; raise its context length.",
+    "num_cut_replies": "Replies that reached judge.max_tokens: {:.0f}.",
+    "num_timeouts": "Attempts that timed out: {:.0f}; see judge.read_timeout_seconds.",
+}
 
 app = typer.Typer(help="Measure a judge.", no_args_is_help=True)
 
@@ -60,16 +68,16 @@ def check(
     judgements = judge_check.judge_cases(judge, cases)
     accuracy = judge_check.measure_accuracy(cases, judgements)
     stability = judge_check.measure_stability(judge, cases, judgements, repeats)
-    metrics = judge.metrics()
+    judging = judge.metrics() | judge.record()
     _print_accuracy(accuracy)
     if stability is not None:
         _print_stability(stability)
-    for line in _metric_lines(metrics):
+    for line in judging_lines(judging):
         say(line)
     if out is not None:
         about = {"judge": str(file), "section": section.model_dump(mode="json")}
         write_rows(out / "wrong.jsonl", accuracy.wrong)
-        parts = {"stability": stability and asdict(stability), "metrics": metrics}
+        parts = {"stability": stability and asdict(stability), "metrics": judging}
         write_json(out / "check.json", about | accuracy.json() | parts)
         say(f"Numbers and wrong verdicts: {out}")
 
@@ -115,13 +123,32 @@ def _print_stability(stability: "Stability") -> None:
         say(f"Pairs of repeats that agree: {interval_text(stability.repeats)}.")
 
 
-def _metric_lines(metrics: dict[str, float]) -> Iterator[str]:
-    counts = {name.rpartition("/")[2]: n for name, n in metrics.items() if "unscored/" in name}
+def judging_lines(judging: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on reasons, requests, models and agreement, from a judge's metrics and record."""
+    counts = {name.rpartition("/")[2]: n for name, n in judging.items() if "unscored/" in name}
     if counts:
         reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in counts.items())
         yield f"Unscored in all judgements, by reason: {reasons}."
-    if metrics:
+    if "judge/num_calls" in judging:
         names = ("calls", "cached", "retried")
-        numbers = ", ".join(f"{metrics[f'judge/num_{name}']:.0f} {name}" for name in names)
-        tokens = f"{metrics['judge/prompt_tokens']:.0f} + {metrics['judge/completion_tokens']:.0f}"
+        numbers = ", ".join(f"{judging[f'judge/num_{name}']:.0f} {name}" for name in names)
+        tokens = f"{judging['judge/prompt_tokens']:.0f} + {judging['judge/completion_tokens']:.0f}"
         yield f"Requests: {numbers}; {tokens} tokens."
+    for name, sentence in _NOTES.items():
+        if count := judging.get(f"judge/{name}"):
+            yield sentence.format(count)
+    if checked := judging.get("judge/num_checked"):
+        yield f"Verdicts by the criteria's own checks, without the judge: {checked:.0f}."
+    for of in (judging, *judging.get("judges", ())):
+        if len(models := of.get("models", ())) > 1:
+            replied = ", ".join(
+                f"{each['model']} {each['system_fingerprint']} ({each['num_replies']})"
+                for each in models
+            )
+            yield f"The judge's replies come from several models or versions: {replied}."
+    if (agreement := judging.get("agreement")) and agreement["num_compared"]:
+        kappa = agreement["fleiss_kappa"]
+        yield (
+            f"The judges differ on {agreement['differ_share']:.1%} of {agreement['num_compared']} "
+            f"criteria; Fleiss' kappa {NOTHING if kappa is None else f'{kappa:.3f}'}."
+        )

@@ -13,3 +13,4 @@ Quick = Annotated[bool, typer.Option("--quick", help="Minutes, for a first look.
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")]
 Json = Annotated[Path | None, typer.Option(help="JSON file to write everything to.")]
+JudgeFile = Annotated[Path | None, typer.Option("--judge", help="YAML file with a section judge.")]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rcsd.cli.options import Overrides, Quick, Resume, RunFile
+from rcsd.cli.judge import judging_lines
+from rcsd.cli.options import JudgeFile, Overrides, Quick, Resume, RunFile
 from rcsd.cli.terminal import Table, bars, console, errors, labelled, quieten_libraries, say, styled
-from rcsd.config import Config, Model, config_of_run, load_config
+from rcsd.config import Config, Model, config_of_run, load_config, load_judging
 from rcsd.config.base import load
 from rcsd.errors import ConfigError
 from rcsd.evaluation.text import interval_text, spaced, stacked
@@ -258,17 +259,21 @@ def probe(
         Path | None,
         typer.Option(help="Folder for probe.json; default: the run's folder with -probe."),
     ] = None,
+    judge: JudgeFile = None,
 ) -> None:
     """Measure before training how much a run can learn from its rubrics."""
     settings = load_config(file, overrides or [])
+    section = None if judge is None else load_judging(judge).judge
     from rcsd.recipes.probe import probe as measure
 
     path = (out or settings.out.with_name(f"{settings.out.name}-probe")) / "probe.json"
     check_new(path.parent)
     quieten_libraries()
     with bars() as progress:
-        measured = measure(settings, num_examples, num_samples, progress)
-    write_json(path, {"config": settings.model_dump(mode="json"), **asdict(measured)})
+        measured = measure(settings, num_examples, num_samples, progress, section)
+    about = {"config": settings.model_dump(mode="json")}
+    about |= {} if section is None else {"judge": section.model_dump(mode="json")}
+    write_json(path, {**about, **asdict(measured)})
     for table in _probe_tables(measured):
         console.print(table)
     console.print(
@@ -277,6 +282,8 @@ def probe(
     )
     if measured.metric is None:
         console.print("No answer can be graded, so headroom is missing.")
+    for line in judging_lines(measured.judging):
+        console.print(line)
     for name, why in measured.impossible.items():
         console.print(f"No context {name}: {why}")
     advice = measured.advice

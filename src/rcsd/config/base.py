@@ -17,6 +17,11 @@ from rcsd.config.other_libraries import hints
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
 
+SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|credentials?|authorization|cookie)$")
+"""Names of settings that hold a secret, by the last part: max_thinking_tokens is a number."""
+_PARAMETER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_VARIABLE = re.compile(r"(?ai)\$(?:\$|([_a-z]\w*)|\{([_a-z]\w*)\})")  # of string.Template
+
 MAX_NODES = 100_000
 """Values of a YAML file, those that aliases repeat counted each time."""
 
@@ -56,13 +61,33 @@ class ServerSection(Section):
     api_key_variable: str | None = None
     """Environment variable with the key for ``Authorization: Bearer``, which is written nowhere;
     None sends none."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers of each request; ``$NAME`` in a value is that environment variable."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Parameters that the address of each request ends in, such as ``{api-version: 2024-10-21}``;
+    ``$NAME`` as in ``headers``."""
     connect_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest wait for a connection, in seconds."""
     read_timeout_seconds: float = Field(default=600.0, gt=0)
     """Longest silence during a request, in seconds: more than the longest completion takes."""
-    patience_seconds: float = Field(default=600.0, ge=0)
-    """Seconds in which a request is retried while the server is away or busy; then the command
-    ends."""
+    patience_seconds: float = Field(default=600.0, gt=0)
+    """Longest time of one request in seconds, all its attempts and waits included: more than the
+    longest completion takes."""
+
+    @field_validator("headers", "query")
+    @classmethod
+    def _hold_no_secrets(cls, values: dict[str, str]) -> dict[str, str]:
+        for name, value in values.items():
+            if not _PARAMETER.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header or a parameter")
+            if "$" in _VARIABLE.sub("", value):
+                raise ValueError(f"{name}: a $ begins the name of a variable; $$ is a $")
+            if SECRET_NAME.search(name) and not any(map("".join, _VARIABLE.findall(value))):
+                raise ValueError(
+                    f"{name}: stands in records; keep it in an environment variable, and write "
+                    "$NAME here"
+                )
+        return values
 
 
 def checked_address(url: str, example: str) -> str:

@@ -10,7 +10,7 @@ from rcsd.config.data import Data, Rubrics, SetName
 from rcsd.config.engines import AnyEngine
 from rcsd.config.graders import CodeJudge, Judge
 from rcsd.config.model import Model
-from rcsd.types import ViewName
+from rcsd.types import DEFAULT_UNITS, UnitRule, ViewName
 
 
 class EarlyStop(Section):
@@ -40,6 +40,10 @@ class Evaluation(Section):
     """Completion tokens between evaluations; None: by steps."""
     max_tokens: int = Field(default=1024, ge=1)
     """Longest completion, in tokens."""
+    judge: Judge = CodeJudge()
+    """Judge of the criteria: their own checks in code, or a model, whose ``max_calls`` bounds what
+    all evaluations of the run cost. Where it fails, answers are unscored; the run ends after three
+    evaluations in a row without a verdict."""
     early_stop: EarlyStop | None = None
     """When a run ends before its last step; None: never."""
 
@@ -76,6 +80,8 @@ class EvalConfig(Section):
     """Folder of jinja files that replace the packaged prompts; None: the packaged ones."""
     rubrics: Rubrics = Rubrics()
     """Placebo that replaces the rubrics in the prompts; answers are graded by the original ones."""
+    units: UnitRule = DEFAULT_UNITS
+    """Rule by which a number and its unit are one verdict."""
     greedy: bool = True
     """True if each question is answered once with the most likely tokens: score and accuracy."""
     num_samples: int = Field(default=0, ge=0)

@@ -63,6 +63,8 @@ def _views(stage: "Stage") -> Iterator[str]:
             yield "with views.writes: rubric a view shows answer and rubric at most"
     elif stage.sampling.grammar is not None:
         yield "sampling.grammar holds to rubrics: set views.writes: rubric"
+    if views.writes == "rubric" and stage.evaluation and stage.evaluation.judge.type != "code":
+        yield "evaluation.judge reads answers: with views.writes: rubric leave it out"
     stop = stage.evaluation.early_stop if stage.evaluation is not None else None
     if stop is not None and stop.metric not in measured:
         yield (

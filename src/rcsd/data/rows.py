@@ -32,18 +32,18 @@ from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading,
 def option_index(reference: str, options: Sequence[str]) -> int:
     """Index of the option that a reference means: by its letter, or by its text.
 
-    Raises DataError if options stand there twice, or the reference is neither.
+    Wrong options may have the same text. Raises DataError if one has that of the right option, or
+    the reference is neither a letter nor a text.
     """
     texts, reference = [option.strip() for option in options], reference.strip()
     letters = [*LETTERS[: len(texts)]]
-    for option in texts:
-        if texts.count(option) > 1:
-            raise DataError(
-                f"{shortened(option)} stands there twice; options must differ", field="options"
-            )
     for names in (letters, texts):
         if reference in names:
-            return names.index(reference)
+            index = names.index(reference)
+            if texts.count(texts[index]) > 1:
+                message = f"{shortened(texts[index])} stands there twice, and is the right option"
+                raise DataError(message, field="options")
+            return index
     message = (
         f"the reference {shortened(reference)} is neither one of {', '.join(letters)} nor an option"
     )

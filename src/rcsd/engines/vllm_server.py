@@ -3,9 +3,9 @@
 import copy
 import secrets
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from rcsd import config
 from rcsd.engines.vllm_requests import Sampled, VllmBase, sampling_fields
@@ -76,6 +76,10 @@ class VllmServer(VllmBase):
             with policy.model.disable_adapter():
                 self._check_weights()
 
+    def give_up_unanswered(self) -> None:
+        """End all requests, if the server does not answer."""
+        self._server.give_up_unanswered()
+
     def _push(self, version: int | None) -> None:
         if self._is_main:
             self._weights.push(version)
@@ -87,19 +91,16 @@ class VllmServer(VllmBase):
     ) -> list[Sampled]:
         model, version = self._model, self._version
 
-        def sample_one(index: int) -> Sampled:
+        def build_body(index: int) -> dict[str, Any]:
             body = sampling_fields(decoding, seeds[index], self.policy.end_ids)
             if decoding.regex is not None:
                 body["structured_outputs"] = {"regex": decoding.regex}
             body |= {"model": model, "prompt": list(prompts[index]), "return_token_ids": True}
-            body["cache_salt"] = self._salt
-            return _read(self._server.request("/v1/completions", body), model)
+            return body | {"cache_salt": self._salt}
 
-        executor = ThreadPoolExecutor(self.batch_size.value, "rcsd-request")
-        try:
-            sampled = list(executor.map(sample_one, range(len(prompts))))
-        finally:  # after a failure what has not begun need not
-            executor.shutdown(cancel_futures=True)
+        bodies = [build_body(index) for index in range(len(prompts))]
+        replies = self._server.request_all("/v1/completions", bodies)
+        sampled = [_read(reply, model) for reply in replies]
         if self._num_loads > 0:
             self._weights.check(version)
         return sampled

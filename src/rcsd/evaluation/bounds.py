@@ -5,14 +5,15 @@ Legend of axes: S seeds of an arm, N questions.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rcsd.evaluation.statistics import pass_at_k
+from rcsd.graders.answers import can_be_wrong
 from rcsd.graders.grade import Graded
-from rcsd.types import LETTERS, Example
+from rcsd.types import LETTERS, Example, UnitRule
 
 Arms = Mapping[str, Sequence[Sequence[Graded]]]
 """Arm -> seeds -> rows, of the same questions in the same order; one row for each question, or one
@@ -91,6 +92,34 @@ def arm_bounds(arms: Arms, metric: str, examples: Sequence[Example]) -> tuple[Ar
         low, high = (float(np.mean([np.mean([*seed]) for seed in of_end])) for of_end in values)
         bounds.append(ArmBounds(arm, low, high, sum(a != b for of in ranges for _, (a, b) in of)))
     return tuple(bounds) if any(each.num_unscored for each in bounds) else ()
+
+
+UNGRADED_AS_WRONG = "ungraded as wrong"
+NUMBER_ALONE, UNIT_REQUIRED = "number alone", "unit required"
+_UNIT_RULES: Mapping[str, UnitRule] = {NUMBER_ALONE: "ignore", UNIT_REQUIRED: "require"}
+
+
+def accuracies(arms: Arms, metric: str, examples: Sequence[Example]) -> dict[str, Arms]:
+    """The arms' rows by the other rules that an accuracy is given by; empty for other metrics.
+
+    `UNGRADED_AS_WRONG`: over all questions that code can grade, ungraded answers are wrong. Where
+    units are asked for, also `NUMBER_ALONE` and `UNIT_REQUIRED`, of which ungraded ones are left
+    out (`rcsd.types.UnitRule`).
+    """
+    ids = {example.id for example in examples if can_be_wrong(example)}
+    if not metric.startswith("accuracy") or not ids:
+        return {}
+    every = {arm: [[r for r in rows if r.id in ids] for rows in of] for arm, of in arms.items()}
+    by_rule = {UNGRADED_AS_WRONG: _map_rows(every, lambda r: replace(r, right=bool(r.right)))}
+    units = {row.unit_verdict for of in every.values() for rows in of for row in rows}
+    if not units <= {None, "none asked"}:
+        for name, rule in _UNIT_RULES.items():
+            by_rule[name] = _map_rows(every, lambda row, rule=rule: row.by_units(rule))
+    return by_rule
+
+
+def _map_rows(arms: Arms, change: Callable[[Graded], Graded]) -> Arms:
+    return {arm: [[change(row) for row in rows] for rows in of] for arm, of in arms.items()}
 
 
 def baseline_accuracies(examples: Sequence[Example]) -> dict[str, float | str]:

@@ -4,14 +4,22 @@ An arm is one training method with one or several training seeds, or a model wit
 Legend of axes: S seeds of an arm, N columns: questions, or criteria of questions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from rcsd.errors import DataError
-from rcsd.evaluation.bounds import ArmBounds, Arms, Pairs, arm_bounds, question_values
+from rcsd.evaluation.bounds import (
+    UNGRADED_AS_WRONG,
+    ArmBounds,
+    Arms,
+    Pairs,
+    accuracies,
+    arm_bounds,
+    question_values,
+)
 from rcsd.evaluation.statistics import (
     NUM_RESAMPLES,
     FloatArray,
@@ -21,8 +29,12 @@ from rcsd.evaluation.statistics import (
     paired_difference,
     permutation_p_value,
 )
+from rcsd.evaluation.text import interval_text
 from rcsd.graders.grade import Graded
 from rcsd.types import Example
+
+MOVED = 0.01
+"""Change of a difference that is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +271,30 @@ def metric_names(examples: Sequence[Example], greedy: bool, num_samples: int) ->
 
 @dataclass(frozen=True, slots=True)
 class MetricCompared:
-    """A metric of a set; where values are missing, with bounds over all questions."""
+    """A metric of a set; where values are missing, with bounds over all questions.
+
+    ``by_rule`` is an accuracy by the other rules of `rcsd.evaluation.bounds.accuracies`; their
+    p-values are not adjusted.
+    """
 
     set: str
     metric: str
     compared: ArmsCompared
     bounds: tuple[ArmBounds, ...] = ()
+    by_rule: Mapping[str, ArmsCompared] = field(default_factory=dict)
+
+    def rows(self, has_units: bool = True) -> dict[str, ArmsCompared]:
+        """The comparison and those by other rules, by name; those for units only if asked for.
+
+        Where no answer is ungraded, the accuracy with ungraded ones as wrong is the same, and left
+        out.
+        """
+        rows = {self.metric: self.compared}
+        for rule, of in self.by_rule.items():
+            counts_more = of.num_compared > self.compared.num_compared
+            if counts_more if rule == UNGRADED_AS_WRONG else has_units:
+                rows[f"{self.metric} ({rule})"] = of
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +331,9 @@ def _flat(row: MetricCompared | CriterionCompared) -> dict[str, Any]:
     """Plain values, with intervals and comparison one level up."""
     plain = asdict(row)
     plain |= plain.pop("compared")
-    for name in ("means", "differences"):
-        plain[name] = [of | of.pop("interval") for of in plain[name]]
+    for compared in (plain, *plain.get("by_rule", {}).values()):
+        for name in ("means", "differences"):
+            compared[name] = [of | of.pop("interval") for of in compared[name]]
     return plain
 
 
@@ -345,9 +376,46 @@ def compare_sets(
 
 
 def compare_metric(
-    graded: GradedSet, metric: str, pairs: Pairs, cluster_by: str | None
+    graded: GradedSet,
+    metric: str,
+    pairs: Pairs,
+    cluster_by: str | None,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> MetricCompared:
     """Compare the arms of one set in one of its metrics, as `compare_arms`, with bounds."""
     arms = graded.sampled if "@" in metric else graded.greedy
-    compared = compare_arms(arms, metric, pairs, cluster_by)
-    return MetricCompared(graded.name, metric, compared, arm_bounds(arms, metric, graded.examples))
+    compared = compare_arms(arms, metric, pairs, cluster_by, seed, num_resamples)
+    by_rule = {
+        rule: compare_arms(rows, metric, pairs, cluster_by, seed, num_resamples)
+        for rule, rows in accuracies(arms, metric, graded.examples).items()
+    }
+    bounds = arm_bounds(arms, metric, graded.examples)
+    return MetricCompared(graded.name, metric, compared, bounds, by_rule)
+
+
+def describe_ungraded(row: MetricCompared, unit: float = 1, digits: str = ".3f") -> Iterator[str]:
+    """Sentences on differences that leaving ungraded answers out moves, in shares or in points.
+
+    A difference is moved if its sign changes, or its interval holds 0 in one case alone, or it
+    changes by more than `MOVED`.
+    """
+    counted = row.by_rule.get(UNGRADED_AS_WRONG)
+    number = {bounds.arm: bounds.num_unscored for bounds in row.bounds}
+    pairs = zip(row.compared.differences, counted.differences if counted else (), strict=False)
+    for out, wrong in pairs:
+        ends = [(np.sign(i.mean), i.low > 0, i.high < 0) for i in (out.interval, wrong.interval)]
+        if ends[0] == ends[1] and abs(out.interval.mean - wrong.interval.mean) <= MOVED:
+            continue
+        before, after = (
+            interval_text(i.scaled(unit), f"+{digits}") for i in (wrong.interval, out.interval)
+        )
+        more, fewer = sorted((out.left, out.right), key=lambda arm: -number.get(arm, 0))
+        counts = number.get(more, 0), number.get(fewer, 0)
+        whose = f"both have {counts[0]} of them"
+        if counts[0] > counts[1]:
+            whose = f"{more} has more of them, {counts[0]}, and {fewer} {counts[1]}"
+        yield (
+            f"{row.set}, {row.metric}: leaving ungraded answers out moves {out.left} - {out.right} "
+            f"from {before}, where they are wrong, to {after}; {whose}."
+        )

@@ -18,8 +18,7 @@ from rcsd.errors import DataError
 from rcsd.evaluation.statistics import Interval, bootstrap_interval
 from rcsd.graders.base import Judge, Judgement, require_rubric
 from rcsd.graders.code import CodeJudge
-from rcsd.graders.judge import ModelJudge
-from rcsd.types import Example, rubric_score
+from rcsd.types import Example, Rubric, rubric_score
 
 NUM_RESAMPLES = 4_000
 
@@ -88,8 +87,16 @@ def load_injections() -> dict[str, str]:
 
 
 def judge_cases(judge: Judge, cases: Sequence[Case]) -> list[Judgement]:
-    """Judgements of the texts."""
-    return judge.judgements([(case.example, case.text) for case in cases])
+    """Judgements of the texts; those of a model on all criteria, also on those with checks."""
+    keeps_checks = isinstance(judge, CodeJudge)
+    return judge.judgements(
+        [(c.example if keeps_checks else _without_checks(c.example), c.text) for c in cases]
+    )
+
+
+def _without_checks(example: Example) -> Example:
+    criteria = (replace(criterion, check=None) for criterion in require_rubric(example).criteria)
+    return replace(example, rubric=Rubric(tuple(criteria)))
 
 
 # Accuracy
@@ -269,8 +276,7 @@ def measure_stability(
         return None
     runs = [judgements]
     for sample in range(1, num_repeats):
-        again = judge.resampled(sample) if isinstance(judge, ModelJudge) else judge
-        runs.append(judge_cases(again, cases))
+        runs.append(judge_cases(judge.resampled(sample), cases))
     bad = [
         (case, criteria)
         for case, judgement in zip(cases, judgements, strict=True)

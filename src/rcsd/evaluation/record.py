@@ -18,7 +18,7 @@ from rcsd import config
 from rcsd.config.base import parse
 from rcsd.data.rows import read_jsonl, write_jsonl
 from rcsd.errors import DataError, RunError
-from rcsd.evaluation.bounds import arm_bounds, baseline_accuracies, graded_values
+from rcsd.evaluation.bounds import accuracies, arm_bounds, baseline_accuracies, graded_values
 from rcsd.evaluation.compare import metric_names
 from rcsd.evaluation.statistics import bootstrap_interval
 from rcsd.graders.base import build_judge, verdict_settings
@@ -34,7 +34,7 @@ from rcsd.io import (
     write_json,
     write_rows,
 )
-from rcsd.types import Example
+from rcsd.types import DEFAULT_UNITS, Example, UnitRule
 
 RECORD = "eval.json"
 COMPLETIONS = "completions.jsonl"
@@ -212,20 +212,24 @@ def rejudge(path: Path, section: config.Judge, out: Path) -> dict[str, Any]:
         for name, of in before.sets.items()
     }
     settings = before.config.model_copy(update={"judge": section, "out": out})
-    about = {**before.about, "judging": judge.metrics(), "judged_again": str(path)}
-    summary = summarize(sets, settings.seed)
+    about = {**before.about, "judging": judge.metrics() | judge.record(), "judged_again": str(path)}
+    summary = summarize(sets, settings.seed, settings.units)
     with unfinished_folder(out, {"judged_again": str(path)}) as folder:
         write_record(EvalRecord(out, before.model, sets, settings, about), summary, folder)
     return summary
 
 
-def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
+def summarize(
+    sets: Mapping[str, SetAnswers], seed: int, units: UnitRule = DEFAULT_UNITS
+) -> dict[str, Any]:
     """Estimates and counts of each set.
 
     A metric has ``by_question``: its interval resampled by question, or null where nothing could
     be graded; ``num_left_out``: questions with a completion that could not be graded, which it
     leaves out; and then ``bounds``: lower and upper bound of the mean over all questions and all
-    values of the missing verdicts. ``greedy`` and ``sampled`` count completions: ``num_unscored``
+    values of the missing verdicts. An accuracy has the same ``by_rule``: by the other rules of
+    `rcsd.evaluation.bounds.accuracies`; ``units`` is the rule of all else, which the rows follow.
+    ``greedy`` and ``sampled`` count completions: ``num_unscored``
     lack a verdict on a criterion, ``unscored_reasons`` count such criteria, ``num_ungraded`` could
     not be compared with their reference. ``baseline_accuracies`` are what guessing gives.
     """
@@ -240,20 +244,26 @@ def summarize(sets: Mapping[str, SetAnswers], seed: int) -> dict[str, Any]:
             "baseline_accuracies": baseline_accuracies(of.examples),
             **{kind: _counts(rows, of.examples) for kind, rows in kinds.items() if rows},
         }
-    return {"sets": summary}
+    return {"units": units, "sets": summary}
 
 
 def _estimate(answers: SetAnswers, metric: str, seed: int) -> dict[str, Any]:
     rows = answers.sampled if "@" in metric else answers.greedy
+    estimate: dict[str, Any] = _mean(rows, metric, seed)
+    for bounds in arm_bounds({"": [rows]}, metric, answers.examples):
+        estimate["bounds"] = [bounds.low, bounds.high]
+    if by_rule := accuracies({"": [rows]}, metric, answers.examples):
+        estimate["by_rule"] = {rule: _mean(of[""][0], metric, seed) for rule, of in by_rule.items()}
+    return estimate
+
+
+def _mean(rows: Sequence[Graded], metric: str, seed: int) -> dict[str, Any]:
     graded = graded_values(rows, metric)
     interval = bootstrap_interval([*graded.values()], [*graded], seed) if graded else None
-    estimate: dict[str, Any] = {
+    return {
         "by_question": interval and asdict(interval),
         "num_left_out": len({row.id for row in rows}) - len(graded),
     }
-    for bounds in arm_bounds({"": [rows]}, metric, answers.examples):
-        estimate["bounds"] = [bounds.low, bounds.high]
-    return estimate
 
 
 def _counts(rows: Sequence[Graded], examples: Sequence[Example]) -> dict[str, Any]:

@@ -66,13 +66,17 @@ class CriterionShares:
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """One arm's answer, printed literally; a verdict, score or final answer of None is unscored."""
+    """One arm's answer, printed literally; a verdict, score or final answer of None is unscored.
+
+    Explanations are a judge's, one a verdict, or one for all; empty: none.
+    """
 
     arm: str
     text: str
     verdicts: tuple[bool | None, ...] = ()
     score: float | None = None
     answer_right: bool | None = None
+    explanations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from rcsd.types import Decoding, Example, Progress
 
 _BATCHES_PER_CALL = 8
 """Batches after which completions are written to the journal."""
-_NOT_IN_REQUEST = {"data", "model", "out", "templates", "judge"}
+_NOT_IN_REQUEST = {"data", "model", "out", "templates", "judge", "units"}
 
 
 def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
                 _BATCHES_PER_CALL * batch_size,
                 lambda done, total: progress(f"{name}, {kind}", done, total, ""),
             )
-            return sample_and_grade(
+            graded = sample_and_grade(
                 engine,
                 [example for example in sets[name] for _ in range(num)],
                 [prompt.student_ids for prompt in prompts[name] for _ in range(num)],
@@ -119,6 +119,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
                 settings.seed,
                 journal,
             )
+            return [row.by_units(settings.units) for row in graded]
 
         num_greedy, num_samples = settings.num_answers
         answers = {
@@ -129,8 +130,8 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
             )
             for name, examples in sets.items()
         }
-        about |= {"judging": judge.metrics()}
-        summary = summarize(answers, settings.seed)
+        about |= {"judging": judge.metrics() | judge.record()}
+        summary = summarize(answers, settings.seed, settings.units)
         write_record(EvalRecord(settings.out, model, answers, settings, about), summary, folder)
     return summary
 

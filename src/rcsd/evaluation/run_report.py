@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rcsd import config
+from rcsd.data.load import load_examples
 from rcsd.evaluation.compare import criterion_verdicts
 from rcsd.evaluation.record import flat
 from rcsd.evaluation.report import (
@@ -16,7 +18,7 @@ from rcsd.evaluation.report import (
     SampleAnswer,
     write_report,
 )
-from rcsd.graders.grade import Graded
+from rcsd.graders.grade import Graded, read_graded
 from rcsd.runs import RunFolder
 from rcsd.types import Example
 
@@ -43,6 +45,7 @@ _CURVES = (
     ("optim/grad_norm", "gradient norm", "before clipping"),
     ("eval/score_mean", "held-out score", "0 to 1"),
     ("eval/accuracy_mean", "held-out accuracy", "0 to 1"),
+    ("eval/accuracy_ungraded_as_wrong_mean", "held-out accuracy (ungraded as wrong)", "0 to 1"),
     ("eval/f1_mean", "held-out rubrics' F1", "0 to 1"),
     ("eval/valid_share", "held-out rubrics that parse", "share"),
 )
@@ -61,20 +64,38 @@ def curves(arm: str, rows: Sequence[Mapping[str, float]]) -> list[Curve]:
 
 
 def write_run_report(folder: RunFolder) -> Path:
-    """Write ``report.html`` of one run: curves, last completions, facts; returns its path."""
+    """Write ``report.html`` of one run; returns its path.
+
+    Curves, held-out answers with the explanations of a judge, the last completions, facts.
+    """
     record, path = folder.read_record(), folder.path / "report.html"
+    samples = [
+        Sample(row["question"], (SampleAnswer(f"step {row['step']}", row["text"]),))
+        for row in folder.completions()[-_NUM_SAMPLES:]
+    ]
     page = ReportPage(
         title=folder.path.name,
         subtitle=f"{record['config']['method']['type']} from {record['config']['model']['path']}",
         curves=tuple(curves(folder.path.name, folder.metrics())),
-        samples=tuple(
-            Sample(row["question"], (SampleAnswer(f"step {row['step']}", row["text"]),))
-            for row in folder.completions()[-_NUM_SAMPLES:]
-        ),
+        samples=(*_judged_samples(folder), *samples),
         facts=facts(record),
     )
     write_report(page, path)
     return path
+
+
+def _judged_samples(folder: RunFolder) -> list[Sample]:
+    """Answers of the last evaluation to the first held-out set, where a model judges them."""
+    section = config.config_of_run(folder).evaluation
+    if section is None or section.judge.type == "code":
+        return []
+    name, data = next(iter(section.by_name.items()))
+    files = sorted(folder.path.glob(f"evaluations/step-??????-{name}.jsonl"))
+    if not files:
+        return []
+    examples, _ = load_examples(data)
+    step = files[-1].name.split("-")[1]
+    return side_by_side({f"held out, step {int(step)}": read_graded(files[-1])}, examples)
 
 
 def facts(record: Mapping[str, Any]) -> dict[str, object]:
@@ -117,7 +138,7 @@ def side_by_side(rows: Mapping[str, Sequence[Graded]], problems: Sequence[Exampl
     for index in sorted(first.values())[:_NUM_SAMPLES]:
         problem, graded = problems[index], {arm: of[index] for arm, of in rows.items()}
         answers = tuple(
-            SampleAnswer(arm, row.text, row.verdicts, row.score, row.right)
+            SampleAnswer(arm, row.text, row.verdicts, row.score, row.right, row.explanations)
             for arm, row in graded.items()
         )
         criteria = problem.rubric.criteria if problem.rubric is not None else ()

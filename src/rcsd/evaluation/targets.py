@@ -63,7 +63,7 @@ def _target_tree(target: str, has_tasks: bool) -> dict[str, Any]:
 
 
 def _run_tree(path: Path, has_tasks: bool) -> dict[str, Any]:
-    """A run on the sets of its section ``evaluation``, with its view, prompts, limits and seed.
+    """A run on the sets of its section ``evaluation``, with its view, prompts, limits, judge, seed.
 
     A single set is called ``held_out``; the folder is ``eval`` in the run's.
     """
@@ -85,5 +85,6 @@ def _run_tree(path: Path, has_tasks: bool) -> dict[str, Any]:
         "batch_size": run.engine.batch_size,
         # A server holds a run's weights, not this model's, unless it is asked to.
         "engine": record["engine"] if run.engine.type == "vllm" else None,
+        **({} if section is None else {"judge": section.judge.model_dump(mode="json")}),
         "seed": run.seed,
     }

@@ -1,11 +1,18 @@
 """Names, numbers and intervals as text. Imports neither torch nor scipy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from rcsd.types import UnitRule
 
 if TYPE_CHECKING:
     from rcsd.evaluation.statistics import Interval
 
+UNIT_WORDS: Mapping[UnitRule, str] = {
+    "accept_absent": "a number without its unit passes, a wrong unit fails",
+    "ignore": "the number alone decides",
+    "require": "the number must have its unit",
+}
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 

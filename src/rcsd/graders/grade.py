@@ -18,9 +18,17 @@ from rcsd.engines.base import Engine
 from rcsd.errors import DataError
 from rcsd.graders.answers import Grade, can_be_wrong, grade, grade_example
 from rcsd.graders.answers.mathematics import in_parallel
+from rcsd.graders.answers.quantities import combine
 from rcsd.graders.base import Judge
 from rcsd.io import append_rows, check_writable, digest, drop_cut_row, read_rows, write_rows
-from rcsd.types import Completion, Decoding, Example, completion_from_row
+from rcsd.types import (
+    Completion,
+    Decoding,
+    Example,
+    UnitRule,
+    UnitVerdict,
+    completion_from_row,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Graded:
         reason: Why the final answer is right, wrong or ungraded; empty: it was not graded.
         bounds: Lowest and highest score that missing verdicts leave possible; None: no rubric.
         unscored: Why a verdict is missing, one for each criterion, empty where it is not.
+        number_right: Of a final answer that is a number: whether the number is right
+            (`rcsd.graders.answers.quantities.Comparison`); None: ungraded, or another kind.
+        unit_verdict: Verdict on its unit.
+        explanations: The judge's own, one for each criterion or one for all; empty: none.
         prompt_sha256: Checksum of the prompt as a list of token ids in JSON; empty: unknown.
     """
 
@@ -54,6 +66,15 @@ class Graded:
     bounds: tuple[float, float] | None = None
     unscored: tuple[str, ...] = ()
     prompt_sha256: str = ""
+    number_right: bool | None = None
+    unit_verdict: UnitVerdict | None = None
+    explanations: tuple[str, ...] = ()
+
+    def by_units(self, rule: UnitRule) -> "Graded":
+        """The row with `right` by a rule for numbers and their units; other kinds as they are."""
+        if self.number_right is None and self.unit_verdict is None:
+            return self
+        return replace(self, right=combine(self.number_right, self.unit_verdict, rule))
 
     def row(self, **labels: Any) -> dict[str, Any]:
         """Plain values after the labels; an unscored score is null, since NaN is not JSON."""
@@ -63,8 +84,10 @@ class Graded:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Graded":
         """Inverse of `row`; labels are left out. A missing field is a KeyError."""
+        # Earlier versions did not write all of them.
+        row = {"number_right": None, "unit_verdict": None, "explanations": (), **row}
         values = {field.name: row[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("verdicts", "unscored")}
+        values |= {n: tuple(values[n]) for n in ("verdicts", "unscored", "explanations")}
         if values["bounds"] is not None:  # there is a rubric
             low, high = values["bounds"]
             values["bounds"] = (low, high)
@@ -156,6 +179,8 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
         tags=example.tags,
         extracted=final.extracted,
         reason=final.reason,
+        number_right=final.number_right,
+        unit_verdict=final.unit_verdict,
     )
 
 
@@ -172,6 +197,7 @@ def judge_rows(rows: Sequence[Graded], examples: Sequence[Example], judge: Judge
             score=judgement.score,
             bounds=judgement.bounds,
             unscored=judgement.reasons,
+            explanations=judgement.explanations if any(judgement.explanations) else (),
         )
     return scored
 
@@ -199,7 +225,7 @@ class AnswerRow(GradingRow):
 
 
 def grade_file(path: Path, out: Path) -> list[Grade]:
-    """Write the rows of a file with ``extracted``, ``verdict`` and ``reason`` added.
+    """Write the rows of a file with the fields of `Grade` added.
 
     Rows are as in `AnswerRow`; a field may be null, and other keys stay as they are.
 

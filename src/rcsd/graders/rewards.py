@@ -1,6 +1,7 @@
 """Rewards of completions: one protocol for exact answers, checks in code and judges."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,7 @@ from rcsd.errors import DataError, RunError
 from rcsd.graders.answers import grade_example
 from rcsd.graders.answers.mathematics import in_parallel
 from rcsd.graders.base import Judge, build_judge, require_rubric
+from rcsd.graders.code import CodeJudge
 from rcsd.types import Completion, Example
 
 
@@ -29,7 +31,10 @@ class Reward(Protocol):
 
 
 class AnswerReward:
-    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded."""
+    """1 where the final answer is the reference's, 0 where it is not, NaN where it is ungraded.
+
+    A number without its unit passes, one in a wrong unit does not (`rcsd.types.DEFAULT_UNITS`).
+    """
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a reference answer is a DataError."""
@@ -43,15 +48,21 @@ class AnswerReward:
 
 
 class RubricReward:
-    """Rubric score by a judge; NaN where a verdict is missing."""
+    """Rubric score by a judge; NaN where a verdict is missing.
+
+    ``unscored`` counts the reasons of the verdicts that the last scores lack, where a model judges.
+    """
 
     def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+        self.judge, self.unscored = judge, Counter[str]()
 
     def scores(self, answers: Sequence[tuple[Example, Completion]]) -> list[float]:
         """Scores; an example without a rubric is a DataError, a spent budget a RunError."""
         texts = [(example, without_thinking(completion.text)) for example, completion in answers]
         judgements = self.judge.judgements(texts)
+        if not isinstance(self.judge, CodeJudge):
+            reasons = (reason for each in judgements for reason in each.reasons)
+            self.unscored = Counter(filter(None, reasons))
         if any("budget" in judgement.reasons for judgement in judgements):
             raise RunError(
                 "the judge of the reward 'rubric' has spent its budget, so completions go without "
@@ -75,7 +86,7 @@ def build_rewards(sections: Sequence[config.Reward], examples: Sequence[Example]
     ]
     empty = Completion((), "", finished=True)
     for section, reward in zip(sections, rewards, strict=True):
-        if section.type == "rubric" and section.judge.type == "model":
+        if section.type == "rubric" and section.judge.type != "code":
             for example in examples:
                 require_rubric(example)
         elif all(math.isnan(score) for score in reward.scores([(e, empty) for e in examples])):

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +81,7 @@ class Grpo:
     def batch_signals(self, rollouts: Sequence[Rollout]) -> BatchSignals:
         """The reward of each completion, and its advantage over the others of its example."""
         section, worker = self.section, self.worker
-        scores, cost = self._scores([(r.example, r.completion) for r in rollouts])
+        scores, cost, unjudged = self._scores([(r.example, r.completion) for r in rollouts])
         totals = weighted_sums([reward.weight for reward in section.rewards], scores)
         reward_NG = torch.tensor(totals, dtype=torch.float64).view(-1, worker.num_completions)
         advantage_NG, deviation_N = group_advantages(reward_NG, section.normalise_by_deviation)
@@ -113,7 +113,7 @@ class Grpo:
             GrpoSignal((advantage,) * length, weight, *log_q)
             for advantage, length, weight, *log_q in rows
         ]
-        return BatchSignals(signals, metrics, section.updates_per_batch, totals)
+        return BatchSignals(signals, metrics, section.updates_per_batch, totals, unjudged)
 
     def targets(self, microbatch: Sequence[Rollout], positions: MonitorPositions) -> None:
         """None: the frozen weights have scored in `batch_signals`."""
@@ -142,20 +142,31 @@ class Grpo:
 
     def _scores(
         self, answers: Sequence[tuple[Example, Completion]]
-    ) -> tuple[list[list[float]], dict[str, float]]:
-        """Scores of each reward, and what judges cost; each rank scores its share."""
+    ) -> tuple[list[list[float]], dict[str, float], str]:
+        """Scores of each reward, what judges cost, and why a judge scored nothing at all.
+
+        Each rank scores its share.
+        """
         ranks = self.worker.ranks
         local_answers = answers[ranks.share(len(answers))]
 
-        def score() -> tuple[list[list[float]], list[dict[str, float]]]:
+        def score() -> list[tuple[list[float], Mapping[str, float], Counter[str]]]:
             with ranks.interrupts.interruptible():
                 scores = [reward.scores(local_answers) for reward in self.rewards]
-            judged = [reward for reward in self.rewards if isinstance(reward, RubricReward)]
-            return scores, [reward.judge.metrics() for reward in judged]
+            return [
+                (column, reward.judge.metrics(), reward.unscored)
+                if isinstance(reward, RubricReward)
+                else (column, {}, Counter())
+                for column, reward in zip(scores, self.rewards, strict=True)
+            ]
 
-        shares = ranks.all_gather_results(score)
-        columns = zip(*(scores for scores, _ in shares), strict=True)
-        cost: Counter[str] = Counter()
-        for metrics in (each for _, share in shares for each in share):
-            cost.update(metrics)
-        return [[s for share in column for s in share] for column in columns], dict(cost)
+        columns, cost, unjudged = list[list[float]](), Counter[str](), ""
+        for shares in zip(*ranks.all_gather_results(score), strict=True):  # of one reward
+            columns.append([value for column, *_ in shares for value in column])
+            reasons = Counter[str]()
+            for _, metrics, unscored in shares:
+                cost.update(metrics)
+                reasons.update(unscored)
+            if reasons and all(map(math.isnan, columns[-1])):
+                unjudged = reasons.most_common(1)[0][0]
+        return columns, dict(cost), unjudged

@@ -3,6 +3,7 @@
 Axes: T completion tokens of a micro-batch, W monitored ones of them, V vocabulary.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcsd.data.prompts import PromptPair
+from rcsd.errors import NoVerdictsError
 from rcsd.methods.base import Batch, completion_metrics
 from rcsd.methods.losses import token_mean
 from rcsd.methods.rollouts import RolloutWorker
@@ -21,6 +23,8 @@ from rcsd.types import Rollout
 
 MIN_MONITORED_TOKENS, MIN_MONITORED_SHARE = 256, 1 / 8
 """Least number and least share of a step's tokens at which whole distributions are monitored."""
+MAX_UNJUDGED_STEPS = 3
+"""Steps in a row without any verdict of a judge after which a run ends."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,14 @@ class BatchSignals:
     """Per-rollout rewards, advantages and masks, computed once per step before the loss.
 
     Signals are of the objective's own type; rewards are NaN where unscored, and None where the
-    objective has none.
+    objective has none. ``unjudged`` is why a judge gave no verdict at all; empty: it gave some.
     """
 
     signals: Sequence[Any]
     metrics: Mapping[str, float]
     num_updates: int = 1
     rewards: Sequence[float] | None = None
+    unjudged: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ class OnPolicy:
     ) -> None:
         self.worker, self.objectives, self.freshness = worker, objectives, freshness
         self._has_teacher = any(objective.has_teacher for _, objective in objectives)
+        self._num_unjudged_steps = 0
         # Of the present batch; rollouts are named by their index.
         self._num_updates = 1
         self._stale: frozenset[int] = frozenset()
@@ -145,6 +151,7 @@ class OnPolicy:
         if not self._has_teacher:
             rollouts = [replace(r, teacher_ids=r.student_ids) for r in rollouts]
         computed = [objective.batch_signals(rollouts) for _, objective in self.objectives]
+        self._check_verdicts(computed, step)
 
         metrics = completion_metrics(rollouts)
         self._stale = frozenset()
@@ -165,6 +172,19 @@ class OnPolicy:
             for rollout, signals, reward in zip(rollouts, columns, rewards, strict=True)
         ]
         return Batch(rollouts, metrics, self._num_updates, self.worker.policy.packs)
+
+    def _check_verdicts(self, computed: Sequence[BatchSignals], step: int) -> None:
+        """Warn of a step without any verdict of a judge; NoVerdictsError after several in a row."""
+        reason = next((each.unjudged for each in computed if each.unjudged), "")
+        self._num_unjudged_steps = self._num_unjudged_steps + 1 if reason else 0
+        problem = f"step {step}: no completion has a verdict of the judge (most often: {reason})"
+        if self._num_unjudged_steps >= MAX_UNJUDGED_STEPS:
+            raise NoVerdictsError(
+                f"{problem}, in {self._num_unjudged_steps} steps in a row; mend the judge, then "
+                "resume from the newest checkpoint: replies so far are in the cache"
+            )
+        if reason and self.worker.ranks.is_main:
+            warnings.warn(f"{problem}, so nothing is learned from its reward", stacklevel=2)
 
     def loss(
         self, microbatch: Sequence[Rollout], num_tokens: int

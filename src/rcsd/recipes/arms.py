@@ -1,16 +1,24 @@
 """Arms compared on every held-out set, by score and accuracy, and their rows of a report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rcsd.evaluation.bounds import Pairs
-from rcsd.evaluation.compare import MetricCompared, adjust_p_values, compare_arms
+from rcsd.evaluation.bounds import NUMBER_ALONE, UNIT_REQUIRED, Pairs
+from rcsd.evaluation.compare import (
+    GradedSet,
+    MetricCompared,
+    adjust_p_values,
+    compare_metric,
+    describe_ungraded,
+)
 from rcsd.evaluation.report import Estimate, ReportPage, write_report
 from rcsd.evaluation.statistics import NUM_RESAMPLES
+from rcsd.evaluation.text import UNIT_WORDS, spaced
 from rcsd.graders.grade import Graded
 from rcsd.io import write_json
+from rcsd.types import DEFAULT_UNITS, Example
 
 METRICS = ("score", "accuracy")
 
@@ -19,7 +27,7 @@ SetRows = Mapping[str, Sequence[Graded]]
 
 
 def compare_on_sets(
-    held_out: Iterable[str],
+    held_out: Mapping[str, Sequence[Example]],
     new_kinds: frozenset[str],
     arms: Mapping[str, Sequence[SetRows]],
     pairs: Pairs,
@@ -32,22 +40,23 @@ def compare_on_sets(
     new kinds of questions: their templates are resampled.
     """
     compared = []
-    for name, metric in product(held_out, METRICS):
+    for (name, examples), metric in product(held_out.items(), METRICS):
         rows = {
             arm: [sets[name] for sets in seeds] for arm, seeds in arms.items() if name in seeds[0]
         }
         tag = "template" if name in new_kinds else None
-        of = compare_arms(rows, metric, pairs, tag, seed, num_resamples)
-        compared.append(MetricCompared(name, metric, of))
+        graded = GradedSet(name, examples, rows, {})
+        compared.append(compare_metric(graded, metric, pairs, tag, seed, num_resamples))
     return adjust_p_values(compared)
 
 
 def estimates(comparisons: Sequence[MetricCompared]) -> list[Estimate]:
-    """Means of all arms."""
+    """Means of all arms; where answers are ungraded, accuracies also with them as wrong."""
     return [
-        Estimate(mean.arm, of.set, of.metric, mean.interval)
+        Estimate(mean.arm, of.set, name, mean.interval)
         for of in comparisons
-        for mean in of.compared.means
+        for name, compared in of.rows(has_units=False).items()
+        for mean in compared.means
     ]
 
 
@@ -58,6 +67,23 @@ def differences(comparisons: Sequence[MetricCompared]) -> list[Estimate]:
         for of in comparisons
         for d in of.compared.differences
     ]
+
+
+def describe_rules(comparisons: Sequence[MetricCompared]) -> list[str]:
+    """Sentences on what ungraded answers move, and on accuracies by other rules for units."""
+    sentences = []
+    for of in comparisons:
+        sentences += describe_ungraded(of)
+        if NUMBER_ALONE in of.by_rule:
+            alone, required = (
+                ", ".join(f"{m.arm} {m.interval.mean:.2f}" for m in of.by_rule[rule].means)
+                for rule in (NUMBER_ALONE, UNIT_REQUIRED)
+            )
+            sentences.append(
+                f"On {spaced(of.set)}, by accuracy {UNIT_WORDS[DEFAULT_UNITS]}. By the number "
+                f"alone: {alone or 'none'}; with the unit required: {required or 'none'}."
+            )
+    return sentences
 
 
 class Outcome(NamedTuple):

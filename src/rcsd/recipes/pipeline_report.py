@@ -15,7 +15,14 @@ from rcsd.evaluation.rubric_agreement import Agreement, measure_agreement
 from rcsd.evaluation.run_report import criterion_shares, curves, facts, side_by_side
 from rcsd.evaluation.statistics import Interval, paired_difference
 from rcsd.evaluation.text import spaced
-from rcsd.recipes.arms import Outcome, compare_on_sets, differences, estimates, write_outcome
+from rcsd.recipes.arms import (
+    Outcome,
+    compare_on_sets,
+    describe_rules,
+    differences,
+    estimates,
+    write_outcome,
+)
 from rcsd.recipes.pipeline import SAMPLES, UNTRAINED, Artifacts, run
 from rcsd.recipes.pipeline_config import Pipeline
 from rcsd.recipes.pipeline_steps import Writer
@@ -101,6 +108,11 @@ def run_and_report(
             name: {of.metric: of.compared.num_left_out for of in comparisons if of.set == name}
             for name in artifacts.sets
         },
+        "by_rule": {
+            of.set: {rule: asdict(compared) for rule, compared in of.by_rule.items()}
+            for of in comparisons
+            if of.by_rule
+        },
         "seconds": seconds,
         "model": model,
         "seed": settings.seed,
@@ -113,6 +125,7 @@ def run_and_report(
         for of in comparisons
         if (num := of.compared.num_left_out)
     ]
+    findings += describe_rules(comparisons)
     note = "95% bootstrap intervals, resampled by question"
     if artifacts.new_kinds:
         note += f", on {', '.join(map(spaced, sorted(artifacts.new_kinds)))} by family of problems"

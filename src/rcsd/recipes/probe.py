@@ -8,7 +8,7 @@ Divergence is that of the student from the teacher on completions that the stude
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -34,7 +34,7 @@ from rcsd.evaluation.statistics import (
     paired_difference,
     ratio_interval,
 )
-from rcsd.graders.code import CodeJudge
+from rcsd.graders.base import build_judge
 from rcsd.graders.grade import Graded, sample_and_grade
 from rcsd.methods.distill import check_support
 from rcsd.methods.rollouts import RolloutWorker
@@ -119,7 +119,7 @@ class Probe:
     Of ``num_available`` examples ``num_questions`` were drawn and fit; a run would skip those of
     ``skipped`` too. ``impossible`` has the placebos that the data does not allow, with the reason.
     Without a ``metric`` nothing can be graded. ``contexts`` begin with the student's and the
-    teacher's; ``divergences`` are by context (`divergence`).
+    teacher's; ``divergences`` are by context (`divergence`); ``judging`` is the judge's record.
     """
 
     num_available: int
@@ -132,6 +132,7 @@ class Probe:
     num_completions: int
     divergences: Mapping[str, Interval | None]
     advice: Advice
+    judging: Mapping[str, Any]
 
 
 def probe(
@@ -139,11 +140,12 @@ def probe(
     num_examples: int = 64,
     num_samples: int = 4,
     progress: Progress = lambda stage, done, total, note: None,
+    judge: config.Judge | None = None,
 ) -> Probe:
     """Measure whether a run has anything to learn. No weight changes.
 
-    Questions are drawn from its held-out examples, else from those that it trains on; completions
-    are sampled as in training.
+    The judge is that of the run's evaluation, unless another is given. Questions are drawn from its
+    held-out examples, else from those that it trains on; completions are sampled as in training.
 
     Raises:
         UserError: If the run could not start, or does not distil answers.
@@ -156,6 +158,7 @@ def probe(
     if settings.views.writes != "answer":
         raise ConfigError("views.writes: a probe grades answers, and this run writes rubrics")
     seed, evaluation = settings.seed, settings.evaluation
+    grader = build_judge(judge or (config.CodeJudge() if evaluation is None else evaluation.judge))
     population, _ = load_examples(settings.probed_data)
     places = random.Random(seed).sample(range(len(population)), min(num_examples, len(population)))
     worker, teacher = _load(settings, section, num_samples)
@@ -174,7 +177,7 @@ def probe(
                 answered,
                 [ids[e.id] for e in answered],
                 Decoding(num_answer),
-                CodeJudge(),
+                grader,
             )
         progress("answers", len(prompts), len(prompts), "")
         progress("divergence", 0, 1, "")
@@ -211,6 +214,7 @@ def probe(
         len(rollouts),
         divergences,
         advise(metric, student, own_rubric, sensitivities),
+        grader.metrics() | grader.record(),
     )
 
 
@@ -369,8 +373,8 @@ def advise(
     if gain is None or mean is None or num < MIN_QUESTIONS:
         reasons = [
             f"Questions graded with and without the teacher's view: {num}; a verdict needs "
-            f"{MIN_QUESTIONS}. Add checks to criteria or numeric reference answers, or raise "
-            "--num-examples."
+            f"{MIN_QUESTIONS}. Take a judge (--judge FILE), add checks to criteria or reference "
+            "answers, or raise --num-examples."
         ]
         return Advice("cannot tell", reasons, warnings)
     reasons = [

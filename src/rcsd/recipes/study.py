@@ -21,6 +21,7 @@ from rcsd.recipes.arms import (
     Outcome,
     SetRows,
     compare_on_sets,
+    describe_rules,
     differences,
     estimates,
     write_outcome,
@@ -148,7 +149,7 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
     """Run a study (`run`) and write its statistics, ``study.json``, figures and page."""
     result = run(settings, progress)
     comparisons = compare(settings, result)
-    findings = describe(settings, comparisons)
+    findings = describe(settings, comparisons) + describe_rules(comparisons)
     ends = {label: [f.metrics()[-1] for f in of] for label, of in result.folders.items()}
     summary = {
         "config": settings.model_dump(mode="json"),
@@ -157,7 +158,12 @@ def run_and_report(settings: Study, title: str, progress: Progress) -> Outcome:
             for label, of in ends.items()
         },
         "comparisons": [
-            {"held_out": of.set, "metric": of.metric, "compared": asdict(of.compared)}
+            {
+                "held_out": of.set,
+                "metric": of.metric,
+                "compared": asdict(of.compared),
+                "by_rule": {rule: asdict(compared) for rule, compared in of.by_rule.items()},
+            }
             for of in comparisons
         ],
         "taught_by": result.taught_by,

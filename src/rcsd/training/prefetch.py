@@ -74,12 +74,21 @@ class Prefetch:
         """Sync the weights for what is begun from now on."""
         self.finish()
         self.engine.sync(version)
-        self._version, self._taken = version, None
+        self._version = version
 
     def finish(self) -> None:
-        """Wait for what was begun, if it is sampled by the engine that `sync` changes."""
+        """Wait for what was begun, if it is sampled by the engine that `sync` changes.
+
+        What the step has taken is learned from by now.
+        """
+        self._taken = None
         if self._begun is not None and self._copied_engine is self.engine:
             wait([self._begun])
+
+    def give_up_unanswered(self) -> None:
+        """Give up what was begun if a server should sample it that does not answer."""
+        if (give_up := getattr(self.engine, "give_up_unanswered", None)) is not None:
+            give_up()
 
     def sample(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int, first: int = 0

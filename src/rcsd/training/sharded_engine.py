@@ -1,9 +1,9 @@
 """Prompts sharded among the ranks of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from rcsd.distributed import Ranks
+from rcsd.distributed import Ranks, Result
 from rcsd.engines.base import PolicyEngine
 from rcsd.training.fsdp import Sharding
 from rcsd.training.prefetch import Prefetch
@@ -42,11 +42,10 @@ class ShardedEngine:
         request = self.shard(prompts, decoding, seed, first)
 
         def sample_shard() -> list[Completion]:
-            with self._ranks.interrupts.interruptible():
-                return self._engine.sample(*request) if request[0] else []
+            return self._engine.sample(*request) if request[0] else []
 
         with self._all_weights():
-            shards = self._ranks.all_gather_results(sample_shard)
+            shards = self._on_all_ranks(sample_shard)
         return [completion for shard in shards for completion in shard]
 
     def sync(self, version: int) -> None:
@@ -56,9 +55,18 @@ class ShardedEngine:
         until the new ones are loaded).
         """
         if isinstance(self._engine, Prefetch):
-            self._ranks.all_gather_results(self._engine.finish)
+            self._on_all_ranks(self._engine.finish)
         with self._all_weights() if self._holds_copy else nullcontext():
-            self._ranks.all_gather_results(lambda: self._engine.sync(version))
+            self._on_all_ranks(lambda: self._engine.sync(version))
+
+    def _on_all_ranks(self, work: Callable[[], Result]) -> list[Result]:
+        """Results of all ranks; a request to end is acted on at once, where it is safe to stop."""
+
+        def interruptible_work() -> Result:
+            with self._ranks.interrupts.interruptible():
+                return work()
+
+        return self._ranks.all_gather_results(interruptible_work)
 
     def _all_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self._sharding is None else self._sharding.unsharded()

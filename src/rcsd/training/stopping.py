@@ -105,10 +105,14 @@ class EarlyStopping:
     Args:
         metric: Validation metric, such as ``eval/score_mean``; larger is better.
         patience: Evaluations after the best one, at least 1, with which the run stops.
+        may_lack: True if the first evaluation may lack the metric, as where a judge is away.
     """
 
-    def __init__(self, metric: str, patience: int, min_gain: float = 0.0) -> None:
+    def __init__(
+        self, metric: str, patience: int, min_gain: float = 0.0, may_lack: bool = False
+    ) -> None:
         self._metric, self._patience, self._min_gain = metric, patience, min_gain
+        self._may_lack = may_lack
         self.best_step: int | None = None
         self._best_value, self._num_since_best = 0.0, 0
 
@@ -116,11 +120,11 @@ class EarlyStopping:
         """Take an evaluation into account; returns whether it is the best so far.
 
         One without the metric, as where nothing could be graded, does not count. Raises RunError if
-        the first evaluation lacks the metric.
+        the first evaluation lacks the metric, and may not.
         """
         value = metrics.get(self._metric)
         if value is None:
-            if self.best_step is None:
+            if self.best_step is None and not self._may_lack:
                 others = ", ".join(sorted(name for name in metrics if name.startswith("eval/")))
                 raise RunError(
                     f"cannot stop by {self._metric}: the evaluation lacks it; it has {others}"
@@ -156,5 +160,7 @@ class EarlyStopping:
 
 def build_early_stopping(section: config.Evaluation | None) -> EarlyStopping | None:
     """Early stopping as the section asks for it, or None."""
-    stop = section.early_stop if section is not None else None
-    return None if stop is None else EarlyStopping(stop.metric, stop.patience, stop.min_gain)
+    if section is None or (stop := section.early_stop) is None:
+        return None
+    is_judged = section.judge.type != "code" and stop.metric == "eval/score_mean"
+    return EarlyStopping(stop.metric, stop.patience, stop.min_gain, may_lack=is_judged)

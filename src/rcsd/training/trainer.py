@@ -22,7 +22,7 @@ from rcsd.data.views import PromptTemplates
 from rcsd.distributed import Ranks, Terminated
 from rcsd.engines.base import sampling_seed
 from rcsd.engines.build import build_engine
-from rcsd.errors import RunError
+from rcsd.errors import NoVerdictsError, RunError
 from rcsd.io import fingerprint, new_folder, one_owner
 from rcsd.methods.build import MethodAt, MethodParts, build_methods
 from rcsd.methods.staleness import warn_of_drift
@@ -97,7 +97,9 @@ def run(
                 trainer.engine.sync(trainer.step)
             try:
                 trainer.train(on_step)
-            except Terminated:
+            except (Terminated, NoVerdictsError):
+                if trainer.prefetch is not None:
+                    trainer.prefetch.give_up_unanswered()
                 trainer.save_checkpoint_of_last_step()
                 raise
             trainer.save_model()
@@ -176,8 +178,7 @@ def build_trainer(
     if section := settings.evaluation:
         from rcsd.training.validation import build_validation  # noqa: PLC0415 (imports graders)
 
-        written = folder if ranks.is_main else None
-        validation = build_validation(settings, section, policy, sampler, written)
+        validation = build_validation(settings, section, policy, sampler, folder, ranks)
 
     # The record, once nothing can fail any more, and the trackers.
     record = prompts_record | {"imported": imported, "weights_sha256": policy.weights_sha256}
@@ -217,6 +218,8 @@ class Trainer:
         limits: Sizes that are lowered where memory runs out.
         best: The weights of the best validation, where the run may stop early.
         step: Number of steps done.
+        unvalidated: Completion tokens before and after the last step, where the run was asked to
+            end during its validation; resuming begins with that.
     """
 
     settings: config.Config
@@ -238,6 +241,7 @@ class Trainer:
     checkpoints: Checkpoints
     best: Checkpoints
     step: int = 0
+    unvalidated: tuple[int, int] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -248,6 +252,7 @@ class Trainer:
     def train(self, on_step: OnStep) -> None:
         """Take all steps that are left. Effects happen in the order of these lines."""
         settings, ranks, budget = self.settings, self.ranks, self.budget
+        self._finish_validation()
         while not self.is_done:
             # Sample this step's completions, or take those that were prefetched; attach the signals
             # that the loss needs of the whole batch. Then begin to sample for the next step.
@@ -267,28 +272,32 @@ class Trainer:
             # The teacher and the engine follow the weights.
             self.teacher.update()
             self.step = step + 1
-            self.engine.sync(self.step)
+            request_to_end = self._sync()
 
             # Count tokens and seconds; all ranks go by the main rank's clock.
             seconds = ranks.all_gather(budget.now() - started)[0]
             metrics |= budget.add(batch.num_learned_tokens, seconds)
 
             # Validate when due, and always after the last step.
-            tokens, validation = (tokens_before, budget.tokens), dict[str, float]()
-            if self.validation is not None:
-                validation = self.validation.metrics_if_due(self.step, tokens, self.is_done)
+            tokens = (tokens_before, budget.tokens)
+            try:
+                if request_to_end is not None:
+                    raise request_to_end
+                validation = self._validation_metrics(tokens)
+            except Terminated:
+                self.unvalidated = tokens
+                if ranks.is_main:
+                    self.folder.log(self.step, metrics, batch.rollouts)
+                raise
             metrics |= validation
             for limit in self.limits:
                 metrics |= limit.metrics(ranks)
 
-            # Log, then keep the best weights; all ranks go by the main rank's numbers.
+            # Log, then keep the best weights.
             if ranks.is_main:
                 warn_of_drift(settings.engine, metrics)
                 self.folder.log(self.step, metrics, batch.rollouts)
-            if validation and self.early_stopping is not None:
-                measured = ranks.all_gather(validation)[0]
-                if self.early_stopping.observe(self.step, measured):
-                    self.best.save(self.step, State(self.optimizer_step.weights()))
+            self._keep_best(validation)
             self.accelerator.log(metrics, step=self.step)
 
             # Checkpoint when due, at the end, and where any rank was asked to end.
@@ -300,6 +309,38 @@ class Trainer:
                 on_step(self.step, metrics)
             if is_asked_to_end and not self.is_done:
                 raise Terminated(ranks.interrupts.signal)
+
+    def _sync(self) -> Terminated | None:
+        """Push the weights to the engine; returns the request to end that cut it short."""
+        try:
+            with self.ranks.interrupts.safe_to_stop():
+                self.engine.sync(self.step)
+        except Terminated as request:
+            return request
+        return None
+
+    def _validation_metrics(self, tokens: tuple[int, int]) -> dict[str, float]:
+        """Metrics of the last step's validation; Terminated if the run is asked to end."""
+        if self.validation is None:
+            return {}
+        with self.ranks.interrupts.safe_to_stop():
+            return self.validation.metrics_if_due(self.step, tokens, self.is_done)
+
+    def _keep_best(self, validation: Mapping[str, float]) -> None:
+        """Keep the weights of the best validation; all ranks go by the main rank's numbers."""
+        if validation and self.early_stopping is not None:
+            measured = self.ranks.all_gather(validation)[0]
+            if self.early_stopping.observe(self.step, measured):
+                self.best.save(self.step, State(self.optimizer_step.weights()))
+
+    def _finish_validation(self) -> None:
+        """Validate the step that the resumed run was asked to end in."""
+        if self.unvalidated is not None:
+            metrics = self._validation_metrics(self.unvalidated)
+            self.unvalidated = None
+            self.ranks.on_main(lambda: self.folder.add_metrics(self.step, metrics))
+            self._keep_best(metrics)
+            self.accelerator.log(metrics, step=self.step)
 
     def _prefetch(self, step: int) -> None:
         """Begin to sample a step's completions, where the run prefetches and has such a step."""
@@ -327,6 +368,7 @@ class Trainer:
                 "early_stopping": None if stopping is None else stopping.state_dict(),
                 "limits": {x.name: min(self.ranks.all_gather(x.value)) for x in self.limits},
                 "prefetched": prefetched,
+                "unvalidated": self.unvalidated,
             },
         )
 
@@ -349,6 +391,8 @@ class Trainer:
         self.budget.load_state_dict(values["budget"])
         if self.early_stopping is not None and values["early_stopping"] is not None:
             self.early_stopping.load_state_dict(values["early_stopping"])
+        if (tokens := values.get("unvalidated")) is not None:
+            self.unvalidated = (tokens[0], tokens[1])
         for limit in self.limits:
             limit.value = values["limits"][limit.name]
         if self.prefetch is not None and (rows := values["prefetched"]) is not None:

@@ -1,47 +1,62 @@
 """Validation: held-out sets, and when they are measured as the run goes on."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcsd import config
 from rcsd.data.load import load_examples, read_rubrics
 from rcsd.data.prompts import PromptPair, build_all_prompts, grammar_regex, limit_prompt_tokens
 from rcsd.data.rubric import parse_completion, rubric_rows
+from rcsd.distributed import Ranks
 from rcsd.engines.base import Engine
-from rcsd.evaluation.bounds import graded_values
+from rcsd.errors import DataError, RunError, UserError
+from rcsd.evaluation.bounds import UNGRADED_AS_WRONG, accuracies, graded_values
 from rcsd.evaluation.rubric_agreement import measure_rows
-from rcsd.graders.base import require_rubric
+from rcsd.graders.base import Judge, Judgement, build_judge, require_rubric
 from rcsd.graders.code import CodeJudge
 from rcsd.graders.grade import sample_and_grade, write_graded
 from rcsd.io import write_rows
 from rcsd.models.policy import Policy
 from rcsd.runs import RunFolder
-from rcsd.types import Decoding
+from rcsd.types import Decoding, Example
+
+MAX_SILENT = 3
+"""Evaluations in a row without any verdict of a judge after which a run ends."""
+_FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class HeldOutAnswers:
-    """Answers to held-out questions, graded by checks in code."""
+    """Answers to held-out questions, graded by a judge and by their references."""
 
     name: str
     pairs: Sequence[PromptPair]
     engine: Engine
     decoding: Decoding
+    judge: Judge = field(default_factory=CodeJudge)
 
     def metrics(self, path: Path | None, num_steps: int) -> dict[str, float]:
-        """Score, accuracy, and the share that neither checks nor references could grade."""
+        """Score, accuracy, and the share that neither judge nor references could grade."""
         examples = [pair.example for pair in self.pairs]
         prompts = [pair.student_ids for pair in self.pairs]
-        rows = sample_and_grade(self.engine, examples, prompts, self.decoding, CodeJudge())
+        rows = sample_and_grade(self.engine, examples, prompts, self.decoding, self.judge)
         if path is not None:
             write_graded(rows, path, step=num_steps)
+        # After a judge's budget the first answers alone are scored: no mean to compare with others.
+        is_spent = any("budget" in row.unscored for row in rows)
         metrics = {}
         for name, missing in (("score", "unscored_share"), ("accuracy", "ungraded_share")):
             values = graded_values(rows, name).values()
             metrics[missing] = 1 - len(values) / len(rows)
-            if values:
+            if values and not (is_spent and name == "score"):
                 metrics[f"{name}_mean"] = sum(values) / len(values)
+        by_rule = accuracies({"": [rows]}, "accuracy", examples)
+        if UNGRADED_AS_WRONG in by_rule:
+            values = graded_values(by_rule[UNGRADED_AS_WRONG][""][0], "accuracy").values()
+            metrics["accuracy_ungraded_as_wrong_mean"] = sum(values) / len(values)
         return metrics
 
 
@@ -85,6 +100,74 @@ class HeldOutRubrics(HeldOutAnswers):
         return {"valid_share": len(by_id) / len(drawn)} | means
 
 
+class HeldOutJudge(Judge):
+    """Judge of a run's held-out answers, asked on the main rank alone.
+
+    Where it fails, answers are unscored, and the run goes on until `MAX_SILENT` evaluations in a
+    row are without a verdict. A request to end is acted on while it is asked.
+    """
+
+    def __init__(self, judge: Judge, ranks: Ranks) -> None:
+        self._judge, self._ranks = judge, ranks
+        self._missing: list[str] = []  # reasons in this evaluation, empty where there is a verdict
+        self._num_silent = 0
+
+    def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        """One for each example and text, in order, the same on all ranks."""
+        judged = self._ranks.on_main(lambda: self._judgements(answers))
+        # Verdicts of checks do not tell whether the judge replies.
+        reasons = [
+            [
+                reason
+                for criterion, reason in zip(
+                    require_rubric(example).criteria, of.reasons, strict=False
+                )
+                if criterion.check is None or not of.verdicts
+            ]
+            or of.reasons
+            for (example, _), of in zip(answers, judged, strict=True)
+        ]
+        self._missing += [reason for of in reasons for reason in of]
+        return judged
+
+    def _judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
+        try:
+            with self._ranks.interrupts.interruptible():
+                return self._judge.judgements(answers)
+        except UserError as error:
+            reason = f"{_FAILED}: {error}"
+        rubrics = [require_rubric(example) for example, _ in answers]
+        nums = [len(rubric.criteria) for rubric in rubrics]
+        return [
+            Judgement.from_verdicts(rubric, [None] * num, [reason] * num)
+            for rubric, num in zip(rubrics, nums, strict=True)
+        ]
+
+    def end_evaluation(self) -> dict[str, float]:
+        """Metrics of the judge since the run began, after all sets of an evaluation.
+
+        Raises RunError after `MAX_SILENT` evaluations in a row without a verdict.
+        """
+        reasons, self._missing = self._missing, []
+        is_silent = bool(reasons) and all(reasons)
+        self._num_silent = self._num_silent + 1 if is_silent else 0
+        failed = [reason for reason in reasons if reason.startswith(_FAILED)]
+        message = (
+            f"the judge failed on {len(failed)} of {len(reasons)} criteria of held-out answers"
+        )
+        if is_silent:
+            [(reason, _)] = Counter(reasons).most_common(1)
+            message = f"no held-out answer has a verdict of the judge; most often: {reason}"
+        if self._num_silent == MAX_SILENT:
+            raise RunError(
+                f"{message}. That is {MAX_SILENT} evaluations in a row: mend evaluation.judge (or "
+                "raise its max_calls), or leave it out, and resume"
+            )
+        if (failed or is_silent) and self._ranks.is_main:
+            warnings.warn(message, stacklevel=2)
+        return self._judge.metrics()
+
+
 @dataclass(frozen=True)
 class Validation:
     """All held-out sets of a run, and when they are due.
@@ -93,11 +176,13 @@ class Validation:
         sets: The sets; metrics of the first are called ``eval/...``, of another ``eval-NAME/...``.
         section: Steps or completion tokens between evaluations.
         folder: Gets the samples: one file for each evaluation and set; None writes nothing.
+        judge: A model's; None: answers are graded in code.
     """
 
     sets: Sequence[HeldOutAnswers]
     section: config.Evaluation
     folder: RunFolder | None
+    judge: HeldOutJudge | None
 
     def metrics_if_due(
         self, num_steps: int, tokens: tuple[int, int], last: bool
@@ -118,6 +203,8 @@ class Validation:
             path = self.folder and self.folder.evaluation(num_steps, held_out.name)
             measured = held_out.metrics(path, num_steps)
             metrics |= {f"{prefix}/{name}": value for name, value in measured.items()}
+        if metrics and self.judge is not None:
+            metrics |= {f"eval/{n}": value for n, value in self.judge.end_evaluation().items()}
         return metrics
 
 
@@ -126,11 +213,12 @@ def build_validation(
     section: config.Evaluation,
     policy: Policy,
     engine: Engine,
-    folder: RunFolder | None,
+    folder: RunFolder,
+    ranks: Ranks,
 ) -> Validation:
-    """The validation that the configuration asks for.
+    """The validation that the configuration asks for; the main rank writes and asks the judge.
 
-    Raises DataError if a prompt does not fit, or an example lacks a reference to measure against.
+    Raises DataError if a prompt does not fit, or an example lacks what it is measured against.
     """
     view = settings.learned_view
     views = settings.views.model_copy(update={"student": view}).untaught(view)
@@ -139,10 +227,15 @@ def build_validation(
     )
     decoding = Decoding(section.max_tokens, regex=grammar_regex(settings.sampling.grammar))
     kind = HeldOutRubrics if settings.views.writes == "rubric" else HeldOutAnswers
+    judge = None
+    if section.judge.type != "code":
+        judge = HeldOutJudge(build_judge(section.judge) if ranks.is_main else CodeJudge(), ranks)
     sets = []
     for name, data in section.by_name.items():
         field = "evaluation.data" if section.data else f"evaluation.sets.{name}"
         examples, _ = load_examples(data)
         prompts = build_all_prompts(examples, views, policy.tokenizer, max_prompt_tokens, field)
-        sets.append(kind(name, prompts, engine, decoding))
-    return Validation(sets, section, folder)
+        sets.append(kind(name, prompts, engine, decoding, judge or CodeJudge()))
+    if judge and not any(pair.example.rubric for of in sets for pair in of.pairs):
+        raise DataError("evaluation.judge: no held-out example has a rubric; leave the judge out")
+    return Validation(sets, section, folder if ranks.is_main else None, judge)

@@ -40,7 +40,8 @@ def _choice(
     """Example of a multiple-choice question; ``right`` is the index of the right option.
 
     Raises:
-        UnusableError: If there is no label, or a text is empty, or two options are the same.
+        UnusableError: If there is no label, or a text is empty, or a wrong option is the same as
+            the right one; wrong ones may be the same, and differ by their letters.
         DataError: If an option is no text, or the label lies beyond them.
     """
     if right is None:
@@ -54,7 +55,7 @@ def _choice(
         raise UnusableError("empty question")
     if any(not text.strip() for text in texts):
         raise UnusableError("empty option")
-    if len({text.strip() for text in texts}) < len(texts):
+    if [text.strip() for text in texts].count(texts[right].strip()) > 1:
         raise UnusableError("options that are the same")
     grading = Grading("choice", texts)
     return Example(
@@ -162,7 +163,9 @@ def read_sciq(row: Row, id: str, notes: Notes) -> Example:
     return _choice(id, question, [row.get(name) for name in _SCIQ], len(_SCIQ) - 1)
 
 
-_FACTOR = re.compile(r"^\s*\$?\s*10\^(?:\{\s*-?\d+\s*\}|-?\d+)")
+_FACTOR = re.compile(
+    r"^\s*\$?\s*(?:10\^(?:\{\s*-?\d+\s*\}|-?\d+)|\\mathrm\{10\^(?:\{-?\d+\}|-?\d+)\})"
+)
 
 
 def read_scibench(row: Row, id: str, notes: Notes) -> Example:
@@ -170,7 +173,8 @@ def read_scibench(row: Row, id: str, notes: Notes) -> Example:
 
     Typographic minus signs and thousands commas are normalised.
     A factor in the unit, as in ``$10^{-8} \mathrm{C}$``, is part of the answer and graded with it
-    (1.6 then means 1.6e-8), but not shown, as in the benchmark's own code.
+    (1.6 then means 1.6e-8), but not shown, as in the benchmark's own code. A unit that is nothing
+    but a factor is shown, as there: 5.85 is asked for "in $10^4$", and 58500 is right too.
     """
     number = _text(row, "answer_number").strip().replace("\u2212", "-").replace(",", "")
     try:
@@ -192,10 +196,12 @@ def read_scibench(row: Row, id: str, notes: Notes) -> Example:
 
 
 def strip_factor(unit: str) -> str:
-    """Unit without the power of ten that it begins with; empty if nothing is left."""
+    """Unit without the power of ten that it begins with, unless nothing else is left."""
     rest = _FACTOR.sub("", unit, count=1).strip()
     if rest == unit.strip():
         return unit
+    if not rest.strip("$ "):
+        return unit.strip()
     if rest.startswith("$"):
         return rest[1:].strip()
     return f"${rest}" if rest.endswith("$") else rest

@@ -26,15 +26,20 @@ from rcsd.graders.answers.mathematics import compare_expressions
 from rcsd.graders.answers.normalize import normalize_quantity, normalize_words
 from rcsd.graders.answers.numerals import read_quantities
 from rcsd.graders.answers.quantities import compare_numbers
-from rcsd.types import Example, Grading
+from rcsd.types import Example, Grading, UnitVerdict
 
 
 class Grade(NamedTuple):
-    """The final answer of a text, or None; the verdict, None: ungraded; and why, in a few words."""
+    """The final answer of a text, or None; the verdict, None: ungraded; and why, in a few words.
+
+    Of kind ``number`` also the two verdicts that it combines (`quantities.Comparison`).
+    """
 
     extracted: str | None
     verdict: bool | None
     reason: str
+    number_right: bool | None = None
+    unit_verdict: UnitVerdict | None = None
 
 
 def grade(text: str, reference: str, grading: Grading, finished: bool = True) -> Grade:
@@ -51,12 +56,13 @@ def grade(text: str, reference: str, grading: Grading, finished: bool = True) ->
     if extraction.answer is None:
         if grading.kind == "text":
             return Grade(None, None, f"{extraction.reason}: only a judge can tell")
-        return Grade(None, False, extraction.reason)
+        return Grade(None, False, extraction.reason, False if grading.kind == "number" else None)
     if grading.kind == "choice":
         verdict, reason = compare_choices(extraction.answer, index, grading.options)
     elif grading.kind == "number":
-        verdict, reason = compare_numbers(
-            extraction.answer, reference, grading.unit, grading.tolerance
+        return Grade(
+            extraction.answer,
+            *compare_numbers(extraction.answer, reference, grading.unit, grading.tolerance),
         )
     elif grading.kind == "math":
         verdict, reason = compare_expressions(extraction.answer, reference)

@@ -150,6 +150,15 @@ def _stems(text: str) -> set[str]:
     }
 
 
+def _twins(letter: str, options: Sequence[str]) -> set[str]:
+    """Letters of the options with the same text as one; only wrong options have any but their own.
+
+    Which of them is chosen does not matter.
+    """
+    text = options[LETTERS.index(letter)].strip()
+    return {LETTERS[i] for i, option in enumerate(options) if option.strip() == text}
+
+
 def _by_letter(letter: str, options: Sequence[str]) -> Choice:
     texts, index = [option.strip() for option in options], LETTERS.find(letter.upper())
     if letter in texts and texts.index(letter) != index:
@@ -183,7 +192,7 @@ def _by_letter_and_text(letter: str, rest: str, options: Sequence[str]) -> Choic
     for part in (text, text.strip("() ."), re.split(r"(?<=\w)[.,;](?=\s|$)|\n", text)[0]):
         by_text = _by_text(part, options)
         if by_text and by_text[0] != BEYOND:
-            if by_text[0] in (None, chosen):
+            if by_text[0] is None or LETTERS[by_text[0]] in _twins(name, options):
                 break
             other = LETTERS[by_text[0]]
             return None, f"contradicts itself: the letter {name} beside the text of {other}"
@@ -196,20 +205,26 @@ def _by_text(text: str, options: Sequence[str]) -> Choice | None:
     normalized = [normalize_words(option) for option in options]
     for form, forms in (text.strip(), [option.strip() for option in options]), (words, normalized):
         fits = [LETTERS[i] for i, option in enumerate(forms) if form and option == form]
-        if len(fits) > 1:
+        if fits and set(fits) - _twins(fits[0], options):
             return None, f"ambiguous: fits the texts of {' and '.join(fits)}"
         if fits:
             return LETTERS.index(fits[0]), f"the text of option {fits[0]}"
-    near = [i for i, option in enumerate(options) if _stems(text) == _stems(option) != set()]
+    stems = _stems(text)
+    near = {LETTERS[i] for i, option in enumerate(options) if stems == _stems(option) != set()}
     if near and not re.match(r"\W*[A-Z]\b", text):  # not "A. London"
-        return (near[0] if len(near) == 1 else None), "nearly the text of an option"
+        is_one = near <= _twins(min(near), options)
+        return (LETTERS.index(min(near)) if is_one else None), "nearly the text of an option"
     return (BEYOND, f"{words!r} is none of the options") if words in _NO_OPTION else None
 
 
 def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     """The option whose text a sentence holds; None: it holds none."""
     words = normalize_words(text)
-    phrases = {LETTERS[i]: normalize_words(option) for i, option in enumerate(options)}
+    phrases = {
+        LETTERS[i]: normalize_words(option)
+        for i, option in enumerate(options)
+        if LETTERS[i] == min(_twins(LETTERS[i], options))
+    }
     held = {name: p for name, p in phrases.items() if len(p) > 1 and holds_phrase(words, p)}
     # "sulphuric acid" also holds "acid": the longest of nested texts is meant.
     names = [
@@ -225,7 +240,7 @@ def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     rest = re.sub(r"(?i)\b" + r"\W+".join(option_words) + r"\b", " \u2026 ", text)
     if _DOUBTS.search(rest):
         return None, f"holds the text of {names[0]} beside a negation, a doubt or a question"
-    if others := _mentioned_letters(rest, options) - {names[0]}:
+    if others := _mentioned_letters(rest, options) - _twins(names[0], options):
         return None, f"ambiguous: the text of {names[0]} beside {', '.join(sorted(others))}"
     return index, f"holds the text of option {names[0]}"
 

@@ -60,9 +60,8 @@ def _squeeze(text: str) -> str:
 
 def _decimal_comma(*texts: str) -> str:
     """Doubt about a comma that may be a decimal point; empty: there is none."""
-    comma, plain = (
-        [t for t in texts if re.fullmatch(p, t)] for p in (r"\d+,\d+", r"\d+(?:\.\d+)?")
-    )
+    patterns = (r"\d+,\d+", r"\d+(?:\.\d+)?")
+    comma, plain = ([t for t in texts if re.fullmatch(p, t)] for p in patterns)
     is_same = len(comma) == len(plain) == 1 and float(comma[0].replace(",", ".")) == float(plain[0])
     return f"{comma[0]!r} may be a list, or a number with a decimal comma" if is_same else ""
 
@@ -122,11 +121,9 @@ def _compare_words(expected: Any, actual: Any) -> Verdict:
         words, other = (expected, actual) if isinstance(expected, Words) else (actual, expected)
         if isinstance(other, Term) and str(other.value) == words.text:
             return True, "the reference's letter"
-        is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
-        if words.text.lower() in _NO_VALUE and is_empty:
-            return True, "both are no value"
-        if words.text.lower() in _NO_VALUE and not is_empty:
-            return False, f"{words.text!r} is no value"
+        if words.text.lower() in _NO_VALUE:
+            is_empty = isinstance(other, Term) and other.value == sympy.EmptySet
+            return is_empty, f"{words.text!r} is no value"
         return None, "one is in words"
     one, two = (" ".join(words.text.lower().split()) for words in (expected, actual))
     if one == two:

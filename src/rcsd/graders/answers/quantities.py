@@ -9,6 +9,8 @@ r"""Numbers compared in a unit that converts.
 - Ungraded is what claims no single number: a range, a bound, a denial, a question, a number beside
   others ("5 out of 7"), a part of one ("half of 5"), an expression with variables (``5x``), a
   number before words that may be a unit which cannot be read, a difference of temperatures.
+
+Number and unit have a verdict each, which `combine` makes one of by a rule.
 """
 
 import itertools
@@ -20,9 +22,31 @@ from rcsd.graders.answers import mathematics
 from rcsd.graders.answers.normalize import MAX_CHARACTERS, normalize_quantity, normalize_units
 from rcsd.graders.answers.numerals import Quantity, read_multiple, read_quantities
 from rcsd.graders.answers.units import Unit, convert, is_dimensionless, is_temperature, parse_unit
+from rcsd.types import DEFAULT_UNITS, UnitRule, UnitVerdict
 
-Verdict = tuple[bool | None, str]
-"""Right, wrong or ungraded, and why."""
+
+class Comparison(NamedTuple):
+    """Verdict by `rcsd.types.DEFAULT_UNITS`, None: ungraded; why; and its two parts.
+
+    The number is right if it converts to the reference; in a unit that is absent, of another
+    dimension or unreadable, if it is the reference's number in the requested unit as it is written.
+    A unit is right if it converts; None: unreadable, or there is no number.
+    """
+
+    verdict: bool | None
+    reason: str
+    number_right: bool | None = None
+    unit_verdict: UnitVerdict | None = None
+
+
+def combine(number: bool | None, unit: UnitVerdict | None, rule: UnitRule) -> bool | None:
+    """Verdict of a number and its unit, by a rule."""
+    if rule == "ignore" or number is False or unit in ("right", "none asked"):
+        return number
+    if unit == "wrong" or (unit == "absent" and rule == "require"):
+        return False
+    return number if unit == "absent" else None
+
 
 _ROUNDING = 1e-9
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3})+(?![\d.,])")
@@ -46,37 +70,56 @@ class Expected(NamedTuple):
         return f"{self.number:g}{factor}{self.unit.written and ' ' + self.unit.written}"
 
 
-def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) -> Verdict:
-    """Verdict on an answer that should be the number of a reference, with or without a unit.
+def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) -> Comparison:
+    """Verdicts on an answer that should be the number of a reference, with or without a unit.
 
     An empty unit is the reference's; the tolerance is relative.
     """
     expected = _read_reference(reference, unit, tolerance)
     if isinstance(expected, str):
-        return None, expected
+        return Comparison(None, expected)
     if len(answer) > MAX_CHARACTERS:
-        return None, f"it is longer than {MAX_CHARACTERS} characters"
+        return Comparison(None, f"it is longer than {MAX_CHARACTERS} characters")
     text = _cut_to_claim(normalize_quantity(answer))
     claimed = _claimed_quantities(text)
     doubts = (_find_doubt(text, value, expected.unit) for value in claimed)
     if doubt := _find_several(answer, text) or next(filter(None, doubts), ""):
-        return None, doubt
+        return Comparison(None, doubt)
     if claimed and (lost := _find_unclaimed(text, claimed)):
-        return None, lost
+        return Comparison(None, lost)
     if not claimed or _is_formula(text, claimed[0]):
         value = _evaluate(answer)
-        return (None, value) if isinstance(value, str) else _compare(value, "", expected)
-    verdicts = [_compare(value, _text_after(text, value), expected) for value in claimed]
-    right = {verdict for verdict, _ in verdicts}
-    if right == {False} and _GROUPED.search(answer):
+        return Comparison(None, value) if isinstance(value, str) else _compare(value, "", expected)
+    parts = [_compare(value, _text_after(text, value), expected) for value in claimed]
+    for value in claimed:
+        if doubt := _find_unit_doubt(text, value, expected.unit):
+            # Not in the unit as written, it may be converted.
+            is_right = True if all(part.number_right for part in parts) else None
+            return Comparison(None, doubt, is_right)
+    merged = _merge(parts)
+    if merged.verdict is False and _GROUPED.search(answer):
         whole = _GROUPED.sub(lambda match: match[0].replace(".", ""), answer)
-        if compare_numbers(whole, reference, unit, tolerance)[0]:
-            return None, "ambiguous: a point may part thousands"
-    if len(right) == 1:
-        return verdicts[0]
-    if right == {True, None}:
-        return next(verdict for verdict in verdicts if verdict[0] is None)
-    return None, "ambiguous: gives several values, of which only some are right"
+        if compare_numbers(whole, reference, unit, tolerance).verdict:
+            how = "ambiguous: a point may part thousands"
+            return Comparison(None, how, unit_verdict=merged.unit_verdict)
+    return merged
+
+
+def _merge(parts: list[Comparison]) -> Comparison:
+    """Comparison of an answer with several values: its verdicts are those that all agree in."""
+    verdicts, numbers = {part.verdict for part in parts}, {part.number_right for part in parts}
+    units: set[UnitVerdict | None] = {part.unit_verdict for part in parts}
+    how = "ambiguous: gives several values, of which only some are right"
+    if len(verdicts) == 1:
+        how = parts[0].reason
+    elif verdicts == {True, None}:
+        how = next(part.reason for part in parts if part.verdict is None)
+    return Comparison(
+        verdicts.pop() if len(verdicts) == 1 else None,
+        how,
+        numbers.pop() if len(numbers) == 1 else None,
+        units.pop() if len(units) == 1 else None,
+    )
 
 
 def _read_reference(reference: str, unit: str, tolerance: float) -> Expected | str:
@@ -226,10 +269,15 @@ def _find_doubt(text: str, value: Quantity, requested: Unit) -> str:
         return "an expression with a variable"
     if requested.is_none and _MAYBE_VARIABLE.search(written):
         return f"{written!r} may hold a variable, or a unit"
-    can_convert = not requested.is_none and requested.readings
-    if value.unit.is_none and can_convert and _OTHER_UNIT.match(rest):
-        return f"{rest.strip()[:40]!r} may be a unit that cannot be read"
     return ""
+
+
+def _find_unit_doubt(text: str, value: Quantity, requested: Unit) -> str:
+    """Why the unit of a number may be unreadable; empty: it is not."""
+    rest, can_convert = text[value.end :], not requested.is_none and requested.readings
+    if not (value.unit.is_none and can_convert and _OTHER_UNIT.match(rest)):
+        return ""
+    return "" if _is_formula(text, value) else f"{rest.strip()[:40]!r} may be an unreadable unit"
 
 
 # Formulas: expressions that sympy evaluates.
@@ -278,38 +326,61 @@ def _evaluate(answer: str) -> Quantity | str:
 # Comparison
 
 
-def _compare(value: Quantity, after: str, expected: Expected) -> Verdict:
-    """Verdict on one value; a unit that cannot be read may stand in the text after it."""
+def _compare(value: Quantity, after: str, expected: Expected) -> Comparison:
+    """Verdicts on one value; a unit that cannot be read may stand in the text after it."""
     unit, requested = value.unit, expected.unit
     stated = f"{value.number:g} {unit.written}".strip()
-    target = expected.number * requested.factor
+    target, is_near = expected.number * requested.factor, expected.is_near
+    share = 0.01 if requested.is_percent else 1.0
+    near = [is_near(value.number * unit.factor, t) for t in (expected.number, target * share)]
     if unit.is_none or not requested.readings:
-        share = 0.01 if requested.is_percent else 1.0
-        number = value.number * unit.factor
-        near = [expected.is_near(number, t) for t in (expected.number, target * share)]
-        compact = "".join(normalize_units(unit.written or after).split())
-        if any(near) and compact and not requested.readings:
-            how = f"the unit {requested.written!r} cannot be read, and is compared as written"
-            is_same = compact.startswith("".join(requested.written.split()))
-            return (True, how) if is_same else (None, f"ambiguous: {how}")
-    elif requested.is_none:
-        near = [expected.is_near(value.number, target)]
+        unit_verdict, how = _compare_as_written(unit.written or after, requested)
+        return _conclude(near, unit_verdict, stated, expected, how if any(near) else "")
+    if requested.is_none:
+        near = [is_near(value.number, target)]
         if is_dimensionless(unit):
-            plain = [expected.is_near(n, target) for n in convert(value.number, unit, Unit())]
+            plain = [is_near(n, target) for n in convert(value.number, unit, Unit())]
             if near[0] and unit.is_percent and not any(plain):
-                return None, f"ambiguous: the reference {expected} may be a share or per cent"
+                how = f"ambiguous: the reference {expected} may be a share or per cent"
+                return Comparison(None, how, None, "none asked")
             near += plain
-    else:
-        converted = convert(value.number * unit.factor, unit, requested)
-        if not converted:
-            return False, f"wrong unit: {stated}, requested is {expected}"
-        near = [expected.is_near(number, target) for number in converted]
-        if not any(near) and is_temperature(requested) and expected.is_near(value.number, target):
-            is_below_zero = requested.written == "K" and target < 0
-            how = f"{stated} is {expected} as a difference of temperatures"
-            return (True if is_below_zero else None), how
-    if any(near):
-        return True, f"{stated} is {expected} within {expected.tolerance:g}"
-    if None in near:
-        return None, f"ambiguous: {stated} may be 0 but for rounding"
-    return False, f"{stated} is not {expected} within {expected.tolerance:g}"
+        return _conclude(near, "none asked", stated, expected)
+    converted = convert(value.number * unit.factor, unit, requested)
+    if not converted:
+        how = f"wrong unit: {stated}, requested is {expected}"
+        return _conclude(near, "wrong", stated, expected, how)
+    near = [is_near(number, target) for number in converted]
+    if not any(near) and is_temperature(requested) and is_near(value.number, target):
+        below_zero = True if requested.written == "K" and target < 0 else None
+        how = f"{stated} is {expected} as a difference of temperatures"
+        return Comparison(below_zero, how, below_zero, "right")
+    return _conclude(near, "right", stated, expected)
+
+
+def _compare_as_written(unit: str, requested: Unit) -> tuple[UnitVerdict | None, str]:
+    """Verdict on a unit that does not convert, and why where the requested one is unreadable."""
+    if requested.is_none:
+        return "none asked", ""
+    written = "".join(normalize_units(unit).split())
+    if requested.readings or not written:
+        return "absent", ""
+    is_same = written.startswith("".join(requested.written.split()))
+    how = f"the unit {requested.written!r} cannot be read, and is compared as written"
+    return ("right", how) if is_same else (None, f"ambiguous: {how}")
+
+
+def _conclude(
+    near: list[bool | None],
+    unit: UnitVerdict | None,
+    stated: str,
+    expected: Expected,
+    how: str = "",
+) -> Comparison:
+    """Comparison of a number that is near the right one in one of several readings, or in none."""
+    number = True if any(near) else None if None in near else False
+    reasons = {
+        True: f"{stated} is {expected} within {expected.tolerance:g}",
+        False: f"{stated} is not {expected} within {expected.tolerance:g}",
+        None: f"ambiguous: {stated} may be 0 but for rounding",
+    }
+    return Comparison(combine(number, unit, DEFAULT_UNITS), how or reasons[number], number, unit)

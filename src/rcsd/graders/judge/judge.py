@@ -1,21 +1,30 @@
 """The judge that is a model."""
 
 import copy
-import itertools
 import math
 import threading
 import time
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from rcsd import config
 from rcsd.data.views import PromptTemplates
 from rcsd.errors import ConfigError
 from rcsd.graders.base import Judge, Judgement, require_rubric
+from rcsd.graders.code import CodeJudge
+from rcsd.graders.judge.budget import Budget, cost
 from rcsd.graders.judge.cache import ReplyCache
-from rcsd.graders.judge.prompt import build_conversation, criterion_groups, reply_schema
-from rcsd.graders.judge.reading import Finding, read_score, read_verdicts
+from rcsd.graders.judge.prompt import (
+    PROMPT_VERSION,
+    build_conversation,
+    criterion_groups,
+    defused,
+    reply_schema,
+)
+from rcsd.graders.judge.reading import Finding, Source, read_score, read_verdicts
 from rcsd.graders.judge.server import ChatReply, Request, ServerChat
 from rcsd.io import cache_folder
 from rcsd.types import Example
@@ -23,9 +32,11 @@ from rcsd.types import Example
 MAX_ATTEMPTS = 2
 """Requests for the same verdict, where a reply lacks it."""
 
-# A filter refuses again, and a prompt grows no shorter.
-_FINAL = ("refused", "too long")
-_CACHED = ("stop", "length", "refused")
+# A filter refuses again, a prompt grows no shorter, and what failed was retried.
+_FINAL = ("refused", "too long", "failed")
+
+MIN_TOKENS_PER_WORD = 0.8
+"""A prompt of which a server counts fewer tokens was cut by it."""
 
 Answers = Sequence[tuple[Example, str]]
 
@@ -42,11 +53,26 @@ class Call:
     attempt: int = 0
 
 
+@dataclass(frozen=True)
+class Result:
+    """Findings of a reply by the criterion's number; final: the same request has the same end."""
+
+    findings: Mapping[int, Finding]
+    is_final: bool
+
+    @property
+    def has_verdict(self) -> bool:
+        """True if the reply gives something that it was asked for."""
+        return not all(finding.is_missing for finding in self.findings.values())
+
+
 class ModelJudge(Judge):
     """Asks a model for verdicts, and leaves unscored what it does not clearly say.
 
-    Every reply is cached as it comes. A verdict that is missing is requested once more with another
-    seed; then it is unscored, with its reason. Threads that share a judge take turns.
+    With ``runs_checks`` code decides the criteria that have a check, without a request.
+
+    A reply with a verdict is cached as it comes. A verdict that is missing is requested once more
+    with another seed; then it is unscored, with its reason. Threads that share a judge take turns.
 
     Raises:
         ConfigError: If the folder of templates or the key's variable is missing.
@@ -56,15 +82,21 @@ class ModelJudge(Judge):
     def __init__(self, section: config.ModelJudge) -> None:
         if section.templates is not None and not section.templates.is_dir():
             raise ConfigError(f"judge.templates: {section.templates} is not a folder")
-        self.asks, self.sample = section.asks, 0
+        self.name, self.asks, self.sample = section.model, section.asks, 0
+        self.runs_checks = section.runs_checks and section.asks.type != "holistic"
+        self._shows_reference, self._models = section.shows_reference, Counter[tuple[str, str]]()
         self._chat = ServerChat(section)
-        self._about, self._seed = self._chat.about(), section.seed
-        self._max_calls = section.max_calls
+        self._about = {**self._chat.about(), "version": PROMPT_VERSION}
+        self._section, self._seed = section, section.seed
         self._templates = PromptTemplates(section.templates)
         self._cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
+        self._budget = Budget(section, self._cache)
         self._turn, self._unscored = threading.Lock(), Counter[str]()
-        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests.
+        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests;
+        # verdicts of the criteria's own checks; prompts that the server cut, and replies that
+        # reached their limit.
         counts = ("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts")
+        counts = (*counts, "num_checked", "num_cut_prompts", "num_cut_replies")
         names = (*counts, "prompt_tokens", "completion_tokens", "seconds")
         self._counts: dict[str, float] = dict.fromkeys(names, 0)
 
@@ -83,79 +115,142 @@ class ModelJudge(Judge):
         """
         with self._turn:
             start = time.monotonic()
-            findings: dict[tuple[int, int], Finding] = {}
-            calls = [
-                Call(index, numbers)
-                for index, (example, _) in enumerate(answers)
-                for numbers in criterion_groups(self.asks, len(require_rubric(example).criteria))
-            ]
+            findings = self._checked(answers) if self.runs_checks else {}
+            self._counts["num_checked"] += len(findings)
+            calls = []
+            for index, (example, _) in enumerate(answers):
+                numbers = range(1, len(require_rubric(example).criteria) + 1)
+                left = [number for number in numbers if (index, number) not in findings]
+                calls += [Call(index, group) for group in criterion_groups(self.asks, left)]
             while calls:
-                pairs = zip(calls, self._replies(calls, answers), strict=True)
-                repeated = [self._read(call, reply, findings) for call, reply in pairs]
+                pairs = zip(calls, self._results(calls, answers), strict=True)
+                repeated = [self._add(call, result, findings) for call, result in pairs]
                 calls = [call for call in repeated if call is not None]
             self._counts["seconds"] += time.monotonic() - start
             return [self._judgement(n, answer[0], findings) for n, answer in enumerate(answers)]
 
     def metrics(self) -> dict[str, float]:
-        """Calls, tokens, seconds of waiting and missing verdicts since the judge was made."""
+        """Calls, tokens, cost, seconds of waiting, missing verdicts, since the judge was made."""
         metrics = {f"judge/{name}": value for name, value in self._counts.items()}
+        if (money := cost(self._section, self._counts)) is not None:
+            metrics["judge/cost"] = money
+        metrics["judge/num_timeouts"] = self._chat.num_timeouts
         metrics["judge/num_unscored"] = self._unscored.total()
         for kind, count in sorted(self._unscored.items()):
             metrics[f"judge/num_unscored/{kind.replace(' ', '_')}"] = count
         return metrics
 
+    def record(self) -> dict[str, Any]:
+        """Names and fingerprints of the models that replied, with the number of their replies."""
+        rows = sorted(self._models.items())
+        names = ("model", "system_fingerprint", "num_replies")
+        return {"models": [dict(zip(names, (*of, n), strict=True)) for of, n in rows]}
+
+    def _checked(self, answers: Answers) -> dict[tuple[int, int], Finding]:
+        """Verdicts of the criteria's checks, by answer and number."""
+        return {
+            (index, number): Finding(verdict)
+            for index, (example, text) in enumerate(answers)
+            for number, verdict in enumerate(CodeJudge().verdicts(example, text), 1)
+            if verdict is not None
+        }
+
     def _request(self, call: Call, answers: Answers) -> Request:
         example, text = answers[call.index]
         return Request(
-            build_conversation(example, text, call.numbers, self.asks, self._templates),
+            build_conversation(
+                example, text, call.numbers, self.asks, self._templates, self._shows_reference
+            ),
             reply_schema(call.numbers, self.asks),
             self._seed + MAX_ATTEMPTS * self.sample + call.attempt,
             self.sample,
             call.attempt,
+            hash((example.id, text)),
         )
 
-    def _replies(self, calls: Sequence[Call], answers: Answers) -> list[ChatReply | None]:
-        """Reply to each call, from the cache or the model; None: the budget does not allow it."""
-
-        def begin(request: Request) -> Request:
-            self._counts["num_calls"] += 1
-            self._counts["num_retried"] += request.attempt > 0
-            return request
-
+    def _results(self, calls: Sequence[Call], answers: Answers) -> list[Result | None]:
+        """Result of each call, from the cache or the model; None: the budget does not allow it."""
         requests = [self._request(call, answers) for call in calls]
         keys = [request.key(self._about) for request in requests]
-        replies = {key: self._cache.read(key) for key in dict.fromkeys(keys)}
-        by_key = dict(zip(keys, requests, strict=True))  # equal ones once
-        missing = {key: request for key, request in by_key.items() if replies[key] is None}
-        self._counts["num_cached"] += len(replies) - len(missing)
-        num_left = None
-        if self._max_calls is not None:
-            num_left = max(0, self._max_calls - int(self._counts["num_calls"]))
-        begun = map(begin, itertools.islice(missing.values(), num_left))
-        for request, reply in self._chat.replies(begun):
+        asked = dict(zip(keys, zip(calls, requests, strict=True), strict=True))  # equal ones once
+        results = {key: self._cached(*pair, answers) for key, pair in asked.items()}
+        missing = [request for key, (_, request) in asked.items() if results[key] is None]
+        self._counts["num_cached"] += len(results) - len(missing)
+
+        def received(request: Request, reply: ChatReply) -> None:
             for name in ("num_attempts", "prompt_tokens", "completion_tokens"):
                 self._counts[name] += getattr(reply, name)
+            self._budget.spend(reply)
             key = request.key(self._about)
-            if reply.finish in _CACHED:
+            results[key] = result = self._result(asked[key][0], request, reply, answers)
+            if result.has_verdict:
                 self._cache.write(key, reply)
-            replies[key] = reply
-        return [replies[key] for key in keys]
 
-    def _read(
-        self, call: Call, reply: ChatReply | None, findings: dict[tuple[int, int], Finding]
+        # What was replied before was replied to the same model and parameters.
+        self._chat.failures.is_proven |= len(missing) < len(results)
+        self._chat.ask(self._begun(missing), received)
+        return [results[key] for key in keys]
+
+    def _begun(self, requests: Sequence[Request]) -> Iterator[Request]:
+        """Requests that the budget allows, each counted as it is taken."""
+        for request in requests:
+            if not self._budget.begin_call():
+                return
+            self._counts["num_calls"] += 1
+            self._counts["num_retried"] += request.attempt > 0
+            yield request
+
+    def _cached(self, call: Call, request: Request, answers: Answers) -> Result | None:
+        """Result of an earlier reply that gave a verdict, to this attempt or the one after it."""
+        for attempt in range(call.attempt, MAX_ATTEMPTS):
+            seed = request.seed + attempt - call.attempt
+            tried = replace(request, seed=seed, attempt=attempt)
+            if (reply := self._cache.read(tried.key(self._about))) is not None:
+                result = self._result(call, request, reply, answers)
+                if result.has_verdict:
+                    return result
+        return None
+
+    def _result(self, call: Call, request: Request, reply: ChatReply, answers: Answers) -> Result:
+        """Findings of a reply."""
+        example, text = answers[call.index]
+        data, prompt = f"{defused(example.question)}\n{defused(text)}", request.prompt
+        source = Source(data, prompt)
+        self._note_model(reply)
+        self._counts["num_cut_replies"] += reply.finish == "length"
+        least = MIN_TOKENS_PER_WORD * len(prompt.split())
+        self._counts["num_cut_prompts"] += 0 < reply.prompt_tokens < least
+        if not call.numbers:
+            return Result({0: read_score(reply, source)}, reply.finish in _FINAL)
+        return Result(read_verdicts(reply, call.numbers, source), reply.finish in _FINAL)
+
+    def _add(
+        self, call: Call, result: Result | None, findings: dict[tuple[int, int], Finding]
     ) -> Call | None:
         """Add the findings of a reply; returns the call that asks again for what it lacks."""
-        if reply is None:
+        if result is None:
             for number in call.numbers or (0,):
                 findings.setdefault((call.index, number), Finding(None, "budget"))
             return None
-        read = read_verdicts(reply, call.numbers) if call.numbers else {0: read_score(reply)}
-        findings |= {(call.index, number): finding for number, finding in read.items()}
-        missing = tuple(number for number, finding in read.items() if finding.value is None)
+        findings |= {(call.index, number): each for number, each in result.findings.items()}
+        missing = tuple(number for number, each in result.findings.items() if each.is_missing)
         self._counts["num_failed"] += bool(missing)
-        if not missing or call.attempt + 1 == MAX_ATTEMPTS or reply.finish in _FINAL:
+        if not missing or call.attempt + 1 == MAX_ATTEMPTS or result.is_final:
             return None
         return Call(call.index, missing if call.numbers else (), call.attempt + 1)
+
+    def _note_model(self, reply: ChatReply) -> None:
+        """Count what replied, and warn once where replies come from several."""
+        models, of = self._models, (reply.model, reply.fingerprint)
+        if not any(of):
+            return
+        models[of] += 1
+        if len(models) == 2 and models[of] == 1:
+            names = " and ".join(" ".join(filter(None, each)) for each in models)
+            warnings.warn(
+                f"the judge's replies come from several models or versions of {self.name}: {names}",
+                stacklevel=2,
+            )
 
     def _judgement(
         self, index: int, example: Example, findings: Mapping[tuple[int, int], Finding]
@@ -164,10 +259,11 @@ class ModelJudge(Judge):
         numbers = [0] if is_holistic else range(1, len(rubric.criteria) + 1)
         results = [findings[index, number] for number in numbers]
         reasons = [finding.reason for finding in results]
+        explanations = tuple(finding.explanation for finding in results)
         self._unscored.update(reason.partition(":")[0] for reason in reasons if reason)
         if not is_holistic:
             verdicts = [None if each.value is None else bool(each.value) for each in results]
-            return Judgement.from_verdicts(rubric, verdicts, reasons)
+            return Judgement.from_verdicts(rubric, verdicts, reasons, explanations)
         if (value := results[0].value) is None:
-            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons))
-        return Judgement((), float(value), (float(value), float(value)), ("",))
+            return Judgement((), math.nan, (0.0, 1.0), tuple(reasons), explanations)
+        return Judgement((), float(value), (float(value), float(value)), ("",), explanations)

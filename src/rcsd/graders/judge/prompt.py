@@ -4,6 +4,7 @@ An answer may try to talk to its judge. Its text stands between lines with a bou
 contain, and whatever a chat format might read as a control token is broken up.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,10 @@ from rcsd.types import Conversation, Example
 
 LOWEST, HIGHEST = 1, 10
 """Scale of a holistic score."""
+CANNOT_TELL = "cannot tell"
+"""Value of a verdict that the judge withholds, and the reason of a missing one; no failure."""
+PROMPT_VERSION = 2
+"""Version of the prompts' form: replies to another are not taken from a cache."""
 
 # How chat formats write turns, thinking and tools; U+FF5C is DeepSeek's bar.
 _CONTROL = re.compile(
@@ -31,6 +36,7 @@ _CONTROL = re.compile(
 _TAGS = re.compile("[\U000e0000-\U000e007f]")
 
 
+@functools.lru_cache(256)  # each criterion's prompt has the same question and answer
 def defused(text: str) -> str:
     """A text without control tokens of any chat format, and without invisible characters.
 
@@ -49,13 +55,12 @@ def boundary(texts: Sequence[str]) -> str:
     return mark
 
 
-def criterion_groups(asks: config.Asks, num_criteria: int) -> list[tuple[int, ...]]:
-    """Numbers of the criteria of each call; for a holistic score one empty group."""
+def criterion_groups(asks: config.Asks, numbers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Numbers of the criteria of each call, out of these; for a holistic score one empty group."""
     if asks.type == "holistic":
         return [()]
     size = asks.criteria_per_call if asks.type == "several" else 1
-    numbers = range(1, num_criteria + 1)
-    return [tuple(numbers[start : start + size]) for start in range(0, num_criteria, size)]
+    return [tuple(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def build_conversation(
@@ -64,23 +69,34 @@ def build_conversation(
     numbers: Sequence[int],
     asks: config.Asks,
     templates: PromptTemplates,
+    shows_reference: bool = False,
 ) -> Conversation:
     """The prompt of a call: one turn, since not every chat format has a system turn.
 
-    The numbers are those of criteria, counted from 1; none: all of them, for one score.
+    The numbers are those of criteria, counted from 1; none: all of them, for one score. Up to the
+    criteria the prompts on one answer are the same, so that a server's prefix cache serves them.
+    Templates get the reference answer as ``reference``; empty: not shown.
     """
+    question, answer = defused(example.prompt_text), defused(text)
+    reference = defused(example.reference_answer or "") if shows_reference else ""
+    mark = boundary([question, answer, *filter(None, [reference])])
     numbered: list[dict[str, Any]] = [
-        {"number": number, "text": defused(criterion.text), "weight": criterion.weight}
+        {
+            "number": number,
+            "text": defused(criterion.text).replace(mark, f"{mark[:8]} {mark[8:]}"),
+            "weight": criterion.weight,
+        }
         for number, criterion in enumerate(require_rubric(example).criteria, 1)
         if not numbers or number in numbers
     ]
-    question, answer = defused(example.prompt_text), defused(text)
     content = templates.render(
         f"judge_{asks.type}.jinja",
         question=question,
         answer=answer,
+        reference=reference,
         criteria=numbered,
-        boundary=boundary([question, answer, *(each["text"] for each in numbered)]),
+        boundary=mark,
+        cannot_tell=asks.type != "holistic" and asks.cannot_tell,
         lowest=LOWEST,
         highest=HIGHEST,
     )
@@ -92,9 +108,8 @@ def reply_schema(numbers: Sequence[int], asks: config.Asks) -> dict[str, Any]:
     explanation = {"explanation": {"type": "string"}}
     if asks.type == "holistic":
         return _object(explanation | {"score": {"enum": list(range(LOWEST, HIGHEST + 1))}})
-    verdict = _object(
-        {"criterion": {"enum": list(numbers)}, **explanation, "met": {"type": "boolean"}}
-    )
+    met = {"enum": [True, False, CANNOT_TELL]} if asks.cannot_tell else {"type": "boolean"}
+    verdict = _object({"criterion": {"enum": list(numbers)}, **explanation, "met": met})
     if asks.type == "criterion":
         return verdict
     return _object({"verdicts": {"type": "array", "items": verdict}})

@@ -1,13 +1,24 @@
-"""Verdicts and scores read from a judge's replies. Nothing is guessed."""
+"""Verdicts and scores read from a judge's replies. Nothing is guessed.
 
-import json
+A verdict is the judge's own: an object that its words contradict or take back, or that it quotes,
+is none. Nor is one of several objects that differ.
+"""
+
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rcsd.data.thinking import after_thinking
-from rcsd.graders.judge.prompt import HIGHEST, LOWEST
+from rcsd.graders.judge import prose
+from rcsd.graders.judge.objects import (
+    STRAIGHT,
+    FoundObject,
+    UnclearError,
+    find_objects,
+    plain_reply,
+)
+from rcsd.graders.judge.prompt import CANNOT_TELL, HIGHEST, LOWEST
 from rcsd.graders.judge.server import ChatReply
 
 MAX_REPLY_CHARACTERS = 50_000
@@ -15,95 +26,225 @@ MAX_REPLY_CHARACTERS = 50_000
 
 _MET = {"true": True, "yes": True, "met": True}
 _MET |= {"false": False, "no": False, "not met": False, "unmet": False}
-_FENCE = re.compile(r"^\s*```\w*|```\s*$")
-_BRACKET = re.compile(r"[{\[]")
-_BETWEEN = re.compile(r"[\s,]*")
-_QUOTED_KEY = re.compile(r"""["'](?:met|score)["']\s*:""")
-_ESCAPE = re.compile(r"""\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?""")
+_CANNOT_TELL = re.compile(
+    r"(?:can ?not|can't|unable to|impossible to) (?:tell|say|determine|decide|judge)"
+    r"|cannot be (?:determined|decided)|undetermined|undecided|indeterminate|unknown|null|none"
+)
 _NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
-
-
-class _UnclearError(Exception):
-    """The reply does not say which object is the verdict; the message says why."""
+_FENCE = re.compile(r"```\w*")
+# What is left of the JSON around an object, and marks of a wrapper.
+_AROUND = re.compile(r"(?:[\s,\]})]|```\w*|\\\]|\$|</\w+>)*")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Verdict or score in a reply; None: missing, for a reason with its kind before a colon."""
+    """Verdict or score in a reply, and the judge's explanation of it.
+
+    A value of None is missing, for a reason with its kind before a colon.
+    """
 
     value: bool | float | None
     reason: str = ""
+    explanation: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """True if the reply failed to give what it was asked for."""
+        return self.value is None and self.reason != CANNOT_TELL
 
 
-def read_verdicts(reply: ChatReply, numbers: Sequence[int]) -> dict[int, Finding]:
+@dataclass(frozen=True)
+class Source:
+    """A request's texts, which its reply may quote: the data to be judged, and the whole prompt."""
+
+    data: str = ""
+    prompt: str = ""
+
+    def has(self, found: FoundObject, text: str) -> bool:
+        """True if the object stands in the data, or its explanation in an object of the prompt."""
+        explanation = _compact(_explanation(found.row))
+        if _compact(text[found.start : found.end]) in _compact(self.data):
+            return True
+        prompt = _compact(self.prompt) if explanation else ""
+        return any(f"explanation:{explanation}{end}" in prompt for end in ",}")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Objects of a reply that have a key, at least one, and the words around them."""
+
+    text: str
+    objects: Sequence[FoundObject]
+    source: Source
+
+    @property
+    def before(self) -> str:
+        """Words before the last object and between objects."""
+        start, parts = 0, []
+        for found in self.objects:
+            parts.append(self.text[start : found.start])
+            start = max(start, found.end)
+        return "\n".join(parts)
+
+    @property
+    def after(self) -> str:
+        """Words after the last object."""
+        after = self.text[self.objects[-1].end :]
+        return after[_AROUND.match(after).end() :].strip()  # type: ignore[union-attr]
+
+    @property
+    def is_on_another(self) -> bool:
+        """True if after the last object one begins on a criterion that none before is on."""
+        begun = re.match(r"\{\W*criterion\W+(\d{1,4})\b", self.after)
+        numbers = {_integer(found.row.get("criterion")) for found in self.objects}
+        return begun is not None and int(begun[1]) not in numbers
+
+    def require_own(self, found: FoundObject) -> None:
+        """Raise UnclearError if an object is quoted, or taken back by what follows."""
+        quoted = _quoted(self.text[found.start : found.end])
+        rest = self.text[self.objects[-1].end :]
+        if self.source.has(found, self.text):
+            raise UnclearError(f"quoted from the prompt: {quoted}")
+        if prose.leads_to_quotation(self.text[: self.objects[0].start]):
+            raise UnclearError(f"quoted: {quoted}")
+        if prose.is_within_sentence(rest):
+            raise UnclearError(f"within a sentence: {quoted}")
+        if word := prose.takes_back(self.after):
+            raise UnclearError(f"taken back: {word}: {_quoted(self.after)}")
+
+    def require_agreement(self, found: FoundObject, value: bool, number: int, is_one: bool) -> None:
+        """Raise UnclearError if words that state a verdict on the criterion contradict it."""
+        explanation = _explanation(found.row)
+        for text, is_on_it in ((self.before, False), (explanation, False), (self.after, True)):
+            # Of several criteria only what names the number is on this one.
+            numbers = (number, None) if is_one or text is explanation else (number,)
+            stated = [each for each in prose.statements(text, is_on_it) if each.number in numbers]
+            if stated and stated[-1].is_met is not value:
+                raise UnclearError(f"contradicted: {_quoted(stated[-1].sentence)}")
+
+
+def read_verdicts(
+    reply: ChatReply, numbers: Sequence[int], source: Source | None = None
+) -> dict[int, Finding]:
     """A finding for each criterion.
 
     A reply with another criterion's number is matched to none: its count may be off by one. A
-    single verdict without a number is accepted where there is one criterion.
+    single verdict without a number is accepted where there is one criterion. Of equal verdicts the
+    last counts.
     """
     try:
-        rows = _rows_with("met", reply)
-        if len(numbers) == len(rows) == 1 and "criterion" not in rows[0]:
-            return {numbers[0]: _verdict(rows[0]["met"])}
-        by_number: dict[int, list[Any]] = {number: [] for number in numbers}
-        for row in rows:
-            if (number := _integer(row.get("criterion"))) not in by_number:
-                raise _UnclearError(f"another criterion: {_quoted(row.get('criterion'))}")
-            by_number[number].append(row["met"])
-    except _UnclearError as problem:
+        reading = _read("met", reply, source or Source())
+        by_number: dict[int, list[FoundObject]] = {number: [] for number in numbers}
+        for found in reading.objects:
+            number = _integer(found.row.get("criterion"))
+            if len(numbers) == 1 and "criterion" not in found.row:
+                number = numbers[0]
+            if number not in by_number:
+                raise UnclearError(f"another criterion: {_quoted(found.row.get('criterion'))}")
+            by_number[number].append(found)
+    except UnclearError as problem:
         return dict.fromkeys(numbers, Finding(None, str(problem)))
-    none, several = Finding(None, "no verdict: left out"), Finding(None, "several verdicts")
-    return {
-        number: _verdict(verdicts[0]) if len(verdicts) == 1 else several if verdicts else none
-        for number, verdicts in by_number.items()
-    }
+    return {number: _finding(reading, number, found) for number, found in by_number.items()}
 
 
-def read_score(reply: ChatReply) -> Finding:
+def read_score(reply: ChatReply, source: Source | None = None) -> Finding:
     """The score of a reply, from 0 for the lowest to 1 for the highest."""
     try:
-        rows = _rows_with("score", reply)
-    except _UnclearError as problem:
+        reading = _read("score", reply, source or Source())
+        value = _one([_score(found.row["score"]) for found in reading.objects], "scores")
+        if value is None:
+            return Finding(None, CANNOT_TELL)
+        reading.require_own(reading.objects[-1])
+        stated = prose.stated_scores(reading.before)[-1:] + prose.stated_scores(reading.after)
+        if any(other != value for other in stated):
+            raise UnclearError(f"contradicted: a score of {stated[0]:g} beside {value:g}")
+    except UnclearError as problem:
         return Finding(None, str(problem))
-    value = rows[0]["score"]
-    if len(rows) > 1:
-        return Finding(None, "several scores")
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Finding(None, f"unclear score: {_quoted(value)}")
-    if not LOWEST <= value <= HIGHEST:
-        return Finding(None, f"unclear score: {_quoted(value)} is not {LOWEST} to {HIGHEST}")
-    return Finding((value - LOWEST) / (HIGHEST - LOWEST))
+    explanation = _explanation(reading.objects[-1].row)
+    return Finding((value - LOWEST) / (HIGHEST - LOWEST), "", explanation)
 
 
-def _rows_with(key: str, reply: ChatReply) -> list[Mapping[str, Any]]:
-    """Objects of a reply that have a key, at least one.
+def _finding(reading: _Reading, number: int, objects: Sequence[FoundObject]) -> Finding:
+    """The finding of the objects on one criterion."""
+    if not objects:
+        return Finding(None, "no verdict: left out")
+    last = objects[-1]
+    explanation = _explanation(last.row)
+    try:
+        value = _one([_verdict(found.row["met"]) for found in objects], "verdicts")
+        if value is None:
+            return Finding(None, CANNOT_TELL, explanation)
+        reading.require_own(last)
+        is_one = len({_integer(each.row.get("criterion")) for each in reading.objects}) == 1
+        reading.require_agreement(last, value, number, is_one)
+    except UnclearError as problem:
+        return Finding(None, str(problem), explanation)
+    return Finding(value, "", explanation)
 
-    Raises _UnclearError if there is none, or it is not clear which counts.
+
+def _read(key: Literal["met", "score"], reply: ChatReply, source: Source) -> _Reading:
+    """Objects of a reply that have a key.
+
+    Raises UnclearError if there is none, or more might have followed.
     """
+    text = reply.text.strip()
     match reply.finish:
-        case "length":
-            raise _UnclearError("cut off")
         case "refused":
-            raise _UnclearError("refused" + (f": {_quoted(reply.text)}" if reply.text else ""))
-        case "too long" | "garbage":
-            raise _UnclearError(reply.finish)
-        case _ if not reply.text.strip():
-            raise _UnclearError("empty")
-    none = "no score" if key == "score" else "no verdict"
-    if len(reply.text) > MAX_REPLY_CHARACTERS:
-        raise _UnclearError(f"{none}: an endless reply")
-    rows = [row for row in _objects(reply.text) if key in row]
-    if not rows:
-        raise _UnclearError(f"{none}: {_quoted(reply.text)}")
-    return rows
+            raise UnclearError("refused" + (f": {_quoted(text)}" if text else ""))
+        case "too long" | "garbage" | "failed":
+            raise UnclearError(f"{reply.finish}: {text}".removesuffix(": "))
+    is_cut = reply.finish == "length"
+    if not text:
+        raise UnclearError("cut off" if is_cut else "empty")
+    none = "cut off" if is_cut else "no score" if key == "score" else "no verdict"
+    if len(text) > MAX_REPLY_CHARACTERS:
+        raise UnclearError(f"{none}: an endless reply")
+    plain = plain_reply((after_thinking(text) or "").strip())
+    objects = [found for found in find_objects(plain) if key in found.row]
+    if not objects:
+        raise UnclearError(f"{none}: {_quoted(text)}")
+    reading = _Reading(plain, objects, source)
+    if reading.after and is_cut and not reading.is_on_another:
+        raise UnclearError(f"cut off: {_quoted(reading.after)}")
+    if reading.after and reply.in_reasoning:
+        raise UnclearError(f"{none}: only within its reasoning")
+    return reading
 
 
-def _verdict(met: object) -> Finding:
+def _one(values: Sequence[Any], several: str) -> Any:
+    """The value that all objects give; UnclearError if they differ."""
+    if any(value != values[0] for value in values):
+        raise UnclearError(f"several {several}")
+    return values[-1]
+
+
+def _verdict(met: object) -> bool | None:
+    """The verdict of a value; None: the judge cannot tell."""
     if isinstance(met, str):
         met = _MET.get(met.strip().casefold(), met)
-    return Finding(met) if isinstance(met, bool) else Finding(None, f"unclear: {_quoted(met)}")
+    if met is None or isinstance(met, bool):
+        return met
+    if isinstance(met, str) and _CANNOT_TELL.fullmatch(met.strip().casefold().translate(STRAIGHT)):
+        return None
+    raise UnclearError(f"unclear: {_quoted(met)}")
+
+
+def _score(value: object) -> float | None:
+    """The score of a value, on the scale; None: the judge cannot tell."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if value is None or (isinstance(value, str) and _CANNOT_TELL.fullmatch(value.casefold())):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnclearError(f"unclear score: {_quoted(value)}")
+    if not LOWEST <= value <= HIGHEST:
+        raise UnclearError(f"unclear score: {_quoted(value)} is not {LOWEST} to {HIGHEST}")
+    return value
+
+
+def _explanation(row: Mapping[str, Any]) -> str:
+    text = row.get("explanation")
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _integer(value: object) -> int | None:
@@ -112,61 +253,14 @@ def _integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _compact(text: str) -> str:
+    """Letters and signs of a text, for a comparison: no case, spaces, quotation marks, escapes."""
+    text = "".join(text.casefold().split())
+    for mark in "\"'\\\u201c\u201d\u2018\u2019":
+        text = text.replace(mark, "")
+    return text
+
+
 def _quoted(value: object) -> str:
     text = " ".join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _objects(text: str) -> list[Mapping[str, Any]]:
-    """Objects with a verdict or a score at the end of a reply.
-
-    A reply may quote what an answer says about itself. So JSON counts only at the very end, outside
-    thinking, and neither after another verdict nor inside of broken JSON.
-
-    Raises:
-        _UnclearError: If an object may be a quotation, or has a key twice.
-    """
-    text = _FENCE.sub("", after_thinking(text) or "").strip()
-    # An explanation may hold LaTeX, whose backslashes are no escapes of JSON.
-    text = _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
-    for bracket in _BRACKET.finditer(text):
-        before = text[: bracket.start()]
-        if (values := _json_to_end(text, bracket.start())) is None:
-            continue
-        rows = list(_rows(values))
-        if rows and before.count("{") > before.count("}"):
-            raise _UnclearError(f"within broken JSON: {_quoted(text)}")
-        if rows and _QUOTED_KEY.search(before):
-            raise _UnclearError("several verdicts")
-        return rows
-    return []
-
-
-def _json_to_end(text: str, start: int) -> list[Any] | None:
-    """JSON values from a place to the end of a text; None where anything else stands there."""
-    decoder, values = json.JSONDecoder(object_pairs_hook=_unique, strict=False), list[Any]()
-    while start < len(text):
-        try:
-            value, start = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            return None
-        between = _BETWEEN.match(text, start)
-        start = start if between is None else between.end()
-        values.append(value)
-    return values
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise _UnclearError("a key twice")
-    return row
-
-
-def _rows(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """Objects with a verdict or a score in a JSON value."""
-    if isinstance(value, Mapping) and ("met" in value or "score" in value):
-        yield value
-    elif isinstance(value, Mapping | list) and depth <= 3:
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _rows(inner, depth + 1)
