@@ -105,7 +105,8 @@ def _file_rows(path: Path, note: Note) -> NumberedRows:
 
 def _json_rows(file: TextFile) -> NumberedRows:
     """Rows of a JSON document, numbered in order."""
-    text = b"".join(file.raw_lines()).decode("utf-8", "replace")
+    with file.open_text() as stream:
+        text = stream.read()
     values = json_values(text, file.path, null_for_nan)
     if not text.lstrip("\ufeff \t\r\n").startswith("["):
         rows = list(values)
@@ -300,7 +301,7 @@ def _load(source: Path | str, hub: Hub) -> NumberedRows:
         if split not in loaded and (hub.split or len(loaded) > 1):
             raise DataError(f"there is no split {split!r}; there are {names}: --split", source)
         loaded = loaded[split] if split in loaded else next(iter(loaded.values()))
-    elif isinstance(source, Path) and hub.split not in (None, str(loaded.split)):
+    elif isinstance(source, Path) and loaded.split and hub.split not in (None, str(loaded.split)):
         raise DataError(f"there is no split {split!r}; the saved one is {loaded.split}", source)
     for number, row in enumerate(loaded, start=1):
         yield number, without_nan(dict(row))

@@ -53,6 +53,11 @@ class Task:
     access: str = ""
 
     @property
+    def split(self) -> str:
+        """Split that results are reported on."""
+        return self.hub.split or "train"
+
+    @property
     def instruction(self) -> str:
         """Text below the question, with ``{unit}`` for the unit of a number."""
         return _INSTRUCTIONS[self.grading]
