@@ -87,8 +87,8 @@ def control_tokens(path: str | Path, tokenizer: Any) -> Iterator[Finding]:
     for line, example in _numbered(read_rows(path)):
         criteria = example.rubric.criteria if example.rubric else ()
         texts = {f"rubric[{index}]": c.text for index, c in enumerate(criteria)}
-        for name in ("question", "reference_answer", "solution"):
-            texts[name] = getattr(example, name) or ""
+        texts |= {"question": example.prompt_text, "solution": example.solution or ""}
+        texts["reference_answer"] = example.reference_answer or ""
         for field, text in texts.items():
             if token := find_control_token(tokenizer, [{"role": "user", "content": text}]):
                 message = f"holds {token}, a control token of the model: a run drops the row"
@@ -133,14 +133,14 @@ def _first_of_each(examples: Numbered) -> dict[str, tuple[int, Example]]:
     """First line and example of each question by its normalized text."""
     first: dict[str, tuple[int, Example]] = {}
     for line, example in examples:
-        first.setdefault(_normalize(example.question), (line, example))
+        first.setdefault(_normalize(example.prompt_text), (line, example))
     return first
 
 
 def _duplicates(examples: Numbered) -> Iterator[Finding]:
     first = _first_of_each(examples)
     for line, example in examples:
-        earlier_line, earlier = first[_normalize(example.question)]
+        earlier_line, earlier = first[_normalize(example.prompt_text)]
         if earlier_line != line:
             same = earlier.rubric == example.rubric
             rule = "duplicate question" if same else "one question, different rubrics"
@@ -165,7 +165,7 @@ def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator
         yield Finding("error", "malformed row in a test file", message)
     tests = _first_of_each(_numbered(rows))
     lines = [line for line, _ in tests.values()]
-    questions = [_normalize(example.question) for _, example in examples]
+    questions = [_normalize(example.prompt_text) for _, example in examples]
     nearest = near_duplicates(questions, list(tests))
     for (line, example), question, near in zip(examples, questions, nearest, strict=True):
         if same := tests.get(question):
