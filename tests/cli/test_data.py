@@ -50,6 +50,19 @@ def test_import_writes_rows_and_what_was_done(tmp_path: Path, said: Said) -> Non
     assert said(*words, "--force")[0] == 0
 
 
+def test_import_takes_names_of_columns_and_shows_all(tmp_path: Path, said: Said) -> None:
+    row = {"ask": "Why?", "rm": {"list": [{"is": "Names it.", "p": "so"}]}, "level": 3}
+    source, out, mapping = rows_file(tmp_path, row), tmp_path / "out.jsonl", tmp_path / "c.yaml"
+    mapping.write_text("question: ask\nweights: {so: 4}")
+    given = ["--rubric", "rm.list", "--criterion", "is", "--weight", "p", "--tags", "level"]
+    code, text = said("import", source, "--out", out, "--mapping", mapping, *given)
+    assert (code, text.count("given") >= 5, "rm.list" in text) == (0, True, True)
+    [example] = read_jsonl(out)
+    assert (example.question, example.tags) == ("Why?", {"level": "3"})
+    assert example.rubric is not None
+    assert [(c.text, c.weight) for c in example.rubric.criteria] == [("Names it.", 4)]
+
+
 def test_check_counts_errors_in_its_exit_code(tmp_path: Path, said: Said) -> None:
     twice = rows_file(tmp_path, *[{"question": "[b]Why?"}] * 50)
     report = tmp_path / "check.json"

@@ -53,3 +53,12 @@ def test_questions_of_a_test_file_are_errors(tmp_path: Path):
     ]
     assert ("near a test question", 2) in found(findings, "warning")
     assert any(f"stands in {test}, line 1" in finding.message for finding in findings)
+
+
+def test_chats_with_the_same_last_turn_are_no_duplicates(tmp_path: Path):
+    rows = [
+        {"question": "Yes.", "turns": [{"role": "system", "content": text}]}
+        for text in ("Ask about the sea.", "Plan a long garden.")
+    ]
+    findings = check_file(written(tmp_path, *rows)).findings
+    assert found(findings, "warning") == found(findings, "error") == []

@@ -1,6 +1,7 @@
 """Published layouts, shapes of rubrics and chats: each kind with a small sample of its own."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,7 +36,7 @@ TITLED = [{"title": "A", "description": "Names it.", "weight": 4},
           {"title": "B", "description": "Invents it.", "weight": -3}]  # fmt: skip
 BOTH = {"Names it.": 4, "Invents it.": -3}
 
-SAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, float]]]] = {
+SAMPLES: Mapping[str, list[tuple[dict[str, Any], Mapping[str, float]]]] = {
     "rar": [
         ({"question": "Why?", "rubrics": {"GT": ["Essential Criteria: Names it."]}},
          {"Names it.": 1}),

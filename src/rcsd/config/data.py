@@ -35,8 +35,8 @@ Format = Literal[
 columns."""
 
 Pitfalls = Literal["data", "phrasing", "drop"]
-"""What decides the sign of a pitfall: its points, corrected by clear words; its words; or it is
-left out."""
+"""What decides the sign of a pitfall: its points, unless words clearly speak of avoidance; its
+words alone; or it is left out."""
 
 Split = Literal["train", "new_numbers", "new_templates"]
 """Splits of the rubric world: known templates; the same with held-out numbers; templates never

@@ -5,8 +5,6 @@ criteria) and 389 rubrics that two models wrote for them.
 """
 
 import itertools
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -41,10 +39,11 @@ def _wordless(rubric: Rubric) -> Matches:
 
 
 def _repeated(rubric: Rubric) -> Matches:
+    # Only criteria of one sign and the same figures can repeat each other.
+    kinds = [(criterion.weight > 0, _figures(criterion.text)) for criterion in rubric.criteria]
     for (i, one), (j, other) in itertools.combinations(enumerate(rubric.criteria), 2):
-        is_same_sign = one.weight * other.weight > 0
-        if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
-            similarity = text_similarity(one.text, other.text)
+        if kinds[i] == kinds[j] and content_words(one.text):
+            similarity = text_similarity(one.text, other.text, REPEAT_SIMILARITY)
             if similarity >= REPEAT_SIMILARITY:
                 yield (
                     j,
@@ -52,9 +51,10 @@ def _repeated(rubric: Rubric) -> Matches:
                 )
 
 
-def _figures(text: str) -> Counter[str]:
+def _figures(text: str) -> list[str]:
     """Numbers, formulas and names of substances: what tells criteria apart that else read alike."""
-    return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
+    words = utils.default_process(text).split()
+    return sorted(word for word in words if any(map(str.isdecimal, word)))
 
 
 def _contradicted(rubric: Rubric) -> Matches:

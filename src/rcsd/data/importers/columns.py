@@ -183,7 +183,7 @@ def guess_columns(
     if rubric and not given.rubric and _is_one_a_line(rows, rubric):
         criterion, rubric = rubric, None
         given = given.model_copy(update={"criterion": given.criterion or criterion})
-    parts = {
+    parts: dict[str, Any] = {
         part: _first_names(rows, _NAMES[part]) for part in ("system", "answer", "solution", "id")
     }
     if rubric is None:  # one criterion a line, in the columns of the row
