@@ -249,17 +249,19 @@ class ServerChat:
             return ChatReply(text, "garbage", num_attempts=reply.num_attempts)
         self.failures.end()
         usage = response.usage or _Usage()
-        counts = usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts
-        counts = (*counts, response.model or "", response.system_fingerprint or "")
+        about = (
+            *(usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts),
+            *(response.model or "", response.system_fingerprint or ""),
+        )
         if not response.choices:
-            return ChatReply("no choices", "garbage", *counts)
+            return ChatReply("no choices", "garbage", *about)
         choice = response.choices[0]
         text, refused = choice.message.text, choice.message.refusal or ""
         if refused or choice.finish_reason == "content_filter":
-            return ChatReply(refused or text, "refused", *counts)
+            return ChatReply(refused or text, "refused", *about)
         finish = "length" if choice.finish_reason == "length" else "stop"
         if not text.strip():
             for reasoning in (choice.message.reasoning_content, choice.message.reasoning):
                 if isinstance(reasoning, str) and reasoning.strip():
-                    return ChatReply(reasoning, finish, *counts, in_reasoning=True)
-        return ChatReply(text, finish, *counts)
+                    return ChatReply(reasoning, finish, *about, in_reasoning=True)
+        return ChatReply(text, finish, *about)
