@@ -375,7 +375,7 @@ def _equal_at_points(one: Any, two: Any, names: Sequence[Any]) -> Verdict:
 
 
 def _is_near(one: Any, two: Any) -> bool | None:
-    """Whether two numbers agree; None: they cannot be worked out."""
+    """True if two numbers agree; None: they cannot be worked out."""
     a, b = one.evalf(_PRECISION), two.evalf(_PRECISION)
     if not (a.is_number and b.is_number) or any(
         value.has(sympy.nan, sympy.zoo, sympy.oo) for value in (a, b)
