@@ -1,4 +1,4 @@
-"""Files that a kill or a full disk can interrupt: whole or not there, and rows that are whole.
+"""Files and folders that are complete or not there, and rows that are complete.
 
 What is written is on the disk when a function returns: a run that goes on from a checkpoint must
 find the rows that were there when it was saved, after a power cut too.
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """The fault of the machine that an error tells of, or None; also in the words of Rust.
+    """The `OSError` behind an error of the machine, or None.
 
     safetensors and tokenizers are written in Rust, and raise errors of their own.
     """

@@ -37,7 +37,7 @@ class AskSeveral(Section):
     criteria_per_call: int = Field(default=10, ge=2)
     """Maximum number of criteria in one request."""
     cannot_tell: bool = False
-    """As for ``criterion``."""
+    """The same as for ``criterion``."""
 
 
 class AskHolistic(Section):
@@ -57,9 +57,9 @@ class Prices(Section):
     """Prices of a million tokens, in any currency."""
 
     prompt: float = Field(ge=0)
-    """Of prompts."""
+    """Price of prompts."""
     completion: float = Field(ge=0)
-    """Of replies, thinking included."""
+    """Price of replies, thinking included."""
 
 
 class ModelJudge(ServerSection):
