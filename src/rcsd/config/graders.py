@@ -153,9 +153,8 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
-JUDGE_ACCESS = {*ServerSection.model_fields, "cache", "max_concurrent"} | {
-    *("max_calls", "max_total_tokens", "max_cost", "prices")
-}
+_BUDGET = {"max_calls", "max_total_tokens", "max_cost", "prices"}
+JUDGE_ACCESS = {*ServerSection.model_fields, *_BUDGET, "cache", "max_concurrent"}
 """Access, budget and cache of a judge: none of it changes a verdict."""
 
 

@@ -33,7 +33,7 @@ _REFUSED_OUT_PROJ = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
-    """The model with fresh adapters, which begin as if they were not there.
+    """The model with new adapters, which at first add nothing.
 
     ``all-linear`` leaves out layers to which an adapter would do nothing: those that no pass over
     text calls, such as a vision tower's, and routers. The model's layers are replaced in place;

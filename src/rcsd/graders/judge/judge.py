@@ -74,7 +74,7 @@ class Result:
 
 
 class ModelJudge(Judge):
-    """Asks a model for verdicts, and leaves unscored what it does not clearly say.
+    """Judge that asks a model; a verdict that its reply does not clearly give is unscored.
 
     With ``runs_checks`` code decides the criteria that have a check, without a request.
 

@@ -108,8 +108,8 @@ class _ChatCompletion(ResponseModel):
 class ServerChat:
     """Sends requests to a server's ``/chat/completions``, several at a time.
 
-    A request that fails has a reply that says why, until so many fail alike that it is no prompt's
-    trouble (`FailureRun`).
+    A request that fails gets a reply with the reason; after many that fail alike the job ends
+    (`FailureRun`).
 
     Raises ConfigError if the key's variable is not set.
     """
@@ -139,10 +139,10 @@ class ServerChat:
     def ask(
         self, requests: Iterator[Request], on_reply: Callable[[Request, ChatReply], None]
     ) -> None:
-        """Ask all requests, each once there is room for it; replies come in any order.
+        """Send all requests, at most ``max_concurrent`` at a time; replies come in any order.
 
-        Where this ends early, by an error or an interruption, requests under way are given up, and
-        replies that are there are handed over first.
+        After an error or an interruption, replies that have arrived are delivered, and requests in
+        flight are cancelled.
 
         Raises RunError if the model cannot be reached, or fails too many requests alike.
         """
