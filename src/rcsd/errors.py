@@ -47,7 +47,7 @@ class DataError(UserError):
         self,
         message: str,
         path: str | Path | None = None,
-        line: int | None = None,
+        line: int | str | None = None,
         field: str | None = None,
     ) -> None:
         self.path, self.line, self.field = path, line, field
@@ -56,6 +56,6 @@ class DataError(UserError):
         parts = [place, f"field '{field}'" if field else "", message]
         super().__init__(": ".join(part for part in parts if part))
 
-    def at(self, path: str | Path | None, line: int | None) -> "DataError":
+    def at(self, path: str | Path | None, line: int | str | None) -> "DataError":
         """The same error with its place in a file."""
         return DataError(self.message, path, line, self.field)

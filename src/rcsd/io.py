@@ -343,6 +343,7 @@ def digest(content: str | bytes) -> str:
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of the examples' content, in order."""
+    """SHA-256 of the examples' content, in order; turns count where there are any."""
     rows = map(dataclasses.asdict, examples)
+    rows = ({k: v for k, v in row.items() if k != "turns" or v} for row in rows)
     return digest("".join(json.dumps(row, sort_keys=True, default=dict) for row in rows))

@@ -67,7 +67,7 @@ class RunFolder:
             row = {
                 "step": step,
                 "id": rollout.example.id,
-                "question": rollout.example.question,
+                "question": rollout.example.prompt_text,
                 "text": completion.text,
                 "num_tokens": len(completion.token_ids),
                 "finished": completion.finished,

@@ -101,6 +101,7 @@ class Example:
         tags: Labels that evaluation groups by, such as ``{"template": "lamp_energy"}``.
         grading: How final answers are graded; None: by
             `rcsd.graders.answers.default_grading` of the reference.
+        turns: System prompt and earlier turns of a chat; the question is its last turn.
     """
 
     id: str
@@ -110,6 +111,15 @@ class Example:
     rubric: Rubric | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     grading: Grading | None = None
+    turns: tuple[Message, ...] = ()
+
+    @property
+    def prompt_text(self) -> str:
+        """Question, after the earlier turns where there are any."""
+        if not self.turns:
+            return self.question
+        turns = [*self.turns, Message(role="user", content=self.question)]
+        return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
 @dataclass(frozen=True, slots=True)

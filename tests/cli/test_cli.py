@@ -45,7 +45,14 @@ BAD_ROWS: list[tuple[list[Any], str]] = [
     ([{"question": "a?", "rubric": [GOOD]}, {"qestion": "b"}], "rows.jsonl:2"),
     ([{"question": "a?", "rubric": [{**GOOD, "check": {"type": "boxd"}}]}], "boxed"),
     ([{"question": "a?"}], "rubric"),
+    ([{"question": "a?", "rubric": [GOOD]}, {"question": "b?"}], "rows.jsonl:2: field 'rubric'"),
 ]
+
+
+def test_a_missing_rubric_is_refused_before_the_model_is_loaded(tmp_path: Path, rcsd: Any) -> None:
+    file = run_file(tmp_path, [{"question": "a?", "rubric": [GOOD]}, {"question": "b?"}])
+    code, _, err = rcsd("train", file, "model.path=none/here")
+    assert (code, "rows.jsonl:2: field 'rubric': example '2' has none" in err) == (2, True)
 
 
 @pytest.mark.parametrize(("rows", "message"), BAD_ROWS)

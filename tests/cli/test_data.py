@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.tiny import tiny_folder, tiny_tokenizer
 
 from rcsd.data.rows import read_jsonl
 from rcsd.data.world.problems import examples
@@ -38,7 +39,14 @@ def test_import_writes_rows_and_what_was_done(tmp_path: Path, said: Said) -> Non
     words = ["import", source, "--format", "rar", "--out", out]
     code, text = said(*words)
     assert code == 0
-    for part in ("rows read", "rule: Essential", "criterion left out", "no gold rubric", "extra"):
+    for part in (
+        "rows read",
+        "(--pitfalls)",
+        "rule: Essential",
+        "criterion left out",
+        "no gold rubric",
+        "extra",
+    ):
         assert part in text
     assert json.loads(out.read_text())["tags"] == {"rubric_source": "rar:GT"}
     listing = json.loads((tmp_path / "out.jsonl.import.json").read_text())
@@ -113,3 +121,31 @@ def test_show_prints_rows_as_they_are(tmp_path: Path, said: Said) -> None:
     assert "Number 4?" in said("show", rows, "--num", 4)[1]
     code, text = said("show", rows, "--id", "b")
     assert (code, "no row has the id 'b'" in text) == (2, True)
+
+
+def test_repeated_ids_are_left_out_with_exit_code_1(tmp_path: Path, said: Said) -> None:
+    rows = rows_file(tmp_path, *({"id": "a", "question": f"{n}?"} for n in range(3)))
+    code, text = said("import", rows, "--out", tmp_path / "out.jsonl")
+    assert (code, "Ids stand there twice: 2 rows" in text) == (1, True)
+    assert "'a' is the id of an earlier row" in text
+    assert len(read_jsonl(tmp_path / "out.jsonl")) == 1
+    code, text = said("import", rows, "--out", tmp_path / "b.jsonl", "--split", "test")
+    assert (code, "is a file, which has none" in text) == (2, True)
+
+
+def test_commands_say_which_import_reads_a_file(tmp_path: Path, said: Said) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([{"question": "Why?"}]))
+    for command in ("check", "show"):
+        code, text = said(command, tmp_path / "rows.json")
+        assert code == 2
+        assert f"rcsd data import {tmp_path}/rows.json --out rows.jsonl" in text
+
+
+def test_check_finds_control_tokens_and_missing_rubrics(tmp_path: Path, said: Said) -> None:
+    model, rubric = tiny_folder(tmp_path / "model"), [{"criterion": "A.", "weight": 1}]
+    token = tiny_tokenizer().eos_token
+    rows = [{"question": f"Number {n}?", "rubric": rubric} for n in range(3)]
+    rows += [{"question": f"What does {token} mean?"}]
+    code, text = said("check", rows_file(tmp_path, *rows), "--model", model)
+    assert (code, f"holds {token}, a control token" in text) == (0, True)
+    assert "1 of 4 rows have none: lines 4" in text

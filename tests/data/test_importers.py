@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from rcsd.data.fields import reason_name
 from rcsd.data.importers import ImportReport, import_rows
-from rcsd.data.importers.formats import polarity, reason_name
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example
 
@@ -32,8 +32,8 @@ def test_each_row_of_the_rar_sample_is_accounted_for():
     rows, report = import_rows(str(RAR), "rar")
     assert len(rows) == report.num_examples == report.num_rows == 250
     assert report.dropped_rows == ()
-    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == 1897
-    assert sum(report.omissions.values()) == len(report.dropped_criteria) == 1
+    assert sum(report.counts.values()) == sum(len(criteria(row)) for row in rows) == 1895
+    assert sum(report.omissions.values()) == len(report.dropped_criteria) == 3
 
 
 POINTS = {
@@ -59,11 +59,11 @@ def test_rar_points_follow_category_and_phrasing(tmp_path: Path):
     ]
     [example], report = imported(tmp_path, "rar", {"question": "Why?", "rubric": items})
     assert [(c.weight, c.title) for c in criteria(example)] == [(5, "Name"), (-1, "Optional")]
-    assert report.counts["Optional, violation"] == 1
+    assert report.counts["Optional, mistake: costs"] == 1
 
 
 def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
-    fine, unclear = "Essential Criteria: Is right.", "Pitfall Criteria: Does not mention it."
+    fine, unclear = "Essential Criteria: Is right.", "Pitfall Criteria: Does not suggest it."
 
     def row(*gold: object, **more: object) -> dict[str, object]:
         return {"question": "Why?", "rubrics": {"GT": gold}} | more
@@ -86,27 +86,6 @@ def test_what_an_import_leaves_out_is_listed(tmp_path: Path):
     assert [line for line, _ in report.dropped_criteria] == [1, 1, 1]
     assert "rubric[1]: unclear whether" in report.dropped_criteria[0][1]
     assert json.loads(json.dumps(asdict(report)))["num_rows"] == 7
-
-
-def test_phrasing_decides_the_sign_of_a_pitfall():
-    for text in (
-        "The response must not omit the sign.",
-        "Avoids incorrect exponents.",
-        "Incorrect Core Property: The response must not claim it.",
-        "The response must ignore irrelevant information.",
-        "Warns against assuming it.",
-    ):
-        assert polarity(text)[0] == +1
-    for text in (
-        "Failure to mention it results in a major violation.",
-        "Major violation: Fails to derive it.",
-        "Incorrectly states that Kw decreases.",
-        "Using Celsius instead of Kelvin.",
-        "Penalizes for claiming it.",
-    ):
-        assert polarity(text)[0] == -1
-    with pytest.raises(ValueError, match="unclear whether"):
-        polarity("Final volume must exactly equal 3.00 L.")
 
 
 # HealthBench
@@ -138,17 +117,21 @@ def test_healthbench_rows_are_read(tmp_path: Path):
     assert example.tags == {
         "rubric_source": "healthbench",
         "theme": "hedging",
-        "example_tags": "physician_agreed_category:x",
+        "physician_agreed_category": "x",
     }
     assert report.unread_fields == {"canary": 1}
     assert report.counts["points below 0: a mistake"] == 1
 
 
-def test_several_turns_are_refused(tmp_path: Path):
+def test_several_turns_are_kept_and_a_chat_that_the_assistant_ends_is_refused(tmp_path: Path):
     turns = (("user", "I ache."), ("assistant", "Where?"), ("user", "Here."))
-    rows = [healthbench_row(), healthbench_row(*turns, prompt_id="def")]
-    _, report = imported(tmp_path, "healthbench", *rows)
-    assert report.refusals == {"prompt: several turns, and an example holds one question": 1}
+    rows = [healthbench_row(*turns), healthbench_row(*turns[:2], prompt_id="def")]
+    [example], report = imported(tmp_path, "healthbench", *rows)
+    assert (example.question, [turn["role"] for turn in example.turns]) == (
+        "Here.",
+        ["user", "assistant"],
+    )
+    assert report.refusals == {"prompt: the last turn is the assistant's": 1}
 
 
 # RubricHub
@@ -202,7 +185,7 @@ def test_researchqa_rows_are_read(tmp_path: Path):
     assert report.dropped_criteria[0][1].startswith("rubric[1].rubric_item")
     with pytest.raises(DataError, match="field 'query': the question is missing"):
         imported(tmp_path, "researchqa", {"rubric": [item]})
-    with pytest.raises(DataError, match="field 'rubric': expected a list"):
+    with pytest.raises(DataError, match="field 'rubric': the rubric is missing"):
         imported(tmp_path, "researchqa", row)
 
 
@@ -228,22 +211,19 @@ ASKED = {"question": "a"}
 @pytest.mark.parametrize(
     ("format", "row", "message"),
     [
-        ("healthbench", healthbench_row(prompt=[]), "field 'prompt': expected a text or a list"),
-        ("healthbench", healthbench_row(("tool", "x")), r"field 'prompt\[0\]': expected a mess"),
-        ("healthbench", healthbench_row(example_tags="x"), "field 'example_tags': expected a list"),
-        ("healthbench", healthbench_row(ideal_completions_data="x"), "expected an object"),
+        ("healthbench", healthbench_row(prompt=[]), "field 'prompt': the question is missing"),
+        ("healthbench", healthbench_row(prompt=3), "field 'prompt': expected a text or a list"),
+        ("healthbench", healthbench_row(("tool", "x")), r"prompt\[0\]': turns of role 'tool'"),
         ("healthbench", healthbench_row(rubrics=[{"criterion": "a", "points": 0}]),
-         r"rubric\[0\]\.points: expected a number"),
+         r"rubric\[0\]\.weight: 0 points say nothing"),
         ("healthbench", healthbench_row(rubrics=[{"criterion": "a b", "points": -1}]),
          "at least one criterion with a pos"),
         ("rubrichub", {"query": "a", "answer": "b"}, "a row of sft_RuFT"),
-        ("rubrichub", {"rubrics": [HUB_CRITERION]}, "expected one of prompt, messages, question"),
-        ("rubrichub", ASKED, "expected one of Rubrics, rubrics, got none"),
-        ("rubrichub", ASKED | {"prompt": "a", "rubrics": []}, "got prompt and question"),
-        ("rubrichub", ASKED | {"reward_model": "{"}, "field 'reward_model': invalid JSON"),
-        ("openrubrics", openrubrics_row("Be good."), "expected a numbered list"),
+        ("rubrichub", {"rubrics": [HUB_CRITERION]}, "expected prompt or messages or question"),
+        ("rubrichub", ASKED, "expected Rubrics or rubrics or reward_model.rubrics"),
+        ("rubrichub", ASKED | {"rubrics": [3]}, r"field 'rubrics\[0\]': expected a text or an obj"),
+        ("openrubrics", openrubrics_row("Be good.\nBe brief."), "expected a numbered list"),
         ("openrubrics", openrubrics_row("1. a [Principle]\n3. b [Principle]"), r"got \[1, 3\]"),
-        ("openrubrics", openrubrics_row("1. Be good."), "expected one of .Hard Rule., .Principle"),
     ],
 )  # fmt: skip
 def test_a_row_of_another_layout_is_refused(tmp_path: Path, format: str, row: dict, message: str):

@@ -1,9 +1,15 @@
+import gzip
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rcsd.config import JsonlData
+from rcsd.data.load import require_fields
 from rcsd.data.rows import example_from_row, read_jsonl, row_from_example, write_jsonl
+from rcsd.data.views import view_fields
 from rcsd.data.world.problems import examples
 from rcsd.errors import DataError
 from rcsd.types import Criterion, Example, Rubric
@@ -102,3 +108,68 @@ def test_repeated_ids_are_refused(tmp_path: Path):
     path = written(tmp_path, '{"question": "a", "id": "3"}', "", '{"question": "b"}')
     with pytest.raises(DataError, match=r":3: field 'id': '3' is the id of line 1 too"):
         read_jsonl(path)
+
+
+def test_all_problems_of_a_file_are_in_one_error(tmp_path: Path):
+    rows = [*({"question": n} for n in range(30)), {"question": "b"}, {"qestion": "c"}]
+    with pytest.raises(DataError) as caught:
+        read_jsonl(written(tmp_path, *map(json.dumps, rows)))
+    text = str(caught.value)
+    assert (caught.value.line, "31 rows are malformed" in text) == (1, True)
+    assert ("line 20: field 'question'" in text, "line 21" in text) == (True, False)
+    assert "30 x question: expected a text that is not empty; 1 x qestion: unknown field" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b'[{"question": "a"}]', "a JSON array"),
+        (b'{\n"question": "a"\n}\n', "JSON over several lines"),
+        (b"question\tsolution\nb\tc\n", "a table with tabs"),
+        ('{"question": "a"}\n'.encode("utf-16"), "in utf-16"),
+        (gzip.compress(b'{"question": "a"}\n'), "compressed"),
+        (b'{"question": "a", "rubric": "[]", "reference_answer": ""}\n' * 2, "expected a list"),
+    ],
+)
+def test_a_file_of_another_form_names_the_import_that_reads_it(
+    tmp_path: Path, content: bytes, cause: str
+):
+    path = tmp_path / "my rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=cause) as caught:
+        read_jsonl(path)
+    command = f"rcsd data import '{path}' --out rows.jsonl"
+    assert (command in str(caught.value)) != (cause == "expected a list")
+
+
+@pytest.mark.parametrize("absent", [None, "", " \n", math.nan])
+def test_null_and_blank_text_mean_absent(absent: Any):
+    row = {"id": absent, "question": "a", "reference_answer": absent, "solution": absent}
+    assert example_from_row(row, line=3) == Example("3", "a")
+
+
+def test_fields_that_a_table_fills_with_null_are_absent_from_a_check():
+    check = {"type": "any", "checks": [{"type": "boxed", "text": None}], "value": None}
+    row = {"question": "a", "rubric": [{"criterion": "A.", "weight": 1, "check": check}]}
+    rubric = example_from_row(row, line=1).rubric
+    assert rubric is not None
+    assert rubric.criteria[0].check == {"type": "any", "checks": [{"type": "boxed"}]}
+
+
+@pytest.mark.parametrize("blob", ["A" * 10**6, ["A" * 10**6], {"b64": "A" * 10**6}, [[1] * 10**6]])
+def test_no_error_prints_a_blob(blob: Any):
+    for field in ("question", "reference_answer", "id", "rubric", "tags", "grading"):
+        if field in ("question", "reference_answer", "id") and isinstance(blob, str):
+            continue
+        with pytest.raises(DataError) as caught:
+            example_from_row({"question": "a", field: blob})
+        assert len(str(caught.value)) < 250
+
+
+def test_a_missing_field_is_named_by_file_and_lines(tmp_path: Path):
+    rubric = [{"criterion": "A.", "weight": 1}]
+    rows = [{"question": f"{n}?"} | ({} if n in (1, 4) else {"rubric": rubric}) for n in range(6)]
+    path = written(tmp_path, *map(json.dumps, rows))
+    with pytest.raises(DataError, match=r"2 of 6 rows have none, also line 5") as caught:
+        require_fields(JsonlData(path=path), read_jsonl(path), view_fields("rubric+answer"))
+    assert str(caught.value).startswith(f"{path}:2: field 'rubric': example '2' has none, but")

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import datetime
 import hashlib
 import re
@@ -108,6 +109,27 @@ def test_a_rendered_view_equals_the_chat_template(
         ids = prompt_ids(tokenizer, conversation)
         assert ids == reference_ids(tokenizer, conversation)
         assert ids[-len(header) :] == header
+
+
+CHAT: Conversation = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi."},
+    {"role": "assistant", "content": "Yes?"},
+]
+
+
+def test_a_chat_keeps_its_turns_and_the_guidance_stands_in_its_last(
+    micro: PreTrainedTokenizerFast,
+):
+    tokenizer = copy.deepcopy(micro)
+    tokenizer.chat_template = CHATML
+    chat = dataclasses.replace(EXAMPLE, turns=tuple(CHAT))
+    for view in VIEW_NAMES:
+        *earlier, last = build_conversation("answer", chat, view, WORDS)
+        assert earlier == CHAT
+        assert [last] == build_conversation("answer", EXAMPLE, view, WORDS)
+        ids = prompt_ids(tokenizer, [*earlier, last])
+        assert ids == reference_ids(tokenizer, [*earlier, last])
 
 
 def test_a_conversation_goes_on_as_the_chat_template_would(tokenizer: PreTrainedTokenizerFast):

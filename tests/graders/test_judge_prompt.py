@@ -1,6 +1,7 @@
 """Prompts of a judge: texts that talk to it stay among the data."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from tests.support.judge_server import EXAMPLE, RUBRIC, data_of
@@ -11,7 +12,7 @@ from rcsd.config import AskCriterion, AskHolistic, AskSeveral
 from rcsd.data.views import PromptTemplates
 from rcsd.evaluation.judge_check import load_injections
 from rcsd.graders.judge.prompt import boundary, build_conversation, defused, reply_schema
-from rcsd.types import Criterion, Example, Rubric
+from rcsd.types import Criterion, Example, Message, Rubric
 
 ASKS: dict[str, config.Asks] = {
     "criterion": AskCriterion(),
@@ -100,3 +101,11 @@ def test_the_schema_asks_for_the_explanation_before_the_verdict() -> None:
     properties = reply_schema([2], ASKS["criterion"])["properties"]
     assert list(properties) == ["criterion", "explanation", "met"]
     assert properties["criterion"] == {"enum": [2]}
+
+
+def test_the_judge_sees_the_turns_before_the_question() -> None:
+    turns = (Message(role="system", content="Be brief."), Message(role="user", content="Hi."))
+    chat = replace(EXAMPLE, turns=turns)
+    [message] = build_conversation(chat, "So.", (1,), ASKS["criterion"], PromptTemplates())
+    shown = f"system: Be brief.\n\nuser: Hi.\n\nuser: {EXAMPLE.question}"
+    assert shown in message["content"]

@@ -1,7 +1,7 @@
 """``rcsd data``."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +9,15 @@ import typer
 
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, console, labelled, say, styled
-from rcsd.config.data import Format, Split, WorldData
+from rcsd.config import Model
+from rcsd.config.data import Format, Pitfalls, Split, WorldData
 from rcsd.errors import DataError
 from rcsd.io import check_new, check_writable, write_json
 
 if TYPE_CHECKING:
     from rcsd.data.check import Report
     from rcsd.data.importers import ImportReport
+    from rcsd.types import Example
 
 app = typer.Typer(help="Import, make, check and show data.", no_args_is_help=True)
 
@@ -28,27 +30,84 @@ _MAX_FINDINGS = 40
 def import_(
     source: Annotated[str, typer.Argument(help="File, folder, or hub id owner/name.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
-    format: Annotated[Format, typer.Option(help="Format of the source.")],
-    split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
+    format: Annotated[
+        Format, typer.Option(help="Format of the rows; jsonl: recognised by their columns.")
+    ] = "jsonl",
+    question: Annotated[str | None, typer.Option(help="Column of the question or chat.")] = None,
+    system: Annotated[str | None, typer.Option(help="Column of the system prompt.")] = None,
+    rubric: Annotated[
+        str | None, typer.Option(help="Column of the criteria, such as reward_model.rubric.")
+    ] = None,
+    criterion: Annotated[str | None, typer.Option(help="Name of a criterion's text.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Name of a criterion's points.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column of the reference answer.")] = None,
+    solution: Annotated[str | None, typer.Option(help="Column of the worked solution.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the row's name.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Columns of tags, with commas.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML file with the names of columns, as these options.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a data set or folder; default: train.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a data set.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     files: Annotated[str | None, typer.Option(help="Pattern, such as 'RuRL/*.parquet'.")] = None,
+    pitfalls: Annotated[
+        Pitfalls,
+        typer.Option(
+            help="Sign of RaR's pitfalls: of the data unless the words clearly speak of "
+            "avoidance, of the phrasing alone, or drop them."
+        ),
+    ] = "data",
     force: Force = False,
 ) -> None:
-    """Turn the rows of another data set into ours; nothing is left out without being listed."""
-    from rcsd.data.importers import import_rows
+    """Turn the rows of another data set into ours; nothing is left out without being listed.
+
+    Exit code 1: rows repeat an id, and were left out.
+    """
+    from rcsd.data.fields import MAX_LISTED
+    from rcsd.data.importers import stream_rows
+    from rcsd.data.importers.columns import Columns, read_mapping
     from rcsd.data.rows import write_jsonl
-    from rcsd.data.sources import Hub
+    from rcsd.data.sources import Hub, refuse_unused
 
     _check_new(out, force, [Path(source)])
     listing = out.with_name(f"{out.name}.import.json")
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
-    examples, report = import_rows(source, format, hub)
-    write_jsonl(examples, out)
+    refuse_unused(source, hub)
+    given = Columns(
+        question=question,
+        system=system,
+        rubric=rubric,
+        criterion=criterion,
+        weight=weight,
+        answer=answer,
+        solution=solution,
+        id=id,
+        tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
+    )
+    given = given if mapping is None else given.over(read_mapping(mapping))
+    reports: list[ImportReport] = []
+
+    def examples() -> "Iterator[Example]":
+        reports.append((yield from stream_rows(source, format, hub, given, pitfalls)))
+        # Shown before the file has its name.
+        console.print(_columns_table(reports[0], given.model_dump(exclude_defaults=True)))
+
+    write_jsonl(examples(), out)
+    [report] = reports
     write_json(listing, asdict(report))
     console.print(_import_table(report))
+    if report.dropped_rows:
+        shown = [(str(place), reason) for place, reason in report.dropped_rows[:MAX_LISTED]]
+        title = f"refused rows, {len(shown)} of {len(report.dropped_rows)}"
+        console.print(Table(("line", "reason"), shown, title, num_names=2))
     say(f"Rows: {out}\nReport, row by row: {listing}")
+    if report.num_repeated_ids:
+        say(f"Ids stand there twice: {report.num_repeated_ids} rows were left out; see the report.")
+        raise typer.Exit(1)
 
 
 def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
@@ -58,8 +117,24 @@ def _check_new(path: Path, force: bool, read: Sequence[Path] = ()) -> None:
         check_new(path, "choose another name, or overwrite it with --force")
 
 
+def _columns_table(report: "ImportReport", given: Mapping[str, object]) -> Table:
+    """Columns that a source is read by, and who named each."""
+    named = "guessed by its name" if report.format == "jsonl" else f"format {report.format}"
+    rows = [
+        (
+            part,
+            ", ".join(path) if isinstance(path, tuple) else str(path),
+            "given" if part in given else named,
+        )
+        for part, path in report.columns.items()
+    ]
+    return Table(("part", "column", "by"), rows, f"{report.source} is read by")
+
+
 def _import_table(report: "ImportReport") -> Table:
     rows = [("rows read", str(report.num_rows)), ("examples", str(report.num_examples))]
+    if report.format == "rar":
+        rows.append(("signs of pitfalls by (--pitfalls)", report.pitfalls))
     for kind, counts in (
         ("rule", report.counts),
         ("criterion left out", report.omissions),
@@ -95,13 +170,28 @@ def check(
     against: Annotated[list[Path] | None, typer.Option(help="Test file; may be repeated.")] = None,
     json: Json = None,
     strict: Strict = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose control tokens no text may hold.")
+    ] = None,
 ) -> None:
-    """Check rows: schema, duplicates, leaks. Exit code 1: errors."""
-    from rcsd.data.check import check_file
+    """Check rows: schema, duplicates, leaks, what a run would refuse. Exit code 1: errors."""
+    from rcsd.data.check import check_file, control_tokens
+    from rcsd.data.json_files import import_hint
 
     if json is not None:
         check_writable(json, [file, *(against or [])])
-    print_report(check_file(file, against or []), json, strict)
+    report = check_file(file, against or [])
+    if model is not None:
+        from rcsd.models.loading import Source
+        from rcsd.models.policy import load_tokenizer
+
+        section = Model(path=model)
+        tokenizer = load_tokenizer(section, Source.from_config(section))
+        found = control_tokens(file, tokenizer)
+        report = replace(report, findings=(*report.findings, *found))
+    if not report.num_examples:
+        console.print(import_hint(file))
+    print_report(report, json, strict)
 
 
 def print_report(report: "Report", json: Path | None, strict: bool) -> None:
@@ -145,8 +235,10 @@ def show(
         raise DataError(f"no row has the id {id!r}", file, field="id")
     for example in examples[:num]:
         tags = ", ".join(f"{name}={value}" for name, value in example.tags.items())
+        turns = [(n, f"{t['role']}: {t['content']}") for n, t in enumerate(example.turns, start=1)]
         parts = {
             example.id: example.question,
+            **{f"{example.id}, turn {n}": text for n, text in turns},
             "Reference answer": example.reference_answer,
             "Solution": example.solution,
             "Tags": tags or None,

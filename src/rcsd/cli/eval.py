@@ -57,7 +57,7 @@ def tasks() -> None:
     from rcsd.data.benchmarks import TASKS
 
     rows = [
-        (one.name, str(one.num_rows[one.hub.split]), one.grading, one.hub_id, one.licence)
+        (one.name, str(one.num_rows[one.split]), one.grading, one.hub_id, one.licence)
         for one in TASKS.values()
     ]
     console.print(Table(("name", "rows", "grading", "hub", "licence"), rows))

@@ -8,6 +8,7 @@ import typer
 from rcsd.cli.data import print_report
 from rcsd.cli.options import Force, Json, Rows, Strict
 from rcsd.cli.terminal import Table, bars, console, say
+from rcsd.config import JsonlData
 from rcsd.config.base import override, parse
 from rcsd.evaluation.text import interval_text
 from rcsd.io import cache_folder, check_new, check_writable, make_folder, write_json
@@ -101,7 +102,9 @@ def write(
     --cache; then this command on the complete file writes nothing anew. FILE.written.json is beside
     the file of --out. The keys are those of the sections writing, model and engine.
     """
+    from rcsd.data.load import require_fields
     from rcsd.data.rows import read_jsonl
+    from rcsd.data.views import view_fields
     from rcsd.recipes import write_rubrics as recipe
     from rcsd.recipes.pipeline_config import WriterSettings
 
@@ -111,6 +114,7 @@ def write(
     tree = {"model": {"path": model}, "writing": recipe.trained_to_write(model)}
     override(tree, overrides or [])
     settings = parse(WriterSettings, tree, "options")
+    require_fields(JsonlData(path=data), rows, view_fields(settings.writing.view))
     make_folder(out)
     check_writable(out, [data])
     with bars() as progress:

@@ -11,8 +11,32 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A checksum, as sha256sum prints it."""
 
 
-Format = Literal["rar", "rubrichub", "healthbench", "researchqa", "openrubrics", "jsonl"]
-"""Layout of the rows of a source that ``rcsd data import`` reads."""
+Format = Literal[
+    "jsonl",
+    "rar",
+    "healthbench",
+    "rubrichub",
+    "researchqa",
+    "openrubrics",
+    "researchrubrics",
+    "prbench",
+    "profbench",
+    "open-instruct",
+    "verl",
+    "tinker",
+    "verifiers",
+    "autorubric",
+    "writingbench",
+    "biggen",
+    "wildchecklists",
+    "infobench",
+]
+"""Layout of the rows of a source that ``rcsd data import`` reads; ``jsonl``: any, recognised by its
+columns."""
+
+Pitfalls = Literal["data", "phrasing", "drop"]
+"""What decides the sign of a pitfall: its points, unless words clearly speak of avoidance; its
+words alone; or it is left out."""
 
 Split = Literal["train", "new_numbers", "new_templates"]
 """Splits of the rubric world: known templates; the same with held-out numbers; templates never
@@ -38,6 +62,8 @@ class RarData(FileData):
     """Rows of RaR-Science (arXiv 2507.17746) with their gold rubrics."""
 
     type: Literal["rar"] = "rar"
+    pitfalls: Pitfalls = "data"
+    """What decides the sign of a pitfall."""
 
 
 class WorldData(Section):

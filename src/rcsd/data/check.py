@@ -1,22 +1,15 @@
 """Findings in a file of rows (`check_file`) and in its rubrics (`check_rubrics`)."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from datasketch import MinHash, MinHashLSH
-
+from rcsd.data.fields import MAX_LISTED
 from rcsd.data.lint_rules import RULES, Severity
+from rcsd.data.near_duplicates import Match, near_duplicates
 from rcsd.data.rows import FileRow, read_rows
+from rcsd.data.views import find_control_token
 from rcsd.types import Example
-
-NEAR = 0.8
-"""Jaccard similarity of word shingles above which two questions are near-duplicates."""
-
-_SHINGLE_WORDS = 3
-_NUM_PERMUTATIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,7 @@ def check_file(path: str | Path, against: Sequence[str | Path] = ()) -> Report:
     """
     rows = list(read_rows(path))
     examples = _numbered(rows)
-    findings = [*_malformed(rows), *_duplicates(examples), *_near_duplicates(examples)]
+    findings = [*_malformed(rows), *_missing_rubrics(examples), *_duplicates(examples)]
     for test in against:
         findings += _overlap(examples, list(read_rows(test)), str(test))
     return _report(path, rows, findings)
@@ -88,6 +81,28 @@ def rubric_findings(examples: Numbered) -> Iterator[Finding]:
                 yield Finding(severity, name, message, line, example.id, field)
 
 
+def control_tokens(path: str | Path, tokenizer: Any) -> Iterator[Finding]:
+    """Rows that a run leaves out, or sft refuses: a text holds a control token of the model."""
+    for line, example in _numbered(read_rows(path)):
+        criteria = example.rubric.criteria if example.rubric else ()
+        texts = {f"rubric[{index}]": c.text for index, c in enumerate(criteria)}
+        for name in ("question", "reference_answer", "solution"):
+            texts[name] = getattr(example, name) or ""
+        for field, text in texts.items():
+            if token := find_control_token(tokenizer, [{"role": "user", "content": text}]):
+                message = f"holds {token}, a control token of the model: a run drops the row"
+                yield Finding("warning", "control token", message, line, example.id, field)
+
+
+def _missing_rubrics(examples: Numbered) -> Iterator[Finding]:
+    """One finding where most rows have a rubric and others none, with the first lines."""
+    lines = [line for line, example in examples if example.rubric is None]
+    if lines and 2 * len(lines) < len(examples):
+        shown = ", ".join(map(str, lines[:MAX_LISTED])) + ", ..." * (len(lines) > MAX_LISTED)
+        message = f"{len(lines)} of {len(examples)} rows have none: lines {shown}"
+        yield Finding("warning", "rows without rubric", message, lines[0], field="rubric")
+
+
 def _numbered(rows: Iterable[FileRow]) -> Numbered:
     return [(row.line, row.example) for row in rows if row.example is not None]
 
@@ -108,71 +123,38 @@ def _malformed(rows: Iterable[FileRow]) -> Iterator[Finding]:
             yield Finding("error", "malformed row", message, row.line, row.id, field)
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Runs of three words, in small letters."""
-    words = re.findall(r"\w+(?:\.\d+)?", text.casefold())
-    last = max(1, len(words) - _SHINGLE_WORDS + 1)
-    return frozenset(" ".join(words[at : at + _SHINGLE_WORDS]) for at in range(last))
-
-
 def _normalize(text: str) -> str:
     """Text without differences in case and spaces."""
     return " ".join(text.casefold().split())
 
 
-class _Questions:
-    """Questions by line, and the most similar one to another question.
-
-    Candidates come from a MinHash index well below the threshold, each confirmed exactly.
-    """
-
-    def __init__(self) -> None:
-        self._index = MinHashLSH(NEAR - 0.2, num_perm=_NUM_PERMUTATIONS, weights=(0.1, 0.9))
-        self._texts: dict[int, tuple[str, frozenset[str]]] = {}
-        self.lines: dict[str, int] = {}
-
-    def add(self, line: int, question: str) -> None:
-        self._texts[line] = _normalize(question), shingles(question)
-        self.lines.setdefault(_normalize(question), line)
-        self._index.insert(line, _minhash(self._texts[line][1]))
-
-    def nearest(self, question: str) -> tuple[int, float] | None:
-        """Line and Jaccard similarity; a question that is the same is not near."""
-        ours, text, near = shingles(question), _normalize(question), []
-        candidates: Any = self._index.query(_minhash(ours))
-        for line in candidates:
-            other, theirs = self._texts[line]
-            similarity = len(ours & theirs) / len(ours | theirs)
-            if other != text and similarity >= NEAR:
-                near.append((similarity, -line))
-        return (-max(near)[1], max(near)[0]) if near else None
-
-
-def _minhash(parts: frozenset[str]) -> MinHash:
-    sketch = MinHash(num_perm=_NUM_PERMUTATIONS, seed=1)
-    sketch.update_batch([part.encode() for part in parts])
-    return sketch
+def _first_of_each(examples: Numbered) -> dict[str, tuple[int, Example]]:
+    """First line and example of each question by its normalized text."""
+    first: dict[str, tuple[int, Example]] = {}
+    for line, example in examples:
+        first.setdefault(_normalize(example.question), (line, example))
+    return first
 
 
 def _duplicates(examples: Numbered) -> Iterator[Finding]:
-    first: dict[str, tuple[int, Example]] = {}
+    first = _first_of_each(examples)
     for line, example in examples:
-        earlier_line, earlier = first.setdefault(_normalize(example.question), (line, example))
+        earlier_line, earlier = first[_normalize(example.question)]
         if earlier_line != line:
             same = earlier.rubric == example.rubric
             rule = "duplicate question" if same else "one question, different rubrics"
             message = f"the question of line {earlier_line} too; drop one"
             yield Finding("warning", rule, message, line, example.id, "question")
-
-
-def _near_duplicates(examples: Numbered) -> Iterator[Finding]:
-    questions = _Questions()
-    for line, example in examples:
-        if nearest := questions.nearest(example.question):
-            message = f"like the question of line {nearest[0]}: {nearest[1]:.2f} of the wording"
+    rows = list(first.values())
+    for (line, example), near in zip(rows, near_duplicates(list(first)), strict=True):
+        if near is not None:
+            message = f"like the question of line {rows[near.number][0]}: {_share_of_wording(near)}"
             rule = "near-duplicate question"
             yield Finding("warning", rule, message, line, example.id, "question")
-        questions.add(line, example.question)
+
+
+def _share_of_wording(near: Match) -> str:
+    return f"{near.similarity:.2f} of the wording"
 
 
 def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator[Finding]:
@@ -180,13 +162,14 @@ def _overlap(examples: Numbered, rows: Sequence[FileRow], name: str) -> Iterator
     if num_malformed:
         message = f"{num_malformed} malformed rows of {name} were not compared"
         yield Finding("error", "malformed row in a test file", message)
-    questions = _Questions()
-    for line, example in _numbered(rows):
-        questions.add(line, example.question)
-    for line, example in examples:
-        if same := questions.lines.get(_normalize(example.question)):
-            message = f"stands in {name}, line {same}: drop it here"
+    tests = _first_of_each(_numbered(rows))
+    lines = [line for line, _ in tests.values()]
+    questions = [_normalize(example.question) for _, example in examples]
+    nearest = near_duplicates(questions, list(tests))
+    for (line, example), question, near in zip(examples, questions, nearest, strict=True):
+        if same := tests.get(question):
+            message = f"stands in {name}, line {same[0]}: drop it here"
             yield Finding("error", "test question", message, line, example.id, "question")
-        elif nearest := questions.nearest(example.question):
-            message = f"like {name}, line {nearest[0]}: {nearest[1]:.2f} of the wording"
+        elif near is not None:
+            message = f"like {name}, line {lines[near.number]}: {_share_of_wording(near)}"
             yield Finding("warning", "near a test question", message, line, example.id, "question")

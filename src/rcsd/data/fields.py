@@ -1,9 +1,11 @@
 """Base of the models that rows are read with, their field types, and their errors as sentences."""
 
 import difflib
+import math
 import re
-import textwrap
-from collections.abc import Mapping
+import reprlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, model_validator
@@ -31,12 +33,27 @@ class RowModel(BaseModel):
         return dict(value)
 
 
+_MAX_SHOWN = 60
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = _MAX_SHOWN
+
+
 def shortened(value: object) -> str:
-    """Value as Python writes it, in one line of at most 80 characters."""
+    """Value as Python writes it, in one line of at most 60 characters; never a blob."""
     try:
-        return textwrap.shorten(repr(value), 80, placeholder=" ...")
+        text = " ".join(_SHOWN.repr(value).split())
     except (ValueError, RecursionError):  # an integer of too many digits, a structure too deep
         return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 4]} ..."
+
+
+def without_nan(value: Any) -> Any:
+    """Value with null for every NaN, as tables hold them where there is nothing."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    return [without_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def check_encodable(text: str) -> str:
@@ -54,6 +71,22 @@ def _check_text(value: object) -> str:
 
 Text = Annotated[str, PlainValidator(_check_text)]
 """Text that is not empty."""
+
+OptionalText = Annotated[
+    str | None,
+    PlainValidator(lambda value: None if is_absent(value) else _check_text(value)),
+]
+"""Text, or nothing: null, NaN and blank text are None."""
+
+
+def is_absent(value: object) -> bool:
+    """True of null, NaN and blank text."""
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
 
 MAX_FIELD_CHARACTERS = 200
 """Longest field in an error; only structures without end have a longer one."""
@@ -85,3 +118,27 @@ def explain(error: ValidationError) -> tuple[str, str]:
         **({"name": place[-1] if place else ""} | context),
     )
     return field.removeprefix(".")[:MAX_FIELD_CHARACTERS], sentence
+
+
+def reason_name(reason: str) -> str:
+    """Reason without what differs from row to row, for counting."""
+    match = re.match(r"(?:field '([^']*)'|(rubric\[\d+\](?:\.\w+)?)): ", reason)
+    place, rest = (match[1] or match[2], reason[match.end() :]) if match else ("", reason)
+    rest = re.split(r", got |; |: | at column | \(", rest, maxsplit=1)[0]
+    rest = re.sub(r"'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?", "…", rest)
+    place = re.sub(r"\[\d+\]", "[]", place)
+    return f"{place}: {rest}" if place else rest
+
+
+MAX_LISTED = 20
+"""Problems of a file that one error lists."""
+
+
+def problem_list(problems: Sequence[tuple[int | str, str]]) -> str:
+    """Lines of the first problems by their places, and the number of each kind."""
+    if len(problems) < 2:
+        return ""
+    lines = [f"  line {place}: {reason}" for place, reason in problems[:MAX_LISTED]]
+    counts = Counter(reason_name(reason) for _, reason in problems).most_common(MAX_LISTED)
+    kinds = "; ".join(f"{count} x {name}" for name, count in counts)
+    return "\n".join([f"; {len(problems)} rows are malformed:", *lines, f"  in all: {kinds}"])

@@ -5,14 +5,13 @@ criteria) and 389 rubrics that two models wrote for them.
 """
 
 import itertools
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from rapidfuzz import utils
 
 from rcsd.data.fields import shortened
+from rcsd.data.polarity import read_polarity
 from rcsd.data.words import content_words, text_similarity
 from rcsd.types import Rubric
 
@@ -40,10 +39,11 @@ def _wordless(rubric: Rubric) -> Matches:
 
 
 def _repeated(rubric: Rubric) -> Matches:
+    # Only criteria of one sign and the same figures can repeat each other.
+    kinds = [(criterion.weight > 0, _figures(criterion.text)) for criterion in rubric.criteria]
     for (i, one), (j, other) in itertools.combinations(enumerate(rubric.criteria), 2):
-        is_same_sign = one.weight * other.weight > 0
-        if is_same_sign and content_words(one.text) and _figures(one.text) == _figures(other.text):
-            similarity = text_similarity(one.text, other.text)
+        if kinds[i] == kinds[j] and content_words(one.text):
+            similarity = text_similarity(one.text, other.text, REPEAT_SIMILARITY)
             if similarity >= REPEAT_SIMILARITY:
                 yield (
                     j,
@@ -51,29 +51,23 @@ def _repeated(rubric: Rubric) -> Matches:
                 )
 
 
-def _figures(text: str) -> Counter[str]:
+def _figures(text: str) -> list[str]:
     """Numbers, formulas and names of substances: what tells criteria apart that else read alike."""
-    return Counter(word for word in utils.default_process(text).split() if re.search(r"\d", word))
+    words = utils.default_process(text).split()
+    return sorted(word for word in words if any(map(str.isdecimal, word)))
 
 
-_HEAD = r"(?i)^\W*(?:the )?(?:(?:answer|response|solution|explanation|student)s? )?(?:that )?"
-_AVOIDS = re.compile(
-    _HEAD + r"(?:(?:must|should|may|can) ?not\b|(?:should |must )?(?:avoid|refrain)(?:s|ing)?\b"
-    r"|(?:does|do) not (?:\w+ly )?(?:omit|confus|ignor|neglect|mis|assum|contradict|conflat)\w*)"
-)
-_FAILS = re.compile(
-    _HEAD + r"(?:(?:wrongly|incorrectly|falsely|erroneously|mistakenly)\b"
-    r"|(?:fail|omit|neglect|ignor|overlook|confus|conflat|mistak|misstat|misinterpret|misappl)\w*\b"
-    r"|(?:does|do) not (?:mention|state|address|explain|discuss|provide|clarify|specify)\b)"
-)
-
-
-def _unclear_polarity(rubric: Rubric) -> Matches:
+def _contradicted(rubric: Rubric) -> Matches:
+    """Signs that contradict the words, and absences that may be a fault or a merit."""
     for index, criterion in enumerate(rubric.criteria):
-        if criterion.weight < 0 and _AVOIDS.search(criterion.text):
-            yield index, f"costs points, but is worded as a merit: {shortened(criterion.text)}"
-        if criterion.weight > 0 and _FAILS.search(criterion.text):
-            yield index, f"earns points, but is worded as a mistake: {shortened(criterion.text)}"
+        reading = read_polarity(criterion.text)
+        if reading is None or reading.sign * criterion.weight > 0:
+            continue
+        effect = "earns" if criterion.weight > 0 else "costs"
+        words = f"is worded as a {'merit' if reading.sign > 0 else 'mistake'} ({reading.rule})"
+        if reading.sign == 0:
+            words = "names an absence that may be a fault or a merit; say what an answer does"
+        yield index, f"{effect} points, but {words}: {shortened(criterion.text)}"
 
 
 def _size(rubric: Rubric) -> Matches:
@@ -84,7 +78,7 @@ def _size(rubric: Rubric) -> Matches:
 RULES: Mapping[str, tuple[Severity, Rule]] = {
     "wordless": ("error", _wordless),
     "repeated": ("warning", _repeated),
-    "polarity": ("warning", _unclear_polarity),
+    "polarity": ("warning", _contradicted),
     "size": ("warning", _size),
 }
 """Severity and function of every rule by name."""

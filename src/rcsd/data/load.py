@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 
 from rcsd import config
 from rcsd.config.data import FileData
-from rcsd.data.rows import read_bytes
+from rcsd.data.fields import MAX_LISTED
+from rcsd.data.files import read_bytes
+from rcsd.data.rows import read_rows
+from rcsd.data.views import view_fields
 from rcsd.errors import DataError
 from rcsd.io import digest
 from rcsd.types import Example, Rubric
@@ -42,6 +45,38 @@ def load_examples(section: config.Data) -> tuple[list[Example], dict[str, object
             remedy = "bring back the former one, or start anew with this one"
             raise DataError(f"{message}; {remedy}", section.path)
     return pkgutil.resolve_name(SOURCES[section.type])(section)
+
+
+def needed_fields(stage: config.Stage) -> dict[str, str]:
+    """Fields that every example of a run must have, with what needs each."""
+    taught = stage.views.teacher if stage.has_teacher_view else stage.learned_view
+    needed = view_fields(stage.views.student) | view_fields(taught)
+    if stage.method.type == "sft":
+        field = "rubric" if stage.views.writes == "rubric" else "solution"
+        needed.setdefault(field, "sft learns it")
+    return needed
+
+
+def require_fields(
+    section: config.Data, examples: Sequence[Example], needed: Mapping[str, str]
+) -> None:
+    """Refuse examples that lack a field, by file and line; nothing costly is done before.
+
+    Raises DataError of the first, with the number and lines of the others.
+    """
+    for field, why in needed.items():
+        lacking = [example.id for example in examples if getattr(example, field) is None]
+        if not lacking:
+            continue
+        path, lines = None, {}
+        if isinstance(section, config.JsonlData):
+            path, lines = section.path, {row.id: row.line for row in read_rows(section.path)}
+        message = f"example {lacking[0]!r} has none, but {why}"
+        if others := lacking[1:]:
+            places = [f"line {lines[id]}" if id in lines else repr(id) for id in others]
+            listed = ", ".join(places[:MAX_LISTED]) + ", ..." * (len(places) > MAX_LISTED)
+            message += f"; {len(lacking)} of {len(examples)} rows have none, also {listed}"
+        raise DataError(message, path, lines.get(lacking[0]), field)
 
 
 def load_answers(section: config.WorldData) -> list[tuple[Example, str, str]]:

@@ -1,109 +1,30 @@
 """Rows of a JSONL file and the examples in them; errors name the file, the line and the field."""
 
 import json
-import math
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PlainValidator, ValidationError
 
 from rcsd.config import JsonlData
-from rcsd.data.fields import RowModel, Text, check_encodable, explain, shortened
+from rcsd.data.fields import (
+    OptionalText,
+    RowModel,
+    Text,
+    check_encodable,
+    explain,
+    is_absent,
+    problem_list,
+    shortened,
+)
+from rcsd.data.json_files import import_hint, json_lines
 from rcsd.data.rubric import CriterionRow, build_rubric, rubric_rows
 from rcsd.errors import DataError, RubricError
-from rcsd.io import write_rows
-from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading
-
-# JSON
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """Bytes of a file; DataError if it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        message = "there is no such file" if missing else f"cannot be read: {error.strerror}"
-        raise DataError(message, path) from error
-
-
-def parse_json(raw: bytes, path: str | Path | None = None, line: int | None = None) -> Any:
-    """Value of strict JSON: no repeated keys, no NaN, no numbers and texts beyond bounds.
-
-    Raises DataError naming place and reason; without a line the JSON is the whole file.
-    """
-    try:
-        text = raw.removeprefix(b"\xef\xbb\xbf").decode()
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
-        )
-        if re.search(r"\\u[dD][89a-fA-F]", text):  # most likely a complete pair
-            check_encodable(json.dumps(value, ensure_ascii=False))
-    except DataError as error:
-        raise error.at(path, line) from error
-    except UnicodeDecodeError as error:
-        hint = "; it looks like UTF-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
-        message = f"invalid UTF-8 at byte {error.start + 1}{' of the line' * bool(line)}{hint}"
-        raise DataError(message, path, line) from error
-    except json.JSONDecodeError as error:
-        message = f"invalid JSON at column {error.colno}: {error.msg}"
-        raise DataError(message, path, error.lineno if path and line is None else line) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"invalid JSON: {error}", path, line) from error
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise DataError("the key stands there twice", field=repeated)
-    return row
-
-
-def _finite(digits: str) -> float:
-    if not math.isfinite(number := float(digits)):
-        why = "is too large for a number" if digits[-1].isdigit() else "is not a JSON number"
-        raise ValueError(f"{digits[:40]} {why}")
-    return number
-
-
-def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-    """Line numbers, from 1, and JSON objects of a file, or the error in place of a malformed one.
-
-    Blank lines are skipped.
-
-    Raises:
-        DataError: If the file cannot be read or holds no row.
-    """
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
-    empty = True
-    for line, raw in enumerate(content.split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        empty = False
-        try:
-            row = parse_json(raw, path, line)
-        except DataError as error:
-            row = error
-        if not isinstance(row, dict | DataError):
-            row = DataError(f"expected a JSON object, got {type(row).__name__}", path, line)
-        yield line, row
-    if empty:
-        raise DataError("the file holds no rows; expected one JSON object a line", path)
-
-
-def json_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and JSON objects, as `json_lines`; the first malformed line is an error."""
-    for line, row in json_lines(path):
-        if isinstance(row, DataError):
-            raise row
-        yield line, row
-
+from rcsd.io import digest, write_rows
+from rcsd.types import DEFAULT_TOLERANCE, LETTERS, AnswerKind, Example, Grading, Message
 
 # Rows
 
@@ -120,10 +41,12 @@ def option_index(reference: str, options: Sequence[str]) -> int:
         if reference in names:
             index = names.index(reference)
             if texts.count(texts[index]) > 1:
-                message = f"{texts[index]!r} stands there twice, and is the right option"
+                message = f"{shortened(texts[index])} stands there twice, and is the right option"
                 raise DataError(message, field="options")
             return index
-    message = f"the reference {reference!r} is neither one of {', '.join(letters)} nor an option"
+    message = (
+        f"the reference {shortened(reference)} is neither one of {', '.join(letters)} nor an option"
+    )
     raise DataError(message, field="options")
 
 
@@ -152,7 +75,16 @@ class GradingRow(RowModel):
         return Grading(self.kind, tuple(options), self.unit or "", tolerance)
 
 
+class TurnRow(RowModel):
+    """Earlier turn of a chat ``{"role": "system" | "user" | "assistant", "content": str}``."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
 def _check_id(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():  # pandas' ids where one is missing
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f"expected a text or a whole number, got {shortened(value)}")
     return check_encodable(str(value))
@@ -163,11 +95,12 @@ class Row(RowModel):
 
     id: Annotated[str, PlainValidator(_check_id)] = ""
     question: Text
-    reference_answer: Text | None = None
-    solution: Text | None = None
+    reference_answer: OptionalText = None
+    solution: OptionalText = None
     rubric: list[CriterionRow] | None = None
     tags: dict[str, str | None] | None = None
     grading: GradingRow | None = None
+    turns: list[TurnRow] | None = None
 
 
 FIELDS = tuple(Row.model_fields)
@@ -181,7 +114,7 @@ def example_from_row(
     Raises DataError naming place, field and what is allowed.
     """
     try:
-        read = Row.model_validate({"id": line} | dict(row))
+        read = Row.model_validate({**row, "id": line} if is_absent(row.get("id")) else row)
         grading = None
         if read.grading is not None and read.reference_answer is None:
             raise DataError("an answer is graded, but the row has no reference answer")
@@ -195,6 +128,7 @@ def example_from_row(
             rubric=None if read.rubric is None else build_rubric(read.rubric),
             tags={name: tag for name, tag in (read.tags or {}).items() if tag is not None},
             grading=grading,
+            turns=tuple(Message(**turn.model_dump()) for turn in read.turns or ()),
         )
     except ValidationError as error:
         field, message = explain(error)
@@ -204,6 +138,17 @@ def example_from_row(
     except DataError as error:
         field = f"grading.{error.field}" if error.field else "grading"
         raise DataError(error.message, path, line, field) from error
+
+
+def row_id(row: Mapping[str, Any], seen: Counter[str]) -> str:
+    """Id of a row that has none: a digest of its content, so the same wherever it stands.
+
+    Equal rows are told apart by ``-2``, ``-3``; ``seen`` counts them.
+    """
+    content = {name: value for name, value in row.items() if name not in ("id", "tags")}
+    name = digest(json.dumps(content, sort_keys=True, default=str))[:12]
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}-{seen[name]}"
 
 
 def row_from_example(example: Example) -> dict[str, Any]:
@@ -224,8 +169,9 @@ def row_from_example(example: Example) -> dict[str, Any]:
         "rubric": None if example.rubric is None else rubric_rows(example.rubric),
         "tags": dict(example.tags),
         "grading": grading,
+        "turns": list(example.turns),
     }
-    return {name: value for name, value in row.items() if value not in (None, {})}
+    return {name: value for name, value in row.items() if value not in (None, {}, [])}
 
 
 # Files
@@ -248,13 +194,14 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
     lines: dict[str, int] = {}
     for line, value in json_lines(path):
         id = value.get("id") if isinstance(value, dict) else None
-        id = str(id if isinstance(id, str | int) else line)
+        id = str(line if is_absent(id) or not isinstance(id, str | int) else id)
         try:
             if isinstance(value, DataError):
                 raise value
             example = example_from_row(value, path, line)
+            id = example.id
             if id in lines:
-                message = f"{id!r} is the id of line {lines[id]} too; ids must differ"
+                message = f"{shortened(id)} is the id of line {lines[id]} too; ids must differ"
                 raise DataError(message, path, line, "id")
             yield FileRow(line, id, example, None)
         except DataError as error:
@@ -265,11 +212,18 @@ def read_rows(path: str | Path) -> Iterator[FileRow]:
 def read_jsonl(path: str | Path) -> list[Example]:
     """Examples of a JSONL file, in order. A row without ``id`` gets its line number.
 
-    Raises DataError if the file is missing, holds no row, or a row is malformed or repeats an id.
+    Raises DataError if the file is missing, holds no row, or rows are malformed or repeat an id:
+    it has the place of the first, and lists the others.
     """
     rows = list(read_rows(path))
-    if error := next((row.error for row in rows if row.error is not None), None):
-        raise error
+    errors = [(row.line, row.error) for row in rows if row.error is not None]
+    if errors:
+        line, first = errors[0]
+        problems = [(line, str(error.at(None, None))) for line, error in errors]
+        message = first.message + problem_list(problems)
+        if len(errors) == len(rows):
+            message += f"; {import_hint(path)}"
+        raise DataError(message, path, line, first.field) from first
     return [row.example for row in rows if row.example is not None]
 
 

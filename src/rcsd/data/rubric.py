@@ -29,10 +29,18 @@ def _check_weight(value: Any) -> float:
 
 
 def _check_check(value: Any) -> Mapping[str, Any] | None:
+    value = _without_nulls(value)
     try:
         return None if value is None or not parse_check(value) else value
     except RubricError as error:
         raise ValueError(str(error)) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """Check without the fields that tables fill with null, since other rows' checks have them."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 # Tables fill a column that other rows have with null.

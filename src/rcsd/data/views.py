@@ -97,10 +97,16 @@ def _user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 
+def view_fields(view: str) -> dict[str, str]:
+    """Fields of an example that a view shows, each with that reason."""
+    parts = [part for part in view.split("+") if part in _FIELDS]
+    return {_FIELDS[part]: f"the view '{view}' shows it" for part in parts}
+
+
 def build_conversation(
     request: Request, example: Example, view: ViewName, templates: PromptTemplates
 ) -> Conversation:
-    """Conversation of a request: the question, with the parts of the view beside it.
+    """Conversation of a request: earlier turns, then the question with the view's parts beside it.
 
     Raises DataError if the example lacks a part of the view.
     """
@@ -112,7 +118,7 @@ def build_conversation(
             raise DataError(message, field=_FIELDS[part])
     guided = view != "none"
     text = templates.render(f"{request}.jinja", question=example.question, guided=guided, **values)
-    return [_user(text)]
+    return [*example.turns, _user(text)]
 
 
 def user_turn(

@@ -1,5 +1,6 @@
 """Content words of criteria, and the similarity of two criteria."""
 
+import functools
 import math
 
 from rapidfuzz import fuzz, utils
@@ -17,17 +18,20 @@ PHRASING = frozenset(
 )
 
 
-def content_words(text: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def content_words(text: str) -> tuple[str, ...]:
     """Words in lower case without those that criteria are phrased with; all, if none is left."""
-    words = utils.default_process(text).split()
-    return [word for word in words if word not in PHRASING] or words
+    words = tuple(utils.default_process(text).split())
+    return tuple(word for word in words if word not in PHRASING) or words
 
 
-def text_similarity(one: str, other: str) -> float:
+def text_similarity(one: str, other: str, cutoff: float = 0.0) -> float:
     """Similarity of the content words of two criteria, in [0, 1]: 1 if they are the same.
 
     The geometric mean of ``token_set_ratio``, which forgives a longer wording, and
     ``token_sort_ratio``, which does not forgive a vague one. Numbers and negations hardly count.
+    Similarities below the cutoff may be given as 0.
     """
     a, b = " ".join(content_words(one)), " ".join(content_words(other))
-    return math.sqrt(fuzz.token_set_ratio(a, b) * fuzz.token_sort_ratio(a, b)) / 100
+    in_order = fuzz.token_sort_ratio(a, b, score_cutoff=100 * cutoff**2)
+    return math.sqrt(fuzz.token_set_ratio(a, b) * in_order) / 100 if in_order else 0.0

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rcsd.data.rows import json_rows, read_jsonl
+from rcsd.data.fields import shortened
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import read_jsonl
 from rcsd.errors import DataError
 from rcsd.types import Example, Rubric
 
@@ -21,9 +23,11 @@ def read_completions(paths: Sequence[str | Path], gold: Sequence[Example]) -> di
         for line, row in json_rows(path):
             id, text = row.get("id"), row.get("text")
             if isinstance(id, bool) or not isinstance(id, str | int):
-                raise DataError(f"expected a text or a whole number, got {id!r}", path, line, "id")
+                raise DataError(
+                    f"expected a text or a whole number, got {shortened(id)}", path, line, "id"
+                )
             if not isinstance(text, str):
-                raise DataError(f"expected a text, got {text!r}", path, line, "text")
+                raise DataError(f"expected a text, got {shortened(text)}", path, line, "text")
             if str(id) in texts:
                 texts[str(id)].append(text)
                 num_read += 1
@@ -51,11 +55,11 @@ def written_rubrics(gold: Sequence[Example], path: str | Path) -> WrittenFile:
     Raises DataError if a row is malformed, has another question than gold's row of that id, or no
     row belongs to gold.
     """
-    questions = {example.id: example.question for example in gold}
+    questions = {example.id: example.prompt_text for example in gold}
     rows = read_jsonl(path)
     written = [row for row in rows if row.id in questions]
     for row in written:
-        if row.question != questions[row.id]:
+        if row.prompt_text != questions[row.id]:
             message = f"row {row.id!r} asks another question than gold's row of that id"
             raise DataError(message, path, field="question")
     rubrics = {row.id: row.rubric for row in written if row.rubric is not None}

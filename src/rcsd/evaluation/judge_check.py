@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from rcsd.data.fields import RowModel, explain
-from rcsd.data.rows import example_from_row, json_rows
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import example_from_row
 from rcsd.errors import DataError
 from rcsd.evaluation.statistics import Interval, bootstrap_interval
 from rcsd.graders.base import Judge, Judgement, require_rubric

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rcsd import config
-from rcsd.data.load import load_examples
+from rcsd.data.load import load_examples, require_fields
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import (
     PromptPair,
@@ -15,7 +15,7 @@ from rcsd.data.prompts import (
     limit_prompt_tokens,
     prompts_fingerprint,
 )
-from rcsd.data.views import PromptTemplates
+from rcsd.data.views import PromptTemplates, view_fields
 from rcsd.engines.build import chosen_engine
 from rcsd.errors import DataError
 from rcsd.evaluation.record import (
@@ -60,6 +60,7 @@ def run_eval(settings: config.EvalConfig, progress: Progress) -> dict[str, Any]:
     loaded = {name: load_examples(section) for name, section in settings.data.items()}
     sets = {name: examples for name, (examples, _) in loaded.items()}
     for name, examples in sets.items():
+        require_fields(settings.data[name], examples, view_fields(settings.view))
         [(id, number)] = Counter(example.id for example in examples).most_common(1)
         if number > 1:
             raise DataError(

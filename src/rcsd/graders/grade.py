@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rcsd.data.fields import Text, explain
-from rcsd.data.rows import GradingRow, json_rows
+from rcsd.data.json_files import json_rows
+from rcsd.data.rows import GradingRow
 from rcsd.data.thinking import without_thinking
 from rcsd.engines.base import Engine
 from rcsd.errors import DataError
@@ -168,7 +169,7 @@ def grade_text(example: Example, text: str, finished: bool = True) -> Graded:
     final = grade_example(example, text, finished) if is_graded else Grade(None, None, "")
     return Graded(
         example.id,
-        example.question,
+        example.prompt_text,
         text,
         num_tokens=0,
         finished=finished,

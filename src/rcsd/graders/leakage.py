@@ -132,7 +132,7 @@ def _count(
     example: Example, texts: Sequence[str], flags: dict[str, list[bool]], counts: Counter[str]
 ) -> None:
     """Add the completions of one example to the flags and counts."""
-    question = _words(example.question)
+    question = _words(example.prompt_text)
     spaced = f" {' '.join(question)} "
     criteria = () if example.rubric is None else example.rubric.criteria
     reference = _new_runs([example.reference_answer or "", example.solution or ""], question)

@@ -131,8 +131,8 @@ class Artifacts:
         if self.settings.writer is not None:
             sources["writer.data"] = load_examples(self.settings.writer.data)[0]
         for (source, learned), (name, rows) in product(sources.items(), self.sets.items()):
-            questions = {example.question for example in learned}
-            leaked = [example.id for example in rows if example.question in questions]
+            questions = {example.prompt_text for example in learned}
+            leaked = [example.id for example in rows if example.prompt_text in questions]
             if leaked:
                 raise DataError(
                     f"{len(leaked)} of its questions stand in {source} too, the first: "

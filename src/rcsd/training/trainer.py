@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from rcsd import config
-from rcsd.data.load import load_examples
+from rcsd.data.load import load_examples, needed_fields, require_fields
 from rcsd.data.placebos import with_placebo
 from rcsd.data.prompts import longest_sequence
 from rcsd.data.views import PromptTemplates
@@ -127,15 +127,16 @@ def build_trainer(
     the configuration.
     """
     folder, is_sharded = RunFolder(settings.out), settings.processes.sharding == "fsdp"
-    if settings.model.training.type == "full":
-        refuse_quantized(settings.model, "full fine-tuning cannot train")
 
     # Data: the rows, or a placebo of their rubrics.
     rows, imported = load_examples(settings.data)
     templates = PromptTemplates(settings.views.templates)
     examples = with_placebo(rows, settings.rubrics.placebo, templates)
+    require_fields(settings.data, examples, needed_fields(settings))
 
     # The policy. Sharded, no device ever holds the whole model.
+    if settings.model.training.type == "full":
+        refuse_quantized(settings.model, "full fine-tuning cannot train")
     set_seed(settings.seed)
     section = ranks.on_main(
         lambda: settings.model.dated(config.config_of_run(folder).model.date if resume else None)

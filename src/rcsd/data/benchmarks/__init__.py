@@ -10,7 +10,8 @@ import yaml
 from rcsd.config import TaskName
 from rcsd.data.benchmarks import readers
 from rcsd.data.benchmarks.readers import Row, UnusableError
-from rcsd.data.importers.formats import Notes, Reader, rar_row, researchqa_row, rubrichub_row
+from rcsd.data.importers.formats import Reader, rar_row, read_as
+from rcsd.data.importers.notes import Notes
 from rcsd.data.rows import example_from_row
 from rcsd.data.sources import Hub
 from rcsd.errors import DataError
@@ -52,6 +53,11 @@ class Task:
     access: str = ""
 
     @property
+    def split(self) -> str:
+        """Split that results are reported on."""
+        return self.hub.split or "train"
+
+    @property
     def instruction(self) -> str:
         """Text below the question, with ``{unit}`` for the unit of a number."""
         return _INSTRUCTIONS[self.grading]
@@ -72,8 +78,8 @@ _READERS: Mapping[TaskName, TaskReader] = {
     "scibench": readers.read_scibench,
     "piqa": readers.read_piqa,
     "rar-science": _import_with(rar_row),
-    "researchqa": _import_with(researchqa_row),
-    "rubrichub-science": _import_with(rubrichub_row),
+    "researchqa": _import_with(read_as("researchqa")),
+    "rubrichub-science": _import_with(read_as("rubrichub")),
     "medmcqa": readers.read_medmcqa,
     "pubmedqa": readers.read_pubmedqa,
     "arc-challenge": readers.read_labelled,

@@ -10,7 +10,8 @@ from random import Random
 from rcsd.config import TaskData
 from rcsd.data.benchmarks import TASKS, Task
 from rcsd.data.benchmarks.readers import Row, UnusableError, strip_factor
-from rcsd.data.importers.formats import Notes, reason_name
+from rcsd.data.fields import reason_name
+from rcsd.data.importers.notes import Notes
 from rcsd.data.sources import read_table
 from rcsd.errors import ConfigError, DataError
 from rcsd.io import digest
@@ -28,7 +29,7 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
         ConfigError: If the benchmark has no such split or options, or datasets is missing.
     """
     task = TASKS[section.name]
-    split, name = section.split or task.hub.split, str(section.path or task.hub_id)
+    split, name = section.split or task.split, str(section.path or task.hub_id)
     if split not in task.num_rows:
         raise ConfigError(f"{task.name} has no split {split!r}; it has {', '.join(task.num_rows)}")
     if section.options_seed is None and task.has_fixed_place:
@@ -46,7 +47,7 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
         )
     seed = section.options_seed if task.shuffles else None
     examples: list[Example] = []
-    excluded: list[tuple[str, int, str]] = []
+    excluded: list[tuple[str, int | str, str]] = []
     left_out: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     for place, (source, number, row) in enumerate(rows[: section.limit], start=1):
@@ -84,7 +85,7 @@ def load(section: TaskData) -> tuple[list[Example], dict[str, object]]:
 
 def _read_source(
     task: Task, split: str, section: TaskData
-) -> Iterator[tuple[Path | str, int, Row]]:
+) -> Iterator[tuple[Path | str, int | str, Row]]:
     """File or hub id, number, and row of each row."""
     hub, path = task.hub._replace(split=split, revision=section.revision), section.path
     sources: list[Path | str] = [task.hub_id if path is None else path]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcsd.data.importers.formats import Notes, text_tags
+from rcsd.data.importers.notes import Notes, text_tags
 from rcsd.errors import DataError
 from rcsd.types import LETTERS, Example, Grading
 

@@ -77,7 +77,7 @@ def build_conversation(
     criteria the prompts on one answer are the same, so that a server's prefix cache serves them.
     Templates get the reference answer as ``reference``; empty: not shown.
     """
-    question, answer = defused(example.question), defused(text)
+    question, answer = defused(example.prompt_text), defused(text)
     reference = defused(example.reference_answer or "") if shows_reference else ""
     mark = boundary([question, answer, *filter(None, [reference])])
     numbered: list[dict[str, Any]] = [
