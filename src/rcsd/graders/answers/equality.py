@@ -427,7 +427,11 @@ def _find_other_log(one: Any, two: Any) -> str:
     ]
     names = sorted(free_symbols(one) | free_symbols(two), key=str)
     is_log = any(value.has(sympy.log) for value in (one, two))
-    return "log may be natural" if is_log and _equal_at_points(*natural, names)[0] else ""
+    return (
+        "log may be natural"
+        if is_log and _equal_at_points(natural[0], natural[1], names)[0]
+        else ""
+    )
 
 
 def _rounding_digits(one: Any, two: Any) -> int:

@@ -25,8 +25,8 @@ from rcsd.graders.judge.server import ChatReply
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
 
-_MET = dict.fromkeys(("true", "yes", "met"), True)
-_MET |= dict.fromkeys(("false", "no", "not met", "unmet"), False)
+_MET: dict[str, bool] = {"true": True, "yes": True, "met": True}
+_MET |= {"false": False, "no": False, "not met": False, "unmet": False}
 _CANNOT_TELL = re.compile(
     r"(?:can ?not|can't|unable to|impossible to) (?:tell|say|determine|decide|judge)"
     r"|cannot be (?:determined|decided)|undetermined|undecided|indeterminate|unknown|null|none"
