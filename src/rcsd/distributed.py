@@ -98,9 +98,9 @@ class Interrupts:
 
 
 def end_with_parent(parent: int) -> None:
-    """Kill this process once its parent is gone, which a parent that is killed cannot do.
+    """Kill this process once its parent is gone, however that ended.
 
-    The system gives orphans another parent. ``parent`` is the parent's process id.
+    An orphan gets another parent. ``parent`` is the parent's process id.
     """
 
     def watch() -> None:

@@ -168,7 +168,7 @@ class Reply:
 
     @property
     def is_quota(self) -> bool:
-        """True if the account is at its end, whatever is asked."""
+        """True if the account has no credit or quota left."""
         return self.status == 402 or (self.status != 200 and bool(_QUOTA.search(self.text)))
 
     def read(self, model: type[Model]) -> Model:
@@ -398,7 +398,7 @@ def _error_message(text: str) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that led to it."""
+    """An error and its causes."""
     while error is not None:
         yield error
         for inner in getattr(error, "exceptions", ()):  # of a group

@@ -1,4 +1,4 @@
-"""Files that a kill or a full disk can interrupt: whole or not there, and rows that are whole.
+"""Files and folders that are complete or not there, and rows that are complete.
 
 What is written is on the disk when a function returns: a run that goes on from a checkpoint must
 find the rows that were there when it was saved, after a power cut too.
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """The fault of the machine that an error tells of, or None; also in the words of Rust.
+    """The `OSError` behind an error of the machine, or None.
 
     safetensors and tokenizers are written in Rust, and raise errors of their own.
     """
@@ -103,7 +103,7 @@ def check_new(path: Path, remedy: str = "choose another name") -> None:
 
 @contextmanager
 def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
-    """A folder to fill, which takes its name when the block ends: it is complete or not there.
+    """Folder to fill, which takes its name when the block ends: it is complete or absent.
 
     With ``replace`` a folder of that name is replaced, or a link to one; else RunError if the name
     is taken. Files get the permissions that the umask gives, whatever the library that writes them
@@ -155,7 +155,7 @@ def remove_left(path: Path) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise DataError if a name that is only ours to make is a symbolic link."""
+    """Raise DataError if the name of an unfinished file or a lock is a symbolic link."""
     if path.is_symlink():
         raise DataError("is a symbolic link, which would be written through; delete it", path)
 

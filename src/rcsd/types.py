@@ -35,8 +35,8 @@ UnitVerdict = Literal["right", "absent", "wrong", "none asked"]
 """Verdict on the unit of a number; absent: a bare number where one is asked for."""
 
 UnitRule = Literal["accept_absent", "ignore", "require"]
-"""How the verdicts of a number and its unit become one: ``accept_absent``: a bare number passes, a
-wrong unit fails; ``ignore``: by the number alone; ``require``: the unit must be right."""
+"""Rule for one verdict on a number and its unit: ``accept_absent``: a bare number passes, a wrong
+unit fails; ``ignore``: by the number alone; ``require``: the unit must be right."""
 
 DEFAULT_UNITS: UnitRule = "accept_absent"
 

@@ -42,8 +42,8 @@ def compare(
     seeds where an arm has several. P-values are of permutation tests over questions, adjusted by
     Holm over all metrics and sets, and over all kinds of criteria. A question with a completion
     that could not be graded in any arm is left out of all, and counted; bounds are then given over
-    all questions and all values of the missing verdicts, accuracies also with ungraded answers as
-    wrong, and differences that this moves are told. Where units are asked for, an accuracy is also
+    all questions and all values of the missing verdicts, and accuracies also with ungraded answers
+    as wrong; differences that this moves are listed. Where units are asked for, an accuracy is also
     by the number alone, and with the unit required.
 
     In JSON the mean of a difference is left - right; low and high are a 95% interval, n counts the

@@ -41,9 +41,8 @@ class GuardedConsole(Console):
     def on_broken_pipe(self) -> None:
         """Print nothing from now on: a run outlives the reader of its log."""
         self.quiet = True
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), self.file.fileno()
-        )  # also what is flushed at exit
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())  # for what is flushed at exit
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string as it will be laid out; rich would drop some controls without a trace."""

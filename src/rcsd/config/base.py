@@ -259,9 +259,9 @@ def _explained(root: type[Section], tree: Any, detail: Any) -> str:
         return f"{name}: is now called '{RENAMED[last]}'"
     # A key of another alternative is no other library's.
     if detail["type"] == "union_tag_not_found" or (is_extra and not has_key(root, keys)):
-        found = hints(name, detail["input"], functools.partial(_key_here, root, keys))
-        if found:
-            return "; ".join(found)
+        texts = hints(name, detail["input"], functools.partial(_key_here, root, keys))
+        if texts:
+            return "; ".join(texts)
     if is_extra:
         return f"{name}: unknown key" + nearest(last, _fields(root, loc), 0.0)
     if not name:  # of the whole tree, which nobody wants to see again

@@ -37,7 +37,7 @@ class AskSeveral(Section):
     criteria_per_call: int = Field(default=10, ge=2)
     """Maximum number of criteria in one request."""
     cannot_tell: bool = False
-    """As for ``criterion``."""
+    """The same as for ``criterion``."""
 
 
 class AskHolistic(Section):
@@ -57,9 +57,9 @@ class Prices(Section):
     """Prices of a million tokens, in any currency."""
 
     prompt: float = Field(ge=0)
-    """Of prompts."""
+    """Price of prompts."""
     completion: float = Field(ge=0)
-    """Of replies, thinking included."""
+    """Price of replies, thinking included."""
 
 
 class ModelJudge(ServerSection):
@@ -153,9 +153,8 @@ def _names(value: object) -> Iterator[str]:
             yield from _names(inner)
 
 
-JUDGE_ACCESS = {*ServerSection.model_fields, "cache", "max_concurrent"} | {
-    *("max_calls", "max_total_tokens", "max_cost", "prices")
-}
+_BUDGET = {"max_calls", "max_total_tokens", "max_cost", "prices"}
+JUDGE_ACCESS = {*ServerSection.model_fields, *_BUDGET, "cache", "max_concurrent"}
 """Access, budget and cache of a judge: none of it changes a verdict."""
 
 

@@ -100,5 +100,5 @@ def after_thinking(text: str) -> str | None:
 
 
 def without_thinking(text: str) -> str:
-    """Answer in a text, for those who judge it; empty: a block of thinking never ends."""
+    """Text after the thinking, for judges and checks; empty: a block of thinking never ends."""
     return after_thinking(text) or ""

@@ -37,7 +37,7 @@ before either."""
 NO_KWARGS: Mapping[str, Any] = {}
 """No values for the chat template beside those of ``model.chat_template_kwargs``."""
 
-_GIVEN = {"messages", "add_generation_prompt", "raise_exception", "strftime_now"}
+_SET_BY_TRANSFORMERS = {"messages", "add_generation_prompt", "raise_exception", "strftime_now"}
 """Variables that transformers sets whatever a configuration says."""
 
 _FIELDS = {"answer": "reference_answer", "rubric": "rubric", "solution": "solution"}
@@ -241,12 +241,16 @@ def check_template_kwargs(tokenizer: Any, kwargs: Mapping[str, Any], field: str)
     except jinja2.TemplateError as error:
         raise ModelError(f"the model's chat template fails: {error}") from error
     # A name that the template sets is a variable all the same where it has a default.
-    used = jinja2.meta.find_undeclared_variables(tree) - _GIVEN - {*tokenizer.special_tokens_map}
+    used = (
+        jinja2.meta.find_undeclared_variables(tree)
+        - _SET_BY_TRANSFORMERS
+        - {*tokenizer.special_tokens_map}
+    )
     assigned = {name.name for name in tree.find_all(jinja2.nodes.Name) if name.ctx == "store"}
-    asked = tree.find_all((jinja2.nodes.Test, jinja2.nodes.Filter))
+    probes = tree.find_all((jinja2.nodes.Test, jinja2.nodes.Filter))
     optional = {
         node.node.name
-        for node in asked
+        for node in probes
         if node.name in ("defined", "default") and isinstance(node.node, jinja2.nodes.Name)
     }
     for name in kwargs:
@@ -325,8 +329,8 @@ def _rendered(
 
 def _ids_after(tokenizer: Any, before: str, text: str) -> list[int]:
     """Token ids of a text as they follow another: at a start some tokenizers add a space."""
-    start, whole = _ids(tokenizer, before), _ids(tokenizer, before + text)
-    return whole[len(start) :] if whole[: len(start)] == start else _ids(tokenizer, text)
+    start, ids = _ids(tokenizer, before), _ids(tokenizer, before + text)
+    return ids[len(start) :] if ids[: len(start)] == start else _ids(tokenizer, text)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

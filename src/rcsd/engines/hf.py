@@ -87,6 +87,6 @@ class _LogQ(LogitsProcessor):
             self._columns.append(gathered(self._scores_BV, ids_BL[:, -1]))
 
     def log_q(self, ids_BL: Tensor) -> Tensor:
-        """Of all draws of a finished batch, in nats."""
+        """Log-probabilities of all draws of a finished batch, in nats."""
         self._note(ids_BL)
         return torch.stack(self._columns, 1)

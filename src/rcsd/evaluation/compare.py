@@ -34,7 +34,7 @@ from rcsd.graders.grade import Graded
 from rcsd.types import Example
 
 MOVED = 0.01
-"""Change of a difference that is told."""
+"""Change of a difference above which it is reported."""
 
 
 @dataclass(frozen=True, slots=True)

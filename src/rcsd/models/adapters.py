@@ -1,4 +1,4 @@
-"""Low-rank adapters: which layers get them, what they cover, and how they are merged."""
+"""Low-rank adapters: their layers, their share of a model, loading and merging."""
 
 import contextlib
 import re
@@ -33,7 +33,7 @@ _REFUSED_OUT_PROJ = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h
 
 
 def adapted(model: Any, training: config.Lora, revision: str | None = None) -> Any:
-    """The model with fresh adapters, which begin as if they were not there.
+    """The model with new adapters, which at first add nothing.
 
     ``all-linear`` leaves out layers to which an adapter would do nothing: those that no pass over
     text calls, such as a vision tower's, and routers. The model's layers are replaced in place;
@@ -118,15 +118,13 @@ def load_adapter(model: Any, folder: Path) -> Any:
             result = made.load_adapter(str(folder), "default")
     except Exception as error:  # a broken file makes PEFT raise anything
         raise ModelError(f"{folder}: cannot load the adapter: {error}") from error
-    for keys, fault in (
-        (result.missing_keys, "lacks"),
-        (result.unexpected_keys, "has no place for"),
+    for fault, keys in (
+        ("the file lacks", result.missing_keys),
+        ("the model has no place for", result.unexpected_keys),
     ):
         if keys:
-            whose = "the file" if fault == "lacks" else "the model"
             raise ModelError(
-                f"{folder}: {whose} {fault} {listed(keys)}: the adapter is another model's, or "
-                "damaged"
+                f"{folder}: {fault} {listed(keys)}: the adapter is another model's, or damaged"
             )
     return made
 
@@ -211,7 +209,7 @@ def _parameter(name: str, wrapper: ParamWrapper) -> str:
 
 
 def coverage(model: nn.Module, trained: Collection[str]) -> dict[str, Any]:
-    """What is trained, for ``run.json``: layers and parameters with adapters by their last names.
+    """Layers and parameters that are trained, counted by their last names, for ``run.json``.
 
     ``experts_left_out`` has the share of all weights of each of the experts' that stay frozen.
     """
@@ -224,12 +222,12 @@ def coverage(model: nn.Module, trained: Collection[str]) -> dict[str, Any]:
         plain = _plain(name)
         if plain not in targets and name not in trained and _is_expert(model, name, parameter):
             left_out[_expert_name(plain)] += parameter.numel()
-    idle = _without_adapters(model) if layers or wrapped else []
+    left = _without_adapters(model) if layers or wrapped else []
     num_trained, num_all = sum(sizes[name] for name in trained), sum(sizes.values())
     return {
         "layers": _count(layers),
         "target_parameters": dict(Counter(map(_expert_name, sorted(wrapped)))),
-        "layers_left_out": _count(idle),
+        "layers_left_out": _count(left),
         "parameters": num_trained,
         "all_parameters": num_all,
         "share": num_trained / num_all,

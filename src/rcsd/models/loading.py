@@ -20,9 +20,9 @@ from rcsd.models.hub import CONVERT, model_folder, refuse_pickles
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is read: its base, and the folders of adapters that are merged into it in turn.
+    """Base of a model, and the folders of the adapters that are merged into it in turn.
 
-    ``name`` is the base of an adapter that is trained upon it.
+    ``name`` is what an adapter trained on the model records as its base.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Source:
 
         Raises ModelError if a built-in model was not fetched, or an adapter names no base.
         """
-        path, revision = model_folder(section.path), section.revision
-        adapters: list[Path] = []
-        while (folder := _adapter_folder(path, revision)) is not None:
+        name, revision = model_folder(section.path), section.revision
+        base, adapters = name, list[Path]()
+        while (folder := _adapter_folder(base, revision)) is not None:
             if folder in adapters:
                 raise ModelError(f"model.path: the adapter in {folder} is its own base")
             adapters.insert(0, folder)
@@ -46,15 +46,13 @@ class Source:
                 written = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ModelError(f"{folder}/adapter_config.json: {error}") from error
-            path, revision = written.get("base_model_name_or_path"), written.get("revision")
-            if not path:
+            base, revision = written.get("base_model_name_or_path"), written.get("revision")
+            if not base:
                 raise ModelError(
                     f"model.path: the adapter in {folder} names no base: set "
                     "base_model_name_or_path in its adapter_config.json"
                 )
-        return cls(
-            _absolute(model_folder(section.path)), _absolute(path), revision, tuple(adapters)
-        )
+        return cls(_absolute(name), _absolute(base), revision, tuple(adapters))
 
     @property
     def tokenizer(self) -> tuple[str, str | None]:
@@ -84,18 +82,20 @@ class Source:
 
 
 def _absolute(path: str) -> str:
-    """An adapter's record of its base must not depend on the folder that the run was started in."""
+    """Absolute path of a folder: an adapter's record of its base holds wherever a run starts."""
     return str(Path(path).resolve()) if Path(path).is_dir() else path
 
 
 def _adapter_folder(path: str, revision: str | None) -> Path | None:
     """The folder of an adapter, which is fetched from the hub; None: a model, or nothing."""
     try:
-        found = find_adapter_config_file(path, revision=revision)
-    except (OSError, ValueError):  # neither a folder nor on the hub: told where a model is loaded
+        file = find_adapter_config_file(path, revision=revision)
+    except (OSError, ValueError):  # neither a folder nor on the hub: an error once it is loaded
         return None
-    if found is None or Path(path).is_dir():
-        return None if found is None else Path(path).resolve()
+    if file is None:
+        return None
+    if Path(path).is_dir():
+        return Path(path).resolve()
     try:
         return Path(snapshot_download(path, revision=revision))
     except (OSError, ValueError) as error:
@@ -119,10 +119,10 @@ def load_hf_config(section: config.Model) -> Any:
 def quantization(hf_config: Any) -> str | None:
     """The method by which a checkpoint is quantised, or None."""
     for part in (hf_config, hf_config.get_text_config()):
-        settings = getattr(part, "quantization_config", None)
-        if settings is not None:
-            read = settings if isinstance(settings, dict) else settings.to_dict()
-            return str(getattr(read.get("quant_method"), "value", read.get("quant_method")))
+        if (settings := getattr(part, "quantization_config", None)) is not None:
+            settings = settings if isinstance(settings, dict) else settings.to_dict()
+            method = settings.get("quant_method")
+            return str(getattr(method, "value", method))
     return None
 
 
@@ -159,7 +159,7 @@ def load_weights(section: config.Model, source: Source) -> tuple[Any, list[str]]
             revision=source.revision,
             trust_remote_code=section.trust_remote_code,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # which are told apart below
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     if info["mismatched_keys"]:
         name, *shapes = min(info["mismatched_keys"])
@@ -215,7 +215,7 @@ def refuse_damaged(model: nn.Module, path: str) -> None:
         )
 
 
-def listed(names: Collection[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    first, more = sorted(names)[:most], len(names) - most
+def listed(names: Collection[str]) -> str:
+    """The first three names, and the number of the others."""
+    first, more = sorted(names)[:3], len(names) - 3
     return ", ".join(first) + (f" and {more} more" if more > 0 else "")

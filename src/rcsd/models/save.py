@@ -1,4 +1,4 @@
-"""Trained models on disk: as they are, and with their adapters merged."""
+"""Trained models on disk, with their adapters apart or merged."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -19,7 +19,6 @@ MODELS = ("micro", "smollm2")
 WRITER_SEED = 1000
 """Added to the seed for the problems of stage 1, which are others than those it writes for."""
 
-
 RECORD = "quickstart.json"
 """File of the settings that a quickstart was started with."""
 

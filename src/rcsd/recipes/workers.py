@@ -107,7 +107,7 @@ def _run_here(waiting: list[Step], progress: Progress) -> Sequence[str]:
 
 
 class _Workers:
-    """Processes that run steps, each with a pipe of its own: none waits for a lock of another.
+    """Processes that run steps, each with its own pipe: none waits for a lock of another.
 
     `concurrent.futures.ProcessPoolExecutor` leaves its processes behind when this one is killed,
     and waits for ever where one is killed that holds the lock of their queue.
@@ -211,7 +211,7 @@ def _work(main: Connection, parent: int) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error that can be sent; one that is no user's brings its traceback as text."""
+    """An error that can be pickled; of one that is no `UserError` the traceback as text."""
     if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FAULTS):
         return error
     return RuntimeError(f"in a worker:\n{traceback.format_exc()}")

@@ -79,14 +79,14 @@ class Prefetch:
     def finish(self) -> None:
         """Wait for what was begun, if it is sampled by the engine that `sync` changes.
 
-        What the step has taken is learned from by now.
+        The completions that the step took have been learned from by now.
         """
         self._taken = None
         if self._begun is not None and self._copied_engine is self.engine:
             wait([self._begun])
 
     def give_up_unanswered(self) -> None:
-        """Give up what was begun if a server should sample it that does not answer."""
+        """Cancel prefetched requests to a server that does not answer."""
         if (give_up := getattr(self.engine, "give_up_unanswered", None)) is not None:
             give_up()
 

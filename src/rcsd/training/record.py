@@ -65,14 +65,14 @@ def write_or_check_record(
     if changed:
         what = ", ".join(changed)
         raise RunError(f"{what} changed since {folder.path} was started; cannot resume")
-    kept = record["config"] | {name: now[name] for name in _MAY_MOVE}
-    kept |= {"steps": settings.steps} if is_longer else {}
-    if kept != record["config"]:
-        write_json(folder.record, {**record, "config": kept})
+    config = record["config"] | {name: now[name] for name in _MAY_MOVE}
+    config |= {"steps": settings.steps} if is_longer else {}
+    if config != record["config"]:
+        write_json(folder.record, {**record, "config": config})
 
 
 def _settled(key: str, section: object) -> object:
-    """What a resumed run may not change of a section."""
+    """The part of a section that a resumed run may not change."""
     if isinstance(section, Mapping) and key in _MAY_MOVE:
         return {name: value for name, value in section.items() if name not in _MAY_MOVE[key]}
     return verdict_settings(section)

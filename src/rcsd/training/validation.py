@@ -115,19 +115,8 @@ class HeldOutJudge(Judge):
     def judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
         """One for each example and text, in order, the same on all ranks."""
         judged = self._ranks.on_main(lambda: self._judgements(answers))
-        # Verdicts of checks do not tell whether the judge replies.
-        reasons = [
-            [
-                reason
-                for criterion, reason in zip(
-                    require_rubric(example).criteria, of.reasons, strict=False
-                )
-                if criterion.check is None or not of.verdicts
-            ]
-            or of.reasons
-            for (example, _), of in zip(answers, judged, strict=True)
-        ]
-        self._missing += [reason for of in reasons for reason in of]
+        for (example, _), judgement in zip(answers, judged, strict=True):
+            self._missing += _reasons_of_judge(example, judgement)
         return judged
 
     def _judgements(self, answers: Sequence[tuple[Example, str]]) -> list[Judgement]:
@@ -137,10 +126,11 @@ class HeldOutJudge(Judge):
         except UserError as error:
             reason = f"{_FAILED}: {error}"
         rubrics = [require_rubric(example) for example, _ in answers]
-        nums = [len(rubric.criteria) for rubric in rubrics]
         return [
-            Judgement.from_verdicts(rubric, [None] * num, [reason] * num)
-            for rubric, num in zip(rubrics, nums, strict=True)
+            Judgement.from_verdicts(
+                rubric, [None] * len(rubric.criteria), [reason] * len(rubric.criteria)
+            )
+            for rubric in rubrics
         ]
 
     def end_evaluation(self) -> dict[str, float]:
@@ -166,6 +156,15 @@ class HeldOutJudge(Judge):
         if (failed or is_silent) and self._ranks.is_main:
             warnings.warn(message, stacklevel=2)
         return self._judge.metrics()
+
+
+def _reasons_of_judge(example: Example, judgement: Judgement) -> Sequence[str]:
+    """Reasons of criteria without a check: checks give verdicts while the judge is away."""
+    if not judgement.verdicts:
+        return judgement.reasons
+    pairs = zip(require_rubric(example).criteria, judgement.reasons, strict=False)
+    left = [reason for criterion, reason in pairs if criterion.check is None]
+    return left or judgement.reasons
 
 
 @dataclass(frozen=True)

@@ -245,16 +245,16 @@ def _by_phrase(text: str, options: Sequence[str]) -> Choice | None:
     return index, f"holds the text of option {names[0]}"
 
 
-def _by_mention(text: str, whole: str, options: Sequence[str]) -> Choice:
+def _by_mention(affirmed: str, text: str, options: Sequence[str]) -> Choice:
     """The one option that a sentence, without what it denies, speaks for by its letter."""
-    letters = sorted(_mentioned_letters(text, options))
+    letters = sorted(_mentioned_letters(affirmed, options))
     if len(letters) > 1:
         return None, f"names several options: {', '.join(letters)}"
     if not letters:
         names = "".join(LETTERS[: len(options)])
-        may_name = re.search(rf"(?<![\w'])[{names}](?![\w'])", whole) or _is_close(whole, options)
+        may_name = re.search(rf"(?<![\w'])[{names}](?![\w'])", text) or _is_close(text, options)
         return (None if may_name else BEYOND), "names no option by letter or by its text"
-    if _DOUBTS.search(text):
+    if _DOUBTS.search(affirmed):
         return None, f"doubts: {letters[0]} beside a negation, a doubt or a question"
     return _by_letter(letters[0], options)
 
@@ -264,11 +264,11 @@ def _is_close(text: str, options: Sequence[str]) -> bool:
     has_symbols = re.search(r"[^\x00-\x7f]|\\[a-z]", text)  # another language, or mathematics
     if has_symbols or not all(map(_stems, options)):
         return True
-    own, *others = (
+    ours, *others = (
         [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*", part)]
         for part in (text, *options)
     )
-    is_near = any(abs(a - b) <= 0.05 * abs(b) for a in own for rest in others for b in rest)
+    is_near = any(abs(a - b) <= 0.05 * abs(b) for a in ours for rest in others for b in rest)
     return is_near or any(_stems(text) & _stems(option) for option in options)
 
 

@@ -101,6 +101,11 @@ def _compare_ratios(expected: Any, actual: Any) -> Verdict:
     return is_same, "equal" if is_same else "another ratio or time"
 
 
+def _compare_sides(value: Any, other: Any, is_reference: bool) -> Verdict:
+    """Verdict on a value of the reference, or of the answer, and the other side's."""
+    return compare_values(value, other) if is_reference else compare_values(other, value)
+
+
 def _all(verdicts: Iterator[Verdict]) -> Verdict:
     """Right if all are; wrong if one is."""
     doubt: Verdict | None = None
@@ -136,18 +141,14 @@ def _compare_words(expected: Any, actual: Any) -> Verdict:
 
 def _compare_equations(expected: Any, actual: Any) -> Verdict:
     if not (isinstance(expected, Equation) and isinstance(actual, Equation)):
-        equation, other = (
-            (expected, actual) if isinstance(expected, Equation) else (actual, expected)
-        )
+        is_reference = isinstance(expected, Equation)
+        equation, other = (expected, actual) if is_reference else (actual, expected)
         is_several = [isinstance(value, Several) for value in (equation.right, other)]
         if is_several == [False, True] and len(other.items) > 1:
             return False, "another number of values"
-        sides = (equation.right, other) if equation is expected else (other, equation.right)
-        verdict, reason = compare_values(*sides)
+        verdict, reason = _compare_sides(equation.right, other, is_reference)
         if equation.is_rounded and not verdict:  # "25\\pi \\approx 78.54"
-            exact_side = read(equation.left)
-            sides = (exact_side, other) if equation is expected else (other, exact_side)
-            return compare_values(*sides)
+            return _compare_sides(read(equation.left), other, is_reference)
         if verdict and re.search(r"[+\-\d]", re.sub(r"_\{?\w+\}?|\([^()]*\)", "", equation.left)):
             try:
                 left = Term(to_sympy(equation.left))
@@ -211,21 +212,18 @@ def _compare_regions(expected: Any, actual: Any) -> Verdict:
 
 def _compare_lists(expected: Any, actual: Any) -> Verdict:
     if not (isinstance(expected, Several) and isinstance(actual, Several)):
-        several, other = (expected, actual) if isinstance(expected, Several) else (actual, expected)
+        is_reference = isinstance(expected, Several)
+        several, other = (expected, actual) if is_reference else (actual, expected)
         if isinstance(other, Bracketed) and not _is_nested(several):
             ordered = Bracketed(several.items, other.brackets)
-            sides = (ordered, other) if several is expected else (other, ordered)
-            verdict, reason = compare_values(*sides)
-            return (
-                (None, "one is a set, the other a tuple or an interval")
-                if (verdict and several.is_set)
-                else (verdict, reason)
-            )
+            verdict, reason = _compare_sides(ordered, other, is_reference)
+            if verdict and several.is_set:
+                return None, "one is a set, the other a tuple or an interval"
+            return verdict, reason
         if len(several.items) == 1:
-            sides = (several.items[0], other) if several is expected else (other, several.items[0])
-            return compare_values(*sides)
+            return _compare_sides(several.items[0], other, is_reference)
         holds = any(compare_values(other, item)[0] is not False for item in several.items)
-        if several.is_choice and several is actual and holds:
+        if several.is_choice and not is_reference and holds:
             return None, "it offers several values"
         return False, "another number of values"
     if expected.has_dots or actual.has_dots:
@@ -286,12 +284,9 @@ def _compare_terms(expected: Term, actual: Term) -> Verdict:
             return len(values) == 1, "numbers in two bases"
         return (None if verdict else False), "another base"
     if not all(units):
-        is_letter = any(unit in _VARIABLES for unit in units)
-        return (
-            (None, "it may hold a variable, or a unit")
-            if verdict and is_letter
-            else (verdict, reason)
-        )
+        if verdict and any(unit in _VARIABLES for unit in units):
+            return None, "it may hold a variable, or a unit"
+        return verdict, reason
     return _compare_units(expected, actual, verdict)
 
 
@@ -375,7 +370,7 @@ def _equal_at_points(one: Any, two: Any, names: Sequence[Any]) -> Verdict:
 
 
 def _is_near(one: Any, two: Any) -> bool | None:
-    """Whether two numbers agree; None: they cannot be worked out."""
+    """True if two numbers agree; None: they cannot be worked out."""
     a, b = one.evalf(_PRECISION), two.evalf(_PRECISION)
     if not (a.is_number and b.is_number) or any(
         value.has(sympy.nan, sympy.zoo, sympy.oo) for value in (a, b)

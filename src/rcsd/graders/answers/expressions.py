@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
 
-from rcsd.graders.answers.normalize import unwrap_type
+from rcsd.graders.answers.normalize import Rules, apply_rules, unwrap_type
 
 
 class Term(NamedTuple):
@@ -120,7 +120,7 @@ def find_expression(answer: str) -> str:
 
 # Reading
 
-_SPELLINGS = [
+_SPELLINGS: Rules = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\[dtc]frac", r"\\frac"),
@@ -171,17 +171,15 @@ _SPELLINGS = [
 ]
 
 
-def _periodic(whole: str, digits: str, period: str) -> str:
+def _periodic(units: str, digits: str, period: str) -> str:
     nines = 10 ** len(digits) * (10 ** len(period) - 1)
-    value = int((whole or "0") + digits + period) - int((whole or "0") + digits)
+    value = int((units or "0") + digits + period) - int((units or "0") + digits)
     return rf"\frac{{{value}}}{{{nines}}}"
 
 
 def clean(text: str) -> str:
     """One spelling of operators, relations and connectives; nothing that only sets type."""
-    text = unwrap_type(text)
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
+    text = apply_rules(_SPELLINGS, unwrap_type(text))
     if "matrix" not in text:  # lines: "x &= 2 \\ &= 3" goes on, "x &= 2 \\ y &= 5" are two
         text = re.sub(r"\\\\\s*&?\s*(?==)", " ", text)
         text = re.sub(r"\\\\(?:\[[^\]]*\])?", ", ", text).replace("&", " ")

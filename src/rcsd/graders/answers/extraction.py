@@ -301,12 +301,12 @@ _KEYS = {"answer", "final_answer", "final answer", "correct_answer", "choice", "
 
 def _json_answer(text: str) -> Extraction | None:
     """The answer of a JSON object at the end of a text."""
-    whole = text.rstrip("` \t\n")
-    begins = [match.end() - 1 for match in re.finditer(r"^[ \t]*\{", whole, re.MULTILINE)]
+    text = text.rstrip("` \t\n")
+    begins = [match.end() - 1 for match in re.finditer(r"^[ \t]*\{", text, re.MULTILINE)]
     row = None
-    for begin in begins[-20:] if whole.endswith("}") else ():
+    for begin in begins[-20:] if text.endswith("}") else ():
         try:
-            row = json.loads(whole[begin:])
+            row = json.loads(text[begin:])
         except (ValueError, RecursionError):
             continue
     if not isinstance(row, dict):

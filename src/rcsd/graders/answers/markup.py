@@ -14,7 +14,7 @@ def boxed_contents(text: str) -> list[str]:
 
 
 def box_spans(text: str) -> tuple[list[tuple[int, int]], int | None]:
-    """Where the contents of each closed box stand, and where those of an open last one begin."""
+    """Places of the contents of closed boxes, and the start of those of an open last one."""
     spans: list[tuple[int, int]] = []
     opened: list[int | None] = []  # where a box's contents begin; None: another brace
     for match in re.finditer(r"(\\boxed\s*\{)|[{}]", text):

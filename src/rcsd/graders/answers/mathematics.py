@@ -106,7 +106,7 @@ class Pool:
         self._lock = threading.Lock()
 
     def run(self, *task: str, seconds: float) -> tuple[Any, str]:
-        """As `Worker.run`."""
+        """Result of a task and its reason, by `Worker.run` of a free worker."""
         worker = self._take()
         try:
             return worker.run(*task, seconds=seconds)

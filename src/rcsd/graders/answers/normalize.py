@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 MAX_CHARACTERS = 2_000
 """Characters of an answer that are read for a number or an expression."""
 
-_Rules = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
+_Replacement = str | Callable[[re.Match[str]], str]
+Rules = Sequence[tuple[re.Pattern[str], _Replacement]]
+"""Patterns and what replaces them, in order."""
 
 _SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _COMMAND = (
@@ -37,9 +39,20 @@ _LEFT_OVER = re.compile(_COMMAND + r"(?![a-zA-Z])|\\(?:left|right|[bB]igg?[lrm]?
 _SPACES = re.compile(r"\\[,;:! ]|\\(?:quad|qquad|thinspace|hspace\{[^{}]*\})(?![a-zA-Z])|[~\u00a0]")
 
 
-def _apply(rules: _Rules, text: str) -> str:
+def apply_rules(rules: Rules, text: str) -> str:
+    """Text after each replacement in turn."""
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
+    return text
+
+
+def _unwrap(pattern: re.Pattern[str], replacement: _Replacement, text: str) -> str:
+    r"""Text after replacements in up to four nested levels, such as ``\mathbf{\text{C}}``."""
+    for _ in range(4):
+        shorter = pattern.sub(replacement, text)
+        if shorter == text:
+            break
+        text = shorter
     return text
 
 
@@ -53,27 +66,17 @@ def unwrap_type(text: str) -> str:
     r"""Text without LaTeX that sets colour, weight, frames or lines; ``10²`` becomes ``10^{2}``."""
     text = _ENVIRONMENT.sub(lambda m: f" {m['only'] or ''} ", text)
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", text)
-    for _ in range(4):
-        shorter = _TYPE.sub(lambda m: f" {m[1] or ''} ", text)
-        if shorter == text:
-            break
-        text = shorter
-    return text
+    return _unwrap(_TYPE, lambda m: f" {m[1] or ''} ", text)
 
 
 @functools.lru_cache(maxsize=2048)
 def unwrap_latex(text: str) -> str:
     r"""Text without LaTeX that only sets type, as ``\text``; ``10²`` becomes ``10^2``."""
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
-    for _ in range(4):  # nested, such as \mathbf{\text{C}}
-        shorter = _WRAPPED.sub(r" \1 ", text)
-        if shorter == text:
-            break
-        text = shorter
-    return _SPACES.sub(" ", _LEFT_OVER.sub(" ", text))
+    return _SPACES.sub(" ", _LEFT_OVER.sub(" ", _unwrap(_WRAPPED, r" \1 ", text)))
 
 
-_MATH: _Rules = (
+_MATH: Rules = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{(\s*[\w.]+\s*)\}"), r"\1 / \2"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1 / (\2)"),
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[\u00d7\u00b7\u22c5\u2217\u2022]"), " * "),
@@ -98,7 +101,7 @@ def normalize_math(text: str) -> str:
 
     ``3\,\text{min} \times 1{,}000`` becomes ``3 min * 1000`` up to whitespace.
     """
-    return _apply(_MATH, unwrap_latex(text))
+    return apply_rules(_MATH, unwrap_latex(text))
 
 
 _DEGREE = r"(?:\^\s*\{?\s*\\circ\s*\}?|\{\s*\\circ\s*\}|\\(?:circ|degree)(?![a-zA-Z])|\^\s*°|[°º˚])"
@@ -108,7 +111,7 @@ _CHINESE = {
     "焦耳": "J", "焦": "J", "瓦特": "W", "瓦": "W", "伏特": "V", "伏": "V", "安培": "A", "安": "A",
     "摄氏度": "degC", "度": "degree", "开尔文": "K", "摩尔": "mol", "升": "L", "元": "yuan",
 }  # fmt: skip
-_UNITS: _Rules = (
+_UNITS: Rules = (
     (
         re.compile(rf"(?<=[\d\s/])(?:{'|'.join(_CHINESE)})(?![\u4e00-\u9fff])"),
         lambda m: f" {_CHINESE[m[0]]} ",
@@ -133,11 +136,11 @@ _UNITS: _Rules = (
 @functools.lru_cache(maxsize=2048)
 def normalize_units(text: str) -> str:
     """Text with one spelling of arithmetic, and of the symbols, powers and products of units."""
-    return _apply(_UNITS, normalize_math(text.replace("\\$", " dollar ")))
+    return apply_rules(_UNITS, normalize_math(text.replace("\\$", " dollar ")))
 
 
 _D = r"\d+(?:\.\d+)?|\.\d+"
-_NUMBERS: _Rules = (
+_NUMBERS: Rules = (
     (
         re.compile("[\u00bc-\u00be\u2153-\u215e]"),  # ½
         lambda m: " {}/{} ".format(*unicodedata.normalize("NFKC", m[0]).split("\u2044")),
@@ -181,7 +184,7 @@ def normalize_quantity(text: str) -> str:
     ):
         text = text.replace(sign, f" {name} ")
     text = unwrap_latex(text).replace("\\$", " dollar ")
-    text = _BRACKETED.sub(r"\1", normalize_units(_apply(_NUMBERS, text))).strip()
+    text = _BRACKETED.sub(r"\1", normalize_units(apply_rules(_NUMBERS, text))).strip()
     text = re.sub(r"(?<=\d)\s+1\s*/\s*(?=[a-zA-Z(])", " / ", text)  # "5 1/s"
     return re.sub(r"^-\s+", "-", text)
 

@@ -98,8 +98,8 @@ def compare_numbers(answer: str, reference: str, unit: str, tolerance: float) ->
             return Comparison(None, doubt, is_right)
     merged = _merge(parts)
     if merged.verdict is False and _GROUPED.search(answer):
-        whole = _GROUPED.sub(lambda match: match[0].replace(".", ""), answer)
-        if compare_numbers(whole, reference, unit, tolerance).verdict:
+        joined = _GROUPED.sub(lambda match: match[0].replace(".", ""), answer)
+        if compare_numbers(joined, reference, unit, tolerance).verdict:
             how = "ambiguous: a point may part thousands"
             return Comparison(None, how, unit_verdict=merged.unit_verdict)
     return merged

@@ -45,9 +45,9 @@ class Budget:
         if section.max_total_tokens is not None:
             conditions.append(f"prompt_tokens + completion_tokens < {section.max_total_tokens}")
         if section.max_cost is not None and section.prices is not None:
-            prices = section.prices
-            cost = f"prompt_tokens * {prices.prompt!r} + completion_tokens * {prices.completion!r}"
-            conditions.append(f"{cost} < {section.max_cost * 1e6!r}")
+            prompt, completion = section.prices.prompt, section.prices.completion
+            spent = f"prompt_tokens * {prompt!r} + completion_tokens * {completion!r}"
+            conditions.append(f"{spent} < {section.max_cost * 1e6!r}")
         self._condition = " AND ".join(conditions)
 
     def begin_call(self) -> bool:
@@ -64,8 +64,5 @@ def cost(section: config.ModelJudge, counts: Mapping[str, float]) -> float | Non
     """Cost of tokens by the section's prices; None without prices."""
     if (prices := section.prices) is None:
         return None
-    of_each = (
-        counts["prompt_tokens"] * prices.prompt,
-        counts["completion_tokens"] * prices.completion,
-    )
-    return sum(of_each) / 1e6
+    prompt, completion = counts["prompt_tokens"], counts["completion_tokens"]
+    return (prompt * prices.prompt + completion * prices.completion) / 1e6

@@ -1,4 +1,4 @@
-"""Replies on disk, so that no process pays for the same request twice, and what was spent."""
+"""Replies on disk, so that no process pays for the same request twice, and the tokens spent."""
 
 import json
 import os
@@ -36,9 +36,9 @@ _SUFFIXES = (".sqlite", ".sqlite3", ".db")
 class ReplyCache:
     """Replies in one SQLite file, by the key of their request; holds no addresses and no API keys.
 
-    Threads and processes may share it: with a write-ahead log all read while one writes. A row that
-    cannot be read is as if it were not there. A file with a damaged page is set aside, and what
-    else is in it goes on in a new one.
+    Threads and processes may share it: with a write-ahead log all read while one writes. An
+    unreadable row counts as missing. A file with a damaged page is set aside, and its readable rows
+    are copied to a new one.
 
     Raises:
         DataError: If it cannot be opened, read or written.
@@ -90,7 +90,7 @@ class ReplyCache:
             self._execute(query, (prompt_tokens, completion_tokens, job))
 
     def _execute(self, query: str, values: Sequence[Any]) -> list[Any]:
-        """Rows of a statement; in a damaged file once more after it was mended."""
+        """Rows of a statement, which runs again after a damaged file is mended."""
         try:
             if self._identity() != self._opened:  # another process mended it, or this is a fork
                 with self._file_lock:
@@ -132,7 +132,7 @@ class ReplyCache:
         return os.getpid(), 0
 
     def _mend(self, error: Exception) -> None:
-        """Set a damaged file aside, and go on in a new one with the rows that can be read."""
+        """Set a damaged file aside, and copy its readable rows to a new one."""
         if self._identity() != self._opened:  # another process did
             self._connect()
             return

@@ -1,4 +1,4 @@
-"""Failed requests of a judge: one prompt's own trouble, or the whole job's."""
+"""Failed requests of a judge: a fault of one prompt, or of the job."""
 
 import re
 from typing import Literal
@@ -63,14 +63,14 @@ def trouble(reply: Reply, names_limit: bool) -> Trouble:
 
 
 def refusal(reply: Reply) -> RunError:
-    """A refusal in words, with what to do."""
+    """Error of a refused request, with its remedy."""
     what = f"{reply.source}: refused with {reply.status}: {reply.message}"
     status = 402 if reply.is_quota else reply.status
     return RunError(f"{what}; {_REMEDIES.get(status, _OTHER_REMEDY)}")
 
 
 class FailureRun:
-    """Failures that came one after the other without a reply in between.
+    """Failures in a row, without a reply in between.
 
     ``has_replied``: the model has replied in this process; ``is_proven``: or in an earlier one, as
     the cache shows. Before, a failure is more likely the job's than one prompt's.

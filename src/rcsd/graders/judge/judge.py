@@ -38,6 +38,13 @@ _FINAL = ("refused", "too long", "failed")
 MIN_TOKENS_PER_WORD = 0.8
 """A prompt of which a server counts fewer tokens was cut by it."""
 
+# Calls begun, answered by the cache, made again, and without a verdict; HTTP requests; verdicts of
+# the criteria's own checks; prompts that the server cut, and replies that reached their limit.
+_COUNTS = (
+    *("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts", "num_checked"),
+    *("num_cut_prompts", "num_cut_replies", "prompt_tokens", "completion_tokens", "seconds"),
+)
+
 Answers = Sequence[tuple[Example, str]]
 
 
@@ -55,7 +62,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """Findings of a reply by the criterion's number; final: the same request has the same end."""
+    """Findings of a reply by the criterion's number; final: to ask again would not help."""
 
     findings: Mapping[int, Finding]
     is_final: bool
@@ -67,7 +74,7 @@ class Result:
 
 
 class ModelJudge(Judge):
-    """Asks a model for verdicts, and leaves unscored what it does not clearly say.
+    """Judge that asks a model; a verdict that its reply does not clearly give is unscored.
 
     With ``runs_checks`` code decides the criteria that have a check, without a request.
 
@@ -92,13 +99,7 @@ class ModelJudge(Judge):
         self._cache = ReplyCache(section.cache or cache_folder() / "judgements.sqlite")
         self._budget = Budget(section, self._cache)
         self._turn, self._unscored = threading.Lock(), Counter[str]()
-        # Calls begun, answered by the cache, made again, and without a verdict; HTTP requests;
-        # verdicts of the criteria's own checks; prompts that the server cut, and replies that
-        # reached their limit.
-        counts = ("num_calls", "num_cached", "num_retried", "num_failed", "num_attempts")
-        counts = (*counts, "num_checked", "num_cut_prompts", "num_cut_replies")
-        names = (*counts, "prompt_tokens", "completion_tokens", "seconds")
-        self._counts: dict[str, float] = dict.fromkeys(names, 0)
+        self._counts: dict[str, float] = dict.fromkeys(_COUNTS, 0)
 
     def resampled(self, sample: int) -> "ModelJudge":
         """The same judge with other seeds, on the same budget."""
@@ -172,9 +173,9 @@ class ModelJudge(Judge):
         """Result of each call, from the cache or the model; None: the budget does not allow it."""
         requests = [self._request(call, answers) for call in calls]
         keys = [request.key(self._about) for request in requests]
-        asked = dict(zip(keys, zip(calls, requests, strict=True), strict=True))  # equal ones once
-        results = {key: self._cached(*pair, answers) for key, pair in asked.items()}
-        missing = [request for key, (_, request) in asked.items() if results[key] is None]
+        pairs = dict(zip(keys, zip(calls, requests, strict=True), strict=True))  # equal ones once
+        results = {key: self._cached(*pair, answers) for key, pair in pairs.items()}
+        missing = [request for key, (_, request) in pairs.items() if results[key] is None]
         self._counts["num_cached"] += len(results) - len(missing)
 
         def received(request: Request, reply: ChatReply) -> None:
@@ -182,7 +183,7 @@ class ModelJudge(Judge):
                 self._counts[name] += getattr(reply, name)
             self._budget.spend(reply)
             key = request.key(self._about)
-            results[key] = result = self._result(asked[key][0], request, reply, answers)
+            results[key] = result = self._result(pairs[key][0], request, reply, answers)
             if result.has_verdict:
                 self._cache.write(key, reply)
 
@@ -214,15 +215,16 @@ class ModelJudge(Judge):
     def _result(self, call: Call, request: Request, reply: ChatReply, answers: Answers) -> Result:
         """Findings of a reply."""
         example, text = answers[call.index]
-        data, prompt = f"{defused(example.question)}\n{defused(text)}", request.prompt
-        source = Source(data, prompt)
+        source = Source(f"{defused(example.question)}\n{defused(text)}", request.prompt)
         self._note_model(reply)
         self._counts["num_cut_replies"] += reply.finish == "length"
-        least = MIN_TOKENS_PER_WORD * len(prompt.split())
+        least = MIN_TOKENS_PER_WORD * len(source.prompt.split())
         self._counts["num_cut_prompts"] += 0 < reply.prompt_tokens < least
-        if not call.numbers:
-            return Result({0: read_score(reply, source)}, reply.finish in _FINAL)
-        return Result(read_verdicts(reply, call.numbers, source), reply.finish in _FINAL)
+        if call.numbers:
+            findings = read_verdicts(reply, call.numbers, source)
+        else:
+            findings = {0: read_score(reply, source)}
+        return Result(findings, reply.finish in _FINAL)
 
     def _add(
         self, call: Call, result: Result | None, findings: dict[tuple[int, int], Finding]
@@ -233,7 +235,7 @@ class ModelJudge(Judge):
                 findings.setdefault((call.index, number), Finding(None, "budget"))
             return None
         findings |= {(call.index, number): each for number, each in result.findings.items()}
-        missing = tuple(number for number, each in result.findings.items() if each.is_missing)
+        missing = tuple(n for n, each in result.findings.items() if each.is_missing)
         self._counts["num_failed"] += bool(missing)
         if not missing or call.attempt + 1 == MAX_ATTEMPTS or result.is_final:
             return None

@@ -32,6 +32,8 @@ _VALUE = re.compile(
     r"|(?P<bare>[^\s,}\]\"'][^,}\]\n\"'/#]{0,40}?))"
     r"(?P<end>\s*(?:[,}\]]|//|/\*|\#|\n\s*[\"'}]|```|$))"
 )
+NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
+"""Number that may be a score."""
 _LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 _CHOICE = re.compile(r"(?i)^[<(]?\s*true\s*(?:or|/|\||,)\s*false\b")
 STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
@@ -44,8 +46,8 @@ class UnclearError(Exception):
 
 
 @dataclass(frozen=True)
-class FoundObject:
-    """An object, and its place in the text."""
+class ReplyObject:
+    """A JSON object of a reply, and its place in the text."""
 
     row: Mapping[str, Any]
     start: int
@@ -66,7 +68,7 @@ def plain_reply(text: str) -> str:
     return _ESCAPE.sub(lambda match: match[0] if match[1] else r"\\", text)
 
 
-def find_objects(text: str) -> list[FoundObject]:
+def find_objects(text: str) -> list[ReplyObject]:
     """Objects with a verdict or a score, in order.
 
     Raises:
@@ -83,7 +85,7 @@ def find_objects(text: str) -> list[FoundObject]:
         start = bracket.start()
         try:
             value, place = decoder.raw_decode(text, start)
-            objects += [FoundObject(row, start, place) for row in _rows(value)]
+            objects += [ReplyObject(row, start, place) for row in _rows(value)]
         except (ValueError, RecursionError):
             broken = _broken_object(straight, start)
             objects += [] if broken is None else [broken]
@@ -91,7 +93,7 @@ def find_objects(text: str) -> list[FoundObject]:
     raise UnclearError("no verdict: too many brackets")
 
 
-def _broken_object(text: str, start: int) -> FoundObject | None:
+def _broken_object(text: str, start: int) -> ReplyObject | None:
     """The object that begins at a brace, by its keys; None if there is none, or none whole.
 
     Quotation marks in a text may be unescaped, so it cannot be told where a text ends: a second
@@ -121,7 +123,7 @@ def _broken_object(text: str, start: int) -> FoundObject | None:
         row["criterion"] = int(numbers[0])
     if explanation := _EXPLANATION.search(inner):
         row["explanation"] = explanation[1].strip("\"' \n,")
-    return FoundObject(row, start, end)
+    return ReplyObject(row, start, end)
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -138,7 +140,7 @@ def _plain(value: re.Match[str]) -> Any:
     if (bare := value["bare"]) is None:
         return value["double"] or value["single"] or ""
     bare = bare.strip()
-    if re.fullmatch(r"\d{1,3}(?:\.\d{1,9})?", bare):
+    if NUMBER.fullmatch(bare):
         return float(bare) if "." in bare else int(bare)
     return _LITERALS.get(bare.casefold(), bare)
 

@@ -21,7 +21,7 @@ LOWEST, HIGHEST = 1, 10
 CANNOT_TELL = "cannot tell"
 """Value of a verdict that the judge withholds, and the reason of a missing one; no failure."""
 PROMPT_VERSION = 2
-"""Version of the prompts' form: replies to another are not taken from a cache."""
+"""Version of the prompts; a cached reply to another version is not used."""
 
 # How chat formats write turns, thinking and tools; U+FF5C is DeepSeek's bar.
 _CONTROL = re.compile(

@@ -100,7 +100,7 @@ _GOES_ON = re.compile(r"[^\S\n]*(?:[,;:][^\S\n]*[^\W\d_]|[a-z])")
 
 
 class Statement(NamedTuple):
-    """A verdict in words, on a criterion by its number (None: the one that is spoken of)."""
+    """A verdict in words; the number of the criterion that it names, or None."""
 
     number: int | None
     is_met: bool
@@ -132,14 +132,18 @@ def statements(text: str, is_on_the_verdict: bool = False) -> Iterator[Statement
 
 def stated_scores(text: str) -> list[float]:
     """Scores that sentences of a text name."""
-    found = (_SCORE.finditer(each) for each in _sentences(text) if not _NO_CLAIM.search(each))
-    return [float(match["named"] or match["of"]) for matches in found for match in matches]
+    return [
+        float(match["named"] or match["of"])
+        for sentence in _sentences(text)
+        if not _NO_CLAIM.search(sentence)
+        for match in _SCORE.finditer(sentence)
+    ]
 
 
 def takes_back(text: str) -> str:
     """The word by which the text after a verdict takes it back; empty if none does."""
-    found = _TAKEN_BACK.search(_plain(text).strip())
-    return found[0].strip() if found else ""
+    match = _TAKEN_BACK.search(_plain(text).strip())
+    return match[0].strip() if match else ""
 
 
 def is_within_sentence(after: str) -> bool:

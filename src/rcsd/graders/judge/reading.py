@@ -1,7 +1,7 @@
 """Verdicts and scores read from a judge's replies. Nothing is guessed.
 
-A verdict is the judge's own: an object that its words contradict or take back, or that it quotes,
-is none. Nor is one of several objects that differ.
+An object is no verdict if the words beside it contradict it or take it back, if it is quoted, or if
+another object differs.
 """
 
 import re
@@ -12,8 +12,9 @@ from typing import Any, Literal
 from rcsd.data.thinking import after_thinking
 from rcsd.graders.judge import prose
 from rcsd.graders.judge.objects import (
+    NUMBER,
     STRAIGHT,
-    FoundObject,
+    ReplyObject,
     UnclearError,
     find_objects,
     plain_reply,
@@ -24,14 +25,12 @@ from rcsd.graders.judge.server import ChatReply
 MAX_REPLY_CHARACTERS = 50_000
 """Longer replies are not parsed."""
 
-_MET = {"true": True, "yes": True, "met": True}
+_MET: dict[str, bool] = {"true": True, "yes": True, "met": True}
 _MET |= {"false": False, "no": False, "not met": False, "unmet": False}
 _CANNOT_TELL = re.compile(
     r"(?:can ?not|can't|unable to|impossible to) (?:tell|say|determine|decide|judge)"
     r"|cannot be (?:determined|decided)|undetermined|undecided|indeterminate|unknown|null|none"
 )
-_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,9})?")
-_FENCE = re.compile(r"```\w*")
 # What is left of the JSON around an object, and marks of a wrapper.
 _AROUND = re.compile(r"(?:[\s,\]})]|```\w*|\\\]|\$|</\w+>)*")
 
@@ -60,10 +59,10 @@ class Source:
     data: str = ""
     prompt: str = ""
 
-    def has(self, found: FoundObject, text: str) -> bool:
+    def has(self, entry: ReplyObject, text: str) -> bool:
         """True if the object stands in the data, or its explanation in an object of the prompt."""
-        explanation = _compact(_explanation(found.row))
-        if _compact(text[found.start : found.end]) in _compact(self.data):
+        explanation = _compact(_explanation(entry.row))
+        if _compact(text[entry.start : entry.end]) in _compact(self.data):
             return True
         prompt = _compact(self.prompt) if explanation else ""
         return any(f"explanation:{explanation}{end}" in prompt for end in ",}")
@@ -74,16 +73,16 @@ class _Reading:
     """Objects of a reply that have a key, at least one, and the words around them."""
 
     text: str
-    objects: Sequence[FoundObject]
+    objects: Sequence[ReplyObject]
     source: Source
 
     @property
     def before(self) -> str:
         """Words before the last object and between objects."""
         start, parts = 0, []
-        for found in self.objects:
-            parts.append(self.text[start : found.start])
-            start = max(start, found.end)
+        for entry in self.objects:
+            parts.append(self.text[start : entry.start])
+            start = max(start, entry.end)
         return "\n".join(parts)
 
     @property
@@ -96,14 +95,14 @@ class _Reading:
     def is_on_another(self) -> bool:
         """True if after the last object one begins on a criterion that none before is on."""
         begun = re.match(r"\{\W*criterion\W+(\d{1,4})\b", self.after)
-        numbers = {_integer(found.row.get("criterion")) for found in self.objects}
+        numbers = {_integer(entry.row.get("criterion")) for entry in self.objects}
         return begun is not None and int(begun[1]) not in numbers
 
-    def require_own(self, found: FoundObject) -> None:
+    def require_own(self, entry: ReplyObject) -> None:
         """Raise UnclearError if an object is quoted, or taken back by what follows."""
-        quoted = _quoted(self.text[found.start : found.end])
+        quoted = _quoted(self.text[entry.start : entry.end])
         rest = self.text[self.objects[-1].end :]
-        if self.source.has(found, self.text):
+        if self.source.has(entry, self.text):
             raise UnclearError(f"quoted from the prompt: {quoted}")
         if prose.leads_to_quotation(self.text[: self.objects[0].start]):
             raise UnclearError(f"quoted: {quoted}")
@@ -112,9 +111,9 @@ class _Reading:
         if word := prose.takes_back(self.after):
             raise UnclearError(f"taken back: {word}: {_quoted(self.after)}")
 
-    def require_agreement(self, found: FoundObject, value: bool, number: int, is_one: bool) -> None:
+    def require_agreement(self, entry: ReplyObject, value: bool, number: int, is_one: bool) -> None:
         """Raise UnclearError if words that state a verdict on the criterion contradict it."""
-        explanation = _explanation(found.row)
+        explanation = _explanation(entry.row)
         for text, is_on_it in ((self.before, False), (explanation, False), (self.after, True)):
             # Of several criteria only what names the number is on this one.
             numbers = (number, None) if is_one or text is explanation else (number,)
@@ -134,44 +133,45 @@ def read_verdicts(
     """
     try:
         reading = _read("met", reply, source or Source())
-        by_number: dict[int, list[FoundObject]] = {number: [] for number in numbers}
-        for found in reading.objects:
-            number = _integer(found.row.get("criterion"))
-            if len(numbers) == 1 and "criterion" not in found.row:
+        by_number: dict[int, list[ReplyObject]] = {number: [] for number in numbers}
+        for entry in reading.objects:
+            number = _integer(entry.row.get("criterion"))
+            if len(numbers) == 1 and "criterion" not in entry.row:
                 number = numbers[0]
             if number not in by_number:
-                raise UnclearError(f"another criterion: {_quoted(found.row.get('criterion'))}")
-            by_number[number].append(found)
+                raise UnclearError(f"another criterion: {_quoted(entry.row.get('criterion'))}")
+            by_number[number].append(entry)
     except UnclearError as problem:
         return dict.fromkeys(numbers, Finding(None, str(problem)))
-    return {number: _finding(reading, number, found) for number, found in by_number.items()}
+    return {number: _finding(reading, number, entry) for number, entry in by_number.items()}
 
 
 def read_score(reply: ChatReply, source: Source | None = None) -> Finding:
     """The score of a reply, from 0 for the lowest to 1 for the highest."""
     try:
         reading = _read("score", reply, source or Source())
-        value = _one([_score(found.row["score"]) for found in reading.objects], "scores")
+        value = _one([_score(entry.row["score"]) for entry in reading.objects], "scores")
         if value is None:
             return Finding(None, CANNOT_TELL)
         reading.require_own(reading.objects[-1])
         stated = prose.stated_scores(reading.before)[-1:] + prose.stated_scores(reading.after)
-        if any(other != value for other in stated):
-            raise UnclearError(f"contradicted: a score of {stated[0]:g} beside {value:g}")
+        for other in stated:
+            if other != value:
+                raise UnclearError(f"contradicted: a score of {other:g} beside {value:g}")
     except UnclearError as problem:
         return Finding(None, str(problem))
     explanation = _explanation(reading.objects[-1].row)
     return Finding((value - LOWEST) / (HIGHEST - LOWEST), "", explanation)
 
 
-def _finding(reading: _Reading, number: int, objects: Sequence[FoundObject]) -> Finding:
+def _finding(reading: _Reading, number: int, objects: Sequence[ReplyObject]) -> Finding:
     """The finding of the objects on one criterion."""
     if not objects:
         return Finding(None, "no verdict: left out")
     last = objects[-1]
     explanation = _explanation(last.row)
     try:
-        value = _one([_verdict(found.row["met"]) for found in objects], "verdicts")
+        value = _one([_verdict(entry.row["met"]) for entry in objects], "verdicts")
         if value is None:
             return Finding(None, CANNOT_TELL, explanation)
         reading.require_own(last)
@@ -200,7 +200,7 @@ def _read(key: Literal["met", "score"], reply: ChatReply, source: Source) -> _Re
     if len(text) > MAX_REPLY_CHARACTERS:
         raise UnclearError(f"{none}: an endless reply")
     plain = plain_reply((after_thinking(text) or "").strip())
-    objects = [found for found in find_objects(plain) if key in found.row]
+    objects = [entry for entry in find_objects(plain) if key in entry.row]
     if not objects:
         raise UnclearError(f"{none}: {_quoted(text)}")
     reading = _Reading(plain, objects, source)
@@ -231,7 +231,7 @@ def _verdict(met: object) -> bool | None:
 
 def _score(value: object) -> float | None:
     """The score of a value, on the scale; None: the judge cannot tell."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         value = float(value)
     if value is None or (isinstance(value, str) and _CANNOT_TELL.fullmatch(value.casefold())):
         return None

@@ -108,8 +108,8 @@ class _ChatCompletion(ResponseModel):
 class ServerChat:
     """Sends requests to a server's ``/chat/completions``, several at a time.
 
-    A request that fails has a reply that says why, until so many fail alike that it is no prompt's
-    trouble (`FailureRun`).
+    A request that fails gets a reply with the reason; after many that fail alike the job ends
+    (`FailureRun`).
 
     Raises ConfigError if the key's variable is not set.
     """
@@ -139,10 +139,10 @@ class ServerChat:
     def ask(
         self, requests: Iterator[Request], on_reply: Callable[[Request, ChatReply], None]
     ) -> None:
-        """Ask all requests, each once there is room for it; replies come in any order.
+        """Send all requests, at most ``max_concurrent`` at a time; replies come in any order.
 
-        Where this ends early, by an error or an interruption, requests under way are given up, and
-        replies that are there are handed over first.
+        After an error or an interruption, replies that have arrived are delivered, and requests in
+        flight are cancelled.
 
         Raises RunError if the model cannot be reached, or fails too many requests alike.
         """
@@ -249,17 +249,19 @@ class ServerChat:
             return ChatReply(text, "garbage", num_attempts=reply.num_attempts)
         self.failures.end()
         usage = response.usage or _Usage()
-        counts = usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts
-        counts = (*counts, response.model or "", response.system_fingerprint or "")
+        about = (
+            *(usage.prompt_tokens or 0, usage.completion_tokens or 0, reply.num_attempts),
+            *(response.model or "", response.system_fingerprint or ""),
+        )
         if not response.choices:
-            return ChatReply("no choices", "garbage", *counts)
+            return ChatReply("no choices", "garbage", *about)
         choice = response.choices[0]
         text, refused = choice.message.text, choice.message.refusal or ""
         if refused or choice.finish_reason == "content_filter":
-            return ChatReply(refused or text, "refused", *counts)
+            return ChatReply(refused or text, "refused", *about)
         finish = "length" if choice.finish_reason == "length" else "stop"
         if not text.strip():
             for reasoning in (choice.message.reasoning_content, choice.message.reasoning):
                 if isinstance(reasoning, str) and reasoning.strip():
-                    return ChatReply(reasoning, finish, *counts, in_reasoning=True)
-        return ChatReply(text, finish, *counts)
+                    return ChatReply(reasoning, finish, *about, in_reasoning=True)
+        return ChatReply(text, finish, *about)
