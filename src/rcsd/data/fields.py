@@ -20,6 +20,8 @@ class RowModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.keys() <= cls.model_fields.keys():
+            return value
         names = list(cls.model_fields)
         allowed = ", ".join(names)
         if not isinstance(value, Mapping):
@@ -81,11 +83,9 @@ OptionalText = Annotated[
 
 def is_absent(value: object) -> bool:
     """True of null, NaN and blank text."""
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, float) and math.isnan(value))
-    )
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 MAX_FIELD_CHARACTERS = 200
