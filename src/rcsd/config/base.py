@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rcsd.config.other_libraries import hints
 from rcsd.errors import ConfigError
 from rcsd.redact import redacted
 
@@ -259,6 +258,8 @@ def _explained(root: type[Section], tree: Any, detail: Any) -> str:
         return f"{name}: is now called '{RENAMED[last]}'"
     # A key of another alternative is no other library's.
     if detail["type"] == "union_tag_not_found" or (is_extra and not has_key(root, keys)):
+        from rcsd.config.other_libraries import hints  # noqa: PLC0415 (for an error alone)
+
         texts = hints(name, detail["input"], functools.partial(_key_here, root, keys))
         if texts:
             return "; ".join(texts)
