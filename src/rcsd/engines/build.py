@@ -5,7 +5,6 @@ from typing import Protocol
 
 from rcsd import config
 from rcsd.engines.base import PolicyEngine
-from rcsd.engines.hf import HfEngine
 from rcsd.engines.local import LocalEngine
 from rcsd.errors import ModelError
 from rcsd.models.memory import AdaptiveLimit
@@ -37,10 +36,11 @@ def build_engine(
         ModelError: If the engine cannot run the model.
         RunError: If a server does not answer, or has another model.
     """
-    match section:
+    match section:  # imported where they are chosen: others do without a server's client
         case config.HfEngine():
+            from rcsd.engines.hf import HfEngine  # noqa: PLC0415
+
             return HfEngine(policy, section.batch_size, precision)
-        # Imported where they are chosen: others do without vLLM and a server's client.
         case config.VllmEngine():
             from rcsd.engines.vllm import VllmEngine  # noqa: PLC0415
 
@@ -62,4 +62,4 @@ def chosen_engine(
     try:
         return LocalEngine(policy, batch_size)
     except ModelError:
-        return HfEngine(policy, batch_size)
+        return build_engine(config.HfEngine(batch_size=batch_size), policy)
