@@ -47,9 +47,11 @@ _registered: set[str] = set()
 def register_secret(value: str) -> None:
     """Take a value for a secret from now on, whatever the name of its variable.
 
-    Words of a few letters, such as ``EMPTY`` for servers that want no key, are spared.
+    Words of a few letters, such as ``EMPTY`` for servers that want no key, and short numbers are
+    spared.
     """
-    if len(value) >= MIN_SECRET_CHARACTERS or (len(value) >= 4 and not value.isalpha()):
+    is_plain = value.isalpha() or value.isdigit()
+    if len(value) >= MIN_SECRET_CHARACTERS or (len(value) >= 4 and not is_plain):
         _registered.update((value, json.dumps(value)[1:-1], quote(value, safe="")))
 
 

@@ -24,12 +24,13 @@ from rcsd.graders.answers.expressions import (
     Words,
     clean,
     exact,
-    find_expression,
     free_symbols,
     read,
+    squeeze,
     to_region,
     to_sympy,
 )
+from rcsd.graders.answers.markup import find_expression
 from rcsd.graders.answers.units import Unit, convert, parse_unit
 
 Verdict = tuple[bool | None, str]
@@ -38,7 +39,7 @@ Verdict = tuple[bool | None, str]
 def compare(reference: str, answer: str) -> Verdict:
     """Verdict on two texts, and why; None: it cannot be told."""
     expected_text, actual_text = clean(reference), clean(find_expression(answer))
-    if _squeeze(expected_text) == _squeeze(actual_text):
+    if squeeze(expected_text) == squeeze(actual_text):
         return True, "written as the reference"
     decimal = _decimal_comma(expected_text, actual_text)
     if decimal:
@@ -51,17 +52,21 @@ def compare(reference: str, answer: str) -> Verdict:
         actual = read(actual_text)
     except UnreadableError as error:
         return None, f"the answer cannot be read as mathematics: {error}"
-    return compare_values(expected, actual)
+    verdict, reason = compare_values(expected, actual)
+    if verdict and any(map(_ORDERED.search, (expected_text, actual_text))):
+        return None, "equal if the order of factors does not matter"
+    return verdict, reason
 
 
-def _squeeze(text: str) -> str:
-    return re.sub(r"(?<=[_^])\{(\w)\}", r"\1", "".join(text.split()))
+_ORDERED = re.compile(r"[A-Z]\s*\^\s*\{\s*-\s*1\s*\}\s*[A-Z]")  # inverse matrices
+
+
+_COMMA_OR_POINT = (r"\d+,\d+", r"\d+(?:\.\d+)?")
 
 
 def _decimal_comma(*texts: str) -> str:
     """Doubt about a comma that may be a decimal point; empty: there is none."""
-    patterns = (r"\d+,\d+", r"\d+(?:\.\d+)?")
-    comma, plain = ([t for t in texts if re.fullmatch(p, t)] for p in patterns)
+    comma, plain = ([t for t in texts if re.fullmatch(p, t)] for p in _COMMA_OR_POINT)
     is_same = len(comma) == len(plain) == 1 and float(comma[0].replace(",", ".")) == float(plain[0])
     return f"{comma[0]!r} may be a list, or a number with a decimal comma" if is_same else ""
 
@@ -158,7 +163,7 @@ def _compare_equations(expected: Any, actual: Any) -> Verdict:
                 pass
             return None, "only one is an equation"
         return verdict, reason
-    if _squeeze(expected.left) == _squeeze(actual.left):
+    if squeeze(expected.left) == squeeze(actual.left):
         return compare_values(expected.right, actual.right)
     calls = [_CALL.fullmatch(equation.left) for equation in (expected, actual)]
     if calls[0] and calls[1] and calls[0][1] == calls[1][1] and isinstance(actual.right, Term):

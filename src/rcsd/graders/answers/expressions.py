@@ -15,7 +15,6 @@ all else                  `Term`: an expression of sympy by latex2sympy, and a u
 Letters keep their case, and only a plain number has a unit in letters: ``m g h`` is a product.
 """
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -78,44 +77,6 @@ class Equation(NamedTuple):
 
 class UnreadableError(Exception):
     """No value can be read."""
-
-
-# Claims
-
-_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_JOINS = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)|=)\s*(?:[a-zA-Z](?:_\w+)?\s*=\s*)?")
-_LEADS = re.compile(
-    r"(?i)(?:^|\b(?:is|are|be|gets?|have|has|find|obtain|gives?|that|equals?|as)|[:=])\s*$"
-)
-_ENDS = re.compile(
-    r"(?<=[\w)}\]!])(?:[.;]\s+(?=[A-Z])|,?\s+(?:since|because|where|as|for|when|which)\b)"
-)
-_LEADING = re.compile(r"^(?:[A-Za-z][a-z']+,?\s+)+?(?:is|are|be|get|have|find|that|equals?)\s+")
-_UNIT_BEHIND = re.compile(r"\s*(?:\\?%|[a-zA-Z\u00b0]{1,3}(?:\^?\d)?(?=\s*(?:[.,;]|$)))")
-
-
-def find_expression(answer: str) -> str:
-    """The mathematics of a sentence that states an answer: "The sum is $R$, since ..."."""
-    spans = list(_SPAN.finditer(answer))
-    if not spans:
-        plain = _ENDS.split(answer, maxsplit=1)[0]
-        shorter = _LEADING.sub("", plain)
-        return shorter if re.search(r"\d|\\", shorter) else plain
-    groups = [[spans[0]]]
-    for before, span in itertools.pairwise(spans):
-        if _JOINS.fullmatch(answer, before.end(), span.start()):
-            groups[-1].append(span)
-        else:
-            groups.append([span])
-    led = [group for group in groups if _LEADS.search(answer[: group[0].start()])]
-    if led and not answer[: led[0][0].start()].strip():
-        group = led[0]
-    elif led or len(groups) == 1:
-        group = (led or groups)[-1]
-    else:
-        return answer
-    unit = _UNIT_BEHIND.match(answer, group[-1].end())
-    return answer[group[0].start() : unit.end() if unit else group[-1].end()]
 
 
 # Reading
@@ -242,9 +203,15 @@ def _alternatives(parts: list[str]) -> Any:
     return Several(tuple(_flat(items)), is_choice=True)
 
 
+_INTEGERS = re.compile(r"\s*[a-zA-Z]\s*\u2208\s*\\mathbb\s*\{?\s*[ZN]\s*\}?\s*")  # "k in Z"
+
+
 def _listed(parts: list[str]) -> Any:
+    parts = [part for part in parts if not _INTEGERS.fullmatch(part)] or parts
     dots = [part for part in parts if part.strip() == "\u2026"]
     items = [read(part) for part in parts if part.strip() != "\u2026"]
+    if len(items) == 1 and not dots:
+        return items[0]
     if items and all(isinstance(item, Region) for item in items):
         return _combine(items, "Intersection")
     first = items[0] if items else None
@@ -357,6 +324,8 @@ def to_sympy(text: str) -> Any:
     """
     if unreadable := _UNREADABLE.search(text):
         raise UnreadableError(f"it holds {unreadable[0]!r}")
+    # The current I is no imaginary unit.
+    text = re.sub(r"\\[a-zA-Z]+|I(?!_)", lambda m: m[0] if m[0] != "I" else "Q_{I}", text)
     try:
         value = latex2sympy(
             text.replace(r"\degree", r"\cdot \frac{\pi}{180}"),
@@ -445,3 +414,8 @@ def exact(value: Any) -> Any:
 def free_symbols(value: Any) -> set[sympy.Symbol]:
     """Variables of a value; empty for what has none."""
     return set(getattr(value, "free_symbols", ()))
+
+
+def squeeze(text: str) -> str:
+    """Text without spaces, and without braces around one character of an index or a power."""
+    return re.sub(r"(?<=[_^])\{(\w)\}", r"\1", "".join(text.split()))

@@ -1,5 +1,6 @@
-"""Boxes, sentences, and what stands around an answer."""
+"""Boxes, sentences, mathematics in a sentence, and what stands around an answer."""
 
+import itertools
 import re
 import string
 
@@ -73,3 +74,39 @@ def _strip_delimiters(answer: str, begin: int, end: int) -> tuple[int, int]:
         if is_alone and not is_money:
             return inner
     return begin, end
+
+
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_JOINS = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)|=)\s*(?:[a-zA-Z](?:_\w+)?\s*=\s*)?")
+_LEADS = re.compile(
+    r"(?i)(?:^|\b(?:is|are|be|gets?|have|has|find|obtain|gives?|that|equals?|as)|[:=])\s*$"
+)
+_ENDS = re.compile(
+    r"(?<=[\w)}\]!])(?:[.;]\s+(?=[A-Z])|,?\s+(?:since|because|where|as|for|when|which)\b)"
+)
+_LEADING = re.compile(r"^(?:[A-Za-z][a-z']+,?\s+)+?(?:is|are|be|get|have|find|that|equals?)\s+")
+_UNIT_BEHIND = re.compile(r"\s*(?:\\?%|[a-zA-Z\u00b0]{1,3}(?:\^?\d)?(?=\s*(?:[.,;]|$)))")
+
+
+def find_expression(answer: str) -> str:
+    """The mathematics of a sentence that states an answer: "The sum is $R$, since ..."."""
+    spans = list(_SPAN.finditer(answer))
+    if not spans:
+        plain = _ENDS.split(answer, maxsplit=1)[0]
+        shorter = _LEADING.sub("", plain)
+        return shorter if re.search(r"\d|\\", shorter) else plain
+    groups = [[spans[0]]]
+    for before, span in itertools.pairwise(spans):
+        if _JOINS.fullmatch(answer, before.end(), span.start()):
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    led = [group for group in groups if _LEADS.search(answer[: group[0].start()])]
+    if led and not answer[: led[0][0].start()].strip():
+        group = led[0]
+    elif led or len(groups) == 1:
+        group = (led or groups)[-1]
+    else:
+        return answer
+    unit = _UNIT_BEHIND.match(answer, group[-1].end())
+    return answer[group[0].start() : unit.end() if unit else group[-1].end()]

@@ -49,7 +49,8 @@ _IN_PART = re.compile(
 )
 _ON_THE_VERDICT = re.compile(
     r"criteri|requirement|rubric|verdict|judge?ment|standard|\bmet\W*[:=]"
-    r"|\b(?:so|thus|hence|therefore|overall|conclusion|conclude|consequently|final(?:ly)?)\b"
+    r"|\b(?:so|thus|hence|therefore|overall|conclusion|conclude|consequently)\b"
+    r"|\bfinal(?:ly)?\b(?! answer)"
 )
 _NO_CLAIM = re.compile(
     r"\b(?:if|whether|unless|(?<!\bi )would|could|should|might|may|must|when|needs?|requires?"
@@ -59,8 +60,8 @@ _NO_CLAIM = re.compile(
     r"(?:claim|say|state|ask|assert|insist|argue|demand|tell|declare|pretend|suggest|want)s?\b"
 )
 _TAKEN_BACK = re.compile(
-    r"(?:^|[.!?\n]\s*)(?:wait|actually|instead|sorry|oops|hmm+|but|nope|no(?=\s*[,.!:])|correction"
-    r"|scratch)\b|<think|\b(?:however|disregard|ignore|i disagree|i was wrong|my mistake"
+    r"(?:^|[.!?\n]\s*)(?:wait|actually|instead(?! of)|sorry|oops|hmm+|but|nope|no(?=\s*[,.!:])"
+    r"|correction|scratch)\b|<think|\b(?:however|disregard|ignore|i disagree|i was wrong|my mistake"
     r"|mistaken(?:ly)?|would (?:be|have been)|reconsider\w*|second thought|or rather|on reflection"
     r"|(?:that|this|which|it) (?:is|was) (?:wrong|incorrect|not right))\b"
 )
