@@ -394,27 +394,29 @@ def compare_metric(
     return MetricCompared(graded.name, metric, compared, bounds, by_rule)
 
 
-def describe_ungraded(row: MetricCompared, unit: float = 1, digits: str = ".3f") -> Iterator[str]:
+def describe_ungraded(
+    row: MetricCompared, unit: float = 1, digits: str = ".3f", moved: float = MOVED
+) -> Iterator[str]:
     """Sentences on differences that leaving ungraded answers out moves, in shares or in points.
 
     A difference is moved if its sign changes, or its interval holds 0 in one case alone, or it
-    changes by more than `MOVED`.
+    changes by more than ``moved``.
     """
     counted = row.by_rule.get(UNGRADED_AS_WRONG)
     number = {bounds.arm: bounds.num_unscored for bounds in row.bounds}
     pairs = zip(row.compared.differences, counted.differences if counted else (), strict=False)
     for out, wrong in pairs:
         ends = [(np.sign(i.mean), i.low > 0, i.high < 0) for i in (out.interval, wrong.interval)]
-        if ends[0] == ends[1] and abs(out.interval.mean - wrong.interval.mean) <= MOVED:
+        if ends[0] == ends[1] and abs(out.interval.mean - wrong.interval.mean) <= moved:
             continue
         before, after = (
             interval_text(i.scaled(unit), f"+{digits}") for i in (wrong.interval, out.interval)
         )
         more, fewer = sorted((out.left, out.right), key=lambda arm: -number.get(arm, 0))
         counts = number.get(more, 0), number.get(fewer, 0)
-        whose = f"both have {counts[0]} of them"
-        if counts[0] > counts[1]:
-            whose = f"{more} has more of them, {counts[0]}, and {fewer} {counts[1]}"
+        whose = f"{more} has more of them, {counts[0]}, and {fewer} {counts[1]}"
+        if counts[0] == counts[1]:
+            whose = f"both have {counts[0]} of them, other arms the rest"
         yield (
             f"{row.set}, {row.metric}: leaving ungraded answers out moves {out.left} - {out.right} "
             f"from {before}, where they are wrong, to {after}; {whose}."

@@ -1,5 +1,6 @@
 """Arms compared on every held-out set, by score and accuracy, and their rows of a report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -70,13 +71,17 @@ def differences(comparisons: Sequence[MetricCompared]) -> list[Estimate]:
 
 
 def describe_rules(comparisons: Sequence[MetricCompared]) -> list[str]:
-    """Sentences on what ungraded answers move, and on accuracies by other rules for units."""
+    """Sentences on conclusions that ungraded answers move, and on accuracies by other rules."""
     sentences = []
     for of in comparisons:
-        sentences += describe_ungraded(of)
+        sentences += describe_ungraded(of, moved=math.inf)
         if NUMBER_ALONE in of.by_rule:
             alone, required = (
-                ", ".join(f"{m.arm} {m.interval.mean:.2f}" for m in of.by_rule[rule].means)
+                ", ".join(
+                    f"{m.arm} {m.interval.mean:.2f}"
+                    for m in of.by_rule[rule].means
+                    if not m.arm.startswith("teacher")
+                )
                 for rule in (NUMBER_ALONE, UNIT_REQUIRED)
             )
             sentences.append(
