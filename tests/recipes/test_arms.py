@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rcsd.evaluation.compare import describe_ungraded
 from rcsd.graders.grade import Graded, grade_text
 from rcsd.recipes.arms import compare_on_sets, describe_rules, differences, estimates
 from rcsd.types import Example
@@ -27,7 +28,7 @@ def test_a_report_has_accuracies_with_ungraded_answers_as_wrong_and_by_number_an
         ("named", "accuracy (ungraded as wrong)"): 2 / 4,
     }
     assert [of.metric for of in differences(compared)] == ["accuracy"]
-    [moved] = describe_ungraded(compared[0])
+    [moved] = [line for row in compared for line in describe_ungraded(row)]
     [rules] = describe_rules(compared)  # the difference is another, its sign is not
     assert "moves named - bare from \N{MINUS SIGN}0.250" in moved
     assert "bare has more of them, 1, and named 0." in moved
