@@ -49,11 +49,9 @@ def main(
     """Print, of each way, how often an option was graded as what."""
     tree = {"name": task, "path": path, "split": split, "partial": True}
     examples, _ = load(parse(TaskData, tree, "--task"))
-    all_options = [
-        example.grading.options
-        for example in examples
-        if example.grading is not None and example.grading.options
-    ]
+    gradings = [example.grading for example in examples if example.grading is not None]
+    # Wrong options may be the same; then neither can be meant.
+    all_options = [g.options for g in gradings if len(set(g.options)) == len(g.options) > 0]
     for way in WAYS:
         counts = Counter(
             graded(way, place, options) for options in all_options for place in range(len(options))
