@@ -77,7 +77,7 @@ def import_(
     _check_new(listing, force, [Path(source)])
     hub = Hub(split, config, revision, files)
     refuse_unused(source, hub)
-    given = Columns(
+    columns = Columns(
         question=question,
         system=system,
         rubric=rubric,
@@ -88,22 +88,22 @@ def import_(
         id=id,
         tags=tuple(name.strip() for name in tags.split(",")) if tags else (),
     )
-    given = given if mapping is None else given.over(read_mapping(mapping))
+    columns = columns if mapping is None else columns.over(read_mapping(mapping))
     reports: list[ImportReport] = []
 
     def examples() -> "Iterator[Example]":
-        reports.append((yield from stream_rows(source, format, hub, given, pitfalls)))
+        reports.append((yield from stream_rows(source, format, hub, columns, pitfalls)))
         # Shown before the file has its name.
-        console.print(_columns_table(reports[0], given.model_dump(exclude_defaults=True)))
+        console.print(_columns_table(reports[0], columns.model_dump(exclude_defaults=True)))
 
     write_jsonl(examples(), out)
     [report] = reports
     write_json(listing, asdict(report))
     console.print(_import_table(report))
     if report.dropped_rows:
-        shown = [(str(place), reason) for place, reason in report.dropped_rows[:MAX_LISTED]]
-        title = f"refused rows, {len(shown)} of {len(report.dropped_rows)}"
-        console.print(Table(("line", "reason"), shown, title, num_names=2))
+        first_rows = [(str(place), reason) for place, reason in report.dropped_rows[:MAX_LISTED]]
+        title = f"refused rows, {len(first_rows)} of {len(report.dropped_rows)}"
+        console.print(Table(("line", "reason"), first_rows, title, num_names=2))
     say(f"Rows: {out}\nReport, row by row: {listing}")
     if report.num_repeated_ids:
         say(f"Ids stand there twice: {report.num_repeated_ids} rows were left out; see the report.")
@@ -187,8 +187,8 @@ def check(
 
         section = Model(path=model)
         tokenizer = load_tokenizer(section, Source.from_config(section))
-        found = control_tokens(file, tokenizer)
-        report = replace(report, findings=(*report.findings, *found))
+        token_findings = control_tokens(file, tokenizer)
+        report = replace(report, findings=(*report.findings, *token_findings))
     if not report.num_examples:
         console.print(import_hint(file))
     print_report(report, json, strict)

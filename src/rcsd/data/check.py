@@ -99,8 +99,8 @@ def _missing_rubrics(examples: Numbered) -> Iterator[Finding]:
     """One finding where most rows have a rubric and others none, with the first lines."""
     lines = [line for line, example in examples if example.rubric is None]
     if lines and 2 * len(lines) < len(examples):
-        shown = ", ".join(map(str, lines[:MAX_LISTED])) + ", ..." * (len(lines) > MAX_LISTED)
-        message = f"{len(lines)} of {len(examples)} rows have none: lines {shown}"
+        places = ", ".join(map(str, lines[:MAX_LISTED])) + ", ..." * (len(lines) > MAX_LISTED)
+        message = f"{len(lines)} of {len(examples)} rows have none: lines {places}"
         yield Finding("warning", "rows without rubric", message, lines[0], field="rubric")
 
 

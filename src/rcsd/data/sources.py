@@ -261,7 +261,7 @@ def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
         split = next(iter(splits)) if len(splits) == 1 else "train"
     if split not in splits:
         names = ", ".join(
-            f"{name or 'no split'}: {found[0].name}" for name, found in splits.items()
+            f"{name or 'no split'}: {paths[0].name}" for name, paths in splits.items()
         )
         raise DataError(
             f"no file of split {split!r} by its name; there are {names}; choose by --split, or "

@@ -154,8 +154,8 @@ def numbered(row: Mapping[str, Any], pattern: str) -> list[Any]:
     """Values of the columns that a pattern such as ``criterion_*`` names, by their numbers."""
     before, _, after = pattern.partition("*")
     shape = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
-    found = {int(match[1]): row[name] for name in row if (match := shape.fullmatch(name))}
-    values = [found[number] for number in sorted(found)]
+    by_number = {int(match[1]): row[name] for name in row if (match := shape.fullmatch(name))}
+    values = [by_number[number] for number in sorted(by_number)]
     while values and is_missing(values[-1]):
         values.pop()
     return values
@@ -171,18 +171,18 @@ _WEIGHT_STEMS = re.compile(r"((?:weight|points|score)[_ ]?)\d+", re.IGNORECASE)
 
 
 def guess_columns(
-    rows: Sequence[Mapping[str, Any]], items: Callable[[Any], list[Any]], given: Columns
+    rows: Sequence[Mapping[str, Any]], items: Callable[[Any], list[Any]], chosen: Columns
 ) -> Columns:
-    """Columns by their names, where none are given; a column is read for one part.
+    """Columns by their names, where none are chosen; a column is read for one part.
 
     ``items`` takes a rubric of any shape apart.
     """
-    question = given.question or _first_names(rows, _NAMES["question"])
-    rubric = given.rubric or _first_names(rows, _NAMES["rubric"]) or _numbered_path(rows, _STEMS)
-    rubric = rubric or (None if given.criterion else _named_like_a_rubric(rows))
-    if rubric and not given.rubric and _is_one_a_line(rows, rubric):
+    question = chosen.question or _first_names(rows, _NAMES["question"])
+    rubric = chosen.rubric or _first_names(rows, _NAMES["rubric"]) or _numbered_path(rows, _STEMS)
+    rubric = rubric or (None if chosen.criterion else _named_like_a_rubric(rows))
+    if rubric and not chosen.rubric and _is_one_a_line(rows, rubric):
         criterion, rubric = rubric, None
-        given = given.model_copy(update={"criterion": given.criterion or criterion})
+        chosen = chosen.model_copy(update={"criterion": chosen.criterion or criterion})
     parts: dict[str, Any] = {
         part: _first_names(rows, _NAMES[part]) for part in ("system", "answer", "solution", "id")
     }
@@ -194,19 +194,19 @@ def guess_columns(
         inner = [item for value in values for item in items(value) if isinstance(item, Mapping)]
         criterion = _first_names(inner, _NAMES["criterion"])
     weight = title = None
-    if criterion or given.criterion:
+    if criterion or chosen.criterion:
         weight = _first_names(inner, _NAMES["weight"])
         title = _first_names(
             inner, [n for n in _NAMES["title"] if n not in (criterion or "").split("|")]
         )
     if rubric is not None and "*" in rubric:
         weight = _numbered_path(rows, _WEIGHT_STEMS)
-    own = ("tags",) if any("tags" in row for row in rows) else ()
+    tags = ("tags",) if any("tags" in row for row in rows) else ()
     guess = Columns(
         question=question, rubric=rubric, criterion=criterion, weight=weight, title=title,
-        tags=own, **parts,
+        tags=tags, **parts,
     )  # fmt: skip
-    return given.over(guess)
+    return chosen.over(guess)
 
 
 def _first_names(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> str | None:

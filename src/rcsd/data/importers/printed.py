@@ -35,11 +35,11 @@ def printed_criteria(text: str, field: str) -> list[dict[str, Any]]:
 
 def with_points(items: list[str]) -> list[dict[str, Any]]:
     """Criteria of texts, with the points and the kind that stand in brackets beside them."""
-    found = [_AFTER.search(item) or _BEFORE.match(item) for item in items]
-    all_have = all(found)
+    points = [_AFTER.search(item) or _BEFORE.match(item) for item in items]
+    all_have = all(points)
     return [
         _criterion(item, match if match and (all_have or match[1] or match[3]) else None)
-        for item, match in zip(items, found, strict=True)
+        for item, match in zip(items, points, strict=True)
     ]
 
 
