@@ -367,5 +367,6 @@ PRODUCTS = [
 def test_a_broken_product_is_read_or_refused(tmp_path: Path, rows: list[Any]) -> None:
     path = tmp_path / "1-of-1.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tried(read_graded, path)
+    graded, refused = tried(read_graded, path)
+    assert str(refused) if graded is None else len(graded) == len(rows)
     tried(SampleCache(tmp_path, decode_rubric).read)

@@ -167,6 +167,7 @@ def test_a_worker_goes_on_where_nobody_reads_its_progress(tmp_path: Path) -> Non
         wait_for(tmp_path / "talk", "said")
 
     run_steps([Step("talk", (), (), talk, (tmp_path / "talk",))], 2, progress)
+    assert (tmp_path / "talk").read_text() == "said"
 
 
 @pytest.mark.slow
