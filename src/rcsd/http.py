@@ -348,7 +348,7 @@ def _read(response: httpx2.Response, retries_500: bool) -> tuple[int, str, bool]
         error = _error(text) if '"error"' in text else None
         if error is None:
             return status, without_registered(text), False
-        status = _status_of(error)
+        status = _error_status(error)
     text = redacted(text[:MAX_ERROR_CHARACTERS])
     verdict = response.headers.get("x-should-retry")
     if _QUOTA.search(text):
@@ -371,7 +371,7 @@ def _error(text: str) -> Any:
     return None
 
 
-def _status_of(error: Any) -> int:
+def _error_status(error: Any) -> int:
     """Status that an error object amounts to; 400 where its code does not say."""
     fields = error if isinstance(error, Mapping) else {"code": error}
     codes = [fields.get(name) for name in ("code", "status", "type")]

@@ -63,7 +63,7 @@ SMALL_DISK = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INF
 NOBODY = "os.geteuid() or os.seteuid(65534)"
 
 
-def lines_of(folder: Path, set_up: str, place: str) -> list[str]:
+def split_lines(folder: Path, set_up: str, place: str) -> list[str]:
     """What each of the calls says, in a process that limits and users do not outlive."""
     code = textwrap.dedent(CALLS.replace("SET_UP", set_up).replace("FOLDER", place))
     env = os.environ | {"PYTHONPATH": str(SRC)}
@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_not_written_in_part_and_the_error_says_what_to_do(
 ) -> None:
     append_rows(tmp_path / "rows.jsonl", [{"text": "x" * 300}] * 3)
     write_json(tmp_path / "whole.json", {"a": 1})
-    lines = lines_of(tmp_path, SMALL_DISK, ".")
+    lines = split_lines(tmp_path, SMALL_DISK, ".")
     names = ("rows.jsonl", "rows.jsonl", "whole.json", "new/page.html")
     for line, name in zip(lines, names, strict=True):
         assert line.startswith(f"{name}: cannot be written: ")
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_not_written_in_part_and_the_error_says_what_to_do(
 def test_a_folder_that_is_read_only_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
     tmp_path.chmod(0o755)
-    lines = lines_of(tmp_path, NOBODY, "closed")
+    lines = split_lines(tmp_path, NOBODY, "closed")
     assert len(lines) == 4
     assert all("cannot be written: Permission denied; write to another folder" in x for x in lines)
     assert list((tmp_path / "closed").iterdir()) == []

@@ -157,10 +157,10 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | DataErr
         if not is_one or next(file.raw_lines()).lstrip().startswith(b"["):
             message = f"expected one JSON object a line; the file is {file.describe()}"
             raise DataError(f"{message}; {import_hint(path)}", path)
-    yield from lines_of(file)
+    yield from split_lines(file)
 
 
-def lines_of(
+def split_lines(
     file: TextFile, constant: Callable[[str], Any] | None = None
 ) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
     """Line numbers and JSON objects of a file whose form was looked at, as `json_lines`."""

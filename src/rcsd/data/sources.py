@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rcsd.data.fields import without_nan
 from rcsd.data.files import SUFFIXES, UNPACKING_ERRORS, TextFile, guess_encoding, inspect_file
-from rcsd.data.json_files import json_values, lines_of, null_for_nan
+from rcsd.data.json_files import json_values, null_for_nan, split_lines
 from rcsd.errors import ConfigError, DataError
 
 NumberedRows = Iterator[tuple[int | str, Mapping[str, Any] | DataError]]
@@ -94,7 +94,7 @@ def _file_rows(path: Path, note: Note) -> NumberedRows:
         elif file.layout == "json" or sum(1 for raw in file.raw_lines() if raw.strip()) == 1:
             yield from _json_rows(file)
         else:
-            yield from lines_of(file, null_for_nan)
+            yield from split_lines(file, null_for_nan)
     except UNPACKING_ERRORS as error:
         raise DataError(f"cannot be unpacked ({error}); bring back a copy", path) from error
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from rcsd.config.data import Format, Pitfalls, RarData
 from rcsd.data.fields import is_absent, problem_list, reason_name, shortened
 from rcsd.data.importers.columns import LINES, Columns, look_up
 from rcsd.data.importers.formats import Reader, rar_row
-from rcsd.data.importers.layouts import LAYOUTS, Layout, columns_of, read_row, recognise
+from rcsd.data.importers.layouts import LAYOUTS, Layout, read_row, recognise, select_columns
 from rcsd.data.importers.notes import Notes
 from rcsd.data.json_files import json_rows
 from rcsd.data.rows import example_from_row, row_id
@@ -200,7 +200,7 @@ def _choose_reader(
         if given != Columns():
             raise DataError("rows of rar have columns of their own: name none, or take jsonl")
         return format, LAYOUTS["rar"].columns, functools.partial(rar_row, pitfalls=pitfalls)
-    columns = columns_of(sample, format, given)
+    columns = select_columns(sample, format, given)
     if columns.rubric is None and columns.criterion is not None:
         columns = columns.model_copy(update={"rubric": LINES})
     layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format

@@ -160,7 +160,7 @@ def _levels(item: Mapping[str, Any], field: str = "") -> list[tuple[float, str]]
         pairs = [(_score(level), _description(level)) for level in inner]
     else:
         keyed = inner if isinstance(inner, Mapping) else item
-        pairs = [(_level_of(key), text) for key, text in keyed.items() if isinstance(text, str)]
+        pairs = [(_read_level(key), text) for key, text in keyed.items() if isinstance(text, str)]
     levels = [(s, t) for s, t in pairs if s is not None and isinstance(t, str) and t.strip()]
     if isinstance(inner, list | Mapping) and not levels:
         raise DataError("graded levels have no numbers; give each its score", field=field)
@@ -168,7 +168,7 @@ def _levels(item: Mapping[str, Any], field: str = "") -> list[tuple[float, str]]
 
 
 @functools.lru_cache(maxsize=10_000)
-def _level_of(key: str) -> float | None:
+def _read_level(key: str) -> float | None:
     match = _LEVEL_KEY.fullmatch(str(key))
     return None if match is None else float(match[2] or match[1])
 

@@ -194,7 +194,7 @@ def recognise(rows: Sequence[Mapping[str, Any]]) -> Format:
     return max(names, key=lambda pair: pair[0])[1] if names else "jsonl"
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], format: Format, given: Columns) -> Columns:
+def select_columns(rows: Sequence[Mapping[str, Any]], format: Format, given: Columns) -> Columns:
     """Columns of rows: those that are given, then the format's, or else guessed ones.
 
     Raises DataError if a given column is in no row, or no column can be the question.
