@@ -21,7 +21,7 @@ def imported(
 ) -> tuple[list[Example], ImportReport]:
     path = folder / f"rows.{suffix}"
     path.write_text(rows if isinstance(rows, str) else "\n".join(map(json.dumps, rows)))
-    return import_rows(str(path), given=given)
+    return import_rows(str(path), chosen=given)
 
 
 def points(example: Example) -> dict[str, float]:

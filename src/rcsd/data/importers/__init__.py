@@ -56,7 +56,7 @@ def import_rows(
     source: str,
     format: Format = "jsonl",
     hub: Hub | None = None,
-    given: Columns | None = None,
+    chosen: Columns | None = None,
     pitfalls: Pitfalls = "data",
 ) -> tuple[list[Example], ImportReport]:
     """Examples of a source (`rcsd.data.sources.read_table`), and an account of all that is in it.
@@ -69,20 +69,20 @@ def import_rows(
         ConfigError: If another format is given a rule for pitfalls.
         DataError: If the source cannot be read, or no row becomes an example.
     """
-    return _gather(stream_rows(source, format, hub, given, pitfalls))
+    return _gather(stream_rows(source, format, hub, chosen, pitfalls))
 
 
 def stream_rows(
     source: str,
     format: Format = "jsonl",
     hub: Hub | None = None,
-    given: Columns | None = None,
+    chosen: Columns | None = None,
     pitfalls: Pitfalls = "data",
 ) -> RowStream:
     """Examples as `import_rows`, one at a time; the generator's value is the report."""
     assumed: list[str] = []
     rows = read_table(source, hub or Hub(), assumed.append)
-    report = yield from _collect(rows, source, format, given or Columns(), pitfalls, row_id)
+    report = yield from _collect(rows, source, format, chosen or Columns(), pitfalls, row_id)
     return replace(report, counts={**report.counts, **dict.fromkeys(assumed, 1)})
 
 
@@ -109,7 +109,7 @@ def _collect(
     rows: NumberedRows,
     source: str,
     format: Format,
-    given: Columns,
+    chosen: Columns,
     pitfalls: Pitfalls,
     build_id: Callable[[Mapping[str, Any], Counter[str]], str] | None,
 ) -> RowStream:
@@ -117,7 +117,7 @@ def _collect(
     first = list(itertools.islice(rows, NUM_SAMPLED))
     sample = [row for _, row in first if not isinstance(row, DataError)]
     try:
-        format, columns, reader = _choose_reader(sample, format, given, pitfalls)
+        format, columns, reader = _choose_reader(sample, format, chosen, pitfalls)
     except DataError as error:
         raise error.at(source, None) from error
     rows = itertools.chain(first, rows)
@@ -188,19 +188,19 @@ _OWN = {"grading", "turns"}
 
 
 def _choose_reader(
-    sample: Sequence[Mapping[str, Any]], format: Format, given: Columns, pitfalls: Pitfalls
+    sample: Sequence[Mapping[str, Any]], format: Format, chosen: Columns, pitfalls: Pitfalls
 ) -> tuple[Format, Columns, Reader]:
     """Format, columns and reader of a source, by the first of its rows."""
-    if format == "jsonl" and not (given.question or given.rubric or given.criterion):
+    if format == "jsonl" and not (chosen.question or chosen.rubric or chosen.criterion):
         format = recognise(sample)
     if format != "rar" and pitfalls != "data":
         message = f"--pitfalls {pitfalls}: the format {format} keeps the sign of its points"
         raise ConfigError(f"{message}; only rar has pitfalls to decide")
     if format == "rar":
-        if given != Columns():
+        if chosen != Columns():
             raise DataError("rows of rar have columns of their own: name none, or take jsonl")
         return format, LAYOUTS["rar"].columns, functools.partial(rar_row, pitfalls=pitfalls)
-    columns = select_columns(sample, format, given)
+    columns = select_columns(sample, format, chosen)
     if columns.rubric is None and columns.criterion is not None:
         columns = columns.model_copy(update={"rubric": LINES})
     layout, origin = LAYOUTS.get(format, Layout()), "" if format == "jsonl" else format

@@ -194,17 +194,17 @@ def recognise(rows: Sequence[Mapping[str, Any]]) -> Format:
     return max(names, key=lambda pair: pair[0])[1] if names else "jsonl"
 
 
-def select_columns(rows: Sequence[Mapping[str, Any]], format: Format, given: Columns) -> Columns:
+def select_columns(rows: Sequence[Mapping[str, Any]], format: Format, chosen: Columns) -> Columns:
     """Columns of rows: those that are given, then the format's, or else guessed ones.
 
     Raises DataError if a given column is in no row, or no column can be the question.
     """
     layout = LAYOUTS.get(format)
-    columns = guess_columns(rows, _items, given) if layout is None else given.over(layout.columns)
+    columns = guess_columns(rows, _items, chosen) if layout is None else chosen.over(layout.columns)
     names = ", ".join(dict.fromkeys(str(name) for row in rows for name in row))
     items = [item for row in rows for item in [row, *_items(look_up(row, columns.rubric))]]
     for part in ("question", "system", "rubric", "criterion", "weight", "answer", "solution", "id"):
-        path = getattr(given, part)
+        path = getattr(chosen, part)
         if path not in (None, NOTHING) and all(look_up(item, path) is None for item in items):
             raise DataError(f"no row has a column {path!r} for the {part}; there are {names}")
     if rows and columns.question is None:
